@@ -1,0 +1,1 @@
+"""Verbs and options, nothing else."""

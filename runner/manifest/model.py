@@ -1,0 +1,74 @@
+"""What a manifest says, checked: frozen values without places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path  # noqa: TC003 - part of a public value
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` requests in any `seconds`."""
+
+    count: float
+    seconds: float = 1.0
+
+    @property
+    def per_second(self) -> float:
+        return self.count / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the account may do; None means that the spec or the runner decides."""
+
+    qps: Rate | None = None
+    #: the window: tasks the account may have running
+    in_flight: int | None = None
+    downloads: int | None = None
+    max_tasks: int = 10_000
+    #: seconds after which nothing is submitted any more
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and how long to try; seconds."""
+
+    attempts: int = 4
+    patience: float = 172_800.0
+    #: quiet time before the absence of a doubtful submit is believed; None means the spec's
+    doubt: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Where the variables come from: rows of the manifest itself, or a file beside it."""
+
+    rows: tuple[dict[str, Any], ...] = ()
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One job."""
+
+    #: as it was given, for messages
+    file: str
+    #: the directory all its paths are relative to
+    root: Path
+    name: str
+    provider: str
+    model: str
+    #: the job directory
+    directory: Path
+    params: dict[str, Any] = field(default_factory=dict)
+    unchecked: bool = False
+    items: Items | None = None
+    matrix: dict[str, list[Any]] = field(default_factory=dict)
+    repeat: int = 1
+    #: template of the output names; None means the default
+    output_name: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    retry: Retry = field(default_factory=Retry)

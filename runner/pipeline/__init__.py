@@ -1,0 +1,1 @@
+"""The work, in stages that meet in the store."""
