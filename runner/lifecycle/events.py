@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from runner.lifecycle.task import Fault, Moment, Output  # noqa: TC001 - get_type_hints reads these
+from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output
 
 #: why a setback is not the task's own fault, or that it may be
 SetbackKind = Literal["unsent", "throttled", "window", "trouble"]
 #: what a stop of submits is about
-BlockKind = Literal["credentials", "credit", "account"]
+BlockKind = Literal["credentials", "credit", "account", "configuration"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Saved:
 
     outputs: tuple[Output, ...]
     #: set when there are fewer than were ordered
-    fault: Fault = Fault()
+    fault: Fault = NO_FAULT
 
 
 @dataclass(frozen=True, slots=True)

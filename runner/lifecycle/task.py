@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,10 @@ class Fault:
     message: str | None = None
 
 
+#: nothing went wrong
+NO_FAULT = Fault()
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A row: one paid request to one provider."""
@@ -124,11 +128,18 @@ class Task:
     adopted: bool = False
     sent: Moment | None = None
     submitted_at: float | None = None
+    #: since when its patience runs
+    since: float | None = None
     finished_at: float | None = None
-    fault: Fault = field(default_factory=Fault)
+    fault: Fault = NO_FAULT
     #: in one line, what its state rests on
     evidence: str = ""
     #: what to send, as JSON, where its stage needs it
     request: bytes = b""
     name: str = ""
     outputs: tuple[Output, ...] = ()
+
+
+def reference(job: str, key: str, generation: int) -> str:
+    """What the provider is told: unique over jobs and accounts, URL-safe, never purely numeric, no prompt in it."""
+    return f"r{job[:10]}-{key[:20]}-g{generation}"

@@ -1,0 +1,266 @@
+"""The models of a provider: their parameters, checked and put into the provider's own names before anything is sent."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import Mistake, UsageError
+from runner.providers import spec as specs
+from runner.providers.expressions import compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from runner.providers.spec import Model, Parameter, Spec
+
+_URL = re.compile(r"https?://[^\s]+\Z")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}\Z")
+_KINDS = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "list": "a list",
+    "object": "a mapping",
+    "image": "the URL of an image",
+}
+
+
+class Catalogue:
+    """Every provider's models; `extra` is a directory with more specs."""
+
+    def __init__(self, extra: Path | None = None) -> None:
+        self._extra = extra
+
+    def find(self, provider: str, model: str, *, unchecked: bool = False) -> Shape:
+        """The shape of that model's requests; raises UsageError with the closest names."""
+        spec = specs.load(provider, self._extra)
+        found = {name: entry for name, entry in spec.models.items() if model in _names(name, entry)}
+        if len(found) > 1:
+            choices = ", ".join(sorted(found))
+            raise UsageError(f"{model} is the name of several models", hint=f"write one of: {choices}")
+        if found:
+            ((name, entry),) = found.items()
+            return Shape(spec, entry.operation, _code(name, entry), entry)
+        if unchecked:
+            return _unchecked(spec, model)
+        raise UsageError(f"{provider} has no model {model!r}", hint=_closest(model, spec))
+
+
+def _code(name: str, entry: Model) -> str:
+    return name.removeprefix(f"{entry.operation}/")
+
+
+def _names(name: str, entry: Model) -> tuple[str, str]:
+    code = _code(name, entry)
+    return code, f"{entry.operation}/{code}"
+
+
+def _closest(model: str, spec: Spec) -> str:
+    every = {alias: name for name, entry in spec.models.items() for alias in (name, *_names(name, entry))}
+    near = list(dict.fromkeys(every[hit] for hit in difflib.get_close_matches(model, every, n=6, cutoff=0.5)))[:3]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{hint}`runner models {spec.name}` lists them; `unchecked: true` lets any code through"
+
+
+def _unchecked(spec: Spec, model: str) -> Shape:
+    operation, _, code = model.rpartition("/")
+    if operation not in spec.operations:
+        choices = " or ".join(f"{name}/{code}" for name in spec.operations)
+        raise UsageError(f"{model} is not in the catalogue, so its operation is unknown", hint=f"write {choices}")
+    return Shape(spec, operation, code, None)
+
+
+class Shape:
+    """What one model takes; implements `manifest.expand.Shape`."""
+
+    def __init__(self, spec: Spec, operation: str, code: str, model: Model | None) -> None:
+        self.spec, self.operation, self.code = spec, operation, code
+        self._parameters = dict(model.parameters) if model else {}
+        self._open = model is None
+        self._refuse = [(compiled(refusal.when), refusal.say) for refusal in (model.refuse if model else ())]
+        self._common = _common_names(self._parameters if model else _usual_parameters(spec, operation))
+
+    def takes(self, name: str) -> bool:
+        """Whether this is one of the model's own or common parameter names."""
+        return name in self._parameters or name in self._common
+
+    def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
+        """The parameters in the provider's own names, and every mistake by the name that was written."""
+        mistakes: list[Mistake] = []
+        gathered = self._gather(params, mistakes)
+        request = {
+            own: value for own in sorted(gathered) if (value := self._value(own, gathered[own], mistakes)) is not None
+        }
+        self._complete(request, mistakes, gathered)
+        return request, mistakes
+
+    def slots(self, request: Mapping[str, Any]) -> int:
+        """How much of the account's window one such task takes."""
+        name = self.spec.operations[self.operation].slots
+        value = request.get(name, 1) if name else 1
+        return value if isinstance(value, int) and value > 0 else 1
+
+    def _gather(self, params: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, tuple[str, Any]]:
+        """Own name to (name as written, value); several common names may fill one list."""
+        gathered: dict[str, tuple[str, Any]] = {}
+        for name, value in sorted(params.items(), key=lambda item: self._order(item[0])):
+            if value is None:
+                continue
+            own = name if name in self._parameters else self._common.get(name, name if self._open else None)
+            if own is None:
+                mistakes.append(Mistake(name, f"is not a parameter of {self.code}", self._hint(name)))
+            elif own in gathered and not self._joins(own, gathered[own][0], name):
+                mistakes.append(Mistake(name, f"says the same as {gathered[own][0]}", "leave one of them out"))
+            elif own in gathered:
+                gathered[own] = (gathered[own][0], [*gathered[own][1], value])
+            else:
+                gathered[own] = (name, [value] if self._wraps(own, name) else value)
+        return gathered
+
+    def _order(self, name: str) -> tuple[int, str]:
+        own = self._common.get(name)
+        names = self._parameters[own].common if own in self._parameters else ()
+        return (names.index(name) if name in names else -1, name)
+
+    def _wraps(self, own: str, name: str) -> bool:
+        return own != name and own in self._parameters and self._parameters[own].type == "list"
+
+    def _joins(self, own: str, first: str, second: str) -> bool:
+        return self._wraps(own, first) and self._wraps(own, second)
+
+    def _value(self, own: str, given: tuple[str, Any], mistakes: list[Mistake]) -> Any:
+        name, value = given
+        parameter = self._parameters.get(own)
+        if parameter is None:
+            return value
+        value = _coerced(parameter, value)
+        if wrong := _wrong(parameter, value):
+            mistakes.append(Mistake(name, *wrong))
+            return None
+        return value
+
+    def _complete(self, request: dict[str, Any], mistakes: list[Mistake], gathered: Mapping[str, Any]) -> None:
+        for own, parameter in self._parameters.items():
+            if own not in gathered and parameter.default is not None:
+                request[own] = parameter.default
+            elif own not in gathered and parameter.required:
+                name = next(iter(parameter.common), own)
+                mistakes.append(Mistake("", f"{self.code} needs {name}", f"add {name} to params{_expected(parameter)}"))
+        if not mistakes:
+            mistakes += [Mistake("", f"{self.code} {say}") for when, say in self._refuse if when.search(request)]
+
+    def _hint(self, name: str) -> str:
+        every = sorted({*self._parameters, *self._common})
+        near = difflib.get_close_matches(name, every, n=1)
+        return f"did you mean {near[0]}?" if near else f"it takes {', '.join(every)}"
+
+
+def _common_names(parameters: Mapping[str, Parameter]) -> dict[str, str]:
+    return {common: own for own, parameter in parameters.items() for common in parameter.common}
+
+
+def _usual_parameters(spec: Spec, operation: str) -> dict[str, Parameter]:
+    """What the operation's catalogued models take: good enough to translate common names for an unknown one."""
+    return {
+        own: parameter
+        for model in reversed(spec.models.values())
+        if model.operation == operation
+        for own, parameter in model.parameters.items()
+    }
+
+
+def _coerced(parameter: Parameter, value: Any) -> Any:
+    """The value as the provider wants it: columns of a CSV are text, durations are text at Kling."""
+    kind = parameter.type
+    if parameter.choices is not None:
+        same = [choice for choice in parameter.choices if str(choice) == str(value) and not isinstance(value, bool)]
+        return same[0] if same else value
+    if isinstance(value, str) and kind in {"integer", "number"}:
+        return _number(value, whole=kind == "integer")
+    if kind == "string" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and kind == "boolean":
+        return {"true": True, "false": False}.get(value.lower(), value)
+    return value
+
+
+def _number(text: str, *, whole: bool) -> Any:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        return text
+
+
+def _wrong(parameter: Parameter, value: Any) -> tuple[str, str] | None:
+    """What is wrong with the value and what was expected, or None."""
+    if parameter.choices is not None:
+        if value in parameter.choices and not isinstance(value, bool):
+            return None
+        return f"{_shown(value)} is not one of its values", f"expected {_listed(parameter.choices)}"
+    if not _is(parameter.type, value):
+        return f"{_shown(value)} is not {_KINDS[parameter.type]}", f"expected {_KINDS[parameter.type]}"
+    if parameter.type == "image":
+        return _wrong_image(value)
+    return _out_of_range(parameter, value)
+
+
+def _is(kind: str, value: Any) -> bool:
+    match kind:
+        case "integer":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "boolean":
+            return isinstance(value, bool)
+        case "list":
+            return isinstance(value, list)
+        case "object":
+            return isinstance(value, dict)
+        case _:
+            return isinstance(value, str)
+
+
+def _wrong_image(value: str) -> tuple[str, str] | None:
+    if value.startswith("data:"):
+        return "a data: URL is not taken", "give a plain URL, or the Base64 text without the data: prefix"
+    if _URL.match(value) or _BASE64.match(value):
+        return None
+    return f"{_shown(value)} is neither a URL nor Base64", "local files cannot be uploaded yet; give a URL"
+
+
+def _out_of_range(parameter: Parameter, value: Any) -> tuple[str, str] | None:
+    size = value if isinstance(value, int | float) else len(value)
+    unit = "" if isinstance(value, int | float) else " entries" if isinstance(value, list) else " characters"
+    low, high = parameter.min, parameter.max_length if parameter.max_length is not None else parameter.max
+    if low is not None and size < low:
+        return f"{_shown(value)} is too small", f"expected at least {low:g}{unit}"
+    if high is not None and size > high:
+        return f"{size}{unit} is too much", f"expected at most {high:g}{unit}"
+    if isinstance(value, list) and "image" in parameter.common:
+        return next((wrong for entry in value if (wrong := _wrong_entry(entry))), None)
+    if value == "" and parameter.required:
+        return "is empty", f"expected {_KINDS[parameter.type]}"
+    return None
+
+
+def _wrong_entry(entry: Any) -> tuple[str, str] | None:
+    return (
+        _wrong_image(entry) if isinstance(entry, str) else (f"{_shown(entry)} is not a URL", "expected a list of URLs")
+    )
+
+
+def _expected(parameter: Parameter) -> str:
+    return f" ({_listed(parameter.choices)})" if parameter.choices else f" ({_KINDS[parameter.type]})"
+
+
+def _listed(choices: tuple[Any, ...]) -> str:
+    return ", ".join(str(choice) for choice in choices)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004 - one line of a terminal

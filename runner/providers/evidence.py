@@ -1,0 +1,88 @@
+"""The evidence table: what an answer that is not plainly good proves (reliability.md section 7).
+
+The default for anything unlisted on a submit is doubt: a 5xx, an unknown code or a torn answer may have been paid for.
+A query proves nothing about money, so there everything unlisted is trouble: again later.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from runner.lifecycle.task import Fault
+from runner.providers.exchange import NoAnswer, NotSent, Reply
+from runner.providers.expressions import compiled
+
+if TYPE_CHECKING:
+    from runner.providers.exchange import Outcome
+    from runner.providers.spec import Meaning, Spec
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+_LONGEST = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer means, why, and what it looked like."""
+
+    meaning: Meaning | Literal["unsent"]
+    fault: Fault
+    wait: float | None = None
+    maybe_taken: bool = False
+
+
+def judge(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> Verdict:
+    """The meaning of an outcome that was not accepted as good."""
+    match outcome:
+        case NotSent(error, terminal):
+            return Verdict("configuration" if terminal else "unsent", Fault("network", None, error))
+        case NoAnswer(error):
+            return Verdict("doubt" if phase == "submit" else "trouble", Fault("no_answer", None, error))
+        case Reply():
+            return _by_rule(spec, outcome, phase)
+
+
+def _by_rule(spec: Spec, reply: Reply, phase: str) -> Verdict:
+    seen = scope(reply)
+    for rule in spec.errors:
+        if rule.phase in {None, phase} and compiled(rule.when).holds(seen):
+            return Verdict(rule.means, fault_of(reply, rule.means), retry_after(reply), rule.maybe_taken)
+    meaning: Meaning = "doubt" if phase == "submit" else "throttled" if reply.status == 429 else "trouble"  # noqa: PLR2004
+    return Verdict(meaning, fault_of(reply, "unclear"), retry_after(reply))
+
+
+def scope(reply: Reply) -> dict[str, Any]:
+    """What the expressions of a spec may look at."""
+    return {"status": reply.status, "headers": dict(reply.headers), "body": reply.body}
+
+
+def fault_of(reply: Reply, reason: str) -> Fault:
+    """The business code and message of an answer, in whichever envelope it came."""
+    body: dict[str, Any] = reply.body if isinstance(reply.body, dict) else {}
+    error = body.get("error")
+    inner: dict[str, Any] = error if isinstance(error, dict) else body
+    code = inner.get("code") or body.get("code") or f"http {reply.status}"
+    message = next((inner[key] for key in ("msg", "message", "detail") if isinstance(inner.get(key), str)), None)
+    text = message if message is not None else reply.body if isinstance(reply.body, str) else f"http {reply.status}"
+    return Fault(reason, clean(code), clean(text))
+
+
+def clean(value: Any) -> str:
+    """Text from the other side, fit for a database and a terminal: bounded, no control or format characters."""
+    text = str(value)[: 2 * _LONGEST].encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else " " for char in text)[:_LONGEST].strip()
+
+
+def remote_id(value: Any) -> str | None:
+    """A provider's id: text or a whole number, 1 to 128 of `[A-Za-z0-9._:-]`, else None."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value) if isinstance(value, str) or abs(value) < 10**128 else ""
+    return text if _ID.match(text) else None
+
+
+def retry_after(reply: Reply) -> float | None:
+    """Seconds the server asks for, within 0.5 s and 15 min; dates are not read, only ASCII digits."""
+    text = reply.headers.get("retry-after", "")
+    return min(900.0, max(0.5, float(text))) if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) else None

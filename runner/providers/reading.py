@@ -1,0 +1,196 @@
+"""An outcome to an event: the way back of `dialect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.lifecycle.events import (
+    Accepted,
+    Blocked,
+    Event,
+    Finished,
+    Found,
+    Interrupted,
+    Pending,
+    Refused,
+    Setback,
+)
+from runner.lifecycle.task import Fault, Output
+from runner.providers.evidence import Verdict, clean, judge, remote_id, scope
+from runner.providers.exchange import NoAnswer, NotSent, Outcome, Reply
+from runner.providers.expressions import compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from runner.lifecycle.task import Task
+    from runner.providers.spec import Spec, Word
+
+#: outputs of one task that are fetched at the most
+_MOST_OUTPUTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the account's list."""
+
+    remote_id: str
+    reference: str | None
+    #: seconds since the epoch; 0.0 where the list does not say
+    created: float
+    #: the line as it came
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One clean page of the account's list."""
+
+    rows: tuple[Row, ...]
+
+
+def read_submit(spec: Spec, outcome: Outcome) -> Event:
+    """What came of a paid request: accepted, definitely not accepted, or in doubt."""
+    if isinstance(outcome, Reply) and compiled(spec.submit.accept).holds(scope(outcome)):
+        return _accepted(compiled(spec.submit.id).search(scope(outcome)), outcome)
+    verdict = judge(spec, outcome, "submit")
+    match verdict.meaning:
+        case "doubt" | "absent" | "trouble":
+            return Interrupted(_described(verdict))
+        case "invalid" | "moderation":
+            return Refused(verdict.fault, verdict.maybe_taken)
+        case _:
+            return _setback(verdict)
+
+
+def _accepted(value: Any, reply: Reply) -> Event:
+    found = remote_id(value)
+    if found is None:
+        return Interrupted(f"accepted with an id that is none: {clean(value)}")
+    return Accepted(found, f"http {reply.status}")
+
+
+def read_query(spec: Spec, outcome: Outcome) -> Event:
+    """What the answer to a question about one task says."""
+    if isinstance(outcome, Reply) and compiled(spec.query.valid).holds(scope(outcome)):
+        return read_task(spec, compiled(spec.query.task).search(scope(outcome)))
+    return query_setback(spec, outcome)
+
+
+def read_many(spec: Spec, tasks: Sequence[Task], outcome: Outcome) -> tuple[dict[int, Event], dict[int, Any]]:
+    """Events and objects by our row id; a task that the answer leaves out has neither: it is unchanged (FV6)."""
+    many = spec.query.many
+    items = compiled(many.items).search(scope(outcome)) if many and isinstance(outcome, Reply) else None
+    if not isinstance(items, list) or many is None:
+        setback = query_setback(spec, outcome)
+        return {task.id: setback for task in tasks}, {}
+    ours = {task.remote_id: task.id for task in tasks}
+    keyed = ((remote_id(compiled(many.key).search(item)), item) for item in items)
+    objects = {ours[key]: item for key, item in keyed if key in ours}
+    return {id_: read_task(spec, item) for id_, item in objects.items()}, objects
+
+
+def read_task(spec: Spec, value: Any) -> Event:
+    """What one task's object says; an unknown state is treated as running (FV3)."""
+    raw = compiled(spec.query.state).search(value)
+    match _word(spec, raw):
+        case "succeeded":
+            outputs = _outputs(compiled(spec.query.outputs).search(value))
+            return Finished(outputs) if outputs else Pending(clean(raw), settling=True)
+        case "failed":
+            return Refused(_task_fault(spec, value, raw))
+        case _:
+            return Pending(clean(raw))
+
+
+def _word(spec: Spec, raw: Any) -> Word | None:
+    if isinstance(raw, bool) or not isinstance(raw, str | int):
+        return None
+    text = str(raw)
+    return spec.query.map.get(text.lower() if spec.query.ignore_case else text)
+
+
+def _outputs(found: Any) -> tuple[Output, ...]:
+    urls = [item.get("url") for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    texts = [url for url in urls if isinstance(url, str) and url][:_MOST_OUTPUTS]
+    return tuple(Output(number, url) for number, url in enumerate(dict.fromkeys(texts), start=1))
+
+
+def _task_fault(spec: Spec, value: Any, raw: Any) -> Fault:
+    reason = next((rule.means for rule in spec.task_errors if compiled(rule.when).holds(value)), "provider")
+    message = compiled(spec.query.error).search(value)
+    return Fault(reason, clean(raw), clean(message) if message else "the provider gives no reason")
+
+
+def query_setback(spec: Spec, outcome: Outcome) -> Setback | Blocked:
+    """A question that was not answered: never a task's failure."""
+    verdict = judge(spec, outcome, "query")
+    if verdict.meaning in {"absent", "invalid", "moderation", "doubt", "trouble"}:
+        return Setback("trouble", verdict.fault, verdict.wait)
+    return _setback(verdict)
+
+
+def _setback(verdict: Verdict) -> Setback | Blocked:
+    match verdict.meaning:
+        case "throttled" | "window" | "unsent":
+            return Setback(verdict.meaning, verdict.fault, verdict.wait)
+        case "credentials" | "credit" | "account" | "configuration":
+            return Blocked(verdict.meaning, verdict.fault)
+        case _:
+            return Setback("trouble", verdict.fault, verdict.wait)
+
+
+def read_reference(spec: Spec, task: Task, outcome: Outcome) -> Found | Setback | Blocked | None:
+    """Whether the provider knows our reference; None: this answer says nothing, only a list can."""
+    if isinstance(outcome, Reply) and compiled(spec.query.valid).holds(scope(outcome)):
+        value = compiled(spec.query.task).search(scope(outcome))
+        return _found(spec, task, value)
+    event = query_setback(spec, outcome)
+    transient = isinstance(outcome, NotSent | NoAnswer) or isinstance(event, Blocked) or event.kind != "trouble"
+    return event if transient or outcome.status >= 500 else None  # type: ignore[union-attr]  # noqa: PLR2004
+
+
+def _found(spec: Spec, task: Task, value: Any) -> Found | None:
+    listing = spec.look_up.listing
+    theirs = compiled(listing.reference).search(value) if listing and listing.reference else None
+    id_ = remote_id(compiled(listing.id).search(value)) if listing else None
+    return Found(id_, "found by reference") if id_ and theirs in {None, task.ref} else None
+
+
+def read_page(spec: Spec, outcome: Outcome) -> Page | Setback | Blocked:
+    """A clean page, or why there is none."""
+    listing = spec.look_up.listing
+    if listing is None or not isinstance(outcome, Reply) or not compiled(listing.valid).holds(scope(outcome)):
+        return query_setback(spec, outcome)
+    items = compiled(listing.items).search(scope(outcome))
+    return Page(tuple(row for item in items if (row := _row(spec, item))))
+
+
+def _row(spec: Spec, item: Any) -> Row | None:
+    listing = spec.look_up.listing
+    id_ = remote_id(compiled(listing.id).search(item)) if listing else None
+    if listing is None or id_ is None:
+        return None
+    reference = compiled(listing.reference).search(item) if listing.reference else None
+    return Row(
+        id_, reference if isinstance(reference, str) else None, _seconds(compiled(listing.created).search(item)), item
+    )
+
+
+def _seconds(value: Any) -> float:
+    """A time in seconds or milliseconds since the epoch, as seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return value / 1000 if value > 10**11 else float(value)
+
+
+def echoed(spec: Spec, body: Mapping[str, Any], value: Any) -> dict[str, bool]:
+    """For each field the list echoes and the request held: did it come back verbatim (reliability.md section 10)."""
+    echo = spec.look_up.listing.echo if spec.look_up.listing else {}
+    return {name: compiled(path).search(value) == body[name] for name, path in echo.items() if name in body}
+
+
+def _described(verdict: Verdict) -> str:
+    parts = (verdict.fault.code, verdict.fault.message)
+    return " ".join(part for part in parts if part) or verdict.meaning

@@ -1,0 +1,273 @@
+"""What a provider spec may say, and where specs are found.
+
+A spec is a YAML file; `docs/providers.md` explains it field by field. Expressions are JMESPath over
+`{status, headers, body}` for whole answers, and over one task's object for `state`, `outputs` and `error`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from jmespath.exceptions import JMESPathError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from runner.errors import ConfigError, UsageError
+from runner.providers.expressions import compiled
+
+
+def _compiles(text: str) -> str:
+    try:
+        compiled(text)
+    except JMESPathError as error:
+        raise ValueError(f"not a JMESPath expression: {error}") from None
+    return text
+
+
+Jmes = Annotated[str, AfterValidator(_compiles)]
+
+#: what a failed answer means; `doubt` is also what anything unlisted means on a submit
+Meaning = Literal[
+    "throttled",
+    "window",
+    "credentials",
+    "credit",
+    "account",
+    "configuration",
+    "invalid",
+    "moderation",
+    "doubt",
+    "trouble",
+    "absent",
+]
+#: canonical words for the states of a remote task
+Word = Literal["queued", "running", "succeeded", "failed"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Auth(_Part):
+    """Which named scheme signs the requests, and what it needs to know."""
+
+    scheme: Literal["bearer", "header", "kling", "chanjing"]
+    header: str = "Authorization"
+    prefix: str = "Bearer "
+    #: of the token endpoint
+    path: str = ""
+
+
+class Operation(_Part):
+    """One of the provider's endpoints for paid requests."""
+
+    path: str
+    media: Literal["image", "video"]
+    #: constants of every request body
+    body: dict[str, Any] = {}
+    #: constants of its batched queries and lists
+    query: dict[str, Any] = {}
+    #: the parameter that says how many slots of the window a task takes
+    slots: str | None = None
+
+
+class Submit(_Part):
+    """How a paid request is put, and what a good answer looks like."""
+
+    accept: Jmes
+    id: Jmes
+    #: body fields that carry the model's code
+    model_fields_: tuple[str, ...] = Field(alias="model_fields")
+    #: body field for our reference, where the provider keeps one
+    reference: str | None = None
+
+
+class Many(_Part):
+    """How several tasks are asked about in one call."""
+
+    path: str
+    method: Literal["GET", "POST"] = "POST"
+    field: str
+    max: int = Field(gt=0)
+    body: dict[str, Any] = {}
+    items: Jmes
+    key: Jmes
+
+
+class Query(_Part):
+    """How a task is asked about, and how its object is read."""
+
+    path: str
+    valid: Jmes
+    #: from a whole answer to the task's object
+    task: Jmes
+    state: Jmes
+    map: dict[str, Word]
+    ignore_case: bool = False
+    outputs: Jmes
+    error: Jmes
+    many: Many | None = None
+
+
+class Listing(_Part):
+    """The account's list of tasks, page by page."""
+
+    path: str
+    method: Literal["GET", "POST"]
+    body: dict[str, Any] | None = None
+    valid: Jmes
+    items: Jmes
+    id: Jmes
+    #: when the provider made it, seconds since the epoch
+    created: Jmes
+    #: our reference in a row, where the provider keeps one
+    reference: Jmes | None = None
+    #: request parameter -> where a row echoes it
+    echo: dict[str, Jmes] = {}
+    #: parameters without which a row proves nothing
+    proof: tuple[str, ...] = ()
+
+
+class LookUp(_Part):
+    """What the provider offers to find a submit whose answer was lost (reliability.md section 5)."""
+
+    #: path that takes our reference in place of the id
+    by_reference: str | None = None
+    listing: Listing | None = None
+
+
+class Rule(_Part):
+    """One line of the evidence table: the first that holds decides."""
+
+    when: Jmes
+    means: Meaning
+    phase: Literal["submit", "query"] | None = None
+    #: after a doubtful send it may mean that the reference exists
+    maybe_taken: bool = False
+
+
+class Parameter(_Part):
+    """One parameter of a model, checked before anything is sent."""
+
+    type: Literal["string", "integer", "number", "boolean", "list", "object", "image"] = "string"
+    required: bool = False
+    choices: tuple[Any, ...] | None = None
+    min: float | None = None
+    max: float | None = None
+    max_length: int | None = None
+    #: the names that work for every provider, in the order in which they fill a list
+    common: tuple[str, ...] = ()
+    #: sent when the manifest says nothing; part of the task's identity
+    default: Any = None
+    #: what it is, in one line
+    about: str = ""
+
+
+class Refusal(_Part):
+    """A combination of parameters that the provider does not take."""
+
+    when: Jmes
+    say: str
+
+
+class Model(_Part):
+    """One model of the catalogue."""
+
+    operation: str
+    parameters: dict[str, Parameter]
+    refuse: tuple[Refusal, ...] = ()
+    #: where its facts come from
+    source: str = ""
+
+
+class Limits(_Part):
+    """The cautious rates this provider starts at, per endpoint, like `10/min`."""
+
+    submit: str
+    query: str
+    #: downloads at once per host
+    downloads: int = 4
+
+
+class Spec(_Part):
+    """How one API speaks."""
+
+    name: str
+    title: str
+    #: prefix of its environment variables
+    env: str
+    base_url: str | None = None
+    auth: Auth
+    limits: Limits
+    #: quiet time in seconds before a missing task is believed to be absent
+    doubt: float
+    #: seconds from acceptance to the first poll, and the longest pause between polls
+    first_look: float = 2.0
+    longest_look: float = 15.0
+    operations: dict[str, Operation]
+    submit: Submit
+    query: Query
+    look_up: LookUp = LookUp()
+    errors: tuple[Rule, ...]
+    #: reasons of failed tasks, tried on the task's object; none: `provider`
+    task_errors: tuple[Rule, ...] = ()
+    #: hidden: only here for YAML anchors
+    parts: Any = None
+    models: dict[str, Model]
+    not_established: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _operations_exist(self) -> Spec:
+        for name, model in self.models.items():
+            if model.operation not in self.operations:
+                raise ValueError(f"model {name} names an operation that is not there: {model.operation}")
+        return self
+
+    @property
+    def can_look_up(self) -> bool:
+        """Whether a submit without an answer can be found again (class C1 or C2)."""
+        return self.look_up.by_reference is not None or self.look_up.listing is not None
+
+
+class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
+    """YAML with 1.2's plain scalars, so that `9:16` and `no` are text here as in manifests."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own shape
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|false", "tf"),
+    ("null", r"null|~|", "n~\0"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?[0-9]+\.[0-9]+([eE][-+]?[0-9]+)?", "-+0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), [*_first, ""])
+
+
+def parse(text: str, origin: str) -> Spec:
+    """The spec in this text; raises ConfigError that names every mistake."""
+    try:
+        return Spec.model_validate(yaml.load(text, Loader=_Loader))  # noqa: S506 - a safe loader of our own
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ConfigError(
+            f"{origin}: not a provider spec: {error}", hint="docs/providers.md says what one holds."
+        ) from None
+
+
+def names(extra: Path | None = None) -> dict[str, Path]:
+    """Every provider by name, with its file; those in `extra` win."""
+    folders = [Path(str(resources.files("runner.providers") / "specs")), *([extra] if extra else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+@lru_cache(maxsize=32)
+def load(name: str, extra: Path | None = None) -> Spec:
+    """The spec of that name; raises UsageError for a name nobody knows, ConfigError for a broken file."""
+    known = names(extra)
+    if name not in known:
+        raise UsageError(f"unknown provider {name!r}", hint=f"known are: {', '.join(sorted(known))}")
+    return parse(known[name].read_text(encoding="utf-8"), str(known[name]))

@@ -1,0 +1,42 @@
+"""One runner per job directory: a kernel lock that dies with its holder, so there are no stale locks to guess about."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import filelock
+
+from runner.errors import DiskError, Locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold the job for the length of the block; raises Locked after `wait` seconds, DiskError."""
+    holder = directory / "lock.holder"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = filelock.FileLock(directory / "lock", timeout=wait, mode=0o600)
+        with lock:
+            holder.write_text(f"{socket.gethostname()} process {os.getpid()}\n", encoding="utf-8")
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)
+    except filelock.Timeout:
+        raise Locked(f"this job is being run by {_held_by(holder)}", hint="Wait for it, or use --wait-lock.") from None
+    except PermissionError as error:
+        raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
+
+
+def _held_by(holder: Path) -> str:
+    with contextlib.suppress(OSError):
+        return holder.read_text(encoding="utf-8").strip() or "another process"
+    return "another process"

@@ -1,0 +1,178 @@
+-- name: job
+-- The job's identity, epoch and digest.
+select uuid, epoch, digest from job where id = 1
+
+-- name: raise_epoch
+-- A new run begins; older writers are fenced off.
+update job set epoch = epoch + 1 where id = 1 returning epoch
+
+-- name: set_digest
+-- Remember which drafts were added last.
+update job set digest = :digest where id = 1
+
+-- name: origin
+-- Where a provider's tasks of this job live.
+select origin from provider where name = :name
+
+-- name: set_origin
+-- Remember where a provider's tasks of this job live.
+insert into provider (name, origin) values (:name, :origin)
+  on conflict (name) do update set origin = excluded.origin
+
+-- name: rest_queued
+-- Tasks that are not bought yet wait until their drafts are seen again.
+update task set due_at = null where state = 'queued' and due_at is not null
+
+-- name: forget_positions
+-- No draft has a place in the manifest until it is seen again.
+update draft set position = null where position is not null
+
+-- name: add_task
+-- A draft becomes a row; a key that is there already is left as it is, and wanted again.
+insert into task (key, provider, operation, model, state, due_at, ref, fingerprint, slots)
+  values (:key, :provider, :operation, :model, 'queued', 0, :ref, :fingerprint, :slots)
+  on conflict (key) do update set due_at = 0 where state = 'queued'
+
+-- name: add_draft
+-- The cold half of a row; a name changes only while there are no files under it.
+insert into draft (task_id, position, repeat, vars, request, name, queued_at)
+  select id, :position, :repeat, :vars, :request, :name, :now from task where key = :key
+  on conflict (task_id) do update set position = excluded.position, vars = excluded.vars,
+    name = case when (select state from task where id = task_id) in ('done', 'ready') then name else excluded.name end
+
+-- name: wake
+-- At the start of a run everything that is paid or in doubt is looked at once, whatever the clock said.
+update task set due_at = :now, failures = 0 where state in ('running', 'ready', 'in_doubt')
+
+-- name: claim_queued
+-- The next task to buy: due, within the window, and no twin of it in doubt.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+  where provider = :provider and state = 'queued' and due_at <= :now and slots <= :room
+    and (fingerprint = '' or not exists (
+      select 1 from task as twin where twin.fingerprint = task.fingerprint and twin.fingerprint <> '' and twin.state = 'in_doubt'))
+  order by due_at, id limit 1
+
+-- name: claim
+-- Due tasks of one state, the longest due first.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+  where provider = :provider and state = :state and due_at <= :now
+    and id not in (select value from json_each(:held))
+  order by due_at, id limit :limit
+
+-- name: claim_group
+-- Due tasks of one state whose operations can share a call, filled up with those due soon.
+select task.*, '' as request, '' as name from task
+  where provider = :provider and state = :state and due_at <= :soon
+    and operation in (select value from json_each(:operations))
+    and id not in (select value from json_each(:held))
+  order by due_at, id limit :limit
+
+-- name: postpone
+-- Claiming sets the next look.
+update task set due_at = :due_at where id = :id and state = :state
+
+-- name: settle
+-- Write a task back, if it is still as it was and this run is still the writer.
+update task set state = :state, due_at = :due_at, generation = :generation, ref = :ref, remote_id = :remote_id,
+    attempts = :attempts, throttles = :throttles, doubts = :doubts, looks = :looks, failures = :failures,
+    refreshes = :refreshes, adopted = :adopted, sent_boot = :sent_boot, sent_seconds = :sent_seconds,
+    submitted_at = :submitted_at, since = :since, finished_at = :finished_at,
+    reason = :reason, code = :code, message = :message, evidence = :evidence
+  where id = :id and state = :was and generation = :was_generation and (select epoch from job where id = 1) = :epoch
+
+-- name: put_output
+-- A link, or a fresh link for an output that is known; a file that is saved stays saved.
+insert into output (task_id, number, url) values (:task_id, :number, :url)
+  on conflict (task_id, number) do update set url = excluded.url
+
+-- name: record_file
+-- What a file will be, on disk before its name exists.
+update output set file = :file, bytes = :bytes, sha256 = :sha256, media_type = :media_type
+  where task_id = :task_id and number = :number
+
+-- name: outputs
+-- A task's outputs in order.
+select number, url, file, bytes, sha256, media_type from output where task_id = :task_id order by number
+
+-- name: drop_outputs
+-- A new generation has no outputs yet.
+delete from output where task_id = :task_id
+
+-- name: next_due
+-- When a stage has work again.
+select min(due_at) from task where provider = :provider and state = :state and due_at is not null
+
+-- name: busy
+-- Whether anything of a provider is still to be done without a person.
+select exists (select 1 from task where provider = :provider and state = :state and due_at is not null)
+
+-- name: in_state
+-- Every task of a state that few tasks are in.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+  where state = :state order by id
+
+-- name: by_key
+-- Tasks whose key begins so.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+  where substr(key, 1, length(:key)) = :key order by id limit 3
+
+-- name: providers
+-- Providers with tasks that are not at rest.
+select distinct provider from task where state in ('submitting', 'in_doubt', 'running', 'ready')
+
+-- name: counts
+-- How many tasks are in each state.
+select state, count(*) from task group by state
+
+-- name: gone
+-- Unbought tasks that left the manifest.
+select count(*) from task where state = 'queued' and due_at is null
+
+-- name: slots_taken
+-- How much of the account's window this job's tasks take.
+select coalesce(sum(slots), 0) from task where provider = :provider and state in ('submitting', 'in_doubt', 'running')
+
+-- name: is_claimed
+-- Whether a remote id belongs to a task already.
+select 1 from task where provider = :provider and remote_id = :remote_id
+
+-- name: twins_sent
+-- When the twins of a task were sent whose ids did not come from their own answers (reliability.md R4).
+select sent_boot, sent_seconds from task
+  where fingerprint = :fingerprint and fingerprint <> ''
+    and (state in ('submitting', 'in_doubt') or (state = 'running' and adopted = 1))
+
+-- name: twin_submitting
+-- Whether a twin of this fingerprint is on the wire right now.
+select exists (select 1 from task where fingerprint = :fingerprint and fingerprint <> '' and state = 'submitting')
+
+-- name: put_echo
+-- One field came back, verbatim or not; once not is not.
+insert into echo (provider, model, field, verbatim) values (:provider, :model, :field, :verbatim)
+  on conflict (provider, model, field) do update set verbatim = min(verbatim, excluded.verbatim)
+
+-- name: echoes
+-- What is known of a model's echo.
+select field, verbatim from echo where provider = :provider and model = :model
+
+-- name: results
+-- One line a task, in manifest order; those that left the manifest come last.
+select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.name, draft.queued_at,
+    (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
+       from (select * from output where output.task_id = task.id order by number)) as outputs
+  from draft join task on task.id = draft.task_id
+  order by draft.position is null, draft.position, task.id
+
+-- name: oldest
+-- The longest wait of what is paid and not here yet.
+select min(submitted_at) from task where state in ('running', 'ready')
+
+-- name: faults
+-- Why tasks failed, grouped.
+select state, coalesce(reason, ''), min(coalesce(message, '')), count(*) from task
+  where state in ('failed', 'stranded', 'held') or (state = 'done' and reason is not null)
+  group by state, reason order by count(*) desc limit 20
+
+-- name: keys
+-- Every task's key.
+select key from task

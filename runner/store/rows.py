@@ -1,0 +1,79 @@
+"""Rows to tasks and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output, State, Task
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
+    """The task in a row of `task.*, request, name`."""
+    fault = NO_FAULT if row["reason"] is None else Fault(row["reason"], row["code"], row["message"])
+    sent = None if row["sent_boot"] is None else Moment(row["sent_boot"], row["sent_seconds"])
+    return Task(
+        id=row["id"],
+        key=row["key"],
+        provider=row["provider"],
+        operation=row["operation"],
+        model=row["model"],
+        state=State(row["state"]),
+        due_at=row["due_at"],
+        generation=row["generation"],
+        ref=row["ref"],
+        fingerprint=row["fingerprint"],
+        slots=row["slots"],
+        remote_id=row["remote_id"],
+        attempts=row["attempts"],
+        throttles=row["throttles"],
+        doubts=row["doubts"],
+        looks=row["looks"],
+        failures=row["failures"],
+        refreshes=row["refreshes"],
+        adopted=bool(row["adopted"]),
+        sent=sent,
+        submitted_at=row["submitted_at"],
+        since=row["since"],
+        finished_at=row["finished_at"],
+        fault=fault,
+        evidence=row["evidence"],
+        request=row["request"].encode(),
+        name=row["name"],
+        outputs=outputs,
+    )
+
+
+def columns(task: Task) -> dict[str, Any]:
+    """The hot columns of a task, as the settle query names them."""
+    return {
+        "id": task.id,
+        "state": task.state,
+        "due_at": task.due_at,
+        "generation": task.generation,
+        "ref": task.ref,
+        "remote_id": task.remote_id,
+        "attempts": task.attempts,
+        "throttles": task.throttles,
+        "doubts": task.doubts,
+        "looks": task.looks,
+        "failures": task.failures,
+        "refreshes": task.refreshes,
+        "adopted": int(task.adopted),
+        "sent_boot": task.sent.boot if task.sent else None,
+        "sent_seconds": task.sent.seconds if task.sent else None,
+        "submitted_at": task.submitted_at,
+        "since": task.since,
+        "finished_at": task.finished_at,
+        "reason": task.fault.reason,
+        "code": task.fault.code,
+        "message": task.fault.message,
+        "evidence": task.evidence,
+    }
+
+
+def output_from(row: sqlite3.Row) -> Output:
+    """The output in a row of the outputs query."""
+    return Output(row["number"], row["url"], row["file"], row["bytes"], row["sha256"], row["media_type"])

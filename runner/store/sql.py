@@ -1,0 +1,65 @@
+"""Loads the named queries and applies the migrations."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from runner.errors import DiskError, Locked, RunnerError, StateError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+#: marks the database as ours, whatever its name ("GENR")
+APPLICATION_ID = 0x47454E52
+
+_NAMED = re.compile(r"^-- name: (\w+)\n((?:-- .*\n)+)", re.MULTILINE)
+_FULL = ("full", "disk i/o", "readonly", "read-only", "unable to open")
+
+
+@cache
+def queries() -> dict[str, str]:
+    """Every statement of `queries.sql` by name."""
+    text = (resources.files("runner.store") / "queries.sql").read_text(encoding="utf-8")
+    parts = _NAMED.split(text)
+    return {name: statement.strip() for name, statement in zip(parts[1::3], parts[3::3], strict=True)}
+
+
+@cache
+def migrations() -> tuple[str, ...]:
+    """The migrations in order; the database's `user_version` counts how many it has."""
+    folder = resources.files("runner.store") / "migrations"
+    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    return tuple(entry.read_text(encoding="utf-8") for entry in files)
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """How many migrations the database has; raises StateError where it is not ours or is newer than we are."""
+    (application,) = connection.execute("pragma application_id").fetchone()
+    (count,) = connection.execute("pragma user_version").fetchone()
+    if count and application != APPLICATION_ID:
+        raise StateError("the database belongs to another program", hint="Move it away, or choose another directory.")
+    if count > len(migrations()):
+        raise StateError(f"the state was written by a newer version (schema {count})", hint="Upgrade genrunner.")
+    return int(count)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the database up to date, each migration in one transaction."""
+    for number, script in enumerate(migrations()[version(connection) :], start=version(connection) + 1):
+        mark = f"pragma application_id = {APPLICATION_ID}; pragma user_version = {number}"
+        connection.executescript(f"begin immediate; {script}; {mark}; commit;")
+
+
+def explained(error: sqlite3.Error, place: str) -> RunnerError:
+    """The error of ours that tells a person what SQLite's means."""
+    text = str(error).lower()
+    if any(word in text for word in _FULL):
+        return DiskError(
+            f"{place}: {error}", hint="Make room or mend the permissions, then run the same command again."
+        )
+    if "locked" in text or "busy" in text:
+        return Locked(f"{place}: held by another program for too long", hint="End it, then run the same command again.")
+    return StateError(f"{place}: {error}", hint="Keep a copy of the job directory before anything else.")

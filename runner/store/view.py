@@ -1,0 +1,80 @@
+"""A read-only look at a job, beside a run or without one; needs nothing but SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import orjson
+
+from runner.errors import NoSuchJob
+from runner.store import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class View:
+    """What a job's database says, through a connection that cannot write."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks are in each state, without the unbought ones that left the manifest."""
+        counts = dict(self._rows("counts"))
+        gone = self._rows("gone")[0][0]
+        counts["queued"] = counts.get("queued", 0) - gone
+        return {state: count for state, count in counts.items() if count}
+
+    def gone(self) -> int:
+        """How many unbought tasks left the manifest."""
+        return int(self._rows("gone")[0][0])
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Why tasks failed, were stranded or are held: state, reason, an example message, how many."""
+        return [dict(zip(("state", "reason", "message", "count"), row, strict=True)) for row in self._rows("faults")]
+
+    def oldest(self) -> float | None:
+        """When the longest waiting paid task was submitted, seconds since the epoch."""
+        value = self._rows("oldest")[0][0]
+        return None if value is None else float(value)
+
+    def in_state(self, state: str) -> list[dict[str, Any]]:
+        """Every task of a state that few are in: key, name, ref, when it was sent, and its evidence."""
+        names = ("key", "name", "ref", "submitted_at", "evidence", "provider", "model")
+        return [{name: row[name] for name in names} for row in self._rows("in_state", state=state)]
+
+    def keys(self) -> set[str]:
+        """The key of every task."""
+        return {row[0] for row in self._rows("keys")}
+
+    def results(self) -> Iterator[dict[str, Any]]:
+        """Every task in manifest order, as the store holds it, with JSON columns parsed."""
+        for row in self._connection.execute(sql.queries()["results"]):
+            line = dict(row)
+            for column in ("vars", "request", "outputs"):
+                line[column] = orjson.loads(line[column])
+            yield line
+
+    def _rows(self, query: str, **parameters: Any) -> list[Any]:
+        return self._connection.execute(sql.queries()[query], parameters).fetchall()
+
+
+@contextmanager
+def view(directory: Path) -> Iterator[View]:
+    """The job in `directory` (its `.runner`); raises NoSuchJob, StateError."""
+    path = directory / "state.db"
+    if not path.is_file():
+        raise NoSuchJob(f"there is no job in {directory.parent}", hint="`runner run MANIFEST` makes one.")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30)) as connection:
+            connection.row_factory = sqlite3.Row
+            connection.execute("pragma trusted_schema = off")
+            sql.version(connection)
+            yield View(connection)
+    except sqlite3.Error as error:
+        raise sql.explained(error, str(path)) from None
