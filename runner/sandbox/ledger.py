@@ -1,0 +1,152 @@
+"""Everything that was accepted, and so charged: in memory, and in an append-only file that survives `kill -9`.
+
+A line is written with one `write` before the answer leaves, so what a client may have been charged for is on record.
+"""
+
+import json
+import os
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["image", "video"]
+#: Longer texts (pictures in Base64) are recorded by their hash.
+LONGEST_TEXT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A task the provider has accepted."""
+
+    #: From 1, in order of acceptance.
+    number: int
+    id: str
+    provider: str
+    account: str
+    operation: str
+    kind: Kind
+    external_id: str | None
+    request: dict[str, Any]
+    charge: int
+    #: Unix time.
+    at: float
+    #: Equal for equal requests, external ids aside.
+    key: str
+
+    @property
+    def prompt(self) -> str:
+        return str(self.request.get("ref_prompt") or self.request.get("prompt") or "")
+
+    @property
+    def model(self) -> str:
+        names = ("model_code", "model_name", "model")
+        return str(next((self.request[name] for name in names if self.request.get(name)), ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A submit that passed every check and can be accepted."""
+
+    id: str
+    provider: str
+    account: str
+    operation: str
+    kind: Kind
+    external_id: str | None
+    request: dict[str, Any]
+    charge: int
+    #: How the provider tells that it has accepted.
+    told: Callable[[Accepted], Any]
+
+
+class Ledger:
+    """The accepted tasks, with the indexes that queries need."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.accepted: list[Accepted] = []
+        self._by_id: dict[str, Accepted] = {}
+        self._by_external: defaultdict[str, list[Accepted]] = defaultdict(list)
+        self._lists: defaultdict[tuple[str, str, str], list[Accepted]] = defaultdict(list)
+        self._copies: Counter[str] = Counter()
+        self._charges = 0
+        self._file = None if path is None else self._open(path)
+
+    def accept(self, order: Order, at: float) -> Accepted:
+        """Record an order as accepted at this time."""
+        request = {name: _shortened(value) for name, value in order.request.items()}
+        values = {f.name: getattr(order, f.name) for f in fields(order) if f.name not in {"told", "request"}}
+        key = _key(order, request)
+        accepted = Accepted(**values, number=len(self.accepted) + 1, request=request, at=at, key=key)
+        if self._file is not None:
+            os.write(self._file, json.dumps(asdict(accepted)).encode() + b"\n")
+        self._index(accepted)
+        return accepted
+
+    def charges(self) -> int:
+        """Return what was charged in all: one for a video, n for n images."""
+        return self._charges
+
+    def duplicates(self) -> int:
+        """Return how many accepted requests repeat an earlier one, external ids aside."""
+        return len(self.accepted) - len(self._copies)
+
+    def by_id(self, task_id: str) -> Accepted | None:
+        return self._by_id.get(task_id)
+
+    def by_external_id(self, external_id: str) -> list[Accepted]:
+        return self._by_external.get(external_id, [])
+
+    def by_request(self) -> dict[str, list[Accepted]]:
+        """Return the accepted tasks by the key of their request; a list longer than one was bought twice."""
+        groups: defaultdict[str, list[Accepted]] = defaultdict(list)
+        for accepted in self.accepted:
+            groups[accepted.key].append(accepted)
+        return dict(groups)
+
+    def visible(self, provider: str, account: str, operation: str, until: float) -> tuple[Sequence[Accepted], int]:
+        """Return an account's tasks, oldest first, and how many of them were accepted up to that time."""
+        tasks = self._lists.get((provider, account, operation), [])
+        return tasks, bisect_right(tasks, until, key=attrgetter("at"))
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _index(self, accepted: Accepted) -> None:
+        self.accepted.append(accepted)
+        self._by_id[accepted.id] = accepted
+        if accepted.external_id is not None:
+            self._by_external[accepted.external_id].append(accepted)
+        self._lists[accepted.provider, accepted.account, accepted.operation].append(accepted)
+        self._copies[accepted.key] += 1
+        self._charges += accepted.charge
+
+    def _open(self, path: Path) -> int:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        text = path.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        os.ftruncate(file, whole)  # a line cut by a crash was never answered for
+        for line in text[:whole].splitlines():
+            self._index(Accepted(**json.loads(line)))
+        return file
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shortened(part) for part in value]
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        digest = sha256(value.encode(errors="backslashreplace")).hexdigest()
+        return f"{value[:64]}... ({len(value)} characters, sha256 {digest})"
+    return value
+
+
+def _key(order: Order, request: dict[str, Any]) -> str:
+    asked = {name: value for name, value in request.items() if name != "external_task_id"}
+    text = json.dumps([order.provider, order.operation, asked], sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,127 @@
+"""What all providers of one sandbox share: options, clock, ledger, limits, and what becomes of a task in time."""
+
+from collections.abc import Callable
+from enum import Enum, auto
+from itertools import islice
+from typing import Any
+
+from runner.sandbox.faults import FINISH, Dice, fraction
+from runner.sandbox.ledger import Accepted, Ledger, Order
+from runner.sandbox.limits import SlidingWindow, Slots
+from runner.sandbox.options import Options
+from runner.sandbox.traffic import Traffic
+
+#: A prompt with one of these is refused as content.
+FORBIDDEN = ("违规", "NSFW-TEST")
+#: A prompt with this is accepted and fails later.
+FAILING = "FAIL-TEST"
+#: The part of its time that a task waits in the queue.
+QUEUED_PART = 0.3
+EXTENSIONS = {"image": "png", "video": "mp4"}
+
+
+class Phase(Enum):
+    """How far a task has come."""
+
+    QUEUED = auto()
+    RUNNING = auto()
+    SUCCEEDED = auto()
+    FAILED = auto()
+
+
+class World:
+    """The state of a sandbox; times are Unix times of the clock that was passed in."""
+
+    def __init__(self, options: Options, clock: Callable[[], float]) -> None:
+        self.options = options
+        self.clock = clock
+        self.url = ""
+        self.ledger = Ledger(options.ledger)
+        self.traffic = Traffic()
+        self.dice = Dice(options.faults, options.seed)
+        self._window = SlidingWindow()
+        self._slots = Slots()
+        self._shown: set[str] = set()
+        for accepted in self.ledger.accepted:
+            self._take_slots(accepted)
+
+    def change(self, changes: dict[str, Any]) -> None:
+        """Set some options anew; new faults count their requests from here on."""
+        self.options = self.options.changed(changes)
+        if "faults" in changes:
+            struck = self.dice.struck
+            self.dice = Dice(self.options.faults, self.options.seed)
+            self.dice.struck = struck
+
+    def admit(self, endpoint: str, account: str) -> bool:
+        """Say whether the rate limit lets one more request through."""
+        options = self.options
+        if options.qps is None:
+            return True
+        admitted = self._window.admit(endpoint, account, self.clock(), options.qps, options.window_s)
+        if not admitted:
+            self.traffic.violations[endpoint] += 1
+        return admitted
+
+    def affords(self, charge: int) -> bool:
+        credit = self.options.credit
+        return credit is None or self.ledger.charges() + charge <= credit
+
+    def has_slots(self, provider: str, account: str, kind: str, places: int) -> bool:
+        limit = self.options.concurrency
+        return limit is None or self._slots.taken((provider, account, kind), self.clock()) + places <= limit
+
+    def repeats(self, provider: str, account: str, external_id: str | None) -> bool:
+        """Say whether this external id is taken, where they have to be unique."""
+        if external_id is None or not self.options.external_id_unique:
+            return False
+        found = self.ledger.by_external_id(external_id)
+        return any(task.provider == provider and task.account == account for task in found)
+
+    def accept(self, order: Order) -> Accepted:
+        """Accept and charge an order."""
+        accepted = self.ledger.accept(order, self.clock())
+        self._take_slots(accepted)
+        return accepted
+
+    def finish_at(self, task: Accepted) -> float:
+        low, high = self.options.span(task.kind)
+        return task.at + low + (high - low) * fraction(self.options.seed, "time", task.number)
+
+    def phase(self, task: Accepted) -> Phase:
+        """Return how far the task has come by now."""
+        now, end = self.clock(), self.finish_at(task)
+        if now >= end:
+            return Phase.FAILED if FAILING in task.prompt else Phase.SUCCEEDED
+        return Phase.QUEUED if now < task.at + QUEUED_PART * (end - task.at) else Phase.RUNNING
+
+    def links(self, task: Accepted) -> list[str]:
+        """Return the download links of a task that has succeeded."""
+        if self._hides_outputs(task):
+            return []
+        life = self.options.link_life_s
+        until = "" if life is None else f"?until={self.clock() + life:.3f}"
+        extension = EXTENSIONS[task.kind]
+        count = task.charge if task.kind == "image" else 1
+        return [f"{self.url}/files/{task.id}/{n}.{extension}{until}" for n in range(count)]
+
+    def page(self, provider: str, account: str, operation: str, page: int, size: int) -> tuple[list[Accepted], int]:
+        """Return a page (from 1) of an account's visible tasks, newest first, and how many there are."""
+        tasks, total = self.ledger.visible(provider, account, operation, self.visible_until())
+        newest = range(total - 1, -1, -1)
+        return [tasks[i] for i in islice(newest, (page - 1) * size, page * size)], total
+
+    def visible_until(self) -> float:
+        """Return the acceptance time up to which tasks show in lists."""
+        return self.clock() - self.options.list_lag_s
+
+    def _hides_outputs(self, task: Accepted) -> bool:
+        if task.id in self._shown:
+            return False
+        self._shown.add(task.id)
+        return self.dice.roll(FINISH) is not None
+
+    def _take_slots(self, task: Accepted) -> None:
+        if task.provider != "chanjing":
+            places = task.charge if task.kind == "image" else 1
+            self._slots.take((task.provider, task.account, task.kind), self.finish_at(task), places)

@@ -1,0 +1,95 @@
+import asyncio
+import json
+
+from runner.sandbox.server import Options, Sandbox
+from runner.sandbox.traffic import most_within
+
+KLING = {"model_name": "kling-v2-1", "prompt": "boat", "n": 2, "external_task_id": "e-1"}
+
+
+async def test_a_restarted_sandbox_knows_its_tasks(api, http, tmp_path, clock):
+    options = Options(ledger=tmp_path / "ledger.jsonl", seconds=(10, 10), concurrency=2)
+    async with Sandbox(options, clock=clock) as sandbox:
+        user = api(sandbox)
+        await user.login()
+        task_id = (await user.submit(number_of_images=2))["data"]
+        await user.kling("/v1/images/generations", KLING)
+        before = sandbox.ledger.accepted
+    clock.now += 5
+    async with Sandbox(options, clock=clock) as sandbox:
+        user = api(sandbox)
+        await user.login()
+        assert sandbox.ledger.accepted == before
+        assert sandbox.ledger.charges() == 4
+        assert (await user.task(task_id))["data"]["progress_desc"] == "Generating"
+        assert (await user.kling("/v1/images/generations", KLING)).json()["code"] == 1201
+        assert (await user.kling("/v1/images/generations", {"prompt": "x"})).json()["code"] == 1303
+        clock.now += 5
+        url = (await user.task(task_id))["data"]["output_url"][1]
+        assert (await http.get(url)).content.startswith(b"\x89PNG")
+        assert (await user.kling("/v1/images/generations", {"prompt": "x"})).json()["code"] == 0
+        assert [task.number for task in sandbox.ledger.accepted] == [1, 2, 3]
+
+
+async def test_a_line_cut_by_a_crash_is_dropped(api, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    for expected in (1, 2):
+        async with Sandbox(Options(ledger=path)) as sandbox:
+            user = api(sandbox)
+            await user.login()
+            await user.submit()
+            assert len(sandbox.ledger.accepted) == expected
+        with path.open("ab") as file:
+            file.write(b'{"number": 9, "id": "half')
+
+
+async def test_the_line_is_on_disk_before_the_answer_arrives(api, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    async with Sandbox(Options(ledger=path)) as sandbox:
+        user = api(sandbox)
+        await user.login()
+        task_id = (await user.submit())["data"]
+        record = json.loads(path.read_text())
+        assert (record["id"], record["provider"], record["operation"]) == (task_id, "chanjing", "image")
+        assert record["request"]["ref_prompt"] == "纸船 paper boat"
+
+
+async def test_the_ledger_and_its_counters_can_be_read_over_http(api, http):
+    async with Sandbox() as sandbox:
+        user = api(sandbox)
+        await user.login()
+        await user.submit()
+        await user.submit()
+        await user.submit(number_of_images=9)
+        shown = (await http.get(f"{sandbox.url}/_sandbox/ledger")).json()
+        stats = shown["stats"]
+        assert [task["number"] for task in shown["accepted"]] == [1, 2]
+        assert (stats["accepted"], stats["charges"], stats["duplicates"]) == (2, 2, 1)
+        assert stats["refused"] == {"40000": 1}
+        assert stats["requests"]["POST /open/v1/ai_creation/task/submit"] == 3
+        assert stats["tokens_issued"] == 1
+        assert [len(group) for group in sandbox.ledger.by_request().values()] == [2]
+        later = (await http.get(f"{sandbox.url}/_sandbox/ledger", params={"after": 1})).json()
+        assert [task["number"] for task in later["accepted"]] == [2]
+        assert (await http.get(f"{sandbox.url}/_sandbox/stats")).json()["accepted"] == 2
+
+
+async def test_long_texts_are_recorded_by_their_hash(api):
+    async with Sandbox() as sandbox:
+        body = {"prompt": "x", "image": "A" * 100_000, "image_list": ["B" * 100_000]}
+        await api(sandbox).kling("/v1/images/generations", body)
+        assert len(json.dumps(sandbox.ledger.accepted[0].request)) < 1000
+
+
+async def test_a_hundred_at_once_are_a_hundred_tasks(api):
+    async with Sandbox() as sandbox:
+        user = api(sandbox)
+        await user.login()
+        ids = [reply["data"] for reply in await asyncio.gather(*(user.submit() for _ in range(100)))]
+        assert len(set(ids)) == len(sandbox.ledger.accepted) == 100
+
+
+def test_the_peak_is_the_most_in_any_window():
+    assert most_within([], 1) == 0
+    assert most_within([0, 0.5, 1, 1.4, 1.45, 3], 1) == 4
+    assert most_within([0, 1, 2], 1) == 1
