@@ -11,6 +11,8 @@ from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output
 SetbackKind = Literal["unsent", "throttled", "window", "trouble"]
 #: what a stop of submits is about
 BlockKind = Literal["credentials", "credit", "account", "configuration"]
+#: what a person may decide about a held task
+Verdict = Literal["adopt", "absent", "abandon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Missing:
     """A clean look-up did not find it; `quiet` says that the look began after the quiet time."""
 
     quiet: bool
+    #: the look-up could have found it: where the list does not echo what identifies a task, only a person can tell
+    provable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class Retried:
 class Resolved:
     """A person decided about a held task; `remote_id` belongs to `adopt`."""
 
-    verdict: Literal["adopt", "absent", "abandon"]
+    verdict: Verdict
     by: str
     remote_id: str | None = None
 

@@ -104,7 +104,7 @@ def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  
         case Interrupted():
             return _doubt(task, event.evidence, now, patience)
         case Missing():
-            return _missing(task, now, patience, quiet=event.quiet)
+            return _missing(task, event, now, patience)
         case Pending():
             return _pending(task, now, patience, settling=event.settling)
         case Finished():
@@ -150,13 +150,14 @@ def _doubt(task: Task, evidence: str, now: float, patience: Patience) -> Task:
     )
 
 
-def _missing(task: Task, now: float, patience: Patience, *, quiet: bool) -> Task:
+def _missing(task: Task, event: Missing, now: float, patience: Patience) -> Task:
     looks = task.looks + 1
-    if not quiet or looks < patience.looks:
+    if not event.quiet or looks < patience.looks:
         return replace(task, looks=looks, failures=0, due_at=now + look_gap(patience))
-    if task.doubts >= patience.sends:
-        fault = Fault("in_doubt", None, f"{task.doubts} sends without an answer, none of them found")
-        return replace(task, state=HELD, due_at=None, looks=looks, fault=fault)
+    if task.doubts >= patience.sends or not event.provable:
+        why = f"{task.doubts} sends without an answer, none of them found"
+        why = why if event.provable else "not found, in a list that is not known to show requests as they were sent"
+        return replace(task, state=HELD, due_at=None, looks=looks, fault=Fault("in_doubt", None, why))
     return replace(task, state=QUEUED, due_at=now, looks=0, failures=0, fault=NO_FAULT, evidence="absent")
 
 

@@ -7,16 +7,13 @@ from urllib.parse import quote
 
 import orjson
 
-from runner.providers.exchange import Phase, Request
+from runner.providers.exchange import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runner.lifecycle.task import Task
     from runner.providers.spec import Listing, Operation, Spec
-
-#: rows a page of a list may have at the most, for judging whether it was the last
-PAGE_CAP = 200
 
 
 class Dialect:
@@ -75,6 +72,15 @@ class Dialect:
             _paged(listing, where, number),
         )
 
+    def probe(self) -> Request:
+        """Something free of charge that any answer but a 5xx shows the provider to be alive by."""
+        operation = next(iter(self.spec.operations))
+        page = self.page(operation, 1)
+        if page is not None:
+            return page
+        path = self._fill(self.spec.query.path, self.spec.operations[operation], id="probe")
+        return Request("query", "GET", path, "query")
+
     def group(self, operation: str) -> str:
         """Operations of one group can be asked about in one call, or stand in one list."""
         where = self.spec.operations[operation]
@@ -97,6 +103,3 @@ def _paged(listing: Listing, operation: Operation, number: int) -> dict[str, Any
         return None
     filled = {name: number if value == "{page}" else value for name, value in listing.body.items()}
     return {**filled, **operation.query}
-
-
-__all__ = ["PAGE_CAP", "Dialect", "Phase"]

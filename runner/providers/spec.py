@@ -73,6 +73,8 @@ class Operation(_Part):
     query: dict[str, Any] = {}
     #: the parameter that says how many slots of the window a task takes
     slots: str | None = None
+    #: the parameter that says how many outputs are ordered
+    count: str | None = None
 
 
 class Submit(_Part):

@@ -105,6 +105,7 @@ select min(due_at) from task where provider = :provider and state = :state and d
 -- name: busy
 -- Whether anything of a provider is still to be done without a person.
 select exists (select 1 from task where provider = :provider and state = :state and due_at is not null)
+    or (:state = 'submitting' and exists (select 1 from task where provider = :provider and state = 'submitting'))
 
 -- name: in_state
 -- Every task of a state that few tasks are in.
@@ -174,5 +175,9 @@ select state, coalesce(reason, ''), min(coalesce(message, '')), count(*) from ta
   group by state, reason order by count(*) desc limit 20
 
 -- name: keys
--- Every task's key.
-select key from task
+-- Every task's key and state.
+select key, state from task
+
+-- name: partial
+-- Finished tasks with fewer outputs than were ordered.
+select count(*) from task where state = 'done' and reason is not null

@@ -193,6 +193,16 @@ class Store:
         row = await self._one("gone")
         return row[0] if row else 0
 
+    async def busy(self, provider: str, state: State) -> bool:
+        """Whether a task of that state is still to be worked on in this run."""
+        row = await self._one("busy", provider=provider, state=state)
+        return bool(row and row[0])
+
+    async def partial(self) -> int:
+        """How many finished tasks have fewer outputs than were ordered."""
+        row = await self._one("partial")
+        return row[0] if row else 0
+
     async def slots_taken(self, provider: str) -> int:
         """How much of the account's window this job takes."""
         row = await self._one("slots_taken", provider=provider)

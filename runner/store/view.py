@@ -48,9 +48,9 @@ class View:
         names = ("key", "name", "ref", "submitted_at", "evidence", "provider", "model")
         return [{name: row[name] for name in names} for row in self._rows("in_state", state=state)]
 
-    def keys(self) -> set[str]:
-        """The key of every task."""
-        return {row[0] for row in self._rows("keys")}
+    def keys(self) -> dict[str, str]:
+        """The state of every task by its key."""
+        return {row[0]: row[1] for row in self._rows("keys")}
 
     def results(self) -> Iterator[dict[str, Any]]:
         """Every task in manifest order, as the store holds it, with JSON columns parsed."""

@@ -89,4 +89,4 @@ create table echo (
   primary key (provider, model, field)
 ) strict, without rowid;
 
-insert into job (id, uuid, created_at) values (1, lower(hex(randomblob(16))), unixepoch('subsec'));
+insert into job (id, uuid, created_at) values (1, lower(hex(randomblob(16))), (julianday('now') - 2440587.5) * 86400.0);

@@ -1,0 +1,1 @@
+"""Puts the rooms together; the only room that knows them all."""

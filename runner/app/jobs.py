@@ -1,0 +1,176 @@
+"""A manifest with its catalogue: checked, counted, planned; nothing is sent or written here."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from runner.errors import ManifestError, NoSuchJob, Problem
+from runner.manifest import expand, parse
+from runner.manifest.units import rate
+from runner.providers import spec as specs
+from runner.providers.catalogue import Catalogue
+from runner.providers.dialect import Dialect
+from runner.store.store import Addition
+from runner.store.view import view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from runner.manifest.model import Manifest, Rate
+    from runner.manifest.parse import Parsed
+    from runner.providers.spec import Spec
+    from runner.settings import Settings
+
+#: a manifest is read whole; its rows are not
+_LARGEST = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked manifest, what it comes to, and the settings it was loaded with."""
+
+    parsed: Parsed
+    summary: expand.Summary
+    catalogue: Catalogue
+    settings: Settings
+    in_sandbox: bool
+    #: of everything its tasks are made from
+    digest: str
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.parsed.manifest
+
+    @property
+    def directory(self) -> Path:
+        """Where the outputs go."""
+        return self.manifest.directory
+
+    @property
+    def state(self) -> Path:
+        """Where the store is."""
+        return self.directory / ".runner"
+
+    @property
+    def spec(self) -> Spec:
+        """The spec of the manifest's provider."""
+        return specs.load(self.manifest.provider, self.settings.providers)
+
+    def additions(self) -> Iterator[Addition]:
+        """The drafts, lazily, each with the fingerprint that its twins share."""
+        prints = Fingerprints(self.settings)
+        for draft in expand.expand(self.parsed, self.catalogue):
+            yield Addition(draft, prints.of(draft.provider, draft.operation, draft.model, draft.request))
+
+
+class Fingerprints:
+    """Hashes of what a provider's list echoes; empty where the list knows our reference or there is no list."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def of(self, provider: str, operation: str, model: str, request: Any) -> str:
+        """32 hex digits, or nothing."""
+        spec = specs.load(provider, self._settings.providers)
+        listing = spec.look_up.listing
+        if listing is None or listing.reference is not None:
+            return ""
+        body = Dialect(spec).body(operation, model, request)
+        seen = {name: body[name] for name in listing.echo if name in body}
+        return hashlib.sha256(orjson.dumps([provider, seen], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def load(path: Path, settings: Settings, *, out: Path | None = None, in_sandbox: bool = False) -> Job:
+    """The job of a manifest; raises ManifestError with every mistake."""
+    text = _text(path)
+    catalogue = Catalogue(settings.providers)
+    parsed, summary = expand.examine(text, path, catalogue, out=out)
+    if in_sandbox and out is None:
+        parsed = replace(parsed, manifest=_apart(parsed.manifest))
+    return Job(parsed, summary, catalogue, settings, in_sandbox, _digest(text, parsed.manifest))
+
+
+def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = False) -> Path:
+    """The job directory that a manifest stands for."""
+    if out is not None:
+        return out
+    if not path.exists():
+        raise NoSuchJob(f"{path}: no such manifest or directory", hint="Check the path.")
+    manifest = parse.parse(_text(path), path).manifest
+    return (_apart(manifest) if in_sandbox else manifest).directory
+
+
+def _apart(manifest: Manifest) -> Manifest:
+    """What the sandbox makes must never count as bought, so it has a directory of its own."""
+    return replace(manifest, directory=manifest.directory.with_name(f"{manifest.directory.name}-sandbox"))
+
+
+def _text(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ManifestError([Problem(str(path), 0, 0, "", "is not a file", "name a manifest, a YAML file")])
+        with path.open("rb") as file:
+            return file.read(_LARGEST + 1)
+    except OSError as error:
+        problem = Problem(str(path), 0, 0, "", f"cannot be read: {error.strerror}", "check the path")
+        raise ManifestError([problem]) from None
+
+
+def _digest(text: bytes, manifest: Manifest) -> str:
+    """Changes with everything the tasks are made from."""
+    digest = hashlib.sha256(text)
+    digest.update(f"\0{manifest.provider}\0{manifest.model}\0".encode())
+    if manifest.items and manifest.items.file:
+        with manifest.items.file.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def submit_rate(job: Job, spec: Spec) -> Rate:
+    """How fast submits may go: the manifest's word, else the spec's cautious one."""
+    return job.manifest.limits.qps or rate(spec.limits.submit)
+
+
+def planned(job: Job, *, samples: int) -> dict[str, Any]:
+    """What `run` would do, as the object that `plan --json` prints; streams, so memory holds the known keys alone."""
+    known = _known(job.state)
+    shown: list[dict[str, Any]] = []
+    new, seen = 0, Counter[str]()
+    for draft in expand.expand(job.parsed, job.catalogue):
+        state = known.pop(draft.key, None)
+        new += state in {None, "queued"}
+        seen.update([state] if state not in {None, "queued"} else [])
+        if len(shown) < samples and state in {None, "queued"}:
+            shown.append({"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)})
+    pace = submit_rate(job, job.spec)
+    return {
+        "job": job.manifest.name,
+        "provider": job.manifest.provider,
+        "model": job.manifest.model,
+        "directory": str(job.directory),
+        "tasks": job.summary.tasks,
+        "merged": job.summary.merged,
+        "new": new,
+        "known": dict(seen),
+        "gone": sum(state == "queued" for state in known.values()),
+        "cost": None,
+        "rate": f"{pace.count:g} in {pace.seconds:g} s",
+        "seconds": round(new / pace.per_second, 1),
+        "samples": shown,
+    }
+
+
+def _known(state: Path) -> dict[str, str]:
+    """Key to state of every task that the job has already."""
+    try:
+        with view(state) as job:
+            return job.keys()
+    except NoSuchJob:
+        return {}

@@ -1,0 +1,151 @@
+"""A provider's lane: its address and credentials from the settings, its limits from manifest and spec."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import AbstractAsyncContextManager  # noqa: TC003 - part of a protocol's signature
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+
+from runner.errors import ConfigError
+from runner.lifecycle.patience import Patience
+from runner.manifest.units import rate
+from runner.net import auth
+from runner.net.auth import Token
+from runner.net.gateway import Deadlines, Gateway
+from runner.net.guard import is_loopback
+from runner.net.limiter import Bucket, Limiter
+from runner.store.account import TokenFile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from runner.manifest.model import Manifest
+    from runner.net.auth import Scheme
+    from runner.providers.spec import Spec
+    from runner.settings import Settings
+
+#: quiet time on loopback, where no request can be under way for minutes
+_LOOPBACK_DOUBT = 10.0
+
+
+def credential_names(spec: Spec) -> Sequence[tuple[str, ...]]:
+    """The sets of environment variables, each of which is enough."""
+    match spec.auth.scheme:
+        case "chanjing":
+            return ((f"{spec.env}_APP_ID", f"{spec.env}_SECRET_KEY"), (f"{spec.env}_ACCESS_TOKEN",))
+        case "kling":
+            return ((f"{spec.env}_API_KEY",), (f"{spec.env}_ACCESS_KEY", f"{spec.env}_SECRET_KEY"))
+        case _:
+            return ((f"{spec.env}_API_KEY",),)
+
+
+def credentials(spec: Spec, settings: Settings) -> dict[str, str]:
+    """The first complete set, by variable name; raises ConfigError that names what is missing."""
+    for names in credential_names(spec):
+        found = {name: secret.reveal() for name in names if (secret := settings.secret(name))}
+        if len(found) == len(names):
+            return found
+    wanted = " or ".join(" and ".join(names) for names in credential_names(spec))
+    raise ConfigError(
+        f"there are no credentials for {spec.name}",
+        hint=f"Set {wanted} in the environment (or the same names with _FILE), or try it with --sandbox.",
+    )
+
+
+def base_url(spec: Spec, settings: Settings) -> str:
+    """Where the provider is; raises ConfigError where nobody says."""
+    url = settings.text(f"{spec.env}_BASE_URL") or spec.base_url
+    if url is None:
+        raise ConfigError(
+            f"nobody says where {spec.name} is", hint=f"Set {spec.env}_BASE_URL, e.g. https://api.example.com"
+        )
+    return url
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port."""
+    parsed = httpx.URL(url)
+    return f"{parsed.scheme}://{parsed.netloc.decode()}"
+
+
+class _Tokens:
+    """The account's token file in the words of the auth scheme."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = TokenFile(directory)
+
+    async def read(self) -> Token | None:
+        stored = await self._file.read()
+        return Token(*stored) if stored else None
+
+    async def write(self, token: Token) -> None:
+        await self._file.write(token.value, token.expires)
+
+    def lock(self) -> AbstractAsyncContextManager[Any]:
+        return self._file.lock()
+
+
+def scheme(spec: Spec, settings: Settings) -> Scheme:
+    """The named scheme with this account's credentials."""
+    held = credentials(spec, settings)
+    names = list(held)
+    match spec.auth.scheme:
+        case "chanjing" if len(names) > 1:
+            account = hashlib.sha256(f"{origin(base_url(spec, settings))} {held[names[0]]}".encode()).hexdigest()[:16]
+            tokens = _Tokens(settings.home / "accounts" / f"{spec.name}-{account}")
+            return auth.Chanjing(
+                held[names[0]],
+                held[names[1]],
+                tokens,
+                wall=time.time,
+                clock=time.monotonic,
+                path=spec.auth.path,
+                name=spec.auth.header,
+            )
+        case "kling" if len(names) > 1:
+            return auth.kling(access_key=held[names[0]], secret_key=held[names[1]], wall=time.time)
+        case "chanjing":
+            return auth.header(spec.auth.header, held[names[0]])
+        case "kling":
+            return auth.bearer(held[names[0]])
+        case "bearer" | "header":
+            return auth.header(spec.auth.header, held[names[0]], spec.auth.prefix)
+
+
+def gateway(spec: Spec, settings: Settings) -> Gateway:
+    """What carries this provider's requests."""
+    return Gateway(base_url(spec, settings), scheme(spec, settings))
+
+
+def limiters(spec: Spec, manifest: Manifest) -> dict[str, Limiter]:
+    """One for each endpoint: the manifest's rate, else the spec's cautious one."""
+    wanted = {"submit": spec.limits.submit, "query": spec.limits.query}
+    rates = {endpoint: manifest.limits.qps or rate(text) for endpoint, text in wanted.items()}
+    return {
+        endpoint: Limiter(Bucket(found.count, found.seconds), time.monotonic, anyio.sleep)
+        for endpoint, found in rates.items()
+    }
+
+
+def patience(spec: Spec, manifest: Manifest, *, loopback: bool) -> Patience:
+    """The bounds of this provider's tasks; a manifest may lengthen the quiet time, never shorten it (R4)."""
+    asked = manifest.retry.doubt
+    floor = max(2 * Deadlines().total, spec.doubt)
+    doubt = (asked or _LOOPBACK_DOUBT) if loopback else max(floor, asked or 0.0)
+    return Patience(
+        attempts=manifest.retry.attempts,
+        paid=manifest.retry.patience,
+        doubt=doubt,
+        can_look_up=spec.can_look_up,
+        first_look=min(spec.first_look, 0.5) if loopback else spec.first_look,
+    )
+
+
+def on_loopback(url: str) -> bool:
+    """Whether the provider is on this machine."""
+    return is_loopback(httpx.URL(url).host)

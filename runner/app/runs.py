@@ -1,0 +1,213 @@
+"""A run from lock to summary, and a person's decision on a held task."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+import anyio
+
+from runner import logs
+from runner.app import lanes
+from runner.app.embedded import sandbox
+from runner.errors import StateError, UsageError
+from runner.lifecycle.events import Resolved, Retried
+from runner.lifecycle.patience import Patience
+from runner.lifecycle.task import State
+from runner.lifecycle.transitions import advance
+from runner.net.download import Downloader
+from runner.net.limiter import Window
+from runner.pipeline.bell import Bell
+from runner.pipeline.clock import Clock
+from runner.pipeline.lane import Lane
+from runner.pipeline.run import Run
+from runner.providers import spec as specs
+from runner.providers.dialect import Dialect
+from runner.report import results
+from runner.report.progress import shown
+from runner.report.summary import summary
+from runner.report.tally import Tally
+from runner.store.lock import job_lock
+from runner.store.store import Store
+from runner.store.view import view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from runner.app.jobs import Job
+    from runner.lifecycle.events import Event
+    from runner.lifecycle.task import Task
+    from runner.pipeline.outcome import Outcome
+    from runner.providers.spec import Spec
+    from runner.settings import Settings
+
+#: seconds between two looks of the progress line
+_TICK = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the command line chose for one run."""
+
+    quiet: bool = False
+    deadline: float | None = None
+    wait_lock: float = 0.0
+    #: `retry`: whether failed tasks too, and for which reason only
+    again: tuple[bool, str | None] | None = None
+
+
+def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run the job; the promised summary, and the reasons of what failed."""
+    ledger = job.state / "sandbox.jsonl"
+    with job_lock(job.state, wait=choices.wait_lock):
+        with sandbox(job.settings, ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
+            tally, clock = Tally(), Clock()
+            began = clock.now()
+            outcome = anyio.run(_run, job, settings, choices, tally, clock, stream)
+        with view(job.state) as seen:
+            results.write(job.directory / "results.jsonl", seen.results())
+            told = summary(
+                job.manifest.name,
+                exit_code=outcome.exit,
+                reasons=[ending.why for ending in outcome.endings],
+                counts=seen.counts(),
+                tally=tally,
+                in_doubt=[task["key"] for task in (*seen.in_state("in_doubt"), *seen.in_state("held"))],
+                seconds=clock.now() - began,
+                manifest=job.manifest.file,
+            )
+            return told, seen.faults()
+
+
+async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clock: Clock, stream: TextIO) -> Outcome:
+    async with AsyncExitStack() as stack:
+        store = await Store.open(job.state)
+        stack.push_async_callback(store.aclose)
+        hear = _hearing(tally, clock)
+        bell = Bell()
+        names = sorted({job.manifest.provider, *await store.providers()})
+        made = [await _lane(name, job, settings, store, clock, bell, hear, stack) for name in names]
+        await store.add(job.additions(), job.digest, clock.now())
+        if choices.again is not None:
+            await _retry(store, made, clock, *choices.again)
+        counts = await store.counts()
+        tally.start({**counts, "queued": counts.get("queued", 0) - await store.gone()})
+        deadline = _earlier(choices.deadline, job.manifest.limits.deadline)
+        run = Run(
+            made, store=store, directory=job.directory, clock=clock, bell=bell, deadline=deadline, on_bug=logs.bug
+        )
+        with shown(job.manifest.name, tally, stream, quiet=choices.quiet) as update:
+            ticking = asyncio.create_task(_tick(update, clock))
+            try:
+                outcome = await run.run()
+            finally:
+                ticking.cancel()
+            update(clock.now())
+        return outcome
+
+
+def _earlier(*times: float | None) -> float | None:
+    return min((time for time in times if time is not None), default=None)
+
+
+async def _tick(update: Callable[[float], None], clock: Clock) -> None:
+    while True:
+        update(clock.now())
+        await anyio.sleep(_TICK)
+
+
+def _hearing(tally: Tally, clock: Clock) -> Callable[[Task, Event, Task], None]:
+    log = logs.listener()
+
+    def hear(before: Task, event: Event, after: Task) -> None:
+        tally.hear(before, event, after, clock.now())
+        log(before, event, after)
+
+    return hear
+
+
+async def _lane(
+    name: str,
+    job: Job,
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    bell: Bell,
+    hear: Callable[[Task, Event, Task], None],
+    stack: AsyncExitStack,
+) -> Lane:
+    """One provider's lane, its address bound to the job before anything is asked there."""
+    spec, manifest = specs.load(name, settings.providers), job.manifest
+    url = lanes.base_url(spec, settings)
+    loopback = lanes.on_loopback(url)
+    gateway = lanes.gateway(spec, settings)
+    stack.push_async_callback(gateway.aclose)
+    downloader = _downloader(spec, job, loopback=loopback)
+    stack.push_async_callback(downloader.aclose)
+    await store.bind(name, lanes.origin(url))
+    return Lane(
+        spec=spec,
+        dialect=Dialect(spec),
+        gateway=gateway,
+        downloader=downloader,
+        limiters=lanes.limiters(spec, manifest),
+        window=Window(manifest.limits.in_flight),
+        patience=lanes.patience(spec, manifest, loopback=loopback),
+        store=store,
+        clock=clock,
+        bell=bell,
+        on_change=hear,
+        emergency=logs.emergency,
+        hands=8 if spec.can_look_up else 2,
+        downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
+    )
+
+
+def _downloader(spec: Spec, job: Job, *, loopback: bool) -> Downloader:
+    return Downloader(per_host=job.manifest.limits.downloads or spec.limits.downloads, loopback=loopback)
+
+
+async def _retry(store: Store, made: list[Lane], clock: Clock, failed: bool, reason: str | None) -> None:
+    """Stranded tasks are fetched again; failed ones are bought anew where a person said so."""
+    by_name = {lane.name: lane for lane in made}
+    for state in (State.STRANDED, *([State.FAILED] if failed else [])):
+        for task in await store.in_state(state):
+            if task.provider in by_name and reason in {None, task.fault.reason}:
+                after = advance(task, Retried(), clock.now(), by_name[task.provider].patience)
+                await store.settle(task, after)
+
+
+def decide(directory: Path, key: str, event: Resolved) -> dict[str, Any]:
+    """Write a person's decision on one held task; raises UsageError, StateError."""
+    state = directory / ".runner"
+    with view(state):
+        pass
+    with job_lock(state):
+        return anyio.run(_decide, state, key, event)
+
+
+async def _decide(state: Path, key: str, event: Resolved) -> dict[str, Any]:
+    store = await Store.open(state)
+    try:
+        task = await _held(store, key)
+        after = advance(task, event, Clock().now(), Patience())
+        settled = await store.settle(task, after)
+    finally:
+        await store.aclose()
+    if settled != "done":
+        raise StateError(f"{event.remote_id} belongs to another task already", hint="Check the id at the provider.")
+    told = {"adopt": "the next run fetches it", "absent": "the next run buys it", "abandon": "nothing more happens"}
+    return {"key": task.key, "state": str(after.state), "by": event.by, "next": told[event.verdict]}
+
+
+async def _held(store: Store, key: str) -> Task:
+    found = await store.by_key(key)
+    if len(found) != 1:
+        many = "several tasks begin so" if found else "no task has that key"
+        raise UsageError(f"{key}: {many}", hint="`runner status` lists the held ones.")
+    if found[0].state is not State.HELD:
+        raise UsageError(f"{key} is {found[0].state}, not held", hint="Only a held task waits for a person.")
+    return found[0]

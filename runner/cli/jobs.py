@@ -1,0 +1,115 @@
+"""`runner status` and `runner resolve`: looking at a job, and deciding for it."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from runner.cli.options import MANIFEST, as_json, in_sandbox, out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@click.command()
+@click.argument("where", required=False, type=MANIFEST, metavar="[MANIFEST or DIR]")
+@out
+@in_sandbox
+@as_json
+def status(where: Path | None, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
+    """Counts, oldest waiting, reasons; works while a run is on. Without an argument: every job below here."""
+    from runner.errors import NoSuchJob  # noqa: PLC0415
+
+    directories = list(_below(Path())) if where is None else [_directory(where, out, in_sandbox=in_sandbox)]
+    if not directories:
+        raise NoSuchJob("there is no job below this directory", hint="Name a manifest or a job directory.")
+    for directory in directories:
+        found = _status(directory)
+        click.echo(orjson.dumps(found) if as_json else "\n".join(_lines(found)))
+    return 0
+
+
+def _below(here: Path) -> Iterator[Path]:
+    for depth in ("*", "*/*", "*/*/*"):
+        yield from (state.parent.parent for state in sorted(here.glob(f"{depth}/.runner/state.db")))
+
+
+def _directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
+    """The job directory that a manifest or a directory stands for."""
+    from runner.app.jobs import directory_of  # noqa: PLC0415
+
+    return where if where.is_dir() else directory_of(where, out=out, in_sandbox=in_sandbox)
+
+
+def _status(directory: Path) -> dict[str, Any]:
+    from runner.store.view import view  # noqa: PLC0415
+
+    with view(directory / ".runner") as job:
+        oldest = job.oldest()
+        waiting = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
+        return {
+            "job": directory.resolve().name,
+            "directory": str(directory),
+            "counts": job.counts(),
+            "gone": job.gone(),
+            "oldest_waiting_seconds": waiting,
+            "cost": None,
+            "faults": job.faults(),
+            "held": job.in_state("held"),
+            "in_doubt": job.in_state("in_doubt"),
+        }
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    from runner.report.text import duration, harmless  # noqa: PLC0415
+
+    counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in found["counts"].items())
+    yield f"{found['job']}: {counts or 'nothing yet'}"
+    yield f"  files   {harmless(found['directory'], 500)}"
+    if found["oldest_waiting_seconds"] is not None:
+        yield f"  oldest  waiting for {duration(found['oldest_waiting_seconds'])}"
+    if found["gone"]:
+        yield f"  gone    {found['gone']} unbought tasks left the manifest"
+    for fault in found["faults"]:
+        why = f"{fault['reason'] or 'unknown'} {harmless(fault['message'])}".rstrip()
+        yield f"  {fault['count']} {fault['state']}: {why}"
+    for task in (*found["in_doubt"], *found["held"]):
+        yield f"  {task['key'][:8]}  {harmless(task['name'], 40)}  {harmless(task['evidence'])}"
+
+
+@click.command()
+@click.argument("manifest", type=MANIFEST)
+@click.argument("key")
+@click.option("--adopt", metavar="ID", help="It was accepted: this is its id at the provider.")
+@click.option("--absent", is_flag=True, help="It was never accepted: buy it again at the next run.")
+@click.option("--abandon", is_flag=True, help="Give it up.")
+@out
+@in_sandbox
+@as_json
+def resolve(
+    manifest: Path,
+    key: str,
+    adopt: str | None,
+    absent: bool,
+    abandon: bool,
+    out: Path | None,
+    in_sandbox: bool,
+    as_json: bool,
+) -> int:
+    """A person's decision on a held task; KEY may be shortened. It is written down with your name."""
+    from runner.app.runs import decide  # noqa: PLC0415
+    from runner.errors import UsageError  # noqa: PLC0415
+    from runner.lifecycle.events import Resolved, Verdict  # noqa: PLC0415
+
+    if sum((adopt is not None, absent, abandon)) != 1:
+        raise UsageError("one decision is needed", hint="Give one of --adopt ID, --absent or --abandon.")
+    verdict: Verdict = "adopt" if adopt is not None else "absent" if absent else "abandon"
+    event = Resolved(verdict, getpass.getuser(), adopt)
+    told = decide(_directory(manifest, out, in_sandbox=in_sandbox), key, event)
+    click.echo(orjson.dumps(told) if as_json else f"{told['key'][:8]} is now {told['state']}: {told['next']}")
+    return 0

@@ -1,0 +1,91 @@
+"""The command and its verbs; each verb's room is imported only when that verb is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from runner import __version__
+from runner.errors import RunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: verb -> where it lives, and what it does in one line (so that `--help` imports nothing)
+_VERBS = {
+    "validate": ("runner.cli.manifests", "every mistake in a manifest, with line and column"),
+    "plan": ("runner.cli.manifests", "tasks, time at the limit, sample requests; sends nothing"),
+    "run": ("runner.cli.runs", "do it; the same command again is resume, and with nothing new it submits nothing"),
+    "retry": ("runner.cli.runs", "fetch what is stranded, free of charge; with --failed pay anew for what failed"),
+    "status": ("runner.cli.jobs", "counts, oldest waiting, reasons; works while a run is on"),
+    "resolve": ("runner.cli.jobs", "a person's decision on a held task"),
+    "providers": ("runner.cli.catalogue", "what can be called"),
+    "models": ("runner.cli.catalogue", "models with their parameters"),
+    "sandbox": ("runner.cli.sandbox", "the providers' APIs on loopback, with faults on demand"),
+}
+
+_EXIT_CODES = """\b
+Exit codes:
+  0  everything is done
+  1  internal error: a bug
+  2  usage or manifest invalid; nothing was sent
+  3  finished; some tasks failed or could not be fetched
+  4  possibly paid: tasks are held; a person must decide
+  5  stopped early and resumable: run the same command again
+  6  out of credit at the provider
+  7  configuration, TLS or permission
+  8  max_cost reached
+  10 no such job
+  11 locked by another run
+  12 credentials wrong or expired
+  13 state corrupt, mismatched or of a newer version
+  14 disk full or I/O error
+  129, 130, 143  drained after HUP, INT, TERM; consistent and resumable
+"""
+
+
+class _Verbs(click.Group):
+    """Knows the verbs by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _VERBS:
+            return None
+        module = importlib.import_module(_VERBS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, about) for verb, (_, about) in _VERBS.items()])
+
+
+@click.group(cls=_Verbs, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="runner")
+def runner() -> None:
+    """Bulk generation against asynchronous image and video APIs: every task paid for once, every result kept."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code of this command line; errors that people should see are told on stderr."""
+    try:
+        code = runner.main(args=list(arguments), prog_name="runner", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except RunnerError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush is quiet
+        return 0

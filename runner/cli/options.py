@@ -1,0 +1,33 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: a manifest that is read by the verb itself, so that what is wrong with it is told our way
+MANIFEST = click.Path(path_type=Path)
+
+
+def as_json(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`: machines read stdout."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(function)
+
+
+def out(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--out`: the job directory."""
+    return click.option("--out", type=MANIFEST, metavar="DIR", help="The job directory, instead of the manifest's.")(
+        function
+    )
+
+
+def in_sandbox(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--sandbox`: pretend providers, and a job directory of their own."""
+    return click.option("--sandbox", "in_sandbox", is_flag=True, help="Use the sandbox and its own job directory.")(
+        function
+    )

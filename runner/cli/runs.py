@@ -1,0 +1,107 @@
+"""`runner run` and `runner retry`: the verbs that may cost money."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from runner.cli.options import MANIFEST, as_json, in_sandbox, out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class _Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from runner.manifest.units import duration  # noqa: PLC0415
+
+        try:
+            return 0.0 if value in {0.0, "0", "0s"} else duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        (
+            out,
+            in_sandbox,
+            click.option("--deadline", type=_Duration(), help="Stop submitting after this long; finish what is paid."),
+            click.option(
+                "--wait-lock", type=_Duration(), default=0.0, help="Wait this long for another run of the job."
+            ),
+            click.option("--summary-file", type=MANIFEST, metavar="FILE", help="Also write the summary here, as JSON."),
+            click.option(
+                "--log-format", type=click.Choice(["console", "json"]), help="A log line for every change, on stderr."
+            ),
+            click.option("--quiet", is_flag=True, help="Print nothing on success; still say why on failure."),
+            click.option("--yes", is_flag=True, help="Ask nothing (nothing is asked yet; for scripts)."),
+            as_json,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("manifests", nargs=-1, required=True, type=MANIFEST, metavar="MANIFEST…")
+@_run_options
+def run(manifests: tuple[Path, ...], **options: Any) -> int:
+    """Do it; the same command again is resume, and with nothing new it submits nothing."""
+    return _each(manifests, options)
+
+
+@click.command()
+@click.argument("manifests", nargs=-1, required=True, type=MANIFEST, metavar="MANIFEST…")
+@click.option("--failed", is_flag=True, help="Also pay anew for what failed.")
+@click.option("--reason", metavar="REASON", help="Only what failed for this reason, e.g. moderation.")
+@_run_options
+def retry(manifests: tuple[Path, ...], failed: bool, reason: str | None, **options: Any) -> int:
+    """Fetch what is stranded, free of charge; with --failed pay anew for what failed."""
+    return _each(manifests, options, again=(failed, reason))
+
+
+def _each(manifests: tuple[Path, ...], options: dict[str, Any], again: tuple[bool, str | None] | None = None) -> int:
+    """One job after the other; the exit code that counts most of all of them."""
+    from runner.pipeline.outcome import Ending, Exit, outcome  # noqa: PLC0415
+
+    codes = []
+    for path in manifests:
+        codes.append(_one(path, options, again))
+        if codes[-1] in {Exit.HUP, Exit.INT, Exit.TERM}:
+            break
+    return codes[0] if len(codes) == 1 else outcome(Ending(Exit(code), "") for code in codes if code).exit
+
+
+def _one(path: Path, options: dict[str, Any], again: tuple[bool, str | None] | None) -> int:
+    from runner import logs  # noqa: PLC0415
+    from runner.app.jobs import load  # noqa: PLC0415
+    from runner.app.runs import Choices, execute  # noqa: PLC0415
+    from runner.report import summary as report  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
+
+    logs.set_up(options["log_format"], quiet=options["quiet"])
+    job = load(path, Settings(os.environ), out=options["out"], in_sandbox=options["in_sandbox"])
+    choices = Choices(
+        quiet=options["quiet"] or bool(options["log_format"]),
+        deadline=options["deadline"],
+        wait_lock=options["wait_lock"],
+        again=again,
+    )
+    summary, faults = execute(job, choices, sys.stderr)
+    if options["summary_file"]:
+        report.write(options["summary_file"], summary)
+    if options["as_json"]:
+        click.echo(orjson.dumps(summary))
+    elif not options["quiet"] or summary["exit_code"]:
+        told = report.told(summary, faults, str(job.directory))
+        click.echo(told, err=options["quiet"])
+    code: int = summary["exit_code"]
+    return code

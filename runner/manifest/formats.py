@@ -1,0 +1,236 @@
+"""How each kind of data file is read into rows, each with the line it begins in.
+
+- `csv`: RFC 4180; a value in quotes may hold commas, quotes and line breaks.
+- `tsv`: a line is a row and a tab ends a value; quotes are text, as the media type has it and as prompts need it.
+- `jsonl`, `ndjson`: an object a line. `json`: a list of objects. `yaml`, `yml`: a list of mappings.
+- `txt`: a line is the variable `prompt`; blank lines are passed over, `#` is text.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from runner.manifest import reader
+from runner.manifest.teach import described
+from runner.manifest.values import Mapping, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from runner.manifest.report import Report
+
+#: bytes of one line
+MAX_LINE = 4 << 20
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BLANK = re.compile(r"[ \t\r\n]*")
+_OBJECTS = 'write [{"name": "value"}, …]'
+
+
+class Row(NamedTuple):
+    """Variables, and where the row begins."""
+
+    values: dict[str, Any]
+    file: str
+    line: int
+    column: int
+
+
+class BadDataError(Exception):
+    """Why the rest of a file cannot be read, and from which line on."""
+
+    def __init__(self, line: int, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+        self.hint = hint
+
+
+def _lines(file: IO[bytes]) -> Iterator[str]:
+    """Decoded lines with their ends, without a BOM."""
+    number, raw = 1, file.readline(MAX_LINE)
+    if raw.startswith(_UTF16):
+        raise BadDataError(1, "looks like UTF-16", "save the file with the encoding UTF-8")
+    raw = raw.removeprefix(_BOM)
+    while raw:
+        if len(raw) >= MAX_LINE:
+            raise BadDataError(number, f"a line of more than {MAX_LINE >> 20} MiB", "is this the right file?")
+        yield _text(raw, number)
+        number, raw = number + 1, file.readline(MAX_LINE)
+
+
+def _text(raw: bytes, number: int) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        number += raw.count(b"\n", 0, error.start)
+        raise BadDataError(number, "not UTF-8", "save the file with the encoding UTF-8") from None
+
+
+def _csv(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
+    return _table(csv.reader(_lines(file), strict=True), label, report)
+
+
+def _tsv(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
+    return _table(csv.reader(_lines(file), delimiter="\t", quoting=csv.QUOTE_NONE), label, report)
+
+
+def _table(table: Any, label: str, report: Report) -> Iterator[Row]:
+    _, header = _record(table)
+    names = _header(header or [])
+    while True:
+        line, fields = _record(table)
+        if fields is None:
+            return
+        if len(fields) == len(names):
+            yield Row(dict(zip(names, fields, strict=True)), label, line, 1)
+        elif fields:
+            report.add((line, 1), "", f"{len(fields)} fields where the header has {len(names)}",
+                       "a value with a comma, a quote or a line break needs quotes in CSV", file=label)  # fmt: skip
+
+
+def _record(table: Any) -> tuple[int, list[str] | None]:
+    """The next record and the line it begins in."""
+    line = table.line_num + 1
+    try:
+        return line, next(table, None)
+    except csv.Error as error:
+        raise BadDataError(line, f"not readable from here on: {error}", "is a quote opened and never closed?") from None
+
+
+def _header(written: list[str]) -> list[str]:
+    names = [name.strip() for name in written]
+    if not any(names):
+        raise BadDataError(1, "no header", "name the columns in the first line")
+    if "" in names:
+        raise BadDataError(1, f"column {names.index('') + 1} has no name", "name every column in the first line")
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise BadDataError(1, f"two columns are called `{name}`", "rename one of them")
+    return names
+
+
+def _jsonl(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
+    for line, text in enumerate(_lines(file), 1):
+        if not text.isspace():
+            yield from _object(text, label, line, report)
+
+
+def _object(text: str, label: str, line: int, report: Report) -> Iterator[Row]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        report.add((line, error.colno), "", f"not JSON: {error.msg}", "write one object a line", file=label)
+        return
+    if isinstance(value, dict):
+        yield Row(value, label, line, 1)
+    else:
+        report.add(
+            (line, 1), "", f"expected an object, found {described(value)}", 'write {"name": "value"}', file=label
+        )
+
+
+def _whole(file: IO[bytes]) -> bytes:
+    text = file.read(reader.MAX_BYTES + 1)
+    if len(text) > reader.MAX_BYTES:
+        raise BadDataError(0, "larger than 64 MiB", "convert it to .jsonl, which is read line by line")
+    return text
+
+
+def _json(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
+    text = _text(_whole(file).removeprefix(_BOM), 1)
+    line, seen = 1, 0
+    for value, at in _elements(text):
+        line, seen = line + text.count("\n", seen, at), at
+        if isinstance(value, dict):
+            yield Row(value, label, line, 1)
+        else:
+            report.add((line, 1), "", f"expected an object, found {described(value)}", _OBJECTS, file=label)
+
+
+def _elements(text: str) -> Iterator[tuple[Any, int]]:
+    """The values of a JSON list and where each begins."""
+    decode = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_pairs).raw_decode
+    at = _after(text, 0, "[")
+    while text[at : at + 1] != "]":
+        try:
+            value, end = decode(text, at)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", None) or (
+                str(error) if isinstance(error, ValueError) else "nested too deeply"
+            )
+            raise BadDataError(_line(text, getattr(error, "pos", at)), f"not JSON: {reason}", _OBJECTS) from None
+        yield value, at
+        at = _blank(text, end)
+        if text[at : at + 1] != "]":
+            at = _after(text, at, ",")
+    if text[_blank(text, at + 1) :]:
+        raise BadDataError(_line(text, at), "something follows the list", _OBJECTS)
+
+
+def _after(text: str, at: int, mark: str) -> int:
+    at = _blank(text, at)
+    if text[at : at + 1] != mark:
+        raise BadDataError(_line(text, at), f"not a JSON list: expected `{mark}`", _OBJECTS)
+    return _blank(text, at + 1)
+
+
+def _blank(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    return found.end() if found else at
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return value
+
+
+def _yaml(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
+    values, problems = reader.scan(_whole(file), label)
+    report.extend(problems)
+    if values is None or problems:
+        return
+    if not isinstance(values, list):
+        raise BadDataError(1, f"expected a list of rows, found {described(values)}", "write `- name: value` lines")
+    for value, at in zip(values, getattr(values, "places", ()), strict=False):
+        line, column = unpack(at)
+        if isinstance(value, Mapping):
+            yield Row(value, label, line, column)
+        else:
+            report.add(
+                (line, column), "", f"expected a mapping, found {described(value)}", "write `name: value`", file=label
+            )
+
+
+def _txt(file: IO[bytes], label: str, _report: Report) -> Iterator[Row]:
+    for line, text in enumerate(_lines(file), 1):
+        if prompt := text.strip():
+            yield Row({"prompt": prompt}, label, line, 1)
+
+
+#: by how the name of a file ends
+READERS: dict[str, Callable[[IO[bytes], str, Report], Iterator[Row]]] = {
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".yaml": _yaml,
+    ".yml": _yaml,
+    ".txt": _txt,
+}

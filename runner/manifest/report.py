@@ -1,0 +1,40 @@
+"""Collects the problems of a manifest: each once, in the order of the file, at most fifty shown."""
+
+from __future__ import annotations
+
+from runner.errors import ManifestError, Problem
+
+#: problems shown to a person; the rest are counted
+SHOWN = 50
+#: problems kept to be sorted; a file with a mistake in each of 10^6 rows must not fill the memory
+KEPT = 2_000
+
+
+class Report:
+    """The problems of one manifest, `file`."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._problems: set[Problem] = set()
+        self._beyond = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._problems)
+
+    def add(self, place: tuple[int, int], key: str, message: str, hint: str = "", *, file: str = "") -> None:
+        self.extend([Problem(file or self.file, *place, key, message, hint)])
+
+    def extend(self, problems: list[Problem]) -> None:
+        for problem in problems:
+            if len(self._problems) < KEPT or problem in self._problems:
+                self._problems.add(problem)
+            else:
+                self._beyond += 1
+
+    def error(self) -> ManifestError:
+        ordered = sorted(self._problems, key=lambda each: (each.file != self.file, each))
+        return ManifestError(ordered[:SHOWN], omitted=max(0, len(ordered) - SHOWN) + self._beyond)
+
+    def raise_any(self) -> None:
+        if self._problems:
+            raise self.error()

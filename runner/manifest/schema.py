@@ -1,0 +1,127 @@
+"""The shape of a manifest, version 1, for pydantic: what it checks and what editors are told (`runner schema`).
+
+Every field has a default, so that what is right can be gone on with where something else is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from runner.manifest import units
+from runner.manifest.model import Rate
+
+_NAME = re.compile(r"[\w][\w. -]*(?<![. ])")
+_MAX_NAME = 100
+
+
+def _taught(message: str, hint: str = "") -> PydanticCustomError:
+    return PydanticCustomError("taught", "{message}", {"message": message, "hint": hint})
+
+
+def _duration(value: object) -> float:
+    try:
+        return units.duration(value)
+    except ValueError as error:
+        raise _taught(str(error), "write `90s`, `2m`, `6h`, `1h30m`, `2d`, or a number of seconds") from None
+
+
+def _rate(value: object) -> Rate:
+    try:
+        return units.rate(value)
+    except ValueError as error:
+        raise _taught(str(error), "write `5` (a second), `5/s`, `10/min` or `100/h`") from None
+
+
+def _name(value: object) -> object:
+    if isinstance(value, str) and not (is_name(value) and len(value) <= _MAX_NAME):
+        raise _taught(
+            f"`{value[:40]}` cannot name a job", "use letters, digits, `_`, `-`, `.` and spaces; no path, at most 100"
+        )
+    return value
+
+
+def is_name(text: str) -> bool:
+    """Whether a job may be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["90s", "6h", "1h30m"]}, {"type": "number"}]}),
+]
+Qps = Annotated[
+    Rate,
+    BeforeValidator(_rate),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "examples": ["5/s", "10/min"]}]}),
+]
+_ROWS = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+_FILE = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string"}},
+    "additionalProperties": False,
+}
+Rows = Annotated[Any, WithJsonSchema({"anyOf": [_ROWS, _FILE]})]
+Axes = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": {"type": "array", "minItems": 1}})]
+Params = Annotated[Any, WithJsonSchema({"type": "object"})]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+
+
+class OutputPart(_Part):
+    """Where the files go and what they are called."""
+
+    dir: str | None = Field(None, min_length=1)
+    name: str | None = Field(None, min_length=1)
+
+
+class LimitsPart(_Part):
+    """What the account may do."""
+
+    qps: Qps | None = None
+    in_flight: Count | None = None
+    downloads: Annotated[int, Field(ge=1, le=64)] | None = None
+    max_tasks: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    deadline: Duration | None = None
+
+
+class RetryPart(_Part):
+    """How often and how long to try."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    patience: Duration = 172_800.0
+    doubt: Duration | None = None
+
+
+class Document(_Part):
+    """A manifest."""
+
+    version: int = 1
+    name: Name | None = None
+    provider: str = ""
+    model: str = ""
+    unchecked: bool = False
+    params: Params = Field(default_factory=dict)
+    items: Rows = None
+    matrix: Axes = Field(default_factory=dict)
+    repeat: Annotated[int, Field(ge=1, le=1000)] = 1
+    output: OutputPart = OutputPart(dir=None, name=None)
+    limits: LimitsPart = LimitsPart()
+    retry: RetryPart = RetryPart()
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a manifest."""
+    schema = Document.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["required"] = ["version"]
+    return schema

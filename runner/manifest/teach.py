@@ -1,0 +1,112 @@
+"""Turns what pydantic found into problems a person can act on."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from runner.manifest.schema import Document, LimitsPart, OutputPart, RetryPart
+from runner.manifest.values import dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
+
+    from runner.manifest.report import Report
+    from runner.manifest.values import Places
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "bool_type": "`true` or `false`",
+    "model_type": "a mapping (`key: value`)",
+}
+#: keys of version 1 that this version does not keep yet, and why
+_LATER = {
+    "notify": ("notices come with a later version", "remove it"),
+    "limits.max_cost": (
+        "prices are not known yet in this version, so the cap cannot be kept",
+        "remove it, and cap with `max_tasks`",
+    ),
+}
+_KEYS: dict[str, Any] = {
+    "": Document.model_fields,
+    "output": OutputPart.model_fields,
+    "limits": LimitsPart.model_fields,
+    "retry": RetryPart.model_fields,
+}
+
+
+def translate(errors: list[ErrorDetails], places: Places, report: Report) -> None:
+    """Adds a problem for every error."""
+    for error in errors:
+        path = error["loc"]
+        if error["type"] == "extra_forbidden":
+            report.add(places.key_place(*path), dotted(path), *_unknown(path))
+        else:
+            report.add(places.place(*path), dotted(path), *_wrong(error))
+
+
+def described(value: Any) -> str:
+    """A value as a message shows it."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text `{value[:40]}{'…' * (len(value) > 40)}`"  # noqa: PLR2004 - enough to be recognised
+        case dict():
+            return "a mapping"
+        case _:
+            return "a list"
+
+
+def closest(name: str, known: Iterable[str], label: str = "it may be") -> str:
+    """A hint: the nearest known name, or all of them."""
+    names = sorted(known)
+    near = get_close_matches(name.lower(), {each.lower(): each for each in names}, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean `{next(each for each in names if each.lower() == near[0])}`?"
+    return f"{label} " + (", ".join(f"`{each}`" for each in names[:20]) or "none")
+
+
+def _unknown(path: tuple[str | int, ...]) -> tuple[str, str]:
+    name = dotted(path)
+    if name in _LATER:
+        return _LATER[name]
+    known = _KEYS[dotted(path[:-1])]
+    elsewhere = [part for part, keys in _KEYS.items() if part and path[-1] in keys]
+    if elsewhere and len(path) == 1:
+        return "no such key here", f"it belongs under `{elsewhere[0]}:`"
+    return "no such key", closest(str(path[-1]), known)
+
+
+def _wrong(error: ErrorDetails) -> tuple[str, str]:
+    found = described(error["input"])
+    match error["type"]:
+        case "taught":
+            return f"{error['msg']}; found {found}", error["ctx"]["hint"]
+        case "greater_than_equal":
+            return f"at least {error['ctx']['ge']}, found {found}", "raise it"
+        case "less_than_equal":
+            return f"at most {error['ctx']['le']:,}, found {found}", "lower it"
+        case "string_too_short":
+            return "an empty text", "write something, or remove the key"
+        case kind if kind in _EXPECTED:
+            return f"expected {_EXPECTED[kind]}, found {found}", _cure(kind, error["input"])
+        case _:
+            return str(error["msg"]), "correct it, or remove the key"
+
+
+def _cure(kind: str, value: Any) -> str:
+    if value is None:
+        return "write a value, or remove the key"
+    if kind == "string_type" and not isinstance(value, dict | list):
+        return f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+    if kind == "bool_type" and str(value).lower() in {"yes", "no", "on", "off"}:
+        return f"write `{'true' if str(value).lower() in {'yes', 'on'} else 'false'}`"
+    return "correct it, or remove the key"

@@ -1,0 +1,80 @@
+"""Plain values that know where they were written: a place is a line and a column, both from 1."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+#: bits of a packed place that hold the column; the line stands above them
+COLUMN_BITS = 24
+_COLUMN_MASK = (1 << COLUMN_BITS) - 1
+
+
+def unpack(at: int) -> tuple[int, int]:
+    """(line, column) of a packed place."""
+    return at >> COLUMN_BITS, at & _COLUMN_MASK
+
+
+class Mapping(dict[str, Any]):
+    """A mapping of a file; `places` alternates the packed places of its keys and of their values."""
+
+    __slots__ = ("at", "places")
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+        self.places = array("Q")
+
+    def key_at(self, key: str) -> int:
+        return self.places[2 * list(self).index(key)]
+
+    def value_at(self, key: str) -> int:
+        return self.places[2 * list(self).index(key) + 1]
+
+
+class Sequence(list[Any]):
+    """A list of a file; `places` holds the packed places of its values."""
+
+    __slots__ = ("at", "places")
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+        self.places = array("Q")
+
+
+class Places:
+    """Finds where a value or a key stands, by its path from the root."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+
+    def place(self, *path: str | int) -> tuple[int, int]:
+        """(line, column) of the value at `path`; of its nearest ancestor where it does not exist."""
+        _, at = self._descend(path)
+        return unpack(at)
+
+    def key_place(self, *path: str | int) -> tuple[int, int]:
+        """(line, column) of the last key of `path`, or of the value where it is a position."""
+        parent, _ = self._descend(path[:-1])
+        key = path[-1]
+        if isinstance(parent, Mapping) and isinstance(key, str) and key in parent:
+            return unpack(parent.key_at(key))
+        return self.place(*path)
+
+    def _descend(self, path: tuple[str | int, ...]) -> tuple[Any, int]:
+        node, at = self._root, getattr(self._root, "at", (1 << COLUMN_BITS) + 1)
+        for step in path:
+            if isinstance(node, Mapping) and isinstance(step, str) and step in node:
+                node, at = node[step], node.value_at(step)
+            elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node):
+                node, at = node[step], node.places[step]
+            else:
+                break
+        return node, at
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """A path as people write it: `items[3].subject`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")

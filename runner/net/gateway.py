@@ -1,0 +1,239 @@
+"""Sends Requests to one provider for one account; everything that can happen outside comes back as an Outcome.
+
+1. `NotSent` only when the evidence says that no byte left, or that a definitive "not accepted" is all there is.
+2. One deadline over everything, since httpx's are per read and a slow drip never trips them; what was read is kept.
+3. No redirect is followed, no cookie kept; the key is attached to requests for the base URL and to nothing else.
+4. A rejected credential is renewed and the request replayed once; the second rejection is the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import httpx
+import orjson
+
+from runner import __version__
+from runner.net.body import Inflater, Unreadable, parsed
+from runner.net.guard import GuardedResolver, check_base
+from runner.net.transport import AiohttpTransport, Evidence, tls_context
+from runner.providers.exchange import NoAnswer, NotSent, Outcome, Reply, Request
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping
+
+    from aiohttp.abc import AbstractResolver
+
+    from runner.net.auth import Headers, Scheme
+
+USER_AGENT = f"genrunner/{__version__}"
+#: of an answer that broke off, this much goes into the error: an id may stand in it, as a hint for people
+_HINT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds: to a connection, between two reads, and for everything together."""
+
+    connect: float = 10.0
+    read: float = 30.0
+    total: float = 60.0
+
+
+class Meter(Protocol):
+    """What a limiter's permit learns from the wire."""
+
+    def sent(self, stamp: float) -> None: ...
+
+    def answered(self, rtt: float) -> None: ...
+
+    async def again(self) -> None:
+        """A replay takes a slot of its own."""
+
+
+class Gateway:
+    """One provider, one account: its address, its credential, its deadlines."""
+
+    def __init__(
+        self,
+        base_url: str,
+        scheme: Scheme,
+        *,
+        deadlines: Deadlines | None = None,
+        max_bytes: int = 2 << 20,
+        clock: Callable[[], float] = time.monotonic,
+        on_sent: Callable[[str, float, float], None] | None = None,
+        context: ssl.SSLContext | None = None,
+        resolver: Callable[[], AbstractResolver] | None = None,
+    ) -> None:
+        self.base = check_base(base_url)
+        self._scheme = scheme
+        self._deadlines = deadlines or Deadlines()
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._on_sent = on_sent
+        # one context for both, since loading the roots takes 20 ms; none for http on loopback
+        self._context = context or (tls_context() if self.base.scheme == "https" else None)
+        self._resolver = resolver or (lambda: GuardedResolver(loopback=True, private=True))
+        self._single = self._client(force_close=True)
+        self._pooled = self._client(force_close=False)
+
+    def __repr__(self) -> str:
+        return f"Gateway({self.base}, {self._scheme!r})"
+
+    async def send(self, request: Request, permit: Meter | None = None) -> Outcome:
+        """Send it, within the deadline; only cancellation and bugs raise."""
+        trail = _Trail(permit)
+        with anyio.move_on_after(self._deadlines.total):
+            return await self._authorised(request, trail)
+        return trail.verdict(f"no answer within {self._deadlines.total:g} s")
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._single.aclose()
+        await self._pooled.aclose()
+
+    async def _authorised(self, request: Request, trail: _Trail) -> Outcome:
+        held = await self._scheme.headers(self._bare)
+        if isinstance(held, NotSent | Reply):
+            return held
+        outcome = await self._wire(request, held, trail)
+        if not isinstance(outcome, Reply) or not self._scheme.rejected(outcome):
+            return outcome
+        trail.rejected = True
+        await self._scheme.renew(held, outcome, self._bare)
+        fresh = await self._scheme.headers(self._bare)
+        if isinstance(fresh, NotSent | Reply):
+            return fresh
+        return outcome if fresh == held else await self._replay(request, fresh, trail)
+
+    async def _replay(self, request: Request, held: Headers, trail: _Trail) -> Outcome:
+        if trail.permit is not None:
+            await trail.permit.again()
+        return await self._wire(request, held, trail)
+
+    async def _bare(self, request: Request) -> Outcome:
+        """A request for a credential, so without one."""
+        trail = _Trail(None)
+        with anyio.move_on_after(self._deadlines.total):
+            return await self._wire(request, {}, trail)
+        return trail.verdict("no answer in time")
+
+    async def _wire(self, request: Request, held: Headers, trail: _Trail) -> Outcome:
+        exchange = trail.begins(Evidence(self._clock))
+        client = self._single if request.phase in {"submit", "token"} else self._pooled
+        try:
+            call = self._built(client, request, held, exchange.evidence)
+            answer = await client.send(call, stream=True)
+            try:
+                self._heard(request, exchange, answer)
+                await exchange.reads(answer, self._max_bytes)
+            finally:
+                await answer.aclose()
+        except (httpx.RequestError, httpx.InvalidURL, Unreadable) as error:
+            return exchange.failed(error, hint=request.phase == "submit")
+        return exchange.reply()
+
+    def _built(self, client: httpx.AsyncClient, request: Request, held: Headers, evidence: Evidence) -> httpx.Request:
+        url = httpx.URL(str(self.base).rstrip("/") + request.path)
+        if (url.scheme, url.host, url.port) != (self.base.scheme, self.base.host, self.base.port):
+            raise httpx.InvalidURL("the path leads to another origin")
+        content = None if request.body is None else orjson.dumps(request.body)
+        json = {} if content is None else {"Content-Type": "application/json"}
+        headers = {**request.headers, **json, **held}
+        if not all(value.isascii() and value.isprintable() for value in headers.values()):
+            raise httpx.InvalidURL("a key or header holds characters that HTTP cannot carry")
+        return client.build_request(
+            request.method, url, content=content, headers=headers, extensions={"evidence": evidence}
+        )
+
+    def _heard(self, request: Request, exchange: _Exchange, answer: httpx.Response) -> None:
+        exchange.opens(answer)
+        evidence = exchange.evidence
+        if evidence.sent_at is None or evidence.answered_at is None:
+            return
+        rtt = evidence.answered_at - evidence.sent_at
+        if exchange.permit is not None:
+            exchange.permit.answered(rtt)
+        if self._on_sent is not None:
+            self._on_sent(request.endpoint, evidence.sent_at, rtt)
+
+    def _client(self, *, force_close: bool) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=AiohttpTransport(
+                resolver=self._resolver(), force_close=force_close, context=self._context, clock=self._clock
+            ),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(self._deadlines.read, connect=self._deadlines.connect),
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request on the wire and what is known of its answer."""
+
+    evidence: Evidence
+    permit: Meter | None
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+    whole: bool = False
+
+    def opens(self, answer: httpx.Response) -> None:
+        self.status = answer.status_code
+        self.headers = {name.lower(): value for name, value in answer.headers.items()}
+
+    async def reads(self, answer: httpx.Response, limit: int) -> None:
+        inflater = Inflater(self.headers.get("content-encoding", ""), limit)
+        async for chunk in answer.aiter_raw():
+            for piece in inflater.feed(chunk):
+                self.body += piece
+        inflater.finish()
+        self.whole = True
+
+    def reply(self) -> Reply:
+        return Reply(self.status or 0, parsed(bytes(self.body)), self.headers)
+
+    def failed(self, error: Exception | str, *, hint: bool) -> NotSent | NoAnswer:
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        if not self.evidence.sent:
+            return NotSent(text, terminal=self.evidence.terminal or isinstance(error, httpx.InvalidURL))
+        seen = bytes(self.body[:_HINT]).decode("utf-8", "backslashreplace")
+        status = f"; HTTP {self.status}" if self.status else ""
+        return NoAnswer(f"{text}{status}" + (f"; body so far: {seen}" if hint and seen else ""))
+
+
+class _Trail:
+    """What one `send` has on record when its deadline strikes."""
+
+    def __init__(self, permit: Meter | None) -> None:
+        self.permit = permit
+        #: the credential was rejected, so nothing was accepted until a replay leaves
+        self.rejected = False
+        self._replayed = False
+        self._exchange: _Exchange | None = None
+
+    def begins(self, evidence: Evidence) -> _Exchange:
+        self._replayed = self.rejected
+        if self.permit is not None:
+            evidence.notify = self.permit.sent
+        self._exchange = _Exchange(evidence, self.permit)
+        return self._exchange
+
+    def verdict(self, text: str) -> Outcome:
+        last = self._exchange
+        if last is None:
+            return NotSent(f"{text}: no credential to be had")
+        if self.rejected and not self._replayed:
+            return NotSent(f"{text}: the credential was rejected and no new one came")
+        if last.whole:  # the deadline struck in the very tick in which the answer completed
+            return last.reply()
+        return last.failed(text, hint=True)

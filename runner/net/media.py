@@ -1,0 +1,263 @@
+"""What kind of file it is, by its first bytes, and whether it is whole, by its structure to the end.
+
+Neither name, link nor Content-Type is believed (attacks.md X11). Linear time; any bytes are answered, none raise.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Data = bytes | mmap.mmap
+
+#: bytes that `sniff` wants to see, if there are so many
+HEAD = 512
+#: parts of a file above this number are no sane file
+_PARTS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of file that may be kept."""
+
+    media_type: str
+    extension: str
+
+    @property
+    def is_video(self) -> bool:
+        return self.media_type.startswith("video/")
+
+
+PNG = Kind("image/png", "png")
+JPEG = Kind("image/jpeg", "jpg")
+WEBP = Kind("image/webp", "webp")
+GIF = Kind("image/gif", "gif")
+AVIF = Kind("image/avif", "avif")
+MP4 = Kind("video/mp4", "mp4")
+WEBM = Kind("video/webm", "webm")
+MOV = Kind("video/quicktime", "mov")
+WAV = Kind("audio/wav", "wav")
+MP3 = Kind("audio/mpeg", "mp3")
+
+_MAGIC = {b"\x89PNG\r\n\x1a\n": PNG, b"\xff\xd8\xff": JPEG, b"GIF87a": GIF, b"GIF89a": GIF, b"ID3": MP3}
+_RIFF = {b"WEBP": WEBP, b"WAVE": WAV}
+#: first three letters of the brands that a film may have
+_FILM_BRANDS = frozenset(
+    {b"iso", b"mp4", b"avc", b"M4V", b"3gp", b"3g2", b"das", b"mmp", b"MSN", b"f4v", b"hvc", b"cmf"}
+)
+
+
+def sniff(head: bytes) -> Kind | None:
+    """The kind that the first bytes show, None for whatever may not be kept (HTML, SVG, programs)."""
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:12])
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return WEBM if b"webm" in head[:64] else None
+    if head[4:8] == b"ftyp":
+        return _by_brand(head)
+    if head[4:8] in {b"moov", b"mdat", b"wide"}:
+        return MOV
+    return MP3 if _frame_size(head[:4]) else None
+
+
+def whole(path: Path) -> bool:
+    """Whether the file is complete to its end, as far as its own structure tells."""
+    with path.open("rb") as file:
+        if file.seek(0, 2) == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return complete(data)
+
+
+def complete(data: Data) -> bool:
+    """The same, of bytes."""
+    kind = sniff(data[:HEAD])
+    return kind is not None and _CHECKS[kind](data)
+
+
+def _by_brand(head: bytes) -> Kind | None:
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = {head[at : at + 4] for at in (8, *range(16, end, 4))}
+    if brands & {b"avif", b"avis"}:
+        return AVIF
+    if head[8:12] == b"qt  ":
+        return MOV
+    return MP4 if head[8:11] in _FILM_BRANDS else None
+
+
+def _png(data: Data) -> bool:
+    at, pixels = 8, False
+    while at + 12 <= len(data):
+        size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if (at == 8) != (name == b"IHDR"):  # noqa: PLR2004 - it is the first chunk, and no other
+            return False
+        at += 12 + size
+        pixels = pixels or name == b"IDAT"
+        if name == b"IEND":
+            return pixels and at <= len(data)
+    return False
+
+
+def _jpeg(data: Data) -> bool:
+    at, scanned = 2, False
+    while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
+        mark = data[at + 1]
+        if mark == 0xFF:  # noqa: PLR2004 - a fill byte
+            at += 1
+        elif mark in {0x00, 0x01} or 0xD0 <= mark <= 0xD8:  # noqa: PLR2004 - marks without a length
+            at += 2
+        elif mark == 0xD9:  # noqa: PLR2004 - end of image
+            return scanned
+        else:
+            scanned = scanned or mark == 0xDA  # noqa: PLR2004 - start of scan
+            at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+    return False
+
+
+def _gif(data: Data) -> bool:
+    at, frames = 13 + _colours(data[10:11]), 0
+    while at < len(data):
+        match data[at]:
+            case 0x3B:
+                return frames > 0
+            case 0x21:
+                at = _blocks(data, at + 2)
+            case 0x2C:
+                frames += 1
+                at = _blocks(data, at + 11 + _colours(data[at + 9 : at + 10]))
+            case _:
+                return False
+    return False
+
+
+def _colours(packed: bytes) -> int:
+    """Bytes of a colour table, told by its packed field."""
+    return 3 << ((packed[0] & 7) + 1) if packed and packed[0] & 0x80 else 0
+
+
+def _blocks(data: Data, at: int) -> int:
+    """Behind a row of GIF's sub-blocks."""
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at + 1
+
+
+def _riff(data: Data) -> bool:
+    size = int.from_bytes(data[4:8], "little")
+    if size == 0xFFFFFFFF:  # noqa: PLR2004 - written to a pipe: its end is unknown
+        return len(data) > 44  # noqa: PLR2004 - more than a header
+    return size > 4 and size + 8 <= len(data)  # noqa: PLR2004 - more than the form's name
+
+
+def _boxes(wanted: bytes) -> Callable[[Data], bool]:
+    def check(data: Data) -> bool:
+        at, names = 0, set()
+        for _ in range(_PARTS):
+            if at == len(data):
+                return wanted in names
+            size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+            if size == 1:
+                size = int.from_bytes(data[at + 8 : at + 16], "big")
+            size = size or len(data) - at
+            at += size
+            names.add(name)
+            if size < 8 or at > len(data):  # noqa: PLR2004 - its own head
+                return False
+        return False
+
+    return check
+
+
+_CLUSTER = b"\x1fC\xb6u"
+
+
+def _webm(data: Data) -> bool:
+    """EBML: a head, then one segment whose parts end where it ends; a streamed one has no end to check."""
+    head = _element(data, 0)
+    segment = _element(data, head[1]) if head and head[1] else None
+    if not head or not segment or data[head[1] : head[1] + 4] != b"\x18S\x80g":
+        return False
+    at, end = segment
+    clusters = 0
+    for _ in range(_PARTS):
+        if at == (end or len(data)):
+            return clusters > 0
+        clusters += data[at : at + 4] == _CLUSTER
+        part = _element(data, at)
+        if part is None or at > len(data):
+            return False
+        if not part[1]:  # a part of unknown size holds the rest
+            return clusters > 0
+        at = part[1]
+    return False
+
+
+def _element(data: Data, at: int) -> tuple[int, int] | None:
+    """Begin and end of an element's content, end 0 where it is unknown; None where it runs out of the file."""
+    if at >= len(data) or not data[at]:
+        return None
+    at += 9 - data[at].bit_length()
+    if at >= len(data) or not data[at]:
+        return None
+    length = 9 - data[at].bit_length()
+    size = int.from_bytes(data[at : at + length], "big") & ((1 << 7 * length) - 1)
+    begin = at + length
+    if size == (1 << 7 * length) - 1:
+        return begin, 0
+    return (begin, begin + size) if begin + size <= len(data) else None
+
+
+_RATES = {
+    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+}
+_SAMPLES = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (11025, 12000, 8000, 0)}
+
+
+def _frame_size(head: bytes) -> int:
+    """Bytes of the MPEG layer III frame that begins so; 0: none does."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # noqa: PLR2004 - sync word and layer III
+        return 0
+    version = head[1] >> 3 & 3
+    sample = _SAMPLES.get(version, (0, 0, 0, 0))[head[2] >> 2 & 3]
+    rate = _RATES[1 if version == 3 else 2][head[2] >> 4]  # noqa: PLR2004 - MPEG 1
+    if not rate or not sample:
+        return 0
+    return (144000 if version == 3 else 72000) * rate // sample + (head[2] >> 1 & 1)  # noqa: PLR2004 - MPEG 1
+
+
+def _mp3(data: Data) -> bool:
+    at, frames = 0, 0
+    if data[:3] == b"ID3":
+        size = data[6:10]
+        at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=False))
+    while at < len(data):
+        size_of = _frame_size(data[at : at + 4])
+        if not size_of:
+            rest = data[at : at + 8]
+            return frames > 0 and (rest[:3] == b"TAG" or rest == b"APETAGEX" or not any(rest))
+        frames += 1
+        at += size_of
+    return frames > 0 and at == len(data)
+
+
+_CHECKS: dict[Kind, Callable[[Data], bool]] = {
+    PNG: _png,
+    JPEG: _jpeg,
+    WEBP: _riff,
+    WAV: _riff,
+    GIF: _gif,
+    AVIF: _boxes(b"meta"),
+    MP4: _boxes(b"moov"),
+    MOV: _boxes(b"moov"),
+    WEBM: _webm,
+    MP3: _mp3,
+}

@@ -1,0 +1,240 @@
+"""httpx's transport over aiohttp's sockets; says what left this machine.
+
+    nothing left     ConnectError (refused, name, certificate), ConnectTimeout
+    something may    RemoteProtocolError (closed, garbage), ReadError, WriteError (reset), ReadTimeout (silent)
+
+Evidence is taken from aiohttp's trace: its signal comes before the first byte is written, so "sent" errs on the safe
+side. httpx's own pool costs 20 times as much, and httpx-aiohttp 0.2.0 calls "sent, then dropped" a ConnectTimeout.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import httpx
+from yarl import URL
+
+from runner.net.guard import Denied
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from aiohttp.abc import AbstractResolver
+
+#: headers that belong to the connection, which is aiohttp's
+_HOP = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
+#: headers that aiohttp would add by itself
+_AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+#: what can go wrong outside; the rest is a bug
+_OUTSIDE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+#: TLS failures that say nothing about the configuration: the other side hung up
+_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What one request did on the wire."""
+
+    clock: Callable[[], float] = time.monotonic
+    #: told the stamp when bytes leave
+    notify: Callable[[float], None] | None = None
+    #: a byte left, or may have left
+    sent: bool = False
+    #: by the clock, as late as can be known before the bytes leave
+    sent_at: float | None = None
+    #: when the head of the answer was here
+    answered_at: float | None = None
+    #: the certificate or the address is wrong: trying again is in vain
+    terminal: bool = False
+    #: resolved, connected or reused, sent, answered
+    phases: list[str] = field(default_factory=list)
+
+    def leaves(self) -> None:
+        """The next thing that happens is a write."""
+        self.sent = True
+        if not self.phases or self.phases[-1] != "sent":
+            self.phases.append("sent")
+        self.sent_at = self.clock()
+        if self.notify is not None:
+            self.notify(self.sent_at)
+
+    def answered(self) -> None:
+        """The head of the answer is here."""
+        self.phases.append("answered")
+        self.answered_at = self.clock()
+
+
+def tls_context(cafile: str | None = None) -> ssl.SSLContext:
+    """Verified TLS 1.2 or later, deaf to SSL_CERT_FILE and SSLKEYLOGFILE; `cafile` adds a company's own roots."""
+    context = httpx.create_ssl_context(trust_env=False)
+    context.keylog_filename = None  # type: ignore[assignment]  # None is how it is switched off
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cafile:
+        context.load_verify_locations(cafile=cafile)
+    return context
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Carries httpx requests over aiohttp; `force_close` gives each a connection of its own."""
+
+    def __init__(
+        self,
+        *,
+        resolver: AbstractResolver,
+        force_close: bool = False,
+        context: ssl.SSLContext | None = None,
+        limit: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._resolver = resolver
+        self._force_close = force_close
+        self._context = context
+        self._limit = limit
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"AiohttpTransport({'a connection each' if self._force_close else 'kept alive'}, {self.open} open)"
+
+    @property
+    def open(self) -> int:
+        """Connections in use now; a test asserts that none is left behind."""
+        connector = self._session.connector if self._session else None
+        return len(connector._acquired) if connector else 0  # noqa: SLF001 - aiohttp does not count in public
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        evidence: Evidence = request.extensions.get("evidence") or Evidence(self._clock)
+        body = await request.aread()
+        try:
+            answer = await self._opened().request(
+                request.method,
+                _target(request.url),
+                data=body or None,
+                headers=[(name, value) for name, value in request.headers.multi_items() if name.lower() not in _HOP],
+                allow_redirects=False,
+                timeout=_timeout(request.extensions.get("timeout", {})),
+                trace_request_ctx=evidence,
+            )
+        except _OUTSIDE as error:
+            raise translated(error, evidence) from error
+        evidence.answered()
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer, evidence))
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        await self._resolver.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """Made on first use: aiohttp wants a running loop."""
+        if self._session is None:
+            self._context = self._context or tls_context()
+            connector = aiohttp.TCPConnector(
+                resolver=self._resolver, ssl=self._context, limit=self._limit, force_close=self._force_close
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                skip_auto_headers=_AUTO,
+                trace_configs=[_tracing()],
+            )
+            # aiohttp sends a GET or DELETE again by itself when the connection drops; one permit is one request
+            self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
+        return self._session
+
+
+class _Body(httpx.AsyncByteStream):
+    """The answer's bytes as they arrive, raw."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, evidence: Evidence) -> None:
+        self._answer = answer
+        self._evidence = evidence
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._answer.content.iter_any():
+                yield chunk
+        except _OUTSIDE as error:
+            raise translated(error, self._evidence) from error
+
+    async def aclose(self) -> None:
+        self._answer.close()  # a connection that was read to its end is back in the pool already
+
+
+def translated(error: Exception, evidence: Evidence) -> httpx.TransportError:
+    """An exception of aiohttp's in httpx's words, chosen by what left the machine and not by the exception alone."""
+    text = _said(error)
+    if not evidence.sent:
+        evidence.terminal = _in_vain(error)
+        return httpx.ConnectTimeout(text) if isinstance(error, TimeoutError) else httpx.ConnectError(text)
+    match error:
+        case TimeoutError():
+            return httpx.ReadTimeout(text)
+        case aiohttp.ClientConnectionResetError():
+            return httpx.WriteError(text)
+        case OSError():
+            return httpx.ReadError(text)
+        case _:
+            return httpx.RemoteProtocolError(text)
+
+
+def _in_vain(error: Exception) -> bool:
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLError | ssl.CertificateError):
+        return not isinstance(cause, _HUNG_UP)
+    return isinstance(cause, Denied | ValueError)
+
+
+def _said(error: Exception) -> str:
+    """Short words without addresses: aiohttp's own hold URLs and the repr of a context."""
+    cause = getattr(error, "os_error", error)
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return f"certificate: {cause.verify_message}"
+        case ssl.SSLError():
+            return f"TLS: {cause.reason or type(cause).__name__}"
+        case aiohttp.ClientResponseError():
+            return f"unreadable answer: {cause.message[:120]}"
+        case OSError() if cause.strerror:
+            return cause.strerror
+        case Denied() | aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            return str(cause)[:160]
+        case _:
+            return type(cause).__name__
+
+
+def _target(url: httpx.URL) -> URL:
+    """The very parts that were checked: a second parser could read the text differently."""
+    path, _, query = url.raw_path.decode("ascii").partition("?")
+    host = url.raw_host.decode("ascii")
+    return URL.build(scheme=url.scheme, host=host, port=url.port, path=path, query_string=query, encoded=True)
+
+
+def _timeout(given: dict[str, Any]) -> aiohttp.ClientTimeout:
+    connect = given.get("connect")
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=given.get("read"))
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    def saying(phase: str) -> Any:
+        async def said(_session: Any, context: Any, _params: Any) -> None:
+            context.trace_request_ctx.phases.append(phase)
+
+        return said
+
+    async def leaves(_session: Any, context: Any, _params: Any) -> None:
+        context.trace_request_ctx.leaves()
+
+    config = aiohttp.TraceConfig()
+    config.on_dns_resolvehost_end.append(saying("resolved"))
+    config.on_connection_create_end.append(saying("connected"))
+    config.on_connection_reuseconn.append(saying("reused"))
+    config.on_request_headers_sent.append(leaves)
+    config.on_request_chunk_sent.append(leaves)  # head and body leave together, so this stamp is the closer one
+    return config

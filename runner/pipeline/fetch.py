@@ -1,0 +1,123 @@
+"""Downloads: a name exists only with complete, checked bytes, and an existing file is never overwritten (I9, I10)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+import orjson
+
+from runner.lifecycle.events import LinkExpired, Saved, Setback
+from runner.lifecycle.task import NO_FAULT, Fault, State
+from runner.net.download import Dead, Fetched, Later
+from runner.net.part import publish
+from runner.pipeline.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+    from pathlib import Path
+
+    from runner.lifecycle.events import Event
+    from runner.lifecycle.task import Output, Task
+    from runner.pipeline.lane import Lane
+    from runner.pipeline.stage import Broken
+
+#: setbacks in a row after which a link counts as dead, so that a poll fetches a fresh one
+_STALE = 2
+#: names that are tried before something is wrong with the directory
+_NAMES = 1000
+#: seconds until a download that was claimed may be claimed again
+_LEASE = 60.0
+
+
+class Fetch:
+    """The downloads of one provider's tasks into the job directory."""
+
+    def __init__(self, lane: Lane, directory: Path) -> None:
+        self._lane, self._directory = lane, directory
+        self._parts = directory / ".runner" / "parts"
+
+    def stage(self, name: Hashable, broken: Broken) -> Stage:
+        """The stage that runs them."""
+        return Stage(
+            name,
+            hands=self._lane.downloads,
+            bell=self._lane.bell,
+            now=self._lane.clock.now,
+            claim=self._claim,
+            work=self._work,
+            next_due=self._next_due,
+            broken=broken,
+        )
+
+    async def _claim(self, batches: int, held: set[int]) -> list[Sequence[Task]]:
+        now = self._lane.clock.now()
+        tasks = await self._lane.store.claim(self._lane.name, State.READY, now, batches, held, lambda _: now + _LEASE)
+        return [[task] for task in tasks]
+
+    async def _next_due(self) -> float | None:
+        return await self._lane.store.next_due(self._lane.name, State.READY)
+
+    async def _work(self, batch: Sequence[Task]) -> None:
+        (task,) = batch
+        files: list[Output] = []
+        for output in task.outputs:
+            file = await self._save(task, output)
+            if isinstance(file, Dead | Later):
+                await self._lane.settle(task, _missed(task, file))
+                return
+            files.append(file)
+        await self._lane.settle(task, Saved(tuple(files), self._shortfall(task, len(files))))
+
+    async def _save(self, task: Task, output: Output) -> Output | Dead | Later:
+        if output.file and await anyio.to_thread.run_sync(_is_here, self._directory / output.file, output.sha256):
+            return output
+        part = self._parts / f"{task.id}-{task.generation}-{output.number}.part"
+        fetched = await self._lane.downloader.fetch(output.url, part)
+        return await self._publish(task, output, part, fetched) if isinstance(fetched, Fetched) else fetched
+
+    async def _publish(self, task: Task, output: Output, part: Path, fetched: Fetched) -> Output:
+        """Record what the file will be, then give it its name; a name that is taken is left to whoever has it."""
+        for stem in _stems(task, output):
+            name = f"{stem}.{fetched.extension}"
+            file = replace(output, file=name, bytes=fetched.bytes, sha256=fetched.sha256, media_type=fetched.media_type)
+            await self._lane.store.record(task, file)
+            try:
+                await anyio.to_thread.run_sync(publish, part, self._directory, stem, fetched.extension)
+            except FileExistsError:
+                continue
+            return file
+        raise FileExistsError(f"{_NAMES} names like {task.name} are taken in {self._directory}")
+
+    def _shortfall(self, task: Task, got: int) -> Fault:
+        operation = self._lane.spec.operations.get(task.operation)
+        ordered = orjson.loads(task.request).get(operation.count, 1) if operation and operation.count else 1
+        if not isinstance(ordered, int) or got >= ordered:
+            return NO_FAULT
+        return Fault("partial", None, f"{got} of {ordered} outputs")
+
+
+def _is_here(path: Path, sha256: str | None) -> bool:
+    """Whether the file that was recorded is there already: a crash may have struck just after it got its name."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def _missed(task: Task, outcome: Dead | Later) -> Event:
+    if isinstance(outcome, Dead) or task.failures + 1 >= _STALE:
+        return LinkExpired(outcome.fault)
+    return Setback("trouble", outcome.fault, outcome.wait)
+
+
+def _stems(task: Task, output: Output) -> Iterator[str]:
+    """The wanted name first, then the same with the task's key, then with numbers."""
+    number = f"-{output.number}" if len(task.outputs) > 1 else ""
+    yield f"{task.name}{number}"
+    yield f"{task.name}-{task.key[:8]}{number}"
+    for more in range(2, _NAMES):
+        yield f"{task.name}-{task.key[:8]}{number}-{more}"

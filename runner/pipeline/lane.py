@@ -1,0 +1,200 @@
+"""One provider's part of a run: how it is asked, how far it is trusted, and how a task of it is settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import anyio
+
+from runner.lifecycle.events import Accepted, Found, Interrupted, Missing, Setback
+from runner.lifecycle.task import Fault, State
+from runner.lifecycle.transitions import advance
+from runner.pipeline.breaker import LONGEST_PROBE, Breaker
+from runner.providers.evidence import judge
+from runner.providers.exchange import NotSent, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from runner.lifecycle.events import BlockKind, Event
+    from runner.lifecycle.patience import Patience
+    from runner.lifecycle.task import Task
+    from runner.net.download import Downloader
+    from runner.net.limiter import Limiter, Permit, Window
+    from runner.pipeline.bell import Bell
+    from runner.pipeline.clock import Clock
+    from runner.providers.dialect import Dialect
+    from runner.providers.exchange import Outcome, Request
+    from runner.providers.spec import Spec
+    from runner.store.store import Settled, Store
+
+_BLOCKING: dict[str, BlockKind] = {
+    "credentials": "credentials",
+    "credit": "credit",
+    "account": "account",
+    "configuration": "configuration",
+}
+_WINDOWED = {State.SUBMITTING, State.IN_DOUBT, State.RUNNING}
+#: consecutive probes without any answer ever before a run gives up on a host it has never reached
+_NEVER_REACHED = 6
+
+
+class Sender(Protocol):
+    """What carries requests; `net.gateway.Gateway` is the one."""
+
+    async def send(self, request: Request, permit: Permit | None = None) -> Outcome: ...
+
+
+@dataclass
+class Lane:
+    """One provider in one run; `on_change(before, event, after)` hears of every settled change."""
+
+    spec: Spec
+    dialect: Dialect
+    gateway: Sender
+    downloader: Downloader
+    limiters: Mapping[str, Limiter]
+    window: Window
+    patience: Patience
+    store: Store
+    clock: Clock
+    bell: Bell
+    on_change: Callable[[Task, Event, Task], None]
+    #: hears of an answer that could not be written down: the last resort against losing an id (I3)
+    emergency: Callable[[Task, Event], None]
+    hands: int = 8
+    downloads: int = 4
+    breaker: Breaker = field(default_factory=Breaker)
+    #: why nothing more is submitted in this run
+    blocked: tuple[BlockKind, Fault] | None = None
+    #: nothing at all can be asked any more in this run
+    dead: bool = False
+    #: the host was never reached
+    unreachable: bool = False
+    #: a request of this run was answered properly
+    proved: bool = False
+    #: slots of the account's window that this job's tasks take
+    running: int = 0
+    _first: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    async def send(self, request: Request, permit: Permit | None = None) -> Outcome:
+        """Carry a request; until one was answered properly they go one by one, so that a wrong key costs one."""
+        if self.proved:
+            return await self._carry(request, permit)
+        async with self._first:
+            return await self._carry(request, permit)
+
+    async def _carry(self, request: Request, permit: Permit | None) -> Outcome:
+        with permit or await self.limiters[request.endpoint].acquire() as held:
+            if self.dead:
+                return NotSent("the provider refused this run's credentials or address")
+            outcome = await self.gateway.send(request, held)
+        self._learn(request, outcome)
+        return outcome
+
+    def _learn(self, request: Request, outcome: Outcome) -> None:
+        phase: Literal["submit", "query"] = "submit" if request.phase == "submit" else "query"
+        verdict = judge(self.spec, outcome, phase)
+        good = isinstance(outcome, Reply) and outcome.status < 500 and not isinstance(outcome.body, str)  # noqa: PLR2004
+        self.breaker.answered(properly=good)
+        if verdict.meaning in _BLOCKING:
+            self.block(_BLOCKING[verdict.meaning], verdict.fault, asked=phase == "query")
+        elif good:
+            self.proved = True
+        if verdict.meaning == "throttled":
+            self.limiters[request.endpoint].throttled(verdict.wait)
+        if verdict.meaning == "window":
+            self.window.shrink(self.running - 1)  # the refused one counts among those running until it is settled
+
+    @property
+    def room(self) -> int:
+        """How many slots are free; a very large number where there is no window."""
+        room = self.window.room(self.running)
+        return 2**31 if room is None else room
+
+    def block(self, kind: BlockKind, fault: Fault, *, asked: bool = False) -> None:
+        """Stop submits; where even asking is refused, stop everything of this provider."""
+        self.blocked = self.blocked or (kind, fault)
+        if kind in {"credentials", "configuration"} or (asked and kind == "account"):
+            self.dead = True
+        self.bell.ring("idle")
+
+    async def settle(self, before: Task, event: Event) -> Task | None:
+        """Decide, write, tell; None where the row had moved on. A taken id puts a submit in doubt (R6)."""
+        after = advance(before, event, self.clock.now(), self.patience)
+        settled = await self.store.settle(before, after)
+        if settled == "clash":
+            return await self._clash(before, event)
+        return self._told(before, event, after, settled)
+
+    async def _clash(self, before: Task, event: Event) -> Task | None:
+        match event:
+            case Accepted(remote_id):
+                return await self.settle(before, Interrupted(f"the id {remote_id} belongs to another task already"))
+            case _:
+                fault = Fault("taken", None, "the task that was found belongs to another task already")
+                return await self.settle(before, Setback("trouble", fault))
+
+    def _told(self, before: Task, event: Event, after: Task, settled: Settled) -> Task | None:
+        if settled != "done":
+            return None
+        self._count(before, after)
+        self._notice(event, after)
+        self.on_change(before, event, after)
+        self.bell.ring((self.name, after.state))
+        self.bell.ring("idle")
+        return after
+
+    def claimed(self, before: Task, event: Event, after: Task) -> None:
+        """Tell of a claim that the store has written already."""
+        self._count(before, after)
+        self.on_change(before, event, after)
+
+    def _count(self, before: Task, after: Task) -> None:
+        entered = (after.state in _WINDOWED) - (before.state in _WINDOWED)
+        self.running += entered * after.slots
+        if entered < 0:
+            self.bell.ring((self.name, State.QUEUED))
+        if before.state is State.RUNNING and after.state is not State.RUNNING:
+            self.window.completed()
+
+    def _notice(self, event: Event, after: Task) -> None:
+        match event:
+            case Accepted() | Interrupted():
+                self.breaker.submitted(doubtful=isinstance(event, Interrupted))
+            case Found():
+                self.breaker.settled()
+            case Missing() if after.state is State.QUEUED:
+                self.breaker.settled()
+            case _:
+                pass
+
+    async def probe(self) -> None:
+        """While nobody answers, ask something free of charge at growing intervals; for ever."""
+        reached = False
+        while True:
+            await self.breaker.until_outage()
+            await self._probe_until_answered(first=not (self.proved or reached))
+            reached = True
+
+    async def _probe_until_answered(self, *, first: bool) -> None:
+        tries = 0
+        while self.breaker.outage and not self.dead:
+            await anyio.sleep(min(LONGEST_PROBE, 2.0**tries))
+            request = self.dialect.probe()
+            permit = await self.limiters[request.endpoint].acquire()
+            await self._carry(request, permit)
+            tries += 1
+            if first and tries >= _NEVER_REACHED and self.breaker.outage:
+                self.unreachable = self.dead = True
+                self.bell.ring("idle")
+
+    async def put_aside(self, tasks: Sequence[Task]) -> None:
+        """Let tasks rest until the next run."""
+        for task in tasks:
+            await self.store.settle(task, replace(task, due_at=None))

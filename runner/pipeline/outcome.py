@@ -1,0 +1,102 @@
+"""How a run ended, and the exit code that says so (operations.md section 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Exit(IntEnum):
+    """The promised exit codes; never renumbered."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    FAILED = 3
+    HELD = 4
+    RESUMABLE = 5
+    CREDIT = 6
+    CONFIGURATION = 7
+    COST = 8
+    NO_JOB = 10
+    LOCKED = 11
+    CREDENTIALS = 12
+    STATE = 13
+    DISK = 14
+    HUP = 129
+    INT = 130
+    TERM = 143
+
+
+#: what counts most stands first
+PRECEDENCE = (
+    Exit.STATE,
+    Exit.DISK,
+    Exit.HELD,
+    Exit.BUG,
+    Exit.CREDENTIALS,
+    Exit.CONFIGURATION,
+    Exit.CREDIT,
+    Exit.COST,
+    Exit.HUP,
+    Exit.INT,
+    Exit.TERM,
+    Exit.RESUMABLE,
+    Exit.FAILED,
+)
+
+MEANING = {
+    Exit.DONE: "everything is done",
+    Exit.BUG: "internal error: a bug",
+    Exit.USAGE: "usage or manifest invalid; nothing was sent",
+    Exit.FAILED: "finished; some tasks failed or could not be fetched",
+    Exit.HELD: "possibly paid: tasks are held; a person must decide",
+    Exit.RESUMABLE: "stopped early and resumable; run the same command again",
+    Exit.CREDIT: "out of credit at the provider",
+    Exit.CONFIGURATION: "configuration, TLS or permission",
+    Exit.COST: "max_cost reached",
+    Exit.NO_JOB: "no such job",
+    Exit.LOCKED: "locked by another run",
+    Exit.CREDENTIALS: "credentials wrong or expired",
+    Exit.STATE: "state corrupt, mismatched or of a newer version",
+    Exit.DISK: "disk full or I/O error",
+    Exit.HUP: "drained after HUP; consistent and resumable",
+    Exit.INT: "drained after INT; consistent and resumable",
+    Exit.TERM: "drained after TERM; consistent and resumable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One reason that holds at the end of a run."""
+
+    exit: Exit
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Every reason that holds at the end; the one that counts most gives the exit code."""
+
+    endings: tuple[Ending, ...]
+
+    @property
+    def exit(self) -> Exit:
+        """The exit code; an empty list of reasons is a success."""
+        return min((ending.exit for ending in self.endings), key=_rank, default=Exit.DONE)
+
+
+def _rank(code: Exit) -> int:
+    return PRECEDENCE.index(code) if code in PRECEDENCE else -1
+
+
+def outcome(endings: Iterable[Ending]) -> Outcome:
+    """The reasons in order of weight, each exit code once with its first reason."""
+    first: dict[Exit, Ending] = {}
+    for ending in endings:
+        first.setdefault(ending.exit, ending)
+    return Outcome(tuple(sorted(first.values(), key=lambda ending: _rank(ending.exit))))

@@ -1,0 +1,155 @@
+"""The paid step. Permit first, then the claim on disk, then the request; the id is on disk before anything else.
+
+A send is shielded: whoever stops the run waits for its answer, and what has no answer by then is in doubt.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import anyio
+
+from runner.errors import RunnerError
+from runner.lifecycle.events import Claimed, Setback
+from runner.lifecycle.task import Fault, State
+from runner.lifecycle.transitions import advance
+from runner.providers.exchange import NoAnswer
+from runner.providers.reading import read_submit
+
+if TYPE_CHECKING:
+    from runner.lifecycle.task import Task
+    from runner.net.limiter import Permit
+    from runner.pipeline.lane import Lane
+    from runner.providers.exchange import Outcome
+
+#: seconds to look again where a claim found nothing although something is due (a twin in doubt, a full window)
+_LOOK_AGAIN = 1.0
+
+
+class Submit:
+    """One provider's submits."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._turn = anyio.Lock()
+        self._stopping = False
+        self._due: float | None = 0.0
+        self._claiming = anyio.Lock()
+        self._active = 0
+        self._on_wire: set[anyio.CancelScope] = set()
+
+    def __repr__(self) -> str:
+        return f"Submit({self._lane.name}, on_wire={len(self._on_wire)})"
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is claimed or on the wire."""
+        return self._active == 0
+
+    async def run(self) -> None:
+        """Submit what is due; for ever, or until `stop`."""
+        async with anyio.create_task_group() as group:
+            for _ in range(self._lane.hands):
+                group.start_soon(self._hand)
+
+    def stop(self, grace: float) -> None:
+        """Submit nothing more; what is on the wire has `grace` seconds to deliver its ids."""
+        self._stopping = True
+        for scope in self._on_wire:
+            scope.deadline = min(scope.deadline, anyio.current_time() + grace)
+        self._lane.bell.ring((self._lane.name, State.QUEUED))
+
+    async def _hand(self) -> None:
+        """Take turns for a permit; then, side by side, claim and send. The first of a run goes alone."""
+        while not self._stopping:
+            async with self._turn:
+                permit = await self._permit()
+                if permit is not None and not self._lane.proved:
+                    await self._one(permit)
+                    permit = None
+            if permit is not None:
+                await self._one(permit)
+
+    async def _one(self, permit: Permit) -> None:
+        """Claim and send, out of reach of any cancellation: a claim that is never sent would look like a doubt."""
+        with anyio.CancelScope(shield=True):
+            self._active += 1
+            try:
+                async with self._claiming if self._lane.window.size is not None else nullcontext():
+                    task = await self._claim(permit)
+                if task is not None:
+                    await self._send(task, permit)
+            finally:
+                self._active -= 1
+                self._lane.bell.ring("idle")
+
+    async def _permit(self) -> Permit | None:
+        """A permit, once something is due, the window has room and the breaker is closed; None: look again."""
+        lane = self._lane
+        await lane.breaker.until_safe()
+        await self._until_due()
+        if self._stopping or lane.blocked or lane.room <= 0:
+            await self._pause()
+            return None
+        permit = await lane.limiters["submit"].acquire()
+        if self._stopping or lane.blocked or lane.breaker.doubtful or lane.breaker.outage:
+            permit.release()
+            return None
+        return permit
+
+    async def _until_due(self) -> None:
+        now = self._lane.clock.now()
+        if self._due is None or self._due > now:
+            await self._pause(None if self._due is None else self._due - now)
+
+    async def _pause(self, seconds: float | None = _LOOK_AGAIN) -> None:
+        if self._stopping:
+            return
+        await self._lane.bell.wait((self._lane.name, State.QUEUED), seconds)
+        self._due = 0.0
+
+    async def _claim(self, permit: Permit) -> Task | None:
+        """The next task, `submitting` on disk; without one the permit goes back."""
+        lane, was = self._lane, []
+        event = Claimed(lane.clock.moment(), lane.clock.now())
+
+        def claimed(task: Task) -> Task:
+            was.append(task)
+            return advance(task, event, event.at, lane.patience)
+
+        task = await lane.store.claim_queued(lane.name, event.at, lane.room, claimed)
+        if task is None:
+            permit.release()
+            self._due = await lane.store.next_due(lane.name, State.QUEUED)
+            if self._due is not None and self._due <= event.at:
+                self._due = event.at + _LOOK_AGAIN
+            lane.bell.ring("idle")
+            return None
+        lane.claimed(was[0], event, task)
+        return task
+
+    async def _send(self, task: Task, permit: Permit) -> None:
+        if self._stopping:
+            permit.release()
+            fault = Fault("stopped", None, "the run was stopped before it was sent")
+            await self._lane.settle(task, Setback("unsent", fault))
+            return
+        event = read_submit(self._lane.spec, await self._outcome(task, permit))
+        try:
+            await self._lane.settle(task, event)
+        except RunnerError:
+            self._lane.emergency(task, event)
+            raise
+
+    async def _outcome(self, task: Task, permit: Permit) -> Outcome:
+        """The answer; a grace that runs out is no answer, never a silence of ours."""
+        with anyio.CancelScope() as scope:
+            self._on_wire.add(scope)
+            try:
+                return await self._lane.send(self._lane.dialect.submit(task), permit)
+            except Exception as error:  # noqa: BLE001 - a bug after the bytes left must not lose the doubt (I6)
+                return NoAnswer(f"internal error: {error!r}")
+            finally:
+                self._on_wire.discard(scope)
+        return NoAnswer("the run was stopped before the answer came")

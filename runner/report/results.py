@@ -1,0 +1,61 @@
+"""`results.jsonl`: one line a task in manifest order, rewritten atomically at the end of a run."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+_SAVED = ("file", "bytes", "sha256", "media_type")
+
+
+def line(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One promised line from a row of the store; unknown values are null, keys are always there."""
+    return {
+        "key": row["key"],
+        "index": row["position"],
+        "repeat": row["repeat"],
+        "vars": row["vars"],
+        "provider": row["provider"],
+        "model": row["model"],
+        "request": row["request"],
+        "state": row["state"],
+        "remote_id": row["remote_id"],
+        "outputs": [{name: output[name] for name in _SAVED} for output in row["outputs"] if output["file"]],
+        "error": {"reason": row["reason"], "code": row["code"], "message": row["message"]},
+        "attempts": row["attempts"] + row["doubts"] + (row["remote_id"] is not None),
+        "cost": None,
+        "queued_at": timestamp(row["queued_at"]),
+        "submitted_at": timestamp(row["submitted_at"]),
+        "finished_at": timestamp(row["finished_at"]),
+    }
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """UTC in ISO 8601 with milliseconds, or null."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write all lines beside the old file, then take its place; never through a link that someone planted."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for row in rows:
+                file.write(orjson.dumps(line(row), option=orjson.OPT_APPEND_NEWLINE))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise

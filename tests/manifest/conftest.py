@@ -1,0 +1,101 @@
+"""A bench to try manifests on: a directory, and a catalogue of two models with a few parameters each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runner.errors import ManifestError, Mistake, UsageError
+from runner.manifest.expand import examine, expand
+from runner.manifest.parse import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from runner.errors import Problem
+    from runner.lifecycle.task import Draft
+    from runner.manifest.expand import Summary
+    from runner.manifest.parse import Parsed
+
+HEAD = "version: 1\nprovider: fake\nmodel: ink\n"
+
+
+@dataclass
+class FakeShape:
+    code: str = "ink"
+    operation: str = "image"
+    #: common or own name to own name
+    names: dict[str, str] = field(
+        default_factory=lambda: {"prompt": "ref_prompt"} | {n: n for n in ("aspect_ratio", "clarity", "n", "seed", "x")}
+    )
+
+    def takes(self, name: str) -> bool:
+        return name in self.names
+
+    def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
+        mistakes = [Mistake(name, "is no parameter", "remove it") for name in params if name not in self.names]
+        if str(params.get("clarity", 1024)) not in {"1024", "2048"}:
+            mistakes.append(Mistake("clarity", f"{params['clarity']} is not 1024 or 2048", "choose one"))
+        if not params.get("prompt"):
+            mistakes.append(Mistake("", "ink needs prompt", "add it"))
+        return {self.names[name]: value for name, value in params.items() if name in self.names}, mistakes
+
+    def slots(self, request: Mapping[str, Any]) -> int:
+        return int(request.get("n", 1))
+
+
+class FakeCatalogue:
+    def __init__(self) -> None:
+        self.shapes = {"ink": FakeShape(), "oil": FakeShape(code="oil-2")}
+
+    def find(self, provider: str, model: str, *, unchecked: bool) -> FakeShape:
+        if provider != "fake":
+            raise UsageError(f"there is no provider {provider!r}", hint="did you mean fake?")
+        if model not in self.shapes and not unchecked:
+            raise UsageError(f"fake has no model {model!r}", hint="did you mean ink?")
+        return self.shapes.get(model) or FakeShape(code=model)
+
+
+@dataclass
+class Bench:
+    home: Path
+    catalogue: FakeCatalogue = field(default_factory=FakeCatalogue)
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        path = self.home / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def parsed(self, text: str, *, head: str = HEAD, out: Path | None = None) -> Parsed:
+        return parse((head + dedent(text)).encode(), self.home / "job.yaml", out=out)
+
+    def drafts(self, text: str, *, head: str = HEAD) -> list[Draft]:
+        return list(expand(self.parsed(text, head=head), self.catalogue))
+
+    def prompts(self, text: str) -> list[str]:
+        return [draft.request["ref_prompt"] for draft in self.drafts(text)]
+
+    def examine(self, text: str | bytes, *, head: str = HEAD) -> Summary:
+        data = text if isinstance(text, bytes) else (head + dedent(text)).encode()
+        return examine(data, self.home / "job.yaml", self.catalogue)[1]
+
+    def problems(self, text: str | bytes, *, head: str = HEAD) -> list[Problem]:
+        """Everything wrong with a manifest."""
+        with pytest.raises(ManifestError) as caught:
+            self.examine(text, head=head)
+        return list(caught.value.problems)
+
+    def problem(self, text: str | bytes, *, head: str = HEAD) -> str:
+        """The only thing wrong with a manifest, without its directory."""
+        found = self.problems(text, head=head)
+        assert len(found) == 1, found
+        return str(found[0]).replace(f"{self.home}/", "")
+
+
+@pytest.fixture
+def bench(tmp_path) -> Bench:
+    return Bench(tmp_path)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.manifest.formats import MAX_LINE
+from runner.manifest.items import rows
+from runner.manifest.report import Report
+
+PARTI = Path(__file__).resolve().parents[3] / "shared/data/PartiPrompts.tsv"
+
+
+def read(bench, name: str, content: str | bytes) -> list[tuple[int, dict]]:
+    report = Report("job.yaml")
+    found = [(row.line, row.values) for row in rows(bench.write(name, content), name, report)]
+    report.raise_any()
+    return found
+
+
+def wrong(bench, name: str, content: str | bytes) -> list[tuple[int, str]]:
+    report = Report("job.yaml")
+    list(rows(bench.write(name, content), name, report))
+    assert {problem.file for problem in report.error().problems} == {name}
+    return [(problem.line, problem.message) for problem in report.error().problems]
+
+
+TWO = [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]
+READ = [
+    ("r.csv", "a,b\n1,x\n2,y\n", [2, 3]),
+    ("r.csv", b"\xef\xbb\xbfa, b \r\n1,x\r\n\r\n2,y", [2, 4]),
+    ("r.CSV", '"a","b"\n"1","x"\n2,"y"\n', [2, 3]),
+    ("r.tsv", "a\tb\n1\tx\n2\ty\n", [2, 3]),
+    ("r.jsonl", '{"a":"1","b":"x"}\n\n{"a":"2","b":"y"}', [1, 3]),
+    ("r.ndjson", b'\xef\xbb\xbf{"a":"1","b":"x"}\r\n{"a":"2","b":"y"}\r\n', [1, 2]),
+    ("r.json", '[{"a":"1","b":"x"},\n\n {"a":"2",\n"b":"y"}\n]\n', [1, 3]),
+    ("r.json", b'\xef\xbb\xbf\n[ {"a":"1","b":"x"} , {"a":"2","b":"y"} ]', [2, 2]),
+    ("r.yaml", "- {a: '1', b: x}\n- a: '2'\n  b: y\n", [1, 2]),
+    ("r.yml", "- a: '1'\n  b: x\n- a: '2'\n  b: y\n", [1, 3]),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "lines"), READ)
+def test_every_format(name, content, lines, bench):
+    assert read(bench, name, content) == list(zip(lines, TWO, strict=True))
+
+
+def test_txt_is_a_prompt_a_line(bench):
+    text = "a cat\r\n\r\n# a dog\n  {{ a }}  \n"
+    assert read(bench, "r.txt", text) == [
+        (1, {"prompt": "a cat"}),
+        (3, {"prompt": "# a dog"}),
+        (4, {"prompt": "{{ a }}"}),
+    ]
+
+
+def test_quoted_line_breaks_keep_the_lines_right(bench):
+    text = 'a,b\n"1\n""2""\n3",x\n4,"y,z"\n5\n'
+    assert wrong(bench, "r.csv", text) == [(6, "1 fields where the header has 2")]
+    assert read(bench, "r.csv", text[:-2]) == [(2, {"a": '1\n"2"\n3', "b": "x"}), (5, {"a": "4", "b": "y,z"})]
+
+
+def test_quotes_of_a_tsv_are_text(bench):
+    assert read(bench, "r.tsv", 'a\tb\n"open\tsay "hi"\n') == [(2, {"a": '"open', "b": 'say "hi"'})]
+
+
+def test_empty_cells_are_empty_texts(bench):
+    assert read(bench, "r.csv", "a,b\n,\n") == [(2, {"a": "", "b": ""})]
+
+
+def test_values_of_json(bench):
+    text = '{"a": 1, "b": 1.5, "c": true, "d": null, "e": ["x", 2], "f": "\\ud83d\\ude00"}\n'
+    assert read(bench, "r.jsonl", text) == [(1, {"a": 1, "b": 1.5, "c": True, "d": None, "e": ["x", 2], "f": "😀"})]
+    assert read(bench, "r.json", f"[{text}]")[0][1]["f"] == "😀"
+
+
+WRONG = [
+    ("r.csv", "", 1, "no header"),
+    ("r.csv", "a,b\n", 1, "no rows"),
+    ("r.csv", "a,a\n1,2\n", 1, "two columns are called `a`"),
+    ("r.csv", "a,,b\n1,2,3\n", 1, "column 2 has no name"),
+    ("r.csv", "a,b\n1,2\n1,2,3\n", 3, "3 fields where the header has 2"),
+    ("r.csv", "a,b\n1,2\n1\n", 3, "1 fields where the header has 2"),
+    ("r.csv", 'a,b\n1,2\n"1,2\n3,4\n', 3, "not readable from here on"),
+    ("r.csv", "a,b\n1," + "x" * 200_000 + "\n", 2, "not readable from here on"),
+    ("r.csv", b"a,b\n1,2\n1,\xff\n", 3, "not UTF-8"),
+    ("r.csv", "a,b\n1,2\n".encode("utf-16"), 1, "looks like UTF-16"),
+    ("r.csv", "a,b\n1,鱼\n".encode("gb18030"), 2, "not UTF-8"),
+    ("r.tsv", "a\tb\n1\n", 2, "1 fields where the header has 2"),
+    ("r.jsonl", '{"a": 1}\n{"a": }\n', 2, "not JSON"),
+    ("r.jsonl", "[1]\n", 1, "expected an object, found a list"),
+    ("r.jsonl", '{"a": {"b": 1}}\n', 1, "found a mapping"),
+    ("r.jsonl", '{"a": 123456789012345678901234567890}\n', 1, "too big to be exact"),
+    ("r.jsonl", "[" * 100_000, 1, "not JSON"),
+    ("r.jsonl", "", 1, "no rows"),
+    ("r.json", '{"a": 1}', 1, "not a JSON list: expected `[`"),
+    ("r.json", '[{"a": 1}\n{"a": 2}]', 2, "expected `,`"),
+    ("r.json", '[{"a": 1},\n{"a": 1, "a": 2}]', 2, "twice"),
+    ("r.json", '[{"a": 1},\n{"a": NaN}]', 2, "NaN"),
+    ("r.json", '[{"a": 1},\n3]', 2, "expected an object"),
+    ("r.json", '[{"a": 1}]\n]', 1, "something follows"),
+    ("r.json", '[{"a": 1}', 1, "expected `,`"),
+    ("r.json", "[" * 100_000, 1, "nested too deeply"),
+    ("r.json", "[]", 1, "no rows"),
+    ("r.json", b'[{"a":\n"\xff"}]', 2, "not UTF-8"),
+    ("r.yaml", "a: 1\n", 1, "expected a list of rows"),
+    ("r.yaml", "- a: 1\n- b\n", 2, "expected a mapping"),
+    ("r.yaml", "- a: 1\n  a: 2\n", 2, "twice"),
+    ("r.txt", "\n \n", 1, "no rows"),
+    ("r.txt", "a" * (MAX_LINE + 1), 1, "a line of more than 4 MiB"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "line", "message"), WRONG)
+def test_wrong_with_its_line(name, content, line, message, bench):
+    found = wrong(bench, name, content)
+    assert found[0][0] == line
+    assert message in found[0][1]
+
+
+def test_every_bad_row_at_once(bench):
+    assert [line for line, _ in wrong(bench, "r.csv", "a,b\n1\n1,2\n1,2,3\n")] == [2, 4]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device", "missing"])
+def test_only_regular_files_are_opened(kind, bench):
+    path = bench.home / "r.csv"
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+    report = Report("job.yaml")
+    assert list(rows(path, "r.csv", report)) == []
+    assert report
+
+
+def test_rows_come_one_by_one(bench):
+    found = rows(bench.write("r.csv", "a\n" + "1\n" * 100_000), "r.csv", Report("job.yaml"))
+    assert next(found).line == 2
+
+
+@pytest.mark.skipif(not PARTI.exists(), reason="the shared data are not here")
+def test_parti_prompts(bench):
+    found = list(rows(PARTI, "parti", Report("job.yaml")))
+    assert len(found) == 1632
+    assert all(row.values["Prompt"] and len(row.values) == 4 for row in found)
+    assert any(row.values["Prompt"].startswith('A green sign that says "Very Deep Learning"') for row in found)

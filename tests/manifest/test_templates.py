@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.manifest.templates import MAX_LENGTH, Template, TemplateError, is_template
+
+GIVEN = {"a": "cat", "b": "Ink", "n": 3, "tags": ["x", "y"], "none": ""}
+RENDERED = [
+    ("{{ a }}, {{b}}", "cat, Ink"),
+    ("{{ a|upper }}-{{ b | lower }}", "CAT-ink"),
+    ("{{ a ~ b }}{{ n + 1 }}", "catInk4"),
+    ("{% if n > 2 %}many{% else %}few{% endif %}", "many"),
+    ("{{ 'one' if n == 1 else 'more' }}", "more"),
+    ("{{ tags|join(', ') }}", "x, y"),
+    ("{{ a|replace('c', 'b') }}{{ n|round }}", "bat3.0"),
+    ("{{ a in ['cat', 'dog'] }}", "True"),
+    ("{{ other|default('none') }}", "none"),
+    ("{{ a|truncate(2, True, '', 0) }}", "ca"),
+    ("{{ a }}\n", "cat\n"),
+]
+REFUSED = [
+    "{{ a.__class__ }}", "{{ a['__class__'] }}", "{{ a|attr('__class__') }}", "{{ a.upper() }}",
+    "{{ range(9) }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ 'x' * 10**9 }}", "{{ 2 ** 999999 }}", "{{ 9 * 9 }}",
+    "{{ '%999999999d' % 1 }}", "{% for i in a %}{{ i }}{% endfor %}", "{% set x = a %}", "{% include 'x' %}",
+    "{% import 'x' as y %}", "{% macro m() %}{% endmacro %}", "{% raw %}{% endraw %}{{ a() }}", "{{ a|center(10**9) }}",
+    "{{ '%999d'|format(1) }}", "{{ tags|map(attribute='x') }}", "{{ a[0] }}", "{{ a[:2] }}", "{{ {'a': 1} }}",
+    "{{ self.x }}", "{{ cycler('a') }}", "{{ lipsum() }}", "{% block x %}{% endblock %}", "{{ a", "{{ }}",
+    "{% if %}",
+    "{{ a|nofilter }}", "{{ " + "(" * 5000 + "a" + ")" * 5000 + " }}", "{{ " + "not " * 4000 + "a }}",
+    "{{ " + " + ".join(["n"] * 3000) + " }}", "{{ a }}" + "x" * MAX_LENGTH, "{{ a is nosuchtest }}",
+]  # fmt: skip
+FAILING = [
+    "{{ a + n }}", "{{ n / 0 }}", "{{ a|int(x) }}", "{{ a|join(1, 2, 3) }}", "{{ n|length }}", "{{ big }}",
+    "{{ half }}{{ half }}",
+    "{{ half ~ half }}", "{{ half|replace('x', half) }}", "{{ half|urlencode|replace('x', 'yyyyyy') }}",
+    "{{ nothing }}",
+    "{{ big|upper }}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), RENDERED)
+def test_rendered(text, expected):
+    assert Template(text).render(GIVEN) == expected
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_refused_before_it_runs(text):
+    began = time.process_time()
+    with pytest.raises(TemplateError) as caught:
+        Template(text)
+    assert caught.value.hint
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("text", FAILING)
+def test_failing_with_a_reason(text):
+    variables = GIVEN | {"half": "x" * 15_000, "big": "x" * (MAX_LENGTH + 1)}
+    with pytest.raises(TemplateError):
+        Template(text).render(variables)
+
+
+def test_the_fast_way_and_jinja_agree():
+    template = Template("{{ a }}/{{ n }}/{{ tags }}/{{ a }}")
+    fast = template.render(GIVEN)
+    template.plain = ()
+    assert template.render(GIVEN) == fast == "cat/3/['x', 'y']/cat"
+
+
+def test_names_and_the_missing_one():
+    template = Template("{{ a }}{% if n %}{{ gone|upper }}{% endif %}")
+    assert template.names == {"a", "n", "gone"}
+    with pytest.raises(TemplateError) as caught:
+        template.render(GIVEN)
+    assert caught.value.missing == "gone"
+
+
+def test_what_is_no_template():
+    assert not is_template("a { b } {# c #} ${NAME} %}")
+    assert is_template("{{ a }}")
+    assert is_template("{% if a %}")
+
+
+@given(st.text(alphabet="{}%|.()[]*'\" abcn_+~-", max_size=60))
+def test_any_template_ends_well(text):
+    with suppress(TemplateError):
+        assert len(Template(text).render(GIVEN)) <= MAX_LENGTH
+
+
+@given(st.text())
+def test_values_are_never_templates(value):
+    assert Template("{{ a }}").render({"a": value + "{{ n }}"}) == value + "{{ n }}"

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner.errors import ManifestError, Mistake
+from runner.manifest.expand import Summary
+
+PROBLEMS = [
+    (
+        "params: {prompt: '{{ subjet }}'}\nitems: [{subject: a}]",
+        "job.yaml:4:18: params.prompt: unknown variable `subjet`; did you mean `subject`?",
+    ),
+    (
+        "params: {prompt: '{{ zzz }}'}",
+        "job.yaml:4:18: params.prompt: unknown variable `zzz`; the variables are `index`, `repeat`",
+    ),
+    (
+        "params: {prompt: '{{ a.b }}'}\nitems: [{a: 1}]",
+        "job.yaml:4:18: params.prompt: a variable has no parts",
+    ),
+    (
+        "params: {prompt: x}\noutput: {name: '{{ a }}'}",
+        "job.yaml:5:16: output.name: unknown variable `a`; the variables are `index`, `key`",
+    ),
+    (
+        "params: {prompt: x, clarity: 5}",
+        "job.yaml:4:30: params.clarity: 5 is not 1024 or 2048; choose one",
+    ),
+    (
+        "params: {prompt: x, clarty: 5}",
+        "job.yaml:4:29: params.clarty: is no parameter; remove it",
+    ),
+    (
+        "params: {seed: 1}",
+        "job.yaml:4:9: params: ink needs prompt; add it",
+    ),
+    (
+        "params: {prompt: '{{ s }}'}\nitems: [{s: a}]\nmatrix: {clarity: [1024, 7]}",
+        "job.yaml:6:26: matrix.clarity[1]: 7 is not",
+    ),
+    (
+        "params: {prompt: x}\nitems:\n- {clarity: 1024}\n- {clarity: 9}",
+        "job.yaml:7:13: clarity: 9 is not",
+    ),
+    (
+        "params: {prompt: x, clarity: '{{ c }}'}\nitems: [{c: 1024}, {c: 9}]",
+        "job.yaml:4:30: params.clarity: 9 is not 1024 or 2048 (with the row in job.yaml:5)",
+    ),
+    (
+        "params: {prompt: '{{ s }}{{ t }}'}\nitems:\n- {s: a, t: b}\n- {s: c}",
+        "job.yaml:7:3: t: has no value in this row, but `params.prompt` uses it",
+    ),
+    (
+        "params: {prompt: '{{ s }}'}\nitems: [{s: }]",
+        "job.yaml:5:13: s: has no value in this row",
+    ),
+    (
+        "params: {prompt: '{{ s }}'}\nmatrix: {s: [a, null]}",
+        "job.yaml:5:17: matrix.s[1]: is nothing here, but `params.prompt` uses it",
+    ),
+    (
+        "params: {prompt: '{{ a + 1 }}'}\nitems: [{a: x}]",
+        "params.prompt: the template fails",
+    ),
+    (
+        "params: {prompt: x}\nitems: [{style: a}]\nmatrix: {style: [b]}",
+        "job.yaml:6:10: matrix.style: is the name of a column",
+    ),
+    (
+        "params: {prompt: x}\nitems: [{index: 1}]",
+        "the column `index` has the name of a variable",
+    ),
+    (
+        "params: {prompt: x}\nmatrix: {model: [ink, inq]}",
+        "job.yaml:5:23: matrix.model[1]: fake has no model 'inq'; did you mean ink?",
+    ),
+    (
+        "params: {prompt: x}\nmatrix: {provider: [fake, fke]}",
+        "matrix.provider[1]: there is no provider 'fke'",
+    ),
+    (
+        "params: {prompt: x}\nmatrix: {model: [ink, 5]}",
+        "matrix.model[1]: expected the name of a model, found the number 5",
+    ),
+    (
+        "params: {prompt: x}\nmatrix: {model: [[ink]]}",
+        "expected the name of a model, found a list",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), PROBLEMS)
+def test_each_problem_once_and_in_its_place(text, message, bench):
+    assert message in bench.problem(text)
+
+
+def test_unknown_provider_and_model(bench):
+    text = "params: {prompt: x}"
+    assert "job.yaml:2:11: provider: there is no provider 'fke'" in bench.problem(
+        text, head="version: 1\nprovider: fke\nmodel: ink\n"
+    )
+    assert "job.yaml:3:8: model: fake has no model 'inq'" in bench.problem(
+        text, head="version: 1\nprovider: fake\nmodel: inq\n"
+    )
+
+
+def test_problems_of_data_files_name_their_line(bench):
+    bench.write("r.csv", "s,clarity\na,1024\nb,9\n\nc\nd,7\n")
+    found = [
+        str(each).replace(f"{bench.home}/", "")
+        for each in bench.problems("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}")
+    ]
+    assert found == [
+        "r.csv:3:1: clarity: 9 is not 1024 or 2048; choose one",
+        "r.csv:5:1: 1 fields where the header has 2; a value with a comma, a quote or a line break needs quotes in CSV",
+        "r.csv:6:1: clarity: 7 is not 1024 or 2048; choose one",
+    ]
+
+
+def test_a_row_of_jsonl_without_the_variable(bench):
+    bench.write("r.jsonl", '{"s": "a"}\n{"t": "b"}\n{"s": null}\n')
+    found = bench.problems("params: {prompt: '{{ s }}'}\nitems: {file: r.jsonl}")
+    assert [each.line for each in found] == [2, 3]
+    assert bench.prompts("params: {prompt: '{{ s|default(9) }}'}\nitems: {file: r.jsonl}") == ["a", "9"]
+
+
+def test_the_same_mistake_is_told_once(bench):
+    assert "clarity" in bench.problem("params: {prompt: '{{ s }}', clarity: 5}\nitems: [{s: a}, {s: b}]\nrepeat: 5")
+
+
+def test_what_a_broken_parameter_causes_is_not_told_again(bench):
+    assert "unknown variable" in bench.problem("params: {prompt: x, clarity: '{{ c }}'}")
+
+
+def test_a_broken_axis_or_file_makes_no_noise(bench):
+    assert "matrix.style" in bench.problem("params: {prompt: '{{ style }}'}\nmatrix: {style: []}")
+    assert "no such file" in bench.problem("params: {prompt: '{{ style }}'}\nitems: {file: r.csv}")
+
+
+def test_max_tasks_says_how_many_and_what_to_do(bench):
+    text = "params: {prompt: '{{ a }}{{ s }}'}\nitems: [{s: 1}, {s: 2}]\nmatrix: {a: [1, 2, 3]}\nrepeat: 4\n"
+    text += "limits: {max_tasks: %d}"
+    assert bench.examine(text % 24) == Summary(24, 0)
+    assert "at least 24 tasks (3 a x 4 repeat x 2 items), and at most 23 are allowed" in bench.problem(text % 23)
+
+
+def test_max_tasks_stops_a_file(bench):
+    bench.write("r.txt", "".join(f"prompt {number}\n" for number in range(100)))
+    assert len(bench.drafts("items: {file: r.txt}\nlimits: {max_tasks: 100}")) == 100
+    assert "at least 11 tasks (a row each)" in bench.problem("items: {file: r.txt}\nlimits: {max_tasks: 10}")
+
+
+def test_a_product_that_merges_to_nothing_ends(bench):
+    axis = list(range(1000))
+    text = f"params: {{prompt: x}}\nmatrix: {{a: {axis}, b: {axis}, c: {axis}}}\nlimits: {{max_tasks: 100}}"
+    began = time.process_time()
+    assert "at least 1,000,000,000 tasks" in bench.problem(text)
+    assert time.process_time() - began < 2
+
+
+def test_numbers_json_cannot_hold(bench):
+    bench.catalogue.shapes["ink"].request = lambda params: ({"x": 2**64}, [])
+    assert "cannot be sent as JSON" in bench.problem("params: {prompt: x}")
+
+
+def test_many_mistakes_are_counted(bench):
+    bench.catalogue.shapes["ink"].request = lambda params: (
+        dict(params),
+        [Mistake("prompt", f"bad {params['prompt']}")],
+    )
+    bench.write("r.txt", "".join(f"prompt {number}\n" for number in range(5000)))
+    with pytest.raises(ManifestError) as caught:
+        bench.examine("items: {file: r.txt}")
+    assert (len(caught.value.problems), caught.value.omitted) == (50, 4950)
+    assert [each.line for each in caught.value.problems] == list(range(1, 51))
+
+
+WORDS = [
+    "version: 1\n", "provider: fake\n", "model: ink\n", "params:", "items:", "matrix:", "repeat:", "output:",
+    "limits:", "name:",
+    " {prompt: '{{ a }}'}\n", " [{a: 1}, {b: 2}]\n", " {a: [1, 2]}\n", " {file: r.csv}\n", "- a\n", "  b: 1\n",
+    " &x", " *x", " 2\n",
+    " !t", "<<: ", "{", "}", "[", "]", "'", '"', ": ", "\n", "\t", "---\n", "NO", "12:30:45", "2024-01-01",
+    "|\n", "? ", "#", "{{", "%",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=25).map("".join) | st.text() | st.binary())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_file_is_a_manifest_or_an_error_that_teaches(bench, content):
+    data = content if isinstance(content, bytes) else content.encode(errors="surrogatepass")
+    problems = []
+    try:
+        bench.examine(data)
+    except ManifestError as error:
+        problems = error.problems
+    assert all(problem.hint for problem in problems)

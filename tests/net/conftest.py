@@ -1,0 +1,126 @@
+"""A raw server on loopback that can misbehave at any byte, and a certificate that nobody signed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+import subprocess
+from dataclasses import dataclass, field
+
+import pytest
+
+
+@dataclass
+class Seen:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Wire:
+    """`act(wire, seen, writer)` answers each request; `greet(wire, writer)` runs before anything is read."""
+
+    act: object = None
+    greet: object = None
+    tls: ssl.SSLContext | None = None
+    seen: list[Seen] = field(default_factory=list)
+    connections: int = 0
+    open: int = 0
+
+    async def __aenter__(self):
+        self._tasks = set()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{port}"
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader, writer):
+        self.connections += 1
+        self.open += 1
+        self._tasks.add(asyncio.current_task())
+        try:
+            await self._talk(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self.open -= 1
+            self._tasks.discard(asyncio.current_task())
+            writer.transport.abort()
+
+    async def _talk(self, reader, writer):
+        if self.greet is not None:
+            await self.greet(self, writer)
+        while not writer.is_closing():
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            method, path, _ = head[0].split(" ")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            self.seen.append(Seen(method, path, headers, body))
+            await self.act(self, self.seen[-1], writer)
+            if headers.get("connection") == "close":
+                writer.close()
+
+
+def answer(body=b"", status=200, **headers):
+    """The bytes of a whole answer."""
+    if isinstance(body, str):
+        body = body.encode()
+    lines = [f"HTTP/1.1 {status} Word"]
+    given = {"content-length": str(len(body))} | {name.replace("_", "-"): value for name, value in headers.items()}
+    lines += [f"{name}: {value}" for name, value in given.items() if value is not None]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def always(raw):
+    async def act(_wire, _seen, writer):
+        writer.write(raw)
+        await writer.drain()
+
+    return act
+
+
+def reset(writer):
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+class Tools:
+    Wire = Wire
+    answer = staticmethod(answer)
+    always = staticmethod(always)
+    reset = staticmethod(reset)
+
+
+@pytest.fixture
+def wires():
+    return Tools
+
+
+@pytest.fixture(scope="session")
+def self_signed(tmp_path_factory):
+    """A server context for 127.0.0.1, and the file of its certificate."""
+    at = tmp_path_factory.mktemp("tls")
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
+    extra = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{at}/key.pem", "-out", f"{at}/cert.pem"]
+    subprocess.run([*words.split(), *extra], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{at}/cert.pem", f"{at}/key.pem")
+    return context, f"{at}/cert.pem"
+
+
+@pytest.fixture
+def closed_port():
+    with contextlib.closing(socket.socket()) as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

@@ -1,0 +1,344 @@
+"""Each row of reliability.md section 13 on a real socket: NotSent only where provably nothing left."""
+
+import asyncio
+import contextlib
+import gzip
+import zlib
+
+import anyio
+import pytest
+
+from runner.errors import ConfigError
+from runner.net.auth import bearer, header
+from runner.net.gateway import Deadlines, Gateway
+from runner.net.transport import tls_context
+from runner.providers.exchange import NoAnswer, NotSent, Reply, Request
+
+SUBMIT = Request("submit", "POST", "/v1/make", "submit", {"prompt": "猫", "n": 1})
+QUERY = Request("query", "GET", "/v1/make/7", "query")
+KEY = "canary-5f1c"
+
+
+@contextlib.asynccontextmanager
+async def gateway(url, scheme=None, **options):
+    options.setdefault("deadlines", Deadlines(connect=2, read=0.3, total=1))
+    made = Gateway(url, scheme or bearer(KEY), **options)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def rst_on_accept(wire, writer):
+    wire_tools["reset"](writer)
+
+
+async def rst_after_request(wire, seen, writer):
+    wire_tools["reset"](writer)
+
+
+async def fin_after_request(wire, seen, writer):
+    writer.close()
+
+
+async def silence(wire, seen, writer):
+    await asyncio.sleep(30)
+
+
+async def drip(wire, seen, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(1000):
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+wire_tools = {}
+
+
+@pytest.fixture(autouse=True)
+def _tools(wires):
+    wire_tools["reset"] = wires.reset
+
+
+@pytest.mark.parametrize("request_", [SUBMIT, QUERY], ids=["submit", "query"])
+async def test_refused_is_proof_that_nothing_left(closed_port, request_):
+    async with gateway(f"http://127.0.0.1:{closed_port}") as ours:
+        outcome = await ours.send(request_)
+    assert isinstance(outcome, NotSent)
+    assert not outcome.terminal
+
+
+async def test_a_name_that_is_nowhere_is_proof():
+    async with gateway("https://nowhere.invalid", deadlines=Deadlines(5, 5, 5)) as ours:
+        outcome = await ours.send(SUBMIT)
+    assert isinstance(outcome, NotSent)
+    assert not outcome.terminal
+
+
+async def test_a_bad_certificate_is_proof_and_terminal(wires, self_signed):
+    async with wires.Wire(wires.always(wires.answer("{}")), tls=self_signed[0]) as wire, gateway(wire.url) as ours:
+        outcome = await ours.send(SUBMIT)
+        assert wire.seen == []
+    assert outcome == NotSent("ConnectError: certificate: self-signed certificate", terminal=True)
+
+
+async def test_own_roots_admit_their_certificate(wires, self_signed):
+    context = tls_context(self_signed[1])
+    async with (
+        wires.Wire(wires.always(wires.answer('{"code": 0}')), tls=self_signed[0]) as wire,
+        gateway(wire.url, context=context) as ours,
+    ):
+        assert (await ours.send(SUBMIT)).body == {"code": 0}
+
+
+async def test_tls_to_a_silent_plain_port_is_proof(wires):
+    async with wires.Wire(greet=lambda _wire, _writer: asyncio.sleep(30)) as wire:
+        url = wire.url.replace("http:", "https:")
+        async with gateway(url, deadlines=Deadlines(0.3, 1, 3)) as ours:
+            outcome = await ours.send(SUBMIT)
+    assert isinstance(outcome, NotSent)
+    assert outcome.error.startswith("ConnectTimeout")
+    assert not outcome.terminal
+
+
+async def test_tls_to_a_talking_plain_port_is_proof_and_terminal(wires):
+    async def greet(_wire, writer):
+        writer.write(b"HTTP/1.1 400 This is plain text\r\n\r\n")
+
+    async with wires.Wire(wires.always(b""), greet) as wire:
+        async with gateway(wire.url.replace("http:", "https:")) as ours:
+            outcome = await ours.send(SUBMIT)
+    assert isinstance(outcome, NotSent)
+    assert outcome.terminal
+
+
+NO_ANSWER = {
+    "reset on accept": ({"greet": rst_on_accept, "act": silence}, ""),
+    "reset after the request": ({"act": rst_after_request}, "ReadError"),
+    "closed after the request": ({"act": fin_after_request}, "RemoteProtocolError"),
+    "silence": ({"act": silence}, "ReadTimeout"),
+    "drip": ({"act": drip}, "no answer within 1 s"),
+}
+RAW = {
+    "truncated": (b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"data": {"task_id": "T-1"', "RemoteProtocolError"),
+    "cut chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", "RemoteProtocolError"),
+    "garbage": (b"\x00\x01 garbage\r\n\r\n", "RemoteProtocolError"),
+    "huge header": (b"HTTP/1.1 200 OK\r\nX: " + b"a" * (2 << 20) + b"\r\n\r\n{}", "RemoteProtocolError"),
+    "bad gzip": (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n{}{}", "Unreadable"),
+    "cut gzip": (
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\n" + gzip.compress(b"{}" * 99)[:12],
+        "Unreadable",
+    ),
+    "brotli": (b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}", "Unreadable"),
+    "too large": (b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + b" " * 3_000_000, "Unreadable"),
+}
+
+
+@pytest.mark.parametrize("request_", [SUBMIT, QUERY], ids=["submit", "query"])
+@pytest.mark.parametrize("row", [*NO_ANSWER, *RAW])
+async def test_what_may_have_been_taken_is_no_answer(wires, row, request_):
+    def close(raw):
+        async def act(_wire, _seen, writer):
+            writer.write(raw)
+            writer.close()
+
+        return act
+
+    manners, words = NO_ANSWER[row] if row in NO_ANSWER else ({"act": close(RAW[row][0])}, RAW[row][1])
+    async with wires.Wire(**manners) as wire, gateway(wire.url) as ours:
+        outcome = await ours.send(request_)
+        assert len(wire.seen) <= 1, "sent again by itself"
+        assert wire.connections == 1
+    assert isinstance(outcome, NoAnswer)
+    assert words in outcome.error
+    assert KEY not in outcome.error
+
+
+async def test_an_id_in_a_truncated_answer_is_kept_as_a_hint(wires):
+    async def act(_wire, _seen, writer):
+        writer.write(RAW["truncated"][0])
+        await writer.drain()
+        writer.close()
+
+    async with wires.Wire(act) as wire, gateway(wire.url) as ours:
+        assert "T-1" in (await ours.send(SUBMIT)).error
+
+
+async def test_a_dropped_delete_or_put_is_never_sent_again(wires):
+    async def act(wire, _seen, writer):
+        if len(wire.seen) == 1:
+            writer.write(wires.answer("{}"))
+        else:
+            writer.close()
+
+    for method in ("GET", "DELETE", "PUT"):
+        request = Request("query", method, "/x", "query")
+        async with wires.Wire(act) as wire, gateway(wire.url) as ours:
+            assert isinstance(await ours.send(request), Reply)
+            assert isinstance(await ours.send(request), NoAnswer)
+            assert len(wire.seen) == 2
+
+
+async def test_a_body_that_nobody_reads_runs_into_the_deadline(wires):
+    async with wires.Wire(greet=lambda _wire, _writer: asyncio.sleep(30)) as wire, gateway(wire.url) as ours:
+        outcome = await ours.send(Request("submit", "POST", "/x", "submit", {"image": "a" * 20_000_000}))
+    assert isinstance(outcome, NoAnswer)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "raw deflate"])
+async def test_compressed_answers_are_read(wires, coding):
+    raw = zlib.compressobj(wbits=-15)
+    body = {
+        "gzip": gzip.compress(b'{"a": 1}'),
+        "deflate": zlib.compress(b'{"a": 1}'),
+        "raw deflate": raw.compress(b'{"a": 1}') + raw.flush(),
+    }[coding]
+    reply = wires.answer(body, content_encoding=coding.split()[-1])
+    async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url) as ours:
+        assert (await ours.send(QUERY)).body == {"a": 1}
+
+
+async def test_a_gzip_bomb_stays_small(wires):
+    bomb = gzip.compress(b"\0" * (300 << 20), 9)
+    reply = wires.answer(bomb, content_encoding="gzip")
+    async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url) as ours:
+        outcome = await ours.send(QUERY)
+    assert "body larger than 2097152" in outcome.error
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 500, 502])
+async def test_html_is_a_reply_in_text(wires, status):
+    reply = wires.answer("<html>" + "portal " * 1000, status)
+    async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url) as ours:
+        outcome = await ours.send(SUBMIT)
+    assert outcome.status == status
+    assert outcome.body.startswith("<html>")
+    assert len(outcome.body) == 2000
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed_and_carry_nothing(wires, status):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as thief:
+        reply = wires.answer("", status, location=thief.url + "/steal")
+        async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url, header("access_token", KEY)) as ours:
+            outcome = await ours.send(SUBMIT)
+            assert outcome.status == status
+            assert wire.seen[0].headers["access_token"] == KEY
+        assert thief.connections == 0
+
+
+async def test_cookies_are_not_kept(wires):
+    reply = wires.answer("{}", set_cookie="a=b; Path=/")
+    async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url) as ours:
+        for request in (QUERY, QUERY, SUBMIT, SUBMIT):
+            await ours.send(request)
+        assert all("cookie" not in seen.headers for seen in wire.seen)
+
+
+async def test_submits_have_connections_of_their_own_and_queries_share(wires):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway(wire.url) as ours:
+        for _ in range(3):
+            await ours.send(SUBMIT)
+        assert wire.connections == 3
+        assert {seen.headers["connection"] for seen in wire.seen} == {"close"}
+        for _ in range(3):
+            await ours.send(QUERY)
+        assert wire.connections == 4
+
+
+async def test_what_a_request_looks_like(wires):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway(wire.url + "/kling") as ours:
+        await ours.send(SUBMIT)
+    seen = wire.seen[0]
+    assert (seen.method, seen.path, seen.body) == ("POST", "/kling/v1/make", '{"prompt":"猫","n":1}'.encode())
+    assert seen.headers["content-type"] == "application/json"
+    assert seen.headers["accept-encoding"] == "identity"
+    assert seen.headers["user-agent"].startswith("genrunner/")
+    assert seen.headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_the_environment_is_not_asked_for_proxies(wires, monkeypatch):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as thief:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, thief.url)
+        async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway(wire.url) as ours:
+            assert isinstance(await ours.send(SUBMIT), Reply)
+        assert thief.connections == 0
+
+
+async def test_the_meter_learns_when_bytes_left_and_how_long_it_took(wires):
+    class Meter:
+        def __init__(self):
+            self.stamps, self.rtts = [], []
+
+        def sent(self, stamp):
+            self.stamps.append(stamp)
+
+        def answered(self, rtt):
+            self.rtts.append(rtt)
+
+        async def again(self):
+            raise AssertionError
+
+    heard, meter = [], Meter()
+    async with (
+        wires.Wire(wires.always(wires.answer("{}"))) as wire,
+        gateway(wire.url, on_sent=lambda *words: heard.append(words)) as ours,
+    ):
+        await ours.send(SUBMIT, meter)
+    assert [name for name, _, _ in heard] == ["submit"]
+    assert heard[0][1] == meter.stamps[-1]
+    assert heard[0][2] == meter.rtts[0] > 0
+
+
+@pytest.mark.parametrize("key", ["geheim\nX: y", "schlüssel"])
+async def test_a_key_that_http_cannot_carry_is_never_sent(wires, key):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway(wire.url, bearer(key)) as ours:
+        outcome = await ours.send(SUBMIT)
+        assert wire.connections == 0
+    assert isinstance(outcome, NotSent)
+    assert outcome.terminal
+    assert key not in outcome.error
+
+
+async def test_a_path_cannot_leave_its_origin(wires):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway("http://127.0.0.1") as ours:
+        outcome = await ours.send(Request("query", "GET", wire.url.removeprefix("http://127.0.0.1"), "query"))
+        assert isinstance(outcome, NotSent)
+        assert wire.connections == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["http://api.example.com", "ftp://x", "https://", "https://a@b", "http://10.0.0.1", "https://x/?a=1", "x\\y"]
+)
+def test_base_urls_that_cannot_be(url):
+    with pytest.raises(ConfigError) as caught:
+        Gateway(url, bearer(KEY))
+    assert caught.value.exit_code == 7
+    assert caught.value.hint
+
+
+def test_a_repr_shows_no_secret():
+    assert KEY not in repr(Gateway("https://api.example.com", bearer(KEY)))
+
+
+async def test_a_thousand_cancellations_leak_no_connection(wires):
+    async def late(_wire, _seen, writer):
+        await asyncio.sleep(0.004)
+        writer.write(wires.answer("{}"))
+
+    async with wires.Wire(late) as wire, gateway(wire.url, deadlines=Deadlines(5, 5, 5)) as ours:
+        for round_ in range(20):
+            async with anyio.create_task_group() as group:
+                for number in range(50):
+                    group.start_soon(ours.send, QUERY if number % 2 else SUBMIT)
+                await asyncio.sleep(0.0005 * round_)
+                group.cancel_scope.cancel()
+        transports = (ours._single._transport, ours._pooled._transport)
+        assert [transport.open for transport in transports] == [0, 0]
+        assert isinstance(await ours.send(QUERY), Reply)
+        assert isinstance(await ours.send(SUBMIT), Reply)
+    with anyio.fail_after(2):
+        while wire.open:
+            await asyncio.sleep(0)
