@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Format = Literal["console", "json"]
 #: events that a person should see without asking
-_LOUD = (Interrupted, Found, Refused, Blocked, LinkExpired)
+_LOUD = (Interrupted, Found, Refused, Blocked)
 
 
 def set_up(form: Format | None, *, quiet: bool) -> None:
@@ -37,7 +37,7 @@ def set_up(form: Format | None, *, quiet: bool) -> None:
     for noisy in ("httpx", "httpcore", "aiohttp", "asyncio", "aiosqlite"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     level = logging.WARNING if quiet or form is None else logging.INFO
-    renderer: Any = _json if form == "json" else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+    renderer = _json if form == "json" else _console
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -57,6 +57,15 @@ def _json(_: object, __: str, event: Any) -> str:
     return orjson.dumps(event, default=str).decode()
 
 
+def _console(_: object, __: str, event: Any) -> str:
+    """Time, task, what happened, and the facts that are there."""
+    event.pop("exc_info", None)
+    head = [event.pop("timestamp")[11:19], event.pop("task", ""), event.pop("event")]
+    level = event.pop("level")
+    facts = [f"{name}={value}" for name, value in event.items() if value is not None]
+    return " ".join(part for part in (*head, "" if level == "info" else f"({level})", *facts) if part)
+
+
 def _one_line(_: object, __: str, event: Any) -> Any:
     """One event is one line, whatever a prompt or a provider says (X32)."""
     return {name: _flat(value) if isinstance(value, str) else value for name, value in event.items()}
@@ -73,7 +82,7 @@ def listener() -> Callable[[Task, Event, Task], None]:
     def hear(before: Task, event: Event, after: Task) -> None:
         name = type(event).__name__.lower()
         facts = _facts(event, after)
-        if isinstance(event, _LOUD) or (isinstance(event, Setback) and after.state is not State.QUEUED):
+        if isinstance(event, _LOUD) or after.state in {State.HELD, State.STRANDED}:
             log.warning(name, **facts)
         elif before.state is not after.state or isinstance(event, Setback):
             log.info(name, **facts)

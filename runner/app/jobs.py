@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from runner.manifest.model import Manifest, Rate
     from runner.manifest.parse import Parsed
-    from runner.providers.spec import Spec
     from runner.settings import Settings
 
 #: a manifest is read whole; its rows are not
@@ -57,11 +56,6 @@ class Job:
     def state(self) -> Path:
         """Where the store is."""
         return self.directory / ".runner"
-
-    @property
-    def spec(self) -> Spec:
-        """The spec of the manifest's provider."""
-        return specs.load(self.manifest.provider, self.settings.providers)
 
     def additions(self) -> Iterator[Addition]:
         """The drafts, lazily, each with the fingerprint that its twins share."""
@@ -133,36 +127,38 @@ def _digest(text: bytes, manifest: Manifest) -> str:
     return digest.hexdigest()
 
 
-def submit_rate(job: Job, spec: Spec) -> Rate:
+def submit_rate(job: Job, provider: str) -> Rate:
     """How fast submits may go: the manifest's word, else the spec's cautious one."""
-    return job.manifest.limits.qps or rate(spec.limits.submit)
+    return job.manifest.limits.qps or rate(specs.load(provider, job.settings.providers).limits.submit)
 
 
 def planned(job: Job, *, samples: int) -> dict[str, Any]:
     """What `run` would do, as the object that `plan --json` prints; streams, so memory holds the known keys alone."""
     known = _known(job.state)
     shown: list[dict[str, Any]] = []
-    new, seen = 0, Counter[str]()
+    new, seen, models = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
     for draft in expand.expand(job.parsed, job.catalogue):
         state = known.pop(draft.key, None)
-        new += state in {None, "queued"}
-        seen.update([state] if state not in {None, "queued"} else [])
-        if len(shown) < samples and state in {None, "queued"}:
+        models[draft.provider, draft.model] += 1
+        if state not in {None, "queued"}:
+            seen[state] += 1
+            continue
+        new[draft.provider] += 1
+        if len(shown) < samples:
             shown.append({"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)})
-    pace = submit_rate(job, job.spec)
+    paces = {provider: submit_rate(job, provider) for provider, _ in models}
     return {
         "job": job.manifest.name,
-        "provider": job.manifest.provider,
-        "model": job.manifest.model,
+        "models": [{"provider": name, "model": model, "tasks": count} for (name, model), count in models.items()],
         "directory": str(job.directory),
         "tasks": job.summary.tasks,
         "merged": job.summary.merged,
-        "new": new,
+        "new": new.total(),
         "known": dict(seen),
         "gone": sum(state == "queued" for state in known.values()),
         "cost": None,
-        "rate": f"{pace.count:g} in {pace.seconds:g} s",
-        "seconds": round(new / pace.per_second, 1),
+        "rate": {provider: f"{pace.count:g} in {pace.seconds:g} s" for provider, pace in paces.items()},
+        "seconds": round(max((new[name] / pace.per_second for name, pace in paces.items()), default=0.0), 1),
         "samples": shown,
     }
 

@@ -88,9 +88,9 @@ async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clo
         stack.push_async_callback(store.aclose)
         hear = _hearing(tally, clock)
         bell = Bell()
-        names = sorted({job.manifest.provider, *await store.providers()})
-        made = [await _lane(name, job, settings, store, clock, bell, hear, stack) for name in names]
         await store.add(job.additions(), job.digest, clock.now())
+        names = sorted(await store.providers(again=choices.again is not None))
+        made = [await _lane(name, job, settings, store, clock, bell, hear, stack) for name in names]
         if choices.again is not None:
             await _retry(store, made, clock, *choices.again)
         counts = await store.counts()

@@ -80,11 +80,13 @@ def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
     from runner.report.text import duration, harmless  # noqa: PLC0415
 
     known = " · ".join(f"{count} {state}" for state, count in plan["known"].items())
+    models = ", ".join(f"{entry['provider']} {entry['model']}" for entry in plan["models"])
+    rates = ", ".join(dict.fromkeys(plan["rate"].values()))
     lines = [
-        f"{plan['job']}: {plan['tasks']} tasks for {plan['provider']} {plan['model']}{_merged(job)}",
+        f"{plan['job']}: {plan['tasks']} tasks for {models}{_merged(job)}",
         f"  to submit  {plan['new']} new{f' (here already: {known})' if known else ''}",
         "  price      unknown: the catalogue has no prices yet",
-        f"  time       {duration(plan['seconds'])} to submit them at {plan['rate']}",
+        f"  time       {duration(plan['seconds'])} to submit them at {rates}",
         f"  files      {harmless(plan['directory'], 500)}",
     ]
     if plan["gone"]:

@@ -26,14 +26,14 @@ def _duration(value: object) -> float:
     try:
         return units.duration(value)
     except ValueError as error:
-        raise _taught(str(error), "write `90s`, `2m`, `6h`, `1h30m`, `2d`, or a number of seconds") from None
+        raise _taught(*str(error).split(": ", 1)) from None
 
 
 def _rate(value: object) -> Rate:
     try:
         return units.rate(value)
     except ValueError as error:
-        raise _taught(str(error), "write `5` (a second), `5/s`, `10/min` or `100/h`") from None
+        raise _taught(*str(error).split(": ", 1)) from None
 
 
 def _name(value: object) -> object:

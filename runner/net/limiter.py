@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 _MARGIN = 1.005
 _CATCH_UP = 0.1
 _LATE = 0.25
-#: added to the window: clocks tick in milliseconds
-_SLACK = 0.001
+#: added to the window, as a share of it and at most so many seconds: the best round trip seen is not the best there is
+_SLACK, _MOST_SLACK = 0.004, 0.01
+#: replies until the best round trip means something; before, the whole of it counts as late
+_SAMPLES = 20
 #: the best round trip is the best of this many seconds, at least: routes change
 _MEMORY = 30.0
 #: the slowest that throttling may make us, and what each window gives back, as shares of the configured rate
@@ -53,6 +55,7 @@ class Bucket:
         self._most = max(1, int(count))
         self._window = seconds * self._most / count
         self._cadence = _MARGIN * seconds / count
+        self._span = self._window + min(_MOST_SLACK, _SLACK * self._window)
         self._late = min(_LATE, self._window / 4)
         self._log: list[float] = []
         self._open: set[Slot] = set()
@@ -62,6 +65,7 @@ class Bucket:
         self._share, self._since = 1.0, 0.0
         self._best = self._best_before = float("inf")
         self._best_since = float("-inf")
+        self._samples = 0
 
     def __repr__(self) -> str:
         return f"Bucket({self._most} in {self._window:g} s, {len(self._open)} open)"
@@ -118,23 +122,24 @@ class Bucket:
 
     @property
     def _best_rtt(self) -> float:
-        return min(self._best, self._best_before)
+        return min(self._best, self._best_before) if self._samples >= _SAMPLES else 0.0
 
     def _remember(self, now: float, rtt: float) -> None:
         if now - self._best_since > max(_MEMORY, 10 * self._window):
             self._best, self._best_before, self._best_since = float("inf"), self._best, now
         self._best = min(self._best, rtt)
+        self._samples += 1
 
     def _room_at(self, now: float) -> float:
         """`now` where the window has room, else the earliest time at which it may have."""
-        horizon = now - self._window - _SLACK
+        horizon = now - self._span
         first = bisect_right(self._log, horizon)
         surplus = len(self._log) - first + sum(self._counts_from(slot, now) > horizon for slot in self._open)
         surplus -= self._most - 1
         if surplus <= 0:
             return now
         if first + surplus <= len(self._log):
-            return self._log[first + surplus - 1] + self._window + _SLACK
+            return self._log[first + surplus - 1] + self._span
         return now + min(self._cadence, 0.01)  # it depends on replies that are not here yet
 
     def _counts_from(self, slot: Slot, now: float) -> float:
@@ -145,11 +150,12 @@ class Bucket:
 
     def _settle_old(self, now: float) -> None:
         """Close what can move no further, and forget what left the window."""
-        best = self._best_rtt if self._best_rtt < float("inf") else 0.0
-        for slot in [each for each in self._open if each.stamp is not None and now - each.stamp > best + self._late]:
-            self._close(slot, (slot.stamp or now) + self._late)
+        far = now - self._best_rtt - self._late
+        for slot, stamp in [(slot, slot.stamp) for slot in self._open if slot.stamp is not None]:
+            if stamp < far:
+                self._close(slot, stamp + self._late)
         # an open slot may be answered yet and enter the log in the past, so a whole window is kept and no more
-        del self._log[: bisect_right(self._log, now - self._window - _SLACK)]
+        del self._log[: bisect_right(self._log, now - self._span)]
 
     def _close(self, slot: Slot, stamp: float) -> None:
         self._open.remove(slot)

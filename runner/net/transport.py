@@ -9,6 +9,7 @@ side. httpx's own pool costs 20 times as much, and httpx-aiohttp 0.2.0 calls "se
 
 from __future__ import annotations
 
+import io
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
+#: from here on aiohttp wants a body in pieces, lest one write holds up the loop
+_LARGE = 1 << 20
 #: headers that belong to the connection, which is aiohttp's
 _HOP = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
 #: headers that aiohttp would add by itself
@@ -113,7 +116,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             answer = await self._opened().request(
                 request.method,
                 _target(request.url),
-                data=body or None,
+                data=io.BytesIO(body) if len(body) > _LARGE else body or None,
                 headers=[(name, value) for name, value in request.headers.multi_items() if name.lower() not in _HOP],
                 allow_redirects=False,
                 timeout=_timeout(request.extensions.get("timeout", {})),

@@ -72,11 +72,14 @@ class Fetch:
         await self._lane.settle(task, Saved(tuple(files), self._shortfall(task, len(files))))
 
     async def _save(self, task: Task, output: Output) -> Output | Dead | Later:
-        if output.file and await anyio.to_thread.run_sync(_is_here, self._directory / output.file, output.sha256):
+        if output.file is not None and await self._is_here(output.file, output.sha256 or ""):
             return output
         part = self._parts / f"{task.id}-{task.generation}-{output.number}.part"
         fetched = await self._lane.downloader.fetch(output.url, part)
         return await self._publish(task, output, part, fetched) if isinstance(fetched, Fetched) else fetched
+
+    async def _is_here(self, file: str, sha256: str) -> bool:
+        return await anyio.to_thread.run_sync(_has_hash, self._directory / file, sha256)
 
     async def _publish(self, task: Task, output: Output, part: Path, fetched: Fetched) -> Output:
         """Record what the file will be, then give it its name; a name that is taken is left to whoever has it."""
@@ -99,7 +102,7 @@ class Fetch:
         return Fault("partial", None, f"{got} of {ordered} outputs")
 
 
-def _is_here(path: Path, sha256: str | None) -> bool:
+def _has_hash(path: Path, sha256: str) -> bool:
     """Whether the file that was recorded is there already: a crash may have struck just after it got its name."""
     try:
         with path.open("rb") as file:

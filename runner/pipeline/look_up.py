@@ -18,14 +18,13 @@ from runner.providers.reading import Page, Row, echoed, read_page, read_referenc
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from runner.lifecycle.events import Event
     from runner.lifecycle.task import Moment, Task
     from runner.pipeline.lane import Lane
     from runner.pipeline.stage import Broken
 
 #: doubtful tasks that share one scan
 _BATCH = 200
-#: pages of one pass, and passes of one scan; what needs more is not clean
+#: pages of one reading, and readings of one look; what needs more is not clean
 _PAGES = 200
 _PASSES = 4
 #: seconds by which the provider's clock may be off
@@ -85,24 +84,39 @@ class LookUp:
         return rest
 
     async def _by_list(self, batch: Sequence[Task], begun: Moment) -> None:
-        rows = await self._scan(batch)
-        if isinstance(rows, Setback | Blocked):
-            for task in batch:
-                await self._lane.settle(task, rows)
-            return
-        taken: set[str] = set()
-        for task in sorted(batch, key=lambda each: each.submitted_at or 0.0):
-            await self._lane.settle(task, await self._verdict(task, rows, taken, begun))
+        """Adopt what one reading shows; believe what is missing only where two readings in a row agree (R10)."""
+        since = min(task.submitted_at or 0.0 for task in batch) - _SKEW
+        before: set[str] | None = None
+        for _ in range(_PASSES):
+            rows = await self._unclaimed(since)
+            if isinstance(rows, Setback | Blocked):
+                break
+            batch = [task for task in _oldest_first(batch) if not await self._found(task, rows)]
+            ids = {row.remote_id for row in rows}
+            if not batch or ids == before:
+                await self._miss(batch, begun)
+                return
+            before = ids
+        else:
+            rows = Setback("trouble", Fault("list_moves", None, "the provider's list changed with every reading"))
+        for task in batch:
+            await self._lane.settle(task, rows)
 
-    async def _verdict(self, task: Task, rows: Sequence[Row], taken: set[str], begun: Moment) -> Event:
+    async def _found(self, task: Task, rows: list[Row]) -> bool:
+        """Adopt the task if it is among the rows, which then has one row less."""
         whole, trusted = await self._echo(task)
         for row in rows:
-            if row.remote_id in taken or not self._is_ours(task, row, whole, trusted):
-                continue
-            if not await self._lane.store.is_claimed(self._lane.name, row.remote_id):
-                taken.add(row.remote_id)
-                return Found(row.remote_id, "found in the list")
-        return Missing(quiet=await self._quiet(task, begun), provable=self._provable(trusted))
+            if self._is_ours(task, row, whole, trusted):
+                rows.remove(row)
+                await self._lane.settle(task, Found(row.remote_id, "found in the list"))
+                return True
+        return False
+
+    async def _miss(self, batch: Sequence[Task], begun: Moment) -> None:
+        for task in batch:
+            _, trusted = await self._echo(task)
+            missing = Missing(quiet=await self._quiet(task, begun), provable=self._provable(trusted))
+            await self._lane.settle(task, missing)
 
     async def _echo(self, task: Task) -> tuple[Mapping[str, Any], Mapping[str, bool]]:
         (row,) = await self._lane.store.by_key(task.key)
@@ -135,19 +149,13 @@ class LookUp:
         waited = min((clock.since(boot, seconds, begun) for boot, seconds in sent), default=0.0)
         return waited >= self._lane.patience.doubt
 
-    async def _scan(self, batch: Sequence[Task]) -> Sequence[Row] | Setback | Blocked:
-        """The list since the oldest of the batch, read until two passes in a row agree (R10)."""
-        since = min(task.submitted_at or 0.0 for task in batch) - _SKEW
-        seen: set[str] | None = None
-        for _ in range(_PASSES):
-            rows = await self._pass(since)
-            if isinstance(rows, Setback | Blocked):
-                return rows
-            ids = {row.remote_id for row in rows}
-            if ids == seen:
-                return rows
-            seen = ids
-        return Setback("trouble", Fault("list_moves", None, "the provider's list changed between every two readings"))
+    async def _unclaimed(self, since: float) -> list[Row] | Setback | Blocked:
+        """The list's rows since then that belong to no task of ours; our own submits change the list all the time."""
+        rows = await self._pass(since)
+        if isinstance(rows, Setback | Blocked):
+            return rows
+        claimed = await self._lane.store.claimed(self._lane.name, [row.remote_id for row in rows])
+        return [row for row in {row.remote_id: row for row in rows}.values() if row.remote_id not in claimed]
 
     async def _pass(self, since: float) -> list[Row] | Setback | Blocked:
         rows: list[Row] = []
@@ -162,6 +170,10 @@ class LookUp:
             if not page.rows or _past(rows, since):
                 return rows
         return Setback("trouble", Fault("list_too_long", None, f"the list has more than {_PAGES} pages"))
+
+
+def _oldest_first(batch: Sequence[Task]) -> list[Task]:
+    return sorted(batch, key=lambda task: task.submitted_at or 0.0)
 
 
 def _past(rows: Sequence[Row], since: float) -> bool:

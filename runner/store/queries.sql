@@ -118,8 +118,10 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
   where substr(key, 1, length(:key)) = :key order by id limit 3
 
 -- name: providers
--- Providers with tasks that are not at rest.
-select distinct provider from task where state in ('submitting', 'in_doubt', 'running', 'ready')
+-- Providers with tasks that a run has work with.
+select distinct provider from task
+  where state in ('submitting', 'in_doubt', 'running', 'ready') or (state = 'queued' and due_at is not null)
+    or (:again and state in ('failed', 'stranded'))
 
 -- name: counts
 -- How many tasks are in each state.
@@ -133,9 +135,9 @@ select count(*) from task where state = 'queued' and due_at is null
 -- How much of the account's window this job's tasks take.
 select coalesce(sum(slots), 0) from task where provider = :provider and state in ('submitting', 'in_doubt', 'running')
 
--- name: is_claimed
--- Whether a remote id belongs to a task already.
-select 1 from task where provider = :provider and remote_id = :remote_id
+-- name: claimed
+-- Which remote ids belong to a task already.
+select remote_id from task where provider = :provider and remote_id in (select value from json_each(:remote_ids))
 
 -- name: twins_sent
 -- When the twins of a task were sent whose ids did not come from their own answers (reliability.md R4).

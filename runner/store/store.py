@@ -180,9 +180,9 @@ class Store:
         row = await self._one("next_due", provider=provider, state=state)
         return None if row is None else row[0]
 
-    async def providers(self) -> set[str]:
-        """Providers with tasks that are not at rest."""
-        return {row[0] for row in await self._all("providers")}
+    async def providers(self, *, again: bool = False) -> set[str]:
+        """Providers with tasks that this run has work with; `again` counts the failed and the stranded among them."""
+        return {row[0] for row in await self._all("providers", again=again)}
 
     async def counts(self) -> dict[str, int]:
         """How many tasks are in each state; states without any are left out."""
@@ -208,9 +208,9 @@ class Store:
         row = await self._one("slots_taken", provider=provider)
         return row[0] if row else 0
 
-    async def is_claimed(self, provider: str, remote_id: str) -> bool:
-        """Whether a remote id belongs to a task already."""
-        return await self._one("is_claimed", provider=provider, remote_id=remote_id) is not None
+    async def claimed(self, provider: str, remote_ids: Sequence[str]) -> set[str]:
+        """Those of the remote ids that belong to a task already."""
+        return {row[0] for row in await self._all("claimed", provider=provider, remote_ids=_json(remote_ids))}
 
     async def twins_sent(self, fingerprint: str) -> list[tuple[str, float]]:
         """Boot and seconds of the doubtful sends of a fingerprint."""

@@ -8,14 +8,24 @@ from runner.manifest.units import duration, rate
 
 @pytest.mark.parametrize(
     ("written", "seconds"),
-    [("30s", 30), ("2m", 120), ("6h", 21600), ("2d", 172800), ("1h30m", 5400), ("1.5h", 5400), (90, 90), (0.5, 0.5)],
+    [
+        ("30s", 30),
+        ("2m", 120),
+        ("6h", 21600),
+        ("2d", 172800),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        (90, 90),
+        (0.5, 0.5),
+        ("90", 90),
+    ],
 )
 def test_durations(written, seconds):
     assert duration(written) == seconds
 
 
 @pytest.mark.parametrize(
-    "written", ["", "5", "5 s", "h", "-1s", "0s", 0, -1, True, None, [], "1w", "9" * 99 + "d", 1e300]
+    "written", ["", "-5", "5 s", "h", "-1s", "0s", 0, -1, True, None, [], "1w", "9" * 99 + "d", 1e300]
 )
 def test_no_durations(written):
     with pytest.raises(ValueError, match="expected a duration"):

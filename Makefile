@@ -1,0 +1,51 @@
+# What can be done here; `make` alone explains itself.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lint types docs bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): .ci/requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install: $(READY) ## everything into .venv
+
+demo: $(READY) ## real jobs against the embedded sandbox: pictures, films, a results file, nothing paid
+	$(BIN)/runner run jobs/posters.yaml jobs/clips.yaml jobs/kling-images.yaml jobs/kling-videos.yaml jobs/gateway-images.yaml --sandbox
+	@echo
+	@echo "The outputs are in out/*-sandbox/, one results.jsonl in each. Run it again: nothing is submitted twice."
+
+test: $(READY) ## all tests
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(READY) format lint types test ## the daily word: format, lint, types, tests
+
+format: $(READY) ## is everything formatted?
+	$(BIN)/ruff format --check .
+
+lint: $(READY) ## ruff with most rules on
+	$(BIN)/ruff check .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+docs: $(READY) ## draw what is drawn from code
+	$(BIN)/python -m runner.lifecycle.diagram > docs/lifecycle.md
+
+bench: $(READY) ## the figures of the documentation, as ratios measured in one run
+	$(BIN)/python -m benchmarks
+
+lock: ## resolve the development set anew (needs uv)
+	uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-emit-index-url --upgrade -o .ci/requirements.lock
+
+clean: ## away with what can be made again; never with outputs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

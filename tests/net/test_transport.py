@@ -1,0 +1,96 @@
+"""The transport alone: what it reports, and what it will not take from its surroundings."""
+
+import ssl
+
+import httpx
+import pytest
+
+from runner.net.guard import GuardedResolver
+from runner.net.transport import AiohttpTransport, Evidence, tls_context
+
+
+@pytest.fixture
+async def transport():
+    made = AiohttpTransport(resolver=GuardedResolver(loopback=True))
+    yield made
+    await made.aclose()
+
+
+async def test_phases_of_a_request(wires, transport):
+    stamps = []
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire:
+        for phases in (["connected", "sent", "answered"], ["reused", "sent", "answered"]):
+            evidence = Evidence(notify=stamps.append)
+            request = httpx.Request("POST", wire.url, content=b"{}", extensions={"evidence": evidence})
+            response = await transport.handle_async_request(request)
+            assert await response.aread() == b"{}"
+            await response.aclose()
+            assert evidence.phases == phases
+            assert evidence.sent_at == stamps[-1] <= evidence.answered_at
+    assert transport.open == 0
+    assert repr(transport) == "AiohttpTransport(kept alive, 0 open)"
+
+
+async def test_nothing_left_says_so(transport, closed_port):
+    evidence = Evidence()
+    request = httpx.Request("GET", f"http://127.0.0.1:{closed_port}", extensions={"evidence": evidence})
+    with pytest.raises(httpx.ConnectError):
+        await transport.handle_async_request(request)
+    assert not evidence.sent
+    assert evidence.sent_at is None
+
+
+async def test_something_left_says_so(wires, transport):
+    async def act(_wire, _seen, writer):
+        wires.reset(writer)
+
+    evidence = Evidence()
+    async with wires.Wire(act) as wire:
+        with pytest.raises(httpx.ReadError):
+            await transport.handle_async_request(httpx.Request("GET", wire.url, extensions={"evidence": evidence}))
+    assert evidence.sent
+    assert evidence.phases == ["connected", "sent"]
+
+
+async def test_a_denied_name_is_terminal():
+    transport = AiohttpTransport(resolver=GuardedResolver(loopback=False))
+    evidence = Evidence()
+    with pytest.raises(httpx.ConnectError):
+        await transport.handle_async_request(
+            httpx.Request("GET", "http://localhost:9/", extensions={"evidence": evidence})
+        )
+    await transport.aclose()
+    assert evidence.terminal
+
+
+async def test_bytes_of_a_path_arrive_as_they_are(wires, transport):
+    async with wires.Wire(wires.always(wires.answer(""))) as wire:
+        for path in ("/a%2Fb/%E7%8C%AB?x=a%2Bb&y=%20+", "/", "/?q", "/a;b=c,d:e@f"):
+            response = await transport.handle_async_request(httpx.Request("GET", wire.url + path))
+            await response.aread()
+            assert wire.seen[-1].path == path
+        assert wire.seen[-1].headers["host"] == wire.url.removeprefix("http://")
+
+
+def test_tls_is_verified_and_deaf_to_the_environment(monkeypatch, tmp_path):
+    keys = tmp_path / "keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    context = tls_context()
+    assert context.keylog_filename is None
+    assert not keys.exists()
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert len(context.get_ca_certs()) > 50
+
+
+async def test_http_over_ipv6(wires, transport):
+    try:
+        server = await __import__("asyncio").start_server(lambda r, w: w.close(), "::1", 0)
+    except OSError:
+        return
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(httpx.RemoteProtocolError):
+        await transport.handle_async_request(httpx.Request("GET", f"http://[::1]:{port}/"))
+    server.close()
