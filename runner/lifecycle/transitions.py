@@ -46,7 +46,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
         Interrupted: (IN_DOUBT, HELD),
         Setback: (QUEUED, FAILED),
         Blocked: (QUEUED,),
-        Refused: (FAILED, IN_DOUBT),
+        Refused: (FAILED, IN_DOUBT, HELD),
     },
     IN_DOUBT: {
         Found: (RUNNING,),
@@ -116,7 +116,7 @@ def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  
         case Setback():
             return _set_back(task, event, now, patience)
         case Refused():
-            if event.maybe_taken and task.doubts:
+            if event.maybe_taken and task.doubts and task.state is SUBMITTING:
                 return _doubt(task, f"{event.fault.code}: the reference may exist", now, patience)
             return _fail(task, event.fault, now)
         case Blocked():
@@ -233,18 +233,20 @@ def _retry(task: Task, now: float) -> Task:
 def _resolve(task: Task, event: Resolved, now: float, patience: Patience) -> Task:
     by = f"{event.verdict} by {event.by}"
     match event.verdict:
+        case "adopt" if event.remote_id:
+            return _adopt(task, event.remote_id, by, now, patience, found=True)
         case "adopt":
-            return _adopt(task, event.remote_id or "", by, now, patience, found=True)
+            return task  # without an id there is nothing to adopt, and HELD is no way out of HELD
         case "absent":
-            return replace(_anew(task), due_at=now, evidence=by)
+            # the same purchase under the same reference: its doubts count on, so that 1201 is not taken for a refusal
+            return replace(_anew(task), due_at=now, doubts=task.doubts, evidence=by)
         case "abandon":
             return replace(_fail(task, Fault("abandoned", None, by), now), evidence=by)
 
 
 def _anew(task: Task) -> Task:
-    return replace(
-        task, state=QUEUED, remote_id=None, sent=None, doubts=0, looks=0, attempts=0, throttles=0, fault=NO_FAULT
-    )
+    task = replace(task, doubts=0, looks=0, attempts=0, throttles=0)
+    return replace(task, state=QUEUED, remote_id=None, adopted=False, sent=None, fault=NO_FAULT)
 
 
 def _fail(task: Task, fault: Fault, now: float) -> Task:

@@ -85,9 +85,11 @@ class Bounds:
 
 
 class _Ended(Exception):  # noqa: N818 - how a download ends early
-    def __init__(self, outcome: Dead | Later) -> None:
+    def __init__(self, outcome: Dead | Later, *, worthless: bool = False) -> None:
         super().__init__(outcome)
         self.outcome = outcome
+        #: what is here must not be resumed
+        self.worthless = worthless
 
 
 class Downloader:
@@ -134,6 +136,8 @@ class Downloader:
         try:
             return await self._filled(url, part)
         except _Ended as ended:
+            if ended.worthless:
+                await to_thread.run_sync(part.restart, "")
             return ended.outcome
         except (httpx.TransportError, Unreadable) as error:
             return _later("network", f"{type(error).__name__}: {error}")
@@ -232,7 +236,7 @@ class _Sink:
     def _check_size(self, more: int) -> None:
         most = self._bounds.other if self._kind and not self._kind.is_video else self._bounds.video
         if self._part.size + more > most:
-            raise _Ended(_later("too_large", f"more than {most} bytes"))
+            raise _Ended(_later("too_large", f"more than {most} bytes"), worthless=True)
 
     def _check_pace(self, more: int) -> None:
         self._seen += more
@@ -295,7 +299,7 @@ def _strong_tag(answer: httpx.Response) -> str:
 
 def _not_media(head: bytes) -> Kind:
     text = head[:60].decode("ascii", "backslashreplace")
-    raise _Ended(_later("not_media", f"no picture, film or sound begins with {text!r}"))
+    raise _Ended(_later("not_media", f"no picture, film or sound begins with {text!r}"), worthless=True)
 
 
 def _later(reason: str, message: str) -> Later:

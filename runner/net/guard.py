@@ -42,6 +42,7 @@ _DENIED = tuple(
         "fec0::/10",
     )
 )
+_LAST_PORT = 65535
 _NAT64 = ip_network("64:ff9b::/96")
 
 
@@ -117,8 +118,8 @@ def _parsed(url: httpx.URL | str) -> httpx.URL:
         parsed = httpx.URL(text)
     except (httpx.InvalidURL, ValueError):
         raise Denied("the address cannot be read") from None
-    if parsed.userinfo or "%" in parsed.host or not parsed.host:
-        raise Denied("the address holds user info or no plain host")
+    if parsed.userinfo or "%" in parsed.host or not parsed.host or not 0 < (parsed.port or 1) <= _LAST_PORT:
+        raise Denied("the address holds user info, no plain host or no port")
     return parsed
 
 

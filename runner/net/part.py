@@ -104,8 +104,9 @@ class Part:
 def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
     """Give the part its name, replacing nothing; FileExistsError when the name is taken, the part stays then."""
     target = directory / f"{name}.{extension}"
-    with disk(target):
+    with disk(directory):
         directory.mkdir(parents=True, exist_ok=True)
+    with disk(target, taken=FileExistsError):
         try:
             os.link(part, target, follow_symlinks=False)
         except OSError as error:
@@ -119,11 +120,11 @@ def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
 
 
 @contextmanager
-def disk(path: Path) -> Iterator[None]:
-    """An OSError of the disk as DiskError, with what to do next."""
+def disk(path: Path, *, taken: type[OSError] | tuple[()] = ()) -> Iterator[None]:
+    """An OSError of the disk as DiskError, with what to do next; `taken` is left to the caller."""
     try:
         yield
-    except FileExistsError:
+    except taken:
         raise
     except OSError as error:
         hint = "Make room and run the command again." if error.errno in _FULL else "Check the disk and its permissions."

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import certifi
 import httpx
 from yarl import URL
 
@@ -73,9 +74,9 @@ class Evidence:
 
 def tls_context(cafile: str | None = None) -> ssl.SSLContext:
     """Verified TLS 1.2 or later, deaf to SSL_CERT_FILE and SSLKEYLOGFILE; `cafile` adds a company's own roots."""
-    context = httpx.create_ssl_context(trust_env=False)
-    context.keylog_filename = None  # type: ignore[assignment]  # None is how it is switched off
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # create_default_context would open the key log
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cafile=certifi.where())
     if cafile:
         context.load_verify_locations(cafile=cafile)
     return context
@@ -216,7 +217,8 @@ def _target(url: httpx.URL) -> URL:
     """The very parts that were checked: a second parser could read the text differently."""
     path, _, query = url.raw_path.decode("ascii").partition("?")
     host = url.raw_host.decode("ascii")
-    return URL.build(scheme=url.scheme, host=host, port=url.port, path=path, query_string=query, encoded=True)
+    authority = (f"[{host}]" if ":" in host else host) + (f":{url.port}" if url.port else "")
+    return URL.build(scheme=url.scheme, authority=authority, path=path, query_string=query, encoded=True)
 
 
 def _timeout(given: dict[str, Any]) -> aiohttp.ClientTimeout:

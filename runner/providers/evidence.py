@@ -36,15 +36,17 @@ def judge(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> Ve
     """The meaning of an outcome that was not accepted as good."""
     match outcome:
         case NotSent(error, terminal):
-            return Verdict("configuration" if terminal else "unsent", Fault("network", None, error))
+            return Verdict("configuration" if terminal else "unsent", Fault("network", None, clean(error)))
         case NoAnswer(error):
-            return Verdict("doubt" if phase == "submit" else "trouble", Fault("no_answer", None, error))
+            return Verdict("doubt" if phase == "submit" else "trouble", Fault("no_answer", None, clean(error)))
         case Reply():
             return _by_rule(spec, outcome, phase)
 
 
 def _by_rule(spec: Spec, reply: Reply, phase: str) -> Verdict:
     seen = scope(reply)
+    if phase == "submit" and reply.status >= 500:  # noqa: PLR2004 - whatever it says, an earlier try may have gone through
+        return Verdict("doubt", fault_of(reply, "unclear"), retry_after(reply))
     for rule in spec.errors:
         if rule.phase in {None, phase} and compiled(rule.when).holds(seen):
             return Verdict(rule.means, fault_of(reply, rule.means), retry_after(reply), rule.maybe_taken)
@@ -70,7 +72,10 @@ def fault_of(reply: Reply, reason: str) -> Fault:
 
 def clean(value: Any) -> str:
     """Text from the other side, fit for a database and a terminal: bounded, no control or format characters."""
-    text = str(value)[: 2 * _LONGEST].encode("utf-8", "backslashreplace").decode()
+    try:
+        text = str(value)[: 2 * _LONGEST].encode("utf-8", "backslashreplace").decode()
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list nested a thousand deep
+        text = f"unreadable {type(value).__name__}"
     return "".join(char if char.isprintable() else " " for char in text)[:_LONGEST].strip()
 
 

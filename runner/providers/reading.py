@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: outputs of one task that are fetched at the most
 _MOST_OUTPUTS = 64
+#: what is larger is no time, in milliseconds since the epoch
+_LATEST = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def _word(spec: Spec, raw: Any) -> Word | None:
 
 def _outputs(found: Any) -> tuple[Output, ...]:
     urls = [item.get("url") for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-    texts = [url for url in urls if isinstance(url, str) and url][:_MOST_OUTPUTS]
+    texts = [url for url in urls if isinstance(url, str) and url and url.isprintable()][:_MOST_OUTPUTS]
     return tuple(Output(number, url) for number, url in enumerate(dict.fromkeys(texts), start=1))
 
 
@@ -155,7 +157,7 @@ def _found(spec: Spec, task: Task, value: Any) -> Found | None:
     listing = spec.look_up.listing
     theirs = compiled(listing.reference).search(value) if listing and listing.reference else None
     id_ = remote_id(compiled(listing.id).search(value)) if listing else None
-    return Found(id_, "found by reference") if id_ and theirs in {None, task.ref} else None
+    return Found(id_, "found by reference") if id_ and (theirs is None or theirs == task.ref) else None
 
 
 def read_page(spec: Spec, outcome: Outcome) -> Page | Setback | Blocked:
@@ -180,7 +182,7 @@ def _row(spec: Spec, item: Any) -> Row | None:
 
 def _seconds(value: Any) -> float:
     """A time in seconds or milliseconds since the epoch, as seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LATEST:
         return 0.0
     return value / 1000 if value > 10**11 else float(value)
 

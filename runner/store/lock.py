@@ -24,16 +24,18 @@ def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = filelock.FileLock(directory / "lock", timeout=wait, mode=0o600)
-        with lock:
-            holder.write_text(f"{socket.gethostname()} process {os.getpid()}\n", encoding="utf-8")
-            try:
-                yield
-            finally:
-                holder.unlink(missing_ok=True)
+        lock.acquire()
     except filelock.Timeout:
         raise Locked(f"this job is being run by {_held_by(holder)}", hint="Wait for it, or use --wait-lock.") from None
-    except PermissionError as error:
+    except OSError as error:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
+    try:
+        with contextlib.suppress(OSError):  # a courtesy: the kernel's lock is what counts
+            holder.write_text(f"{socket.gethostname()} process {os.getpid()}\n", encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def _held_by(holder: Path) -> str:

@@ -41,8 +41,9 @@ insert into draft (task_id, position, repeat, vars, request, name, queued_at)
     name = case when (select state from task where id = task_id) in ('done', 'ready') then name else excluded.name end
 
 -- name: wake
--- At the start of a run everything that is paid or in doubt is looked at once, whatever the clock said.
-update task set due_at = :now, failures = 0 where state in ('running', 'ready', 'in_doubt')
+-- At the start of a run everything that is paid or in doubt is looked at once, whatever the clock said; looks that
+-- must lie apart are counted anew, since this one may follow the last at once.
+update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')
 
 -- name: claim_queued
 -- The next task to buy: due, within the window, and no twin of it in doubt.
@@ -80,6 +81,11 @@ update task set state = :state, due_at = :due_at, generation = :generation, ref 
     reason = :reason, code = :code, message = :message, evidence = :evidence
   where id = :id and state = :was and generation = :was_generation and (select epoch from job where id = 1) = :epoch
 
+-- name: rest_gone
+-- What is to be bought again but has left the manifest rests, until its draft is seen again.
+update task set due_at = null where id = :id and state = 'queued'
+  and exists (select 1 from draft where task_id = :id and position is null)
+
 -- name: put_output
 -- A link, or a fresh link for an output that is known; a file that is saved stays saved.
 insert into output (task_id, number, url) values (:task_id, :number, :url)
@@ -113,9 +119,9 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
   where state = :state order by id
 
 -- name: by_key
--- Tasks whose key begins so.
+-- Tasks whose key, which is hexadecimal, begins so.
 select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
-  where substr(key, 1, length(:key)) = :key order by id limit 3
+  where key >= :key and key < :key || 'g' order by id limit 3
 
 -- name: providers
 -- Providers with tasks that a run has work with.
@@ -135,15 +141,21 @@ select count(*) from task where state = 'queued' and due_at is null
 -- How much of the account's window this job's tasks take.
 select coalesce(sum(slots), 0) from task where provider = :provider and state in ('submitting', 'in_doubt', 'running')
 
+-- name: put_former
+-- An earlier purchase of a task stays claimed: no look-up, its own or a twin's, may take it for a lost one.
+insert or ignore into former (provider, remote_id) values (:provider, :remote_id)
+
 -- name: claimed
--- Which remote ids belong to a task already.
+-- Which remote ids belong to a task already, or did before it was bought anew.
 select remote_id from task where provider = :provider and remote_id in (select value from json_each(:remote_ids))
+  union all
+  select remote_id from former where provider = :provider and remote_id in (select value from json_each(:remote_ids))
 
 -- name: twins_sent
--- When the twins of a task were sent whose ids did not come from their own answers (reliability.md R4).
+-- When the twins of a task were sent whose ids did not come from their own answers, done or not (reliability.md R4).
 select sent_boot, sent_seconds from task
   where fingerprint = :fingerprint and fingerprint <> ''
-    and (state in ('submitting', 'in_doubt') or (state = 'running' and adopted = 1))
+    and sent_boot is not null and (state in ('submitting', 'in_doubt') or adopted = 1)
 
 -- name: twin_submitting
 -- Whether a twin of this fingerprint is on the wire right now.

@@ -39,7 +39,8 @@ def version(connection: sqlite3.Connection) -> int:
     """How many migrations the database has; raises StateError where it is not ours or is newer than we are."""
     (application,) = connection.execute("pragma application_id").fetchone()
     (count,) = connection.execute("pragma user_version").fetchone()
-    if count and application != APPLICATION_ID:
+    (used,) = connection.execute("select exists (select 1 from sqlite_schema)").fetchone()
+    if application != APPLICATION_ID and (application or count or used):
         raise StateError("the database belongs to another program", hint="Move it away, or choose another directory.")
     if count > len(migrations()):
         raise StateError(f"the state was written by a newer version (schema {count})", hint="Upgrade genrunner.")

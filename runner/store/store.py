@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -47,7 +47,10 @@ class Store:
     async def open(cls, directory: Path) -> Self:
         """The job in `directory`, made if it is not there; raises StateError, DiskError."""
         path = _prepared(directory)
-        database = await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+        try:
+            database = await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+        except sqlite3.Error as error:
+            raise sql.explained(error, str(path)) from None
         writer = Writer(database, str(path))
         try:
             await writer.set_up(_set_up)
@@ -140,7 +143,8 @@ class Store:
         def work(connection: sqlite3.Connection) -> list[Task]:
             rows = _execute(connection, query, state=state, **parameters).fetchall()
             tasks = [task_from(row, _outputs(connection, row["id"]) if state is State.READY else ()) for row in rows]
-            looks = [{"id": task.id, "state": state, "due_at": next_look(task)} for task in tasks]
+            tasks = [replace(task, due_at=next_look(task)) for task in tasks]
+            looks = [{"id": task.id, "state": state, "due_at": task.due_at} for task in tasks]
             connection.executemany(sql.queries()["postpone"], looks)
             return tasks
 
@@ -281,6 +285,10 @@ def _settle(connection: sqlite3.Connection, before: Task, after: Task, epoch: in
     guard = {"was": before.state, "was_generation": before.generation, "epoch": epoch}
     if _execute(connection, "settle", **columns(after), **guard).rowcount != 1:
         return "stale"
+    if after.state is State.QUEUED:
+        _execute(connection, "rest_gone", id=after.id)
+    if before.remote_id is not None and after.remote_id is None:
+        _execute(connection, "put_former", provider=before.provider, remote_id=before.remote_id)
     if after.generation != before.generation:
         _execute(connection, "drop_outputs", task_id=after.id)
     elif after.outputs and after.outputs != before.outputs:

@@ -52,7 +52,10 @@ class Writer:
     async def _drain(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting[:_GROUP], self._waiting[_GROUP:]
-            outcomes = await self._run(self._commit, [work for work, _ in group])
+            try:
+                outcomes = await self._run(self._commit, [work for work, _ in group])
+            except Exception as gone:  # noqa: BLE001 - there is no connection: whoever waits must hear of it
+                outcomes = [(None, gone)] * len(group)
             for (_, future), (value, error) in zip(group, outcomes, strict=True):
                 _resolve(future, value, error)
 

@@ -55,7 +55,14 @@ create table task (
 create unique index task_remote on task (provider, remote_id) where remote_id is not null;
 create index task_due on task (provider, state, due_at) where due_at is not null;
 create index task_open on task (state) where state in ('submitting', 'in_doubt', 'held');
-create index task_twins on task (fingerprint) where fingerprint <> '' and state in ('submitting', 'in_doubt', 'running');
+create index task_twins on task (fingerprint, state, adopted) where fingerprint <> '';
+
+-- Ids of purchases that were made anew: they stay ours, and are never taken for lost ones.
+create table former (
+  provider text not null,
+  remote_id text not null,
+  primary key (provider, remote_id)
+) strict, without rowid;
 
 create table draft (
   task_id integer primary key references task (id) on delete cascade,

@@ -1,0 +1,419 @@
+"""Bad days: wrong keys, empty accounts, lost answers, kills. Money is judged by the sandbox's ledger."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sqlite3
+import time
+from hashlib import sha256
+
+import pytest
+
+from .conftest import images, sandbox, until
+
+FAST = ("--seconds", "0.1,0.4")
+CHANJING = ("chanjing", "kling-v2-1")
+KLING = ("kling", "image/kling-v2-1")
+GATEWAY = ("kling-gateway", "image/kling-v1-5")
+
+
+def whole_files(desk, directory="out/job"):
+    """Every named file is the one that its result line promises."""
+    for line in desk.results(directory):
+        for output in line["outputs"]:
+            data = (desk.root / directory / output["file"]).read_bytes()
+            assert sha256(data).hexdigest() == output["sha256"]
+
+
+# credentials and credit
+
+
+@pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING, GATEWAY])
+def test_wrong_credentials_are_exit_12_within_three_requests(desk, provider, model):
+    desk.write("job.yaml", images(30, provider=provider, model=model))
+    with sandbox() as box:
+        wrong = {name: value if name.endswith("URL") else "wrong" for name, value in box.env.items()}
+        summary = desk.job(env=wrong)
+        assert summary["exit_code"] == 12
+        assert summary["submitted"] == 0
+        assert 1 <= box.requests() <= 3
+        assert box.stats["accepted"] == 0
+        assert desk.job(env=box.env)["counts"] == {"done": 30}
+
+
+@pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
+def test_without_credit_what_is_paid_is_finished(desk, provider, model):
+    desk.write("job.yaml", images(8, provider=provider, model=model, qps=20))
+    with sandbox(*FAST, "--credit", "3") as box:
+        desk.env = box.env
+        summary = desk.job()
+        assert summary["exit_code"] == 6
+        assert summary["counts"] == {"done": 3, "queued": 5}
+        box.change(credit=100)
+        assert desk.job()["counts"] == {"done": 8}
+        assert box.stats["duplicates"] == 0
+
+
+def test_a_token_that_dies_is_renewed_once_and_nothing_is_lost(desk):
+    desk.write("job.yaml", images(12))
+    with sandbox(*FAST, "--token-requests", "7") as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 12}
+        assert box.stats["accepted"] == 12
+
+
+def test_two_jobs_of_one_account_share_one_token(desk):
+    desk.write("one.yaml", images(5))
+    desk.write("two.yaml", images(5).replace("thing", "object"))
+    with sandbox(*FAST) as box:
+        both = [desk.start("run", name, env=box.env) for name in ("one.yaml", "two.yaml")]
+        for process in both:
+            process.communicate(timeout=60)
+            assert process.returncode == 0
+        assert box.stats["tokens_issued"] == 1
+        assert box.stats["accepted"] == 10
+
+
+# refusals
+
+
+def test_moderation_is_a_result_and_the_rest_goes_on(desk):
+    desk.write("job.yaml", images(4).replace("thing 2", "违规 thing"))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        summary = desk.job()
+        assert summary["exit_code"] == 3
+        assert summary["counts"] == {"done": 3, "failed": 1}
+        assert desk.job()["submitted"] == 0
+    (failed,) = [line for line in desk.results() if line["state"] == "failed"]
+    assert failed["error"]["reason"] == "moderation"
+
+
+def test_a_failed_task_is_bought_anew_only_when_a_person_says_so(desk):
+    desk.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1").replace("thing 1", "FAIL-TEST"))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 2, "failed": 1}
+        assert desk.run("retry", "job.yaml").returncode == 3
+        assert box.stats["accepted"] == 3
+        assert desk.run("retry", "job.yaml", "--failed", "--reason", "moderation").returncode == 3
+        assert box.stats["accepted"] == 3
+        assert desk.run("retry", "job.yaml", "--failed").returncode == 3
+        references = [task["external_id"] for task in box.accepted if "FAIL" in task["request"]["prompt"]]
+        assert [reference[-3:] for reference in references] == ["-g1", "-g2"]
+
+
+def test_too_fast_is_slowed_down_and_costs_nothing(desk):
+    desk.write("job.yaml", images(24, qps=40))
+    with sandbox(*FAST, "--qps", "8") as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 24}
+        assert box.stats["accepted"] == 24
+        assert box.stats["refused"]["40001"] > 0
+
+
+def test_a_full_window_waits_for_its_own(desk):
+    desk.write("job.yaml", images(8, provider="kling", model="image/kling-v2-1"))
+    with sandbox(*FAST, "--concurrency", "2") as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 8}
+        assert box.stats["accepted"] == 8
+
+
+def test_a_window_in_the_manifest_is_never_exceeded(desk):
+    manifest = images(8, provider="kling", model="image/kling-v2-1").replace("qps: 50", "qps: 50, in_flight: 2")
+    desk.write("job.yaml", manifest)
+    with sandbox(*FAST, "--concurrency", "2") as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 8}
+        assert "1303" not in box.stats["refused"]
+
+
+# doubt
+
+LOST = ("lost_reply", "reset_after", "cut_reply", "http_500_after")
+NOT_ACCEPTED = ("reset_before", "http_504_before", "http_502_html", "html_200")
+
+
+@pytest.mark.parametrize("fault", LOST)
+@pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
+def test_a_lost_answer_is_found_and_never_paid_twice(desk, provider, model, fault):
+    desk.write("job.yaml", images(6, provider=provider, model=model))
+    with sandbox(*FAST, "--fault", f"{fault}=@2,4") as box:
+        desk.env = box.env
+        summary = desk.job()
+        assert summary["counts"] == {"done": 6}
+        assert summary["adopted"] == 2
+        assert box.stats["accepted"] == 6
+        assert box.stats["duplicates"] == 0
+
+
+@pytest.mark.parametrize("fault", NOT_ACCEPTED)
+@pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
+def test_what_was_never_accepted_is_bought_after_the_quiet_time(desk, provider, model, fault):
+    desk.write("job.yaml", images(5, provider=provider, model=model))
+    with sandbox(*FAST, "--fault", f"{fault}=@3") as box:
+        desk.env = box.env
+        summary = desk.job()
+        assert summary["counts"] == {"done": 5}
+        assert box.stats["accepted"] == 5
+        assert summary["seconds"] >= 1.0, "an absence was believed before the quiet time"
+
+
+@pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
+def test_a_task_that_shows_late_is_waited_for(desk, provider, model):
+    desk.write("job.yaml", images(5, provider=provider, model=model, more="retry: {doubt: 3s}"))
+    with sandbox(*FAST, "--fault", "lost_reply=@2", "--list-lag-s", "1.5") as box:
+        desk.env = box.env
+        assert desk.job()["adopted"] == 1
+        assert box.stats["accepted"] == 5
+
+
+def test_twins_in_doubt_are_settled_by_number(desk):
+    manifest = images(1, more="repeat: 6\nretry: {doubt: 2s}")
+    desk.write("job.yaml", manifest)
+    with sandbox(*FAST, "--fault", "lost_reply=@2,3", "--fault", "reset_before=@5") as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 6}
+        assert box.stats["accepted"] == 6
+
+
+def test_where_nobody_can_tell_the_task_is_held_for_a_person(desk):
+    desk.write("job.yaml", images(5, provider="kling-gateway", model="image/kling-v1-5"))
+    with sandbox(*FAST, "--fault", "lost_reply=@2", "--fault", "reset_before=@4") as box:
+        desk.env = box.env
+        summary = desk.job()
+        assert summary["exit_code"] == 4
+        assert summary["counts"] == {"held": 2, "done": 3}
+        assert len(summary["in_doubt"]) == 2
+        assert desk.job()["submitted"] == 0
+
+        known = {line["request"]["prompt"]: line["key"] for line in desk.results() if line["state"] == "held"}
+        lost = {task["request"]["prompt"]: task["id"] for task in box.accepted}
+        (paid,) = set(known) & set(lost)
+        (unpaid,) = set(known) - set(lost)
+        told = desk.run("resolve", "job.yaml", known[paid][:8], "--adopt", lost[paid])
+        assert told.returncode == 0, told.stderr
+        assert desk.run("resolve", "job.yaml", known[unpaid][:8], "--absent").returncode == 0
+        assert desk.run("resolve", "job.yaml", known[unpaid][:8], "--absent").returncode == 2
+        assert desk.job()["counts"] == {"done": 5}
+        assert box.stats["accepted"] == 5
+
+
+def test_an_id_that_belongs_to_another_task_cannot_be_adopted(desk):
+    desk.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
+    with sandbox(*FAST, "--fault", "lost_reply=@2") as box:
+        desk.env = box.env
+        desk.job()
+    held, done = ([line for line in desk.results() if line["state"] == state] for state in ("held", "done"))
+    told = desk.run("resolve", "job.yaml", held[0]["key"], "--adopt", done[0]["remote_id"])
+    assert told.returncode == 13
+    assert "another task" in told.stderr
+    assert desk.run("resolve", "job.yaml", held[0]["key"], "--abandon").returncode == 0
+
+
+def test_a_burst_of_doubt_stops_the_spending(desk):
+    desk.write("job.yaml", images(30, provider="kling-gateway", model="image/kling-v1-5", qps=20))
+    with sandbox(*FAST, "--fault", "lost_reply=1.0") as box:
+        summary = desk.job(env=box.env)
+        assert summary["exit_code"] == 4
+        assert box.stats["accepted"] <= 2 + 3
+
+
+# downloads
+
+
+def test_cut_expired_and_disguised_files_come_home_whole(desk):
+    desk.write("job.yaml", images(8))
+    faults = ("cut_download=@1,4", "html_download=@2", "expired_link=@6", "reset_download=@7", "empty_download=@8")
+    with sandbox(*FAST, *(word for fault in faults for word in ("--fault", fault))) as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 8}
+        assert box.stats["accepted"] == 8
+        assert box.stats["downloads_with_credentials"] == 0
+    whole_files(desk)
+    assert not list((desk.root / "out/job/.runner/parts").glob("*"))
+
+
+def test_a_file_of_somebody_elses_is_never_overwritten(desk):
+    desk.write("job.yaml", images(1))
+    target = desk.root / "out/job/0001-thing_0.png"
+    target.parent.mkdir(parents=True)
+    target.write_text("mine")
+    with sandbox(*FAST) as box:
+        assert desk.job(env=box.env)["counts"] == {"done": 1}
+    assert target.read_text() == "mine"
+    whole_files(desk)
+
+
+# locks, signals, kills
+
+
+def test_a_second_run_of_the_same_job_is_refused_at_once(desk):
+    desk.write("job.yaml", images(6, qps=3))
+    with sandbox(*FAST) as box:
+        first = desk.start("run", "job.yaml", env=box.env)
+        until(lambda: box.stats["accepted"] >= 1)
+        second = desk.run("run", "job.yaml", env=box.env)
+        assert second.returncode == 11
+        assert "Traceback" not in second.stderr
+        first.communicate(timeout=60)
+        assert first.returncode == 0
+        assert box.stats["accepted"] == 6
+
+
+def test_waiting_for_the_lock_is_possible(desk):
+    desk.write("job.yaml", images(4, qps=4))
+    with sandbox(*FAST) as box:
+        first = desk.start("run", "job.yaml", env=box.env)
+        until(lambda: box.stats["accepted"] >= 1)
+        second = desk.run("run", "job.yaml", "--wait-lock", "60s", env=box.env)
+        first.communicate(timeout=60)
+        assert second.returncode == 0
+        assert box.stats["accepted"] == 4
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_drains_and_the_next_run_goes_on(desk, number, code):
+    desk.write("job.yaml", images(20, qps=10))
+    with sandbox(*FAST) as box:
+        process = desk.start("run", "job.yaml", "--json", env=box.env)
+        until(lambda: box.stats["accepted"] >= 3)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=35)
+        assert process.returncode == code, err
+        summary = json.loads(out.splitlines()[-1])
+        assert summary["in_doubt"] == []
+        assert "Traceback" not in err
+        assert desk.job(env=box.env)["counts"] == {"done": 20}
+        assert box.stats["accepted"] == 20
+
+
+def test_a_slow_answer_is_waited_for_when_draining(desk):
+    desk.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
+    with sandbox(*FAST, "--fault", "slow_reply=@2", "--slow-s", "3") as box:
+        process = desk.start("run", "job.yaml", "--json", env=box.env)
+        until(lambda: box.stats["accepted"] >= 2)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=35)
+        assert process.returncode == 143
+        assert json.loads(out.splitlines()[-1])["in_doubt"] == []
+
+
+@pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_kill_9_again_and_again_then_every_task_is_paid_once_and_whole(desk, provider, model, seed):
+    chance = random.Random(seed)
+    faults = ("lost_reply=0.05", "reset_before=0.03", "cut_download=0.1")
+    words = [word for fault in faults for word in ("--fault", fault)]
+    desk.write("job.yaml", images(24, provider=provider, model=model, qps=30))
+    with sandbox(*FAST, "--seed", str(seed), *words) as box:
+        for _ in range(3):
+            process = desk.start("run", "job.yaml", env=box.env)
+            time.sleep(chance.uniform(0.5, 1.6))  # the moment of the kill is the test's random input
+            process.kill()
+            process.communicate()
+        summary = desk.job(env=box.env)
+        assert summary["counts"] == {"done": 24}, summary
+        ledger = {task["id"] for task in box.accepted}
+        assert box.stats["duplicates"] == 0
+        assert {line["remote_id"] for line in desk.results()} == ledger
+        assert len(ledger) == 24
+        assert desk.job(env=box.env)["submitted"] == 0
+    whole_files(desk)
+
+
+def test_kill_9_of_a_run_with_its_own_sandbox_loses_nothing(desk):
+    desk.write("job.yaml", images(10, qps=8))
+    process = desk.start("run", "job.yaml", "--sandbox")
+    ledger = desk.root / "out/job-sandbox/.runner/sandbox.jsonl"
+    until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) >= 3)
+    process.kill()
+    process.communicate()
+    assert desk.job("job.yaml", "--sandbox")["counts"] == {"done": 10}
+    assert len(ledger.read_text().splitlines()) == 10
+
+
+# outages, places, state
+
+
+def test_a_provider_that_cannot_be_reached_is_exit_5_and_nothing_is_spent(desk):
+    desk.write("job.yaml", images(4))
+    env = {"CHANJING_BASE_URL": "http://127.0.0.1:9", "CHANJING_ACCESS_TOKEN": "x"}
+    summary = desk.job("job.yaml", "--deadline", "5s", env=env)
+    assert summary["exit_code"] == 5
+    assert summary["counts"] == {"queued": 4}
+
+
+def test_an_outage_in_the_middle_is_sat_out(desk):
+    desk.write("job.yaml", images(30, provider="kling", model="image/kling-v2-1", qps=10))
+    with sandbox(*FAST) as box:
+        process = desk.start("run", "job.yaml", "--json", env=box.env)
+        until(lambda: box.stats["accepted"] >= 5)
+        box.change(outage=True)
+        until(lambda: box.requests("outage") >= 8)
+        box.change(outage=False)
+        out, err = process.communicate(timeout=80)
+        assert process.returncode == 0, err
+        assert json.loads(out.splitlines()[-1])["counts"] == {"done": 30}
+        assert box.stats["accepted"] == 30
+        assert box.stats["duplicates"] == 0
+
+
+def test_a_deadline_stops_submits_and_finishes_what_is_paid(desk):
+    desk.write("job.yaml", images(30, qps=5))
+    with sandbox(*FAST) as box:
+        summary = desk.job("job.yaml", "--deadline", "1s", env=box.env)
+        assert summary["exit_code"] == 5
+        assert summary["counts"]["done"] == box.stats["accepted"]
+        assert summary["counts"]["queued"] == 30 - box.stats["accepted"]
+
+
+def test_the_tasks_of_one_host_are_not_asked_for_at_another(desk):
+    desk.write("job.yaml", images(2))
+    with sandbox(*FAST) as box:
+        desk.job(env=box.env)
+    desk.write("job.yaml", images(3))
+    elsewhere = {"CHANJING_BASE_URL": "https://chanjing.example", "CHANJING_ACCESS_TOKEN": "x"}
+    done = desk.run("run", "job.yaml", env=elsewhere)
+    assert done.returncode == 13
+    assert "--out" in done.stderr
+
+
+def test_a_newer_database_is_left_alone(desk):
+    desk.write("job.yaml", images(1))
+    with sandbox(*FAST) as box:
+        desk.job(env=box.env)
+    database = desk.root / "out/job/.runner/state.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("pragma user_version = 99")
+    connection.close()
+    done = desk.run("run", "job.yaml", "--sandbox", "--out", "out/job")
+    assert done.returncode == 13
+    assert "newer version" in done.stderr
+
+
+def test_state_is_private(desk):
+    desk.write("job.yaml", images(1))
+    with sandbox(*FAST) as box:
+        desk.job(env=box.env)
+    hidden = desk.root / "out/job/.runner"
+    assert hidden.stat().st_mode & 0o777 == 0o700
+    assert (hidden / "state.db").stat().st_mode & 0o777 == 0o600
+    tokens = list((desk.root / "home").rglob("token.json"))
+    assert tokens
+    assert all(token.stat().st_mode & 0o777 == 0o600 for token in tokens)
+
+
+def test_no_secret_stands_in_anything_that_is_written(desk):
+    canary = "canary-7f3a91"
+    desk.write("job.yaml", images(3))
+    with sandbox(*FAST, "--fault", "lost_reply=@2") as box:
+        env = {**box.env, "CHANJING_SECRET_KEY": canary, "CHANJING_APP_ID": "app"}
+        done = desk.run("run", "job.yaml", "--log-format", "json", env=env)
+    assert done.returncode == 0
+    assert canary not in done.stdout + done.stderr
+    files = [path for path in desk.root.rglob("*") if path.is_file()]
+    assert not [path for path in files if canary.encode() in path.read_bytes()]
