@@ -88,6 +88,7 @@ async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clo
         stack.push_async_callback(store.aclose)
         hear = _hearing(tally, clock)
         bell = Bell()
+        await store.name(job.manifest.name)
         await store.add(job.additions(), job.digest, clock.now())
         names = sorted(await store.providers(again=choices.again is not None))
         made = [await _lane(name, job, settings, store, clock, bell, hear, stack) for name in names]

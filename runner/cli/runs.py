@@ -10,6 +10,7 @@ import click
 import orjson
 
 from runner.cli.options import MANIFEST, as_json, in_sandbox, out
+from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,8 @@ def _each(manifests: tuple[Path, ...], options: dict[str, Any], again: tuple[boo
     """One job after the other; the exit code that counts most of all of them."""
     from runner.pipeline.outcome import Ending, Exit, outcome  # noqa: PLC0415
 
+    if options["out"] and len(manifests) > 1:
+        raise UsageError("--out is one directory, and each manifest needs its own", hint="Run them one by one.")
     codes = []
     for path in manifests:
         codes.append(_one(path, options, again))

@@ -6,6 +6,14 @@ select uuid, epoch, digest from job where id = 1
 -- A new run begins; older writers are fenced off.
 update job set epoch = epoch + 1 where id = 1 returning epoch
 
+-- name: name
+-- Which job lives here.
+select name from job where id = 1
+
+-- name: set_name
+-- The first manifest that comes gives the job its name.
+update job set name = :name where id = 1
+
 -- name: set_digest
 -- Remember which drafts were added last.
 update job set digest = :digest where id = 1

@@ -68,6 +68,17 @@ class Store:
 
     # what a run begins with
 
+    async def name(self, name: str) -> None:
+        """Give the job its manifest's name; raises StateError where the directory belongs to another job."""
+        row = await self._one("name")
+        known = row["name"] if row else ""
+        if known not in {"", name}:
+            raise StateError(
+                f"this directory belongs to the job {known!r}, not to {name!r}",
+                hint="Give each manifest an output.dir of its own, or set the name back.",
+            )
+        await self._write("set_name", name=name)
+
     async def bind(self, provider: str, origin: str) -> None:
         """Tie the provider's tasks to the host they live at; raises StateError where that is another one."""
         known = await self._one("origin", name=provider)

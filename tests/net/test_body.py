@@ -1,5 +1,6 @@
 """Bodies as bad as they come: nothing raises but Unreadable, nothing grows."""
 
+import contextlib
 import gzip
 import zlib
 
@@ -9,7 +10,18 @@ from hypothesis import strategies as st
 
 from runner.net.body import Inflater, Unreadable, parsed
 
-TEXT = ['{"a": 1, "a": 2}', "NaN", '{"a": Infinity}', '"\\ud800"', "1" * 5000, "[" * 100_000, "", "<html>", "1e999", "{"]
+TEXT = [
+    '{"a": 1, "a": 2}',
+    "NaN",
+    '{"a": Infinity}',
+    '"\\ud800"',
+    "1" * 5000,
+    "[" * 100_000,
+    "",
+    "<html>",
+    "1e999",
+    "{",
+]
 
 
 @pytest.mark.parametrize("text", TEXT, ids=range(len(TEXT)))
@@ -21,7 +33,9 @@ def test_bytes_that_are_no_text_are_written_out():
     assert parsed(b'{"a": "\xff"}') == '{"a": "\\xff"}'
 
 
-@pytest.mark.parametrize(("raw", "value"), [(b'\xef\xbb\xbf{"a": "\\u732b"}', {"a": "猫"}), (b"[1, 2.5, null]", [1, 2.5, None])])
+@pytest.mark.parametrize(
+    ("raw", "value"), [(b'\xef\xbb\xbf{"a": "\\u732b"}', {"a": "猫"}), (b"[1, 2.5, null]", [1, 2.5, None])]
+)
 def test_json(raw, value):
     assert parsed(raw) == value
 
@@ -52,16 +66,14 @@ def test_what_was_compressed_comes_back(data, step):
 
 @given(st.binary(min_size=1, max_size=200), st.sampled_from(["gzip", "deflate"]))
 def test_damaged_bytes_are_unreadable_at_worst(data, encoding):
-    try:
+    with contextlib.suppress(Unreadable):
         inflated(data, encoding)
-    except Unreadable:
-        pass
 
 
 def test_a_bomb_goes_off_in_small_pieces():
     bomb = gzip.compress(b"\0" * (64 << 20))
     engine, largest = Inflater("gzip", 32 << 20), 0
-    with pytest.raises(Unreadable, match="larger"):
+    with pytest.raises(Unreadable, match="larger"):  # noqa: PT012 - the largest piece before it is the point
         for piece in engine.feed(bomb):
             largest = max(largest, len(piece))
     assert largest <= 1 << 20

@@ -7,12 +7,14 @@ from aiohttp.abc import AbstractResolver
 from runner.errors import ConfigError
 from runner.net.guard import Denied, GuardedResolver, check_base, check_url, is_loopback, may_reach
 
-INSIDE = """127.0.0.1 127.1.2.3 ::1 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 100.127.255.254
-0.0.0.0 0.1.2.3 :: 224.0.0.1 239.1.1.1 ff02::1 192.0.0.8 192.0.2.1 198.18.0.1 198.51.100.1 203.0.113.1 240.0.0.1
-255.255.255.255 fe80::1 fc00::1 fd12::1 fec0::1 2001:db8::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254
-64:ff9b::7f00:1 64:ff9b::a00:1 64:ff9b:1::1 2002:7f00:1:: 2002:a00:1:: 2001:0:a00:1::1 ::127.0.0.1
-2001:0:4136:e378:8000:63bf:80ff:fffe 192.88.99.1 100::1 5f00::1 3fff::1""".split()
-OUTSIDE = "1.1.1.1 8.8.8.8 223.5.5.5 2606:4700::1111 ::ffff:8.8.8.8 64:ff9b::808:808 2002:808:808::".split()
+INSIDE = (  # noqa: SIM905 - a table, not fifty lines
+    "127.0.0.1 127.1.2.3 ::1 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 100.127.255.254 0.0.0.0 "
+    "0.1.2.3 :: 224.0.0.1 239.1.1.1 ff02::1 192.0.0.8 192.0.2.1 198.18.0.1 198.51.100.1 203.0.113.1 240.0.0.1 "
+    "255.255.255.255 fe80::1 fc00::1 fd12::1 fec0::1 2001:db8::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 "
+    "::ffff:169.254.169.254 64:ff9b::7f00:1 64:ff9b::a00:1 64:ff9b:1::1 2002:7f00:1:: 2002:a00:1:: 2001:0:a00:1::1 "
+    "::127.0.0.1 2001:0:4136:e378:8000:63bf:80ff:fffe 192.88.99.1 100::1 5f00::1 3fff::1 "
+).split()
+OUTSIDE = ["1.1.1.1", "8.8.8.8", "223.5.5.5", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::"]
 
 
 @pytest.mark.parametrize("address", INSIDE)
@@ -96,7 +98,9 @@ def test_hosts_that_are_not(host):
     assert not is_loopback(host)
 
 
-@pytest.mark.parametrize("url", ["https://api.example.com/v1", "https://10.0.0.1", "http://127.0.0.1:8", "http://[::1]:8"])
+@pytest.mark.parametrize(
+    "url", ["https://api.example.com/v1", "https://10.0.0.1", "http://127.0.0.1:8", "http://[::1]:8"]
+)
 def test_base_urls(url):
     assert str(check_base(url)) == url
 

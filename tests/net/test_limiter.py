@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runner.net.limiter import Bucket, Limiter, Slot, Window
 
 
-def simulate(count, seconds, total, *, seed=1, hands=8, stalls=0.0, hold=()):
+def simulate(count, seconds, total, *, seed=1, hands=8, stalls=0.0, hold=()):  # noqa: C901 - one loop of events, read from the top
     """Arrival times, and the time the last was sent; `hands` work at once, some stall before their bytes leave."""
     dice, bucket, now = random.Random(seed), Bucket(count, seconds), 0.0
     events = [(0.0, number, "free", None, 0.0) for number in range(hands)]

@@ -1,5 +1,6 @@
 """The transport alone: what it reports, and what it will not take from its surroundings."""
 
+import asyncio
 import ssl
 
 import httpx
@@ -85,12 +86,10 @@ def test_tls_is_verified_and_deaf_to_the_environment(monkeypatch, tmp_path):
     assert len(context.get_ca_certs()) > 50
 
 
-async def test_http_over_ipv6(wires, transport):
-    try:
-        server = await __import__("asyncio").start_server(lambda r, w: w.close(), "::1", 0)
-    except OSError:
-        return
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(httpx.RemoteProtocolError):
-        await transport.handle_async_request(httpx.Request("GET", f"http://[::1]:{port}/"))
+async def test_http_over_ipv6(transport):
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "::1", 0)
+    url = f"http://[::1]:{server.sockets[0].getsockname()[1]}/"
+    with pytest.raises(httpx.TransportError):
+        await transport.handle_async_request(httpx.Request("GET", url, extensions={"evidence": (seen := Evidence())}))
+    assert seen.sent
     server.close()

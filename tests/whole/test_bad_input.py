@@ -122,3 +122,13 @@ def test_a_credential_file_that_others_can_read_is_refused(desk):
     done = desk.run("run", "job.yaml", env={"CHANJING_ACCESS_TOKEN_FILE": str(path)})
     assert done.returncode == 7
     assert "chmod 600" in done.stderr
+
+
+def test_two_manifests_never_share_a_directory(desk):
+    desk.write("one.yaml", images(1))
+    desk.write("two.yaml", images(2))
+    assert desk.run("run", "one.yaml", "two.yaml", "--sandbox", "--out", "x").returncode == 2
+    assert desk.run("run", "one.yaml", "--sandbox", "--out", "x").returncode == 0
+    done = desk.run("run", "two.yaml", "--sandbox", "--out", "x")
+    assert done.returncode == 13
+    assert "'one'" in done.stderr

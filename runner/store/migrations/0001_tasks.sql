@@ -2,6 +2,8 @@
 create table job (
   id integer primary key check (id = 1),
   uuid text not null,
+  -- the manifest's name: one directory is one job
+  name text not null default '',
   created_at real not null,
   -- raised by every run; a writer of an older epoch changes nothing
   epoch integer not null default 0,

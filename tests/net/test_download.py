@@ -1,0 +1,354 @@
+"""Downloads from a server that lies, cuts and redirects."""
+
+import asyncio
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import random
+import stat
+
+import anyio
+import pytest
+from PIL import Image
+
+from runner.errors import DiskError
+from runner.net.download import Bounds, Dead, Downloader, Fetched, Later
+from runner.net.guard import Denied
+from runner.net.part import publish
+from runner.net.transport import tls_context
+
+
+def png(side=40):
+    file = io.BytesIO()
+    Image.frombytes("RGB", (side, side), random.Random(side).randbytes(side * side * 3)).save(file, "PNG")
+    return file.getvalue()
+
+
+PNG = png()
+LARGE = png(1100)
+
+
+@contextlib.asynccontextmanager
+async def downloader(**options):
+    options.setdefault("loopback", True)
+    options.setdefault("bounds", Bounds(read=0.5, deadline=3))
+    made = Downloader(**options)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+@pytest.fixture
+def part(tmp_path):
+    return tmp_path / "parts" / "7-1.part"
+
+
+def taken(data):
+    return Fetched(len(data), hashlib.sha256(data).hexdigest(), "image/png", "png")
+
+
+@pytest.mark.parametrize("data", [PNG, LARGE], ids=["small", "several MiB"])
+async def test_a_file_comes_home(wires, part, data):
+    async with wires.Wire(wires.always(wires.answer(data))) as wire, downloader() as ours:
+        assert await ours.fetch(wire.url + "/x.php?sig=1", part) == taken(data)
+        assert {"authorization", "access_token", "cookie"}.isdisjoint(wire.seen[0].headers)
+    assert part.read_bytes() == data
+    assert stat.S_IMODE(part.stat().st_mode) == 0o600
+    assert stat.S_IMODE(part.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+async def test_dead_links(wires, part, status):
+    async with wires.Wire(wires.always(wires.answer("gone", status))) as wire, downloader() as ours:
+        outcome = await ours.fetch(wire.url, part)
+    assert isinstance(outcome, Dead)
+    assert outcome.fault.code == str(status)
+
+
+WAITS = {"7": 7.0, "0": 0.5, "999999": 900.0, "": None, "-1": None, "1e20": None, "７": None, "1.5": None}
+
+
+@pytest.mark.parametrize("asked", WAITS)
+async def test_later_and_when(wires, part, asked):
+    reply = wires.answer("", 429, retry_after=asked.encode().decode("latin-1")).decode().encode("latin-1")
+    async with wires.Wire(wires.always(reply)) as wire, downloader() as ours:
+        outcome = await ours.fetch(wire.url, part)
+    assert isinstance(outcome, Later)
+    assert outcome.wait == WAITS[asked]
+
+
+@pytest.mark.parametrize("status", [408, 418, 429, 500, 502, 503, 504])
+async def test_trouble_is_later(wires, part, status):
+    async with wires.Wire(wires.always(wires.answer("<html>", status))) as wire, downloader() as ours:
+        assert isinstance(await ours.fetch(wire.url, part), Later)
+
+
+async def test_refused_is_later(closed_port, part):
+    async with downloader() as ours:
+        assert isinstance(await ours.fetch(f"http://127.0.0.1:{closed_port}/", part), Later)
+
+
+def cutting(wires, data, *, tags, cut=2_000_000, honest=True):
+    """Cuts the first answer, then serves ranges for the tag it has now."""
+
+    async def act(wire, seen, writer):
+        tag = tags[min(len(wire.seen), len(tags)) - 1]
+        first = len(wire.seen) == 1
+        begin = 0
+        if "range" in seen.headers and seen.headers["if-range"] == tag:
+            begin = int(seen.headers["range"].removeprefix("bytes=").removesuffix("-"))
+        wrong = 0 if honest else 1
+        span = f"bytes {begin + wrong}-{len(data) - 1}/{len(data)}" if begin else None
+        extra = {"content_range": span} if span else {}
+        raw = wires.answer(data[begin:], 206 if begin else 200, etag=tag, **extra)
+        writer.write(raw[:cut] if first else raw)
+        await writer.drain()
+        if first:
+            writer.close()
+
+    return act
+
+
+async def test_a_cut_file_is_resumed_with_the_same_tag(wires, part):
+    async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'])) as wire, downloader() as ours:
+        first = await ours.fetch(wire.url, part)
+        assert first.fault.reason == "network"
+        kept = part.stat().st_size
+        assert kept > 1_900_000
+        assert await ours.fetch(wire.url, part) == taken(LARGE)
+        assert wire.seen[1].headers["range"] == f"bytes={kept}-"
+    assert part.read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("tags", [['"v1"', '"v2"'], ['W/"v1"'], ["v1"], [""]], ids=["changed", "weak", "bare", "none"])
+async def test_without_the_same_strong_tag_it_starts_again(wires, part, tags):
+    async with wires.Wire(cutting(wires, LARGE, tags=tags)) as wire, downloader() as ours:
+        assert isinstance(await ours.fetch(wire.url, part), Later)
+        assert await ours.fetch(wire.url, part) == taken(LARGE)
+        assert ("range" in wire.seen[1].headers) == (tags[0] == '"v1"')
+    assert part.read_bytes() == LARGE
+
+
+async def test_a_wrong_range_is_not_believed(wires, part):
+    async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'], honest=False)) as wire, downloader() as ours:
+        outcomes = [await ours.fetch(wire.url, part) for _ in range(3)]
+        assert [type(each) for each in outcomes] == [Later, Later, Fetched]
+        assert "range" not in wire.seen[2].headers
+    assert part.read_bytes() == LARGE
+
+
+async def test_a_tampered_part_is_found_by_its_structure(wires, part):
+    async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'])) as wire, downloader() as ours:
+        await ours.fetch(wire.url, part)
+        part.write_bytes(b"x" * 100)
+        assert isinstance(await ours.fetch(wire.url, part), Later)
+        assert await ours.fetch(wire.url, part) == taken(LARGE)
+
+
+NO_MEDIA = {"html": "<!DOCTYPE html>", "json": '{"error": "x"}', "svg": "<svg/>", "empty": "", "cut png": PNG[:-20]}
+
+
+@pytest.mark.parametrize("name", NO_MEDIA)
+async def test_what_is_no_whole_media_is_later(wires, part, name):
+    async with wires.Wire(wires.always(wires.answer(NO_MEDIA[name]))) as wire, downloader() as ours:
+        assert isinstance(await ours.fetch(wire.url, part), Later)
+
+
+async def test_redirects_are_followed_three_times_with_nothing_carried(wires, part):
+    async def act(wire, seen, writer):
+        left = int(seen.path[1:])
+        reply = wires.answer(PNG) if not left else wires.answer("", 302, location=f"/{left - 1}", set_cookie="a=b")
+        writer.write(reply)
+
+    async with wires.Wire(act) as wire, downloader() as ours:
+        assert await ours.fetch(wire.url + "/3", part) == taken(PNG)
+        assert all("cookie" not in seen.headers for seen in wire.seen)
+        assert isinstance(await ours.fetch(wire.url + "/4", part), Dead)
+        assert isinstance(await ours.fetch(wire.url + "/50", part), Dead)
+
+
+INWARD = ["http://10.0.0.1/", "https://169.254.169.254/latest", "file:///etc/passwd", "https://a@b/", "http://x.com/"]
+INWARD += ["https://cdn.good.com\\@127.0.0.1/", "", "https://[::ffff:a00:1]/"]
+
+
+@pytest.mark.parametrize("location", INWARD)
+async def test_redirects_inward_are_denied(wires, part, location):
+    async with wires.Wire(wires.always(wires.answer("", 302, location=location))) as wire, downloader() as ours:
+        outcome = await ours.fetch(wire.url, part)
+    assert isinstance(outcome, Dead)
+    assert outcome.fault.reason == "redirect_denied"
+
+
+async def test_loopback_is_denied_to_providers_elsewhere(wires, part):
+    async with wires.Wire(wires.always(wires.answer(PNG))) as wire, downloader(loopback=False) as ours:
+        for url in (wire.url, wire.url.replace("http:", "https:"), "https://localhost:1/", "https://10.0.0.1/"):
+            assert isinstance(await ours.fetch(url, part), Dead | Later)
+        assert wire.connections == 0
+
+
+async def test_no_downgrade_from_https(wires, part, self_signed):
+    async with wires.Wire(wires.always(wires.answer(PNG))) as plain:
+        reply = wires.answer("", 302, location=plain.url)
+        async with (
+            wires.Wire(wires.always(reply), tls=self_signed[0]) as wire,
+            downloader(context=tls_context(self_signed[1])) as ours,
+        ):
+            assert isinstance(await ours.fetch(wire.url, part), Dead)
+        assert plain.connections == 0
+
+
+@contextlib.asynccontextmanager
+async def endless(wires, chunk, pause):
+    async def act(_wire, _seen, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + PNG[:600])
+        while True:
+            writer.write(chunk)
+            await writer.drain()
+            await asyncio.sleep(pause)
+
+    async with wires.Wire(act) as wire:
+        yield wire.url
+
+
+async def test_an_endless_body_ends_at_its_bound(wires, part):
+    bounds = Bounds(other=3 << 20, deadline=5)
+    async with endless(wires, b"\0" * 65536, 0) as url, downloader(bounds=bounds) as ours:
+        outcome = await ours.fetch(url, part)
+    assert outcome.fault.reason == "too_large"
+    assert part.stat().st_size == 0
+
+
+async def test_a_drip_ends_by_its_pace(wires, part):
+    bounds = Bounds(over=0.2, deadline=5)
+    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=bounds) as ours:
+        outcome = await ours.fetch(url, part)
+    assert outcome.fault.reason == "too_slow"
+
+
+async def test_a_drip_ends_by_the_deadline(wires, part):
+    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=Bounds(deadline=0.3)) as ours:
+        assert (await ours.fetch(url, part)).fault.reason == "timeout"
+
+
+async def test_a_length_above_the_bound_is_not_even_begun(wires, part):
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"
+    async with wires.Wire(wires.always(reply)) as wire, downloader() as ours:
+        assert (await ours.fetch(wire.url, part)).fault.reason == "too_large"
+
+
+async def test_gzip_on_media_is_undone_within_bounds(wires, part):
+    bomb = gzip.compress(PNG[:600] + b"\0" * (20 << 20))
+    for body, good in ((gzip.compress(PNG), True), (bomb, False), (gzip.compress(PNG)[:-9], False)):
+        reply = wires.answer(body, content_encoding="gzip", etag='"v"')
+        async with wires.Wire(wires.always(reply)) as wire, downloader(bounds=Bounds(other=4 << 20)) as ours:
+            outcome = await ours.fetch(wire.url, part)
+        assert (outcome == taken(PNG)) is good
+        assert not part.with_name(part.name + ".tag").exists()
+
+
+@pytest.mark.parametrize("planted", ["part", "tag", "hard link", "pipe"])
+async def test_planted_links_are_never_followed(wires, part, tmp_path, planted):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    part.parent.mkdir()
+    tag = part.with_name(part.name + ".tag")
+    match planted:
+        case "part":
+            part.symlink_to(victim)
+        case "tag":
+            tag.symlink_to(victim)
+        case "hard link":
+            part.hardlink_to(victim)
+        case "pipe":
+            os.mkfifo(part)
+    async with wires.Wire(wires.always(wires.answer(PNG, etag='"v"'))) as wire, downloader() as ours:
+        assert await ours.fetch(wire.url, part) == taken(PNG)
+    assert victim.read_text() == "precious"
+    assert part.read_bytes() == PNG
+
+
+async def test_two_at_once_from_a_host(wires, tmp_path):
+    now, most = 0, 0
+
+    async def act(_wire, _seen, writer):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        writer.write(wires.answer(PNG))
+
+    async with wires.Wire(act) as wire, downloader() as ours, anyio.create_task_group() as group:
+        for number in range(8):
+            group.start_soon(ours.fetch, wire.url, tmp_path / f"{number}.part")
+    assert most == 2
+
+
+def test_publish_gives_the_name_and_tidies(part, tmp_path):
+    part.parent.mkdir()
+    part.write_bytes(PNG)
+    part.with_name(part.name + ".tag").write_text('"v"')
+    made = publish(part, tmp_path / "out", "cat", "png")
+    assert made == tmp_path / "out" / "cat.png"
+    assert made.read_bytes() == PNG
+    assert list(part.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("taken_by", ["file", "link", "dangling link"])
+def test_publish_replaces_nothing(part, tmp_path, taken_by):
+    target = tmp_path / "cat.png"
+    (tmp_path / "victim").write_text("precious")
+    match taken_by:
+        case "file":
+            target.write_text("precious")
+        case "link":
+            target.symlink_to(tmp_path / "victim")
+        case _:
+            target.symlink_to(tmp_path / "nothing")
+    part.parent.mkdir()
+    part.write_bytes(PNG)
+    with pytest.raises(FileExistsError):
+        publish(part, tmp_path, "cat", "png")
+    assert part.read_bytes() == PNG
+    assert not (tmp_path / "nothing").exists()
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_publish_where_there_are_no_links(part, tmp_path, monkeypatch):
+    def no_links(*_args, **_options):
+        raise PermissionError(1, "no links here")
+
+    monkeypatch.setattr("os.link", no_links)
+    part.parent.mkdir()
+    part.write_bytes(PNG)
+    assert publish(part, tmp_path / "out", "cat", "png").read_bytes() == PNG
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["cat.png"]
+    part.write_bytes(PNG)
+    with pytest.raises(FileExistsError):
+        publish(part, tmp_path / "out", "cat", "png")
+    assert part.exists()
+
+
+def test_a_full_disk_says_what_to_do(part, tmp_path, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    part.parent.mkdir()
+    part.write_bytes(PNG)
+    monkeypatch.setattr("os.link", full)
+    with pytest.raises(DiskError, match="Make room"):
+        publish(part, tmp_path, "cat", "png")
+
+
+async def test_a_directory_that_is_a_file_is_a_disk_error(tmp_path):
+    (tmp_path / "x").touch()
+    async with downloader() as ours:
+        with pytest.raises(DiskError):
+            await ours.fetch("https://cdn.invalid/", tmp_path / "x" / "y.part")
+
+
+def test_denied_is_an_oserror():
+    assert issubclass(Denied, OSError)
