@@ -1,6 +1,6 @@
 -- name: job
 -- The job's identity, epoch and digest.
-select uuid, epoch, digest from job where id = 1
+select uuid, epoch, digest, journal from job where id = 1
 
 -- name: raise_epoch
 -- A new run begins; older writers are fenced off.
@@ -13,6 +13,33 @@ select name from job where id = 1
 -- name: set_name
 -- The first manifest that comes gives the job its name.
 update job set name = :name where id = 1
+
+-- name: set_journal
+-- How much of the journal the database knows from now on.
+update job set journal = :journal where id = 1
+
+-- name: set_identity
+-- A rebuilt database takes the journal's identity.
+update job set uuid = :uuid, epoch = :epoch where id = 1
+
+-- name: by_ref
+-- The task that a reference belongs to.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id where ref = :ref
+
+-- name: restore
+-- Make a row what the journal says; the only write that no state guards.
+update task set state = :state, due_at = :due_at, generation = :generation, ref = :ref, remote_id = :remote_id,
+    attempts = :attempts, throttles = :throttles, doubts = :doubts, looks = :looks, failures = :failures,
+    refreshes = :refreshes, adopted = :adopted, sent_boot = :sent_boot, sent_seconds = :sent_seconds,
+    submitted_at = :submitted_at, since = :since, finished_at = :finished_at,
+    reason = :reason, code = :code, message = :message, evidence = :evidence
+  where id = :id
+
+-- name: restore_output
+-- A file that the journal knows of.
+insert into output (task_id, number, url, file, bytes, sha256, media_type)
+  values (:task_id, :number, '', :file, :bytes, :sha256, :media_type)
+  on conflict (task_id, number) do nothing
 
 -- name: set_digest
 -- Remember which drafts were added last.

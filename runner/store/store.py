@@ -14,7 +14,8 @@ import orjson
 
 from runner.errors import DiskError, StateError
 from runner.lifecycle.task import Output, State, Task, reference
-from runner.store import sql
+from runner.store import recovery, sql
+from runner.store.journal import of_change
 from runner.store.rows import columns, output_from, task_from
 from runner.store.writer import Writer
 
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.lifecycle.task import Draft
+    from runner.store.journal import Line
 
 #: what became of a write: done, the row was no longer as it was, or its remote id belongs to another task
 Settled = Literal["done", "stale", "clash"]
 _PAGE = 10_000
+_BALLAST = 512 * 1024
+_ROOM = "Make room, then run the same command again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,9 @@ class Store:
     @classmethod
     async def open(cls, directory: Path) -> Self:
         """The job in `directory`, made if it is not there; raises StateError, DiskError."""
-        path = _prepared(directory)
+        path, journal = directory / "state.db", directory / "journal.jsonl"
+        recovery.check_before(path, journal)
+        _prepare(path)
         try:
             database = await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
         except sqlite3.Error as error:
@@ -54,7 +60,9 @@ class Store:
         writer = Writer(database, str(path))
         try:
             await writer.set_up(_set_up)
-            uuid, epoch = await writer.transact(_begin)
+            await writer.set_up(lambda connection: _open_journal(connection, writer, journal))
+            uuid, epoch = await writer.transact(lambda connection: _begin(connection, writer.notes))
+            writer.ballast = _ballast(directory)
         except BaseException as error:
             await writer.aclose()
             if isinstance(error, sqlite3.Error):
@@ -91,8 +99,9 @@ class Store:
 
     async def add(self, drafts: Iterable[Addition], digest: str, now: float) -> None:
         """Make the job hold exactly these drafts: new ones are queued, unbought ones that are not among them rest."""
-        uuid, _, known = await self._one("job") or ("", 0, "")
-        if known == digest:
+        job = await self._one("job")
+        uuid = job["uuid"] if job else ""
+        if job and job["digest"] == digest:
             return
         await self._write("set_digest", digest="")
         await self._writer.transact(_forget)
@@ -111,12 +120,14 @@ class Store:
         """The next task to buy, `submitting` on disk as `claim` (an `advance`) made it; None: nothing is due."""
 
         def work(connection: sqlite3.Connection) -> Task | None:
+            if self._writer.exhausted:
+                raise DiskError("the disk is full: what is paid was written with the last reserve", hint=_ROOM)
             row = _execute(connection, "claim_queued", provider=provider, now=now, room=room).fetchone()
             if row is None:
                 return None
             before = task_from(row)
             after = claim(before)
-            return after if _settle(connection, before, after, self.epoch) == "done" else None
+            return after if self._settle(connection, before, after) == "done" else None
 
         return await self._writer.transact(work)
 
@@ -164,9 +175,24 @@ class Store:
     async def settle(self, before: Task, after: Task) -> Settled:
         """Write one task back, guarded by what it was; on disk when this returns."""
         try:
-            return await self._writer.transact(lambda connection: _settle(connection, before, after, self.epoch))
+            return await self._writer.transact(lambda connection: self._settle(connection, before, after))
         except sqlite3.IntegrityError:
             return "clash"
+
+    def _settle(self, connection: sqlite3.Connection, before: Task, after: Task) -> Settled:
+        """In a transaction: the row, its outputs, and its line for the journal."""
+        guard = {"was": before.state, "was_generation": before.generation, "epoch": self.epoch}
+        if _execute(connection, "settle", **columns(after), **guard).rowcount != 1:
+            return "stale"
+        if after.generation != before.generation:
+            _execute(connection, "drop_outputs", task_id=after.id)
+        elif after.outputs and after.outputs != before.outputs:
+            rows = [{"task_id": after.id, "number": output.number, "url": output.url} for output in after.outputs]
+            connection.executemany(sql.queries()["put_output"], rows)
+        line = of_change(before, after)
+        if line is not None:
+            self._writer.notes.append(line)
+        return "done"
 
     async def record(self, task: Task, output: Output) -> None:
         """Put on disk what a file will be, before its name exists."""
@@ -258,16 +284,15 @@ class Store:
         return await self._writer.transact(lambda connection: _execute(connection, query, **parameters).fetchall())
 
 
-def _prepared(directory: Path) -> Path:
-    """The database's path, its directory 0700 and the file 0600 before SQLite sees it."""
-    path = directory / "state.db"
+def _prepare(path: Path) -> None:
+    """The directory 0700 and the file 0600 before SQLite sees them."""
+    directory = path.parent
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
     except OSError as error:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
-    return path
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
@@ -283,29 +308,33 @@ def _set_up(connection: sqlite3.Connection) -> None:
     sql.migrate(connection)
 
 
-def _begin(connection: sqlite3.Connection) -> tuple[str, int]:
-    row = _execute(connection, "raise_epoch").fetchone()
-    return _execute(connection, "job").fetchone()["uuid"], row["epoch"]
+def _open_journal(connection: sqlite3.Connection, writer: Writer, path: Path) -> None:
+    writer.journal = recovery.open_journal(connection, path)
+
+
+def _begin(connection: sqlite3.Connection, notes: list[Line]) -> tuple[str, int]:
+    epoch = _execute(connection, "raise_epoch").fetchone()["epoch"]
+    uuid = _execute(connection, "job").fetchone()["uuid"]
+    notes.append({"t": "epoch", "uuid": uuid, "epoch": epoch})
+    return uuid, epoch
+
+
+def _ballast(directory: Path) -> Path:
+    """Room that is given back when the disk is full, so that an id in hand can still be written."""
+    path = directory / "ballast"
+    try:
+        if not path.exists() or path.stat().st_size < _BALLAST:
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "wb") as file:
+                file.write(bytes(_BALLAST))
+                os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise DiskError(f"{path}: {error.strerror}", hint=_ROOM) from None
+    return path
 
 
 def _execute(connection: sqlite3.Connection, query: str, **parameters: Any) -> sqlite3.Cursor:
     return connection.execute(sql.queries()[query], parameters)
-
-
-def _settle(connection: sqlite3.Connection, before: Task, after: Task, epoch: int) -> Settled:
-    guard = {"was": before.state, "was_generation": before.generation, "epoch": epoch}
-    if _execute(connection, "settle", **columns(after), **guard).rowcount != 1:
-        return "stale"
-    if after.state is State.QUEUED:
-        _execute(connection, "rest_gone", id=after.id)
-    if before.remote_id is not None and after.remote_id is None:
-        _execute(connection, "put_former", provider=before.provider, remote_id=before.remote_id)
-    if after.generation != before.generation:
-        _execute(connection, "drop_outputs", task_id=after.id)
-    elif after.outputs and after.outputs != before.outputs:
-        rows = [{"task_id": after.id, "number": output.number, "url": output.url} for output in after.outputs]
-        connection.executemany(sql.queries()["put_output"], rows)
-    return "done"
 
 
 def _outputs(connection: sqlite3.Connection, task_id: int) -> tuple[Output, ...]:

@@ -10,24 +10,37 @@ import asyncio
 import sqlite3
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runner.store.sql import explained
+from runner.errors import DiskError, RunnerError
+from runner.store.sql import explained, queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import aiosqlite
+
+    from runner.store.journal import Journal, Line
 
 T = TypeVar("T")
 
 #: transactions that share one commit at the most; bounds how long one waits for the others
 _GROUP = 512
+_AGAIN = "Run the same command again: what the journal knows is merged at the start."
 
 
 class Writer:
-    """Group commit over one aiosqlite connection."""
+    """Group commit over one aiosqlite connection; what a group notes is in the journal before it commits."""
 
     def __init__(self, database: aiosqlite.Connection, place: str) -> None:
         self._database, self._place = database, place
+        #: a file that is given back when the disk is full
+        self.ballast: Path | None = None
+        self._broken: RunnerError | None = None
+        #: lines for the journal, from the works of the transaction that is being made
+        self.notes: list[Line] = []
+        self.journal: Journal | None = None
+        #: the ballast was needed: what is paid can still be written, nothing new may be bought
+        self.exhausted = False
         self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
         self._draining: asyncio.Task[None] | None = None
 
@@ -48,6 +61,8 @@ class Writer:
         if self._draining is not None:
             await self._draining
         await self._database.close()
+        if self.journal is not None:
+            self.journal.close()
 
     async def _drain(self) -> None:
         while self._waiting:
@@ -71,7 +86,7 @@ class Writer:
             except Exception:  # noqa: BLE001 - one of them failed; each is tried alone and answers for itself
                 return [outcome for work in works for outcome in self._commit([work])]
         try:
-            return [(value, None) for value in self._transaction(works)]
+            return [(value, None) for value in self._with_ballast(works)]
         except sqlite3.IntegrityError as error:
             return [(None, error)]
         except sqlite3.Error as error:
@@ -79,17 +94,42 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - handed to the coroutine that asked
             return [(None, error)]
 
+    def _with_ballast(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        """Where the disk is full, give the ballast back and try once more: an id in hand must not be lost (FD1)."""
+        try:
+            return self._transaction(works)
+        except (sqlite3.OperationalError, DiskError) as error:
+            known = error if isinstance(error, RunnerError) else explained(error, self._place)
+            if not isinstance(known, DiskError) or self.ballast is None or not self.ballast.exists():
+                raise
+            self.ballast.unlink()
+            self.exhausted = True
+            self._broken = None
+            return self._transaction(works)
+
     def _transaction(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        if self._broken is not None:
+            raise self._broken
         connection = self._database._conn  # noqa: SLF001 - see `_run`
         connection.execute("begin immediate")
+        self.notes.clear()
         try:
             values = [work(connection) for work in works]
+            if self.notes and self.journal is not None:
+                self._journal(connection, self.journal)
             connection.execute("commit")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
+        self._broken = None
         return values
+
+    def _journal(self, connection: sqlite3.Connection, journal: Journal) -> None:
+        """Journal first. From here to the commit an error leaves the two apart, so nothing may be written after it."""
+        end = journal.append(self.notes)
+        self._broken = DiskError(f"{self._place}: the last transaction could not be finished", hint=_AGAIN)
+        connection.execute(queries()["set_journal"], {"journal": end})
 
 
 def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

@@ -8,7 +8,9 @@ create table job (
   -- raised by every run; a writer of an older epoch changes nothing
   epoch integer not null default 0,
   -- of the drafts that were added last, so that an unchanged manifest need not be added again
-  digest text not null default ''
+  digest text not null default '',
+  -- how much of the journal this database knows, bytes
+  journal integer not null default 0
 ) strict;
 
 create table provider (
@@ -55,6 +57,7 @@ create table task (
 
 -- One remote task belongs to one of ours (reliability.md I7, R6).
 create unique index task_remote on task (provider, remote_id) where remote_id is not null;
+create unique index task_ref on task (ref);
 create index task_due on task (provider, state, due_at) where due_at is not null;
 create index task_open on task (state) where state in ('submitting', 'in_doubt', 'held');
 create index task_twins on task (fingerprint, state, adopted) where fingerprint <> '';

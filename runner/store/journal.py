@@ -1,0 +1,193 @@
+"""An append-only copy of what money depends on, outside the database: intents, ids, and how sends were settled.
+
+Each line is a CRC-32 in eight hex digits, a space, and a JSON object. Journal first, database second: a line is on the
+disk before the transaction it belongs to commits, so either copy is enough to know what was paid (reliability.md 6).
+
+    epoch   a run began                     intent  a request is about to leave
+    id      the provider named a task       settle  a send was settled without an id
+    saved   every output is a checked file
+
+A torn last line is the normal trace of a crash and is cut off; a bad line before it is corruption.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from runner.errors import DiskError, StateError
+from runner.lifecycle.task import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from runner.lifecycle.task import Task
+
+Line = dict[str, Any]
+#: no line is longer, bytes; what is cannot be ours
+_LONGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What stands in the journal behind an offset, and where it ends."""
+
+    lines: tuple[Line, ...]
+    end: int
+
+
+def encode(line: Line) -> bytes:
+    """One line with its checksum."""
+    text = orjson.dumps(line)
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def decode(raw: bytes) -> Line | None:
+    """The line in these bytes, or None where the checksum says that it is not whole."""
+    if len(raw) < 10 or not raw.endswith(b"\n"):  # noqa: PLR2004 - checksum, space, line feed
+        return None
+    text = raw[9:-1]
+    try:
+        if int(raw[:8], 16) != zlib.crc32(text):
+            return None
+        line = orjson.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def read(path: Path, offset: int = 0) -> Iterator[tuple[Line, int]]:
+    """Each whole line from `offset` with the offset behind it; raises StateError for a bad line before the last."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while raw := file.readline(_LONGEST):
+                offset += len(raw)
+                line = decode(raw)
+                if line is None:
+                    _only_torn(path, file.read(1), offset - len(raw))
+                    return
+                yield line, offset
+    except FileNotFoundError:
+        return
+
+
+def _only_torn(path: Path, more: bytes, offset: int) -> None:
+    if more:
+        raise StateError(
+            f"{path}: a damaged line at byte {offset}, and more behind it",
+            hint="Keep a copy of the job directory; then `runner recover`.",
+        )
+
+
+def tail(path: Path, offset: int) -> Tail:
+    """What a database that knows the journal up to `offset` has not seen."""
+    lines, end = [], offset
+    for line, behind in read(path, offset):
+        lines.append(line)
+        end = behind
+    return Tail(tuple(lines), end)
+
+
+class Journal:
+    """The open journal of one job: cut to its last whole line, then only appended to."""
+
+    def __init__(self, path: Path, end: int) -> None:
+        self.path = path
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._file = os.open(path, flags, 0o600)
+            os.ftruncate(self._file, end)
+            os.fsync(self._file)
+            _sync(path.parent)
+        except OSError as error:
+            raise _full(path, error) from None
+        self.end = end
+
+    def append(self, lines: Sequence[Line]) -> int:
+        """Put the lines on the disk; the offset behind them. Raises DiskError, and then none of them counts."""
+        data = b"".join(encode(line) for line in lines)
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+            os.fdatasync(self._file)
+        except OSError as error:
+            self._cut()
+            raise _full(self.path, error) from None
+        self.end += len(data)
+        return self.end
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _cut(self) -> None:
+        """Take half a line away again, so that what comes next begins a line; if that fails too, the reader copes."""
+        try:
+            os.ftruncate(self._file, self.end)
+        except OSError:
+            return
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _full(path: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"{path}: {error.strerror}", hint="Make room or mend the permissions, then run the same command again."
+    )
+
+
+def of_change(before: Task, after: Task) -> Line | None:
+    """The line that a change of a task deserves, if any."""
+    if after.state is State.SUBMITTING:
+        return _intent(after)
+    if after.remote_id is not None and before.remote_id is None:
+        return {"t": "id", "ref": after.ref, "remote_id": after.remote_id, "adopted": after.adopted}
+    if after.state is State.DONE:
+        files = [
+            {
+                "number": out.number,
+                "file": out.file,
+                "bytes": out.bytes,
+                "sha256": out.sha256,
+                "media_type": out.media_type,
+            }
+            for out in after.outputs
+        ]
+        return {"t": "saved", "ref": after.ref, "files": files, "reason": after.fault.reason}
+    if after.state in {State.QUEUED, State.FAILED} and before.state is not after.state:
+        fault = after.fault
+        how = {"state": after.state, "evidence": after.evidence, "reason": fault.reason, "message": fault.message}
+        return {"t": "settle", "ref": before.ref, **how}
+    return None
+
+
+def _intent(task: Task) -> Line:
+    sent = task.sent
+    return {
+        "t": "intent",
+        "ref": task.ref,
+        "key": task.key,
+        "generation": task.generation,
+        "provider": task.provider,
+        "operation": task.operation,
+        "model": task.model,
+        "fingerprint": task.fingerprint,
+        "slots": task.slots,
+        "boot": sent.boot if sent else "",
+        "seconds": sent.seconds if sent else 0.0,
+        "at": task.submitted_at,
+        "name": task.name,
+        "request": task.request.decode(),
+    }

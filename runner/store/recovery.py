@@ -1,0 +1,138 @@
+"""What a start makes of journal and database together (reliability.md R1), and a database rebuilt from the journal.
+
+A gap within the database's own epoch is the normal trace of a crash and is merged. A journal that is shorter than the
+database knows, belongs to another one, or knows of later runs means that one of the two is not what it was: exit 13.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import StateError
+from runner.lifecycle.task import NO_FAULT, Fault, Moment, State, Task
+from runner.store import journal as journals
+from runner.store.journal import Journal, Tail
+from runner.store.rows import columns, task_from
+from runner.store.sql import queries
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from runner.store.journal import Line
+
+_RECOVER = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
+
+
+def check_before(database: Path, journal: Path) -> None:
+    """Refuse an empty place for the database beside a journal that knows of tasks; raises StateError."""
+    empty = not database.exists() or database.stat().st_size == 0
+    if empty and any(line["t"] == "intent" for line, _ in journals.read(journal)):
+        raise StateError(f"{database} is gone, but the journal beside it knows of tasks", hint=_RECOVER)
+
+
+def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
+    """The journal, after what only it knows has been merged into the database; raises StateError."""
+    job = connection.execute(queries()["job"]).fetchone()
+    size = path.stat().st_size if path.exists() else 0
+    if size < job["journal"]:
+        raise StateError(f"{path} is shorter than the database knows it", hint=_RECOVER)
+    _check_identity(path, job["uuid"])
+    seen = journals.tail(path, job["journal"])
+    if any(line["t"] == "epoch" and line["epoch"] > job["epoch"] for line in seen.lines):
+        raise StateError(f"{path} knows of later runs than the database: it was put back", hint=_RECOVER)
+    _merge(connection, seen)
+    return Journal(path, seen.end)
+
+
+def _check_identity(path: Path, uuid: str) -> None:
+    first = next((line for line, _ in journals.read(path)), None)
+    if first is not None and first.get("uuid") != uuid:
+        raise StateError(f"{path} belongs to another database", hint=_RECOVER)
+
+
+def _merge(connection: sqlite3.Connection, seen: Tail) -> None:
+    connection.execute("begin immediate")
+    for line in seen.lines:
+        row = connection.execute(queries()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
+        if row is not None:
+            task = apply(task_from(row), line)
+            connection.execute(queries()["restore"], columns(task))
+    connection.execute(queries()["set_journal"], {"journal": seen.end})
+    connection.execute("commit")
+
+
+def apply(task: Task, line: Line) -> Task:
+    """The task as this line of the journal leaves it; an intent alone is a submit whose answer nobody has."""
+    match line["t"]:
+        case "intent":
+            sent = Moment(line["boot"], line["seconds"])
+            return replace(
+                task, state=State.SUBMITTING, due_at=None, sent=sent, submitted_at=line["at"], since=line["at"]
+            )
+        case "id":
+            return replace(
+                task,
+                state=State.RUNNING,
+                due_at=0.0,
+                remote_id=line["remote_id"],
+                adopted=line["adopted"],
+                fault=NO_FAULT,
+            )
+        case "settle":
+            return _settled(task, line)
+        case "saved" if task.remote_id is not None:
+            fault = NO_FAULT if line["reason"] is None else Fault(line["reason"])
+            return replace(task, state=State.DONE, due_at=None, fault=fault)
+        case _:
+            return task
+
+
+def _settled(task: Task, line: Line) -> Task:
+    if line["state"] == State.FAILED:
+        fault = Fault(line["reason"], None, line["message"])
+        return replace(task, state=State.FAILED, due_at=None, fault=fault, evidence=line["evidence"])
+    return replace(task, state=State.QUEUED, due_at=0.0, remote_id=None, sent=None, evidence=line["evidence"])
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What the journal knows of one reference: its intent, the task it led to, and the files."""
+
+    intent: Line
+    lines: tuple[Line, ...]
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """The saved outputs, if it came so far."""
+        return next((line["files"] for line in reversed(self.lines) if line["t"] == "saved"), [])
+
+
+def stories(path: Path) -> tuple[str, int, int, list[Story]]:
+    """Identity, last epoch and end of a journal, and the story of the latest generation of every key."""
+    uuid, epoch, end = "", 0, 0
+    intents: dict[str, Line] = {}
+    later: dict[str, list[Line]] = {}
+    for line, behind in journals.read(path):
+        end = behind
+        match line["t"]:
+            case "epoch":
+                uuid, epoch = line["uuid"], line["epoch"]
+            case "intent":
+                intents[line["ref"]] = line
+                later[line["ref"]] = [line]
+            case _:
+                later.get(line.get("ref", ""), []).append(line)
+    latest = _latest(intents.values())
+    return uuid, epoch, end, [Story(intent, tuple(later[intent["ref"]])) for intent in latest]
+
+
+def _latest(intents: Iterable[Line]) -> list[Line]:
+    newest: dict[str, Line] = {}
+    for intent in intents:
+        known = newest.get(intent["key"])
+        if known is None or intent["generation"] >= known["generation"]:
+            newest[intent["key"]] = intent
+    return list(newest.values())
