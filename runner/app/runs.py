@@ -11,6 +11,7 @@ import anyio
 
 from runner import logs
 from runner.app import lanes
+from runner.app.crash import points
 from runner.app.embedded import sandbox
 from runner.errors import StateError, UsageError
 from runner.lifecycle.events import Resolved, Retried
@@ -84,14 +85,15 @@ def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any],
 
 async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clock: Clock, stream: TextIO) -> Outcome:
     async with AsyncExitStack() as stack:
-        store = await Store.open(job.state)
+        reach = points(settings)
+        store = await Store.open(job.state, reach=reach)
         stack.push_async_callback(store.aclose)
         hear = _hearing(tally, clock)
         bell = Bell()
         await store.name(job.manifest.name)
         await store.add(job.additions(), job.digest, clock.now())
         names = sorted(await store.providers(again=choices.again is not None))
-        made = [await _lane(name, job, settings, store, clock, bell, hear, stack) for name in names]
+        made = [await _lane(name, job, settings, store, clock, bell, hear, stack, reach) for name in names]
         if choices.again is not None:
             await _retry(store, made, clock, *choices.again)
         counts = await store.counts()
@@ -139,6 +141,7 @@ async def _lane(
     bell: Bell,
     hear: Callable[[Task, Event, Task], None],
     stack: AsyncExitStack,
+    reach: Callable[[str], None],
 ) -> Lane:
     """One provider's lane, its address bound to the job before anything is asked there."""
     spec, manifest = specs.load(name, settings.providers), job.manifest
@@ -162,6 +165,7 @@ async def _lane(
         bell=bell,
         on_change=hear,
         emergency=logs.emergency,
+        reach=reach,
         hands=8 if spec.can_look_up else 2,
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
     )

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import anyio
 import orjson
 
 from runner.lifecycle.events import LinkExpired, Saved, Setback
@@ -76,10 +75,12 @@ class Fetch:
             return output
         part = self._parts / f"{task.id}-{task.generation}-{output.number}.part"
         fetched = await self._lane.downloader.fetch(output.url, part)
+        self._lane.reach("part synced")
         return await self._publish(task, output, part, fetched) if isinstance(fetched, Fetched) else fetched
 
     async def _is_here(self, file: str, sha256: str) -> bool:
-        return await anyio.to_thread.run_sync(_has_hash, self._directory / file, sha256)
+        here: bool = await self._lane.offload(_has_hash, self._directory / file, sha256)
+        return here
 
     async def _publish(self, task: Task, output: Output, part: Path, fetched: Fetched) -> Output:
         """Record what the file will be, then give it its name; a name that is taken is left to whoever has it."""
@@ -87,10 +88,12 @@ class Fetch:
             name = f"{stem}.{fetched.extension}"
             file = replace(output, file=name, bytes=fetched.bytes, sha256=fetched.sha256, media_type=fetched.media_type)
             await self._lane.store.record(task, file)
+            self._lane.reach("output recorded")
             try:
-                await anyio.to_thread.run_sync(publish, part, self._directory, stem, fetched.extension)
+                await self._lane.offload(publish, part, self._directory, stem, fetched.extension)
             except FileExistsError:
                 continue
+            self._lane.reach("renamed")
             return file
         raise FileExistsError(f"{_NAMES} names like {task.name} are taken in {self._directory}")
 

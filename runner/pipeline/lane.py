@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
+import anyio.to_thread
 
 from runner.lifecycle.events import Accepted, Found, Interrupted, Missing, Setback
 from runner.lifecycle.task import Fault, State
@@ -15,7 +16,7 @@ from runner.providers.evidence import judge
 from runner.providers.exchange import NotSent, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from runner.lifecycle.events import BlockKind, Event
     from runner.lifecycle.patience import Patience
@@ -63,6 +64,10 @@ class Lane:
     on_change: Callable[[Task, Event, Task], None]
     #: hears of an answer that could not be written down: the last resort against losing an id (I3)
     emergency: Callable[[Task, Event], None]
+    #: hears of the named points that a crash campaign strikes at
+    reach: Callable[[str], None] = lambda _: None
+    #: runs a blocking function off the event loop
+    offload: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
     hands: int = 8
     downloads: int = 4
     breaker: Breaker = field(default_factory=Breaker)

@@ -50,7 +50,10 @@ _SIGNALS = {signal.SIGINT: Exit.INT, signal.SIGTERM: Exit.TERM, signal.SIGHUP: E
 
 
 class Run:
-    """One run of one job over its lanes; `deadline` in seconds stops submits, `on_bug` hears of what must not be."""
+    """One run of one job over its lanes; `deadline` in seconds stops submits, `on_bug` hears of what must not be.
+
+    With `signals` it answers to INT, TERM and HUP, which only the main thread of a process can.
+    """
 
     def __init__(
         self,
@@ -62,9 +65,11 @@ class Run:
         bell: Bell,
         deadline: float | None = None,
         on_bug: Callable[[Exception], None],
+        signals: bool = True,
     ) -> None:
         self._lanes, self._store, self._clock, self._bell = lanes, store, clock, bell
         self._directory, self._deadline, self._on_bug = directory, deadline, on_bug
+        self._listen = signals
         self._submits = {lane.name: Submit(lane) for lane in lanes}
         self._stages: list[Stage] = []
         self._bugs: list[str] = []
@@ -77,7 +82,8 @@ class Run:
         await self._recover()
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._watch_signals)
+                if self._listen:
+                    group.start_soon(self._watch_signals)
                 await self._work()
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as errors:
@@ -90,6 +96,7 @@ class Run:
         for task in await self._store.in_state(State.SUBMITTING):
             if task.provider in lanes:
                 await lanes[task.provider].settle(task, Interrupted("the process ended before the answer came"))
+                lanes[task.provider].reach("recovery marked")
         await self._store.wake(self._clock.now())
         for lane in self._lanes:
             lane.running = await self._store.slots_taken(lane.name)

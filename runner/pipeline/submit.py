@@ -135,7 +135,9 @@ class Submit:
             fault = Fault("stopped", None, "the run was stopped before it was sent")
             await self._lane.settle(task, Setback("unsent", fault))
             return
-        event = read_submit(self._lane.spec, await self._outcome(task, permit))
+        outcome = await self._outcome(task, permit)
+        self._lane.reach("answer received")
+        event = read_submit(self._lane.spec, outcome)
         try:
             await self._lane.settle(task, event)
         except RunnerError:

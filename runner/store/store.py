@@ -20,7 +20,7 @@ from runner.store.rows import columns, output_from, task_from
 from runner.store.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from runner.lifecycle.task import Draft
@@ -41,6 +41,23 @@ class Addition:
     fingerprint: str
 
 
+#: the changes that a crash campaign strikes at, in a word
+_LABELS = {
+    (State.QUEUED, State.SUBMITTING): "intent",
+    (State.SUBMITTING, State.RUNNING): "id",
+    (State.SUBMITTING, State.IN_DOUBT): "doubt",
+    (State.SUBMITTING, State.HELD): "doubt",
+    (State.IN_DOUBT, State.RUNNING): "adopted",
+    (State.IN_DOUBT, State.QUEUED): "absent",
+    (State.RUNNING, State.READY): "ready",
+    (State.READY, State.DONE): "done",
+}
+
+
+async def _connect(path: Path) -> aiosqlite.Connection:
+    return await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+
+
 class Store:
     """One job's tasks on disk; `open` it, one writer at a time (the caller holds the job's lock)."""
 
@@ -48,16 +65,25 @@ class Store:
         self._writer, self.uuid, self.epoch = writer, uuid, epoch
 
     @classmethod
-    async def open(cls, directory: Path) -> Self:
-        """The job in `directory`, made if it is not there; raises StateError, DiskError."""
+    async def open(
+        cls,
+        directory: Path,
+        *,
+        connect: Callable[[Path], Awaitable[aiosqlite.Connection]] = _connect,
+        reach: Callable[[str], None] = lambda _: None,
+    ) -> Self:
+        """The job in `directory`, made if it is not there; raises StateError, DiskError.
+
+        `connect` opens the database, `reach` hears of the named points that a crash campaign strikes at.
+        """
         path, journal = directory / "state.db", directory / "journal.jsonl"
         recovery.check_before(path, journal)
         _prepare(path)
         try:
-            database = await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+            database = await connect(path)
         except sqlite3.Error as error:
             raise sql.explained(error, str(path)) from None
-        writer = Writer(database, str(path))
+        writer = Writer(database, str(path), reach)
         try:
             await writer.set_up(_set_up)
             await writer.set_up(lambda connection: _open_journal(connection, writer, journal))
@@ -192,6 +218,8 @@ class Store:
         line = of_change(before, after)
         if line is not None:
             self._writer.notes.append(line)
+        if (label := _LABELS.get((before.state, after.state))) is not None:
+            self._writer.labels.append(label)
         return "done"
 
     async def record(self, task: Task, output: Output) -> None:

@@ -31,14 +31,16 @@ _AGAIN = "Run the same command again: what the journal knows is merged at the st
 class Writer:
     """Group commit over one aiosqlite connection; what a group notes is in the journal before it commits."""
 
-    def __init__(self, database: aiosqlite.Connection, place: str) -> None:
-        self._database, self._place = database, place
+    def __init__(self, database: aiosqlite.Connection, place: str, reach: Callable[[str], None]) -> None:
+        self._database, self._place, self._reach = database, place, reach
         #: a file that is given back when the disk is full
         self.ballast: Path | None = None
         self._broken: RunnerError | None = None
         #: lines for the journal, from the works of the transaction that is being made
         self.notes: list[Line] = []
         self.journal: Journal | None = None
+        #: what the works of the transaction did, in a word each, for whoever listens at the named points
+        self.labels: list[str] = []
         #: the ballast was needed: what is paid can still be written, nothing new may be bought
         self.exhausted = False
         self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
@@ -113,17 +115,24 @@ class Writer:
         connection = self._database._conn  # noqa: SLF001 - see `_run`
         connection.execute("begin immediate")
         self.notes.clear()
+        self.labels.clear()
         try:
             values = [work(connection) for work in works]
             if self.notes and self.journal is not None:
                 self._journal(connection, self.journal)
+                self._tell("journaled")
             connection.execute("commit")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
         self._broken = None
+        self._tell("committed")
         return values
+
+    def _tell(self, word: str) -> None:
+        for label in self.labels:
+            self._reach(f"{label} {word}")
 
     def _journal(self, connection: sqlite3.Connection, journal: Journal) -> None:
         """Journal first. From here to the commit an error leaves the two apart, so nothing may be written after it."""

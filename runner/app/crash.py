@@ -1,0 +1,53 @@
+"""Named points at which a process may be made to kill itself, for the crash campaign (docs/reliability.md)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.settings import Settings
+
+#: every point, in the order of a task's life
+POINTS = (
+    "intent journaled",
+    "intent committed",
+    "answer received",
+    "id journaled",
+    "id committed",
+    "doubt committed",
+    "recovery marked",
+    "adopted journaled",
+    "adopted committed",
+    "absent journaled",
+    "absent committed",
+    "ready committed",
+    "part synced",
+    "output recorded",
+    "renamed",
+    "done committed",
+)
+
+
+def points(settings: Settings) -> Callable[[str], None]:
+    """A hook that strikes where `RUNNER_CRASH_AT="point:n"` says, at the n-th time; else it does nothing."""
+    wanted = settings.text("RUNNER_CRASH_AT")
+    if wanted is None:
+        return lambda _: None
+    name, _, count = wanted.partition(":")
+    if name not in POINTS or not count.isdecimal():
+        raise UsageError(f"RUNNER_CRASH_AT: {wanted!r} is no point", hint=f"`point:n` with one of {', '.join(POINTS)}")
+    left = int(count)
+
+    def reach(point: str) -> None:
+        nonlocal left
+        left -= point == name
+        if point == name and left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach
