@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import anyio
+import anyio.to_thread
 
 from runner import logs
 from runner.app import lanes
+from runner.app.checks import broken_keys
 from runner.app.crash import points
 from runner.app.embedded import sandbox
 from runner.errors import StateError, UsageError
@@ -23,7 +25,7 @@ from runner.net.limiter import Window
 from runner.pipeline.bell import Bell
 from runner.pipeline.clock import Clock
 from runner.pipeline.lane import Lane
-from runner.pipeline.run import Run
+from runner.pipeline.run import EVERY_STAGE, Run
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.report import results
@@ -45,6 +47,16 @@ if TYPE_CHECKING:
     from runner.providers.spec import Spec
     from runner.settings import Settings
 
+Verb = Literal["run", "retry", "reconcile", "verify"]
+#: what each verb works on; without `queued` nothing is bought
+_STAGES: dict[Verb, tuple[State, ...]] = {
+    "run": EVERY_STAGE,
+    "retry": EVERY_STAGE,
+    "reconcile": (State.IN_DOUBT,),
+    "verify": (State.RUNNING, State.READY),
+}
+#: seconds that `verify` tries to fetch what the provider may have forgotten long ago
+_VERIFYING = 600.0
 #: seconds between two looks of the progress line
 _TICK = 0.25
 
@@ -56,8 +68,10 @@ class Choices:
     quiet: bool = False
     deadline: float | None = None
     wait_lock: float = 0.0
-    #: `retry`: whether failed tasks too, and for which reason only
-    again: tuple[bool, str | None] | None = None
+    verb: Verb = "run"
+    #: `retry`: failed tasks too, and for which reason only
+    failed: bool = False
+    reason: str | None = None
 
 
 def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -91,16 +105,23 @@ async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clo
         hear = _hearing(tally, clock)
         bell = Bell()
         await store.name(job.manifest.name)
-        await store.add(job.additions(), job.digest, clock.now())
-        names = sorted(await store.providers(again=choices.again is not None))
-        made = [await _lane(name, job, settings, store, clock, bell, hear, stack, reach) for name in names]
-        if choices.again is not None:
-            await _retry(store, made, clock, *choices.again)
+        if choices.verb in {"run", "retry"}:
+            await store.add(job.additions(), job.digest, clock.now())
+        names = sorted(await store.providers(again=choices.verb in {"retry", "verify"}))
+        made = [await _lane(name, job, settings, store, clock, bell, hear, stack, reach, choices) for name in names]
+        await _again(store, made, clock, choices, job.directory)
         counts = await store.counts()
         tally.start({**counts, "queued": counts.get("queued", 0) - await store.gone()})
         deadline = _earlier(choices.deadline, job.manifest.limits.deadline)
         run = Run(
-            made, store=store, directory=job.directory, clock=clock, bell=bell, deadline=deadline, on_bug=logs.bug
+            made,
+            store=store,
+            directory=job.directory,
+            clock=clock,
+            bell=bell,
+            deadline=deadline,
+            on_bug=logs.bug,
+            stages=_STAGES[choices.verb],
         )
         with shown(job.manifest.name, tally, stream, quiet=choices.quiet) as update:
             ticking = asyncio.create_task(_tick(update, clock))
@@ -142,6 +163,7 @@ async def _lane(
     hear: Callable[[Task, Event, Task], None],
     stack: AsyncExitStack,
     reach: Callable[[str], None],
+    choices: Choices,
 ) -> Lane:
     """One provider's lane, its address bound to the job before anything is asked there."""
     spec, manifest = specs.load(name, settings.providers), job.manifest
@@ -159,7 +181,7 @@ async def _lane(
         downloader=downloader,
         limiters=lanes.limiters(spec, manifest),
         window=Window(manifest.limits.in_flight),
-        patience=lanes.patience(spec, manifest, loopback=loopback),
+        patience=_patience(spec, job, choices, loopback=loopback),
         store=store,
         clock=clock,
         bell=bell,
@@ -171,18 +193,31 @@ async def _lane(
     )
 
 
+def _patience(spec: Spec, job: Job, choices: Choices, *, loopback: bool) -> Patience:
+    whole = lanes.patience(spec, job.manifest, loopback=loopback)
+    return replace(whole, paid=min(whole.paid, _VERIFYING)) if choices.verb == "verify" else whole
+
+
 def _downloader(spec: Spec, job: Job, *, loopback: bool) -> Downloader:
     return Downloader(per_host=job.manifest.limits.downloads or spec.limits.downloads, loopback=loopback)
 
 
-async def _retry(store: Store, made: list[Lane], clock: Clock, failed: bool, reason: str | None) -> None:
-    """Stranded tasks are fetched again; failed ones are bought anew where a person said so."""
+async def _again(store: Store, made: list[Lane], clock: Clock, choices: Choices, directory: Path) -> None:
+    """What a person asked for again: stranded tasks, failed ones where that was said, files that are not whole."""
     by_name = {lane.name: lane for lane in made}
-    for state in (State.STRANDED, *([State.FAILED] if failed else [])):
-        for task in await store.in_state(state):
-            if task.provider in by_name and reason in {None, task.fault.reason}:
-                after = advance(task, Retried(), clock.now(), by_name[task.provider].patience)
-                await store.settle(task, after)
+    for task in await _asked_for(store, choices, directory):
+        if task.provider in by_name:
+            after = advance(task, Retried(), clock.now(), by_name[task.provider].patience)
+            await store.settle(task, after)
+
+
+async def _asked_for(store: Store, choices: Choices, directory: Path) -> list[Task]:
+    if choices.verb == "verify":
+        keys = await anyio.to_thread.run_sync(broken_keys, directory)
+        return [task for key in keys for task in await store.by_key(key)]
+    states = (State.STRANDED, *([State.FAILED] if choices.failed else [])) if choices.verb == "retry" else ()
+    every = [task for state in states for task in await store.in_state(state)]
+    return [task for task in every if choices.reason in {None, task.fault.reason}]
 
 
 def decide(directory: Path, key: str, event: Resolved) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,26 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {fault['count']} {fault['state']}: {why}"
     for task in (*found["in_doubt"], *found["held"]):
         yield f"  {task['key'][:8]}  {harmless(task['name'], 40)}  {harmless(task['evidence'])}"
+
+
+@click.command()
+@click.argument("manifest", type=MANIFEST)
+@out
+@in_sandbox
+@as_json
+def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
+    """Rebuild the state from the journal, into a new file; the old one is kept. Sends nothing."""
+    from runner.app.jobs import load  # noqa: PLC0415
+    from runner.app.rebuilding import recover as rebuilt  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
+
+    told = rebuilt(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
+    counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in told["recovered"].items())
+    plain = (
+        f"{told['job']}: {counts or 'nothing was ever sent'}\n  next: runner run looks up what is in doubt, and goes on"
+    )
+    click.echo(orjson.dumps(told) if as_json else plain)
+    return 0
 
 
 @click.command()

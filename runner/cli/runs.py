@@ -56,7 +56,7 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @_run_options
 def run(manifests: tuple[Path, ...], **options: Any) -> int:
     """Do it; the same command again is resume, and with nothing new it submits nothing."""
-    return _each(manifests, options)
+    return _each(manifests, options, verb="run")
 
 
 @click.command()
@@ -66,10 +66,26 @@ def run(manifests: tuple[Path, ...], **options: Any) -> int:
 @_run_options
 def retry(manifests: tuple[Path, ...], failed: bool, reason: str | None, **options: Any) -> int:
     """Fetch what is stranded, free of charge; with --failed pay anew for what failed."""
-    return _each(manifests, options, again=(failed, reason))
+    return _each(manifests, options, verb="retry", failed=failed, reason=reason)
 
 
-def _each(manifests: tuple[Path, ...], options: dict[str, Any], again: tuple[bool, str | None] | None = None) -> int:
+@click.command()
+@click.argument("manifests", nargs=-1, required=True, type=MANIFEST, metavar="MANIFEST…")
+@_run_options
+def reconcile(manifests: tuple[Path, ...], **options: Any) -> int:
+    """Look up tasks in doubt; sends nothing that costs."""
+    return _each(manifests, options, verb="reconcile")
+
+
+@click.command()
+@click.argument("manifests", nargs=-1, required=True, type=MANIFEST, metavar="MANIFEST…")
+@_run_options
+def verify(manifests: tuple[Path, ...], **options: Any) -> int:
+    """Hash every file again; fetch what is missing or changed, never buy it."""
+    return _each(manifests, options, verb="verify")
+
+
+def _each(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -> int:
     """One job after the other; the exit code that counts most of all of them."""
     from runner.pipeline.outcome import Ending, Exit, outcome  # noqa: PLC0415
 
@@ -77,13 +93,13 @@ def _each(manifests: tuple[Path, ...], options: dict[str, Any], again: tuple[boo
         raise UsageError("--out is one directory, and each manifest needs its own", hint="Run them one by one.")
     codes = []
     for path in manifests:
-        codes.append(_one(path, options, again))
+        codes.append(_one(path, options, chosen))
         if codes[-1] in {Exit.HUP, Exit.INT, Exit.TERM}:
             break
     return codes[0] if len(codes) == 1 else outcome(Ending(Exit(code), "") for code in codes if code).exit
 
 
-def _one(path: Path, options: dict[str, Any], again: tuple[bool, str | None] | None) -> int:
+def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     from runner import logs  # noqa: PLC0415
     from runner.app.jobs import load  # noqa: PLC0415
     from runner.app.runs import Choices, execute  # noqa: PLC0415
@@ -96,7 +112,7 @@ def _one(path: Path, options: dict[str, Any], again: tuple[bool, str | None] | N
         quiet=options["quiet"] or bool(options["log_format"]),
         deadline=options["deadline"],
         wait_lock=options["wait_lock"],
-        again=again,
+        **chosen,
     )
     summary, faults = execute(job, choices, sys.stderr)
     if options["summary_file"]:

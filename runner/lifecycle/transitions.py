@@ -63,7 +63,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
         Refused: (FAILED,),
     },
     READY: {Saved: (DONE,), LinkExpired: (RUNNING, STRANDED), Setback: (READY, STRANDED)},
-    DONE: {},
+    DONE: {Retried: (RUNNING,)},
     FAILED: {Retried: (QUEUED,)},
     STRANDED: {Retried: (RUNNING,)},
 }
@@ -224,7 +224,7 @@ def _blocked(task: Task, event: Blocked, now: float, patience: Patience) -> Task
 
 def _retry(task: Task, now: float) -> Task:
     task = replace(task, due_at=now, since=now, failures=0, refreshes=0, fault=NO_FAULT, evidence="retried")
-    if task.state is STRANDED:
+    if task.remote_id is not None and task.state in {STRANDED, DONE}:
         return replace(task, state=RUNNING)
     generation = task.generation + 1
     return replace(_anew(task), generation=generation, ref=f"{task.ref.rpartition('-g')[0]}-g{generation}")

@@ -62,7 +62,11 @@ class LookUp:
         return [tasks] if tasks else []
 
     async def _next_due(self) -> float | None:
-        return None if self._lane.dead else await self._lane.store.next_due(self._lane.name, State.IN_DOUBT)
+        return (
+            None
+            if self._lane.dead
+            else await self._lane.store.next_due(self._lane.name, State.IN_DOUBT, self._operations)
+        )
 
     async def _work(self, batch: Sequence[Task]) -> None:
         await self._lane.breaker.until_answering()

@@ -75,7 +75,11 @@ class Poll:
         return [tasks] if self._many else [[task] for task in tasks]
 
     async def _next_due(self) -> float | None:
-        return None if self._lane.dead else await self._lane.store.next_due(self._lane.name, State.RUNNING)
+        return (
+            None
+            if self._lane.dead
+            else await self._lane.store.next_due(self._lane.name, State.RUNNING, self._operations)
+        )
 
     async def _work(self, batch: Sequence[Task]) -> None:
         lane = self._lane

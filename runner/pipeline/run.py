@@ -22,7 +22,7 @@ from runner.pipeline.poll import Poll
 from runner.pipeline.submit import Submit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from anyio.abc import TaskGroup
@@ -40,6 +40,8 @@ GRACE = 30.0
 SHORT_GRACE = 5.0
 #: seconds between two looks at whether the run is over, at the longest
 _HEARTBEAT = 5.0
+#: the states that a run works on
+EVERY_STAGE = (State.QUEUED, State.IN_DOUBT, State.RUNNING, State.READY)
 _BLOCKED: Mapping[BlockKind, Exit] = {
     "credentials": Exit.CREDENTIALS,
     "account": Exit.CREDENTIALS,
@@ -52,7 +54,8 @@ _SIGNALS = {signal.SIGINT: Exit.INT, signal.SIGTERM: Exit.TERM, signal.SIGHUP: E
 class Run:
     """One run of one job over its lanes; `deadline` in seconds stops submits, `on_bug` hears of what must not be.
 
-    With `signals` it answers to INT, TERM and HUP, which only the main thread of a process can.
+    With `signals` it answers to INT, TERM and HUP, which only the main thread of a process can. `stages` are the states
+    that it works on: without `queued` it buys nothing.
     """
 
     def __init__(
@@ -66,10 +69,11 @@ class Run:
         deadline: float | None = None,
         on_bug: Callable[[Exception], None],
         signals: bool = True,
+        stages: Collection[State] = EVERY_STAGE,
     ) -> None:
         self._lanes, self._store, self._clock, self._bell = lanes, store, clock, bell
         self._directory, self._deadline, self._on_bug = directory, deadline, on_bug
-        self._listen = signals
+        self._listen, self._wanted = signals, frozenset(stages)
         self._submits = {lane.name: Submit(lane) for lane in lanes}
         self._stages: list[Stage] = []
         self._bugs: list[str] = []
@@ -108,7 +112,8 @@ class Run:
                 async with anyio.create_task_group() as group:
                     for lane in self._lanes:
                         self._start(lane, group)
-                        submits.start_soon(self._submits[lane.name].run)
+                        if State.QUEUED in self._wanted:
+                            submits.start_soon(self._submits[lane.name].run)
                     if self._deadline is not None:
                         group.start_soon(self._watch_deadline, self._deadline)
                     await self._until_over()
@@ -125,10 +130,12 @@ class Run:
 
     def _stages_of(self, lane: Lane) -> Iterator[Stage]:
         for operations in _groups(lane):
-            yield Poll(lane, operations).stage((lane.name, State.RUNNING), self._broken(lane))
-            if lane.spec.can_look_up:
+            if State.RUNNING in self._wanted:
+                yield Poll(lane, operations).stage((lane.name, State.RUNNING), self._broken(lane))
+            if State.IN_DOUBT in self._wanted and lane.spec.can_look_up:
                 yield LookUp(lane, operations).stage((lane.name, State.IN_DOUBT), self._broken(lane))
-        yield Fetch(lane, self._directory).stage((lane.name, State.READY), self._broken(lane))
+        if State.READY in self._wanted:
+            yield Fetch(lane, self._directory).stage((lane.name, State.READY), self._broken(lane))
 
     def _broken(self, lane: Lane) -> Callable[[Sequence[Task], Exception], Awaitable[None]]:
         async def broken(batch: Sequence[Task], error: Exception) -> None:
@@ -155,8 +162,7 @@ class Run:
             states += [State.RUNNING, State.IN_DOUBT]
         if self._may_submit(lane):
             states.append(State.QUEUED)
-        states.append(State.SUBMITTING)
-        for state in states:
+        for state in (State.SUBMITTING, *self._wanted.intersection(states)):
             if await self._store.busy(lane.name, state):
                 return True
         return False
@@ -185,8 +191,8 @@ class Run:
             yield Ending(Exit.FAILED, f"{lost} failed, incomplete or out of reach")
 
     async def _unfinished(self, counts: Mapping[str, int]) -> int:
-        open_ = (State.QUEUED, State.SUBMITTING, State.IN_DOUBT, State.RUNNING, State.READY)
-        return sum(counts.get(state, 0) for state in open_) - await self._store.gone()
+        left = sum(counts.get(state, 0) for state in (State.SUBMITTING, *self._wanted))
+        return left - (await self._store.gone() if State.QUEUED in self._wanted else 0)
 
     # stopping
 

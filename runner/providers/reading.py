@@ -103,7 +103,7 @@ def read_task(spec: Spec, value: Any) -> Event:
         case "failed":
             return Refused(_task_fault(spec, value, raw))
         case _:
-            return Pending(clean(raw))
+            return Pending("" if raw is None else clean(raw))
 
 
 def _word(spec: Spec, raw: Any) -> Word | None:

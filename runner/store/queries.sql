@@ -72,7 +72,8 @@ insert into task (key, provider, operation, model, state, due_at, ref, fingerpri
 -- The cold half of a row; a name changes only while there are no files under it.
 insert into draft (task_id, position, repeat, vars, request, name, queued_at)
   select id, :position, :repeat, :vars, :request, :name, :now from task where key = :key
-  on conflict (task_id) do update set position = excluded.position, vars = excluded.vars,
+  on conflict (task_id) do update set position = coalesce(excluded.position, position),
+    vars = case when excluded.position is null then vars else excluded.vars end,
     name = case when (select state from task where id = task_id) in ('done', 'ready') then name else excluded.name end
 
 -- name: wake
@@ -143,6 +144,11 @@ delete from output where task_id = :task_id
 -- When a stage has work again.
 select min(due_at) from task where provider = :provider and state = :state and due_at is not null
 
+-- name: next_due_group
+-- When a stage that cares for some operations has work again.
+select min(due_at) from task where provider = :provider and state = :state and due_at is not null
+  and operation in (select value from json_each(:operations))
+
 -- name: busy
 -- Whether anything of a provider is still to be done without a person.
 select exists (select 1 from task where provider = :provider and state = :state and due_at is not null)
@@ -162,7 +168,7 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
 -- Providers with tasks that a run has work with.
 select distinct provider from task
   where state in ('submitting', 'in_doubt', 'running', 'ready') or (state = 'queued' and due_at is not null)
-    or (:again and state in ('failed', 'stranded'))
+    or (:again and state in ('failed', 'stranded', 'done'))
 
 -- name: counts
 -- How many tasks are in each state.

@@ -68,9 +68,15 @@ def apply(task: Task, line: Line) -> Task:
     """The task as this line of the journal leaves it; an intent alone is a submit whose answer nobody has."""
     match line["t"]:
         case "intent":
-            sent = Moment(line["boot"], line["seconds"])
             return replace(
-                task, state=State.SUBMITTING, due_at=None, sent=sent, submitted_at=line["at"], since=line["at"]
+                task,
+                state=State.SUBMITTING,
+                due_at=None,
+                generation=line["generation"],
+                ref=line["ref"],
+                sent=Moment(line["boot"], line["seconds"]),
+                submitted_at=line["at"],
+                since=line["at"],
             )
         case "id":
             return replace(

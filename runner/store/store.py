@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 #: what became of a write: done, the row was no longer as it was, or its remote id belongs to another task
 Settled = Literal["done", "stale", "clash"]
-_PAGE = 10_000
+#: drafts that are added in one transaction
+PAGE = 10_000
 _BALLAST = 512 * 1024
 _ROOM = "Make room, then run the same command again."
 
@@ -78,14 +79,14 @@ class Store:
         """
         path, journal = directory / "state.db", directory / "journal.jsonl"
         recovery.check_before(path, journal)
-        _prepare(path)
+        prepare(path)
         try:
             database = await connect(path)
         except sqlite3.Error as error:
             raise sql.explained(error, str(path)) from None
         writer = Writer(database, str(path), reach)
         try:
-            await writer.set_up(_set_up)
+            await writer.set_up(set_up)
             await writer.set_up(lambda connection: _open_journal(connection, writer, journal))
             uuid, epoch = await writer.transact(lambda connection: _begin(connection, writer.notes))
             writer.ballast = _ballast(directory)
@@ -132,8 +133,8 @@ class Store:
         await self._write("set_digest", digest="")
         await self._writer.transact(_forget)
         pages = iter(drafts)
-        while page := list(islice(pages, _PAGE)):
-            await self._writer.transact(lambda connection, page=page: _add(connection, page, uuid, now))  # type: ignore[misc]
+        while page := list(islice(pages, PAGE)):
+            await self._writer.transact(lambda connection, page=page: add(connection, page, uuid, now))  # type: ignore[misc]
         await self._write("set_digest", digest=digest)
 
     async def wake(self, now: float) -> None:
@@ -244,13 +245,16 @@ class Store:
         """Up to three tasks whose key begins so."""
         return [task_from(row) for row in await self._all("by_key", key=key)]
 
-    async def next_due(self, provider: str, state: State) -> float | None:
-        """When the next task of that state is due; None: there is none."""
-        row = await self._one("next_due", provider=provider, state=state)
+    async def next_due(self, provider: str, state: State, operations: Collection[str] | None = None) -> float | None:
+        """When the next task of that state (and of these operations) is due; None: there is none."""
+        if operations is None:
+            row = await self._one("next_due", provider=provider, state=state)
+        else:
+            row = await self._one("next_due_group", provider=provider, state=state, operations=_json(operations))
         return None if row is None else row[0]
 
     async def providers(self, *, again: bool = False) -> set[str]:
-        """Providers with tasks that this run has work with; `again` counts the failed and the stranded among them."""
+        """Providers with tasks that this run has work with; `again` counts those at rest among them, but the held."""
         return {row[0] for row in await self._all("providers", again=again)}
 
     async def counts(self) -> dict[str, int]:
@@ -312,7 +316,7 @@ class Store:
         return await self._writer.transact(lambda connection: _execute(connection, query, **parameters).fetchall())
 
 
-def _prepare(path: Path) -> None:
+def prepare(path: Path) -> None:
     """The directory 0700 and the file 0600 before SQLite sees them."""
     directory = path.parent
     try:
@@ -323,7 +327,8 @@ def _prepare(path: Path) -> None:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
 
 
-def _set_up(connection: sqlite3.Connection) -> None:
+def set_up(connection: sqlite3.Connection) -> None:
+    """A connection as the one writer has it, on a database that is up to date."""
     connection.row_factory = sqlite3.Row
     connection.execute("pragma busy_timeout = 30000")
     connection.execute("pragma trusted_schema = off")
@@ -374,7 +379,8 @@ def _forget(connection: sqlite3.Connection) -> None:
     _execute(connection, "forget_positions")
 
 
-def _add(connection: sqlite3.Connection, page: Sequence[Addition], uuid: str, now: float) -> None:
+def add(connection: sqlite3.Connection, page: Sequence[Addition], uuid: str, now: float) -> None:
+    """In a transaction: a row in each table for each draft that has none."""
     connection.executemany(sql.queries()["add_task"], (_hot(addition, uuid) for addition in page))
     connection.executemany(sql.queries()["add_draft"], _cold(page, now))
 
@@ -397,7 +403,7 @@ def _cold(page: Sequence[Addition], now: float) -> Iterator[dict[str, Any]]:
         draft = addition.draft
         yield {
             "key": draft.key,
-            "position": draft.index,
+            "position": draft.index or None,
             "repeat": draft.repeat,
             "vars": _json(draft.vars),
             "request": _json(draft.request),

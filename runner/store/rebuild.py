@@ -1,0 +1,104 @@
+"""A database made anew from the journal, in a new file; the old one is kept (operations.md section 8)."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from runner.errors import StateError
+from runner.lifecycle.task import Draft, State, Task
+from runner.store import recovery, sql
+from runner.store.recovery import Story
+from runner.store.rows import columns, task_from
+from runner.store.store import PAGE, Addition, add, prepare, set_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+
+def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[str, int]:
+    """Make `state.db` anew from the manifest's drafts and the journal; how many tasks came back, by state."""
+    journal, fresh = directory / "journal.jsonl", directory / "state.db.new"
+    uuid, epoch, end, stories = recovery.stories(journal)
+    if not uuid:
+        raise StateError(f"{journal} has nothing to rebuild from", hint="`runner audit` lists what the provider has.")
+    for leftover in _files(fresh):
+        leftover.unlink(missing_ok=True)
+    prepare(fresh)
+    with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+        set_up(connection)
+        connection.execute("begin immediate")
+        connection.execute(sql.queries()["set_identity"], {"uuid": uuid, "epoch": epoch})
+        connection.execute(sql.queries()["set_journal"], {"journal": end})
+        _add(connection, chain(additions, _gone(stories)), uuid, now)
+        counts = _restore(connection, stories)
+        connection.execute("commit")
+        connection.execute("pragma wal_checkpoint(truncate)")
+    _swap(directory, fresh, now)
+    return counts
+
+
+def _add(connection: sqlite3.Connection, additions: Iterable[Addition], uuid: str, now: float) -> None:
+    every = iter(additions)
+    while page := list(islice(every, PAGE)):
+        add(connection, page, uuid, now)
+
+
+def _gone(stories: Iterable[Story]) -> Iterator[Addition]:
+    """Paid tasks whether or not their rows are still in the manifest; those that are keep what it says of them."""
+    for story in stories:
+        intent = story.intent
+        request = orjson.loads(intent["request"])
+        draft = Draft(
+            intent["key"], 0, 1, {}, intent["provider"], intent["operation"], intent["model"], request, intent["name"],
+            intent["slots"],
+        )  # fmt: skip
+        yield Addition(draft, intent["fingerprint"])
+
+
+def _restore(connection: sqlite3.Connection, stories: Iterable[Story]) -> dict[str, int]:
+    """Play the story of every task over its row."""
+    counts: dict[str, int] = {}
+    for story in stories:
+        row = connection.execute(sql.queries()["by_key"], {"key": story.intent["key"]}).fetchone()
+        task: Task = task_from(row)
+        for line in story.lines:
+            task = recovery.apply(task, line)
+        state = _restored(connection, task, story)
+        counts[state] = counts.get(state, 0) + 1
+    return counts
+
+
+def _restored(connection: sqlite3.Connection, task: Task, story: Story) -> str:
+    try:
+        connection.execute(sql.queries()["restore"], columns(task))
+    except sqlite3.IntegrityError:
+        # its id belongs to a twin that adopted it: what became of this send is open again
+        task = replace(task, state=State.SUBMITTING, remote_id=None, due_at=None)
+        connection.execute(sql.queries()["restore"], columns(task))
+    outputs: list[dict[str, Any]] = [{**file, "task_id": task.id} for file in story.files]
+    if task.state is State.DONE:
+        connection.executemany(sql.queries()["restore_output"], outputs)
+    return str(State.IN_DOUBT if task.state is State.SUBMITTING else task.state)
+
+
+def _swap(directory: Path, fresh: Path, now: float) -> None:
+    """Put the old database aside with its companions, then give the new one its name."""
+    for old in _files(directory / "state.db"):
+        if old.exists():
+            old.rename(directory / f"{old.name}.before-{now:.0f}")
+    for suffix in ("-wal", "-shm"):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    fresh.rename(directory / "state.db")
+
+
+def _files(database: Path) -> Iterator[Path]:
+    yield database
+    for suffix in ("-wal", "-shm"):
+        yield database.with_name(database.name + suffix)
