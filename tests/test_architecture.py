@@ -57,7 +57,7 @@ IMPURE: dict[str, tuple[str, ...]] = {
     "time.monotonic": ("runner.app.lanes", "runner.pipeline.clock", "runner.net."),
     "time.sleep": (),
     "datetime.now": (),
-    "random": ("runner.sandbox.",),
+    "random": (),
     "uuid": ("runner.sandbox.",),
     # names of files that are renamed away at once
     "secrets": ("runner.store.account", "runner.report.results", "runner.report.summary", "runner.sandbox."),
@@ -154,7 +154,8 @@ def impure(found: Module) -> list[str]:
     return [
         name
         for name, places in IMPURE.items()
-        if not among(found.name, places) and any(is_of(used, name) or used.endswith(f".{name}") for used in found.uses)
+        if not among(found.name, places)
+        and any(is_of(used, name) or ("." in name and used.endswith(f".{name}")) for used in found.uses)
     ]
 
 

@@ -47,13 +47,14 @@ if TYPE_CHECKING:
     from runner.providers.spec import Spec
     from runner.settings import Settings
 
-Verb = Literal["run", "retry", "reconcile", "verify"]
+Verb = Literal["run", "retry", "reconcile", "verify", "audit"]
 #: what each verb works on; without `queued` nothing is bought
 _STAGES: dict[Verb, tuple[State, ...]] = {
     "run": EVERY_STAGE,
     "retry": EVERY_STAGE,
     "reconcile": (State.IN_DOUBT,),
     "verify": (State.RUNNING, State.READY),
+    "audit": (),
 }
 #: seconds that `verify` tries to fetch what the provider may have forgotten long ago
 _VERIFYING = 600.0
@@ -76,6 +77,7 @@ class Choices:
 
 def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run the job; the promised summary, and the reasons of what failed."""
+    _refuse_amnesia(job)
     ledger = job.state / "sandbox.jsonl"
     with job_lock(job.state, wait=choices.wait_lock):
         with sandbox(job.settings, ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
@@ -97,29 +99,62 @@ def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any],
             return told, seen.faults()
 
 
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What a verb works in, open until its stack closes."""
+
+    store: Store
+    lanes: list[Lane]
+    clock: Clock
+    bell: Bell
+
+
+async def open_rooms(
+    job: Job,
+    settings: Settings,
+    choices: Choices,
+    stack: AsyncExitStack,
+    tally: Tally | None = None,
+    clock: Clock | None = None,
+) -> Rooms:
+    """The store, the job's drafts in it where the verb may buy them, and a lane for each provider it has work with."""
+    clock, bell, reach = clock or Clock(), Bell(), points(settings)
+    store = await Store.open(job.state, reach=reach)
+    stack.push_async_callback(store.aclose)
+    await store.name(job.manifest.name)
+    if choices.verb in {"run", "retry"}:
+        await store.add(job.additions(), job.digest, clock.now())
+    rooms = Rooms(store, [], clock, bell)
+    hear = _hearing(tally or Tally(), clock)
+    for name in sorted(await store.providers(again=choices.verb in {"retry", "verify", "audit"})):
+        rooms.lanes.append(await _lane(name, job, settings, rooms, hear, stack, reach, choices))
+    return rooms
+
+
+def _refuse_amnesia(job: Job) -> None:
+    """Results without a state are those of a job whose state was deleted: to begin again would be to buy again."""
+    results_file = job.directory / "results.jsonl"
+    if results_file.exists() and not job.state.exists():
+        raise StateError(
+            f"{results_file} is here, but the job's state ({job.state}) is gone",
+            hint="Put the state back; or, to buy everything anew, move the results away or choose --out.",
+        )
+
+
 async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clock: Clock, stream: TextIO) -> Outcome:
     async with AsyncExitStack() as stack:
-        reach = points(settings)
-        store = await Store.open(job.state, reach=reach)
-        stack.push_async_callback(store.aclose)
-        hear = _hearing(tally, clock)
-        bell = Bell()
-        await store.name(job.manifest.name)
-        if choices.verb in {"run", "retry"}:
-            await store.add(job.additions(), job.digest, clock.now())
-        names = sorted(await store.providers(again=choices.verb in {"retry", "verify"}))
-        made = [await _lane(name, job, settings, store, clock, bell, hear, stack, reach, choices) for name in names]
-        await _again(store, made, clock, choices, job.directory)
+        rooms = await open_rooms(job, settings, choices, stack, tally, clock)
+        store = rooms.store
+        await _again(store, rooms.lanes, clock, choices, job.directory)
         counts = await store.counts()
         tally.start({**counts, "queued": counts.get("queued", 0) - await store.gone()})
-        deadline = _earlier(choices.deadline, job.manifest.limits.deadline)
         run = Run(
-            made,
+            rooms.lanes,
             store=store,
             directory=job.directory,
             clock=clock,
-            bell=bell,
-            deadline=deadline,
+            bell=rooms.bell,
+            deadline=_earlier(choices.deadline, job.manifest.limits.deadline),
             on_bug=logs.bug,
             stages=_STAGES[choices.verb],
         )
@@ -157,9 +192,7 @@ async def _lane(
     name: str,
     job: Job,
     settings: Settings,
-    store: Store,
-    clock: Clock,
-    bell: Bell,
+    rooms: Rooms,
     hear: Callable[[Task, Event, Task], None],
     stack: AsyncExitStack,
     reach: Callable[[str], None],
@@ -173,7 +206,7 @@ async def _lane(
     stack.push_async_callback(gateway.aclose)
     downloader = _downloader(spec, job, loopback=loopback)
     stack.push_async_callback(downloader.aclose)
-    await store.bind(name, lanes.origin(url))
+    await rooms.store.bind(name, lanes.origin(url))
     return Lane(
         spec=spec,
         dialect=Dialect(spec),
@@ -182,9 +215,9 @@ async def _lane(
         limiters=lanes.limiters(spec, manifest),
         window=Window(manifest.limits.in_flight),
         patience=_patience(spec, job, choices, loopback=loopback),
-        store=store,
-        clock=clock,
-        bell=bell,
+        store=rooms.store,
+        clock=rooms.clock,
+        bell=rooms.bell,
         on_change=hear,
         emergency=logs.emergency,
         reach=reach,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,11 @@ def _below(here: Path) -> Iterator[Path]:
 
 def _directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
     """The job directory that a manifest or a directory stands for."""
+    if where.is_dir():
+        return where
     from runner.app.jobs import directory_of  # noqa: PLC0415
 
-    return where if where.is_dir() else directory_of(where, out=out, in_sandbox=in_sandbox)
+    return directory_of(where, out=out, in_sandbox=in_sandbox)
 
 
 def _status(directory: Path) -> dict[str, Any]:
@@ -101,6 +104,39 @@ def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -
     )
     click.echo(orjson.dumps(told) if as_json else plain)
     return 0
+
+
+@click.command()
+@click.argument("manifest", type=MANIFEST)
+@out
+@in_sandbox
+@as_json
+def audit(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
+    """The provider's own list and bills against ours: orphans, duplicates, money drift. Sends nothing that costs."""
+    from runner.app.auditing import audited  # noqa: PLC0415
+    from runner.app.jobs import load  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
+
+    told = audited(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
+    click.echo(orjson.dumps(told) if as_json else "\n".join(_audit_lines(told, str(manifest))))
+    code: int = told["exit_code"]
+    return code
+
+
+def _audit_lines(told: dict[str, Any], manifest: str) -> Iterator[str]:
+    from runner.report.text import harmless  # noqa: PLC0415
+
+    charged = "" if told["charged"] is None else f"; {told['charged']:g} charged in the provider's unit"
+    yield f"{told['job']}: {len(told['findings'])} findings{charged}"
+    if told["strangers"]:
+        yield f"  {told['strangers']} tasks on the account are not this job's"
+    for name, why in told["not_asked"].items():
+        yield f"  {name} was not asked: {harmless(why)}"
+    for finding in told["findings"]:
+        yield f"  {finding['kind']:<9} {harmless(finding['remote_id'])}  {harmless(finding['why'])}"
+        if finding["kind"] == "orphan" and finding["key"]:
+            words = ["runner", "resolve", manifest, finding["key"][:8], "--adopt", finding["remote_id"]]
+            yield f"            if its task is held: {shlex.join(words)}"
 
 
 @click.command()

@@ -23,6 +23,7 @@ _VERBS = {
     "retry": ("runner.cli.runs", "fetch what is stranded, free of charge; with --failed pay anew for what failed"),
     "reconcile": ("runner.cli.runs", "look up tasks in doubt; sends nothing that costs"),
     "verify": ("runner.cli.runs", "hash every file again; fetch what is missing, never buy it"),
+    "audit": ("runner.cli.jobs", "the provider's own list and bills against ours"),
     "recover": ("runner.cli.jobs", "rebuild the state from the journal, into a new file"),
     "status": ("runner.cli.jobs", "counts, oldest waiting, reasons; works while a run is on"),
     "resolve": ("runner.cli.jobs", "a person's decision on a held task"),

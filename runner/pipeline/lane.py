@@ -12,7 +12,7 @@ from runner.lifecycle.events import Accepted, Found, Interrupted, Missing, Setba
 from runner.lifecycle.task import Fault, State
 from runner.lifecycle.transitions import advance
 from runner.pipeline.breaker import LONGEST_PROBE, Breaker
-from runner.providers.evidence import judge
+from runner.providers.evidence import is_good, judge
 from runner.providers.exchange import NotSent, Reply
 
 if TYPE_CHECKING:
@@ -104,6 +104,10 @@ class Lane:
 
     def _learn(self, request: Request, outcome: Outcome) -> None:
         phase: Literal["submit", "query"] = "submit" if request.phase == "submit" else "query"
+        if is_good(self.spec, outcome, phase):
+            self.breaker.answered(properly=True)
+            self.proved = True
+            return
         verdict = judge(self.spec, outcome, phase)
         good = isinstance(outcome, Reply) and outcome.status < 500 and not isinstance(outcome.body, str)  # noqa: PLR2004
         self.breaker.answered(properly=good)

@@ -5,15 +5,15 @@ Found is adopted at once. Missing is believed only after the quiet time, two cle
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from runner.lifecycle.events import Blocked, Found, Missing, Setback
 from runner.lifecycle.task import Fault, State
+from runner.pipeline.listing import SKEW, read_list
 from runner.pipeline.stage import Stage
-from runner.providers.reading import Page, Row, echoed, read_page, read_reference
+from runner.providers.reading import Row, echoed, read_reference
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
 #: doubtful tasks that share one scan
 _BATCH = 200
-#: pages of one reading, and readings of one look; what needs more is not clean
-_PAGES = 200
+#: readings of one look; what needs more is not clean
 _PASSES = 4
-#: seconds by which the provider's clock may be off
-_SKEW = 300.0
 
 
 class LookUp:
@@ -89,7 +86,7 @@ class LookUp:
 
     async def _by_list(self, batch: Sequence[Task], begun: Moment) -> None:
         """Adopt what one reading shows; believe what is missing only where two readings in a row agree (R10)."""
-        since = min(task.submitted_at or 0.0 for task in batch) - _SKEW
+        since = min(task.submitted_at or 0.0 for task in batch) - SKEW
         before: set[str] | None = None
         for _ in range(_PASSES):
             rows = await self._unclaimed(since)
@@ -132,7 +129,7 @@ class LookUp:
         listing = self._lane.spec.look_up.listing
         if listing is not None and listing.reference:
             return row.reference == task.ref
-        if row.created and row.created < (task.submitted_at or 0.0) - _SKEW:
+        if row.created and row.created < (task.submitted_at or 0.0) - SKEW:
             return False
         same = echoed(self._lane.spec, body, row.value)
         return bool(same) and all(equal for field, equal in same.items() if trusted.get(field, True))
@@ -155,35 +152,12 @@ class LookUp:
 
     async def _unclaimed(self, since: float) -> list[Row] | Setback | Blocked:
         """The list's rows since then that belong to no task of ours; our own submits change the list all the time."""
-        rows = await self._pass(since)
+        rows = await read_list(self._lane, self._operations[0], since)
         if isinstance(rows, Setback | Blocked):
             return rows
         claimed = await self._lane.store.claimed(self._lane.name, [row.remote_id for row in rows])
         return [row for row in {row.remote_id: row for row in rows}.values() if row.remote_id not in claimed]
 
-    async def _pass(self, since: float) -> list[Row] | Setback | Blocked:
-        rows: list[Row] = []
-        for number in range(1, _PAGES + 1):
-            request = self._lane.dialect.page(self._operations[0], number)
-            if request is None:
-                return Setback("trouble", Fault("no_list", None, "this provider has no list"))
-            page = read_page(self._lane.spec, await self._lane.send(request))
-            if not isinstance(page, Page):
-                return page
-            rows += page.rows
-            if not page.rows or _past(rows, since):
-                return rows
-        return Setback("trouble", Fault("list_too_long", None, f"the list has more than {_PAGES} pages"))
-
 
 def _oldest_first(batch: Sequence[Task]) -> list[Task]:
     return sorted(batch, key=lambda task: task.submitted_at or 0.0)
-
-
-def _past(rows: Sequence[Row], since: float) -> bool:
-    """Whether a list that has been newest-first so far has reached what is older than the doubt.
-
-    The order is documented nowhere; a list that is not plainly newest-first is read to its end.
-    """
-    times = [row.created for row in rows]
-    return times[-1] < since and all(times) and all(later >= earlier for later, earlier in pairwise(times))

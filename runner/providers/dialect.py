@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -80,6 +81,22 @@ class Dialect:
             return page
         path = self._fill(self.spec.query.path, self.spec.operations[operation], id="probe")
         return Request("query", "GET", path, "query")
+
+    def bills(self, start: float, end: float, page: int) -> Request | None:
+        """One page of what the account was charged between two times, seconds since the epoch; None: it shows none."""
+        billing = self.spec.billing
+        if billing is None:
+            return None
+        ahead = timezone(timedelta(hours=billing.hours))
+        filled = {
+            "{start}": datetime.fromtimestamp(start, ahead).strftime(billing.times),
+            "{end}": datetime.fromtimestamp(end, ahead).strftime(billing.times),
+            "{page}": page,
+        }
+        body = {
+            name: filled.get(value, value) if isinstance(value, str) else value for name, value in billing.body.items()
+        }
+        return Request("lookup", billing.method, billing.path, "query", body)
 
     def group(self, operation: str) -> str:
         """Operations of one group can be asked about in one call, or stand in one list."""

@@ -32,6 +32,16 @@ class Verdict:
     maybe_taken: bool = False
 
 
+def is_good(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> bool:
+    """Whether the answer is plainly what was asked for, so that no rule need be tried."""
+    if not isinstance(outcome, Reply):
+        return False
+    seen, listing = scope(outcome), spec.look_up.listing
+    if phase == "submit":
+        return compiled(spec.submit.accept).holds(seen)
+    return compiled(spec.query.valid).holds(seen) or (listing is not None and compiled(listing.valid).holds(seen))
+
+
 def judge(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> Verdict:
     """The meaning of an outcome that was not accepted as good."""
     match outcome:

@@ -43,6 +43,16 @@ class Row:
     created: float
     #: the line as it came
     value: Any
+    #: request field to what the line shows of it
+    echo: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """One charge, in the provider's unit."""
+
+    remote_id: str
+    amount: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +186,11 @@ def _row(spec: Spec, item: Any) -> Row | None:
         return None
     reference = compiled(listing.reference).search(item) if listing.reference else None
     return Row(
-        id_, reference if isinstance(reference, str) else None, _seconds(compiled(listing.created).search(item)), item
+        id_,
+        reference if isinstance(reference, str) else None,
+        _seconds(compiled(listing.created).search(item)),
+        item,
+        {name: compiled(path).search(item) for name, path in listing.echo.items()},
     )
 
 
@@ -185,6 +199,16 @@ def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LATEST:
         return 0.0
     return value / 1000 if value > 10**11 else float(value)
+
+
+def read_bills(spec: Spec, outcome: Outcome) -> list[Bill] | Setback | Blocked:
+    """A clean page of charges, or why there is none."""
+    billing = spec.billing
+    if billing is None or not isinstance(outcome, Reply) or not compiled(billing.valid).holds(scope(outcome)):
+        return query_setback(spec, outcome)
+    items = compiled(billing.items).search(scope(outcome)) or []
+    found = ((remote_id(compiled(billing.id).search(item)), compiled(billing.amount).search(item)) for item in items)
+    return [Bill(id_, float(amount)) for id_, amount in found if id_ and isinstance(amount, int | float)]
 
 
 def echoed(spec: Spec, body: Mapping[str, Any], value: Any) -> dict[str, bool]:

@@ -134,6 +134,21 @@ class Listing(_Part):
     proof: tuple[str, ...] = ()
 
 
+class Billing(_Part):
+    """What the account was charged for, page by page; `{start}`, `{end}` and `{page}` are filled in."""
+
+    path: str
+    method: Literal["GET", "POST"] = "POST"
+    body: dict[str, Any]
+    #: strftime format of the times, and the hours by which the provider's day is ahead of UTC
+    times: str
+    hours: float = 0.0
+    valid: Jmes
+    items: Jmes
+    id: Jmes
+    amount: Jmes
+
+
 class LookUp(_Part):
     """What the provider offers to find a submit whose answer was lost (reliability.md section 5)."""
 
@@ -214,6 +229,7 @@ class Spec(_Part):
     submit: Submit
     query: Query
     look_up: LookUp = LookUp()
+    billing: Billing | None = None
     errors: tuple[Rule, ...]
     #: reasons of failed tasks, tried on the task's object; none: `provider`
     task_errors: tuple[Rule, ...] = ()

@@ -3,6 +3,7 @@
 What the documents leave open is decided here: an unknown id is 50000 for the single query and absent from a page.
 """
 
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,9 @@ TOKEN = "/open/v1/access_token"  # noqa: S105  a path
 SUBMIT = "/open/v1/ai_creation/task/submit"
 TASK = "/open/v1/ai_creation/task"
 PAGE = "/open/v1/ai_creation/task/page"
+BILLS = "/open/v1/consume_detail"
+#: Beijing is so many seconds ahead of UTC
+_BEIJING = 8 * 3600
 
 WORDS = {
     Phase.QUEUED: "Queued",
@@ -48,6 +52,7 @@ class Chanjing:
             ("POST", SUBMIT): self._submit,
             ("GET", TASK): self._task,
             ("POST", PAGE): self._page,
+            ("POST", BILLS): self._bills,
         }
 
     def answer(self, request: Request) -> Answer | Order:
@@ -117,6 +122,19 @@ class Chanjing:
         info = {"page": page, "size": size, "total_count": total, "total_page": -(-total // size)}
         return _envelope({"list": self._rows(tasks, fault), "total": total, "page_info": info})
 
+    def _bills(self, request: Request, account: str) -> Answer:
+        """What the account was charged, oldest first; times are Beijing's."""
+        body = fields_of(request)
+        page, size = int(body.get("page", 1)), min(200, int(body.get("page_size", 50)))
+        charged = [
+            task
+            for kind in ("image", "video")
+            for task in self._world.ledger.visible("chanjing", account, kind, self._world.clock())[0]
+            if str(body.get("start_time", "")) <= _beijing(task.at) <= str(body.get("end_time", "~"))
+        ]
+        rows = [{"task_id": task.id, "bean_amount": 4 * task.charge, "consume_type": 1} for task in charged]
+        return _envelope({"list": rows[(page - 1) * size : page * size], "total": len(rows)})
+
     def _filtered(self, ids: list[str], kind: Kind, account: str, *, finished: bool) -> list[Accepted]:
         world = self._world
         until = world.visible_until()
@@ -158,6 +176,10 @@ class Chanjing:
             "model_code": task.model,
             "model_name": "",
         }
+
+
+def _beijing(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at + _BEIJING))
 
 
 def _envelope(data: object, code: int = 0, msg: str = "success") -> Answer:

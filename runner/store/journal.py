@@ -73,7 +73,7 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Line, int]]:
                     _only_torn(path, file.read(1), offset - len(raw))
                     return
                 yield line, offset
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
 
 

@@ -159,6 +159,11 @@ select exists (select 1 from task where provider = :provider and state = :state 
 select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
   where state = :state order by id
 
+-- name: ever_sent
+-- Every task that a request was ever sent for.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+  where provider = :provider and submitted_at is not null order by id
+
 -- name: by_key
 -- Tasks whose key, which is hexadecimal, begins so.
 select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id

@@ -13,13 +13,14 @@ import orjson
 from runner.errors import StateError
 from runner.lifecycle.task import Draft, State, Task
 from runner.store import recovery, sql
-from runner.store.recovery import Story
 from runner.store.rows import columns, task_from
 from runner.store.store import PAGE, Addition, add, prepare, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from runner.store.recovery import Story
 
 
 def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[str, int]:

@@ -63,4 +63,7 @@ def explained(error: sqlite3.Error, place: str) -> RunnerError:
         )
     if "locked" in text or "busy" in text:
         return Locked(f"{place}: held by another program for too long", hint="End it, then run the same command again.")
-    return StateError(f"{place}: {error}", hint="Keep a copy of the job directory before anything else.")
+    return StateError(
+        f"{place}: {error}",
+        hint="Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal.",
+    )

@@ -31,6 +31,8 @@ Settled = Literal["done", "stale", "clash"]
 #: drafts that are added in one transaction
 PAGE = 10_000
 _BALLAST = 512 * 1024
+#: bytes up to which a database is checked whole at the start
+_CHECKED = 64 * 2**20
 _ROOM = "Make room, then run the same command again."
 
 
@@ -211,6 +213,10 @@ class Store:
         guard = {"was": before.state, "was_generation": before.generation, "epoch": self.epoch}
         if _execute(connection, "settle", **columns(after), **guard).rowcount != 1:
             return "stale"
+        if after.state is State.QUEUED:
+            _execute(connection, "rest_gone", id=after.id)
+        if before.remote_id is not None and after.remote_id is None:
+            _execute(connection, "put_former", provider=before.provider, remote_id=before.remote_id)
         if after.generation != before.generation:
             _execute(connection, "drop_outputs", task_id=after.id)
         elif after.outputs and after.outputs != before.outputs:
@@ -240,6 +246,10 @@ class Store:
     async def in_state(self, state: State) -> list[Task]:
         """Every task of a state that few are in."""
         return [task_from(row) for row in await self._all("in_state", state=state)]
+
+    async def ever_sent(self, provider: str) -> list[Task]:
+        """Every task of a provider that a request was ever sent for."""
+        return [task_from(row) for row in await self._all("ever_sent", provider=provider)]
 
     async def by_key(self, key: str) -> list[Task]:
         """Up to three tasks whose key begins so."""
@@ -325,6 +335,8 @@ def prepare(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
     except OSError as error:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
+    if path.is_symlink() or not path.is_file():
+        raise DiskError(f"{path} is not a file", hint="Move it away, or choose --out.")
 
 
 def set_up(connection: sqlite3.Connection) -> None:
@@ -337,8 +349,19 @@ def set_up(connection: sqlite3.Connection) -> None:
     if mode != "wal":
         raise StateError(f"the file system allows no write-ahead log ({mode})", hint="Put the job on a local disk.")
     connection.execute("pragma synchronous = full")
+    _check(connection)
     connection.execute("pragma foreign_keys = on")
     sql.migrate(connection)
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Damage is found before anything is believed; a very large database is checked by what is read of it."""
+    (pages,) = connection.execute("pragma page_count").fetchone()
+    (size,) = connection.execute("pragma page_size").fetchone()
+    if pages * size <= _CHECKED:
+        (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(str(verdict))
 
 
 def _open_journal(connection: sqlite3.Connection, writer: Writer, path: Path) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from runner.errors import NoSuchJob
-from runner.store import sql
+from runner.store import journal, sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,11 @@ class View:
 
     def _rows(self, query: str, **parameters: Any) -> list[Any]:
         return self._connection.execute(sql.queries()[query], parameters).fetchall()
+
+
+def known_ids(directory: Path) -> set[str]:
+    """Every id that a provider ever gave this job, those of earlier generations too."""
+    return {line["remote_id"] for line, _ in journal.read(directory / "journal.jsonl") if line["t"] == "id"}
 
 
 @contextmanager

@@ -59,7 +59,7 @@ create table task (
 create unique index task_remote on task (provider, remote_id) where remote_id is not null;
 create unique index task_ref on task (ref);
 create index task_due on task (provider, state, due_at) where due_at is not null;
-create index task_open on task (state) where state in ('submitting', 'in_doubt', 'held');
+create index task_on_wire on task (provider) where state = 'submitting';
 create index task_twins on task (fingerprint, state, adopted) where fingerprint <> '';
 
 -- Ids of purchases that were made anew: they stay ours, and are never taken for lost ones.

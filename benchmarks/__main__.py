@@ -1,0 +1,95 @@
+"""`python -m benchmarks [NAME …]`: every measure, or those that are named; all of them make docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from benchmarks import floor, pacing, parti, plan, resume, startup, status
+from benchmarks.bench import session
+from benchmarks.figure import Figure, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from benchmarks.bench import Bench
+
+_PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+_HEAD = """\
+# Performance
+
+Written by `make bench`, that is `{command}`; do not edit. What counts is the ratios, since both halves
+of each were measured in one run on one machine; milliseconds and megabytes are of that machine.
+
+{when} · Python {python} · {system} · {cores} cores · load average {load:.1f} at the start
+"""
+
+
+class Measure(Protocol):
+    """A module with a `measure`; its docstring goes under the table."""
+
+    __doc__: str | None
+
+    def measure(self, bench: Bench) -> Iterator[Figure]: ...
+
+
+MEASURES: Mapping[str, Measure] = {
+    "startup": startup,
+    "plan": plan,
+    "pacing": pacing,
+    "parti": parti,
+    "floor": floor,
+    "resume": resume,
+    "status": status,
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Always 0: a goal that is not met is a line of the table, and no failure."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios measured in one run.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(MEASURES)}; all without")
+    names = parser.parse_args(words).names
+    if unknown := set(names) - set(MEASURES):
+        parser.error(f"no measure is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+    head = _headed()
+    found = _measured(names or list(MEASURES))
+    shown = table(figure.cells(name) for name, figures in found.items() for figure in figures)
+    print(shown)
+    if not names:
+        _PAGE.write_text("\n".join([head, shown, "", *_notes()]), encoding="utf-8")
+    return 0
+
+
+def _measured(names: Sequence[str]) -> dict[str, list[Figure]]:
+    found = {}
+    with session() as bench:
+        for name in names:
+            print(f"measuring {name}", file=sys.stderr, flush=True)
+            found[name] = list(MEASURES[name].measure(bench))
+    return found
+
+
+def _headed() -> str:
+    return _HEAD.format(
+        command="python -m benchmarks",
+        when=datetime.now(UTC).strftime("%Y-%m-%d"),
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        cores=os.cpu_count(),
+        load=os.getloadavg()[0],
+    )
+
+
+def _notes() -> Iterator[str]:
+    yield "## What each measure does, and does not do\n"
+    for name, module in MEASURES.items():
+        yield f"**{name}**: {(module.__doc__ or '').strip()}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

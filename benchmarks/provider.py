@@ -1,0 +1,56 @@
+"""A sandbox as a process of its own: where it is, and what it has on record."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A running sandbox."""
+
+    url: str
+    #: what a runner needs to reach it
+    environ: Mapping[str, str]
+
+    def stats(self) -> dict[str, Any]:
+        """Every counter."""
+        return self._asked("stats")
+
+    def arrivals(self) -> list[float]:
+        """When each submit was accepted, in seconds since the epoch."""
+        return [task["at"] for task in self._asked("ledger")["accepted"]]
+
+    def requests(self) -> int:
+        """How many requests have come, of whatever kind."""
+        return sum(self.stats()["requests"].values())
+
+    def _asked(self, what: str) -> dict[str, Any]:
+        connection = HTTPConnection(self.url.removeprefix("http://"))
+        try:
+            connection.request("GET", f"/_sandbox/{what}")
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return answer
+
+
+@contextmanager
+def sandbox(*options: str) -> Iterator[Provider]:
+    """It ends when its standard input does."""
+    command = [sys.executable, "-m", "runner.sandbox", "--json", "--until-stdin-closes", *options]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        found = json.loads(process.stdout.readline() if process.stdout else b"{}")
+        yield Provider(found["url"], found["env"])
+    finally:
+        process.communicate()

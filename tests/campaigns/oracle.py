@@ -1,0 +1,248 @@
+"""Judges a finished job from outside: the provider's ledger against database, journal and files.
+
+Nothing here asks the runner whether it did well. The ledger says what was paid; each accepted task must belong to
+exactly one row with the same prompt, or, where nobody can look anything up, be covered by a held row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+DONE, HELD = "done", "held"
+#: what a run may end with once nothing more can be done: everything is here, or a person must decide
+COMPLETE = {0, 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise: `double`, `orphan`, `lost`, `phantom`, `swapped`, `file`, `journal`, `exit` or `idle`."""
+
+    kind: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known of a job after its last run."""
+
+    #: a doubt can be looked up, so nothing that is paid may be held
+    looks_up: bool
+    #: the ledger's `external_id` is our reference
+    by_reference: bool
+    #: as `View.results` gives them
+    rows: Sequence[Mapping[str, Any]]
+    #: in file order
+    journal: Sequence[Mapping[str, Any]]
+    #: in order of acceptance
+    ledger: Sequence[Mapping[str, Any]]
+    directory: Path
+    #: summaries of the last run that worked, and of the one after it
+    last: Mapping[str, Any]
+    idle: Mapping[str, Any]
+    #: how many tasks the ledger had before the idle run
+    before_idle: int
+    #: the SHA-256 of what the provider serves, by remote id, where it was asked
+    truth: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def held(self) -> int:
+        return sum(row["state"] == HELD for row in self.rows)
+
+    @property
+    def held_and_paid(self) -> int:
+        """How many held rows hide a task that was really accepted."""
+        return sum(min(len(group.unclaimed), len(group.held)) for group in _groups(self))
+
+
+def judge(case: Case) -> list[Violation]:
+    """Every broken promise."""
+    checks = (_money, _ids, _states, _files, _strays, _journal, _exits, _idle)
+    return [Violation(*found) for check in checks for found in check(case)]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """All tasks with one prompt, ours and theirs; twins are told apart by nothing but their number."""
+
+    prompt: str
+    rows: list[Mapping[str, Any]]
+    accepted: list[Mapping[str, Any]]
+    unclaimed: list[Mapping[str, Any]]
+
+    @property
+    def held(self) -> list[Mapping[str, Any]]:
+        return [row for row in self.rows if row["state"] == HELD]
+
+
+def prompt_of(request: Mapping[str, Any]) -> str:
+    return str(request.get("ref_prompt") or request.get("prompt"))
+
+
+def _groups(case: Case) -> list[_Group]:
+    rows, accepted = defaultdict(list), defaultdict(list)
+    for row in case.rows:
+        rows[prompt_of(row["request"])].append(row)
+    for task in case.ledger:
+        accepted[prompt_of(task["request"])].append(task)
+    claimed = {row["remote_id"] for row in case.rows}
+    return [
+        _Group(prompt, rows[prompt], accepted[prompt], [task for task in accepted[prompt] if task["id"] not in claimed])
+        for prompt in sorted(rows.keys() | accepted.keys())
+    ]
+
+
+Findings = "Iterator[tuple[str, str]]"
+
+
+def _money(case: Case) -> Findings:
+    """Each task is accepted once: twins by number, and where there are references, by reference."""
+    for group in _groups(case):
+        if len(group.accepted) > len(group.rows):
+            yield "double", f"{group.prompt!r}: {len(group.rows)} wanted, {_story(case, group)}"
+        covered = 0 if case.looks_up else len(group.held)
+        if len(group.unclaimed) > covered:
+            yield "orphan", f"{group.prompt!r}: {_ids_of(group.unclaimed)} claimed by no row, {_story(case, group)}"
+    if case.by_reference:
+        for reference, count in Counter(task["external_id"] for task in case.ledger).items():
+            if count > 1:
+                yield "double", f"the reference {reference} was accepted {count} times"
+
+
+def _story(case: Case, group: _Group) -> str:
+    """When the requests of a prompt were meant to leave, and when they were accepted, seconds."""
+    meant = [line for line in case.journal if line["t"] == "intent" and group.prompt in line["request"]]
+    times = sorted([(line["at"], "meant") for line in meant] + [(task["at"], "accepted") for task in group.accepted])
+    return ", ".join(f"{what} at {at - times[0][0]:.2f}" for at, what in times)
+
+
+def _ids_of(tasks: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join(task["id"] for task in tasks)
+
+
+def _ids(case: Case) -> Findings:
+    """Each claim is of an accepted task, of the same request, and of no one else's."""
+    ledger = {task["id"]: task for task in case.ledger}
+    for remote_id, count in Counter(row["remote_id"] for row in case.rows if row["remote_id"]).items():
+        if count > 1:
+            yield "swapped", f"{remote_id} is claimed by {count} rows"
+    for row in case.rows:
+        task = ledger.get(row["remote_id"])
+        if row["remote_id"] and task is None:
+            yield "phantom", f"{row['ref']} claims {row['remote_id']}, which was never accepted"
+        elif task and prompt_of(task["request"]) != prompt_of(row["request"]):
+            yield "swapped", f"{row['ref']} claims {task['id']}, which was made of another prompt"
+        elif task and case.by_reference and task["external_id"] != row["ref"]:
+            yield "swapped", f"{row['ref']} claims {task['id']}, whose reference is {task['external_id']}"
+
+
+def _states(case: Case) -> Findings:
+    for row in case.rows:
+        if row["state"] not in {DONE, HELD}:
+            yield "lost", f"{row['ref']} is {row['state']} ({row['reason']}: {row['message']})"
+
+
+def _files(case: Case) -> Findings:
+    """Every finished task has its file, whole, as recorded, and as the provider serves it."""
+    for row in case.rows:
+        if row["state"] != DONE:
+            continue
+        if not row["outputs"]:
+            yield "file", f"{row['ref']} is done without a file"
+        for output in row["outputs"]:
+            wrong = _wrong_with(case, row, output)
+            if wrong:
+                yield "file", f"{output['file']}: {wrong}"
+
+
+def _wrong_with(case: Case, row: Mapping[str, Any], output: Mapping[str, Any]) -> str:
+    path = case.directory / (output["file"] or "nameless")
+    if not path.is_file():
+        return "is not there"
+    data = path.read_bytes()
+    digest = sha256(data).hexdigest()
+    if digest != output["sha256"] or len(data) != output["bytes"]:
+        return f"{len(data)} bytes, not the {output['bytes']} that were recorded, or others"
+    if not data.endswith(PNG_END):
+        return "does not end as a PNG does"
+    if case.truth.get(row["remote_id"], digest) != digest:
+        return "is not what the provider serves"
+    return ""
+
+
+def _strays(case: Case) -> Findings:
+    """No file without a row, no part without a download."""
+    named = {output["file"] for row in case.rows for output in row["outputs"]}
+    for path in case.directory.glob("*.png"):
+        if path.name not in named:
+            yield "file", f"{path.name} belongs to no task"
+    for path in case.directory.glob(".runner/parts/*"):
+        yield "file", f"{path.name} was left behind"
+
+
+def _journal(case: Case) -> Findings:
+    """Intent before accept, intent before id, every id of a row on record, epochs that only rise."""
+    meant: Counter[str] = Counter()
+    recorded: dict[str, str] = {}
+    epoch = 0
+    for line in case.journal:
+        match line["t"]:
+            case "epoch":
+                if line["epoch"] <= epoch:
+                    yield "journal", f"epoch {line['epoch']} follows {epoch}"
+                epoch = line["epoch"]
+            case "intent":
+                meant[line["ref"]] += 1
+            case "id":
+                if not meant[line["ref"]]:
+                    yield "journal", f"{line['ref']} got an id before it was meant to be sent"
+                recorded[line["ref"]] = line["remote_id"]
+    for row in case.rows:
+        if row["remote_id"] and recorded.get(row["ref"]) != row["remote_id"]:
+            yield "journal", f"{row['ref']}: {row['remote_id']} in the database, {recorded.get(row['ref'])} on record"
+    yield from _unmeant(case)
+
+
+def _unmeant(case: Case) -> Findings:
+    """Accepted tasks whose request left before, or without, an intent on record."""
+    intents = defaultdict(list)
+    for line in case.journal:
+        if line["t"] == "intent":
+            intents[line["ref"]].append(line["at"])
+    refs = {row["ref"]: prompt_of(row["request"]) for row in case.rows}
+    by_prompt = defaultdict(list)
+    for ref, times in intents.items():
+        by_prompt[refs.get(ref, "")] += times
+    met: Counter[str] = Counter()
+    for task in case.ledger:
+        mark = task["external_id"] if case.by_reference else prompt_of(task["request"])
+        times = intents[mark] if case.by_reference else by_prompt[mark]
+        met[mark] += 1
+        if sum(at <= task["at"] for at in times) < met[mark]:
+            yield "journal", f"{task['id']} was accepted without an intent on record before it"
+
+
+def _exits(case: Case) -> Findings:
+    """Exit 4 exactly where something is held, and every held task is named."""
+    wanted = 4 if case.held else 0
+    for name, summary in (("last", case.last), ("idle", case.idle)):
+        if summary["exit_code"] != wanted:
+            yield "exit", f"the {name} run: {summary['exit_code']} with {case.held} held: {summary['reasons']}"
+        if len(summary["in_doubt"]) != case.held or summary["counts"].get(HELD, 0) != case.held:
+            yield "exit", f"the {name} run names {len(summary['in_doubt'])} of {case.held} held"
+
+
+def _idle(case: Case) -> Findings:
+    bought = len(case.ledger) - case.before_idle
+    if bought or case.idle["submitted"] or case.idle["downloaded"]:
+        yield "idle", f"{bought} bought, {case.idle['submitted']} submitted, {case.idle['downloaded']} downloaded"

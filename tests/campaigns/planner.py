@@ -1,0 +1,149 @@
+"""Where to strike next: first where blows are still wanting and the state of the job lets them land."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.app.crash import POINTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from random import Random
+
+#: which hit of a point kills
+COUNTS = (1, 2, 5)
+_NO_LOOK_UP = "nothing can be looked up there: a doubt is held at once"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of providers, by what they offer to settle a doubt."""
+
+    name: str
+    provider: str
+    model: str
+    looks_up: bool
+    by_reference: bool
+    #: points that cannot occur, and why
+    impossible: Mapping[str, str]
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        return tuple(point for point in POINTS if point not in self.impossible)
+
+
+_SETTLED = ("adopted journaled", "adopted committed", "absent journaled", "absent committed")
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("reference", "kling", "image/kling-v2-1", looks_up=True, by_reference=True, impossible={}),
+        Kind("list", "chanjing", "kling-v2-1", looks_up=True, by_reference=False, impossible={}),
+        Kind(
+            "none",
+            "kling-gateway",
+            "image/kling-v1-5",
+            looks_up=False,
+            by_reference=False,
+            impossible=dict.fromkeys(_SETTLED, _NO_LOOK_UP),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Blow:
+    """SIGKILL at the n-th hit of a point, or so many seconds after the start."""
+
+    point: str = ""
+    count: int = 0
+    seconds: float = 0.0
+    #: meant for the recovery after another blow
+    second: bool = False
+
+    @property
+    def mode(self) -> str:
+        return "point" if self.point else "second" if self.second else "timer"
+
+    def __str__(self) -> str:
+        return f"{self.point}:{self.count}" if self.point else f"@{self.seconds:.3f}"
+
+    @classmethod
+    def parse(cls, text: str) -> Blow:
+        if text.startswith("@"):
+            return cls(seconds=float(text[1:]))
+        point, _, count = text.partition(":")
+        if point not in POINTS:
+            raise ValueError(f"{text!r} is no blow: `point:n` or `@seconds`")
+        return cls(point, int(count))
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """How many tasks of a job are in which plight, as far as one can see from outside."""
+
+    queued: int
+    #: sent when the process died
+    submitting: int
+    #: in doubt and accepted
+    taken: int
+    #: in doubt and, as it seems, never accepted
+    missing: int
+    #: with an id and without a file
+    unfinished: int
+
+    def room(self, point: str) -> int:
+        """How often the point may occur in the next run."""
+        match point.split()[0]:
+            case "intent" | "answer" | "id":
+                return self.queued
+            case "doubt" | "recovery":
+                return self.submitting
+            case "adopted":
+                return self.taken
+            case "absent":
+                return self.missing
+            case _:
+                return self.unfinished + self.queued
+
+
+class Planner:
+    """Counts the hits of a campaign, which may run in several threads, and chooses points."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.hits: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def hit(self, kind: Kind, blow: Blow) -> None:
+        with self._lock:
+            self.hits[kind.name, blow.point] += 1
+
+    def wanting(self, kind: Kind) -> dict[str, int]:
+        """The points that were hit too seldom, and how many hits they lack."""
+        lacks = {point: self.target - self.hits[kind.name, point] for point in kind.points}
+        return {point: lack for point, lack in lacks.items() if lack > 0}
+
+    def choose(self, kind: Kind, outlook: Outlook, chance: Random) -> Blow:
+        """A point that can occur, the more wanting the likelier, or one that lets the wanting ones occur later."""
+        wanting = self.wanting(kind)
+        weights = {point: 0.1 + wanting.get(point, 0) for point in kind.points if outlook.room(point) > 0}
+        for point, lack in wanting.items():
+            if outlook.room(point) <= 0:
+                for step in _STEPS_TO.get(point.split()[0], ()):
+                    if step in weights:
+                        weights[step] += lack
+        point = chance.choices(list(weights), list(weights.values()))[0]
+        room = min(outlook.room(point), 2 if not kind.looks_up and point.startswith("recovery") else 5)
+        return Blow(point, chance.choice([count for count in COUNTS if count <= room]))
+
+
+#: what must be struck before, so that a point can occur in the next run
+_STEPS_TO = {
+    "recovery": ("intent committed", "answer received"),
+    "doubt": ("intent committed", "answer received"),
+    "adopted": ("answer received",),
+    "absent": ("intent journaled", "intent committed"),
+}

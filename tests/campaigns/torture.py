@@ -1,0 +1,243 @@
+"""`python -m tests.campaigns.torture --kills 500 --classes reference,list,none --seed N --jobs 2`.
+
+Jobs of 24 tasks against a hostile sandbox, each killed with SIGKILL up to a dozen times: at a named point, by a timer
+over the observed length of a run, and a second time during the recovery. Then the job is run to its end, once more
+idle, and judged by `oracle`. Exit 1 for any violation, or where a point was hit too seldom.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING, Any
+
+from tests.campaigns.planner import KINDS, Blow, Planner
+from tests.campaigns.trial import Pace, Report, Trial, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.campaigns.planner import Kind
+
+#: shares of the blows that a timer deals, and that fall during the recovery from another
+TIMED, SECOND = 0.15, 0.15
+#: when the first of those may fall, as a part of the time that a process takes to begin, and the length of a recovery
+EARLIEST, RECOVERY = 0.7, 0.2
+#: a campaign may go on so much longer to hit every point often enough
+STRETCH = 1.5
+#: blows that found nothing to strike before a job is left in peace
+MISSES = 4
+
+
+@dataclass
+class Campaign:
+    """Trials of all classes, some at a time."""
+
+    kinds: Sequence[Kind]
+    kills: int
+    seed: int
+    #: how often each point must be hit in each class
+    hits: int
+    root: Path
+    #: blows to one job
+    blows: int = 10
+    jobs: int = 2
+    reports: list[Report] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._planner = Planner(self.hits)
+        self._lock = threading.Lock()
+        self._planned: Counter[str] = Counter()
+        self._rounds = 0
+        self._paces: dict[str, Pace] = {}
+        self._began = time.monotonic()
+
+    def run(self) -> bool:
+        """Whether every promise was kept and every point was hit often enough."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            paces = pool.map(lambda kind: measure(kind, self.seed, self.root / f"pace-{kind.name}"), self.kinds)
+            self._paces = dict(zip((kind.name for kind in self.kinds), paces, strict=True))
+            for done in [pool.submit(self._worker) for _ in range(self.jobs)]:
+                done.result()
+        return not self.violations and not any(self.wanting.values())
+
+    @property
+    def violations(self) -> int:
+        return sum(len(report.violations) for report in self.reports)
+
+    @property
+    def wanting(self) -> dict[str, dict[str, int]]:
+        """For each class, the points that were hit too seldom, and how many hits they lack."""
+        return {kind.name: self._planner.wanting(kind) for kind in self.kinds}
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    # rounds
+
+    def _worker(self) -> None:
+        while (turn := self._next()) is not None:
+            kind, number, blows = turn
+            root = self.root / f"{kind.name}-{number}"
+            seed = Random(f"{self.seed}/{number}").getrandbits(32)
+            trial = Trial(kind, seed, root, on_hit=lambda blow, kind=kind: self._planner.hit(kind, blow))
+            report = trial.undergo(lambda trial, blows=blows: self._choose(trial, blows))
+            with self._lock:
+                self._planned[kind.name] += report.kills - blows
+                self.reports.append(report)
+                self._tell(report, root)
+            if not report.violations:
+                shutil.rmtree(root)
+
+    def _next(self) -> tuple[Kind, int, int] | None:
+        """The class that lacks most, the number of its next job, and how many blows that shall take."""
+        with self._lock:
+            lacks = {kind.name: self._lack(kind) for kind in self.kinds}
+            name = max(lacks, key=lacks.__getitem__)
+            if lacks[name] <= 0:
+                return None
+            self._rounds += 1
+            blows = min(self.blows, lacks[name])
+            self._planned[name] += blows
+            return KINDS[name], self._rounds, blows
+
+    def _lack(self, kind: Kind) -> int:
+        """How many kills a class still needs; past its number only for points that were hit too seldom."""
+        lack = self.kills - self._planned[kind.name]
+        if lack > 0 or self._planned[kind.name] >= STRETCH * self.kills:
+            return lack
+        return sum(self._planner.wanting(kind).values())
+
+    def _choose(self, trial: Trial, blows: int) -> Blow | None:
+        """The next blow to a job; None: it has had enough."""
+        report, pace, chance = trial.report, self._paces[trial.kind.name], trial.chance
+        if report.kills >= blows or report.missed >= MISSES:
+            return None
+        pressed = sum(self._planner.wanting(trial.kind).values()) >= self.kills - self._done(trial.kind)
+        dice = 1.0 if pressed else chance.random()
+        if dice < SECOND and report.kills:
+            return Blow(seconds=chance.uniform(EARLIEST * pace.boot, pace.boot + RECOVERY), second=True)
+        if dice < SECOND + TIMED:
+            return Blow(seconds=chance.uniform(EARLIEST * pace.boot, pace.length))
+        return self._planner.choose(trial.kind, trial.outlook(), chance)
+
+    def _done(self, kind: Kind) -> int:
+        return sum(report.kills for report in self.reports if report.kind == kind.name)
+
+    # words
+
+    def _tell(self, report: Report, root: Path) -> None:
+        print(f"[{self.seconds:6.1f} s] {' | '.join(self._progress())} | {self.violations} violations", flush=True)
+        if report.violations:
+            for violation in report.violations:
+                print(f"  VIOLATION {violation}")
+            print(f"  seed {self.seed}, kept in {root}; again with")
+            print(f"  python -m tests.campaigns.torture --replay {report.replay!r}", flush=True)
+
+    def _progress(self) -> Iterator[str]:
+        for kind in self.kinds:
+            mine = [report for report in self.reports if report.kind == kind.name]
+            least = min(self._planner.hits[kind.name, point] for point in kind.points)
+            held = sum(report.held for report in mine)
+            yield f"{kind.name} {self._done(kind)}/{self.kills} in {len(mine)} jobs, points >= {least}, {held} held"
+
+    def figures(self) -> dict[str, Any]:
+        """Everything that was counted, for JSON."""
+        return {
+            "seed": self.seed,
+            "seconds": round(self.seconds, 1),
+            "violations": self.violations,
+            "wanting": self.wanting,
+            "classes": {kind.name: self._figures(kind) for kind in self.kinds},
+            "convicted": [
+                {"replay": report.replay, "violations": [str(each) for each in report.violations]}
+                for report in self.reports
+                if report.violations
+            ],
+        }
+
+    def _figures(self, kind: Kind) -> dict[str, Any]:
+        mine = [report for report in self.reports if report.kind == kind.name]
+        numbers = ("kills", "runs", "missed", "tasks", "accepted", "held", "held_and_paid", "refused")
+        return {
+            "jobs": len(mine),
+            **{name: sum(getattr(report, name) for report in mine) for name in numbers},
+            "kills_by": dict(sum((report.modes for report in mine), Counter())),
+            "faults": dict(sum((report.faults for report in mine), Counter())),
+            "hits": {point: self._planner.hits[kind.name, point] for point in kind.points},
+            "impossible": dict(kind.impossible),
+        }
+
+
+def summary(figures: Mapping[str, Any]) -> str:
+    """The figures for people."""
+    lines = []
+    for name, found in figures["classes"].items():
+        lines.append(
+            f"{name}: {found['kills']} kills {found['kills_by']}, {found['missed']} blows into the void,"
+            f" {found['jobs']} jobs, {found['tasks']} tasks, {found['accepted']} paid,"
+            f" {found['held']} held ({found['held_and_paid']} of them paid)"
+        )
+        lines.append("  " + ", ".join(f"{point} {count}" for point, count in found["hits"].items()))
+        lines += [f"  {point}: cannot occur; {why}" for point, why in found["impossible"].items()]
+        lines += [f"  WANTING {point}: {lack} hits" for point, lack in figures["wanting"][name].items()]
+    kills = sum(found["kills"] for found in figures["classes"].values())
+    pace = f"{figures['seconds'] / kills:.2f} s a kill" if kills else "no kill"
+    lines.append(f"{figures['violations']} violations, {figures['seconds']} s, {pace}, seed {figures['seed']}")
+    return "\n".join(lines)
+
+
+def replay(text: str, root: Path) -> bool:
+    """The same weather and the same blows once more; the processes race anew, so a rare fault may need some tries."""
+    name, seed, blows = text.split("/")
+    left = [Blow.parse(blow) for blow in reversed(blows.split(",")) if blow]
+    report = Trial(KINDS[name], int(seed), root / "replay").undergo(lambda _: left.pop() if left else None)
+    for violation in report.violations:
+        print(f"VIOLATION {violation}")
+    print(f"{report.kills} kills, {report.held} held, {len(report.violations)} violations, kept in {root}")
+    return not report.violations
+
+
+def main(words: Sequence[str]) -> int:
+    """0: every promise kept, every point hit; 1: not so."""
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.torture", description=__doc__)
+    parser.add_argument("--kills", type=int, default=500, help="for each class (500)")
+    parser.add_argument("--classes", default=",".join(KINDS), help="with commas between (all)")
+    parser.add_argument("--hits", type=int, default=20, help="for each point of each class, at the least (20)")
+    parser.add_argument("--seed", type=int, help="of blows and faults (drawn and printed)")
+    parser.add_argument("--jobs", type=int, default=2, help="at the same time (2)")
+    parser.add_argument("--blows", type=int, default=10, help="to one job (10)")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="the figures, as JSON")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="for jobs with violations (a new one under /tmp)")
+    parser.add_argument("--replay", metavar="CLASS/SEED/BLOWS", help="one job again, as a violation printed it")
+    given = parser.parse_args(words)
+    root = given.keep or Path(tempfile.mkdtemp(prefix="torture-"))
+    if given.replay:
+        return 0 if replay(given.replay, root) else 1
+    if unknown := set(given.classes.split(",")) - set(KINDS):
+        parser.error(f"no such class: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    seed = SystemRandom().getrandbits(32) if given.seed is None else given.seed
+    kinds = [KINDS[name] for name in given.classes.split(",")]
+    campaign = Campaign(kinds, given.kills, seed, given.hits, root, given.blows, given.jobs)
+    print(f"seed {seed}, {given.kills} kills for each of {given.classes}, in {root}", flush=True)
+    kept = campaign.run()
+    figures = campaign.figures()
+    print(summary(figures))
+    if given.report:
+        given.report.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,289 @@
+"""One job under blows: run and killed again and again, then run to its end, once more idle, and judged."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import time
+import urllib.request
+from collections import Counter
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from runner.store import journal as journals
+from runner.store.view import view
+from tests.campaigns.oracle import COMPLETE, HELD, Case, Violation, judge
+from tests.campaigns.planner import Blow, Outlook
+from tests.whole.conftest import Box, Desk, sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tests.campaigns.planner import Kind
+
+TASKS, REPEAT = 24, 2
+#: the quiet time; `_weather` never lets a request be accepted and shown later than half of it
+DOUBT = 1.0
+#: seconds; a run that takes longer hangs
+PATIENCE = 60
+#: runs until a job must be complete: without a look-up every third doubt ends one
+RUNS = 16
+KILLED = -9
+#: what a run may end with while blows fall
+HARMLESS = {*COMPLETE, 5}
+FAULTS = {
+    "reset_before": 0.03,
+    "lost_reply": 0.05,
+    "reset_after": 0.03,
+    "cut_reply": 0.02,
+    "http_504_before": 0.015,
+    "http_500_after": 0.015,
+    "late_accept": 0.02,
+    "poll_500": 0.02,
+    "cut_download": 0.1,
+}
+
+
+@dataclass
+class Pace:
+    """How long a process takes to begin, and a whole run without blows; observed, seconds."""
+
+    boot: float = 0.6
+    length: float = 3.0
+
+
+@dataclass
+class Report:
+    """What became of one job."""
+
+    kind: str
+    seed: int
+    blows: list[str] = field(default_factory=list)
+    modes: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
+    runs: int = 0
+    tasks: int = TASKS
+    accepted: int = 0
+    held: int = 0
+    held_and_paid: int = 0
+    refused: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    violations: list[Violation] = field(default_factory=list)
+
+    @property
+    def kills(self) -> int:
+        return self.modes.total()
+
+    @property
+    def replay(self) -> str:
+        return f"{self.kind}/{self.seed}/{','.join(self.blows)}"
+
+
+class Trial:
+    """One job in `root`, its weather decided by the seed."""
+
+    def __init__(self, kind: Kind, seed: int, root: Path, on_hit: Callable[[Blow], None] = lambda _: None) -> None:
+        self.kind, self.report, self._on_hit = kind, Report(kind.name, seed), on_hit
+        self.chance = Random(seed)
+        self._root, self._job = root, root / "out" / "job"
+        self._desk = Desk(root)
+        self._box: Box | None = None
+
+    def undergo(self, next_blow: Callable[[Trial], Blow | None]) -> Report:
+        """Blows until there is no next one or the job is complete, then the end and the judgement."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._desk.write("job.yaml", _manifest(self.kind))
+        with sandbox(*_weather(self.chance, self.report.seed), "--ledger", str(self._ledger)) as self._box:
+            self._desk.env = self._box.env
+            while (blow := next_blow(self)) is not None:
+                self._tighten()
+                if not self.strike(blow) and self._complete():
+                    break
+            self._finish()
+        self._root.joinpath("replay.txt").write_text(f"{self.report.replay}\n")
+        return self.report
+
+    # blows
+
+    def strike(self, blow: Blow) -> bool:
+        """Run until the blow falls; False: the run had ended before."""
+        self.report.blows.append(str(blow))
+        code, _ = self._run(blow)
+        if code == KILLED:
+            self.report.modes[blow.mode] += 1
+            if blow.point:
+                self.report.hits[blow.point] += 1
+                self._on_hit(blow)
+            return True
+        self.report.missed += 1
+        if code not in HARMLESS:
+            self._accuse("exit", f"{blow}: the run ended with {code}")
+        return False
+
+    def outlook(self) -> Outlook:
+        """The plight of the job, seen from journal, database and ledger."""
+        last: dict[str, str] = {}
+        for line, _ in journals.read(self._job / ".runner" / "journal.jsonl"):
+            if "ref" in line:
+                last[line["ref"]] = line["t"]
+        found = Counter(last.values())
+        states = self._states()
+        doubts = found["intent"] - states[HELD]
+        taken = min(doubts, max(0, len(self._accepted()) - found["id"] - found["saved"]))
+        return Outlook(
+            queued=TASKS - found["intent"] - found["id"] - found["saved"],
+            submitting=doubts - states["in_doubt"],
+            taken=taken,
+            missing=doubts - taken,
+            unfinished=found["id"],
+        )
+
+    def _tighten(self) -> None:
+        """Now and then the provider refuses what comes faster than it likes."""
+        self._box.change(qps=12.0 if self.chance.random() < 0.2 else None)
+
+    # runs
+
+    def _run(self, blow: Blow | None = None) -> tuple[int, dict[str, Any] | None]:
+        """One process to its end or its death: exit code and, where there is one, the summary."""
+        self.report.runs += 1
+        env = {"RUNNER_CRASH_AT": str(blow)} if blow and blow.point else None
+        process = self._desk.start("run", "job.yaml", "--json", env=env)
+        timed = blow is not None and not blow.point
+        try:
+            out, err = process.communicate(timeout=blow.seconds if timed else PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            if not timed:
+                self._accuse("exit", f"a run hung for {PATIENCE} s: {err[-2000:]}")
+                return 0, None
+        if "Traceback" in err or "internal error" in err:
+            self._accuse("exit", f"a traceback, exit {process.returncode}: {err[-2000:]}")
+        if process.returncode not in {KILLED, *HARMLESS}:
+            self._accuse("exit", f"exit {process.returncode}: {err[-2000:]}")
+        lines = out.splitlines()
+        summary = json.loads(lines[-1]) if lines and process.returncode != KILLED else None
+        return process.returncode, summary
+
+    def _finish(self) -> None:
+        """To the end without blows; where doubts cannot be looked up, R9 ends runs early, so there may be several."""
+        self._box.change(qps=None)
+        last = None
+        for _ in range(RUNS):
+            _, last = self._run()
+            if self._complete():
+                break
+        self._box.change(faults={})
+        self._until_nothing_is_late()
+        before = len(self._accepted())
+        _, idle = self._run()
+        if last is None or idle is None:
+            self._accuse("exit", "a run without a blow gave no summary")
+            return
+        self._judge(last, idle, before)
+
+    def _until_nothing_is_late(self) -> None:
+        while self._box.stats["late"]:
+            time.sleep(0.05)
+
+    def _judge(self, last: dict[str, Any], idle: dict[str, Any], before: int) -> None:
+        with view(self._job / ".runner") as seen:
+            rows = list(seen.results())
+        case = Case(
+            looks_up=self.kind.looks_up,
+            by_reference=self.kind.by_reference,
+            rows=rows,
+            journal=[line for line, _ in journals.read(self._job / ".runner" / "journal.jsonl")],
+            ledger=self._accepted(),
+            directory=self._job,
+            last=last,
+            idle=idle,
+            before_idle=before,
+            truth=self._served([row["remote_id"] for row in rows if row["remote_id"]]),
+        )
+        if len(rows) != TASKS:
+            self._accuse("lost", f"{len(rows)} rows for {TASKS} tasks")
+        self.report.violations += judge(case)
+        self.report.accepted, self.report.held = len(case.ledger), case.held
+        self.report.held_and_paid = case.held_and_paid
+        stats = self._box.stats
+        self.report.refused = sum(stats["refused"].get(code, 0) for code in ("40001", "1302"))
+        self.report.faults = Counter(stats["faults"])
+
+    def _served(self, remote_ids: Sequence[str]) -> dict[str, str]:
+        served = {}
+        for remote_id in remote_ids:
+            with urllib.request.urlopen(f"{self._box.url}/files/{remote_id}/0.png", timeout=10) as answer:
+                served[remote_id] = sha256(answer.read()).hexdigest()
+        return served
+
+    def _accuse(self, kind: str, what: str) -> None:
+        self.report.violations.append(Violation(kind, what))
+
+    # what is on disk
+
+    @property
+    def _ledger(self) -> Path:
+        return self._root / "ledger.jsonl"
+
+    def _accepted(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._ledger.read_text().splitlines()]
+
+    def _states(self) -> Counter[str]:
+        path = self._job / ".runner" / "state.db"
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return Counter(dict(database.execute("select state, count(*) from task group by state")))
+        return Counter()
+
+    def _complete(self) -> bool:
+        states = self._states()
+        return states.total() > 0 and not set(states) - {"done", HELD, "failed", "stranded"}
+
+
+def measure(kind: Kind, seed: int, root: Path) -> Pace:
+    """How long a process takes to open its store, and a run to end, in that weather and without blows."""
+    desk = Desk(root)
+    root.mkdir(parents=True)
+    desk.write("job.yaml", _manifest(kind))
+    with sandbox(*_weather(Random(seed), seed)) as box:
+        began = time.monotonic()
+        process = desk.start("run", "job.yaml", env=box.env)
+        journal = root / "out" / "job" / ".runner" / "journal.jsonl"
+        while process.poll() is None and not (journal.exists() and journal.stat().st_size):
+            time.sleep(0.005)
+        boot = time.monotonic() - began
+        process.communicate(timeout=PATIENCE)
+        return Pace(boot, time.monotonic() - began)
+
+
+def _manifest(kind: Kind) -> str:
+    items = "\n".join(f"  - {{subject: thing {number} of many}}" for number in range(TASKS // REPEAT))
+    return f"""\
+version: 1
+provider: {kind.provider}
+model: {kind.model}
+params: {{prompt: "{{{{ subject }}}}", aspect_ratio: "1:1"}}
+items:
+{items}
+repeat: {REPEAT}
+limits: {{qps: 60}}
+retry: {{doubt: {DOUBT:g}s}}
+"""
+
+
+def _weather(chance: Random, seed: int) -> list[str]:
+    """The sandbox's options: faults, slow acceptance, a lagging list, and mostly no help with repeated references."""
+    words = ["--seed", str(seed), "--seconds", "0.05,0.3", "--late-s", "0.25"]
+    words += ["--accept-delay-s", f"{chance.choice((0.0, 0.05, 0.12)):g}"]
+    words += ["--list-lag-s", f"{chance.choice((0.0, 0.1)):g}"]
+    words += [] if chance.random() < 0.25 else ["--no-external-id-unique"]
+    for fault, share in FAULTS.items():
+        words += ["--fault", f"{fault}={share}"]
+    return words

@@ -1,0 +1,163 @@
+"""The other documents: links lead somewhere, the worked example works, versions agree."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import threading
+import zlib
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+import runner
+from runner.lifecycle.events import Accepted, Finished
+from runner.providers import spec as specs
+from runner.providers.exchange import Reply
+from runner.providers.reading import read_query, read_submit
+from runner.providers.spec import Meaning, Spec
+
+DOCUMENTS = (
+    "README.md",
+    "README.zh-CN.md",
+    "CHANGELOG.md",
+    "docs/providers.md",
+    "docs/CONTRIBUTING.md",
+    "docs/lifecycle.md",
+)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name, document):
+    found = document(name)
+    local = [link.partition("#")[0] for link in found.links if not link.startswith(("https://", "#"))]
+    assert [link for link in local if not (found.path.parent / link).exists()] == []
+    assert not any(link.startswith("http:") for link in found.links)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_document_knows_a_machine(name, document):
+    assert re.findall(r"(?:^|[\s`(\"'])/(?:home|work|tmp|root|Users|opt|srv)/", document(name).text) == []
+
+
+def test_the_changelog_knows_this_version(document):
+    versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", document("CHANGELOG.md").text, re.MULTILINE)
+    assert versions[0] == runner.__version__
+
+
+def test_every_field_of_a_spec_is_explained(document):
+    told = set(re.findall(r"`(?:\w+(?:\.<name>)?\.)?(\w+)`", document("docs/providers.md").prose))
+    assert _fields(Spec) - told == set()
+
+
+def _fields(model: type[BaseModel]) -> set[str]:
+    """Names of all fields, as they are written, and of what they hold."""
+    found = set()
+    for name, field in model.model_fields.items():
+        found.add(field.alias or name)
+        for inner in _inside(field.annotation):
+            found |= _fields(inner)
+    return found
+
+
+def _inside(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [inner for each in get_args(annotation) for inner in _inside(each)]
+
+
+def test_every_meaning_is_explained(document):
+    rows = document("docs/providers.md").table("`means`")
+    assert sorted(word for row in rows for word in re.findall(r"`(\w+)`", row[0])) == sorted(get_args(Meaning))
+
+
+def test_the_example_reads_its_answers(document):
+    page = document("docs/providers.md")
+    spec = specs.parse(page.noted("file: paintbox.yaml").text, "docs/providers.md")
+    accepted = read_submit(spec, Reply(200, json.loads(page.noted("answer: submit").text)))
+    finished = read_query(spec, Reply(200, json.loads(page.noted("answer: query").text)))
+    assert isinstance(accepted, Accepted)
+    assert accepted.remote_id == "pb-1"
+    assert isinstance(finished, Finished)
+    assert len(finished.outputs) == 1
+
+
+def test_a_job_runs_through_the_example(desk, document):
+    page = document("docs/providers.md")
+    (desk.path / "specs").mkdir()
+    (desk.path / "specs/paintbox.yaml").write_text(page.noted("file: paintbox.yaml").text, encoding="utf-8")
+    manifest = 'version: 1\nprovider: paintbox\nmodel: brush-1\nparams: {prompt: "{{ many }} herons"}\n'
+    manifest += "matrix: {many: [2, 3, 4]}\nlimits: {qps: 20}\n"
+    (desk.path / "herons.yaml").write_text(manifest, encoding="utf-8")
+    submit, query = (json.loads(page.noted(f"answer: {kind}").text) for kind in ("submit", "query"))
+    with _paintbox(submit, query) as (url, asked):
+        env = {"RUNNER_PROVIDERS": "specs", "PAINTBOX_BASE_URL": url, "PAINTBOX_API_KEY": "pb-key"}
+        done = desk.runner("run", "herons.yaml", "--json", **env)
+    summary = json.loads(done.stdout)
+    assert (done.returncode, summary["counts"], summary["submitted"]) == (0, {"done": 3}, 3)
+    assert sorted(path.name for path in (desk.path / "out/herons").glob("*.png")) == [
+        "0001-2_herons.png",
+        "0002-3_herons.png",
+        "0003-4_herons.png",
+    ]
+    assert {key for key, _ in asked} == {"Bearer pb-key"}
+    assert len({body.pop("client_ref") for _, body in asked}) == 3
+    assert asked[0][1] == {"model": "brush-1", "text": "2 herons", "ratio": "1:1"}
+
+
+@contextmanager
+def _paintbox(submit: dict, query: dict):
+    """A server that answers as the page says, and what was asked for."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append((self.headers["Authorization"], json.loads(body)))
+            answer = json.dumps(submit).replace("pb-1", f"pb-{len(asked)}")
+            self._answer(answer.encode(), "application/json")
+
+        def do_GET(self):
+            if self.path.endswith(".png"):
+                self._answer(_png(), "image/png")
+            else:
+                answer = json.dumps(query).replace("pb-1", self.path.rpartition("/")[2]).replace("127.0.0.1", host)
+                self._answer(answer.encode(), "application/json")
+
+        def _answer(self, body: bytes, kind: str):
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    host = f"127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{host}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _png() -> bytes:
+    """One grey dot."""
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0\x80")),
+        (b"IEND", b""),
+    ]
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)

@@ -1,0 +1,183 @@
+"""Both READMEs do what they say, and say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+import yaml
+
+from runner.lifecycle.patience import Patience
+from runner.manifest.formats import READERS
+from runner.pipeline.outcome import PRECEDENCE, Exit
+from runner.providers import spec as specs
+
+READMES = ("README.md", "README.zh-CN.md")
+both = pytest.mark.parametrize("name", READMES)
+
+
+def _codes(document) -> list[int]:
+    head = "code" if document.path.name == "README.md" else "退出码"
+    return [int(code) for row in document.table(head) for code in row[0].split(",")]
+
+
+@both
+def test_every_manifest_is_valid(name, desk, document):
+    manifests = [file for file in desk.lay_out(document(name)) if file.endswith(".yaml")]
+    assert len(manifests) == len(document(name).of("yaml")) > 2
+    told = desk.runner("validate", "--json", *manifests)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert all(json.loads(line)["tasks"] for line in told.stdout.splitlines())
+
+
+@both
+def test_every_command_that_can_run_runs(name, desk, document):
+    """What sends something uses the sandbox; what cannot be run here says why."""
+    desk.lay_out(document(name))
+    commands = [command for block in document(name).of("sh") if block.runs for command in block.commands]
+    assert len(commands) >= 7
+    for command in commands:
+        verb, *words = shlex.split(command)
+        assert verb == "runner"
+        assert words[0] != "run" or "--sandbox" in words
+        done = desk.runner(*words)
+        assert (done.returncode, done.stdout != "") == (0, True), f"{command}\n{done.stderr}"
+    assert {path.suffix for path in (desk.path / "out/products-sandbox").glob("0*")} == {".png"}
+
+
+def test_the_samples_have_the_keys_of_the_real_thing(desk, document):
+    readme = document("README.md")
+    desk.lay_out(readme)
+    done = desk.runner("run", "products.yaml", "--sandbox", "--json", "--summary-file", "summary.json")
+    shown = json.loads(readme.noted("the summary").text)
+    assert list(json.loads(done.stdout.splitlines()[-1])) == list(shown)
+    assert list(json.loads((desk.path / "summary.json").read_text(encoding="utf-8"))) == list(shown)
+    lines = (desk.path / "out/products-sandbox/results.jsonl").read_text(encoding="utf-8").splitlines()
+    line, sample = json.loads(lines[0]), json.loads(readme.noted("a line of results.jsonl").text)
+    assert list(line) == list(sample)
+    assert list(line["outputs"][0]) == list(sample["outputs"][0])
+    assert {kind for kind, value in line.items() if value is None} == {"cost"}
+    assert line["outputs"][0]["file"] == sample["outputs"][0]["file"]
+    assert [json.loads(each)["request"].get("aspect_ratio") for each in lines] == ["1:1", "9:16", None]
+    again = json.loads(desk.runner("run", "products.yaml", "--sandbox", "--json").stdout)
+    assert (again["submitted"], again["counts"]) == (0, shown["counts"])
+
+
+@both
+def test_the_exit_codes_are_the_product_s(name, document):
+    codes = _codes(document(name))
+    assert codes == sorted(Exit)
+    first = ("When several hold", "几种情况同时成立")
+    order = next(line for line in document(name).prose.splitlines() if line.startswith(first))
+    signals = {Exit.HUP, Exit.INT, Exit.TERM}
+    assert [int(code) for code in re.findall(r"\d+", order)] == [code for code in PRECEDENCE if code not in signals]
+
+
+@both
+def test_every_verb_is_named(name, desk, document):
+    told = desk.runner("--help").stdout.partition("Verbs:")[2].partition("Exit codes:")[0]
+    verbs = re.findall(r"^  (\w+)  ", told, re.MULTILINE)
+    assert [verb for verb in verbs if f"runner {verb}" not in document(name).text] == []
+
+
+def test_help_has_the_same_exit_codes(desk, document):
+    told = desk.runner("--help").stdout.partition("Exit codes:")[2]
+    codes = [int(code) for line in told.splitlines() for code in re.findall(r"\d+", line.strip()[:14])]
+    assert codes == _codes(document("README.md"))
+
+
+@both
+def test_credentials_are_named_as_the_product_names_them(name, desk, document):
+    head = "provider" if name == "README.md" else "服务商"
+    *_, rows = document(name).tables(head)  # the first one is about lost answers
+    told = {entry["name"]: entry for entry in map(json.loads, desk.runner("providers", "--json").stdout.splitlines())}
+    assert [row[0].strip("`") for row in rows] == list(told)
+    for row, entry in zip(rows, told.values(), strict=True):
+        assert re.findall(r"`(\w+)`", row[1]) == re.findall(r"[A-Z_]{4,}", entry["credentials"])
+        assert re.findall(r"`(\w+)`", row[2]) == [entry["base_url_variable"]]
+
+
+def test_what_is_said_of_lost_answers_holds_for_the_specs():
+    kling, chanjing, gateway = (specs.load(name) for name in ("kling", "chanjing", "kling-gateway"))
+    assert (kling.submit.reference, bool(kling.look_up.by_reference)) == ("external_task_id", True)
+    assert kling.look_up.listing is not None
+    assert (chanjing.look_up.by_reference, bool(chanjing.look_up.listing)) == (None, True)
+    assert not gateway.can_look_up
+    assert {kling.doubt, chanjing.doubt} == {300}
+    assert (Patience().looks, Patience().sends) == (2, 3)
+
+
+@both
+def test_every_common_name_is_named(name, document):
+    known = {
+        common
+        for provider in specs.names()
+        for model in specs.load(provider).models.values()
+        for parameter in model.parameters.values()
+        for common in parameter.common
+    }
+    text = document(name).prose
+    told = text[text.index("`negative_prompt`") - 12 :].partition("`quality`")[0] + "`quality`"
+    assert set(re.findall(r"`(\w+)`", told)) == known
+
+
+@both
+def test_every_kind_of_data_file_is_named(name, document):
+    named = set(re.findall(r"`(\.\w+)`", document(name).prose))
+    assert named == set(READERS) - {".ndjson", ".yml"}  # other names of the same
+
+
+@both
+def test_what_is_kept_for_later_is_refused_and_not_ignored(name, desk, document):
+    text = document(name).prose
+    later = text[text.index("`zip`") :].partition("\n\n")[0]
+    matrix, rest, verbs = later[: later.index("`limits.max_cost`")], later, later[later.index("`init`") :]
+    head = "version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: a heron}\n"
+    broken = [f"matrix: {{{name}: [1]}}" for name in ("zip", "add", "set", "exclude") if f"`{name}`" in matrix]
+    broken += ["limits: {max_cost: 5}", "notify: {url: x}"] if "`notify`" in rest else []
+    assert len(broken) == 6
+    for number, line in enumerate(broken):
+        (desk.path / f"{number}.yaml").write_text(f"{head}{line}\n", encoding="utf-8")
+    told = desk.runner("validate", *(f"{number}.yaml" for number in range(6)))
+    assert told.returncode == 2
+    assert told.stderr.count("later version") + told.stderr.count("not known yet") == 6
+    has = desk.runner("--help").stdout
+    assert [verb for verb in re.findall(r"`(\w+)`", verbs) if re.search(rf"^  {verb} ", has, re.MULTILINE)] == []
+
+
+def test_both_say_the_same(document):
+    english, chinese = map(document, READMES)
+    assert english.headings == chinese.headings
+    assert [(block.language, block.note) for block in english.blocks] == [
+        (block.language, block.note) for block in chinese.blocks
+    ]
+    for ours, theirs in zip(english.blocks, chinese.blocks, strict=True):
+        match ours.language:
+            case "sh":
+                assert ours.commands == theirs.commands
+            case "yaml":
+                assert yaml.safe_load(ours.text) == yaml.safe_load(theirs.text)
+            case "csv" | "json":
+                assert ours.text == theirs.text
+    assert _codes(english) == _codes(chinese)
+    assert sorted(english.links[1:]) == sorted(chinese.links[1:])
+    assert (english.links[0], chinese.links[0]) == ("README.zh-CN.md", "README.md")
+
+
+@both
+def test_make_has_what_is_named(name, document):
+    makefile = (document(name).path.parent / "Makefile").read_text(encoding="utf-8")
+    targets = [command.split()[1] for block in document(name).of("sh") for command in block.commands
+               if command.startswith("make ")]  # fmt: skip
+    assert targets == ["demo", "test"]
+    assert all(f"\n{target}: " in makefile for target in targets)
+
+
+@both
+def test_the_faults_that_are_shown_exist(name, desk, document):
+    shown = re.findall(r"--fault (\w+)=", document(name).text)
+    told = desk.runner("sandbox", "--help").stdout
+    assert shown
+    assert all(fault in told for fault in shown)

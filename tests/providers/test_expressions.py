@@ -1,0 +1,104 @@
+"""JMESPath's traps (contracts/dialects.md section 6), and that no answer's shape gets through them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jmespath.exceptions import JMESPathError
+
+from runner.providers.expressions import compiled
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "found"),
+    [
+        ("starts_with(a, 'x')", {"a": None}, None),
+        ("starts_with(a, 'x')", {"a": 5}, None),
+        ("contains(a, 'x')", {}, None),
+        ("length(a)", {"a": 5}, None),
+        ("sort_by(a, &b)", {"a": [{"b": 1}, {"b": "x"}]}, None),
+        ("a > `1`", {"a": "text"}, None),
+        ("max(a)", {"a": [1, "x"]}, None),
+        ("a.b.c[0]", "text", None),
+        ("a[?b > `1`]", {"a": 7}, None),
+        ("[a][?@].{url: @}", {"a": None}, []),
+        ("[a][?@].{url: @}", {"a": "u"}, [{"url": "u"}]),
+        ("a[?u] | [0].u", {"a": [{"u": None}, {"u": "x"}]}, "x"),
+        ("a || b", {"a": "", "b": "x"}, "x"),
+        ("a || b", {"a": [], "b": "x"}, "x"),
+        ('headers."retry-after"', {"headers": {"retry-after": "3"}}, "3"),
+        ("code == `0`", {"code": 0.0}, True),
+        ("code == `0`", {"code": "0"}, False),
+        ("code == `1`", {"code": True}, False),
+        ("body.code != `0`", {"body": "text"}, True),
+        ("body.code == `0`", {"body": "text"}, False),
+        ("a == `null`", {}, True),
+        ("!(a.b)", {"a": {}}, True),
+    ],
+)
+def test_an_expression_finds_or_finds_nothing_and_never_raises(text, value, found):
+    assert compiled(text).search(value) == found
+
+
+@pytest.mark.parametrize("truthy", [0, 1, "x", [0], {"a": 1}, None, "true"])
+def test_only_true_holds(truthy):
+    """`0` is true in JMESPath; a rule that says `code` would fire for success."""
+    assert not compiled("code").holds({"code": truthy})
+    assert compiled("code").holds({"code": True})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [('{"code": 1301}', 1301), ("{", None), ("", None), ("[1]", None), (7, None), (None, None), ({"code": 1}, None)],
+)
+def test_json_inside_text_is_read_and_nothing_else(text, found):
+    assert compiled("from_json(message).code").search({"message": text}) == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        ("余额|欠费", "账户欠费", "欠费"),
+        ("~([0-9]+)s", "resets in ~30s", "30"),
+        ("x", 5, None),
+        ("x", None, None),
+        ("x", ["x"], None),
+        ("b$", "x" * 20_000 + "b", None),
+    ],
+)
+def test_a_pattern_is_tried_on_text_alone_and_not_on_endless_text(pattern, text, found):
+    assert compiled(f"match(a, '{pattern}')").search({"a": text}) == found
+
+
+@pytest.mark.parametrize("broken", ["a[", "a ||", "", "nope(", "a = b"])
+def test_what_cannot_be_compiled_is_refused_when_the_spec_is_read(broken):
+    with pytest.raises(JMESPathError):
+        compiled(broken)
+
+
+def test_an_expression_is_compiled_once():
+    assert compiled("a.b") is compiled("a.b")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abu"), inner, max_size=3),
+)
+AWKWARD = [
+    "a > b",
+    "length(a)",
+    "sort_by(a, &b)",
+    "a[].b | [0]",
+    "join(', ', a)",
+    "max_by(a, &b)",
+    "a.*.b",
+    "to_number(a)",
+    "-a",
+]
+
+
+@given(JSON)
+def test_no_shape_makes_an_expression_raise(value):
+    for text in AWKWARD[:-1]:
+        compiled(text).search(value)

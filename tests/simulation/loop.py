@@ -1,0 +1,98 @@
+"""An event loop in virtual time: waiting costs nothing, and one seed is one order of events.
+
+1. When nothing is ready, the clock jumps to the next timer; when there is no timer either, that is a deadlock.
+2. What is ready at the same moment runs in an order drawn from the seed. asyncio documents first come, first served
+   for `call_soon`, so a finding is confirmed with `shuffled=False`, where only delays at ports decide the order.
+3. Tasks hash by their number, so that sets of them (anyio keeps some) do not depend on memory addresses.
+
+It uses private names of asyncio's base loop; `test_loop` pins each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+import selectors
+from itertools import count
+
+
+class Deadlock(Exception):  # noqa: N818 - reads as what it says
+    """Somebody waits, and nothing will ever happen."""
+
+
+class NumberedTask(asyncio.Task):
+    """A task whose hash is the order in which it was made."""
+
+    def __init__(self, number, coroutine, *, loop, **more):
+        self.number = number  # before asyncio puts the task into a set of its own
+        super().__init__(coroutine, loop=loop, **more)
+
+    def __hash__(self):
+        return self.number
+
+    def __eq__(self, other):
+        return self is other
+
+
+class NoSelector(selectors.BaseSelector):
+    """Nothing comes from outside, so there is nothing to ask the system for."""
+
+    def __init__(self):
+        self._keys = {}
+
+    def register(self, fileobj, events, data=None):
+        self._keys[fileobj] = selectors.SelectorKey(fileobj, 0, events, data)
+        return self._keys[fileobj]
+
+    def unregister(self, fileobj):
+        return self._keys.pop(fileobj)
+
+    def modify(self, fileobj, events, data=None):
+        return self.register(fileobj, events, data)
+
+    def select(self, timeout=None):
+        return []
+
+    def get_map(self):
+        return self._keys
+
+
+class SimLoop(asyncio.SelectorEventLoop):
+    """Virtual seconds from `start`; `drawn` orders what is ready at the same moment."""
+
+    def __init__(self, drawn: random.Random, start: float = 0.0, *, shuffled: bool = True):
+        self._now = start
+        super().__init__(NoSelector())
+        self._drawn, self._shuffled = drawn, shuffled
+        self._clock_resolution = 1e-9
+        numbers = count()
+        self.set_task_factory(
+            lambda loop, coroutine, **more: NumberedTask(next(numbers), coroutine, loop=loop, **more)
+        )
+        #: steps of the loop so far
+        self.steps = 0
+
+    def time(self):
+        return self._now
+
+    def _run_once(self):
+        self.steps += 1
+        self._forget_cancelled()
+        if not self._ready:
+            if not self._scheduled:
+                raise Deadlock("nothing is scheduled")
+            self._now = max(self._now, self._scheduled[0]._when)
+        elif self._shuffled and len(self._ready) > 1:
+            ready = list(self._ready)
+            self._drawn.shuffle(ready)
+            self._ready.clear()
+            self._ready.extend(ready)
+        super()._run_once()
+
+    def _forget_cancelled(self):
+        """Cancelled timers must not move the clock."""
+        while self._scheduled and self._scheduled[0]._cancelled:
+            handle = heapq.heappop(self._scheduled)
+            handle._scheduled = False
+            self._timer_cancelled_count = max(0, self._timer_cancelled_count - 1)

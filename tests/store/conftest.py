@@ -1,0 +1,104 @@
+"""A store on a real file, and rows in any state."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from runner.lifecycle.task import Draft, Moment, State
+from runner.store.store import Addition, Store
+
+NOW = 1_790_000_000.0
+
+
+def key_of(number: int) -> str:
+    """A reference holds the first 20 digits of a key."""
+    return f"{number:08x}".ljust(32, "0")
+
+
+def draft(number: int, **fields) -> Draft:
+    key = key_of(number)
+    made = Draft(
+        key,
+        number,
+        1,
+        {"n": number},
+        "chanjing",
+        "image",
+        "kling-v2-1",
+        {"ref_prompt": f"boat {number}"},
+        f"boat-{number}",
+    )
+    return replace(made, **fields)
+
+
+def additions(numbers, fingerprint="", **fields):
+    return [Addition(draft(number, **fields), fingerprint) for number in numbers]
+
+
+@dataclass
+class Bench:
+    """One store, the file behind it, and short ways to bring rows where a test wants them."""
+
+    store: Store
+    path: object
+    sent: Moment = field(default_factory=lambda: Moment("boot-a", 10.0))
+
+    async def add(self, *numbers, digest="d1", fingerprint="", **fields):
+        await self.store.add(additions(numbers, fingerprint, **fields), digest, NOW)
+
+    def begun(self, task):
+        return replace(task, state=State.SUBMITTING, due_at=None, sent=self.sent, submitted_at=NOW, since=NOW)
+
+    def key(self, number):
+        return key_of(number)
+
+    def draft(self, number, fingerprint="", **fields):
+        return Addition(draft(number, **fields), fingerprint)
+
+    async def claim(self, provider="chanjing", room=10**6, now=NOW):
+        return await self.store.claim_queued(provider, now, room, self.begun)
+
+    async def to(self, state, task=None, **fields):
+        """The next task to buy (or this one), settled into that state."""
+        before = task or await self.claim()
+        if state is State.SUBMITTING:
+            return before
+        paid = state in {State.RUNNING, State.READY, State.DONE, State.STRANDED}
+        changes = {
+            "state": state,
+            "due_at": NOW if state in {State.RUNNING, State.READY, State.IN_DOUBT, State.QUEUED} else None,
+        }
+        if paid and before.remote_id is None:
+            changes["remote_id"] = f"u-{before.id}"
+        after = replace(before, **(changes | fields))
+        assert await self.store.settle(before, after) == "done"
+        return after
+
+    def sql(self, text, *parameters):
+        """What another program sees on disk."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(text, parameters).fetchall()
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "job" / ".runner"
+
+
+@pytest.fixture
+def bench(home):
+    """`async with bench() as made:`, since a fixture that yields inside a loop dies at teardown."""
+
+    @asynccontextmanager
+    async def opened(directory=home):
+        store = await Store.open(directory)
+        try:
+            yield Bench(store, directory / "state.db")
+        finally:
+            await store.aclose()
+
+    return opened

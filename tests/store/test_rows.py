@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import fields
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output, State, Task
+from runner.store import sql
+from runner.store.rows import columns, output_from, task_from
+
+TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
+TIMES = st.none() | st.floats(0, 4e9, allow_nan=False)
+COUNTS = st.integers(0, 2**31)
+FAULTS = st.just(NO_FAULT) | st.builds(Fault, TEXT, st.none() | TEXT, st.none() | TEXT)
+MOMENTS = st.builds(Moment, TEXT, st.floats(0, 1e9))
+UNPAID = {State.QUEUED, State.SUBMITTING, State.IN_DOUBT, State.HELD}
+HOT = {
+    "due_at": TIMES, "ref": TEXT, "attempts": COUNTS, "throttles": COUNTS, "doubts": COUNTS, "looks": COUNTS,
+    "failures": COUNTS, "refreshes": COUNTS, "adopted": st.booleans(), "submitted_at": TIMES, "since": TIMES,
+    "finished_at": TIMES, "fault": FAULTS, "evidence": TEXT, "generation": st.integers(1, 99),
+}  # fmt: skip
+
+
+@st.composite
+def tasks(draw):
+    state = draw(st.sampled_from(State))
+    sent = draw(MOMENTS if state is State.SUBMITTING else st.none() | MOMENTS)
+    remote_id = None if state in UNPAID else "u-1" if state is not State.FAILED else draw(st.none() | st.just("u-1"))
+    hot = {name: draw(values) for name, values in HOT.items()}
+    return Task(1, "ab" * 16, "p", "image", "m", state, sent=sent, remote_id=remote_id, request=b"{}", name="n", **hot)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tasks())
+def test_a_task_goes_into_a_row_and_comes_back_the_same(task):
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.row_factory = sqlite3.Row
+        sql.migrate(connection)
+        connection.execute(
+            """insert into task (id, key, provider, operation, model, state, ref)
+                 values (1, ?, 'p', 'image', 'm', 'queued', '')""",
+            (task.key,),
+        )
+        connection.execute("insert into draft values (1, 1, 1, '{}', '{}', 'n', 0)")
+        guard = {"was": State.QUEUED, "was_generation": 1, "epoch": 0}
+        assert connection.execute(sql.queries()["settle"], columns(task) | guard).rowcount == 1
+        row = connection.execute(sql.queries()["by_key"], {"key": task.key}).fetchone()
+        assert task_from(row) == task
+
+
+def test_every_field_that_a_task_may_change_is_written_back():
+    """A field that is added to Task and forgotten here would be lost at every settle."""
+    cold = {"key", "provider", "operation", "model", "fingerprint", "slots", "request", "name", "outputs"}
+    spread = {"sent": {"sent_boot", "sent_seconds"}, "fault": {"reason", "code", "message"}}
+    wanted = set()
+    for field in fields(Task):
+        if field.name not in cold:
+            wanted |= spread.get(field.name, {field.name})
+    assert set(columns(Task(1, "k", "p", "o", "m", State.QUEUED, None))) == wanted
+
+
+def test_an_output_comes_back_the_same():
+    output = Output(2, "https://files.example/2.png", "boat-2.png", 10, "ab" * 32, "image/png")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.row_factory = sqlite3.Row
+        named = ", ".join(f"? as {field.name}" for field in fields(Output))
+        values = [getattr(output, field.name) for field in fields(Output)]
+        assert output_from(connection.execute(f"select {named}", values).fetchone()) == output

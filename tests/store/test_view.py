@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from runner.errors import NoSuchJob, StateError
+from runner.lifecycle.task import Fault, Output, State
+from runner.store.view import view
+
+
+async def test_a_view_sees_what_a_live_writer_has_committed_and_cannot_write(bench, home):
+    async with bench() as made:
+        await made.add(1, 2)
+        with view(home) as seen:
+            assert seen.counts() == {"queued": 2}
+            held = await made.to(State.HELD, evidence="cut off", fault=Fault("in_doubt", None, "x"))
+            assert seen.counts() == {"queued": 1, "held": 1}
+            assert [task["key"] for task in seen.in_state("held")] == [held.key]
+            assert set(seen.keys()) == {made.key(1), made.key(2)}
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                seen._connection.execute("delete from task")
+
+
+async def test_a_view_needs_no_writer(bench, home):
+    async with bench() as made:
+        await made.add(1)
+    with view(home) as seen:
+        assert seen.counts() == {"queued": 1}
+
+
+async def test_what_left_the_manifest_is_counted_apart(bench, home):
+    async with bench() as made:
+        await made.add(1, 2)
+        await made.add(2, digest="d2")
+        with view(home) as seen:
+            assert (seen.counts(), seen.gone()) == ({"queued": 1}, 1)
+
+
+async def test_results_come_in_the_order_of_the_manifest_with_their_outputs(bench, home):
+    async with bench() as made:
+        await made.add(1, 2)
+        ready = await made.to(State.READY, outputs=(Output(1, "https://files.example/1.png"),))
+        await made.store.record(ready, Output(1, "", "boat-1.png", 9, "ab" * 32, "image/png"))
+        await made.add(2, digest="d2")
+        with view(home) as seen:
+            first, second = seen.results()
+        assert (first["key"], first["position"], first["outputs"]) == (made.key(2), 2, [])
+        assert (second["key"], second["position"], second["vars"]) == (made.key(1), None, {"n": 1})
+        assert [output["file"] for output in second["outputs"]] == ["boat-1.png"]
+
+
+async def test_why_things_went_wrong_is_grouped(bench, home):
+    async with bench() as made:
+        await made.add(1, 2, 3)
+        for message in ("a", "b"):
+            await made.to(State.FAILED, fault=Fault("moderation", "1301", message))
+        with view(home) as seen:
+            assert seen.faults() == [{"state": "failed", "reason": "moderation", "message": "a", "count": 2}]
+
+
+def test_where_there_is_no_job_nothing_is_made(home):
+    with pytest.raises(NoSuchJob), view(home):
+        pass
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage " * 600])
+def test_what_is_no_state_is_told_apart(home, content):
+    home.mkdir(parents=True)
+    (home / "state.db").write_bytes(content)
+    with pytest.raises(StateError), view(home) as seen:
+        seen.counts()
+
+
+async def test_a_newer_schema_is_not_guessed_at(bench, home):
+    async with bench():
+        pass
+    with closing(sqlite3.connect(home / "state.db")) as connection:
+        connection.execute("pragma user_version = 999")
+    with pytest.raises(StateError, match="newer version"), view(home):
+        pass
+
+
+async def test_a_directory_with_strange_letters_is_no_uri(bench, tmp_path):
+    strange = tmp_path / "a?b#c%20d 纸" / ".runner"
+    async with bench(strange) as made:
+        await made.add(1)
+        with view(strange) as seen:
+            assert seen.counts() == {"queued": 1}

@@ -1,0 +1,237 @@
+"""The verbs of a bad morning: reconcile, audit, verify, recover."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import urllib.request
+
+import pytest
+
+from .conftest import images, sandbox, until
+
+FAST = ("--seconds", "0.1,0.4")
+CHANJING = ("chanjing", "kling-v2-1")
+KLING = ("kling", "image/kling-v2-1")
+
+
+def post(url: str, body: dict, **headers: str) -> dict:
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers, method="POST")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def audit(desk, *words: str, env=None) -> dict:
+    done = desk.run("audit", "job.yaml", "--json", *words, env=env)
+    told = json.loads(done.stdout)
+    assert told["exit_code"] == done.returncode
+    return told
+
+
+# reconcile
+
+
+@pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
+def test_reconcile_finds_what_a_killed_run_left_in_doubt_and_buys_nothing(desk, provider, model):
+    desk.write("job.yaml", images(6, provider=provider, model=model))
+    with sandbox(*FAST, "--fault", "slow_reply=@4", "--slow-s", "20") as box:
+        process = desk.start("run", "job.yaml", env=box.env)
+        until(lambda: box.stats["accepted"] >= 4)
+        process.kill()
+        process.communicate()
+        accepted = box.stats["accepted"]
+        done = desk.run("reconcile", "job.yaml", "--json", env=box.env)
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["submitted"]) == (0, 0)
+        assert told["adopted"] >= 1
+        assert box.stats["accepted"] == accepted
+        assert desk.job(env=box.env)["counts"] == {"done": 6}
+        assert box.stats["accepted"] == 6
+
+
+# audit
+
+
+@pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
+def test_an_audit_of_a_clean_job_finds_nothing(desk, provider, model):
+    desk.write("job.yaml", images(4, provider=provider, model=model))
+    with sandbox(*FAST, "--fault", "lost_reply=@2") as box:
+        desk.env = box.env
+        desk.job()
+        told = audit(desk)
+        assert told["findings"] == []
+        assert told["strangers"] == 0
+        assert told["charged"] == (16 if provider == "chanjing" else None)
+
+
+def test_an_audit_finds_what_a_proxy_delivered_twice(desk):
+    desk.write("job.yaml", images(2, provider="kling", model="image/kling-v2-1"))
+    with sandbox(*FAST, "--no-external-id-unique") as box:
+        desk.env = box.env
+        desk.job()
+        twice = box.accepted[0]
+        key = {"Authorization": f"Bearer {box.env['KLING_API_KEY']}", "Content-Type": "application/json"}
+        again = post(f"{box.url}/v1/images/generations", twice["request"], **key)
+        told = audit(desk)
+        (finding,) = told["findings"]
+        assert (finding["kind"], finding["remote_id"]) == ("duplicate", again["data"]["task_id"])
+        assert told["exit_code"] == 4
+
+
+def test_an_audit_tells_strangers_from_duplicates_by_what_the_list_shows(desk):
+    desk.write("job.yaml", images(2))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        desk.job()
+        credentials = {"app_id": box.env["CHANJING_APP_ID"], "secret_key": box.env["CHANJING_SECRET_KEY"]}
+        token = post(f"{box.url}/open/v1/access_token", credentials)["data"]["access_token"]
+        ours = box.accepted[0]["request"]
+        submit = f"{box.url}/open/v1/ai_creation/task/submit"
+        post(submit, ours, access_token=token)
+        post(submit, {**ours, "ref_prompt": "somebody else's idea"}, access_token=token)
+        told = audit(desk)
+        assert [finding["kind"] for finding in told["findings"]] == ["duplicate"]
+        assert told["strangers"] == 1
+
+
+def test_an_audit_says_where_it_cannot_ask(desk):
+    desk.write("job.yaml", images(2, provider="kling-gateway", model="image/kling-v1-5"))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        desk.job()
+        told = audit(desk)
+        assert told["exit_code"] == 5
+        assert "kling-gateway" in told["not_asked"]
+
+
+# verify
+
+
+def test_verify_fetches_what_is_missing_or_changed_and_overwrites_nothing(desk):
+    desk.write("job.yaml", images(4))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        desk.job()
+        files = [desk.root / "out/job" / line["outputs"][0]["file"] for line in desk.results()]
+        files[0].unlink()
+        files[1].write_bytes(b"edited")
+        done = desk.run("verify", "job.yaml", "--json")
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["submitted"], told["downloaded"]) == (0, 0, 2)
+        assert box.stats["accepted"] == 4
+        assert files[0].exists()
+        assert files[1].read_bytes() == b"edited"
+        again = json.loads(desk.run("verify", "job.yaml", "--json").stdout)
+        assert again["downloaded"] == 0
+
+
+# recover
+
+
+def finished(desk, box, count: int = 6) -> None:
+    desk.write("job.yaml", images(count))
+    desk.env = box.env
+    assert desk.job()["counts"] == {"done": count}
+
+
+DAMAGE = {
+    "deleted": lambda state: state.unlink(),
+    "cut to nothing": lambda state: state.write_bytes(b""),
+    "garbage": lambda state: state.write_bytes(b"no database at all" * 500),
+    "flipped": lambda state: state.write_bytes(state.read_bytes()[:4096] + bytes(4096) + state.read_bytes()[8192:]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_database_that_is_gone_or_broken_is_never_begun_anew(desk, damage):
+    with sandbox(*FAST) as box:
+        finished(desk, box)
+        state = desk.root / "out/job/.runner/state.db"
+        for companion in ("state.db-wal", "state.db-shm"):
+            state.with_name(companion).unlink(missing_ok=True)
+        DAMAGE[damage](state)
+        requests = box.requests()
+        refused = desk.run("run", "job.yaml")
+        assert refused.returncode == 13, refused.stderr
+        assert "recover" in refused.stderr
+        assert box.requests() == requests
+        assert desk.run("recover", "job.yaml").returncode == 0
+        assert list(state.parent.glob("state.db.before-*")) or damage == "deleted"
+        again = desk.job()
+        assert again["counts"] == {"done": 6}
+        assert again["submitted"] == again["downloaded"] == 0
+        assert box.stats["accepted"] == 6
+
+
+def test_a_database_from_yesterday_is_refused_and_rebuilt(desk):
+    with sandbox(*FAST) as box:
+        finished(desk, box, 3)
+        hidden = desk.root / "out/job/.runner"
+        shutil.copy(hidden / "state.db", desk.root / "yesterday.db")
+        finished(desk, box, 6)
+        shutil.copy(desk.root / "yesterday.db", hidden / "state.db")
+        for companion in ("state.db-wal", "state.db-shm"):
+            (hidden / companion).unlink(missing_ok=True)
+        assert desk.run("run", "job.yaml").returncode == 13
+        assert desk.run("recover", "job.yaml").returncode == 0
+        assert desk.job()["submitted"] == 0
+        assert box.stats["accepted"] == 6
+
+
+def test_a_journal_that_is_shorter_than_the_database_knows_is_refused(desk):
+    with sandbox(*FAST) as box:
+        finished(desk, box)
+        journal = desk.root / "out/job/.runner/journal.jsonl"
+        journal.write_bytes(journal.read_bytes()[:200])
+        assert desk.run("run", "job.yaml").returncode == 13
+
+
+def test_a_damaged_line_in_the_middle_is_refused_and_a_torn_last_one_is_not(desk):
+    with sandbox(*FAST) as box:
+        finished(desk, box)
+        hidden = desk.root / "out/job/.runner"
+        journal = hidden / "journal.jsonl"
+        whole = journal.read_bytes()
+        journal.write_bytes(whole + b'00000000 {"t":"int')
+        assert desk.job()["submitted"] == 0
+        whole = journal.read_bytes()
+        middle = len(whole) // 2
+        journal.write_bytes(whole[:middle] + b"X" + whole[middle + 1 :])
+        (hidden / "state.db").unlink()
+        refused = desk.run("recover", "job.yaml")
+        assert refused.returncode == 13
+        assert "damaged line" in refused.stderr
+
+
+def test_recovery_in_the_middle_of_a_job_pays_for_nothing_twice(desk):
+    desk.write("job.yaml", images(20, qps=10))
+    with sandbox(*FAST, "--fault", "lost_reply=@3,7") as box:
+        process = desk.start("run", "job.yaml", env=box.env)
+        until(lambda: box.stats["accepted"] >= 10)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        (desk.root / "out/job/.runner/state.db").unlink()
+        for companion in ("state.db-wal", "state.db-shm"):
+            (desk.root / "out/job/.runner" / companion).unlink(missing_ok=True)
+        assert desk.run("recover", "job.yaml", env=box.env).returncode == 0
+        assert desk.job(env=box.env)["counts"] == {"done": 20}
+        assert box.stats["accepted"] == 20
+        assert box.stats["duplicates"] == 0
+
+
+def test_results_without_a_state_are_not_bought_again(desk):
+    with sandbox(*FAST) as box:
+        finished(desk, box, 2)
+        shutil.rmtree(desk.root / "out/job/.runner")
+        refused = desk.run("run", "job.yaml")
+        assert refused.returncode == 13
+        assert "results.jsonl" in refused.stderr
+        assert box.stats["accepted"] == 2
+
+
+def test_nothing_can_be_recovered_where_nothing_was_sent(desk):
+    desk.write("job.yaml", images(1))
+    done = desk.run("recover", "job.yaml")
+    assert done.returncode == 13
+    assert "Traceback" not in done.stderr
