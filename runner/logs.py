@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
@@ -111,13 +112,15 @@ def _facts(event: Event, after: Task) -> dict[str, Any]:
 def emergency(task: Task, event: Event) -> None:
     """The last resort for an answer that could not be written down: enter it with `runner resolve KEY --adopt ID`."""
     remote_id = event.remote_id if isinstance(event, Accepted | Found) else None
-    sys.stderr.write(f"EMERGENCY id{{key={task.key} ref={task.ref} remote_id={remote_id}}}\n")
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.write(f"EMERGENCY id{{key={task.key} ref={task.ref} remote_id={remote_id}}}\n")
+        sys.stderr.flush()
 
 
 def bug(error: Exception) -> None:
     """A bug in one task's work, with its place."""
-    structlog.get_logger().error("internal_error", error=repr(error), exc_info=error)
+    with suppress(OSError):
+        structlog.get_logger().error("internal_error", error=repr(error), exc_info=error)
 
 
 def warn(message: str, **facts: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -32,6 +32,7 @@ from runner.report import results
 from runner.report.progress import shown
 from runner.report.summary import summary
 from runner.report.tally import Tally
+from runner.store import ground
 from runner.store.lock import job_lock
 from runner.store.store import Store
 from runner.store.view import view
@@ -78,6 +79,7 @@ class Choices:
 def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run the job; the promised summary, and the reasons of what failed."""
     _refuse_amnesia(job)
+    ground.check(job.directory)
     ledger = job.state / "sandbox.jsonl"
     with job_lock(job.state, wait=choices.wait_lock):
         with sandbox(job.settings, ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
@@ -183,7 +185,9 @@ def _hearing(tally: Tally, clock: Clock) -> Callable[[Task, Event, Task], None]:
 
     def hear(before: Task, event: Event, after: Task) -> None:
         tally.hear(before, event, after, clock.now())
-        log(before, event, after)
+        # whoever read our lines may be gone; that must not stop a run with money in flight (FP8)
+        with suppress(OSError):
+            log(before, event, after)
 
     return hear
 

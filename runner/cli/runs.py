@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,15 @@ from runner.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+def _tell(options: dict[str, Any], summary: dict[str, Any], faults: list[dict[str, Any]], directory: str) -> None:
+    if options["as_json"]:
+        click.echo(orjson.dumps(summary))
+    elif not options["quiet"] or summary["exit_code"]:
+        from runner.report.summary import told  # noqa: PLC0415
+
+        click.echo(told(summary, faults, directory), err=options["quiet"])
 
 
 class _Duration(click.ParamType[float]):
@@ -117,10 +127,7 @@ def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     summary, faults = execute(job, choices, sys.stderr)
     if options["summary_file"]:
         report.write(options["summary_file"], summary)
-    if options["as_json"]:
-        click.echo(orjson.dumps(summary))
-    elif not options["quiet"] or summary["exit_code"]:
-        told = report.told(summary, faults, str(job.directory))
-        click.echo(told, err=options["quiet"])
+    with suppress(OSError):  # the exit code tells it to those who no longer read
+        _tell(options, summary, faults, str(job.directory))
     code: int = summary["exit_code"]
     return code

@@ -75,7 +75,10 @@ class Evidence:
 
 @lru_cache(maxsize=4)
 def tls_context(cafile: str | None = None) -> ssl.SSLContext:
-    """One for the process, since loading the roots takes 20 ms: verified TLS 1.2 or later, deaf to SSL_CERT_FILE and SSLKEYLOGFILE; `cafile` adds a company's own roots."""
+    """Verified TLS 1.2 or later, deaf to SSL_CERT_FILE and SSLKEYLOGFILE; one for the process, as loading takes 20 ms.
+
+    `cafile` adds a company's own roots.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # create_default_context would open the key log
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=certifi.where())

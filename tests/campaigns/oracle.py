@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    Findings = Iterator[tuple[str, str]]
+
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 DONE, HELD = "done", "held"
 #: what a run may end with once nothing more can be done: everything is here, or a person must decide
@@ -100,9 +102,6 @@ def _groups(case: Case) -> list[_Group]:
         _Group(prompt, rows[prompt], accepted[prompt], [task for task in accepted[prompt] if task["id"] not in claimed])
         for prompt in sorted(rows.keys() | accepted.keys())
     ]
-
-
-Findings = "Iterator[tuple[str, str]]"
 
 
 def _money(case: Case) -> Findings:

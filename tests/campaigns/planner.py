@@ -96,7 +96,7 @@ class Outlook:
 
     def room(self, point: str) -> int:
         """How often the point may occur in the next run."""
-        match point.split()[0]:
+        match point.split(maxsplit=1)[0]:
             case "intent" | "answer" | "id":
                 return self.queued
             case "doubt" | "recovery":
@@ -126,7 +126,7 @@ class Planner:
         lacks = {point: self.target - self.hits[kind.name, point] for point in kind.points}
         return {point: lack for point, lack in lacks.items() if lack > 0}
 
-    def choose(self, kind: Kind, outlook: Outlook, chance: Random) -> Blow:
+    def choose(self, kind: Kind, outlook: Outlook, chance: Random) -> Blow | None:
         """A point that can occur, the more wanting the likelier, or one that lets the wanting ones occur later."""
         wanting = self.wanting(kind)
         weights = {point: 0.1 + wanting.get(point, 0) for point in kind.points if outlook.room(point) > 0}
@@ -135,6 +135,8 @@ class Planner:
                 for step in _STEPS_TO.get(point.split()[0], ()):
                     if step in weights:
                         weights[step] += lack
+        if not weights:
+            return None
         point = chance.choices(list(weights), list(weights.values()))[0]
         room = min(outlook.room(point), 2 if not kind.looks_up and point.startswith("recovery") else 5)
         return Blow(point, chance.choice([count for count in COUNTS if count <= room]))

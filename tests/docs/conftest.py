@@ -18,7 +18,7 @@ _BLOCK = re.compile(
 )
 _LINK = re.compile(r"\[[^]\n]*\]\(([^)\s]+)\)")
 #: seconds that one command may take
-_PATIENCE = 20
+_PATIENCE = 60
 
 
 @dataclass(frozen=True)
