@@ -1,0 +1,44 @@
+import json
+
+import pytest
+
+from runner.report import results
+
+ROW = {
+    "key": "k", "position": 1, "repeat": 1, "vars": {"a": "猫"}, "provider": "p", "model": "m", "request": {"x": 1},
+    "state": "done", "remote_id": "r", "reason": None, "code": None, "message": None, "attempts": 0, "doubts": 1,
+    "queued_at": 0.0, "submitted_at": 1.5, "finished_at": None,
+    "outputs": [{"number": 1, "file": "a.png", "bytes": 3, "sha256": "s", "media_type": "image/png"},
+                {"number": 2, "file": None, "bytes": None, "sha256": None, "media_type": None}],
+}  # fmt: skip
+
+
+def test_a_line_has_the_promised_shape():
+    line = results.line(ROW)
+    assert line["outputs"] == [{"file": "a.png", "bytes": 3, "sha256": "s", "media_type": "image/png"}]
+    assert line["error"] == {"reason": None, "code": None, "message": None}
+    assert (line["attempts"], line["submitted_at"], line["finished_at"]) == (2, "1970-01-01T00:00:01.500Z", None)
+
+
+def test_the_file_is_replaced_whole_and_never_through_a_link(tmp_path):
+    target, path = tmp_path / "elsewhere", tmp_path / "results.jsonl"
+    target.write_text("mine")
+    path.symlink_to(target)
+    results.write(path, [ROW, ROW])
+    assert target.read_text() == "mine"
+    assert not path.is_symlink()
+    assert [json.loads(line)["vars"] for line in path.read_text().splitlines()] == [{"a": "猫"}] * 2
+
+
+def test_a_failure_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text("old")
+
+    def rows():
+        yield ROW
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        results.write(path, rows())
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.jsonl"]
