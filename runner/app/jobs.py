@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from runner.lifecycle.task import Draft
     from runner.manifest.model import Manifest, Rate
     from runner.manifest.parse import Parsed
     from runner.settings import Settings
@@ -81,11 +82,18 @@ class Fingerprints:
         return hashlib.sha256(orjson.dumps([provider, seen], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
-def load(path: Path, settings: Settings, *, out: Path | None = None, in_sandbox: bool = False) -> Job:
-    """The job of a manifest; raises ManifestError with every mistake."""
+def load(
+    path: Path,
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    in_sandbox: bool = False,
+    each: expand.Each | None = None,
+) -> Job:
+    """The job of a manifest; raises ManifestError with every mistake. `each` sees every draft while it is checked."""
     text = _text(path)
     catalogue = Catalogue(settings.providers)
-    parsed, summary = expand.examine(text, path, catalogue, out=out)
+    parsed, summary = expand.examine(text, path, catalogue, out=out, each=each)
     if in_sandbox and out is None:
         parsed = replace(parsed, manifest=_apart(parsed.manifest))
     return Job(parsed, summary, catalogue, settings, in_sandbox, _digest(text, parsed.manifest))
@@ -132,35 +140,49 @@ def submit_rate(job: Job, provider: str) -> Rate:
     return job.manifest.limits.qps or rate(specs.load(provider, job.settings.providers).limits.submit)
 
 
-def planned(job: Job, *, samples: int) -> dict[str, Any]:
-    """What `run` would do, as the object that `plan --json` prints; streams, so memory holds the known keys alone."""
-    known = _known(job.state)
-    shown: list[dict[str, Any]] = []
-    new, seen, models = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
-    for draft in expand.expand(job.parsed, job.catalogue):
-        state = known.pop(draft.key, None)
-        models[draft.provider, draft.model] += 1
-        if state not in {None, "queued"}:
-            seen[state] += 1
-            continue
-        new[draft.provider] += 1
-        if len(shown) < samples:
-            shown.append({"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)})
-    paces = {provider: submit_rate(job, provider) for provider, _ in models}
-    return {
-        "job": job.manifest.name,
-        "models": [{"provider": name, "model": model, "tasks": count} for (name, model), count in models.items()],
-        "directory": str(job.directory),
-        "tasks": job.summary.tasks,
-        "merged": job.summary.merged,
-        "new": new.total(),
-        "known": dict(seen),
-        "gone": sum(state == "queued" for state in known.values()),
-        "cost": None,
-        "rate": {provider: f"{pace.count:g} in {pace.seconds:g} s" for provider, pace in paces.items()},
-        "seconds": round(max((new[name] / pace.per_second for name, pace in paces.items()), default=0.0), 1),
-        "samples": shown,
-    }
+class Plan:
+    """What `run` would do, gathered while the manifest is checked; memory holds the keys that the job has already."""
+
+    def __init__(self, *, samples: int, out: Path | None, in_sandbox: bool) -> None:
+        self._most, self._apart = samples, in_sandbox and out is None
+        self._known: dict[str, str] | None = None
+        self._new, self._seen, self._models = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
+        self._samples: list[dict[str, Any]] = []
+
+    def see(self, parsed: Parsed, draft: Draft) -> None:
+        """Count one draft."""
+        if self._known is None:
+            manifest = _apart(parsed.manifest) if self._apart else parsed.manifest
+            self._known = _known(manifest.directory / ".runner")
+        state = self._known.pop(draft.key, "queued")
+        self._models[draft.provider, draft.model] += 1
+        if state != "queued":
+            self._seen[state] += 1
+            return
+        self._new[draft.provider] += 1
+        if len(self._samples) < self._most:
+            sample = {"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)}
+            self._samples.append(sample)
+
+    def told(self, job: Job) -> dict[str, Any]:
+        """The object that `plan --json` prints."""
+        paces = {provider: submit_rate(job, provider) for provider, _ in self._models}
+        seconds = max((self._new[name] / pace.per_second for name, pace in paces.items()), default=0.0)
+        models = [{"provider": name, "model": code, "tasks": count} for (name, code), count in self._models.items()]
+        return {
+            "job": job.manifest.name,
+            "models": models,
+            "directory": str(job.directory),
+            "tasks": job.summary.tasks,
+            "merged": job.summary.merged,
+            "new": self._new.total(),
+            "known": dict(self._seen),
+            "gone": sum(state == "queued" for state in (self._known or {}).values()),
+            "cost": None,
+            "rate": {provider: f"{pace.count:g} in {pace.seconds:g} s" for provider, pace in paces.items()},
+            "seconds": round(seconds, 1),
+            "samples": self._samples,
+        }
 
 
 def _known(state: Path) -> dict[str, str]:

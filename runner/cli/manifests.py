@@ -64,11 +64,12 @@ def _merged(job: Job) -> str:
 @as_json
 def plan(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
     """Tasks, time at the limit, sample requests; sends nothing and writes nothing."""
-    from runner.app.jobs import load, planned  # noqa: PLC0415
+    from runner.app.jobs import Plan, load  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
-    job = load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox)
-    plan = planned(job, samples=_SAMPLES)
+    seen = Plan(samples=_SAMPLES, out=out, in_sandbox=in_sandbox)
+    job = load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox, each=seen.see)
+    plan = seen.told(job)
     if as_json:
         click.echo(orjson.dumps(plan))
     else:

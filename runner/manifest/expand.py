@@ -6,6 +6,7 @@ set by an axis of its name, else by `params`, else by a column of its name. Iden
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from runner.lifecycle.task import Draft
     from runner.manifest.parse import Parsed
     from runner.manifest.recipe import Catalogue
+
+
+#: what a caller does with each draft of a manifest while it is checked
+Each = Callable[["Parsed", "Draft"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +53,21 @@ def check(parsed: Parsed, catalogue: Catalogue) -> Summary:
     return summary
 
 
-def examine(text: bytes, path: Path, catalogue: Catalogue, *, out: Path | None = None) -> tuple[Parsed, Summary]:
-    """Parse and check in one, so that a person sees every problem of both at once."""
+def examine(
+    text: bytes, path: Path, catalogue: Catalogue, *, out: Path | None = None, each: Each | None = None
+) -> tuple[Parsed, Summary]:
+    """Parse and check in one, so that a person sees every problem of both at once; `each` sees every draft."""
     parsed, report = parse.attempt(text, path, out=out)
     if parsed is None:
         raise report.error()
-    summary = _counted(parsed, catalogue, report)
+    summary = _counted(parsed, catalogue, report, each)
     report.raise_any()
     return parsed, summary
 
 
-def _counted(parsed: Parsed, catalogue: Catalogue, report: Report) -> Summary:
+def _counted(parsed: Parsed, catalogue: Catalogue, report: Report, each: Each | None = None) -> Summary:
     walk = Walk(parsed, catalogue, report)
-    for _ in walk.drafts():
-        pass
+    for draft in walk.drafts():
+        if each is not None:
+            each(parsed, draft)
     return Summary(walk.made, walk.merged)

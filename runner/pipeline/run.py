@@ -162,10 +162,7 @@ class Run:
             states += [State.RUNNING, State.IN_DOUBT]
         if self._may_submit(lane):
             states.append(State.QUEUED)
-        for state in (State.SUBMITTING, *self._wanted.intersection(states)):
-            if await self._store.busy(lane.name, state):
-                return True
-        return False
+        return await self._store.busy(lane.name, self._wanted.intersection(states))
 
     def _may_submit(self, lane: Lane) -> bool:
         stuck = lane.breaker.doubtful and not lane.spec.can_look_up

@@ -150,9 +150,10 @@ select min(due_at) from task where provider = :provider and state = :state and d
   and operation in (select value from json_each(:operations))
 
 -- name: busy
--- Whether anything of a provider is still to be done without a person.
-select exists (select 1 from task where provider = :provider and state = :state and due_at is not null)
-    or (:state = 'submitting' and exists (select 1 from task where provider = :provider and state = 'submitting'))
+-- Whether anything of a provider is on the wire, or still to be done without a person.
+select exists (select 1 from task where provider = :provider and state = 'submitting')
+    or exists (select 1 from task where provider = :provider and due_at is not null
+      and state in (select value from json_each(:states)))
 
 -- name: in_state
 -- Every task of a state that few tasks are in.

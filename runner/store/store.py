@@ -276,9 +276,9 @@ class Store:
         row = await self._one("gone")
         return row[0] if row else 0
 
-    async def busy(self, provider: str, state: State) -> bool:
-        """Whether a task of that state is still to be worked on in this run."""
-        row = await self._one("busy", provider=provider, state=state)
+    async def busy(self, provider: str, states: Collection[State]) -> bool:
+        """Whether a task of these states is still to be worked on, or any on the wire; one look, since tasks move."""
+        row = await self._one("busy", provider=provider, states=_json(list(states)))
         return bool(row and row[0])
 
     async def partial(self) -> int:
