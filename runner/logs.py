@@ -123,6 +123,7 @@ def bug(error: Exception) -> None:
         structlog.get_logger().error("internal_error", error=repr(error), exc_info=error)
 
 
-def warn(message: str, **facts: Any) -> None:
+def warn(message: str) -> None:
     """Something a person should know, that stops nothing."""
-    structlog.get_logger().warning(message, **facts)
+    with suppress(OSError):
+        structlog.get_logger().warning(message)

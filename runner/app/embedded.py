@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from runner.app.lanes import PRETEND
 from runner.errors import ConfigError
 from runner.settings import Settings
 
@@ -38,9 +39,15 @@ def sandbox(settings: Settings, ledger: Path, options: Sequence[str] = ()) -> It
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
     try:
-        yield Settings({**settings.environ, **_environment(process)})
+        yield Settings({**_without_addresses(settings), **_environment(process), PRETEND: "1"})
     finally:
         process.communicate()
+
+
+def _without_addresses(settings: Settings) -> dict[str, str]:
+    """The environment without any provider's address or key: what the sandbox does not serve must not be reached."""
+    ends = ("_BASE_URL", "_API_KEY", "_APP_ID", "_SECRET_KEY", "_ACCESS_KEY", "_ACCESS_TOKEN")
+    return {name: value for name, value in settings.environ.items() if not name.removesuffix("_FILE").endswith(ends)}
 
 
 def _environment(process: subprocess.Popen[bytes]) -> dict[str, str]:

@@ -155,7 +155,7 @@ class Plan:
             manifest = _apart(parsed.manifest) if self._apart else parsed.manifest
             self._known = _known(manifest.directory / ".runner")
         state = self._known.pop(draft.key, "queued")
-        self._models[draft.provider, draft.model] += 1
+        self._models[draft.provider, f"{draft.operation}/{draft.model}"] += 1
         if state != "queued":
             self._seen[state] += 1
             return
@@ -179,10 +179,15 @@ class Plan:
             "known": dict(self._seen),
             "gone": sum(state == "queued" for state in (self._known or {}).values()),
             "cost": None,
-            "rate": {provider: f"{pace.count:g} in {pace.seconds:g} s" for provider, pace in paces.items()},
+            "rate": {provider: _told(pace) for provider, pace in paces.items()},
             "seconds": round(seconds, 1),
             "samples": self._samples,
         }
+
+
+def _told(pace: Rate) -> str:
+    units = {1.0: "s", 60.0: "min", 3600.0: "h"}
+    return f"{pace.count:g}/{units[pace.seconds]}" if pace.seconds in units else f"{pace.count:g} in {pace.seconds:g} s"
 
 
 def _known(state: Path) -> dict[str, str]:

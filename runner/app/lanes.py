@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx
 
-from runner.errors import ConfigError
+from runner.errors import ConfigError, UsageError
 from runner.lifecycle.patience import Patience
+from runner.manifest.model import Rate
 from runner.manifest.units import rate
 from runner.net import auth
 from runner.net.auth import Token
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from runner.providers.spec import Spec
     from runner.settings import Settings
 
+#: set in the environment of a run in the sandbox: a provider that it does not serve is not reached elsewhere
+PRETEND = "RUNNER_PRETEND"
+#: submits a second on loopback where the manifest says nothing: nobody is paid there
+_LOOPBACK_RATE = Rate(20.0)
 #: quiet time on loopback, where no request can be under way for minutes
 _LOOPBACK_DOUBT = 10.0
 
@@ -59,7 +64,11 @@ def credentials(spec: Spec, settings: Settings) -> dict[str, str]:
 
 def base_url(spec: Spec, settings: Settings) -> str:
     """Where the provider is; raises ConfigError where nobody says."""
-    url = settings.text(f"{spec.env}_BASE_URL") or spec.base_url
+    url = settings.text(f"{spec.env}_BASE_URL") or (None if settings.text(PRETEND) else spec.base_url)
+    if url is None and settings.text(PRETEND):
+        raise UsageError(
+            f"the sandbox does not serve {spec.name}", hint="Run it without --sandbox, against its own address."
+        )
     if url is None:
         raise ConfigError(
             f"nobody says where {spec.name} is", hint=f"Set {spec.env}_BASE_URL, e.g. https://api.example.com"
@@ -122,10 +131,11 @@ def gateway(spec: Spec, settings: Settings) -> Gateway:
     return Gateway(base_url(spec, settings), scheme(spec, settings))
 
 
-def limiters(spec: Spec, manifest: Manifest) -> dict[str, Limiter]:
+def limiters(spec: Spec, manifest: Manifest, *, loopback: bool) -> dict[str, Limiter]:
     """One for each endpoint: the manifest's rate, else the spec's cautious one."""
     wanted = {"submit": spec.limits.submit, "query": spec.limits.query}
-    rates = {endpoint: manifest.limits.qps or rate(text) for endpoint, text in wanted.items()}
+    usual = {endpoint: _LOOPBACK_RATE if loopback else rate(text) for endpoint, text in wanted.items()}
+    rates = {endpoint: manifest.limits.qps or found for endpoint, found in usual.items()}
     return {
         endpoint: Limiter(Bucket(found.count, found.seconds), time.monotonic, anyio.sleep)
         for endpoint, found in rates.items()

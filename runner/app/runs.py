@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path  # noqa: TC003 - part of a public value
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import anyio
@@ -39,7 +40,6 @@ from runner.store.view import view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from runner.app.jobs import Job
     from runner.lifecycle.events import Event
@@ -71,6 +71,8 @@ class Choices:
     deadline: float | None = None
     wait_lock: float = 0.0
     verb: Verb = "run"
+    #: the job directory, where the command line chose it
+    out: Path | None = None
     #: `retry`: failed tasks too, and for which reason only
     failed: bool = False
     reason: str | None = None
@@ -96,7 +98,7 @@ def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any],
                 tally=tally,
                 in_doubt=[task["key"] for task in (*seen.in_state("in_doubt"), *seen.in_state("held"))],
                 seconds=clock.now() - began,
-                manifest=job.manifest.file,
+                words=_words(job, choices),
             )
             return told, seen.faults()
 
@@ -131,6 +133,12 @@ async def open_rooms(
     for name in sorted(await store.providers(again=choices.verb in {"retry", "verify", "audit"})):
         rooms.lanes.append(await _lane(name, job, settings, rooms, hear, stack, reach, choices))
     return rooms
+
+
+def _words(job: Job, choices: Choices) -> list[str]:
+    """The manifest and the options that the next command needs as well: without them it would be another job."""
+    out = ["--out", str(choices.out)] if choices.out else []
+    return [job.manifest.file, *(["--sandbox"] if job.in_sandbox else []), *out]
 
 
 def _refuse_amnesia(job: Job) -> None:
@@ -216,7 +224,7 @@ async def _lane(
         dialect=Dialect(spec),
         gateway=gateway,
         downloader=downloader,
-        limiters=lanes.limiters(spec, manifest),
+        limiters=lanes.limiters(spec, manifest, loopback=loopback),
         window=Window(manifest.limits.in_flight),
         patience=_patience(spec, job, choices, loopback=loopback),
         store=rooms.store,
@@ -225,6 +233,7 @@ async def _lane(
         on_change=hear,
         emergency=logs.emergency,
         reach=reach,
+        notice=logs.warn,
         hands=8 if spec.can_look_up else 2,
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
     )

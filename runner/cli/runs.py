@@ -122,6 +122,7 @@ def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
         quiet=options["quiet"] or bool(options["log_format"]),
         deadline=options["deadline"],
         wait_lock=options["wait_lock"],
+        out=options["out"],
         **chosen,
     )
     summary, faults = execute(job, choices, sys.stderr)

@@ -8,7 +8,7 @@ from typing import Literal
 from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output
 
 #: why a setback is not the task's own fault, or that it may be
-SetbackKind = Literal["unsent", "throttled", "window", "trouble"]
+SetbackKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
 #: what a stop of submits is about
 BlockKind = Literal["credentials", "credit", "account", "configuration"]
 #: what a person may decide about a held task

@@ -25,6 +25,8 @@ class Patience:
     sends: int = 3
     #: unclean look-ups in a row before the next run has to look
     unclean: int = 10
+    #: answers that leave out an id which a person gave, before that person must look again
+    unknown: int = 4
     #: polls that say "success" and show nothing before the output counts as lost
     settlings: int = 20
     #: dead links before the outputs count as lost

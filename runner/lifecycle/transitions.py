@@ -38,6 +38,8 @@ QUEUED, SUBMITTING, IN_DOUBT, HELD = State.QUEUED, State.SUBMITTING, State.IN_DO
 RUNNING, READY, DONE = State.RUNNING, State.READY, State.DONE
 FAILED, STRANDED = State.FAILED, State.STRANDED
 
+_BY_PERSON = "adopt by "
+
 #: state -> event -> the states it may lead to, the usual one first
 TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
     QUEUED: {Claimed: (SUBMITTING,)},
@@ -58,7 +60,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
     RUNNING: {
         Finished: (READY,),
         Pending: (RUNNING, STRANDED),
-        Setback: (RUNNING, STRANDED),
+        Setback: (RUNNING, STRANDED, HELD),
         Blocked: (RUNNING, STRANDED),
         Refused: (FAILED,),
     },
@@ -167,7 +169,12 @@ def _pending(task: Task, now: float, patience: Patience, *, settling: bool) -> T
         return _strand(task, Fault("no_output", None, "the provider claims success and shows no output"))
     if _worn_out(task, now, patience):
         return _strand(task, Fault("stuck", None, f"still not finished after {patience.paid:.0f} s"))
-    return replace(task, failures=failures)
+    return replace(task, failures=failures, evidence=_seen(task))
+
+
+def _seen(task: Task) -> str:
+    """What the state rests on, once the provider has shown the task."""
+    return "seen" if task.evidence.startswith(_BY_PERSON) else task.evidence
 
 
 def _refresh(task: Task, fault: Fault, now: float, patience: Patience) -> Task:
@@ -183,8 +190,18 @@ def _set_back(task: Task, event: Setback, now: float, patience: Patience) -> Tas
             return _not_accepted(task, event, now, patience)
         case State.IN_DOUBT:
             return _unclean(task, event, now, patience)
+        case State.RUNNING if event.kind == "absent" and _is_unknown(task, patience):
+            why = f"the provider does not know {task.remote_id}, which was adopted for it"
+            return replace(
+                task, state=HELD, due_at=None, remote_id=None, fault=Fault("in_doubt", None, why), evidence=why
+            )
         case _:
             return _again(task, event.fault, now, patience, wait=event.wait)
+
+
+def _is_unknown(task: Task, patience: Patience) -> bool:
+    """An id that a person gave, that the provider has never shown, and that it leaves out again and again."""
+    return task.evidence.startswith(_BY_PERSON) and task.failures + 1 >= patience.unknown
 
 
 def _not_accepted(task: Task, event: Setback, now: float, patience: Patience) -> Task:
@@ -231,7 +248,7 @@ def _retry(task: Task, now: float) -> Task:
 
 
 def _resolve(task: Task, event: Resolved, now: float, patience: Patience) -> Task:
-    by = f"{event.verdict} by {event.by}"
+    by = f"{event.verdict} by {event.by}"  # begins as _BY_PERSON says
     match event.verdict:
         case "adopt" if event.remote_id:
             return _adopt(task, event.remote_id, by, now, patience, found=True)

@@ -25,6 +25,7 @@ class Breaker:
         self._last: deque[bool] = deque(maxlen=_LAST)
         self._row = 0
         self._silent = 0
+        self._given_up = False
         self._changed = anyio.Event()
 
     @property
@@ -35,7 +36,7 @@ class Breaker:
     @property
     def outage(self) -> bool:
         """Everything stops but the probe: nobody answers."""
-        return self._silent >= _OUTAGE
+        return self._silent >= _OUTAGE and not self._given_up
 
     def submitted(self, *, doubtful: bool) -> None:
         """A submit ended."""
@@ -52,6 +53,11 @@ class Breaker:
     def answered(self, *, properly: bool) -> None:
         """A request came back, or did not."""
         self._silent = 0 if properly else self._silent + 1
+        self._notify()
+
+    def give_up(self) -> None:
+        """Nobody will answer in this run: whoever waits goes on, and finds the provider gone."""
+        self._given_up = True
         self._notify()
 
     async def until_answering(self) -> None:

@@ -75,8 +75,10 @@ class Fetch:
             return output
         part = self._parts / f"{task.id}-{task.generation}-{output.number}.part"
         fetched = await self._lane.downloader.fetch(output.url, part)
+        if not isinstance(fetched, Fetched):
+            return fetched
         self._lane.reach("part synced")
-        return await self._publish(task, output, part, fetched) if isinstance(fetched, Fetched) else fetched
+        return await self._publish(task, output, part, fetched)
 
     async def _is_here(self, file: str, sha256: str) -> bool:
         here: bool = await self._lane.offload(_has_hash, self._directory / file, sha256)

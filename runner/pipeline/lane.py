@@ -38,7 +38,7 @@ _BLOCKING: dict[str, BlockKind] = {
 }
 _WINDOWED = {State.SUBMITTING, State.IN_DOUBT, State.RUNNING}
 #: consecutive probes without any answer ever before a run gives up on a host it has never reached
-_NEVER_REACHED = 6
+_NEVER_REACHED = 4
 
 
 class Sender(Protocol):
@@ -81,6 +81,9 @@ class Lane:
     proved: bool = False
     #: slots of the account's window that this job's tasks take
     running: int = 0
+    #: hears in words of what a person should know
+    notice: Callable[[str], None] = lambda _: None
+    _silence: str = ""
     _first: anyio.Lock = field(default_factory=anyio.Lock)
 
     @property
@@ -111,6 +114,8 @@ class Lane:
         verdict = judge(self.spec, outcome, phase)
         good = isinstance(outcome, Reply) and outcome.status < 500 and not isinstance(outcome.body, str)  # noqa: PLR2004
         self.breaker.answered(properly=good)
+        if not good:
+            self._silence = verdict.fault.message or verdict.fault.reason or ""
         if verdict.meaning in _BLOCKING:
             self.block(_BLOCKING[verdict.meaning], verdict.fault, asked=phase == "query")
         elif good:
@@ -184,12 +189,15 @@ class Lane:
                 pass
 
     async def probe(self) -> None:
-        """While nobody answers, ask something free of charge at growing intervals; for ever."""
+        """While nobody answers, ask something free of charge at growing intervals; for as long as there is hope."""
         reached = False
-        while True:
+        while not self.dead:
             await self.breaker.until_outage()
+            self.notice(f"{self.name} does not answer ({self._silence}); it is asked again now and then")
             await self._probe_until_answered(first=not (self.proved or reached))
             reached = True
+            if not self.dead:
+                self.notice(f"{self.name} answers again")
 
     async def _probe_until_answered(self, *, first: bool) -> None:
         tries = 0
@@ -201,6 +209,7 @@ class Lane:
             tries += 1
             if first and tries >= _NEVER_REACHED and self.breaker.outage:
                 self.unreachable = self.dead = True
+                self.breaker.give_up()
                 self.bell.ring("idle")
 
     async def put_aside(self, tasks: Sequence[Task]) -> None:

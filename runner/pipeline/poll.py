@@ -92,8 +92,7 @@ class Poll:
         await self._calibrate(batch, objects)
         async with anyio.create_task_group() as group:
             for task in batch:
-                if task.id in events:
-                    group.start_soon(self._settle, task, events[task.id])
+                group.start_soon(self._settle, task, events[task.id])
 
     async def _settle(self, task: Task, event: Event) -> None:
         """Write only what changes: a task that is simply still running has its next look already."""

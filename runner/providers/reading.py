@@ -91,7 +91,7 @@ def read_query(spec: Spec, outcome: Outcome) -> Event:
 
 
 def read_many(spec: Spec, tasks: Sequence[Task], outcome: Outcome) -> tuple[dict[int, Event], dict[int, Any]]:
-    """Events and objects by our row id; a task that the answer leaves out has neither: it is unchanged (FV6)."""
+    """Events and objects by our row id; for a task that the answer leaves out nothing is proved (FV6, FV7)."""
     many = spec.query.many
     items = compiled(many.items).search(scope(outcome)) if many and isinstance(outcome, Reply) else None
     if not isinstance(items, list) or many is None:
@@ -100,7 +100,8 @@ def read_many(spec: Spec, tasks: Sequence[Task], outcome: Outcome) -> tuple[dict
     ours = {task.remote_id: task.id for task in tasks}
     keyed = ((remote_id(compiled(many.key).search(item)), item) for item in items)
     objects = {ours[key]: item for key, item in keyed if key in ours}
-    return {id_: read_task(spec, item) for id_, item in objects.items()}, objects
+    left_out = Setback("absent", Fault("absent", None, "the provider's answer leaves this task out"))
+    return {task.id: read_task(spec, objects[task.id]) if task.id in objects else left_out for task in tasks}, objects
 
 
 def read_task(spec: Spec, value: Any) -> Event:
@@ -138,14 +139,14 @@ def _task_fault(spec: Spec, value: Any, raw: Any) -> Fault:
 def query_setback(spec: Spec, outcome: Outcome) -> Setback | Blocked:
     """A question that was not answered: never a task's failure."""
     verdict = judge(spec, outcome, "query")
-    if verdict.meaning in {"absent", "invalid", "moderation", "doubt", "trouble"}:
+    if verdict.meaning in {"invalid", "moderation", "doubt", "trouble"}:
         return Setback("trouble", verdict.fault, verdict.wait)
     return _setback(verdict)
 
 
 def _setback(verdict: Verdict) -> Setback | Blocked:
     match verdict.meaning:
-        case "throttled" | "window" | "unsent":
+        case "throttled" | "window" | "unsent" | "absent":
             return Setback(verdict.meaning, verdict.fault, verdict.wait)
         case "credentials" | "credit" | "account" | "configuration":
             return Blocked(verdict.meaning, verdict.fault)
@@ -159,7 +160,9 @@ def read_reference(spec: Spec, task: Task, outcome: Outcome) -> Found | Setback 
         value = compiled(spec.query.task).search(scope(outcome))
         return _found(spec, task, value)
     event = query_setback(spec, outcome)
-    transient = isinstance(outcome, NotSent | NoAnswer) or isinstance(event, Blocked) or event.kind != "trouble"
+    transient = (
+        isinstance(outcome, NotSent | NoAnswer) or isinstance(event, Blocked) or event.kind not in {"trouble", "absent"}
+    )
     return event if transient or outcome.status >= 500 else None  # type: ignore[union-attr]  # noqa: PLR2004
 
 

@@ -42,10 +42,12 @@ def summary(
     tally: Tally,
     in_doubt: Sequence[str],
     seconds: float,
-    manifest: str,
+    words: Sequence[str],
 ) -> dict[str, Any]:
     """The promised object (interface.md): counts, what this run did, all reasons, and what to do next."""
     hint = _NEXT.get(exit_code)
+    if exit_code == 3 and not counts.get("failed") and not counts.get("stranded"):  # noqa: PLR2004 - the promised code
+        hint = None  # finished with fewer outputs than ordered: nothing can be done about it here
     return {
         "job": job,
         "exit_code": exit_code,
@@ -58,7 +60,7 @@ def summary(
         "cost": None,
         "in_doubt": list(in_doubt),
         "seconds": round(seconds, 3),
-        "next": hint.format(manifest=shlex.quote(manifest)) if hint else None,
+        "next": hint.format(manifest=shlex.join(words)) if hint else None,
     }
 
 

@@ -151,7 +151,8 @@ select min(due_at) from task where provider = :provider and state = :state and d
 
 -- name: busy
 -- Whether anything of a provider is on the wire, or still to be done without a person.
-select exists (select 1 from task where provider = :provider and state = 'submitting')
+select exists (select 1 from task where provider = :provider and state = 'submitting'
+      and state in ('submitting', 'in_doubt', 'held'))  -- as the index task_open says it
     or exists (select 1 from task where provider = :provider and due_at is not null
       and state in (select value from json_each(:states)))
 

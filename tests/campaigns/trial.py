@@ -34,8 +34,6 @@ PATIENCE = 60
 #: runs until a job must be complete: without a look-up every third doubt ends one
 RUNS = 16
 KILLED = -9
-#: what a run may end with while blows fall
-HARMLESS = {*COMPLETE, 5}
 FAULTS = {
     "reset_before": 0.03,
     "lost_reply": 0.05,
@@ -88,19 +86,30 @@ class Report:
 class Trial:
     """One job in `root`, its weather decided by the seed."""
 
-    def __init__(self, kind: Kind, seed: int, root: Path, on_hit: Callable[[Blow], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        seed: int,
+        root: Path,
+        on_hit: Callable[[Blow], None] = lambda _: None,
+        code: Path | None = None,
+    ) -> None:
+        """`code` is where a copy of the runner stands that nobody edits meanwhile."""
         self.kind, self.report, self._on_hit = kind, Report(kind.name, seed), on_hit
+        self._code = {} if code is None else {"PYTHONPATH": str(code)}
         self.chance = Random(seed)
         self._root, self._job = root, root / "out" / "job"
         self._desk = Desk(root)
         self._box: Box | None = None
+        #: what the job was judged by
+        self.case: Case | None = None
 
     def undergo(self, next_blow: Callable[[Trial], Blow | None]) -> Report:
         """Blows until there is no next one or the job is complete, then the end and the judgement."""
         self._root.mkdir(parents=True, exist_ok=True)
         self._desk.write("job.yaml", _manifest(self.kind))
         with sandbox(*_weather(self.chance, self.report.seed), "--ledger", str(self._ledger)) as self._box:
-            self._desk.env = self._box.env
+            self._desk.env = {**self._box.env, **self._code}
             while (blow := next_blow(self)) is not None:
                 self._tighten()
                 if not self.strike(blow) and self._complete():
@@ -122,8 +131,6 @@ class Trial:
                 self._on_hit(blow)
             return True
         self.report.missed += 1
-        if code not in HARMLESS:
-            self._accuse("exit", f"{blow}: the run ended with {code}")
         return False
 
     def outlook(self) -> Outlook:
@@ -166,8 +173,8 @@ class Trial:
                 return 0, None
         if "Traceback" in err or "internal error" in err:
             self._accuse("exit", f"a traceback, exit {process.returncode}: {err[-2000:]}")
-        if process.returncode not in {KILLED, *HARMLESS}:
-            self._accuse("exit", f"exit {process.returncode}: {err[-2000:]}")
+        if process.returncode not in {KILLED, *COMPLETE}:
+            self._accuse("exit", f"{blow or 'no blow'}: exit {process.returncode}: {out[-500:]} {err[-2000:]}")
         lines = out.splitlines()
         summary = json.loads(lines[-1]) if lines and process.returncode != KILLED else None
         return process.returncode, summary
@@ -196,7 +203,7 @@ class Trial:
     def _judge(self, last: dict[str, Any], idle: dict[str, Any], before: int) -> None:
         with view(self._job / ".runner") as seen:
             rows = list(seen.results())
-        case = Case(
+        self.case = case = Case(
             looks_up=self.kind.looks_up,
             by_reference=self.kind.by_reference,
             rows=rows,

@@ -70,7 +70,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         self.set_task_factory(
             lambda loop, coroutine, **more: NumberedTask(next(numbers), coroutine, loop=loop, **more)
         )
-        #: steps of the loop so far
+        #: steps of the loop so far, and at the most
+        self.limit = 10**9
         self.steps = 0
 
     def time(self):
@@ -78,6 +79,8 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self):
         self.steps += 1
+        if self.steps > self.limit:
+            raise Deadlock(f"{self.limit} steps and no end")
         self._forget_cancelled()
         if not self._ready:
             if not self._scheduled:

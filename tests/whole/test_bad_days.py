@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import time
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -417,3 +418,53 @@ def test_no_secret_stands_in_anything_that_is_written(desk):
     assert canary not in done.stdout + done.stderr
     files = [path for path in desk.root.rglob("*") if path.is_file()]
     assert not [path for path in files if canary.encode() in path.read_bytes()]
+
+
+def test_a_host_that_is_never_reached_ends_the_run(desk):
+    desk.write("job.yaml", images(4))
+    env = {"CHANJING_BASE_URL": "http://127.0.0.1:9", "CHANJING_APP_ID": "a", "CHANJING_SECRET_KEY": "b"}
+    summary = desk.job(env=env)
+    assert summary["exit_code"] == 5
+    assert any("cannot be reached" in reason for reason in summary["reasons"])
+    assert summary["counts"] == {"queued": 4}
+
+
+def test_a_wrong_id_that_was_adopted_comes_back_to_the_person(desk):
+    desk.write("job.yaml", images(1, provider="kling-gateway", model="image/kling-v1-5"))
+    with sandbox(*FAST, "--fault", "lost_reply=@1") as box:
+        desk.env = box.env
+        assert desk.job()["exit_code"] == 4
+        (line,) = desk.results()
+        assert desk.run("resolve", "job.yaml", line["key"], "--adopt", "not-an-id").returncode == 0
+        summary = desk.job()
+        assert (summary["exit_code"], summary["counts"]) == (4, {"held": 1})
+        assert desk.run("resolve", "job.yaml", line["key"], "--adopt", box.accepted[0]["id"]).returncode == 0
+        assert desk.job()["counts"] == {"done": 1}
+
+
+def test_a_single_task_is_waited_for(desk):
+    desk.write("job.yaml", images(1))
+    for number in range(3):
+        assert desk.job("job.yaml", "--sandbox", "--out", f"out/{number}")["counts"] == {"done": 1}
+
+
+def test_the_sandbox_never_lets_a_request_out(desk):
+    spec = (desk.root / "specs").resolve()
+    spec.mkdir()
+    text = (Path(__file__).parents[2] / "runner/providers/specs/kling-gateway.yaml").read_text(encoding="utf-8")
+    (spec / "other.yaml").write_text(
+        text.replace("name: kling-gateway", "name: other").replace("env: KLING_GATEWAY", "env: OTHER")
+    )
+    desk.write("job.yaml", images(1, provider="other", model="image/kling-v1-5"))
+    with sandbox() as box:
+        env = {"OTHER_BASE_URL": box.url, "OTHER_API_KEY": "real", "RUNNER_PROVIDERS": str(spec)}
+        done = desk.run("run", "job.yaml", "--sandbox", env=env)
+        assert done.returncode == 2, done.stderr
+        assert "does not serve other" in done.stderr
+        assert box.requests() == 0
+
+
+def test_the_next_command_is_one_that_does_not_pay(desk):
+    desk.write("job.yaml", images(10, qps=5))
+    summary = desk.job("job.yaml", "--sandbox", "--deadline", "0.5s")
+    assert summary["next"] == "runner run job.yaml --sandbox"

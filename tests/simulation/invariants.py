@@ -1,0 +1,163 @@
+"""What must hold after every event, whatever has happened: the provider's ledger against database and journal.
+
+Numbers are those of reliability.md section 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import Counter, defaultdict
+
+from runner.lifecycle.events import Missing
+from runner.lifecycle.task import State, Task
+from runner.store import journal, recovery
+
+OPEN = {"submitting", "in_doubt", "held"}
+FINAL = {"done", "failed", "held", "stranded"}
+#: what the journal's story of a reference leads to, and the states that agree with it
+AGREES = {
+    State.SUBMITTING: OPEN,
+    State.RUNNING: {"running", "ready", "stranded"},
+    State.QUEUED: {"queued"},
+    State.FAILED: {"failed"},
+    State.DONE: {"done"},
+}
+_ROWS = "select key, ref, state, remote_id, generation, due_at from task order by id"
+
+
+class Invariants:
+    """Looks with eyes of its own; `group_of` says by what the provider knows a row's task."""
+
+    def __init__(self, state, provider, group_of):
+        self._state, self._provider, self._group_of = state, provider, group_of
+        self._reader = None
+        self._before = {}
+        self._told = {}
+        self._offset = 0
+        self.looks = 0
+
+    def rows(self):
+        if self._reader is None:
+            if not (self._state / "state.db").exists():
+                return []
+            self._reader = sqlite3.connect(self._state / "state.db", isolation_level=None)
+        try:
+            return self._reader.execute(_ROWS).fetchall()
+        except sqlite3.OperationalError:
+            return []  # the tables are not there yet
+
+    def close(self):
+        if self._reader is not None:
+            self._reader.close()
+
+    def broken(self):
+        """The first invariant that does not hold, in words; None: all do."""
+        self.looks += 1
+        self._provider.advance()
+        rows = self.rows()
+        return self._ledger(rows) or self._monotone(rows)
+
+    def _ledger(self, rows):
+        """No duplicate, nothing lost, every id where it belongs."""
+        expected, open_, claimed = Counter(), Counter(), {}
+        for key, ref, state, remote_id, _, _ in rows:
+            group = self._group_of(key, ref)
+            expected[group] += 1
+            open_[group] += state in OPEN
+            if remote_id is not None:
+                if remote_id in claimed:
+                    return f"I7: {remote_id} is claimed by {claimed[remote_id]} and {ref}"
+                claimed[remote_id] = ref
+                made = self._provider.by_id(remote_id)
+                if made is None:
+                    return f"{ref} has the id {remote_id}, which the provider never gave"
+                if made.group != group:
+                    return f"I7: {ref} took {remote_id}, which belongs to {made.group}"
+        for group, made in self._provider.groups.items():
+            accepted = sum(not each.echo for each in made)
+            if accepted > expected[group]:
+                return f"DUPLICATE: {accepted} accepted for {expected[group]} of {group[:60]}"
+            orphans = sum(each.id not in claimed for each in made)
+            if orphans - (len(made) - accepted) > open_[group]:
+                return f"LOST: {orphans} without a row, {open_[group]} open for {group[:60]}"
+        return None
+
+    def _monotone(self, rows):
+        """I8: what has come to rest stays so, and an id does not change."""
+        for key, _, state, remote_id, generation, _ in rows:
+            was = self._before.get(key)
+            if was is not None and was[2] == generation:
+                if was[0] in {"done", "failed"} and state != was[0]:
+                    return f"I8: {key} was {was[0]} and is {state}"
+                if was[1] is not None and remote_id != was[1]:
+                    return f"I8: {key} had the id {was[1]} and has {remote_id}"
+            self._before[key] = (state, remote_id, generation)
+        return None
+
+    def too_early(self, ref, key, event, after, now, doubt):
+        """I5: an absence is believed only D after the last doubtful send, by the clock of the universe."""
+        if not isinstance(event, Missing) or after is not State.QUEUED:
+            return None
+        sents = self._provider.sents_by_group[self._group_of(key, ref)]
+        latest = max((sent.at for sent in sents if not sent.clear), default=None)
+        if latest is not None and now - latest < doubt - 1e-6:
+            return f"I5: {ref} is believed absent {now - latest:.3f} s after a doubtful send, D is {doubt:g} s"
+        return None
+
+    def submit_allowed(self, sent, on_wire):
+        """I1, I2: what leaves has a row that says so, on the disk and in the journal."""
+        self._read_journal()
+        rows = [row for row in self.rows() if row[2] == "submitting" and self._group_of(row[0], row[1]) == sent.group]
+        if len(rows) < on_wire:
+            return f"I1: a request for {sent.group[:60]} leaves and {len(rows)} rows say so of {on_wire} on the wire"
+        for row in rows:
+            if row[1] not in self._told or self._told[row[1]].state is not State.SUBMITTING:
+                return f"I1: {row[1]} leaves and the journal does not know"
+        return None
+
+    def _read_journal(self):
+        tail = journal.tail(self._state / "journal.jsonl", self._offset)
+        self._offset = tail.end
+        for line in tail.lines:
+            ref = line.get("ref", "")
+            if ref:
+                self._told[ref] = recovery.apply(self._told.get(ref) or _blank(ref), line)
+
+    def journal_agrees(self):
+        """Journal and database tell the same story of every task (R1)."""
+        self._read_journal()
+        for _, ref, state, remote_id, _, _ in self.rows():
+            told = self._told.get(ref)
+            if told is None:
+                if state != "queued":
+                    return f"{ref} is {state}, and the journal knows nothing of it"
+            elif state not in AGREES[told.state] or (told.remote_id != remote_id and told.state is not State.FAILED):
+                return f"{ref} is {state} with {remote_id}; the journal says {told.state} with {told.remote_id}"
+        return None
+
+    def files(self, directory):
+        """I9: what is done has its files, and their bytes are those that were recorded."""
+        query = "select file, sha256 from output join task on task.id = task_id where task.state = 'done'"
+        for file, sha256 in self._reader.execute(query).fetchall():
+            if hashlib.sha256((directory / file).read_bytes()).hexdigest() != sha256:
+                return f"I9: {file} is not what was recorded"
+        return None
+
+    def stories(self):
+        """The same by the reader that `recover` uses."""
+        _, _, _, found = recovery.stories(self._state / "journal.jsonl")
+        sent = {ref for _, ref, state, _, _, _ in self.rows() if state != "queued"}
+        told = {story.intent["ref"] for story in found}
+        return None if sent <= told else f"recovery knows nothing of {sorted(sent - told)}"
+
+
+def by_state(rows):
+    counts = defaultdict(int)
+    for row in rows:
+        counts[row[2]] += 1
+    return dict(counts)
+
+
+def _blank(ref):
+    return Task(0, "", "", "", "", State.QUEUED, None, ref=ref)

@@ -1,0 +1,573 @@
+"""Runs the real Run, Lane, Store and Limiter against a provider in virtual time, and lets the client die and return.
+
+A crash is `SimCrash`, raised from a port or a named point: from then on every port refuses, the loop stops, and what
+the client had in memory is taken apart without any effect. The directory, the ledger, and what is on its way live on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import shutil
+import signal
+import sqlite3
+import tempfile
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import anyio
+import orjson
+
+from runner.app.jobs import Fingerprints
+from runner.errors import RunnerError
+from runner.lifecycle.events import Found
+from runner.lifecycle.patience import Patience
+from runner.lifecycle.task import Draft, Fault
+from runner.net.download import Dead, Fetched, Later
+from runner.net.limiter import Bucket, Limiter, Window
+from runner.pipeline.bell import Bell
+from runner.pipeline.clock import Clock
+from runner.pipeline.lane import Lane
+from runner.pipeline.outcome import Exit
+from runner.pipeline.run import Run
+from runner.providers import spec as specs
+from runner.providers.dialect import Dialect
+from runner.settings import Settings
+from runner.store.store import Addition, Store
+from tests.simulation.faults import Crash, Life, Plan
+from tests.simulation.invariants import FINAL, Invariants, by_state
+from tests.simulation.loop import Deadlock, SimLoop
+from tests.simulation.provider import EPOCH, PROVIDERS
+
+#: how long what is paid is waited for, seconds
+PAID = 3600.0
+#: liveness: after the faults have stopped, D and so much
+SOON = 7200.0
+#: safety: no life is longer, virtual seconds
+LONGEST = 6 * 3600.0
+#: a drain ends within so many seconds of the first signal
+DRAIN = 35.0
+#: steps of the loop after which a life counts as spinning
+STEPS = 3_000_000
+_SPECS = {"kling": "kling", "chanjing": "chanjing", "kling-gateway": "kling-gateway"}
+_ROOM = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 - a directory of our own is made in it
+
+
+class SimCrash(BaseException):
+    """The process is gone."""
+
+
+@dataclass
+class Report:
+    """What a seed came to."""
+
+    plan: Plan
+    violation: str | None = None
+    trace: str = ""
+    seconds: float = 0.0
+    lives: list[str] = field(default_factory=list)
+    states: dict[str, int] = field(default_factory=dict)
+    sents: int = 0
+    unclear: int = 0
+    made: int = 0
+    crashes: Counter[str] = field(default_factory=Counter)
+    events: int = 0
+    traffic: Counter[tuple[str, bool, bool]] = field(default_factory=Counter)
+    tail: list[str] = field(default_factory=list)
+    finished_at: float = 0.0
+
+
+def play(plan: Plan, *, trace: bool = False) -> Report:
+    """Everything that this plan makes happen, from the first life to the last check."""
+    directory = Path(tempfile.mkdtemp(prefix="simulation-", dir=_ROOM))
+    try:
+        return World(plan, directory, keep=None if trace else 60).play()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def chanjing_request(prompt):
+    return {"ref_prompt": f" a cat, number {prompt} ", "aspect_ratio": "1:1", "number_of_images": 2}
+
+
+def _request(kind, prompt):
+    return chanjing_request(prompt) if kind == "chanjing" else {"prompt": f"a cat, number {prompt}", "n": 2}
+
+
+_MODELS = {"kling": "kling-v2-1", "chanjing": "kling-v2-1", "kling-gateway": "kling-v2-1"}
+
+
+class World:
+    """One plan, played once."""
+
+    def __init__(self, plan, directory, *, keep=60):
+        self.plan, self.directory = plan, directory
+        self.state = directory / ".runner"
+        self.now = 0.0
+        self.loop = None
+        self.wall_offset, self.boot, self.boot_began = 0.0, "boot 0", -1000.0
+        self.order = random.Random(f"order {plan.seed}")
+        self.dice = random.Random(f"world {plan.seed}")
+        self.report = Report(plan)
+        self._hash = hashlib.sha256()
+        self._tail = deque(maxlen=keep)
+        self.spec = specs.load(_SPECS[plan.kind])
+        self.provider = PROVIDERS[plan.kind](plan, self.time, self.note)
+        self.additions = list(_additions(plan, self.spec))
+        dialect = Dialect(self.spec)
+        self._groups = {
+            each.draft.key: self.provider.group_of(
+                dialect.body(each.draft.operation, each.draft.model, each.draft.request)
+            )
+            for each in self.additions
+        }
+        self.invariants = Invariants(self.state, self.provider, self.group_of)
+
+    def time(self):
+        """The true time, seconds."""
+        return self.loop.time() if self.loop is not None else self.now
+
+    def group_of(self, key, ref):
+        return ref if self.provider.keeps_references else self._groups[key]
+
+    def note(self, *parts):
+        line = f"{self.time():.6f} {' '.join(map(str, parts))}"
+        self._hash.update(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._tail.append(line)
+        self.report.events += 1
+
+    # lives
+
+    def play(self):
+        try:
+            self._play()
+            self._last_checks()
+        except Broken as broken:
+            self.report.violation = str(broken)
+        try:
+            return self._told()
+        finally:
+            self.invariants.close()
+
+    def _play(self):
+        number = 0
+        while True:
+            life = self.plan.lives[number] if number < len(self.plan.lives) else Life(pause=60.0)
+            self._live(life)
+            number += 1
+            self._between(life)
+            if number >= len(self.plan.lives) and self._over(number):
+                return
+
+    def _over(self, number):
+        if self.final:
+            return True
+        if self.plan.heals is None:
+            return number >= len(self.plan.lives) + 3
+        if self.now > self.plan.heals + self.plan.doubt + SOON:
+            raise Broken(f"LIVENESS: not over {self.now - self.plan.heals:.0f} s after the last fault: {self.counts}")
+        return False
+
+    def _live(self, life):
+        client = Client(self, life)
+        loop = SimLoop(self.order, self.now, shuffled=self.plan.shuffled)
+        loop.limit = STEPS
+        self.loop = loop
+        self.note("life", life)
+        try:
+            ended = client.live(loop)
+        finally:
+            self.now = loop.time()
+            client.bury(loop)
+            self.loop = None
+            loop.close()
+        self.report.lives.append(ended)
+        self.note("ended", ended)
+        if client.violation:
+            raise Broken(client.violation)
+
+    def _between(self, life):
+        """What happens while no client is there."""
+        self._must(self.invariants.broken())
+        if life.torn and (self.state / "journal.jsonl").exists():
+            with (self.state / "journal.jsonl").open("ab") as file:
+                file.write(b'0badcafe {"t":"id","ref"')
+        self.now += life.pause
+        self.wall_offset += life.wall_jump
+        if life.reboot:
+            self.boot, self.boot_began = f"boot {self.now}", self.now - 20.0
+        self._must(self.invariants.broken())
+
+    @property
+    def final(self):
+        rows = self.invariants.rows()
+        return bool(rows) and all(row[2] in FINAL for row in rows)
+
+    @property
+    def counts(self):
+        return by_state(self.invariants.rows())
+
+    def _last_checks(self):
+        self._must(self.invariants.broken())
+        if not self.final:
+            return
+        self.report.finished_at = self.now
+        for check in (self.invariants.journal_agrees, self.invariants.stories):
+            self._must(check())
+        self._must(self.invariants.files(self.directory))
+        before = len(self.provider.sents)
+        self._live(Life())
+        if len(self.provider.sents) != before:
+            raise Broken("I18: a run with nothing to do sent a submit")
+        # whatever was still under way arrives, and must have been reckoned with
+        self.now += 10 * self.plan.doubt
+        self._must(self.invariants.broken())
+
+    def _must(self, broken):
+        if broken:
+            raise Broken(broken)
+
+    def _told(self):
+        report, provider = self.report, self.provider
+        report.trace, report.seconds, report.states = self._hash.hexdigest(), self.now, self.counts
+        report.sents, report.made = len(provider.sents), sum(map(len, provider.groups.values()))
+        report.unclear = sum(not sent.clear for sent in provider.sents)
+        report.traffic, report.tail = provider.traffic, list(self._tail)
+        return report
+
+    def disk_full(self):
+        if self.provider.healed:
+            return False
+        return any(span.covers(self.time()) for span in self.plan.disk_full)
+
+
+class Broken(Exception):  # noqa: N818 - reads as what it says
+    """An invariant does not hold."""
+
+
+def _additions(plan, spec):
+    prints = Fingerprints(Settings({}))
+    for prompt in range(plan.prompts):
+        request = _request(plan.kind, prompt)
+        fingerprint = prints.of(spec.name, "image", _MODELS[plan.kind], request)
+        for repeat in range(1, plan.repeat + 1):
+            key = hashlib.sha256(f"{prompt} {repeat}".encode()).hexdigest()[:32]
+            index = prompt * plan.repeat + repeat
+            draft = Draft(key, index, repeat, {}, spec.name, "image", _MODELS[plan.kind], request, f"cat-{index}", 1)
+            yield Addition(draft, fingerprint)
+
+
+class Client:
+    """One process: everything it has in memory, and every port through which it acts."""
+
+    def __init__(self, world, life):
+        self.world, self.life, self.plan = world, life, world.plan
+        self.dead = False
+        self.violation = None
+        self.on_wire = []
+        self._reached = Counter()
+        self._databases = []
+        self._loop = None
+        self.signalled_at = None
+        self._fetch_dice = random.Random(f"fetch {world.plan.seed} {len(world.report.lives)}")
+
+    # life and death
+
+    def live(self, loop):
+        """Until it ends by itself or is killed; how it ended, in a word."""
+        self._loop = loop
+        loop.set_exception_handler(self._unhandled)
+        limit = LONGEST if self.plan.heals is None else self.plan.heals + self.plan.doubt + SOON + LONGEST
+        loop.call_later(limit, self._too_long)
+        if self.life.crash is not None and self.life.crash.at == "time":
+            loop.call_later(self.life.crash.count, self._struck_by_time)
+        main = loop.create_task(self._main())
+        main.add_done_callback(lambda _: loop.stop())
+        try:
+            with mock.patch.object(anyio, "open_signal_receiver", self._signals):
+                loop.run_forever()
+        except Deadlock as deadlock:
+            self.violation = f"DEADLOCK: {deadlock}"
+            self.dead = True
+        if self.dead:
+            return "killed"
+        return self._ended(main)
+
+    def _ended(self, main):
+        error = main.exception()
+        if error is None:
+            self._check_exit(main.result())
+            return f"exit {int(main.result().exit)}"
+        if isinstance(error, RunnerError) and error.exit_code == Exit.DISK and self.plan.disk_full:
+            return "exit 14"
+        self.violation = f"BUG: {type(error).__name__}: {error}"
+        return self.violation
+
+    def _check_exit(self, outcome):
+        counts, code = self.world.counts, outcome.exit
+        broken = self.world.invariants.journal_agrees()
+        if broken:
+            self.violation = broken
+        elif code == Exit.BUG:
+            self.violation = f"BUG: {outcome.endings}"
+        elif code == Exit.DONE and set(counts) != {"done"}:
+            self.violation = f"EXIT: 0 with {counts}"
+        elif counts.get("held") and code != Exit.HELD:
+            self.violation = f"EXIT: {code} with {counts}"
+        elif self.signalled_at is not None and self._late_drain():
+            self.violation = f"DRAIN: {self._loop.time() - self.signalled_at:.1f} s after the signal"
+
+    def _late_drain(self):
+        slow = self.plan.slow_disk * 8
+        return self._loop.time() - self.signalled_at > DRAIN + slow
+
+    def bury(self, loop):
+        """Take its tasks apart; no port answers any more, so nothing of that has an effect."""
+        self.dead = True
+        loop.set_exception_handler(lambda *_: None)
+        for _ in range(200):
+            tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.number)
+            if not tasks:
+                break
+            for task in tasks:
+                task.cancel()
+            loop.call_soon(loop.stop)
+            with contextlib.suppress(Deadlock):
+                loop.run_forever()
+        for sent in self.on_wire:
+            self.world.provider.on_wire[sent.group] -= 1
+        for database in self._databases:
+            database._conn.close()
+
+    def die(self):
+        self.dead = True
+        self._loop.stop()
+
+    def fail(self, violation):
+        if self.violation is None:
+            self.violation = violation
+            self.world.note("VIOLATION", violation)
+        self.die()
+        raise SimCrash
+
+    def gate(self):
+        if self.dead:
+            raise SimCrash
+
+    def _struck_by_time(self):
+        if not self.dead:
+            self.world.report.crashes["time"] += 1
+            self.world.note("crash", "time")
+            self.die()
+
+    def _too_long(self):
+        if self.plan.heals is not None and not self.dead:
+            self.violation = f"LIVENESS: still running: {self.world.counts}"
+        self.die()
+
+    def _unhandled(self, loop, context):
+        error = context.get("exception")
+        if isinstance(error, SimCrash) or self.dead:
+            return
+        self.violation = f"BUG: {context.get('message')}: {error!r}"
+        self.die()
+
+    def strike(self, point):
+        """A named point, the store's and ours; the life's crash comes at the chosen one."""
+        self.gate()
+        self._reached[point] += 1
+        self._reached[""] += 1
+        crash = self.life.crash
+        if crash is not None and crash.at in {"", point} and self._reached[crash.at] >= crash.count:
+            self.world.report.crashes[point] += 1
+            self.world.note("crash", point)
+            self.die()
+            raise SimCrash
+
+    # the ports
+
+    async def sleep(self, seconds):
+        await anyio.sleep(seconds)
+        self.gate()
+
+    async def connect(self, path):
+        self.gate()
+        self._databases.append(Database(self, path))
+        return self._databases[-1]
+
+    async def offload(self, function, *args):
+        self.gate()
+        await anyio.sleep(0)
+        self.gate()
+        return function(*args)
+
+    async def send(self, request, permit=None):
+        return await self.world.provider.send(self, request, permit)
+
+    async def fetch(self, url, part):
+        """A download: bytes on the disk, or not this time."""
+        self.gate()
+        dice, provider = self._fetch_dice, self.world.provider
+        fault = provider._rolled(self.plan.fetch)
+        if provider._outage():
+            fault = "later"
+        await self.sleep(dice.uniform(5.0, 300.0) if fault == "slow" else dice.uniform(0.05, 2.0))
+        provider.traffic["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
+        self.world.note("fetched", url, fault)
+        if fault == "later":
+            return Later(Fault("network", None, "cut"), dice.choice((None, 5.0)))
+        if fault == "dead":
+            return Dead(Fault("link", None, "403"))
+        data = b"picture " + url.partition("?")[0].encode()
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        return Fetched(len(data), hashlib.sha256(data).hexdigest(), "image/png", "png")
+
+    def submit_leaves(self, sent):
+        """Called when bytes are about to leave."""
+        self.strike("request leaving")
+        broken = self.world.invariants.submit_allowed(sent, self.world.provider.on_wire[sent.group] + 1)
+        if broken:
+            self.fail(broken)
+
+    @contextlib.contextmanager
+    def _signals(self, *_):
+        yield self._terms()
+
+    async def _terms(self):
+        began = self._loop.time()
+        for at in self.life.term:
+            await anyio.sleep(max(0.0, began + at - self._loop.time()))
+            self.signalled_at = self._loop.time() if self.signalled_at is None else self.signalled_at
+            self.world.note("SIGTERM")
+            yield signal.SIGTERM
+        await anyio.Event().wait()
+
+    # what it hears
+
+    def on_change(self, before, event, after):
+        if self.dead:
+            return
+        world = self.world
+        world.note("change", before.ref, before.state, type(event).__name__, after.state, after.remote_id)
+        broken = (
+            world.invariants.too_early(before.ref, before.key, event, after.state, self._loop.time(), self.plan.doubt)
+            or world.invariants.broken()
+            or world.invariants.journal_agrees()
+        )
+        if broken:
+            self.fail(broken)
+
+    def _emergency(self, task, event):
+        if not self.dead:
+            self.world.note("emergency", task.ref, type(event).__name__)
+
+    def _bug(self, error):
+        if not self.dead:
+            self.violation = f"BUG: {error!r}"
+            self.die()
+
+    # what it does
+
+    async def _main(self):
+        plan, world = self.plan, self.world
+        clock = Clock(
+            wall=lambda: EPOCH + self._loop.time() + world.wall_offset,
+            monotonic=self._loop.time,
+            boottime=lambda: self._loop.time() - world.boot_began,
+            boot=world.boot,
+        )
+        store = await Store.open(world.state, connect=self.connect, reach=self.strike)
+        try:
+            await store.name("simulation")
+            await store.add(iter(world.additions), "digest", clock.now())
+            lane, bell = self._lane(store, clock)
+            run = Run(
+                [lane] if await store.providers() else [],
+                store=store,
+                directory=world.directory,
+                clock=clock,
+                bell=bell,
+                on_bug=self._bug,
+            )
+            return await run.run()
+        finally:
+            if not self.dead:
+                await store.aclose()
+
+    def _lane(self, store, clock):
+        plan, spec, bell = self.plan, self.world.spec, Bell()
+        patience = Patience(
+            paid=PAID, doubt=plan.doubt, can_look_up=spec.can_look_up, first_look=spec.first_look
+        )
+        paces = {"submit": plan.pace, "query": plan.query_pace}
+        lane = Lane(
+            spec=spec,
+            dialect=Dialect(spec),
+            gateway=self,
+            downloader=self,
+            limiters={name: Limiter(Bucket(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()},
+            window=Window(plan.window),
+            patience=patience,
+            store=store,
+            clock=clock,
+            bell=bell,
+            on_change=self.on_change,
+            emergency=self._emergency,
+            reach=self.strike,
+            offload=self.offload,
+            hands=8 if spec.can_look_up else 2,
+            downloads=4,
+        )
+        self.lane = lane
+        return lane, bell
+
+
+class Database:
+    """aiosqlite's connection without its thread."""
+
+    def __init__(self, client, path):
+        self._client = client
+        self._conn = sqlite3.connect(path, isolation_level=None, cached_statements=256, factory=Connection)
+        self._conn.world = client.world
+        self._conn.ballast = path.parent / "ballast"
+        self._conn.create_function("randomblob", 1, lambda size: client.world.dice.randbytes(size))
+
+    async def _execute(self, function, *args):
+        self._client.gate()
+        slow = self._client.plan.slow_disk
+        await anyio.sleep(self._client.world.dice.random() * slow if slow else 0)
+        self._client.gate()
+        return function(*args)
+
+    async def close(self):
+        self._conn.close()
+
+
+_WRITES = ("insert", "update", "delete", "commit")
+
+
+class Connection(sqlite3.Connection):
+    """SQLite on a disk that may be full: a few writes go through once the ballast is gone."""
+
+    world = None
+    ballast = None
+    _room = 6
+
+    def execute(self, sql, *args):
+        if self.world.plan.disk_full and sql.startswith(_WRITES) and self.world.disk_full() and self._no_room():
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().execute(sql, *args)
+
+    def _no_room(self):
+        if self.ballast.exists():
+            return self.world.dice.random() < 0.5
+        self._room -= 1
+        return self._room < 0
+
+
+__all__ = ["Broken", "Client", "Crash", "Found", "Life", "Plan", "Report", "World", "orjson", "play"]
