@@ -47,6 +47,7 @@ GUARDED: dict[str, tuple[str, ...]] = {
 IMPURE: dict[str, tuple[str, ...]] = {
     "time.time": (
         "runner.app.lanes",  # hands the wall clock to the auth schemes
+        "runner.app.rebuilding",  # the name under which the old database is kept
         "runner.pipeline.clock",  # the run's clock, from where it is handed on
         "runner.cli.jobs",  # how long ago, for a person to read
         "runner.sandbox.",  # a world of its own
@@ -60,7 +61,13 @@ IMPURE: dict[str, tuple[str, ...]] = {
     "random": (),
     "uuid": ("runner.sandbox.",),
     # names of files that are renamed away at once
-    "secrets": ("runner.store.account", "runner.report.results", "runner.report.summary", "runner.sandbox."),
+    "secrets": (
+        "runner.store.account",
+        "runner.store.ground",
+        "runner.report.results",
+        "runner.report.summary",
+        "runner.sandbox.",
+    ),
     "os.urandom": (),
     "os.environ": ("runner.cli.",),
     "os.getenv": (),

@@ -131,11 +131,12 @@ def test_whatever_is_decided_stands_in_the_table(state, event):
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda value: str(value)[:40])
 def test_what_is_done_stays_done_and_a_failure_ends_only_by_a_persons_word(event):
-    with pytest.raises(IllegalTransition):
-        after(State.DONE, event)
-    if not isinstance(event, Retried):
+    if isinstance(event, Retried):
+        assert after(State.DONE, event).state is State.RUNNING, "`verify` fetches what is missing, and buys nothing"
+        return
+    for state in (State.DONE, State.FAILED):
         with pytest.raises(IllegalTransition):
-            after(State.FAILED, event)
+            after(state, event)
 
 
 # the paid step

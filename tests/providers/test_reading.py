@@ -106,7 +106,8 @@ def test_a_batch_answers_for_those_it_names_and_for_nobody_else(task):
         "u-2",
     )
     events, objects = read_many(chanjing, asked, answer)
-    assert {id_: type(event) for id_, event in events.items()} == {1: Finished, 3: Pending}
+    assert {id_: type(event) for id_, event in events.items()} == {1: Finished, 2: Setback, 3: Pending}
+    assert events[2].kind == "absent", "being left out proves nothing (FV6, FV7)"
     assert set(objects) == {1, 3}
     assert objects[3]["progress_desc"] == "Queued"
 
@@ -114,7 +115,7 @@ def test_a_batch_answers_for_those_it_names_and_for_nobody_else(task):
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (page_of(), None),
+        (page_of(), "absent"),
         (Reply(200, {"code": 40001, "msg": "slow down", "data": None}), "throttled"),
         (Reply(200, {"code": 10400, "msg": "gone"}), "credentials"),
         (Reply(502, "<html></html>"), "trouble"),
@@ -125,7 +126,7 @@ def test_a_batch_answers_for_those_it_names_and_for_nobody_else(task):
 )
 def test_a_batch_without_a_list_says_the_same_of_everyone_and_fails_nobody(task, answer, kind):
     events, objects = read_many(SPECS[0], [task("chanjing")], answer)
-    assert [event.kind for event in events.values()] == ([kind] if kind else [])
+    assert [event.kind for event in events.values()] == [kind]
     assert objects == {}
 
 
