@@ -3,9 +3,10 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+KILLS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types docs bench lock clean
+.PHONY: help install demo test check format lint types docs torture bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +40,9 @@ types: $(READY) ## mypy, strict
 
 docs: $(READY) ## draw what is drawn from code
 	$(BIN)/python -m runner.lifecycle.diagram > docs/lifecycle.md
+
+torture: $(READY) ## the crash campaign: 500 kills a class, judged by the sandbox's ledger (half an hour)
+	$(BIN)/python -m tests.campaigns.torture --kills $(KILLS) --jobs 2 --report torture.json
 
 bench: $(READY) ## the figures of the documentation, as ratios measured in one run
 	$(BIN)/python -m benchmarks

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 #: what puts tasks aside whose work raised a bug
 Broken = Callable[[Sequence["Task"], Exception], Awaitable[None]]
-#: seconds that a stage rests at the least, so that a row it cannot take does not make it spin
-_LEAST = 0.02
+#: seconds that a stage rests at the least; doubled up to `_MOST` while it finds due rows that it cannot take, since
+#: another hand may hold them for as long as an outage lasts
+_LEAST, _MOST = 0.02, 1.0
 
 
 class Stage:
@@ -46,6 +47,7 @@ class Stage:
         self._claim, self._work, self._next_due, self._broken = claim, work, next_due, broken
         self._held: set[int] = set()
         self._busy = 0
+        self._in_vain = 0
 
     def __repr__(self) -> str:
         return f"Stage({self.name}, busy={self._busy}/{self._hands})"
@@ -61,6 +63,7 @@ class Stage:
             while True:
                 idle = self._hands - self._busy
                 batches = await self._claim(idle, self._held) if idle else []
+                self._in_vain = 0 if batches else self._in_vain
                 for batch in batches:
                     self._take(batch, group)
                 if len(batches) < idle or not idle:
@@ -86,4 +89,8 @@ class Stage:
 
     async def _rest(self) -> None:
         due = await self._next_due() if self._busy < self._hands else None
-        await self._bell.wait(self.name, None if due is None else max(_LEAST, due - self._now()))
+        await self._bell.wait(self.name, None if due is None else self._pause(due - self._now()))
+
+    def _pause(self, left: float) -> float:
+        self._in_vain = 0 if left > 0 else min(self._in_vain + 1, 10)
+        return max(left, min(_MOST, _LEAST * 2.0**self._in_vain))

@@ -78,8 +78,10 @@ insert into draft (task_id, position, repeat, vars, request, name, queued_at)
 
 -- name: wake
 -- At the start of a run everything that is paid or in doubt is looked at once, whatever the clock said; looks that
--- must lie apart are counted anew, since this one may follow the last at once.
-update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')
+-- must lie apart are counted anew, since this one may follow the last at once. What is to be bought waits no longer than
+-- the longest wait there is (15 minutes): a wall clock that was set back would make a minute a day.
+update task set due_at = case state when 'queued' then :now + 900.0 else :now end, failures = 0, looks = 0
+  where state in ('running', 'ready', 'in_doubt') or (state = 'queued' and due_at > :now + 900.0)
 
 -- name: claim_queued
 -- The next task to buy: due, within the window, and no twin of it in doubt.

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_thirty_kills_cost_nothing_and_lose_nothing(tmp_path):
-    campaign = Campaign(list(KINDS.values()), kills=10, seed=3, hits=0, root=tmp_path)
+    campaign = Campaign(list(KINDS.values()), kills=10, seed=3, hits=0, root=tmp_path, observe=False)
     assert campaign.run(), json.dumps(campaign.figures()["convicted"], indent=2)
     figures = campaign.figures()
     print(summary(figures))

@@ -3,9 +3,9 @@
 1. When nothing is ready, the clock jumps to the next timer; when there is no timer either, that is a deadlock.
 2. What is ready at the same moment runs in an order drawn from the seed. asyncio documents first come, first served
    for `call_soon`, so a finding is confirmed with `shuffled=False`, where only delays at ports decide the order.
-3. Tasks hash by their number, so that sets of them (anyio keeps some) do not depend on memory addresses.
+3. Tasks and cancel scopes hash by their number, so that sets of them do not depend on memory addresses.
 
-It uses private names of asyncio's base loop; `test_loop` pins each of them.
+It uses private names of asyncio's base loop and of anyio; `test_loop` pins each of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ import asyncio
 import heapq
 import random
 import selectors
+from contextlib import contextmanager
 from itertools import count
+from unittest import mock
+
+from anyio._backends import _asyncio as backend
 
 
 class Deadlock(Exception):  # noqa: N818 - reads as what it says
@@ -33,6 +37,27 @@ class NumberedTask(asyncio.Task):
 
     def __eq__(self, other):
         return self is other
+
+
+class NumberedScope(backend.CancelScope):
+    """The same for anyio's cancel scopes."""
+
+    __slots__ = ("number",)
+
+    def __new__(cls, **_):
+        self = object.__new__(cls)
+        self.number = next(asyncio.get_running_loop().scopes)
+        return self
+
+    def __hash__(self):
+        return self.number
+
+
+@contextmanager
+def numbered_scopes():
+    """While this is open, anyio makes numbered scopes; needs a SimLoop to be running."""
+    with mock.patch.object(backend, "CancelScope", NumberedScope):
+        yield
 
 
 class NoSelector(selectors.BaseSelector):
@@ -66,7 +91,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         super().__init__(NoSelector())
         self._drawn, self._shuffled = drawn, shuffled
         self._clock_resolution = 1e-9
-        numbers = count()
+        numbers, self.scopes = count(), count()
         self.set_task_factory(
             lambda loop, coroutine, **more: NumberedTask(next(numbers), coroutine, loop=loop, **more)
         )

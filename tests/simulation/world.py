@@ -40,7 +40,7 @@ from runner.settings import Settings
 from runner.store.store import Addition, Store
 from tests.simulation.faults import Crash, Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state
-from tests.simulation.loop import Deadlock, SimLoop
+from tests.simulation.loop import Deadlock, SimLoop, numbered_scopes
 from tests.simulation.provider import EPOCH, PROVIDERS
 
 #: how long what is paid is waited for, seconds
@@ -288,7 +288,7 @@ class Client:
         main = loop.create_task(self._main())
         main.add_done_callback(lambda _: loop.stop())
         try:
-            with mock.patch.object(anyio, "open_signal_receiver", self._signals):
+            with numbered_scopes(), mock.patch.object(anyio, "open_signal_receiver", self._signals):
                 loop.run_forever()
         except Deadlock as deadlock:
             self.violation = f"DEADLOCK: {deadlock}"
@@ -329,14 +329,14 @@ class Client:
         """Take its tasks apart; no port answers any more, so nothing of that has an effect."""
         self.dead = True
         loop.set_exception_handler(lambda *_: None)
-        for _ in range(200):
+        for turn in range(200):
             tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.number)
             if not tasks:
                 break
-            for task in tasks:
+            for task in tasks if turn else ():  # at first, those that were made a moment ago may begin
                 task.cancel()
             loop.call_soon(loop.stop)
-            with contextlib.suppress(Deadlock):
+            with contextlib.suppress(Deadlock), numbered_scopes():
                 loop.run_forever()
         for sent in self.on_wire:
             self.world.provider.on_wire[sent.group] -= 1
@@ -401,7 +401,7 @@ class Client:
 
     async def offload(self, function, *args):
         self.gate()
-        await anyio.sleep(0)
+        await asyncio.sleep(0)
         self.gate()
         return function(*args)
 
@@ -540,7 +540,7 @@ class Database:
     async def _execute(self, function, *args):
         self._client.gate()
         slow = self._client.plan.slow_disk
-        await anyio.sleep(self._client.world.dice.random() * slow if slow else 0)
+        await asyncio.sleep(self._client.world.dice.random() * slow if slow else 0)
         self._client.gate()
         return function(*args)
 
