@@ -1,0 +1,116 @@
+"""The journal recovers a prefix, whatever was done to its end, and never invents an id."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner.errors import StateError
+from runner.lifecycle.task import Moment, State, Task
+from runner.store import journal, recovery
+from runner.store.journal import Journal, decode, encode, read, tail
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
+LINES = st.lists(
+    st.one_of(
+        st.fixed_dictionaries({"t": st.just("intent"), "ref": TEXT, "key": TEXT}),
+        st.fixed_dictionaries({"t": st.just("id"), "ref": TEXT, "remote_id": TEXT, "adopted": st.booleans()}),
+        st.fixed_dictionaries({"t": st.just("settle"), "ref": TEXT, "state": st.sampled_from(["queued", "failed"])}),
+    ),
+    max_size=8,
+)
+FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@given(LINES)
+def test_what_is_encoded_is_decoded(lines):
+    assert [decode(encode(line)) for line in lines] == lines
+
+
+@FILES
+@given(lines=LINES, cut=st.floats(0, 1))
+def test_a_journal_cut_anywhere_gives_its_whole_lines_and_no_more(tmp_path, lines, cut):
+    path = tmp_path / "journal.jsonl"
+    whole = b"".join(map(encode, lines))
+    kept = whole[: int(len(whole) * cut)]
+    path.write_bytes(kept)
+    found = [line for line, _ in read(path)]
+    assert found == lines[: kept.count(b"\n")]
+    assert tail(path, 0).end == kept.rfind(b"\n") + 1
+
+
+@FILES
+@given(lines=LINES.filter(bool), position=st.floats(0, 0.999), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_never_read_as_something_else(tmp_path, lines, position, bit):
+    path = tmp_path / "journal.jsonl"
+    data = bytearray(b"".join(map(encode, lines)))
+    data[int(len(data) * position)] ^= 1 << bit
+    path.write_bytes(bytes(data))
+    found = []
+    with contextlib.suppress(StateError):
+        for line, _ in read(path):
+            found.append(line)  # noqa: PERF401 - what came before the error counts
+    # upper case in a checksum is the same checksum; apart from that every line is one that was written
+    assert [json.dumps(line) for line in found] == [json.dumps(line) for line in lines[: len(found)]]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_line_or_none(raw):
+    line = decode(raw)
+    assert line is None or isinstance(line, dict)
+
+
+def test_what_is_appended_is_on_the_disk_and_a_torn_end_is_cut_off(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    first = encode({"t": "epoch", "uuid": "u", "epoch": 1})
+    path.write_bytes(first + b'00000000 {"t":"int')
+    opened = Journal(path, tail(path, 0).end)
+    end = opened.append([{"t": "id", "ref": "r", "remote_id": "1"}])
+    opened.close()
+    assert [line["t"] for line, _ in read(path)] == ["epoch", "id"]
+    assert end == path.stat().st_size
+
+
+def test_a_new_journal_is_for_its_owner_alone(tmp_path):
+    Journal(tmp_path / "journal.jsonl", 0).close()
+    assert (tmp_path / "journal.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_damage_before_the_end_is_told_with_its_place(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    good = encode({"t": "epoch", "uuid": "u", "epoch": 1})
+    path.write_bytes(good + b"rubbish\n" + good)
+    with pytest.raises(StateError, match=f"byte {len(good)}"):
+        list(read(path))
+
+
+def task(state: State, **more) -> Task:
+    return Task(1, "k", "kling", "image", "m", state, None, ref="r-k-g1", sent=Moment("b", 1.0), request=b"{}", **more)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        (task(State.QUEUED), task(State.SUBMITTING), "intent"),
+        (task(State.SUBMITTING), task(State.RUNNING, remote_id="x"), "id"),
+        (task(State.IN_DOUBT), task(State.RUNNING, remote_id="x", adopted=True), "id"),
+        (task(State.IN_DOUBT), task(State.QUEUED), "settle"),
+        (task(State.SUBMITTING), task(State.FAILED), "settle"),
+        (task(State.READY, remote_id="x"), task(State.DONE, remote_id="x"), "saved"),
+        (task(State.SUBMITTING), task(State.IN_DOUBT), None),
+        (task(State.RUNNING, remote_id="x"), task(State.READY, remote_id="x"), None),
+    ],
+)
+def test_every_change_that_money_depends_on_has_its_line(before, after, kind):
+    line = journal.of_change(before, after)
+    assert (line and line["t"]) == kind
+
+
+def test_an_intent_alone_is_a_submit_whose_answer_nobody_has():
+    intent = journal.of_change(task(State.QUEUED), task(State.SUBMITTING))
+    id_ = journal.of_change(task(State.SUBMITTING), task(State.RUNNING, remote_id="x"))
+    merged = recovery.apply(task(State.QUEUED), intent)
+    assert (merged.state, merged.remote_id) == (State.SUBMITTING, None)
+    assert recovery.apply(merged, id_).remote_id == "x"
