@@ -16,7 +16,7 @@ from runner.manifest.units import rate
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 from runner.providers.dialect import Dialect
-from runner.store.store import Addition
+from runner.store.adding import Addition
 from runner.store.view import view
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ import orjson
 from runner.errors import StateError
 from runner.lifecycle.task import Draft, State, Task
 from runner.store import recovery, sql
+from runner.store.adding import PAGE, Addition, add
+from runner.store.opening import prepare, set_up
 from runner.store.rows import columns, task_from
-from runner.store.store import PAGE, Addition, add, prepare, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output, State, Task
 
 if TYPE_CHECKING:
@@ -77,3 +79,8 @@ def columns(task: Task) -> dict[str, Any]:
 def output_from(row: sqlite3.Row) -> Output:
     """The output in a row of the outputs query."""
     return Output(row["number"], row["url"], row["file"], row["bytes"], row["sha256"], row["media_type"])
+
+
+def as_json(value: Any) -> str:
+    """JSON text for a column or a parameter."""
+    return orjson.dumps(list(value) if isinstance(value, set | frozenset) else value, default=str).decode()

@@ -91,6 +91,10 @@ class Plan:
     window: int | None = None
     #: the quiet time D, seconds
     doubt: float = 120.0
+    #: how long what is paid is waited for, seconds
+    paid: float = 3600.0
+    #: seconds after which a run sends no more submits
+    deadline: float | None = None
     submit: dict[str, float] = field(default_factory=dict)
     query: dict[str, float] = field(default_factory=dict)
     fetch: dict[str, float] = field(default_factory=dict)

@@ -37,14 +37,13 @@ from runner.pipeline.run import Run
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.settings import Settings
-from runner.store.store import Addition, Store
+from runner.store.adding import Addition
+from runner.store.store import Store
 from tests.simulation.faults import Crash, Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state
 from tests.simulation.loop import Deadlock, SimLoop, numbered_scopes
 from tests.simulation.provider import EPOCH, PROVIDERS
 
-#: how long what is paid is waited for, seconds
-PAID = 3600.0
 #: liveness: after the faults have stopped, D and so much
 SOON = 7200.0
 #: safety: no life is longer, virtual seconds
@@ -492,6 +491,7 @@ class Client:
                 directory=world.directory,
                 clock=clock,
                 bell=bell,
+                deadline=plan.deadline,
                 on_bug=self._bug,
             )
             return await run.run()
@@ -502,7 +502,7 @@ class Client:
     def _lane(self, store, clock):
         plan, spec, bell = self.plan, self.world.spec, Bell()
         patience = Patience(
-            paid=PAID, doubt=plan.doubt, can_look_up=spec.can_look_up, first_look=spec.first_look
+            paid=plan.paid, doubt=plan.doubt, can_look_up=spec.can_look_up, first_look=spec.first_look
         )
         paces = {"submit": plan.pace, "query": plan.query_pace}
         lane = Lane(

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from runner.lifecycle.task import Draft, Moment, State
-from runner.store.store import Addition, Store
+from runner.store.adding import Addition
+from runner.store.store import Store
 
 NOW = 1_790_000_000.0
 

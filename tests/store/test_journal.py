@@ -51,7 +51,7 @@ def test_a_flipped_bit_is_never_read_as_something_else(tmp_path, lines, position
     found = []
     with contextlib.suppress(StateError):
         for line, _ in read(path):
-            found.append(line)  # noqa: PERF401 - what came before the error counts
+            found.append(line)
     # upper case in a checksum is the same checksum; apart from that every line is one that was written
     assert [json.dumps(line) for line in found] == [json.dumps(line) for line in lines[: len(found)]]
 

@@ -602,7 +602,8 @@ FULL = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from runner.errors import DiskError
-from runner.store.store import Store, Addition
+from runner.store.adding import Addition
+from runner.store.store import Store
 from runner.lifecycle.task import Draft
 
 def drafts(count):

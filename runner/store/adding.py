@@ -1,0 +1,66 @@
+"""Drafts become rows: a hot half that stages claim, a cold half with what the manifest said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.lifecycle.task import reference
+from runner.store import sql
+from runner.store.rows import as_json
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Sequence
+
+    from runner.lifecycle.task import Draft
+
+#: drafts that are added in one transaction
+PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A draft with what only the job can add to it."""
+
+    draft: Draft
+    fingerprint: str
+
+
+def forget(connection: sqlite3.Connection) -> None:
+    """In a transaction: nothing is wanted until its draft is seen again."""
+    connection.execute(sql.queries()["rest_queued"])
+    connection.execute(sql.queries()["forget_positions"])
+
+
+def add(connection: sqlite3.Connection, page: Sequence[Addition], uuid: str, now: float) -> None:
+    """In a transaction: a row in each table for each draft that has none."""
+    connection.executemany(sql.queries()["add_task"], (_hot(addition, uuid) for addition in page))
+    connection.executemany(sql.queries()["add_draft"], _cold(page, now))
+
+
+def _hot(addition: Addition, uuid: str) -> dict[str, Any]:
+    draft = addition.draft
+    return {
+        "key": draft.key,
+        "provider": draft.provider,
+        "operation": draft.operation,
+        "model": draft.model,
+        "ref": reference(uuid, draft.key, 1),
+        "fingerprint": addition.fingerprint,
+        "slots": draft.slots,
+    }
+
+
+def _cold(page: Sequence[Addition], now: float) -> Iterator[dict[str, Any]]:
+    for addition in page:
+        draft = addition.draft
+        yield {
+            "key": draft.key,
+            "position": draft.index or None,
+            "repeat": draft.repeat,
+            "vars": as_json(draft.vars),
+            "request": as_json(draft.request),
+            "name": draft.name,
+            "now": now,
+        }

@@ -1,0 +1,208 @@
+"""Wrong programs: each takes one rule of the protocol away. A simulator that does not notice is worth nothing."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from unittest import mock
+
+from runner.lifecycle import patience
+from runner.lifecycle.events import Blocked, Setback
+from runner.lifecycle.task import Moment, State
+from runner.pipeline import lane, look_up
+from runner.pipeline.clock import Clock
+from runner.pipeline.look_up import LookUp
+from runner.pipeline.poll import Poll
+from runner.pipeline.run import Run
+from runner.providers import evidence, reading
+from runner.providers.exchange import NoAnswer, Reply
+from runner.store import sql
+from runner.store import store as stores
+from runner.store.store import Store
+from tests.simulation import world
+
+
+@contextmanager
+def _patched(*patches):
+    with ExitStack() as stack:
+        for place, name, value in patches:
+            stack.enter_context(mock.patch.object(place, name, value))
+        yield
+
+
+def _judging(change):
+    def judge(spec, outcome, phase, judge=evidence.judge):
+        return change(outcome, phase, judge(spec, outcome, phase))
+
+    return _patched((lane, "judge", judge), (reading, "judge", judge))
+
+
+def send_before_claim():
+    """H2: the request leaves before its intent is on the disk."""
+    write = Store._settle
+    waiting = {}
+
+    def later(self, connection, before, after):
+        if after.state is State.SUBMITTING:
+            waiting[before.id] = (before, after)
+            return "done"
+        if before.id in waiting:
+            write(self, connection, *waiting.pop(before.id))
+        return write(self, connection, before, after)
+
+    return _patched((Store, "_settle", later))
+
+
+def silence_is_not_sent():
+    """H6: a connection that broke off counts as proof that nothing left."""
+
+    def change(outcome, phase, verdict):
+        return replace(verdict, meaning="unsent") if isinstance(outcome, NoAnswer) and phase == "submit" else verdict
+
+    return _judging(change)
+
+
+def unknown_is_refused():
+    """H8: an answer that nobody knows counts as a refusal."""
+
+    def change(outcome, phase, verdict):
+        unknown = isinstance(outcome, Reply) and phase == "submit" and verdict.meaning == "doubt"
+        return replace(verdict, meaning="invalid") if unknown else verdict
+
+    return _judging(change)
+
+
+def taken_is_refused():
+    """H9: 1201 on a later send counts as a refusal, although it may mean that the reference exists."""
+    return _judging(lambda _outcome, _phase, verdict: replace(verdict, maybe_taken=False))
+
+
+def absent_at_once():
+    """M4: an absence is believed before D."""
+
+    async def quiet(self, task, begun):
+        return True
+
+    return _patched((LookUp, "_quiet", quiet))
+
+
+def one_scan():
+    """H11: one reading is enough."""
+
+    async def by_list(self, batch, begun):
+        since = min(task.submitted_at or 0.0 for task in batch) - look_up.SKEW
+        rows = await self._unclaimed(since)
+        if isinstance(rows, Setback | Blocked):
+            for task in batch:
+                await self._lane.settle(task, rows)
+            return
+        await self._miss([task for task in batch if not await self._found(task, rows)], begun)
+
+    return _patched((LookUp, "_by_list", by_list), (world, "Patience", partial(patience.Patience, looks=1)))
+
+
+def failed_page_is_clean():
+    """H11: a page that could not be read counts as an empty one."""
+    read = look_up.read_list
+
+    async def read_list(*args):
+        rows = await read(*args)
+        return [] if isinstance(rows, Setback | Blocked) else rows
+
+    return _patched((look_up, "read_list", read_list))
+
+
+def first_page_only():
+    """H12: the reading stops before the list does."""
+
+    async def read_list(lane, operation, since):
+        page = reading.read_page(lane.spec, await lane.send(lane.dialect.page(operation, 1)))
+        return list(page.rows) if isinstance(page, reading.Page) else page
+
+    return _patched((look_up, "read_list", read_list))
+
+
+def doubt_by_wall_clock():
+    """H10: D is counted by a clock that somebody may set."""
+    return _patched(
+        (Clock, "moment", lambda self: Moment("wall", self.now())),
+        (Clock, "since", lambda self, boot, seconds, until: until.seconds - seconds),
+    )
+
+
+def breaker_stops_polls():
+    """H15: too many doubts stop what is paid as well."""
+    work = Poll._work
+
+    async def stopped(self, batch):
+        await self._lane.breaker.until_safe()
+        await work(self, batch)
+
+    return _patched((Poll, "_work", stopped))
+
+
+def own_doubt_only():
+    """M11, M12: D counts from one's own send, and a twin on the wire is not looked at."""
+
+    async def none(self, fingerprint):
+        return []
+
+    return _patched((Store, "twins_sent", none), (Store, "twin_submitting", none))
+
+
+def clash_ignored():
+    """M13: two tasks may have one id."""
+    migrate = sql.migrate
+
+    def without_index(connection):
+        migrate(connection)
+        connection.execute("drop index if exists task_remote")
+
+    return _patched((sql, "migrate", without_index))
+
+
+def no_mark_at_start():
+    """R2 left out: what was on the wire when the process died is not put in doubt."""
+
+    async def recover(self):
+        await self._store.wake(self._clock.now())
+
+    return _patched((Run, "_recover", recover))
+
+
+def id_not_journaled():
+    """H1: the id is in the database alone."""
+    of_change = stores.of_change
+
+    def silent(before, after):
+        line = of_change(before, after)
+        return None if line is not None and line["t"] == "id" else line
+
+    return _patched((stores, "of_change", silent))
+
+
+def no_window_for_queued():
+    """FC1: a queued task waits for the time that a wall clock said before it was set back."""
+    wake = "update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')"
+    return _patched((sql, "queries", lambda found={**sql.queries(), "wake": wake}: found))
+
+
+#: each with the class of provider at which its rule matters (None: at any)
+MUTANTS = {
+    send_before_claim: None,
+    silence_is_not_sent: None,
+    unknown_is_refused: None,
+    taken_is_refused: "kling",
+    absent_at_once: None,
+    one_scan: "kling",
+    failed_page_is_clean: None,
+    first_page_only: "chanjing",
+    doubt_by_wall_clock: None,
+    breaker_stops_polls: None,
+    own_doubt_only: "chanjing",
+    clash_ignored: "chanjing",
+    no_mark_at_start: None,
+    id_not_journaled: None,
+    no_window_for_queued: None,
+}
