@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from runner.app.embedded import sandbox
-from runner.app.runs import Choices, Rooms, open_rooms
+from runner.app.rooms import Choices, Rooms, open_rooms
 from runner.pipeline.audit import Finding, Report, audit
 from runner.pipeline.outcome import Exit
 from runner.report.results import timestamp

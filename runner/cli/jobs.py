@@ -159,14 +159,17 @@ def resolve(
     as_json: bool,
 ) -> int:
     """A person's decision on a held task; KEY may be shortened. It is written down with your name."""
-    from runner.app.runs import decide  # noqa: PLC0415
+    from runner.app.deciding import decide  # noqa: PLC0415
     from runner.errors import UsageError  # noqa: PLC0415
     from runner.lifecycle.events import Resolved, Verdict  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
 
     if sum((adopt is not None, absent, abandon)) != 1:
         raise UsageError("one decision is needed", hint="Give one of --adopt ID, --absent or --abandon.")
     verdict: Verdict = "adopt" if adopt is not None else "absent" if absent else "abandon"
     event = Resolved(verdict, getpass.getuser(), adopt)
-    told = decide(_directory(manifest, out, in_sandbox=in_sandbox), key, event)
+    told = decide(_directory(manifest, out, in_sandbox=in_sandbox), key, event, Settings(os.environ))
+    if told["warning"]:
+        click.echo(f"warning: {told['warning']}", err=True)
     click.echo(orjson.dumps(told) if as_json else f"{told['key'][:8]} is now {told['state']}: {told['next']}")
     return 0

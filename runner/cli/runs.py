@@ -112,7 +112,8 @@ def _each(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -
 def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     from runner import logs  # noqa: PLC0415
     from runner.app.jobs import load  # noqa: PLC0415
-    from runner.app.runs import Choices, execute  # noqa: PLC0415
+    from runner.app.rooms import Choices  # noqa: PLC0415
+    from runner.app.runs import execute  # noqa: PLC0415
     from runner.report import summary as report  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 

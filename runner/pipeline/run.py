@@ -165,8 +165,8 @@ class Run:
         return await self._store.busy(lane.name, self._wanted.intersection(states))
 
     def _may_submit(self, lane: Lane) -> bool:
-        stuck = lane.breaker.doubtful and not lane.spec.can_look_up
-        return not (lane.blocked or lane.dead or self._late or stuck)
+        # with the breaker open, only a doubt that is settled lets submits go on: where none is due, waiting is in vain
+        return not (lane.blocked or lane.dead or self._late or lane.breaker.doubtful)
 
     async def _endings(self) -> AsyncIterator[Ending]:
         """Every reason that holds now."""

@@ -1,0 +1,71 @@
+"""A person's decision on a held task, written down with a name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from runner.errors import StateError, UsageError
+from runner.lifecycle.patience import Patience
+from runner.lifecycle.task import State
+from runner.lifecycle.transitions import advance
+from runner.pipeline.clock import Clock
+from runner.providers import spec as specs
+from runner.store.lock import job_lock
+from runner.store.store import Store
+from runner.store.view import view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runner.lifecycle.events import Resolved
+    from runner.lifecycle.task import Task
+    from runner.settings import Settings
+
+
+def decide(directory: Path, key: str, event: Resolved, settings: Settings) -> dict[str, Any]:
+    """Write a person's decision on one held task; raises UsageError, StateError."""
+    state = directory / ".runner"
+    with view(state):
+        pass
+    with job_lock(state):
+        return anyio.run(_decide, state, key, event, settings)
+
+
+async def _decide(state: Path, key: str, event: Resolved, settings: Settings) -> dict[str, Any]:
+    store = await Store.open(state)
+    try:
+        task = await _held(store, key)
+        clock = Clock()
+        after = advance(task, event, clock.now(), Patience())
+        settled = await store.settle(task, after)
+    finally:
+        await store.aclose()
+    if settled != "done":
+        raise StateError(f"{event.remote_id} belongs to another task already", hint="Check the id at the provider.")
+    told = {"adopt": "the next run fetches it", "absent": "the next run buys it", "abandon": "nothing more happens"}
+    return {
+        "key": task.key,
+        "state": str(after.state),
+        "by": event.by,
+        "warning": _warning(task, event, clock, settings),
+        "next": told[event.verdict],
+    }
+
+
+def _warning(task: Task, event: Resolved, clock: Clock, settings: Settings) -> str | None:
+    """A request may be under way for minutes: to call it absent before that may be to pay twice."""
+    quiet = specs.load(task.provider, settings.providers).doubt if event.verdict == "absent" else 0.0
+    age = clock.now() - (task.submitted_at or 0.0)
+    return f"it was sent only {age:.0f} s ago and may still be accepted" if age < quiet else None
+
+
+async def _held(store: Store, key: str) -> Task:
+    found = await store.by_key(key)
+    if len(found) != 1:
+        many = "several tasks begin so" if found else "no task has that key"
+        raise UsageError(f"{key}: {many}", hint="`runner status` lists the held ones.")
+    if found[0].state is not State.HELD:
+        raise UsageError(f"{key} is {found[0].state}, not held", hint="Only a held task waits for a person.")
+    return found[0]

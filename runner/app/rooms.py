@@ -1,0 +1,142 @@
+"""What a verb works in: the open store, and a lane for each provider that the job has work with."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path  # noqa: TC003 - part of a public value
+from typing import TYPE_CHECKING, Literal
+
+from runner import logs
+from runner.app import lanes
+from runner.app.crash import points
+from runner.net.download import Downloader
+from runner.net.limiter import Window
+from runner.pipeline.bell import Bell
+from runner.pipeline.clock import Clock
+from runner.pipeline.lane import Lane
+from runner.providers import spec as specs
+from runner.providers.dialect import Dialect
+from runner.report.tally import Tally
+from runner.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.app.jobs import Job
+    from runner.lifecycle.events import Event
+    from runner.lifecycle.patience import Patience
+    from runner.lifecycle.task import Task
+    from runner.providers.spec import Spec
+    from runner.settings import Settings
+
+Verb = Literal["run", "retry", "reconcile", "verify", "audit"]
+#: seconds that `verify` tries to fetch what the provider may have forgotten long ago
+_VERIFYING = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the command line chose for one run."""
+
+    quiet: bool = False
+    deadline: float | None = None
+    wait_lock: float = 0.0
+    verb: Verb = "run"
+    #: the job directory, where the command line chose it
+    out: Path | None = None
+    #: `retry`: failed tasks too, and for which reason only
+    failed: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What a verb works in, open until its stack closes."""
+
+    store: Store
+    lanes: list[Lane]
+    clock: Clock
+    bell: Bell
+
+
+async def open_rooms(
+    job: Job,
+    settings: Settings,
+    choices: Choices,
+    stack: AsyncExitStack,
+    tally: Tally | None = None,
+    clock: Clock | None = None,
+) -> Rooms:
+    """The store, the job's drafts in it where the verb may buy them, and a lane for each provider it has work with."""
+    clock, bell, reach = clock or Clock(), Bell(), points(settings)
+    store = await Store.open(job.state, reach=reach)
+    stack.push_async_callback(store.aclose)
+    await store.name(job.manifest.name)
+    if choices.verb in {"run", "retry"}:
+        await store.add(job.additions(), job.digest, clock.now())
+    rooms = Rooms(store, [], clock, bell)
+    hear = _hearing(tally or Tally(), clock)
+    for name in sorted(await store.providers(again=choices.verb in {"retry", "verify", "audit"})):
+        rooms.lanes.append(await _lane(name, job, settings, rooms, hear, stack, reach, choices))
+    return rooms
+
+
+def _hearing(tally: Tally, clock: Clock) -> Callable[[Task, Event, Task], None]:
+    log = logs.listener()
+
+    def hear(before: Task, event: Event, after: Task) -> None:
+        tally.hear(before, event, after, clock.now())
+        # whoever read our lines may be gone; that must not stop a run with money in flight (FP8)
+        with suppress(OSError):
+            log(before, event, after)
+
+    return hear
+
+
+async def _lane(
+    name: str,
+    job: Job,
+    settings: Settings,
+    rooms: Rooms,
+    hear: Callable[[Task, Event, Task], None],
+    stack: AsyncExitStack,
+    reach: Callable[[str], None],
+    choices: Choices,
+) -> Lane:
+    """One provider's lane, its address bound to the job before anything is asked there."""
+    spec, manifest = specs.load(name, settings.providers), job.manifest
+    url = lanes.base_url(spec, settings)
+    loopback = lanes.on_loopback(url)
+    gateway = lanes.gateway(spec, settings)
+    stack.push_async_callback(gateway.aclose)
+    downloader = _downloader(spec, job, loopback=loopback)
+    stack.push_async_callback(downloader.aclose)
+    await rooms.store.bind(name, lanes.origin(url))
+    return Lane(
+        spec=spec,
+        dialect=Dialect(spec),
+        gateway=gateway,
+        downloader=downloader,
+        limiters=lanes.limiters(spec, manifest, loopback=loopback),
+        window=Window(manifest.limits.in_flight),
+        patience=_patience(spec, job, choices, loopback=loopback),
+        store=rooms.store,
+        clock=rooms.clock,
+        bell=rooms.bell,
+        on_change=hear,
+        emergency=logs.emergency,
+        reach=reach,
+        notice=logs.warn,
+        hands=8 if spec.can_look_up else 2,
+        downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
+    )
+
+
+def _patience(spec: Spec, job: Job, choices: Choices, *, loopback: bool) -> Patience:
+    whole = lanes.patience(spec, job.manifest, loopback=loopback)
+    return replace(whole, paid=min(whole.paid, _VERIFYING)) if choices.verb == "verify" else whole
+
+
+def _downloader(spec: Spec, job: Job, *, loopback: bool) -> Downloader:
+    return Downloader(per_host=job.manifest.limits.downloads or spec.limits.downloads, loopback=loopback)
