@@ -9,9 +9,10 @@ import anyio
 from runner.errors import StateError, UsageError
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import State
-from runner.lifecycle.transitions import advance
+from runner.lifecycle.transitions import BY_PERSON, advance
 from runner.pipeline.clock import Clock
 from runner.providers import spec as specs
+from runner.providers.evidence import remote_id
 from runner.store.lock import job_lock
 from runner.store.store import Store
 from runner.store.view import view
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 def decide(directory: Path, key: str, event: Resolved, settings: Settings) -> dict[str, Any]:
     """Write a person's decision on one held task; raises UsageError, StateError."""
     state = directory / ".runner"
+    if event.remote_id is not None and remote_id(event.remote_id) is None:
+        raise UsageError(
+            "this is no id of a provider", hint="1 to 128 of letters, digits and . _ : -, as its console shows it."
+        )
     with view(state):
         pass
     with job_lock(state):
@@ -66,6 +71,7 @@ async def _held(store: Store, key: str) -> Task:
     if len(found) != 1:
         many = "several tasks begin so" if found else "no task has that key"
         raise UsageError(f"{key}: {many}", hint="`runner status` lists the held ones.")
-    if found[0].state is not State.HELD:
+    given = found[0].state is State.RUNNING and found[0].evidence.startswith(BY_PERSON)
+    if found[0].state is not State.HELD and not given:
         raise UsageError(f"{key} is {found[0].state}, not held", hint="Only a held task waits for a person.")
     return found[0]

@@ -82,6 +82,23 @@ def origin(url: str) -> str:
     return f"{parsed.scheme}://{parsed.netloc.decode()}"
 
 
+def account(spec: Spec, settings: Settings) -> str:
+    """A hash of host and account, to tell accounts apart; empty where the credentials do not name theirs."""
+    held = credentials(spec, settings)
+    name = next(iter(held))
+    if name.endswith("_ACCESS_TOKEN"):
+        return ""
+    url = base_url(spec, settings)
+    where = "loopback" if on_loopback(url) else origin(url)  # a sandbox gets a new port at every start
+    return hashlib.sha256(f"{where} {held[name]}".encode()).hexdigest()[:16]
+
+
+def home(spec: Spec, settings: Settings) -> Path:
+    """What the jobs of this account share."""
+    place = hashlib.sha256(origin(base_url(spec, settings)).encode()).hexdigest()[:8]
+    return settings.home / "accounts" / f"{spec.name}-{place}-{account(spec, settings) or 'unnamed'}"
+
+
 class _Tokens:
     """The account's token file in the words of the auth scheme."""
 
@@ -105,8 +122,7 @@ def scheme(spec: Spec, settings: Settings) -> Scheme:
     names = list(held)
     match spec.auth.scheme:
         case "chanjing" if len(names) > 1:
-            account = hashlib.sha256(f"{origin(base_url(spec, settings))} {held[names[0]]}".encode()).hexdigest()[:16]
-            tokens = _Tokens(settings.home / "accounts" / f"{spec.name}-{account}")
+            tokens = _Tokens(home(spec, settings))
             return auth.Chanjing(
                 held[names[0]],
                 held[names[1]],

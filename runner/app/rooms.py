@@ -18,6 +18,7 @@ from runner.pipeline.lane import Lane
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.report.tally import Tally
+from runner.store.claims import Claims
 from runner.store.store import Store
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Choices:
     #: `retry`: failed tasks too, and for which reason only
     failed: bool = False
     reason: str | None = None
+    #: the account is the same, whatever its key
+    same_account: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ async def _lane(
     stack.push_async_callback(gateway.aclose)
     downloader = _downloader(spec, job, loopback=loopback)
     stack.push_async_callback(downloader.aclose)
-    await rooms.store.bind(name, lanes.origin(url))
+    await rooms.store.bind(name, lanes.origin(url), lanes.account(spec, settings), same=choices.same_account)
+    listed = spec.look_up.listing is not None and spec.look_up.listing.reference is None
     return Lane(
         spec=spec,
         dialect=Dialect(spec),
@@ -127,6 +131,7 @@ async def _lane(
         on_change=hear,
         emergency=logs.emergency,
         reach=reach,
+        claims=Claims(lanes.home(spec, settings), rooms.store.uuid) if listed else None,
         notice=logs.warn,
         hands=8 if spec.can_look_up else 2,
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),

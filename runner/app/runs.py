@@ -13,7 +13,7 @@ from runner import logs
 from runner.app.checks import broken_keys
 from runner.app.embedded import sandbox
 from runner.app.rooms import Choices, Verb, open_rooms
-from runner.errors import StateError
+from runner.errors import DiskError, StateError
 from runner.lifecycle.events import Retried
 from runner.lifecycle.task import State
 from runner.lifecycle.transitions import advance
@@ -61,7 +61,12 @@ def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any],
             began = clock.now()
             outcome = anyio.run(_run, job, settings, choices, tally, clock, stream)
         with view(job.state) as seen:
-            results.write(job.directory / "results.jsonl", seen.results())
+            try:
+                results.write(job.directory / "results.jsonl", seen.results())
+            except OSError as error:
+                raise DiskError(
+                    f"results.jsonl: {error.strerror}", hint="The state is safe; run the command again."
+                ) from None
             told = summary(
                 job.manifest.name,
                 exit_code=outcome.exit,
@@ -84,7 +89,8 @@ def _words(job: Job, choices: Choices) -> list[str]:
 def _refuse_amnesia(job: Job) -> None:
     """Results without a state are those of a job whose state was deleted: to begin again would be to buy again."""
     results_file = job.directory / "results.jsonl"
-    if results_file.exists() and not job.state.exists():
+    known = any((job.state / name).exists() for name in ("state.db", "journal.jsonl"))
+    if results_file.exists() and not known:
         raise StateError(
             f"{results_file} is here, but the job's state ({job.state}) is gone",
             hint="Put the state back; or, to buy everything anew, move the results away or choose --out.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -53,6 +54,7 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "--log-format", type=click.Choice(["console", "json"]), help="A log line for every change, on stderr."
             ),
             click.option("--quiet", is_flag=True, help="Print nothing on success; still say why on failure."),
+            click.option("--same-account", is_flag=True, help="The account is the same under a new key."),
             click.option("--yes", is_flag=True, help="Ask nothing (nothing is asked yet; for scripts)."),
             as_json,
         )
@@ -99,6 +101,9 @@ def _each(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -
     """One job after the other; the exit code that counts most of all of them."""
     from runner.pipeline.outcome import Ending, Exit, outcome  # noqa: PLC0415
 
+    summary = options["summary_file"]
+    if summary and (summary.is_dir() or not summary.resolve().parent.is_dir()):
+        raise UsageError(f"--summary-file: {summary} cannot be written", hint="Name a file in a directory that exists.")
     if options["out"] and len(manifests) > 1:
         raise UsageError("--out is one directory, and each manifest needs its own", hint="Run them one by one.")
     codes = []
@@ -124,9 +129,10 @@ def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
         deadline=options["deadline"],
         wait_lock=options["wait_lock"],
         out=options["out"],
+        same_account=options["same_account"],
         **chosen,
     )
-    summary, faults = execute(job, choices, sys.stderr)
+    summary, faults = execute(job, choices, sys.stderr or io.StringIO())
     if options["summary_file"]:
         report.write(options["summary_file"], summary)
     with suppress(OSError):  # the exit code tells it to those who no longer read

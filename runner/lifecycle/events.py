@@ -36,6 +36,8 @@ class Interrupted:
     """A submit ended without a clear answer."""
 
     evidence: str
+    #: it was accepted under an id that cannot be used: no look-up can help, only a person
+    hopeless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ QUEUED, SUBMITTING, IN_DOUBT, HELD = State.QUEUED, State.SUBMITTING, State.IN_DO
 RUNNING, READY, DONE = State.RUNNING, State.READY, State.DONE
 FAILED, STRANDED = State.FAILED, State.STRANDED
 
-_BY_PERSON = "adopt by "
+#: how the evidence of an id begins that a person gave and the provider has not shown yet
+BY_PERSON = "adopt by "
 
 #: state -> event -> the states it may lead to, the usual one first
 TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
@@ -63,6 +64,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
         Setback: (RUNNING, STRANDED, HELD),
         Blocked: (RUNNING, STRANDED),
         Refused: (FAILED,),
+        Resolved: (RUNNING, QUEUED, FAILED),
     },
     READY: {Saved: (DONE,), LinkExpired: (RUNNING, STRANDED), Setback: (READY, STRANDED)},
     DONE: {Retried: (RUNNING,)},
@@ -104,7 +106,7 @@ def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  
         case Accepted() | Found():
             return _adopt(task, event.remote_id, event.evidence, now, patience, found=isinstance(event, Found))
         case Interrupted():
-            return _doubt(task, event.evidence, now, patience)
+            return _doubt(task, event.evidence, now, patience, hopeless=event.hopeless)
         case Missing():
             return _missing(task, event, now, patience)
         case Pending():
@@ -144,8 +146,8 @@ def _adopt(task: Task, remote_id: str, evidence: str, now: float, patience: Pati
     )
 
 
-def _doubt(task: Task, evidence: str, now: float, patience: Patience) -> Task:
-    state, due_at = (IN_DOUBT, now) if patience.can_look_up else (HELD, None)
+def _doubt(task: Task, evidence: str, now: float, patience: Patience, *, hopeless: bool = False) -> Task:
+    state, due_at = (IN_DOUBT, now) if patience.can_look_up and not hopeless else (HELD, None)
     fault = Fault("in_doubt", None, evidence)
     return replace(
         task, state=state, due_at=due_at, doubts=task.doubts + 1, looks=0, failures=0, fault=fault, evidence=evidence
@@ -174,7 +176,7 @@ def _pending(task: Task, now: float, patience: Patience, *, settling: bool) -> T
 
 def _seen(task: Task) -> str:
     """What the state rests on, once the provider has shown the task."""
-    return "seen" if task.evidence.startswith(_BY_PERSON) else task.evidence
+    return "seen" if task.evidence.startswith(BY_PERSON) else task.evidence
 
 
 def _refresh(task: Task, fault: Fault, now: float, patience: Patience) -> Task:
@@ -201,7 +203,7 @@ def _set_back(task: Task, event: Setback, now: float, patience: Patience) -> Tas
 
 def _is_unknown(task: Task, patience: Patience) -> bool:
     """An id that a person gave, that the provider has never shown, and that it leaves out again and again."""
-    return task.evidence.startswith(_BY_PERSON) and task.failures + 1 >= patience.unknown
+    return task.evidence.startswith(BY_PERSON) and task.failures + 1 >= patience.unknown
 
 
 def _not_accepted(task: Task, event: Setback, now: float, patience: Patience) -> Task:
@@ -209,7 +211,7 @@ def _not_accepted(task: Task, event: Setback, now: float, patience: Patience) ->
     attempts, throttles = task.attempts + counted, task.throttles + (not counted)
     if attempts >= patience.attempts or throttles >= patience.throttles:
         return replace(_fail(task, event.fault, now), attempts=attempts, throttles=throttles)
-    wait = backoff(attempts) if counted else 0.0
+    wait = backoff(attempts) if counted else backoff(throttles) if event.kind == "window" else 0.0
     wait = max(wait, event.wait or 0.0)
     return replace(
         task, state=QUEUED, due_at=now + wait, attempts=attempts, throttles=throttles, sent=None, evidence=event.kind
@@ -248,7 +250,7 @@ def _retry(task: Task, now: float) -> Task:
 
 
 def _resolve(task: Task, event: Resolved, now: float, patience: Patience) -> Task:
-    by = f"{event.verdict} by {event.by}"  # begins as _BY_PERSON says
+    by = f"{event.verdict} by {event.by}"  # begins as BY_PERSON says
     match event.verdict:
         case "adopt" if event.remote_id:
             return _adopt(task, event.remote_id, by, now, patience, found=True)

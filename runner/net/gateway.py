@@ -25,7 +25,7 @@ from runner.providers.exchange import NoAnswer, NotSent, Outcome, Reply, Request
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from aiohttp.abc import AbstractResolver
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 USER_AGENT = f"genrunner/{__version__}"
 #: of an answer that broke off, this much goes into the error: an id may stand in it, as a hint for people
 _HINT = 300
+#: characters of the shortest credential that is looked for in answers
+_SECRET = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,9 @@ class Gateway:
             finally:
                 await answer.aclose()
         except (httpx.RequestError, httpx.InvalidURL, Unreadable) as error:
+            exchange.redact(_secrets(request, held))
             return exchange.failed(error, hint=request.phase == "submit")
+        exchange.redact(_secrets(request, held))
         return exchange.reply()
 
     def _built(self, client: httpx.AsyncClient, request: Request, held: Headers, evidence: Evidence) -> httpx.Request:
@@ -199,6 +203,12 @@ class _Exchange:
         inflater.finish()
         self.whole = True
 
+    def redact(self, secrets: Iterable[bytes]) -> None:
+        """What a provider echoes of a credential stands nowhere afterwards."""
+        for secret in secrets:
+            if secret in self.body:
+                self.body = self.body.replace(secret, b"***")
+
     def reply(self) -> Reply:
         return Reply(self.status or 0, parsed(bytes(self.body)), self.headers)
 
@@ -209,6 +219,17 @@ class _Exchange:
         seen = bytes(self.body[:_HINT]).decode("utf-8", "backslashreplace")
         status = f"; HTTP {self.status}" if self.status else ""
         return NoAnswer(f"{text}{status}" + (f"; body so far: {seen}" if hint and seen else ""))
+
+
+def _secrets(request: Request, held: Headers) -> Iterator[bytes]:
+    """The credentials of this request, bare of their scheme's word; short ones are no secrets."""
+    values = list(held.values())
+    if request.phase == "token" and isinstance(request.body, dict):
+        values += [value for value in request.body.values() if isinstance(value, str)]
+    for value in values:
+        bare = value.rpartition(" ")[2]
+        if len(bare) >= _SECRET:
+            yield bare.encode()
 
 
 class _Trail:

@@ -35,7 +35,8 @@ class Part:
         self.path = path
         self.tag_path = path.with_name(path.name + ".tag")
         with disk(path):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # never with its parents: a job directory that was moved away must not be made anew
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             self._file = _opened(path)
             self.size = os.fstat(self._file).st_size
         self._hash = hashlib.sha256()
@@ -104,8 +105,6 @@ class Part:
 def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
     """Give the part its name, replacing nothing; FileExistsError when the name is taken, the part stays then."""
     target = directory / f"{name}.{extension}"
-    with disk(directory):
-        directory.mkdir(parents=True, exist_ok=True)
     with disk(target, taken=FileExistsError):
         try:
             os.link(part, target, follow_symlinks=False)

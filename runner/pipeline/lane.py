@@ -12,7 +12,7 @@ from runner.lifecycle.events import Accepted, Found, Interrupted, Missing, Setba
 from runner.lifecycle.task import Fault, State
 from runner.lifecycle.transitions import advance
 from runner.pipeline.breaker import LONGEST_PROBE, Breaker
-from runner.providers.evidence import is_good, judge
+from runner.providers.evidence import is_good, judge, server_time
 from runner.providers.exchange import NotSent, Reply
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from runner.providers.dialect import Dialect
     from runner.providers.exchange import Outcome, Request
     from runner.providers.spec import Spec
+    from runner.store.claims import Claims
     from runner.store.store import Settled, Store
 
 _BLOCKING: dict[str, BlockKind] = {
@@ -68,6 +69,8 @@ class Lane:
     reach: Callable[[str], None] = lambda _: None
     #: runs a blocking function off the event loop
     offload: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
+    #: what the account's other jobs hold, where the provider keeps no reference of ours
+    claims: Claims | None = None
     hands: int = 8
     downloads: int = 4
     breaker: Breaker = field(default_factory=Breaker)
@@ -79,6 +82,8 @@ class Lane:
     unreachable: bool = False
     #: a request of this run was answered properly
     proved: bool = False
+    #: seconds by which the provider's clock is ahead of ours, by its latest answer
+    ahead: float = 0.0
     #: slots of the account's window that this job's tasks take
     running: int = 0
     #: hears in words of what a person should know
@@ -102,6 +107,8 @@ class Lane:
             if self.dead:
                 return NotSent("the provider refused this run's credentials or address")
             outcome = await self.gateway.send(request, held)
+        if isinstance(outcome, Reply) and (theirs := server_time(outcome)) is not None:
+            self.ahead = theirs - self.clock.now()
         self._learn(request, outcome)
         return outcome
 
@@ -127,9 +134,9 @@ class Lane:
 
     @property
     def room(self) -> int:
-        """How many slots are free; a very large number where there is no window."""
+        """How many slots are free; any number where there is no window, or nothing runs that could make room."""
         room = self.window.room(self.running)
-        return 2**31 if room is None else room
+        return 2**31 if room is None or self.running <= 0 else room
 
     def block(self, kind: BlockKind, fault: Fault, *, asked: bool = False) -> None:
         """Stop submits; where even asking is refused, stop everything of this provider."""
@@ -140,11 +147,22 @@ class Lane:
 
     async def settle(self, before: Task, event: Event) -> Task | None:
         """Decide, write, tell; None where the row had moved on. A taken id puts a submit in doubt (R6)."""
+        if self.claims is not None and not await self._claim(self.claims, before, event):
+            return await self._clash(before, event)
         after = advance(before, event, self.clock.now(), self.patience)
         settled = await self.store.settle(before, after)
         if settled == "clash":
             return await self._clash(before, event)
         return self._told(before, event, after, settled)
+
+    async def _claim(self, claims: Claims, task: Task, event: Event) -> bool:
+        """Make an id this job's among all jobs of the account; False where another job has it."""
+        match event:
+            case Accepted(remote_id) | Found(remote_id):
+                return await claims.take(remote_id)
+            case Interrupted() if task.sent is not None:
+                await claims.doubt(task.ref, task.fingerprint, task.sent)
+        return True
 
     async def _clash(self, before: Task, event: Event) -> Task | None:
         match event:
@@ -200,9 +218,11 @@ class Lane:
                 self.notice(f"{self.name} answers again")
 
     async def _probe_until_answered(self, *, first: bool) -> None:
-        tries = 0
+        tries, asked = 0, anyio.current_time()
         while self.breaker.outage and not self.dead:
-            await anyio.sleep(min(LONGEST_PROBE, 2.0**tries))
+            # from question to question: one that nobody answered has waited long enough already
+            await anyio.sleep(max(1.0, asked + min(LONGEST_PROBE, 2.0**tries) - anyio.current_time()))
+            asked = anyio.current_time()
             request = self.dialect.probe()
             permit = await self.limiters[request.endpoint].acquire()
             await self._carry(request, permit)

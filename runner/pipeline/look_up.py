@@ -11,17 +11,21 @@ import orjson
 
 from runner.lifecycle.events import Blocked, Found, Missing, Setback
 from runner.lifecycle.task import Fault, State
+from runner.pipeline.likeness import likeness
 from runner.pipeline.listing import SKEW, read_list
 from runner.pipeline.stage import Stage
-from runner.providers.reading import Row, echoed, read_reference
+from runner.providers.reading import Row, read_reference
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from runner.lifecycle.task import Moment, Task
     from runner.pipeline.lane import Lane
+    from runner.pipeline.likeness import Likeness
     from runner.pipeline.stage import Broken
 
+#: seconds within which a row that may be older than the send is still perhaps ours, if only wall clocks say so
+_DAY = 86_400.0
 #: doubtful tasks that share one scan
 _BATCH = 200
 #: readings of one look; what needs more is not clean
@@ -33,6 +37,8 @@ class LookUp:
 
     def __init__(self, lane: Lane, operations: Sequence[str]) -> None:
         self._lane, self._operations = lane, tuple(operations)
+        #: what one look has read of each task
+        self._cache: dict[int, tuple[Mapping[str, Any], Mapping[str, bool], bool]] = {}
 
     def stage(self, name: Hashable, broken: Broken) -> Stage:
         """The stage that runs them; one scan at a time."""
@@ -86,16 +92,16 @@ class LookUp:
 
     async def _by_list(self, batch: Sequence[Task], begun: Moment) -> None:
         """Adopt what one reading shows; believe what is missing only where two readings in a row agree (R10)."""
-        since = min(task.submitted_at or 0.0 for task in batch) - SKEW
+        self._cache.clear()
         before: set[str] | None = None
         for _ in range(_PASSES):
-            rows = await self._unclaimed(since)
+            rows = await self._unclaimed(min(self._sent_at(task) for task in batch) - SKEW)
             if isinstance(rows, Setback | Blocked):
                 break
             batch = [task for task in _oldest_first(batch) if not await self._found(task, rows)]
             ids = {row.remote_id for row in rows}
             if not batch or ids == before:
-                await self._miss(batch, begun)
+                await self._miss(batch, rows, begun)
                 return
             before = ids
         else:
@@ -104,40 +110,56 @@ class LookUp:
             await self._lane.settle(task, rows)
 
     async def _found(self, task: Task, rows: list[Row]) -> bool:
-        """Adopt the task if it is among the rows, which then has one row less."""
-        whole, trusted = await self._echo(task)
-        for row in rows:
-            if self._is_ours(task, row, whole, trusted):
+        """Adopt the task if it is among the rows, which then has one row less; of twins the oldest is taken first."""
+        for row in sorted(rows, key=lambda each: each.created):
+            if await self._likeness(task, row) == "ours":
                 rows.remove(row)
                 await self._lane.settle(task, Found(row.remote_id, "found in the list"))
                 return True
         return False
 
-    async def _miss(self, batch: Sequence[Task], begun: Moment) -> None:
+    async def _miss(self, batch: Sequence[Task], rows: Sequence[Row], begun: Moment) -> None:
         for task in batch:
-            _, trusted = await self._echo(task)
-            missing = Missing(quiet=await self._quiet(task, begun), provable=self._provable(trusted))
-            await self._lane.settle(task, missing)
+            perhaps = [row for row in rows if await self._likeness(task, row) == "perhaps"]
+            provable = not perhaps and await self._provable(task)
+            await self._lane.settle(task, Missing(quiet=await self._quiet(task, begun), provable=provable))
 
-    async def _echo(self, task: Task) -> tuple[Mapping[str, Any], Mapping[str, bool]]:
-        (row,) = await self._lane.store.by_key(task.key)
-        body = self._lane.dialect.body(task.operation, task.model, orjson.loads(row.request))
-        return body, await self._lane.store.echoes(self._lane.name, task.model)
-
-    def _is_ours(self, task: Task, row: Row, body: Mapping[str, Any], trusted: Mapping[str, bool]) -> bool:
-        """By our reference where the list has it; else by every field that is not known to come back changed."""
+    async def _likeness(self, task: Task, row: Row) -> Likeness:
+        """By our reference where the list has it, else by time and by what the list shows."""
         listing = self._lane.spec.look_up.listing
         if listing is not None and listing.reference:
-            return row.reference == task.ref
-        if row.created and row.created < (task.submitted_at or 0.0) - SKEW:
-            return False
-        same = echoed(self._lane.spec, body, row.value)
-        return bool(same) and all(equal for field, equal in same.items() if trusted.get(field, True))
+            return "ours" if row.reference == task.ref else "no"
+        body, trusted, rivals = await self._known(task)
+        like = likeness(self._lane.spec, body, row, trusted, rivals=rivals)
+        if like == "no" or not row.created or row.created >= self._sent_at(task) - SKEW:
+            return like
+        sure = task.sent is not None and task.sent.boot == self._lane.clock.boot
+        return "no" if sure or row.created < self._sent_at(task) - _DAY else "perhaps"
 
-    def _provable(self, trusted: Mapping[str, bool]) -> bool:
+    async def _known(self, task: Task) -> tuple[Mapping[str, Any], Mapping[str, bool], bool]:
+        """The request as it was sent, what is known of its model's echo, and whether another request looks alike."""
+        if task.id not in self._cache:
+            (row,) = await self._lane.store.by_key(task.key)
+            body = self._lane.dialect.body(task.operation, task.model, orjson.loads(row.request))
+            trusted = await self._lane.store.echoes(self._lane.name, task.model)
+            rivals = await self._lane.store.rivals(task.fingerprint, row.request.decode())
+            self._cache[task.id] = (body, trusted, rivals)
+        return self._cache[task.id]
+
+    def _sent_at(self, task: Task) -> float:
+        """When it was sent by the provider's clock: back from its present time by our boot clock, which nobody sets."""
+        lane = self._lane
+        if task.sent is None or task.sent.boot != lane.clock.boot:
+            return task.submitted_at or 0.0
+        return lane.clock.now() + lane.ahead - (lane.clock.moment().seconds - task.sent.seconds)
+
+    async def _provable(self, task: Task) -> bool:
         """Whether an absence can be believed: the list is known to show what a task is known again by."""
         listing = self._lane.spec.look_up.listing
-        return listing is not None and all(trusted.get(field, False) for field in listing.proof)
+        if listing is None or listing.reference:
+            return listing is not None
+        _, trusted, _ = await self._known(task)
+        return all(trusted.get(field, False) for field in listing.proof)
 
     async def _quiet(self, task: Task, begun: Moment) -> bool:
         """Whether this look began after the quiet time of the latest doubtful send of the fingerprint (R4)."""
@@ -147,6 +169,8 @@ class LookUp:
             if await store.twin_submitting(task.fingerprint):
                 return False
             sent += await store.twins_sent(task.fingerprint)
+            if self._lane.claims is not None:
+                sent += await self._lane.claims.doubts(task.fingerprint)
         waited = min((clock.since(boot, seconds, begun) for boot, seconds in sent), default=0.0)
         return waited >= self._lane.patience.doubt
 
@@ -156,6 +180,8 @@ class LookUp:
         if isinstance(rows, Setback | Blocked):
             return rows
         claimed = await self._lane.store.claimed(self._lane.name, [row.remote_id for row in rows])
+        if self._lane.claims is not None:
+            claimed |= await self._lane.claims.others([row.remote_id for row in rows])
         return [row for row in {row.remote_id: row for row in rows}.values() if row.remote_id not in claimed]
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import orjson
 
-from runner.lifecycle.events import Pending
-from runner.lifecycle.task import State
+from runner.lifecycle.events import Pending, Setback
+from runner.lifecycle.task import Fault, State
 from runner.lifecycle.transitions import advance
 from runner.pipeline.stage import Stage
 from runner.providers.reading import echoed, read_many, read_query
@@ -28,6 +28,8 @@ _SOONEST = 1.0
 _FILL = 1.0
 #: accepted tasks per model whose echo is compared
 _SAMPLES = 5
+#: seconds that an outage is waited for before patience is looked at
+_OUTAGE = 60.0
 #: calls at once where only one task can be asked about
 _HANDS = 8
 
@@ -55,7 +57,7 @@ class Poll:
 
     def _next_look(self, task: Task) -> float:
         now = self._lane.clock.now()
-        age = now - (task.submitted_at or now)
+        age = now - (task.since or now)
         return now + min(self._lane.spec.longest_look, max(_SOONEST, _SHARE * age))
 
     async def _claim(self, batches: int, held: set[int]) -> list[Sequence[Task]]:
@@ -83,7 +85,11 @@ class Poll:
 
     async def _work(self, batch: Sequence[Task]) -> None:
         lane = self._lane
-        await lane.breaker.until_answering()
+        with anyio.move_on_after(_OUTAGE):
+            await lane.breaker.until_answering()
+        if lane.breaker.outage:
+            await self._wear_out(batch)
+            return
         if self._many is None:
             (task,) = batch
             await self._settle(task, read_query(lane.spec, await lane.send(lane.dialect.query(task))))
@@ -93,6 +99,14 @@ class Poll:
         async with anyio.create_task_group() as group:
             for task in batch:
                 group.start_soon(self._settle, task, events[task.id])
+
+    async def _wear_out(self, batch: Sequence[Task]) -> None:
+        """Give up what nobody has patience for any more; nothing else changes, so that the end of an outage is no wait."""
+        silence = Setback("unsent", Fault("outage", None, "the provider does not answer"))
+        for task in batch:
+            after = advance(task, silence, self._lane.clock.now(), self._lane.patience)
+            if after.state is not task.state:
+                await self._lane.settle(task, silence)
 
     async def _settle(self, task: Task, event: Event) -> None:
         """Write only what changes: a task that is simply still running has its next look already."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -42,6 +43,8 @@ SHORT_GRACE = 5.0
 _HEARTBEAT = 5.0
 #: the states that a run works on
 EVERY_STAGE = (State.QUEUED, State.IN_DOUBT, State.RUNNING, State.READY)
+#: seconds after a claim by which its request has left, if at all: one deadline until its turn, one of its own
+_LEFT_BY = 120.0
 _BLOCKED: Mapping[BlockKind, Exit] = {
     "credentials": Exit.CREDENTIALS,
     "account": Exit.CREDENTIALS,
@@ -99,7 +102,9 @@ class Run:
         lanes = {lane.name: lane for lane in self._lanes}
         for task in await self._store.in_state(State.SUBMITTING):
             if task.provider in lanes:
-                await lanes[task.provider].settle(task, Interrupted("the process ended before the answer came"))
+                # the request may have left later than the claim, but no later than its deadline allowed
+                late = replace(task, sent=task.sent and replace(task.sent, seconds=task.sent.seconds + _LEFT_BY))
+                await lanes[task.provider].settle(late, Interrupted("the process ended before the answer came"))
                 lanes[task.provider].reach("recovery marked")
         await self._store.wake(self._clock.now())
         for lane in self._lanes:
@@ -152,7 +157,10 @@ class Run:
             await self._bell.wait("idle", _HEARTBEAT)
 
     async def _over(self) -> bool:
-        if not all(stage.idle for stage in self._stages) or not all(each.idle for each in self._submits.values()):
+        if self._late and all(lane.breaker.outage for lane in self._lanes):
+            return True  # the deadline has passed and nobody answers: the next run goes on
+        # submits that look for a task and find none are no work: what one has claimed is `submitting` in the store
+        if not all(stage.idle for stage in self._stages):
             return False
         return not any([await self._busy(lane) for lane in self._lanes])
 

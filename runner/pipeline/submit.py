@@ -6,15 +6,16 @@ A send is shielded: whoever stops the run waits for its answer, and what has no 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
-from runner.errors import RunnerError
+from runner.errors import ConfigError, Locked, RunnerError
 from runner.lifecycle.events import Claimed, Setback
 from runner.lifecycle.task import Fault, State
 from runner.lifecycle.transitions import advance
-from runner.providers.exchange import NoAnswer
+from runner.providers.exchange import NoAnswer, NotSent
 from runner.providers.reading import read_submit
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from runner.pipeline.lane import Lane
     from runner.providers.exchange import Outcome
 
+#: times 30 s that an answer in hand waits for a locked database
+_TRIES = 10
 #: seconds to look again where a claim found nothing although something is due (a twin in doubt, a full window)
 _LOOK_AGAIN = 1.0
 
@@ -138,11 +141,17 @@ class Submit:
         outcome = await self._outcome(task, permit)
         self._lane.reach("answer received")
         event = read_submit(self._lane.spec, outcome)
-        try:
-            await self._lane.settle(task, event)
-        except RunnerError:
-            self._lane.emergency(task, event)
-            raise
+        # the bytes left some time after the claim, at the latest now: if this is a doubt, D counts from here (R4)
+        task = replace(task, sent=self._lane.clock.moment())
+        for tries in range(_TRIES):
+            try:
+                await self._lane.settle(task, event)
+            except RunnerError as error:
+                if isinstance(error, Locked) and tries + 1 < _TRIES:
+                    continue  # somebody holds the database: an id in hand is worth waiting for (FD5)
+                self._lane.emergency(task, event)
+                raise
+            return
 
     async def _outcome(self, task: Task, permit: Permit) -> Outcome:
         """The answer; a grace that runs out is no answer, never a silence of ours."""
@@ -150,6 +159,8 @@ class Submit:
             self._on_wire.add(scope)
             try:
                 return await self._lane.send(self._lane.dialect.submit(task), permit)
+            except ConfigError as error:
+                return NotSent(str(error), terminal=True)  # raised where credentials are fetched: nothing has left
             except Exception as error:  # noqa: BLE001 - a bug after the bytes left must not lose the doubt (I6)
                 return NoAnswer(f"internal error: {error!r}")
             finally:

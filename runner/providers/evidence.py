@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from runner.lifecycle.task import Fault
@@ -62,6 +63,14 @@ def _by_rule(spec: Spec, reply: Reply, phase: str) -> Verdict:
             return Verdict(rule.means, fault_of(reply, rule.means), retry_after(reply), rule.maybe_taken)
     meaning: Meaning = "doubt" if phase == "submit" else "throttled" if reply.status == 429 else "trouble"  # noqa: PLR2004
     return Verdict(meaning, fault_of(reply, "unclear"), retry_after(reply))
+
+
+def server_time(reply: Reply) -> float | None:
+    """The server's clock by its `Date` header, seconds since the epoch; None where it does not say."""
+    try:
+        return parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def scope(reply: Reply) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
 def _accepted(value: Any, reply: Reply) -> Event:
     found = remote_id(value)
     if found is None:
-        return Interrupted(f"accepted with an id that is none: {clean(value)}")
+        return Interrupted(f"accepted with an id that is none: {clean(value)}", hopeless=True)
     return Accepted(found, f"http {reply.status}")
 
 
@@ -179,7 +179,11 @@ def read_page(spec: Spec, outcome: Outcome) -> Page | Setback | Blocked:
     if listing is None or not isinstance(outcome, Reply) or not compiled(listing.valid).holds(scope(outcome)):
         return query_setback(spec, outcome)
     items = compiled(listing.items).search(scope(outcome))
-    return Page(tuple(row for item in items if (row := _row(spec, item))))
+    rows = [_row(spec, item) for item in items]
+    if None in rows:
+        # it may be ours, so that its absence cannot be believed
+        return Setback("trouble", Fault("unreadable", None, "a row of the list has an id that cannot be read"))
+    return Page(tuple(row for row in rows if row is not None))
 
 
 def _row(spec: Spec, item: Any) -> Row | None:

@@ -31,11 +31,18 @@ def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
     try:
         with contextlib.suppress(OSError):  # a courtesy: the kernel's lock is what counts
-            holder.write_text(f"{socket.gethostname()} process {os.getpid()}\n", encoding="utf-8")
+            _sign(holder)
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _sign(holder: Path) -> None:
+    """For people only; never through a link that someone planted."""
+    holder.unlink(missing_ok=True)
+    with os.fdopen(os.open(holder, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "w") as file:
+        file.write(f"{socket.gethostname()} process {os.getpid()}\n")
 
 
 def _held_by(holder: Path) -> str:

@@ -47,12 +47,21 @@ update job set digest = :digest where id = 1
 
 -- name: origin
 -- Where a provider's tasks of this job live.
-select origin from provider where name = :name
+select origin, account from provider where name = :name
 
 -- name: set_origin
 -- Remember where a provider's tasks of this job live.
-insert into provider (name, origin) values (:name, :origin)
-  on conflict (name) do update set origin = excluded.origin
+insert into provider (name, origin, account) values (:name, :origin, :account)
+  on conflict (name) do update set origin = excluded.origin, account = excluded.account
+
+-- name: bound
+-- Every provider that this job has ever asked.
+select name from provider
+
+-- name: at_stake
+-- Whether anything of a provider is paid, or may be, and not here yet.
+select exists (select 1 from task where provider = :provider and state in ('submitting', 'in_doubt', 'held'))
+    or exists (select 1 from task where provider = :provider and state in ('running', 'ready') and due_at is not null)
 
 -- name: rest_queued
 -- Tasks that are not bought yet wait until their drafts are seen again.
@@ -79,8 +88,10 @@ insert into draft (task_id, position, repeat, vars, request, name, queued_at)
 -- name: wake
 -- At the start of a run everything that is paid or in doubt is looked at once, whatever the clock said; looks that
 -- must lie apart are counted anew, since this one may follow the last at once. What is to be bought waits no longer than
--- the longest wait there is (15 minutes): a wall clock that was set back would make a minute a day.
-update task set due_at = case state when 'queued' then :now + 900.0 else :now end, failures = 0, looks = 0
+-- the longest wait there is (15 minutes), and patience runs from now at the latest: a wall clock that was set back would
+-- make a minute a day, and patience endless.
+update task set due_at = case state when 'queued' then :now + 900.0 else :now end, failures = 0, looks = 0,
+    since = min(since, :now)
   where state in ('running', 'ready', 'in_doubt') or (state = 'queued' and due_at > :now + 900.0)
 
 -- name: claim_queued
@@ -156,7 +167,11 @@ select min(due_at) from task where provider = :provider and state = :state and d
 select exists (select 1 from task where provider = :provider and state = 'submitting'
       and state in ('submitting', 'in_doubt', 'held'))  -- as the index task_open says it
     or exists (select 1 from task where provider = :provider and due_at is not null
-      and state in (select value from json_each(:states)))
+      and state in (select value from json_each(:states))
+      -- not what waits for a twin in doubt that rests until the next run
+      and not (state = 'queued' and fingerprint <> '' and exists (
+        select 1 from task as twin where twin.fingerprint = task.fingerprint and twin.fingerprint <> ''
+          and twin.state = 'in_doubt' and twin.due_at is null)))
 
 -- name: in_state
 -- Every task of a state that few tasks are in.
@@ -200,6 +215,11 @@ insert or ignore into former (provider, remote_id) values (:provider, :remote_id
 select remote_id from task where provider = :provider and remote_id in (select value from json_each(:remote_ids))
   union all
   select remote_id from former where provider = :provider and remote_id in (select value from json_each(:remote_ids))
+
+-- name: rivals
+-- Whether another request that was sent has the same fingerprint.
+select exists (select 1 from task join draft on draft.task_id = task.id
+  where fingerprint = :fingerprint and fingerprint <> '' and draft.request <> :request and submitted_at is not null)
 
 -- name: twins_sent
 -- When the twins of a task were sent whose ids did not come from their own answers, done or not (reliability.md R4).

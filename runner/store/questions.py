@@ -72,6 +72,11 @@ class Questions:
         """Those of the remote ids that belong to a task already."""
         return {row[0] for row in await self._all("claimed", provider=provider, remote_ids=as_json(remote_ids))}
 
+    async def rivals(self, fingerprint: str, request: str) -> bool:
+        """Whether another request that was sent is shown alike by the list."""
+        row = await self._one("rivals", fingerprint=fingerprint, request=request)
+        return bool(row and row[0])
+
     async def twins_sent(self, fingerprint: str) -> list[tuple[str, float]]:
         """Boot and seconds of the doubtful sends of a fingerprint."""
         return [(row[0], row[1]) for row in await self._all("twins_sent", fingerprint=fingerprint)]

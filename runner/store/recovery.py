@@ -41,10 +41,23 @@ def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
         raise StateError(f"{path} is shorter than the database knows it", hint=_RECOVER)
     _check_identity(path, job["uuid"])
     seen = journals.tail(path, job["journal"])
-    if any(line["t"] == "epoch" and line["epoch"] > job["epoch"] for line in seen.lines):
+    if _later_run(seen, job["epoch"]):
         raise StateError(f"{path} knows of later runs than the database: it was put back", hint=_RECOVER)
     _merge(connection, seen)
     return Journal(path, seen.end)
+
+
+def _later_run(seen: Tail, epoch: int) -> bool:
+    """Whether a run did something that this database knows nothing of.
+
+    A run that died between its first line and its first commit has done nothing; the next one has the same epoch.
+    """
+    begun = False
+    for line in seen.lines:
+        begun = begun or (line["t"] == "epoch" and line["epoch"] > epoch)
+        if begun and (line["t"] != "epoch" or line["epoch"] > epoch + 1):
+            return True
+    return False
 
 
 def _check_identity(path: Path, uuid: str) -> None:

@@ -94,15 +94,39 @@ class Store(Questions):
             )
         await self._write("set_name", name=name)
 
-    async def bind(self, provider: str, origin: str) -> None:
-        """Tie the provider's tasks to the host they live at; raises StateError where that is another one."""
+    async def bind(self, provider: str, origin: str, account: str = "", *, same: bool = False) -> None:
+        """Tie the provider's tasks to the host and the account they live at; raises StateError where those are others.
+
+        `same` is a person's word that the account is the same under another key.
+        """
         known = await self._one("origin", name=provider)
-        if known is not None and known[0] != origin and not (_is_loopback(known[0]) and _is_loopback(origin)):
+        if known is not None:
+            self._check_origin(provider, known["origin"], origin)
+            other = "" not in {known["account"], account} and known["account"] != account
+            if other and not same and await self._at_stake(provider):
+                raise StateError(
+                    f"this job has paid or doubtful {provider} tasks under other credentials",
+                    hint="Set the old ones; or, if this is the same account with a new key, add --same-account.",
+                )
+        await self._write(
+            "set_origin", name=provider, origin=origin, account=account or (known["account"] if known else "")
+        )
+
+    @staticmethod
+    def _check_origin(provider: str, known: str, origin: str) -> None:
+        if known != origin and not (_is_loopback(known) and _is_loopback(origin)):
             raise StateError(
-                f"this job's {provider} tasks live at {known[0]}, not at {origin}",
+                f"this job's {provider} tasks live at {known}, not at {origin}",
                 hint="Set the base URL back, or give the other host a directory of its own with --out.",
             )
-        await self._write("set_origin", name=provider, origin=origin)
+
+    async def _at_stake(self, provider: str) -> bool:
+        row = await self._one("at_stake", provider=provider)
+        return bool(row and row[0])
+
+    async def bound(self) -> list[str]:
+        """Every provider that this job has ever asked."""
+        return [row["name"] for row in await self._all("bound")]
 
     async def add(self, drafts: Iterable[Addition], digest: str, now: float) -> None:
         """Make the job hold exactly these drafts: new ones are queued, unbought ones that are not among them rest."""

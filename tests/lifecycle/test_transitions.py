@@ -43,6 +43,7 @@ EVENTS: tuple[Event, ...] = (
     Claimed(Moment("boot-a", 12.5), NOW),
     Accepted("u-1", "http 200"),
     Interrupted("no answer within 60 s"),
+    Interrupted("accepted under an id that is none", hopeless=True),
     Found("u-1", "found in the list"),
     Missing(quiet=False),
     Missing(quiet=True),
@@ -166,6 +167,11 @@ def test_where_nobody_can_be_asked_a_doubt_is_held_at_once():
     assert (task.state, task.due_at, task.doubts) == (State.HELD, None, 1)
 
 
+def test_what_was_accepted_under_an_id_that_is_none_is_held_even_where_there_is_a_list():
+    task = after(State.SUBMITTING, Interrupted("an id that is none", hopeless=True))
+    assert (task.state, task.due_at, task.doubts) == (State.HELD, None, 1)
+
+
 def test_a_refusal_fails_the_task_for_good():
     task = after(State.SUBMITTING, Refused(RISK))
     assert (task.state, task.due_at, task.fault, task.finished_at) == (State.FAILED, None, RISK, NOW)
@@ -187,7 +193,16 @@ def test_what_was_certainly_not_accepted_waits_as_long_as_it_was_told_and_costs_
     task = after(State.SUBMITTING, Setback(kind, TIRED, 30.0))
     assert (task.state, task.due_at, task.sent) == (State.QUEUED, NOW + 30.0, None)
     assert (task.attempts, task.throttles) == (0, 1)
-    assert after(State.SUBMITTING, Setback(kind, TIRED)).due_at == NOW
+
+
+@pytest.mark.parametrize("kind", ["throttled", "unsent"])
+def test_a_rate_or_a_lost_line_is_the_limiters_to_wait_for(kind):
+    assert after(State.SUBMITTING, Setback(kind, TIRED), throttles=9).due_at == NOW
+
+
+def test_a_full_window_is_asked_again_at_growing_intervals():
+    full = [after(State.SUBMITTING, Setback("window", TIRED), throttles=n).due_at - NOW for n in (0, 1, 2, 50)]
+    assert full == [1.0, 2.0, 4.0, 60.0]
 
 
 def test_trouble_costs_attempts_and_backs_off():
@@ -418,7 +433,7 @@ IDS = st.sampled_from(["u-1", "900000000000000001", "g-a"])
 LIVES = {
     Claimed: st.builds(Claimed, st.just(Moment("boot-a", 1.0)), st.just(NOW)),
     Accepted: st.builds(Accepted, IDS),
-    Interrupted: st.builds(Interrupted, st.just("cut off")),
+    Interrupted: st.builds(Interrupted, st.just("cut off"), st.booleans()),
     Found: st.builds(Found, IDS),
     Missing: st.builds(Missing, st.booleans(), st.booleans()),
     Pending: st.builds(Pending, st.just("x"), st.booleans()),

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from runner.lifecycle.events import Accepted, Blocked, Interrupted, Pending, Refused, Setback
-from runner.providers.evidence import clean, judge, remote_id, retry_after
+from runner.providers.evidence import clean, judge, remote_id, retry_after, server_time
 from runner.providers.exchange import Reply
 from runner.providers.reading import read_query, read_submit
 from runner.providers.spec import load
@@ -174,6 +174,24 @@ def test_only_plain_seconds_are_believed_and_within_bounds(text, seconds):
 def test_a_date_is_not_read():
     assert retry_after(Reply(429, None, {"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"})) is None
     assert retry_after(Reply(429, None)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 784111777.0),
+        ("", None),
+        ("soon", None),
+        ("Sun, 99 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:37 +999999", None),
+        ("9" * 5000, None),
+        ("\ud800", None),
+    ],
+    ids=range(7),
+)
+def test_the_servers_clock_is_believed_only_where_it_says_a_time(text, seconds):
+    assert server_time(Reply(200, None, {"date": text})) == seconds
+    assert server_time(Reply(200, None)) is None
 
 
 HOSTILE_TEXTS = ("a\x1b[31mb\u202ec\x00", "\ud800" * 900, "x" * 10_000, 10**5000, [[["x"]]], math.inf, None)

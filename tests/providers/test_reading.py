@@ -300,6 +300,17 @@ def test_a_good_id_is_never_lost_whatever_else_the_answer_grows(extra, data, rec
     assert event == Accepted(wanted["remote_id"], f"http {answer.status}")
 
 
+@pytest.mark.parametrize(
+    "link", ["https://files.example/\ud800.png", "https://files.example/\x00", "x\ny", 5, None, ""]
+)
+def test_a_link_that_no_database_could_hold_is_none_and_takes_no_other_with_it(link):
+    good = "https://files.example/纸船.png"
+    body = {"code": 0, "data": {"unique_id": "u", "progress_desc": "Success", "output_url": [link, good]}}
+    assert [output.url for output in read_query(SPECS[0], Reply(200, body)).outputs] == [good]
+    body["data"]["output_url"] = [link]
+    assert read_query(SPECS[0], Reply(200, body)) == Pending("Success", settling=True)
+
+
 def test_no_more_outputs_are_taken_than_anyone_orders():
     links = [f"https://files.example/{n}.png" for n in range(1000)]
     body = {"code": 0, "data": {"unique_id": "u", "progress_desc": "Success", "output_url": [*links, *links]}}

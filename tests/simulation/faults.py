@@ -95,6 +95,8 @@ class Plan:
     paid: float = 3600.0
     #: seconds after which a run sends no more submits
     deadline: float | None = None
+    #: the longest time that a slow answer to a submit takes
+    slowest: float = 58.0
     submit: dict[str, float] = field(default_factory=dict)
     query: dict[str, float] = field(default_factory=dict)
     fetch: dict[str, float] = field(default_factory=dict)
@@ -161,6 +163,9 @@ def draw(seed: int, *, kind: str | None = None, liveness: bool | None = None) ->
         lives=tuple(_life(dice) for _ in range(dice.choice((0, 1, 2, 3)))),
         heals=dice.uniform(60.0, 600.0),
     )
+    if any(life.reboot for life in plan.lives):
+        # over a reboot only the wall clock says when a request was sent, so there it must be right within SKEW
+        plan = replace(plan, lives=tuple(replace(life, wall_jump=max(-80.0, min(80.0, life.wall_jump))) for life in plan.lives))
     plan = replace(plan, hides=plan.hides and plan.dedupes and kind == "kling", dedupes=plan.dedupes and kind == "kling")
     return plan if (liveness_drawn if liveness is None else liveness) else replace(plan, heals=None)
 

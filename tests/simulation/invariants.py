@@ -9,7 +9,6 @@ import hashlib
 import sqlite3
 from collections import Counter, defaultdict
 
-from runner.lifecycle.events import Missing
 from runner.lifecycle.task import State, Task
 from runner.store import journal, recovery
 
@@ -97,14 +96,18 @@ class Invariants:
             self._before[key] = (state, remote_id, generation)
         return None
 
-    def too_early(self, ref, key, event, after, now, doubt):
-        """I5: an absence is believed only D after the last doubtful send, by the clock of the universe."""
-        if not isinstance(event, Missing) or after is not State.QUEUED:
-            return None
-        sents = self._provider.sents_by_group[self._group_of(key, ref)]
-        latest = max((sent.at for sent in sents if not sent.clear), default=None)
-        if latest is not None and now - latest < doubt - 1e-6:
-            return f"I5: {ref} is believed absent {now - latest:.3f} s after a doubtful send, D is {doubt:g} s"
+    def too_early(self, now, doubt):
+        """I5: an absence is believed only D after the last doubtful send, by the clock of the universe.
+
+        To be called when one has just been written: whoever is told of it later may be told after the next send.
+        """
+        for key, ref, state, _, _, _ in self.rows():
+            if state not in {"queued", "submitting"} or self._before.get(key, ("",))[0] != "in_doubt":
+                continue
+            sents = self._provider.sents_by_group[self._group_of(key, ref)]
+            latest = max((sent.at for sent in sents if not sent.clear), default=None)
+            if latest is not None and now - latest < doubt - 1e-6:
+                return f"I5: {ref} is believed absent {now - latest:.3f} s after a doubtful send, D is {doubt:g} s"
         return None
 
     def submit_allowed(self, sent, on_wire):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from unittest import mock
 
@@ -182,27 +182,34 @@ def id_not_journaled():
     return _patched((stores, "of_change", silent))
 
 
-def no_window_for_queued():
+def queued_waits_for_the_wall():
     """FC1: a queued task waits for the time that a wall clock said before it was set back."""
     wake = "update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')"
     return _patched((sql, "queries", lambda found={**sql.queries(), "wake": wake}: found))
 
 
-#: each with the class of provider at which its rule matters (None: at any)
+@dataclass(frozen=True)
+class Where:
+    """The class of provider and the mode in which a rule matters; None: drawn by the seed."""
+
+    kind: str | None = None
+    liveness: bool | None = None
+
+
 MUTANTS = {
-    send_before_claim: None,
-    silence_is_not_sent: None,
-    unknown_is_refused: None,
-    taken_is_refused: "kling",
-    absent_at_once: None,
-    one_scan: "kling",
-    failed_page_is_clean: None,
-    first_page_only: "chanjing",
-    doubt_by_wall_clock: None,
-    breaker_stops_polls: None,
-    own_doubt_only: "chanjing",
-    clash_ignored: "chanjing",
-    no_mark_at_start: None,
-    id_not_journaled: None,
-    no_window_for_queued: None,
+    send_before_claim: Where(),
+    silence_is_not_sent: Where(),
+    unknown_is_refused: Where(),
+    taken_is_refused: Where("kling"),
+    absent_at_once: Where(),
+    one_scan: Where("kling"),
+    failed_page_is_clean: Where("kling"),
+    first_page_only: Where("chanjing"),
+    doubt_by_wall_clock: Where(),
+    breaker_stops_polls: Where("kling-gateway", liveness=True),
+    own_doubt_only: Where("chanjing"),
+    clash_ignored: Where("chanjing"),
+    no_mark_at_start: Where(liveness=True),
+    id_not_journaled: Where(),
+    queued_waits_for_the_wall: Where(liveness=True),
 }

@@ -12,14 +12,15 @@ import random
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from runner.providers.exchange import NoAnswer, NotSent, Reply
 
 #: what the world calls the second 0 of virtual time
 EPOCH = 1_700_000_000.0
-#: the gateway's own deadline for one request
-DEADLINE = 60.0
+#: the gateway's own deadlines: for one request, and for the silence within it
+DEADLINE, SILENCE = 60.0, 30.0
 #: the share of D within which what was sent is accepted and visible (A3, A4)
 WITHIN = 0.95
 
@@ -189,6 +190,9 @@ class Provider:
         proper = isinstance(outcome, Reply) and outcome.status < 500 and not isinstance(outcome.body, str)
         self.traffic[request.phase, outage, proper] += 1
         self.note("told", request.phase, request.path, f"{began:.3f}", _brief(outcome))
+        if isinstance(outcome, Reply):
+            date = formatdate(EPOCH + self.now(), usegmt=True)
+            outcome = Reply(outcome.status, outcome.body, {**outcome.headers, "date": date})
         if permit is not None and isinstance(outcome, Reply):
             permit.answered(self.now() - began)
         return outcome
@@ -231,7 +235,7 @@ class Provider:
         soon = transit + dice.uniform(0.01, 0.5)
         match fault:
             case "lost" | "silence":
-                await client.sleep(DEADLINE if coin or fault == "silence" else soon)
+                await client.sleep(SILENCE if coin or fault == "silence" else soon)
                 return NoAnswer("ReadError")
             case "late":
                 self._arrives(sent, WITHIN * self.plan.doubt * dice.random() ** (1 / 3))
@@ -248,6 +252,8 @@ class Provider:
             case "throttled" | "window" | "moderated" | "invalid" | "no_money":
                 client.strike("request left")
                 await client.sleep(soon)
+                if self.plan.dedupes and self._by_reference.get(sent.reference):
+                    return self.refusal("taken")  # it looks at the reference before anything else
                 sent.clear = True
                 return self.refusal(fault)
             case _:
@@ -255,14 +261,14 @@ class Provider:
                 if fault == "twice":
                     self._arrives(sent, transit + dice.uniform(0.0, 5.0))
                 client.strike("request left")
-                await client.sleep(dice.uniform(3.0, 58.0) if fault == "slow_answer" else soon)
+                await client.sleep(dice.uniform(3.0, self.plan.slowest) if fault == "slow_answer" else soon)
                 if fault == "answer_lost" or (fault == "twice" and coin):
                     await client.sleep(0.0 if dice.random() < 0.5 else DEADLINE - 1)
                     return NoAnswer("RemoteProtocolError")
                 self.advance()
                 if fault == "no_id":
                     return self.accepted(dice.choice(("", None, {"x": 1}, "x" * 200, "../x", True)))
-                if sent.refused:
+                if sent.refused and not sent.made:
                     return self.refusal("taken")
                 sent.clear = True
                 return self.accepted(sent.made[0].id)
@@ -287,7 +293,7 @@ class Provider:
         if outage is not None:
             fault = {"refused": "not_sent", "silent": "no_answer", "5xx": "status_5xx"}[outage]
         if fault == "no_answer":
-            await client.sleep(DEADLINE if outage or self.dice.random() < 0.3 else 0.1)
+            await client.sleep(SILENCE if outage or self.dice.random() < 0.3 else 0.1)
             return NoAnswer("ReadTimeout")
         await client.sleep(self.dice.uniform(2.0, 50.0) if fault == "slow" else self.dice.uniform(0.02, 0.3))
         match fault:

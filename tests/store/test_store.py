@@ -549,7 +549,7 @@ PARAMETERS = {
 #: asked once in a run or by a person, and about everything
 WHOLE = {
     *("rest_queued", "wake", "counts", "results", "keys", "faults", "oldest", "partial", "gone", "providers"),
-    *("slots_taken", "forget_positions", "in_state", "ever_sent"),
+    *("slots_taken", "forget_positions", "in_state", "ever_sent", "at_stake"),
 }
 
 

@@ -16,7 +16,9 @@ create table job (
 create table provider (
   name text primary key,
   -- scheme, host and port: ids of one origin mean nothing at another
-  origin text not null
+  origin text not null,
+  -- hash of the account's public name; empty where the credentials do not tell it
+  account text not null default ''
 ) strict;
 
 create table task (

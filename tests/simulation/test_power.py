@@ -1,0 +1,23 @@
+"""A simulator that finds nothing in a wrong program is worth nothing: every mutant dies within forty seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.faults import draw
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.world import play
+
+SEEDS = 40
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_mutant_dies(mutant):
+    for seed in range(SEEDS):
+        plan = draw(seed, kind=MUTANTS[mutant].kind, liveness=MUTANTS[mutant].liveness)
+        with mutant():
+            report = play(plan)
+        if report.violation:
+            assert play(plan).violation is None, f"seed {seed} fails without the mutant too"
+            return
+    pytest.fail(f"survived {SEEDS} seeds")

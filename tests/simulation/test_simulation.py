@@ -1,0 +1,58 @@
+"""Three hundred seeds of the whole client against providers that betray it, and that one seed is one run.
+
+More of them: `python -m tests.simulation --seeds 10000 --jobs 2`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.faults import KINDS, draw
+from tests.simulation.world import play
+
+#: a chunk is what one worker plays in one go
+SEEDS, CHUNK = 300, 15
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_every_invariant_holds_after_every_event(first):
+    crashes, unclear = Counter(), 0
+    for seed in range(first, first + CHUNK):
+        report = play(draw(seed))
+        replay = f"python -m tests.simulation --seeds 1 --first {seed} --trace"
+        assert report.violation is None, f"seed {seed}: {report.violation}\n{replay}\n" + "\n".join(report.tail)
+        crashes += report.crashes
+        unclear += report.unclear
+    # what betrays nobody proves nothing
+    assert crashes.total() >= CHUNK // 5
+    assert unclear >= CHUNK // 2
+
+
+def test_every_kind_and_both_modes_are_drawn():
+    plans = [draw(seed) for seed in range(SEEDS)]
+    kinds = Counter(plan.kind for plan in plans)
+    assert all(kinds[kind] > SEEDS / 10 for kind in KINDS)
+    assert 0.3 < sum(plan.heals is None for plan in plans) / SEEDS < 0.7
+    assert sum(bool(plan.outages) for plan in plans) > SEEDS / 10
+    assert sum(plan.repeat > 1 for plan in plans) > SEEDS / 10
+
+
+def _hashes(hash_seed):
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", "12", "--first", "40", "--hashes"]
+    environ = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True, timeout=300)
+    return [line for line in done.stdout.splitlines() if len(line.split()) == 2 and len(line.split()[1]) == 64]
+
+
+def test_the_same_seed_is_the_same_trace_in_every_process():
+    first = _hashes("1")
+    assert len(first) == 12
+    assert len(set(first)) == 12
+    assert _hashes("4711") == first
