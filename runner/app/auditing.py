@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 
+_NO_LIST = "it has no list of tasks: only its console can tell"
+
+
 def audited(job: Job, *, wait_lock: float = 0.0) -> dict[str, Any]:
     """What the providers have that the job does not know; exit code 4 where there is any of it."""
     with view(job.state):
@@ -31,15 +34,16 @@ def audited(job: Job, *, wait_lock: float = 0.0) -> dict[str, Any]:
 
 async def _audited(job: Job, settings: Settings) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        rooms = await open_rooms(job, settings, Choices(verb="audit"), stack)
+        rooms = await open_rooms(job, settings, Choices(verb="audit", again=True), stack)
         known = known_ids(job.state)
         seen = {lane.name: await _one(rooms, lane, known) for lane in rooms.lanes}
     findings = [finding for report in seen.values() if isinstance(report, Report) for finding in report.findings]
     unasked = {name: said for name, said in seen.items() if isinstance(said, str)}
+    silent = [said for said in unasked.values() if said != _NO_LIST]
     charged = [report.charged for report in seen.values() if isinstance(report, Report) and report.charged is not None]
     return {
         "job": job.manifest.name,
-        "exit_code": int(Exit.HELD if findings else Exit.RESUMABLE if unasked else Exit.DONE),
+        "exit_code": int(Exit.HELD if findings else Exit.RESUMABLE if silent else Exit.DONE),
         "at": timestamp(rooms.clock.now()),
         "findings": [_told(finding) for finding in findings],
         "strangers": sum(report.strangers for report in seen.values() if isinstance(report, Report)),
@@ -50,7 +54,7 @@ async def _audited(job: Job, settings: Settings) -> dict[str, Any]:
 
 async def _one(rooms: Rooms, lane: Any, known: set[str]) -> Report | str:
     if lane.spec.look_up.listing is None:
-        return "it has no list of tasks: only its console can tell"
+        return _NO_LIST
     report = await audit(lane, await rooms.store.ever_sent(lane.name), known)
     return report if isinstance(report, Report) else report.fault.message or "it did not answer"
 

@@ -51,6 +51,8 @@ class Choices:
     reason: str | None = None
     #: the account is the same, whatever its key
     same_account: bool = False
+    #: tasks at rest are asked about as well
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,22 @@ async def open_rooms(
     store = await Store.open(job.state, reach=reach)
     stack.push_async_callback(store.aclose)
     await store.name(job.manifest.name)
-    if choices.verb in {"run", "retry"}:
+    await _check_places(store, settings)
+    if choices.verb == "run" or choices.failed:
         await store.add(job.additions(), job.digest, clock.now())
     rooms = Rooms(store, [], clock, bell)
     hear = _hearing(tally or Tally(), clock)
-    for name in sorted(await store.providers(again=choices.verb in {"retry", "verify", "audit"})):
+    for name in sorted(await store.providers(again=choices.again)):
         rooms.lanes.append(await _lane(name, job, settings, rooms, hear, stack, reach, choices))
     return rooms
+
+
+async def _check_places(store: Store, settings: Settings) -> None:
+    """What was made at one host must not pass for another's, even where there is nothing left to do."""
+    for name in await store.bound():
+        spec = specs.load(name, settings.providers)
+        if url := settings.text(f"{spec.env}_BASE_URL") or spec.base_url:
+            await store.check_origin(name, lanes.origin(url))
 
 
 def _hearing(tally: Tally, clock: Clock) -> Callable[[Task, Event, Task], None]:

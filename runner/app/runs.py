@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import anyio
 import anyio.to_thread
 
 from runner import logs
-from runner.app.checks import broken_keys
+from runner.app.checks import broken_files, broken_keys
 from runner.app.embedded import sandbox
 from runner.app.rooms import Choices, Verb, open_rooms
 from runner.errors import DiskError, StateError
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 #: what each verb works on; without `queued` nothing is bought
 _STAGES: dict[Verb, tuple[State, ...]] = {
     "run": EVERY_STAGE,
-    "retry": EVERY_STAGE,
+    "retry": (State.IN_DOUBT, State.RUNNING, State.READY),
     "reconcile": (State.IN_DOUBT,),
     "verify": (State.RUNNING, State.READY),
     "audit": (),
@@ -53,6 +54,8 @@ _TICK = 0.25
 def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run the job; the promised summary, and the reasons of what failed."""
     _refuse_amnesia(job)
+    if choices.verb == "verify":
+        choices = replace(choices, again=any(broken_files(job.directory)))
     ground.check(job.directory)
     ledger = job.state / "sandbox.jsonl"
     with job_lock(job.state, wait=choices.wait_lock):
@@ -112,7 +115,7 @@ async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clo
             bell=rooms.bell,
             deadline=_earlier(choices.deadline, job.manifest.limits.deadline),
             on_bug=logs.bug,
-            stages=_STAGES[choices.verb],
+            stages=EVERY_STAGE if choices.failed else _STAGES[choices.verb],
         )
         with shown(job.manifest.name, tally, stream, quiet=choices.quiet) as update:
             ticking = asyncio.create_task(_tick(update, clock))
@@ -149,4 +152,9 @@ async def _asked_for(store: Store, choices: Choices, directory: Path) -> list[Ta
         return [task for key in keys for task in await store.by_key(key)]
     states = (State.STRANDED, *([State.FAILED] if choices.failed else [])) if choices.verb == "retry" else ()
     every = [task for state in states for task in await store.in_state(state)]
-    return [task for task in every if choices.reason in {None, task.fault.reason}]
+    return [task for task in every if _is_meant(task.fault.reason, choices.reason)]
+
+
+def _is_meant(reason: str | None, wanted: str | None) -> bool:
+    """What a person gave up stays given up, unless it is asked for by that very reason."""
+    return reason == wanted if wanted is not None else reason != "abandoned"

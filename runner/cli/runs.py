@@ -78,7 +78,7 @@ def run(manifests: tuple[Path, ...], **options: Any) -> int:
 @_run_options
 def retry(manifests: tuple[Path, ...], failed: bool, reason: str | None, **options: Any) -> int:
     """Fetch what is stranded, free of charge; with --failed pay anew for what failed."""
-    return _each(manifests, options, verb="retry", failed=failed, reason=reason)
+    return _each(manifests, options, verb="retry", failed=failed, reason=reason, again=True)
 
 
 @click.command()

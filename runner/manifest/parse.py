@@ -66,7 +66,7 @@ def contents(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(reader.MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _unreadable(path, "there is no such file", "check the path; `runner init` writes a manifest") from None
+        raise _unreadable(path, "there is no such file", "check the path") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _unreadable(path, f"cannot be read: {reason}", "check the path and its permissions") from error

@@ -90,7 +90,7 @@ class _Reader:
         except yaml.reader.ReaderError as error:
             self._unreadable(data, error)
         if self.root is _UNSET:
-            self._stop(0, "the file is empty", "`runner init` writes a manifest to begin with")
+            self._stop(0, "the file is empty", "begin with an example of the README")
         return self.root
 
     def _decoded(self, text: bytes) -> bytes:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK = 1 << 20
+#: asked once: the only way to ask is to set it, which other threads would notice
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
 #: a strong ETag is short; what is longer is not kept
 _TAG_LIMIT = 1024
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
@@ -112,6 +115,7 @@ def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
             if error.errno not in _NO_LINKS:
                 raise
             _copied(part, target)
+        target.chmod(0o666 & ~_UMASK)  # the state is private, the pictures are as public as the directory
         part.unlink()
         part.with_name(part.name + ".tag").unlink(missing_ok=True)
         _sync_directory(directory)

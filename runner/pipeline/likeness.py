@@ -27,4 +27,6 @@ def likeness(spec: Spec, body: Mapping[str, Any], row: Row, trusted: Mapping[str
     if not same or any(field in proof or field in trusted for field in differs):
         return "no"
     hidden = any(not trusted.get(field, field in same) for field in body)
-    return "perhaps" if differs or (hidden and rivals) else "ours"
+    # what proves a task and is known to come back changed tells nobody apart: that row may be anyone's
+    unsure = any(not same.get(field, True) for field in proof)
+    return "perhaps" if differs or unsure or (hidden and rivals) else "ours"

@@ -101,7 +101,7 @@ class Poll:
                 group.start_soon(self._settle, task, events[task.id])
 
     async def _wear_out(self, batch: Sequence[Task]) -> None:
-        """Give up what nobody has patience for any more; nothing else changes, so that the end of an outage is no wait."""
+        """Give up what nobody has patience for any more; nothing else changes, so that what is left goes on at once."""
         silence = Setback("unsent", Fault("outage", None, "the provider does not answer"))
         for task in batch:
             after = advance(task, silence, self._lane.clock.now(), self._lane.patience)

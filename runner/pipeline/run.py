@@ -95,20 +95,35 @@ class Run:
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
+        finally:
+            self._deafen()
         return outcome([ending async for ending in self._endings()])
+
+    def _deafen(self) -> None:
+        """Once a signal was heard, what follows is short and must be whole: the summary and the results."""
+        if self._signal is not None:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
     async def _recover(self) -> None:
         """What was on the wire when the last run ended is in doubt; everything paid is looked at once (R2)."""
         lanes = {lane.name: lane for lane in self._lanes}
         for task in await self._store.in_state(State.SUBMITTING):
             if task.provider in lanes:
-                # the request may have left later than the claim, but no later than its deadline allowed
-                late = replace(task, sent=task.sent and replace(task.sent, seconds=task.sent.seconds + _LEFT_BY))
-                await lanes[task.provider].settle(late, Interrupted("the process ended before the answer came"))
+                await lanes[task.provider].settle(
+                    self._late_as_can_be(task), Interrupted("the process ended before the answer came")
+                )
                 lanes[task.provider].reach("recovery marked")
         await self._store.wake(self._clock.now())
         for lane in self._lanes:
             lane.running = await self._store.slots_taken(lane.name)
+
+    def _late_as_can_be(self, task: Task) -> Task:
+        """The request may have left later than the claim, but before its deadline and before that process was gone."""
+        if task.sent is None:
+            return task
+        left = min(task.sent.seconds + _LEFT_BY, max(task.sent.seconds, self._clock.moment().seconds))
+        return replace(task, sent=replace(task.sent, seconds=left))
 
     async def _work(self) -> None:
         """Stages and submits side by side; submits are waited for even when the stages are cancelled."""
@@ -240,6 +255,8 @@ def _lane_endings(lane: Lane) -> Iterator[Ending]:
         kind, fault = lane.blocked
         said = " ".join(part for part in (fault.code, fault.message) if part)
         yield Ending(_BLOCKED[kind], f"{lane.name}: {said}")
+    if lane.breaker.doubtful and not lane.blocked:
+        yield Ending(Exit.RESUMABLE, f"{lane.name}: submits were stopped, since too many of them had no clear answer")
     if lane.unreachable:
         yield Ending(Exit.RESUMABLE, f"{lane.name} cannot be reached")
 

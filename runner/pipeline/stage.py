@@ -79,6 +79,10 @@ class Stage:
             await self._work(batch)
         except RunnerError:
             raise
+        except ExceptionGroup as errors:
+            if errors.subgroup(RunnerError) is not None:
+                raise  # of several settles at once: the disk is full, and that is no bug
+            await self._broken(batch, errors)
         except Exception as error:  # noqa: BLE001 - a bug in one task's work must not stop the others (FP14)
             await self._broken(batch, error)
         finally:

@@ -129,7 +129,7 @@ class Submit:
                 self._due = event.at + _LOOK_AGAIN
             lane.bell.ring("idle")
             return None
-        lane.claimed(was[0], event, task)
+        lane.claimed(was[-1], event, task)
         return task
 
     async def _send(self, task: Task, permit: Permit) -> None:

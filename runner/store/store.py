@@ -101,7 +101,7 @@ class Store(Questions):
         """
         known = await self._one("origin", name=provider)
         if known is not None:
-            self._check_origin(provider, known["origin"], origin)
+            await self.check_origin(provider, origin)
             other = "" not in {known["account"], account} and known["account"] != account
             if other and not same and await self._at_stake(provider):
                 raise StateError(
@@ -112,8 +112,10 @@ class Store(Questions):
             "set_origin", name=provider, origin=origin, account=account or (known["account"] if known else "")
         )
 
-    @staticmethod
-    def _check_origin(provider: str, known: str, origin: str) -> None:
+    async def check_origin(self, provider: str, origin: str) -> None:
+        """Raise StateError where the provider's tasks of this job live at another host."""
+        row = await self._one("origin", name=provider)
+        known = row["origin"] if row else origin
         if known != origin and not (_is_loopback(known) and _is_loopback(origin)):
             raise StateError(
                 f"this job's {provider} tasks live at {known}, not at {origin}",

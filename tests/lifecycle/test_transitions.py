@@ -485,7 +485,7 @@ def test_every_life_is_sound_and_comes_to_rest_in_bounded_steps(data, can_look_u
     raise AssertionError(f"still going: {task}")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_with_people_too_every_step_is_sound_and_no_purchase_is_made_behind_a_doubt(data):
     task, now = made(State.QUEUED), NOW

@@ -289,6 +289,7 @@ async def test_two_at_once_from_a_host(wires, tmp_path):
 
 def test_publish_gives_the_name_and_tidies(part, tmp_path):
     part.parent.mkdir()
+    (tmp_path / "out").mkdir()
     part.write_bytes(PNG)
     part.with_name(part.name + ".tag").write_text('"v"')
     made = publish(part, tmp_path / "out", "cat", "png")
@@ -323,6 +324,7 @@ def test_publish_where_there_are_no_links(part, tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.link", no_links)
     part.parent.mkdir()
+    (tmp_path / "out").mkdir()
     part.write_bytes(PNG)
     assert publish(part, tmp_path / "out", "cat", "png").read_bytes() == PNG
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["cat.png"]
@@ -352,3 +354,12 @@ async def test_a_directory_that_is_a_file_is_a_disk_error(tmp_path):
 
 def test_denied_is_an_oserror():
     assert issubclass(Denied, OSError)
+
+
+def test_a_directory_that_was_moved_away_is_not_made_anew(part, tmp_path):
+    part.parent.mkdir()
+    part.write_bytes(PNG)
+    with pytest.raises(DiskError):
+        publish(part, tmp_path / "gone", "cat", "png")
+    assert not (tmp_path / "gone").exists()
+    assert part.exists()

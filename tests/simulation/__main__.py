@@ -1,7 +1,7 @@
 """`python -m tests.simulation --seeds 10000 --first 0 --jobs 2`: plays seeds, prints those that fail and how to replay.
 
-    --kind kling       only this class of provider        --trace    print every event (with --seeds 1)
-    --mode liveness    only this mode                     --hashes   print the trace hash of every seed
+--kind kling       only this class of provider        --trace    print every event (with --seeds 1)
+--mode liveness    only this mode                     --hashes   print the trace hash of every seed
 """
 
 from __future__ import annotations
@@ -49,13 +49,16 @@ def main(argv=None):
             print("\n".join(report.tail))
         if report.violation:
             failed.append(seed)
-            options = "".join(f" --{name} {value}" for name, value in (("kind", chosen.kind), ("mode", chosen.mode)) if value)
+            options = "".join(
+                f" --{name} {value}" for name, value in (("kind", chosen.kind), ("mode", chosen.mode)) if value
+            )
             print(f"seed {seed} ({report.plan.kind}): {report.violation}")
             print(f"    .venv/bin/python -m tests.simulation --seeds 1 --first {seed}{options} --trace", flush=True)
     spent = time.perf_counter() - began
     print(
         f"{len(seeds)} seeds, {len(failed)} failed, {spent:.1f} s, {len(seeds) / spent:.1f} seeds/s, "
-        f"{virtual / 3600:.1f} virtual hours ({virtual / spent:.0f} x real time), slowest {slowest[0]:.1f} s (seed {slowest[1]})"
+        f"{virtual / 3600:.1f} virtual hours ({virtual / spent:.0f} x real time), slowest {slowest[0]:.1f} s "
+        f"(seed {slowest[1]})"
     )
     print(f"{dict(sums)}; {sum(crashes.values())} crashes; tasks ended {dict(states)}")
     if failed:

@@ -93,6 +93,8 @@ class Plan:
     doubt: float = 120.0
     #: how long what is paid is waited for, seconds
     paid: float = 3600.0
+    #: refusals without a fault of its own after which a task has failed
+    throttles: int = 1000
     #: seconds after which a run sends no more submits
     deadline: float | None = None
     #: the longest time that a slow answer to a submit takes
@@ -165,8 +167,12 @@ def draw(seed: int, *, kind: str | None = None, liveness: bool | None = None) ->
     )
     if any(life.reboot for life in plan.lives):
         # over a reboot only the wall clock says when a request was sent, so there it must be right within SKEW
-        plan = replace(plan, lives=tuple(replace(life, wall_jump=max(-80.0, min(80.0, life.wall_jump))) for life in plan.lives))
-    plan = replace(plan, hides=plan.hides and plan.dedupes and kind == "kling", dedupes=plan.dedupes and kind == "kling")
+        plan = replace(
+            plan, lives=tuple(replace(life, wall_jump=max(-80.0, min(80.0, life.wall_jump))) for life in plan.lives)
+        )
+    plan = replace(
+        plan, hides=plan.hides and plan.dedupes and kind == "kling", dedupes=plan.dedupes and kind == "kling"
+    )
     return plan if (liveness_drawn if liveness is None else liveness) else replace(plan, heals=None)
 
 

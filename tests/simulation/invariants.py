@@ -33,6 +33,8 @@ class Invariants:
         self._reader = None
         # where the provider breaks A4 and keeps references once each, a task believed absent is found by a refusal
         self._covered = OPEN | {"queued"} if provider.plan.hides else OPEN
+        # an intent that a full disk allowed in the journal alone was given up, and nothing left: the safe direction
+        self._agrees = {**AGREES, State.SUBMITTING: OPEN | {"queued"}} if provider.plan.disk_full else AGREES
         self._before = {}
         self._told = {}
         self._offset = 0
@@ -137,7 +139,7 @@ class Invariants:
             if told is None:
                 if state != "queued":
                     return f"{ref} is {state}, and the journal knows nothing of it"
-            elif state not in AGREES[told.state] or (told.remote_id != remote_id and told.state is not State.FAILED):
+            elif state not in self._agrees[told.state] or (told.remote_id != remote_id and told.state is not State.FAILED):
                 return f"{ref} is {state} with {remote_id}; the journal says {told.state} with {told.remote_id}"
         return None
 

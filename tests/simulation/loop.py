@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import random
 import selectors
 from contextlib import contextmanager
 from itertools import count
+from typing import TYPE_CHECKING
 from unittest import mock
 
 from anyio._backends import _asyncio as backend
+
+if TYPE_CHECKING:
+    import random
 
 
 class Deadlock(Exception):  # noqa: N818 - reads as what it says
@@ -92,9 +95,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._drawn, self._shuffled = drawn, shuffled
         self._clock_resolution = 1e-9
         numbers, self.scopes = count(), count()
-        self.set_task_factory(
-            lambda loop, coroutine, **more: NumberedTask(next(numbers), coroutine, loop=loop, **more)
-        )
+        self.set_task_factory(lambda loop, coroutine, **more: NumberedTask(next(numbers), coroutine, loop=loop, **more))
         #: steps of the loop so far, and at the most
         self.limit = 10**9
         self.steps = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from runner.lifecycle import patience
@@ -21,6 +22,10 @@ from runner.store import sql
 from runner.store import store as stores
 from runner.store.store import Store
 from tests.simulation import world
+from tests.simulation.faults import Crash, Life, draw
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @contextmanager
@@ -91,13 +96,13 @@ def one_scan():
     """H11: one reading is enough."""
 
     async def by_list(self, batch, begun):
-        since = min(task.submitted_at or 0.0 for task in batch) - look_up.SKEW
-        rows = await self._unclaimed(since)
+        self._cache.clear()
+        rows = await self._unclaimed(0.0)
         if isinstance(rows, Setback | Blocked):
             for task in batch:
                 await self._lane.settle(task, rows)
             return
-        await self._miss([task for task in batch if not await self._found(task, rows)], begun)
+        await self._miss([task for task in batch if not await self._found(task, rows)], rows, begun)
 
     return _patched((LookUp, "_by_list", by_list), (world, "Patience", partial(patience.Patience, looks=1)))
 
@@ -143,12 +148,16 @@ def breaker_stops_polls():
 
 
 def own_doubt_only():
-    """M11, M12: D counts from one's own send, and a twin on the wire is not looked at."""
+    """M11, M12: D counts from one's own send, and no twin is looked at (nor waited for, which would hide it)."""
+    gate = "twin.state = 'in_doubt'))"
+    claim = sql.queries()["claim_queued"]
+    assert claim.count(gate) == 1
+    open_ = {**sql.queries(), "claim_queued": claim.replace(gate, "twin.state = 'nothing'))")}
 
     async def none(self, fingerprint):
         return []
 
-    return _patched((Store, "twins_sent", none), (Store, "twin_submitting", none))
+    return _patched((Store, "twins_sent", none), (Store, "twin_submitting", none), (sql, "queries", lambda: open_))
 
 
 def clash_ignored():
@@ -185,7 +194,8 @@ def id_not_journaled():
 def queued_waits_for_the_wall():
     """FC1: a queued task waits for the time that a wall clock said before it was set back."""
     wake = "update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')"
-    return _patched((sql, "queries", lambda found={**sql.queries(), "wake": wake}: found))
+    found = {**sql.queries(), "wake": wake}
+    return _patched((sql, "queries", lambda: found))
 
 
 @dataclass(frozen=True)
@@ -194,21 +204,33 @@ class Where:
 
     kind: str | None = None
     liveness: bool | None = None
+    #: what is not left to the seed, so that the rule is needed often
+    theme: Mapping[str, Any] = field(default_factory=dict)
+
+    def plan(self, seed):
+        return replace(draw(seed, kind=self.kind, liveness=self.liveness), **self.theme)
 
 
+#: requests arrive late and lists show them later still: what is believed too early is believed wrongly
+_LATE = {"submit": {"late": 0.4, "answer_lost": 0.2, "slow_answer": 0.2}, "lag": 0.95, "doubt": 120.0}
+#: the wall clock is set forward while something is in doubt, and the client dies so that it is read again
+_CLOCKS = {"lives": tuple(Life(crash=Crash("time", 20.0), pause=2.0, wall_jump=3600.0) for _ in range(3))}
+_TWINS = {"prompts": 2, "repeat": 4, "pace": 5.0, "outages": (), "storms": (), "trims": False}
 MUTANTS = {
     send_before_claim: Where(),
     silence_is_not_sent: Where(),
     unknown_is_refused: Where(),
     taken_is_refused: Where("kling"),
     absent_at_once: Where(),
-    one_scan: Where("kling"),
-    failed_page_is_clean: Where("kling"),
+    one_scan: Where("chanjing", theme={**_LATE, "skips": True, "trims": False, "prompts": 12, "repeat": 1}),
+    failed_page_is_clean: Where(
+        "chanjing", theme={**_LATE, "query": {"status_5xx": 0.4}, "trims": False, "prompts": 12, "repeat": 1}
+    ),
     first_page_only: Where("chanjing"),
-    doubt_by_wall_clock: Where(),
+    doubt_by_wall_clock: Where(theme={**_LATE, **_CLOCKS, "hides": False}),
     breaker_stops_polls: Where("kling-gateway", liveness=True),
-    own_doubt_only: Where("chanjing"),
-    clash_ignored: Where("chanjing"),
+    own_doubt_only: Where("chanjing", theme={**_LATE, **_TWINS}),
+    clash_ignored: Where("chanjing", theme={**_LATE, **_TWINS}),
     no_mark_at_start: Where(liveness=True),
     id_not_journaled: Where(),
     queued_waits_for_the_wall: Where(liveness=True),

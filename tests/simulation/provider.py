@@ -173,7 +173,9 @@ class Provider:
             if number % 5 == 0 and self.kind == "chanjing":
                 at, body = -7 * 86_400.0 + number, self.strange_body(number, same=True)
             self._file(
-                Made(self._new_id(), len(self.made), None, "stranger", "", body, self.strange_path(), at, at, at, "made")
+                Made(
+                    self._new_id(), len(self.made), None, "stranger", "", body, self.strange_path(), at, at, at, "made"
+                )
             )
 
     # the port
@@ -229,7 +231,7 @@ class Provider:
             return {"throttled": "throttled", "5xx": "status_5xx"}[storm]
         return self._rolled(self.plan.submit)
 
-    async def _fare(self, client, sent, fault):  # noqa: C901, PLR0911, PLR0912 - a table of fates
+    async def _fare(self, client, sent, fault):  # noqa: C901, PLR0911 - a table of fates
         dice, transit = self.dice, self.dice.uniform(0.01, 0.3)
         coin = dice.random() < 0.5
         soon = transit + dice.uniform(0.01, 0.5)

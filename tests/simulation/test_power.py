@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.faults import draw
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.world import play
 
@@ -14,7 +13,7 @@ SEEDS = 40
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_a_mutant_dies(mutant):
     for seed in range(SEEDS):
-        plan = draw(seed, kind=MUTANTS[mutant].kind, liveness=MUTANTS[mutant].liveness)
+        plan = MUTANTS[mutant].plan(seed)
         with mutant():
             report = play(plan)
         if report.violation:

@@ -64,7 +64,14 @@ def test_an_outage_in_mid_submit_stops_submits_and_buys_nothing_twice(kind, mann
 
 def healthy(kind, term, seed):
     return Plan(
-        seed=seed, kind=kind, prompts=40, pace=5.0, submit={"slow_answer": 0.5}, slowest=25.0, lives=(Life(term=term),), heals=10**9
+        seed=seed,
+        kind=kind,
+        prompts=40,
+        pace=5.0,
+        submit={"slow_answer": 0.5},
+        slowest=25.0,
+        lives=(Life(term=term),),
+        heals=10**9,
     )
 
 
@@ -72,8 +79,8 @@ def healthy(kind, term, seed):
 def test_a_signal_drains_within_35_seconds_and_leaves_no_doubt(kind):
     """Answers take up to 25 s here: all of them are waited for, and not one task is in doubt."""
     worst = 0.0
-    for seed in range(12):
-        plan = healthy(kind, (seed * 1.3,), seed)
+    for seed in range(6):
+        plan = healthy(kind, (seed * 2.6,), seed)
         report, drained, doubts = _drained(plan)
         assert report.violation is None
         assert report.lives[0] in {f"exit {Exit.TERM:d}", "exit 0"}
@@ -113,9 +120,11 @@ FOREVER = {
 def test_nothing_is_tried_for_ever(kind, where):
     """A fault that never ends: the run ends by itself, in a bounded time and with a bounded number of requests."""
     for fault in FOREVER[where]:
-        plan = Plan(seed=5, kind=kind, prompts=2, doubt=40.0, pace=5.0, deadline=14_400.0, **{where: {fault: 1.0}})
+        if kind != "kling" and fault in {"lost", "unknown_code", "no_id", "not_json", "throttled"}:
+            continue  # there as here
+        plan = Plan(seed=5, kind=kind, prompts=2, doubt=40.0, pace=5.0, throttles=60, **{where: {fault: 1.0}})
         report = play(plan)
         _, _, total = figures(report)
         assert report.violation is None, fault
         assert report.lives[0].startswith("exit"), f"{fault}: {report.lives}"
-        assert total <= 6000, f"{fault}: {total} requests"
+        assert total <= 3000, f"{fault}: {total} requests"

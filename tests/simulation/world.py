@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import inspect
 import random
 import shutil
 import signal
@@ -20,11 +21,9 @@ from pathlib import Path
 from unittest import mock
 
 import anyio
-import orjson
 
 from runner.app.jobs import Fingerprints
 from runner.errors import RunnerError
-from runner.lifecycle.events import Found
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Draft, Fault
 from runner.net.download import Dead, Fetched, Later
@@ -39,7 +38,7 @@ from runner.providers.dialect import Dialect
 from runner.settings import Settings
 from runner.store.adding import Addition
 from runner.store.store import Store
-from tests.simulation.faults import Crash, Life, Plan
+from tests.simulation.faults import Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state
 from tests.simulation.loop import Deadlock, SimLoop, numbered_scopes
 from tests.simulation.provider import EPOCH, PROVIDERS
@@ -53,7 +52,7 @@ DRAIN = 35.0
 #: steps of the loop after which a life counts as spinning
 STEPS = 3_000_000
 _SPECS = {"kling": "kling", "chanjing": "chanjing", "kling-gateway": "kling-gateway"}
-_ROOM = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 - a directory of our own is made in it
+_ROOM = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
 
 class SimCrash(BaseException):
@@ -329,12 +328,13 @@ class Client:
         """Take its tasks apart; no port answers any more, so nothing of that has an effect."""
         self.dead = True
         loop.set_exception_handler(lambda *_: None)
-        for turn in range(200):
+        for _ in range(200):
             tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.number)
             if not tasks:
                 break
-            for task in tasks if turn else ():  # at first, those that were made a moment ago may begin
-                task.cancel()
+            for task in tasks:
+                if inspect.getcoroutinestate(task.get_coro()) != inspect.CORO_CREATED:  # those begin first
+                    task.cancel()
             loop.call_soon(loop.stop)
             with contextlib.suppress(Deadlock), numbered_scopes():
                 loop.run_forever()
@@ -458,9 +458,7 @@ class Client:
             return
         world = self.world
         world.note("change", before.ref, before.state, type(event).__name__, after.state, after.remote_id)
-        broken = (
-            world.invariants.broken() or world.invariants.journal_agrees()
-        )
+        broken = world.invariants.broken() or world.invariants.journal_agrees()
         if broken:
             self.fail(broken)
 
@@ -505,7 +503,11 @@ class Client:
     def _lane(self, store, clock):
         plan, spec, bell = self.plan, self.world.spec, Bell()
         patience = Patience(
-            paid=plan.paid, doubt=plan.doubt, can_look_up=spec.can_look_up, first_look=spec.first_look
+            paid=plan.paid,
+            throttles=plan.throttles,
+            doubt=plan.doubt,
+            can_look_up=spec.can_look_up,
+            first_look=spec.first_look,
         )
         paces = {"submit": plan.pace, "query": plan.query_pace}
         lane = Lane(
@@ -538,7 +540,7 @@ class Database:
         self._conn = sqlite3.connect(path, isolation_level=None, cached_statements=256, factory=Connection)
         self._conn.world = client.world
         self._conn.ballast = path.parent / "ballast"
-        self._conn.create_function("randomblob", 1, lambda size: client.world.dice.randbytes(size))
+        self._conn.create_function("randomblob", 1, client.world.dice.randbytes)
 
     async def _execute(self, function, *args):
         self._client.gate()
@@ -571,6 +573,3 @@ class Connection(sqlite3.Connection):
             return self.world.dice.random() < 0.5
         self._room -= 1
         return self._room < 0
-
-
-__all__ = ["Broken", "Client", "Crash", "Found", "Life", "Plan", "Report", "World", "orjson", "play"]

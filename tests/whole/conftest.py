@@ -16,7 +16,7 @@ from pathlib import Path  # noqa: TC003 - the fixture is read at run time
 import pytest
 
 #: no single run of a test may take longer, seconds
-PATIENCE = 90
+PATIENCE = 45
 
 
 @dataclass
