@@ -185,7 +185,7 @@ class Run:
             states += [State.RUNNING, State.IN_DOUBT]
         if self._may_submit(lane):
             states.append(State.QUEUED)
-        return await self._store.busy(lane.name, self._wanted.intersection(states))
+        return await self._store.busy(lane.name, self._wanted.intersection(states), lane.room)
 
     def _may_submit(self, lane: Lane) -> bool:
         # with the breaker open, only a doubt that is settled lets submits go on: where none is due, waiting is in vain

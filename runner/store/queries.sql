@@ -168,6 +168,8 @@ select exists (select 1 from task where provider = :provider and state = 'submit
       and state in ('submitting', 'in_doubt', 'held'))  -- as the index task_open says it
     or exists (select 1 from task where provider = :provider and due_at is not null
       and state in (select value from json_each(:states))
+      -- not what waits for room in the window
+      and (state <> 'queued' or slots <= :room)
       -- not what waits for a twin in doubt that rests until the next run
       and not (state = 'queued' and fingerprint <> '' and exists (
         select 1 from task as twin where twin.fingerprint = task.fingerprint and twin.fingerprint <> ''

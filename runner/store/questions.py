@@ -53,9 +53,12 @@ class Questions:
         row = await self._one("gone")
         return row[0] if row else 0
 
-    async def busy(self, provider: str, states: Collection[State]) -> bool:
-        """Whether a task of these states is still to be worked on, or any on the wire; one look, since tasks move."""
-        row = await self._one("busy", provider=provider, states=as_json(list(states)))
+    async def busy(self, provider: str, states: Collection[State], room: int = 2**31) -> bool:
+        """Whether a task of these states is still to be worked on, or any on the wire; one look, since tasks move.
+
+        What is to be bought must fit into the room: where nothing else is busy, no more of it will come.
+        """
+        row = await self._one("busy", provider=provider, states=as_json(list(states)), room=room)
         return bool(row and row[0])
 
     async def partial(self) -> int:

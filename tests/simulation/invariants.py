@@ -139,7 +139,9 @@ class Invariants:
             if told is None:
                 if state != "queued":
                     return f"{ref} is {state}, and the journal knows nothing of it"
-            elif state not in self._agrees[told.state] or (told.remote_id != remote_id and told.state is not State.FAILED):
+            elif state not in self._agrees[told.state] or (
+                told.remote_id != remote_id and told.state is not State.FAILED
+            ):
                 return f"{ref} is {state} with {remote_id}; the journal says {told.state} with {told.remote_id}"
         return None
 
