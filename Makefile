@@ -4,9 +4,10 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KILLS ?= 500
+SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types docs torture bench lock clean
+.PHONY: help install demo test check format lint types docs torture simulate bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +44,9 @@ docs: $(READY) ## draw what is drawn from code
 
 torture: $(READY) ## the crash campaign: 500 kills a class, judged by the sandbox's ledger (half an hour)
 	$(BIN)/python -m tests.campaigns.torture --kills $(KILLS) --jobs 2 --report torture.json
+
+simulate: $(READY) ## the program in virtual time, SEEDS worlds of faults and crashes
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs 2
 
 bench: $(READY) ## the figures of the documentation, as ratios measured in one run
 	$(BIN)/python -m benchmarks
