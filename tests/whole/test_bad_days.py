@@ -468,3 +468,46 @@ def test_the_next_command_is_one_that_does_not_pay(desk):
     desk.write("job.yaml", images(10, qps=5))
     summary = desk.job("job.yaml", "--sandbox", "--deadline", "0.5s")
     assert summary["next"] == "runner run job.yaml --sandbox"
+
+
+def test_two_jobs_with_the_same_prompts_never_take_each_others_tasks(desk):
+    desk.write("one.yaml", images(6, more="retry: {doubt: 2s}"))
+    desk.write("two.yaml", images(6, more="retry: {doubt: 2s}"))
+    with sandbox(*FAST, "--fault", "lost_reply=0.25", "--list-lag-s", "0.3", "--seed", "5") as box:
+        both = [desk.start("run", name, "--json", env=box.env) for name in ("one.yaml", "two.yaml")]
+        ends = [json.loads(process.communicate(timeout=60)[0].splitlines()[-1]) for process in both]
+        assert [end["counts"] for end in ends] == [{"done": 6}, {"done": 6}]
+        owned = [line["remote_id"] for name in ("one", "two") for line in desk.results(f"out/{name}")]
+        assert len(set(owned)) == 12
+        assert set(owned) == {task["id"] for task in box.accepted}
+
+
+def test_requests_that_differ_only_in_what_the_list_hides_are_held_rather_than_swapped(desk):
+    rows = "\n".join(f"  - {{image: 'https://files.example/{number}.png'}}" for number in range(4))
+    desk.write(
+        "job.yaml",
+        "version: 1\nprovider: chanjing\nmodel: kling-v2\nparams: {prompt: same}\n"
+        f"items:\n{rows}\nlimits: {{qps: 20}}\nretry: {{doubt: 1s}}\n",
+    )
+    with sandbox(*FAST, "--fault", "lost_reply=@2,3") as box:
+        summary = desk.job(env=box.env)
+        assert summary["exit_code"] == 4
+        assert summary["counts"] == {"held": 2, "done": 2}
+        shown = {task["id"]: task["request"]["ref_img_url"] for task in box.accepted}
+        for line in desk.results():
+            if line["state"] == "done":
+                assert shown[line["remote_id"]] == line["request"]["ref_img_url"]
+
+
+def test_work_in_flight_is_not_looked_for_in_another_account(desk):
+    desk.write("job.yaml", images(4, provider="kling", model="image/kling-v2-1"))
+    with sandbox("--seconds", "20,30") as box:
+        process = desk.start("run", "job.yaml", env=box.env)
+        until(lambda: box.stats["accepted"] >= 4)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=35)
+        other = {**box.env, "KLING_API_KEY": "another-account"}
+        refused = desk.run("run", "job.yaml", env=other)
+        assert refused.returncode == 13
+        assert "--same-account" in refused.stderr
+        assert box.stats["accepted"] == 4
