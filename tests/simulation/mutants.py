@@ -230,7 +230,7 @@ MUTANTS = {
     doubt_by_wall_clock: Where(theme={**_LATE, **_CLOCKS, "hides": False}),
     breaker_stops_polls: Where("kling-gateway", liveness=True),
     own_doubt_only: Where("chanjing", theme={**_LATE, **_TWINS}),
-    clash_ignored: Where("chanjing", theme={**_LATE, **_TWINS}),
+    clash_ignored: Where("chanjing", theme={**_TWINS, "submit": {"slow_answer": 0.6, "status_5xx": 0.3}, "lag": 0.0}),
     no_mark_at_start: Where(liveness=True),
     id_not_journaled: Where(),
     queued_waits_for_the_wall: Where(liveness=True),

@@ -280,7 +280,8 @@ class Client:
         """Until it ends by itself or is killed; how it ended, in a word."""
         self._loop = loop
         loop.set_exception_handler(self._unhandled)
-        limit = LONGEST if self.plan.heals is None else self.plan.heals + self.plan.doubt + SOON + LONGEST
+        soon = None if self.plan.heals is None else self.plan.heals + self.plan.doubt + SOON - loop.time()
+        limit = LONGEST if soon is None else max(600.0, soon)
         loop.call_later(limit, self._too_long)
         if self.life.crash is not None and self.life.crash.at == "time":
             loop.call_later(self.life.crash.count, self._struck_by_time)
