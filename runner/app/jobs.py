@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runner.app.prices import Prices
 from runner.errors import ManifestError, NoSuchJob, Problem
 from runner.manifest import expand, parse
 from runner.manifest.units import rate
@@ -60,9 +61,10 @@ class Job:
 
     def additions(self) -> Iterator[Addition]:
         """The drafts, lazily, each with the fingerprint that its twins share."""
-        prints = Fingerprints(self.settings)
+        prints, prices = Fingerprints(self.settings), Prices(self.manifest, self.catalogue)
         for draft in expand.expand(self.parsed, self.catalogue):
-            yield Addition(draft, prints.of(draft.provider, draft.operation, draft.model, draft.request))
+            mark = prints.of(draft.provider, draft.operation, draft.model, draft.request)
+            yield Addition(draft, mark, prices.of(draft))
 
 
 class Fingerprints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from contextlib import AbstractAsyncContextManager  # noqa: TC003 - part of a protocol's signature
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,19 @@ def home(spec: Spec, settings: Settings) -> Path:
     """What the jobs of this account share."""
     place = hashlib.sha256(origin(base_url(spec, settings)).encode()).hexdigest()[:8]
     return settings.home / "accounts" / f"{spec.name}-{place}-{account(spec, settings) or 'unnamed'}"
+
+
+def daily_cost(spec: Spec, settings: Settings) -> float | None:
+    """What the account's jobs may spend in a day together, in the provider's unit; raises ConfigError."""
+    name = f"{spec.env}_DAILY_COST"
+    text = settings.text(name)
+    try:
+        cap = None if text is None else float(text)
+    except ValueError:
+        cap = -1.0
+    if cap is not None and not 0 <= cap < math.inf:
+        raise ConfigError(f"{name}: {text!r} is no amount", hint=f"A number in {spec.unit}, e.g. {name}=500.")
+    return cap
 
 
 class _Tokens:

@@ -17,12 +17,14 @@ from runner.pipeline.clock import Clock
 from runner.pipeline.lane import Lane
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
+from runner.report.results import timestamp
 from runner.report.tally import Tally
 from runner.store.claims import Claims
+from runner.store.registry import Registry
 from runner.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from runner.app.jobs import Job
     from runner.lifecycle.events import Event
@@ -53,6 +55,15 @@ class Choices:
     same_account: bool = False
     #: tasks at rest are asked about as well
     again: bool = False
+    #: a cap on the job's costs beside the manifest's
+    max_cost: float | None = None
+    #: what was bought before, and is not in this job's state, does not count
+    anew: bool = False
+
+    @property
+    def buys(self) -> bool:
+        """Whether the verb may send what costs."""
+        return self.verb == "run" or self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,8 @@ class Rooms:
     lanes: list[Lane]
     clock: Clock
     bell: Bell
+    #: one for each account
+    registries: list[Registry]
 
 
 async def open_rooms(
@@ -79,9 +92,9 @@ async def open_rooms(
     stack.push_async_callback(store.aclose)
     await store.name(job.manifest.name)
     await _check_places(store, settings)
-    if choices.verb == "run" or choices.failed:
+    if choices.buys:
         await store.add(job.additions(), job.digest, clock.now())
-    rooms = Rooms(store, [], clock, bell)
+    rooms = Rooms(store, [], clock, bell, [])
     hear = _hearing(tally or Tally(), clock)
     for name in sorted(await store.providers(again=choices.again)):
         rooms.lanes.append(await _lane(name, job, settings, rooms, hear, stack, reach, choices))
@@ -127,6 +140,8 @@ async def _lane(
     downloader = _downloader(spec, job, loopback=loopback)
     stack.push_async_callback(downloader.aclose)
     await rooms.store.bind(name, lanes.origin(url), lanes.account(spec, settings), same=choices.same_account)
+    registry = Registry(lanes.home(spec, settings))
+    rooms.registries.append(registry)
     listed = spec.look_up.listing is not None and spec.look_up.listing.reference is None
     return Lane(
         spec=spec,
@@ -144,9 +159,26 @@ async def _lane(
         reach=reach,
         claims=Claims(lanes.home(spec, settings), rooms.store.uuid) if listed else None,
         notice=logs.warn,
+        max_cost=_cap(choices.max_cost, manifest.limits.max_cost),
+        spend=_spending(registry, lanes.daily_cost(spec, settings), rooms.clock),
         hands=8 if spec.can_look_up else 2,
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
     )
+
+
+def _cap(*caps: float | None) -> float | None:
+    return min((cap for cap in caps if cap is not None), default=None)
+
+
+def _spending(registry: Registry, cap: float | None, clock: Clock) -> Callable[[float], Awaitable[bool]] | None:
+    """Counts against what the account may spend in a day (UTC); None: it may spend anything."""
+    if cap is None:
+        return None
+
+    async def spend(amount: float) -> bool:
+        return await registry.spend(amount, timestamp(clock.now())[:10], cap)
+
+    return spend
 
 
 def _patience(spec: Spec, job: Job, choices: Choices, *, loopback: bool) -> Patience:

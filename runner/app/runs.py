@@ -13,12 +13,14 @@ import anyio.to_thread
 from runner import logs
 from runner.app.checks import broken_files, broken_keys
 from runner.app.embedded import sandbox
-from runner.app.rooms import Choices, Verb, open_rooms
+from runner.app.registering import dismiss, enlist
+from runner.app.rooms import Choices, Rooms, Verb, open_rooms
 from runner.errors import DiskError, StateError
 from runner.lifecycle.events import Retried
 from runner.lifecycle.task import State
 from runner.lifecycle.transitions import advance
 from runner.pipeline.clock import Clock
+from runner.pipeline.outcome import Exit
 from runner.pipeline.run import EVERY_STAGE, Run
 from runner.report import results
 from runner.report.progress import shown
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from runner.pipeline.lane import Lane
     from runner.pipeline.outcome import Outcome
     from runner.settings import Settings
+    from runner.store.registry import Entry
     from runner.store.store import Store
 
 #: what each verb works on; without `queued` nothing is bought
@@ -104,6 +107,7 @@ async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clo
     async with AsyncExitStack() as stack:
         rooms = await open_rooms(job, settings, choices, stack, tally, clock)
         store = rooms.store
+        entry = await _enlisted(rooms, job, choices) if choices.buys else None
         await _again(store, rooms.lanes, clock, choices, job.directory)
         counts = await store.counts()
         tally.start({**counts, "queued": counts.get("queued", 0) - await store.gone()})
@@ -124,7 +128,15 @@ async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clo
             finally:
                 ticking.cancel()
             update(clock.now())
+        if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
+            await dismiss(rooms.registries, entry)
         return outcome
+
+
+async def _enlisted(rooms: Rooms, job: Job, choices: Choices) -> Entry:
+    now, anew = rooms.clock.now(), choices.anew
+    name, directory = job.manifest.name, str(await anyio.to_thread.run_sync(job.directory.resolve))
+    return await enlist(rooms.registries, rooms.store, name=name, directory=directory, now=now, anew=anew)
 
 
 def _earlier(*times: float | None) -> float | None:

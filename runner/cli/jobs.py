@@ -62,7 +62,7 @@ def _status(directory: Path) -> dict[str, Any]:
             "counts": job.counts(),
             "gone": job.gone(),
             "oldest_waiting_seconds": waiting,
-            "cost": None,
+            "cost": job.spent(),
             "faults": job.faults(),
             "held": job.in_state("held"),
             "in_doubt": job.in_state("in_doubt"),
@@ -75,6 +75,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in found["counts"].items())
     yield f"{found['job']}: {counts or 'nothing yet'}"
     yield f"  files   {harmless(found['directory'], 500)}"
+    if found["cost"]:
+        yield f"  cost    {found['cost']:g} so far, with what is in doubt"
     if found["oldest_waiting_seconds"] is not None:
         yield f"  oldest  waiting for {duration(found['oldest_waiting_seconds'])}"
     if found["gone"]:

@@ -40,6 +40,9 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+_AMOUNT = click.FloatRange(min=0)
+
+
 def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
@@ -55,6 +58,8 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--quiet", is_flag=True, help="Print nothing on success; still say why on failure."),
             click.option("--same-account", is_flag=True, help="The account is the same under a new key."),
+            click.option("--max-cost", type=_AMOUNT, metavar="N", help="Pause with exit code 8 before it costs more."),
+            click.option("--buy-again", is_flag=True, help="Buy even what was bought before and is lost to this job."),
             click.option("--yes", is_flag=True, help="Ask nothing (nothing is asked yet; for scripts)."),
             as_json,
         )
@@ -130,6 +135,8 @@ def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
         wait_lock=options["wait_lock"],
         out=options["out"],
         same_account=options["same_account"],
+        max_cost=options["max_cost"],
+        anew=options["buy_again"],
         **chosen,
     )
     summary, faults = execute(job, choices, sys.stderr or io.StringIO())

@@ -10,7 +10,7 @@ from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output
 #: why a setback is not the task's own fault, or that it may be
 SetbackKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
 #: what a stop of submits is about
-BlockKind = Literal["credentials", "credit", "account", "configuration"]
+BlockKind = Literal["credentials", "credit", "account", "configuration", "cost"]
 #: what a person may decide about a held task
 Verdict = Literal["adopt", "absent", "abandon"]
 
@@ -105,6 +105,8 @@ class Refused:
     fault: Fault
     #: the refusal may mean that an earlier send of the same reference was accepted
     maybe_taken: bool = False
+    #: a task that was accepted costs its price although nothing came of it
+    billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,10 @@ class Task:
     #: hash of what the provider's list echoes of the request; twins share it
     fingerprint: str = ""
     slots: int = 1
+    #: what one purchase of it costs, in the provider's unit; None: nobody knows
+    cost: float | None = None
+    #: what all its purchases have cost at the most: what is in doubt or held counts as spent (reliability.md I20)
+    spent: float = 0.0
     remote_id: str | None = None
     #: counted refusals to accept it
     attempts: int = 0

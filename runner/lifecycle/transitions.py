@@ -43,7 +43,7 @@ BY_PERSON = "adopt by "
 
 #: state -> event -> the states it may lead to, the usual one first
 TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
-    QUEUED: {Claimed: (SUBMITTING,)},
+    QUEUED: {Claimed: (SUBMITTING,), Resolved: (RUNNING, QUEUED, FAILED)},
     SUBMITTING: {
         Accepted: (RUNNING,),
         Interrupted: (IN_DOUBT, HELD),
@@ -100,9 +100,8 @@ def advance(task: Task, event: Event, now: float, patience: Patience) -> Task:
 def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  # noqa: C901, PLR0911, PLR0912 - a table
     match event:
         case Claimed():
-            return replace(
-                task, state=SUBMITTING, due_at=None, sent=event.moment, submitted_at=event.at, since=event.at
-            )
+            task = replace(task, sent=event.moment, submitted_at=event.at, since=event.at)
+            return replace(_charged(task), state=SUBMITTING, due_at=None)
         case Accepted() | Found():
             return _adopt(task, event.remote_id, event.evidence, now, patience, found=isinstance(event, Found))
         case Interrupted():
@@ -122,7 +121,8 @@ def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  
         case Refused():
             if event.maybe_taken and task.doubts and task.state is SUBMITTING:
                 return _doubt(task, f"{event.fault.code}: the reference may exist", now, patience)
-            return _fail(task, event.fault, now)
+            free = task.state is SUBMITTING or not event.billed
+            return _fail(_refunded(task) if free else task, event.fault, now)
         case Blocked():
             return _blocked(task, event, now, patience)
         case Retried():
@@ -162,6 +162,7 @@ def _missing(task: Task, event: Missing, now: float, patience: Patience) -> Task
         why = f"{task.doubts} sends without an answer, none of them found"
         why = why if event.provable else "not found, in a list that is not known to show requests as they were sent"
         return replace(task, state=HELD, due_at=None, looks=looks, fault=Fault("in_doubt", None, why))
+    task = _refunded(task)
     return replace(task, state=QUEUED, due_at=now, looks=0, failures=0, fault=NO_FAULT, evidence="absent")
 
 
@@ -207,7 +208,7 @@ def _is_unknown(task: Task, patience: Patience) -> bool:
 
 
 def _not_accepted(task: Task, event: Setback, now: float, patience: Patience) -> Task:
-    counted = event.kind == "trouble"
+    task, counted = _refunded(task), event.kind == "trouble"
     attempts, throttles = task.attempts + counted, task.throttles + (not counted)
     if attempts >= patience.attempts or throttles >= patience.throttles:
         return replace(_fail(task, event.fault, now), attempts=attempts, throttles=throttles)
@@ -234,6 +235,7 @@ def _again(task: Task, fault: Fault, now: float, patience: Patience, *, wait: fl
 def _blocked(task: Task, event: Blocked, now: float, patience: Patience) -> Task:
     match task.state:
         case State.SUBMITTING:
+            task = _refunded(task)
             return replace(task, state=QUEUED, due_at=now, sent=None, fault=event.fault, evidence=event.kind)
         case State.IN_DOUBT:
             return replace(task, due_at=None, failures=task.failures + 1)
@@ -251,6 +253,8 @@ def _retry(task: Task, now: float) -> Task:
 
 def _resolve(task: Task, event: Resolved, now: float, patience: Patience) -> Task:
     by = f"{event.verdict} by {event.by}"  # begins as BY_PERSON says
+    if task.state is QUEUED and event.verdict == "adopt":
+        task = _charged(task)  # it was bought after all, by a run that this state knows nothing of
     match event.verdict:
         case "adopt" if event.remote_id:
             return _adopt(task, event.remote_id, by, now, patience, found=True)
@@ -258,7 +262,8 @@ def _resolve(task: Task, event: Resolved, now: float, patience: Patience) -> Tas
             return task  # without an id there is nothing to adopt, and HELD is no way out of HELD
         case "absent":
             # the same purchase under the same reference: its doubts count on, so that 1201 is not taken for a refusal
-            return replace(_anew(task), due_at=now, doubts=task.doubts, evidence=by)
+            free = task if task.state is QUEUED else _refunded(task)
+            return replace(_anew(free), due_at=now, doubts=task.doubts, evidence=by)
         case "abandon":
             return replace(_fail(task, Fault("abandoned", None, by), now), evidence=by)
 
@@ -266,6 +271,16 @@ def _resolve(task: Task, event: Resolved, now: float, patience: Patience) -> Tas
 def _anew(task: Task) -> Task:
     task = replace(task, doubts=0, looks=0, attempts=0, throttles=0)
     return replace(task, state=QUEUED, remote_id=None, adopted=False, sent=None, fault=NO_FAULT)
+
+
+def _charged(task: Task) -> Task:
+    """What is about to be bought counts as spent before it is sent."""
+    return replace(task, spent=round(task.spent + (task.cost or 0.0), 6))
+
+
+def _refunded(task: Task) -> Task:
+    """This purchase certainly costs nothing."""
+    return replace(task, spent=max(0.0, round(task.spent - (task.cost or 0.0), 6)))
 
 
 def _fail(task: Task, fault: Fault, now: float) -> Task:

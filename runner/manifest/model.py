@@ -30,6 +30,8 @@ class Limits:
     max_tasks: int = 10_000
     #: seconds after which nothing is submitted any more
     deadline: float | None = None
+    #: in the provider's unit; what the job may cost before it pauses
+    max_cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +74,5 @@ class Manifest:
     output_name: str | None = None
     limits: Limits = field(default_factory=Limits)
     retry: Retry = field(default_factory=Retry)
+    #: what one task costs, in the provider's unit, for all models or by model; None: the catalogue knows, or nobody
+    cost: float | dict[str, float] | None = None

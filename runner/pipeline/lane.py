@@ -71,6 +71,10 @@ class Lane:
     offload: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
     #: what the account's other jobs hold, where the provider keeps no reference of ours
     claims: Claims | None = None
+    #: what the job may cost, in the provider's unit
+    max_cost: float | None = None
+    #: counts a cost against what the account may spend in a day; False: it is too much
+    spend: Callable[[float], Awaitable[bool]] | None = None
     hands: int = 8
     downloads: int = 4
     breaker: Breaker = field(default_factory=Breaker)
@@ -89,6 +93,8 @@ class Lane:
     #: hears in words of what a person should know
     notice: Callable[[str], None] = lambda _: None
     _silence: str = ""
+    #: tasks that the account's day has no room for, and so were never counted
+    _uncounted: set[int] = field(default_factory=set)
     _first: anyio.Lock = field(default_factory=anyio.Lock)
 
     @property
@@ -138,6 +144,28 @@ class Lane:
         room = self.window.room(self.running)
         return 2**31 if room is None or self.running <= 0 else room
 
+    async def afford(self, task: Task) -> bool:
+        """Count a task that is about to be sent against the account's day; False stops submits."""
+        if self.spend is None or (task.cost is not None and await self.spend(task.cost)):
+            return True
+        self._uncounted.add(task.id)
+        why = "has no price" if task.cost is None else f"costs {task.cost:g} {self.spec.unit}"
+        said = f"the account's limit for a day is reached: the next task {why}"
+        self.block("cost", Fault("daily_cost", None, said))
+        return False
+
+    async def _give_back(self, before: Task, after: Task) -> None:
+        counted = before.id not in self._uncounted
+        self._uncounted.discard(before.id)
+        if self.spend is not None and counted and after.spent < before.spent:
+            await self.spend(after.spent - before.spent)
+
+    async def too_dear(self) -> None:
+        """The next task costs more than is left: a pause, not a failure."""
+        spent = await self.store.spent()
+        said = f"max_cost {self.max_cost:g} {self.spec.unit} leaves no room for the next task: {spent:g} spent"
+        self.block("cost", Fault("max_cost", None, said))
+
     def block(self, kind: BlockKind, fault: Fault, *, asked: bool = False) -> None:
         """Stop submits; where even asking is refused, stop everything of this provider."""
         self.blocked = self.blocked or (kind, fault)
@@ -153,7 +181,7 @@ class Lane:
         settled = await self.store.settle(before, after)
         if settled == "clash":
             return await self._clash(before, event)
-        return self._told(before, event, after, settled)
+        return await self._told(before, event, after, settled)
 
     async def _claim(self, claims: Claims, task: Task, event: Event) -> bool:
         """Make an id this job's among all jobs of the account; False where another job has it."""
@@ -172,9 +200,10 @@ class Lane:
                 fault = Fault("taken", None, "the task that was found belongs to another task already")
                 return await self.settle(before, Setback("trouble", fault))
 
-    def _told(self, before: Task, event: Event, after: Task, settled: Settled) -> Task | None:
+    async def _told(self, before: Task, event: Event, after: Task, settled: Settled) -> Task | None:
         if settled != "done":
             return None
+        await self._give_back(before, after)
         self._count(before, after)
         self._notice(event, after)
         self.on_change(before, event, after)

@@ -49,6 +49,7 @@ _BLOCKED: Mapping[BlockKind, Exit] = {
     "credentials": Exit.CREDENTIALS,
     "account": Exit.CREDENTIALS,
     "credit": Exit.CREDIT,
+    "cost": Exit.COST,
     "configuration": Exit.CONFIGURATION,
 }
 _SIGNALS = {signal.SIGINT: Exit.INT, signal.SIGTERM: Exit.TERM, signal.SIGHUP: Exit.HUP}

@@ -121,7 +121,11 @@ class Submit:
             was.append(task)
             return advance(task, event, event.at, lane.patience)
 
-        task = await lane.store.claim_queued(lane.name, event.at, lane.room, claimed)
+        task = await lane.store.claim_queued(lane.name, event.at, lane.room, claimed, lane.max_cost)
+        if task == "too dear":
+            permit.release()
+            await lane.too_dear()
+            return None
         if task is None:
             permit.release()
             self._due = await lane.store.next_due(lane.name, State.QUEUED)
@@ -133,9 +137,9 @@ class Submit:
         return task
 
     async def _send(self, task: Task, permit: Permit) -> None:
-        if self._stopping:
+        if self._stopping or not await self._lane.afford(task):
             permit.release()
-            fault = Fault("stopped", None, "the run was stopped before it was sent")
+            fault = Fault("stopped", None, "submits were stopped before it was sent")
             await self._lane.settle(task, Setback("unsent", fault))
             return
         outcome = await self._outcome(task, permit)

@@ -83,6 +83,7 @@ class Shape:
         self._parameters = dict(model.parameters) if model else {}
         self._open = model is None
         self._refuse = [(compiled(refusal.when), refusal.say) for refusal in (model.refuse if model else ())]
+        self._price = model.price if model else None
         self._common = _common_names(self._parameters if model else _usual_parameters(spec, operation))
 
     def takes(self, name: str) -> bool:
@@ -104,6 +105,17 @@ class Shape:
         name = self.spec.operations[self.operation].slots
         value = request.get(name, 1) if name else 1
         return value if isinstance(value, int) and value > 0 else 1
+
+    def cost(self, request: Mapping[str, Any]) -> float | None:
+        """What one such task costs, in the provider's unit; None: the catalogue does not know."""
+        price = self._price
+        if price is None:
+            return None
+        amount = price.amount if price.by is None else price.amounts.get(str(request.get(price.by)))
+        for name in price.times:
+            factor = _factor(request.get(name, 1))
+            amount = None if amount is None or factor is None else amount * factor
+        return amount
 
     def _gather(self, params: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, tuple[str, Any]]:
         """Own name to (name as written, value); several common names may fill one list."""
@@ -158,6 +170,13 @@ class Shape:
         every = sorted({*self._parameters, *self._common})
         near = difflib.get_close_matches(name, every, n=1)
         return f"did you mean {near[0]}?" if near else f"it takes {', '.join(every)}"
+
+
+def _factor(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _common_names(parameters: Mapping[str, Parameter]) -> dict[str, str]:

@@ -112,7 +112,7 @@ def read_task(spec: Spec, value: Any) -> Event:
             outputs = _outputs(compiled(spec.query.outputs).search(value))
             return Finished(outputs) if outputs else Pending(clean(raw), settling=True)
         case "failed":
-            return Refused(_task_fault(spec, value, raw))
+            return Refused(_task_fault(spec, value, raw), billed=spec.failures_billed)
         case _:
             return Pending("" if raw is None else clean(raw))
 

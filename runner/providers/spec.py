@@ -191,12 +191,31 @@ class Refusal(_Part):
     say: str
 
 
+class Price(_Part):
+    """What one task costs, in the spec's unit: an amount, or one for each value of a parameter, times parameters."""
+
+    amount: float | None = Field(default=None, ge=0)
+    #: the parameter whose value chooses among `amounts`
+    by: str | None = None
+    amounts: dict[str, float] = {}
+    #: parameters whose values multiply it, e.g. the number of images or the seconds
+    times: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Price:
+        if (self.amount is None) == (self.by is None) or (self.by is None) != (not self.amounts):
+            raise ValueError("a price is an amount, or `by` a parameter with `amounts` for its values")
+        return self
+
+
 class Model(_Part):
     """One model of the catalogue."""
 
     operation: str
     parameters: dict[str, Parameter]
     refuse: tuple[Refusal, ...] = ()
+    #: unknown where it is left out
+    price: Price | None = None
     #: where its facts come from
     source: str = ""
 
@@ -222,6 +241,10 @@ class Spec(_Part):
     limits: Limits
     #: quiet time in seconds before a missing task is believed to be absent
     doubt: float
+    #: what prices are in
+    unit: str = "units"
+    #: whether a task that was accepted and then failed costs its price
+    failures_billed: bool = True
     #: seconds from acceptance to the first poll, and the longest pause between polls
     first_look: float = 2.0
     longest_look: float = 15.0

@@ -31,17 +31,19 @@ def line(row: Mapping[str, Any]) -> dict[str, Any]:
         "outputs": [{name: output[name] for name in _SAVED} for output in row["outputs"] if output["file"]],
         "error": {"reason": row["reason"], "code": row["code"], "message": row["message"]},
         "attempts": row["attempts"] + row["doubts"] + (row["remote_id"] is not None),
-        "cost": None,
-        "queued_at": timestamp(row["queued_at"]),
-        "submitted_at": timestamp(row["submitted_at"]),
-        "finished_at": timestamp(row["finished_at"]),
+        "cost": None if row["cost"] is None else row["spent"],
+        "queued_at": _or_null(row["queued_at"]),
+        "submitted_at": _or_null(row["submitted_at"]),
+        "finished_at": _or_null(row["finished_at"]),
     }
 
 
-def timestamp(seconds: float | None) -> str | None:
-    """UTC in ISO 8601 with milliseconds, or null."""
-    if seconds is None:
-        return None
+def _or_null(seconds: float | None) -> str | None:
+    return None if seconds is None else timestamp(seconds)
+
+
+def timestamp(seconds: float) -> str:
+    """UTC in ISO 8601 with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

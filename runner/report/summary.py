@@ -25,7 +25,7 @@ _NEXT = {
     5: "runner run {manifest}",
     6: "top up at the provider, then runner run {manifest}",
     7: "correct the configuration, then runner run {manifest}",
-    8: "raise limits.max_cost, then runner run {manifest}",
+    8: "raise limits.max_cost (or the day's limit), then runner run {manifest}",
     12: "correct the credentials, then runner run {manifest}",
     129: "runner run {manifest}",
     130: "runner run {manifest}",
@@ -57,7 +57,7 @@ def summary(
         "adopted": tally.adopted,
         "downloaded": tally.downloaded,
         "bytes": tally.bytes,
-        "cost": None,
+        "cost": None if tally.unpriced else tally.cost,
         "in_doubt": list(in_doubt),
         "seconds": round(seconds, 3),
         "next": hint.format(manifest=shlex.join(words)) if hint else None,
@@ -70,7 +70,8 @@ def told(summary: Mapping[str, Any], faults: Sequence[Mapping[str, Any]], direct
     lines = [f"{summary['job']}: {counts or 'nothing to do'}"]
     work = f"{summary['submitted']} submitted, {summary['downloaded']} files ({size(summary['bytes'])})"
     adopted = f", {summary['adopted']} found again" if summary["adopted"] else ""
-    lines.append(f"  this run: {work}{adopted} in {duration(summary['seconds'])}")
+    cost = f", cost {summary['cost']:g}" if summary["cost"] else ""
+    lines.append(f"  this run: {work}{adopted}{cost} in {duration(summary['seconds'])}")
     lines.append(f"  files:    {harmless(directory, 500)}")
     for fault in faults:
         message = harmless(fault["message"], 160)

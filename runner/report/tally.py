@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runner.lifecycle.events import Accepted, Found, Saved
+from runner.lifecycle.events import Accepted, Claimed, Found, Saved
 from runner.lifecycle.task import State
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ class Tally:
     adopted: int = 0
     downloaded: int = 0
     bytes: int = 0
+    #: what this run spent, in the provider's unit; what is in doubt counts
+    cost: float = 0.0
+    #: something was submitted that nobody knows the price of
+    unpriced: bool = False
     #: reason of the latest failure, for the live line
     last_fault: str = ""
     _completions: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
@@ -41,7 +45,10 @@ class Tally:
         if before.state is not after.state:
             self.states[before.state] -= 1
             self.states[after.state] += 1
+        self.cost = round(self.cost + after.spent - before.spent, 6)
         match event:
+            case Claimed():
+                self.unpriced = self.unpriced or after.cost is None
             case Accepted():
                 self.submitted += 1
             case Found():

@@ -25,6 +25,8 @@ class Addition:
 
     draft: Draft
     fingerprint: str
+    #: what one purchase of it costs, in the provider's unit; None: nobody knows
+    cost: float | None = None
 
 
 def forget(connection: sqlite3.Connection) -> None:
@@ -49,6 +51,7 @@ def _hot(addition: Addition, uuid: str) -> dict[str, Any]:
         "ref": reference(uuid, draft.key, 1),
         "fingerprint": addition.fingerprint,
         "slots": draft.slots,
+        "cost": addition.cost,
     }
 
 

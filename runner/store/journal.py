@@ -5,7 +5,7 @@ disk before the transaction it belongs to commits, so either copy is enough to k
 
     epoch   a run began                     intent  a request is about to leave
     id      the provider named a task       settle  a send was settled without an id
-    saved   every output is a checked file
+    saved   every output is a checked file  retry   a person asked for another purchase
 
 A torn last line is the normal trace of a crash and is cut off; a bad line before it is corruption.
 """
@@ -153,7 +153,8 @@ def of_change(before: Task, after: Task) -> Line | None:
     if after.state is State.SUBMITTING:
         return _intent(after)
     if after.remote_id is not None and before.remote_id is None:
-        return {"t": "id", "ref": after.ref, "remote_id": after.remote_id, "adopted": after.adopted}
+        line = {"t": "id", "ref": after.ref, "remote_id": after.remote_id, "adopted": after.adopted}
+        return line if before.state is not State.QUEUED else {**_intent(after), **line}
     if after.state is State.DONE:
         files = [
             {
@@ -166,9 +167,17 @@ def of_change(before: Task, after: Task) -> Line | None:
             for out in after.outputs
         ]
         return {"t": "saved", "ref": after.ref, "files": files, "reason": after.fault.reason}
+    if after.generation != before.generation:
+        return {"t": "retry", "ref": before.ref, "generation": after.generation, "next": after.ref}
     if after.state in {State.QUEUED, State.FAILED} and before.state is not after.state:
         fault = after.fault
-        how = {"state": after.state, "evidence": after.evidence, "reason": fault.reason, "message": fault.message}
+        how = {
+            "state": after.state,
+            "evidence": after.evidence,
+            "reason": fault.reason,
+            "message": fault.message,
+            "spent": after.spent,
+        }
         return {"t": "settle", "ref": before.ref, **how}
     return None
 
@@ -185,6 +194,8 @@ def _intent(task: Task) -> Line:
         "model": task.model,
         "fingerprint": task.fingerprint,
         "slots": task.slots,
+        "cost": task.cost,
+        "spent": task.spent,
         "boot": sent.boot if sent else "",
         "seconds": sent.seconds if sent else 0.0,
         "at": task.submitted_at,

@@ -1,6 +1,6 @@
 -- name: job
 -- The job's identity, epoch and digest.
-select uuid, epoch, digest, journal from job where id = 1
+select uuid, epoch, digest, tasks, journal, spent from job where id = 1
 
 -- name: raise_epoch
 -- A new run begins; older writers are fenced off.
@@ -28,8 +28,8 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
 
 -- name: restore
 -- Make a row what the journal says; the only write that no state guards.
-update task set state = :state, due_at = :due_at, generation = :generation, ref = :ref, remote_id = :remote_id,
-    attempts = :attempts, throttles = :throttles, doubts = :doubts, looks = :looks, failures = :failures,
+update task set state = :state, due_at = :due_at, generation = :generation, ref = :ref, spent = :spent,
+    remote_id = :remote_id, attempts = :attempts, throttles = :throttles, doubts = :doubts, looks = :looks, failures = :failures,
     refreshes = :refreshes, adopted = :adopted, sent_boot = :sent_boot, sent_seconds = :sent_seconds,
     submitted_at = :submitted_at, since = :since, finished_at = :finished_at,
     reason = :reason, code = :code, message = :message, evidence = :evidence
@@ -42,8 +42,16 @@ insert into output (task_id, number, url, file, bytes, sha256, media_type)
   on conflict (task_id, number) do nothing
 
 -- name: set_digest
--- Remember which drafts were added last.
-update job set digest = :digest where id = 1
+-- Remember which drafts were added last, and the sum of their keys.
+update job set digest = :digest, tasks = :tasks where id = 1
+
+-- name: spent
+-- What the job has cost at the most.
+select spent from job where id = 1
+
+-- name: ever_bought
+-- Whether a request was ever sent; only asked of a job that its account has not heard of.
+select exists (select 1 from task where submitted_at is not null)
 
 -- name: origin
 -- Where a provider's tasks of this job live.
@@ -73,9 +81,10 @@ update draft set position = null where position is not null
 
 -- name: add_task
 -- A draft becomes a row; a key that is there already is left as it is, and wanted again.
-insert into task (key, provider, operation, model, state, due_at, ref, fingerprint, slots)
-  values (:key, :provider, :operation, :model, 'queued', 0, :ref, :fingerprint, :slots)
-  on conflict (key) do update set due_at = 0 where state = 'queued'
+insert into task (key, provider, operation, model, state, due_at, ref, fingerprint, slots, cost)
+  values (:key, :provider, :operation, :model, 'queued', 0, :ref, :fingerprint, :slots, :cost)
+  on conflict (key) do update set due_at = case state when 'queued' then 0 else due_at end, cost = excluded.cost
+    where state in ('queued', 'failed')
 
 -- name: add_draft
 -- The cold half of a row; a name changes only while there are no files under it.
@@ -123,8 +132,8 @@ update task set due_at = :due_at where id = :id and state = :state
 
 -- name: settle
 -- Write a task back, if it is still as it was and this run is still the writer.
-update task set state = :state, due_at = :due_at, generation = :generation, ref = :ref, remote_id = :remote_id,
-    attempts = :attempts, throttles = :throttles, doubts = :doubts, looks = :looks, failures = :failures,
+update task set state = :state, due_at = :due_at, generation = :generation, ref = :ref, spent = :spent,
+    remote_id = :remote_id, attempts = :attempts, throttles = :throttles, doubts = :doubts, looks = :looks, failures = :failures,
     refreshes = :refreshes, adopted = :adopted, sent_boot = :sent_boot, sent_seconds = :sent_seconds,
     submitted_at = :submitted_at, since = :since, finished_at = :finished_at,
     reason = :reason, code = :code, message = :message, evidence = :evidence
@@ -198,7 +207,7 @@ select distinct provider from task
 
 -- name: counts
 -- How many tasks are in each state.
-select state, count(*) from task group by state
+select state, count from tally where count > 0
 
 -- name: gone
 -- Unbought tasks that left the manifest.
@@ -259,6 +268,10 @@ select min(submitted_at) from task where state in ('running', 'ready')
 select state, coalesce(reason, ''), min(coalesce(message, '')), count(*) from task
   where state in ('failed', 'stranded', 'held') or (state = 'done' and reason is not null)
   group by state, reason order by count(*) desc limit 20
+
+-- name: outlay
+-- What the job has cost, and whether anything was sent that has no price.
+select spent, unpriced from job where id = 1
 
 -- name: keys
 -- Every task's key and state.

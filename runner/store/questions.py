@@ -61,6 +61,21 @@ class Questions:
         row = await self._one("busy", provider=provider, states=as_json(list(states)), room=room)
         return bool(row and row[0])
 
+    async def spent(self) -> float:
+        """What the job has cost at the most: what is in doubt or held counts."""
+        row = await self._one("spent")
+        return row[0] if row else 0.0
+
+    async def ever_bought(self) -> bool:
+        """Whether a request was ever sent."""
+        row = await self._one("ever_bought")
+        return bool(row and row[0])
+
+    async def tasks(self) -> str:
+        """The sum of the keys of the tasks that the manifest asks for: 32 hex digits, or nothing."""
+        row = await self._one("job")
+        return row["tasks"] if row else ""
+
     async def partial(self) -> int:
         """How many finished tasks have fewer outputs than were ordered."""
         row = await self._one("partial")

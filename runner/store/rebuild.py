@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from runner.lifecycle.task import Draft, State, Task
 from runner.store import recovery, sql
 from runner.store.adding import PAGE, Addition, add
 from runner.store.opening import prepare, set_up
-from runner.store.rows import columns, task_from
+from runner.store.rows import task_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,7 +60,7 @@ def _gone(stories: Iterable[Story]) -> Iterator[Addition]:
             intent["key"], 0, 1, {}, intent["provider"], intent["operation"], intent["model"], request, intent["name"],
             intent["slots"],
         )  # fmt: skip
-        yield Addition(draft, intent["fingerprint"])
+        yield Addition(draft, intent["fingerprint"], intent.get("cost"))
 
 
 def _restore(connection: sqlite3.Connection, stories: Iterable[Story]) -> dict[str, int]:
@@ -69,21 +68,18 @@ def _restore(connection: sqlite3.Connection, stories: Iterable[Story]) -> dict[s
     counts: dict[str, int] = {}
     for story in stories:
         row = connection.execute(sql.queries()["by_key"], {"key": story.intent["key"]}).fetchone()
-        task: Task = task_from(row)
-        for line in story.lines:
-            task = recovery.apply(task, line)
-        state = _restored(connection, task, story)
+        state = _restored(connection, task_from(row), story)
         counts[state] = counts.get(state, 0) + 1
     return counts
 
 
 def _restored(connection: sqlite3.Connection, task: Task, story: Story) -> str:
     try:
-        connection.execute(sql.queries()["restore"], columns(task))
+        task = recovery.replay(connection, task, story.lines)
     except sqlite3.IntegrityError:
         # its id belongs to a twin that adopted it: what became of this send is open again
-        task = replace(task, state=State.SUBMITTING, remote_id=None, due_at=None)
-        connection.execute(sql.queries()["restore"], columns(task))
+        intents = [line for line in story.lines if line["t"] != "id" or line["ref"] != story.intent["ref"]]
+        task = recovery.replay(connection, task, intents)
     outputs: list[dict[str, Any]] = [{**file, "task_id": task.id} for file in story.files]
     if task.state is State.DONE:
         connection.executemany(sql.queries()["restore_output"], outputs)

@@ -29,7 +29,7 @@ _RECOVER = "Keep a copy of the job directory; then `runner recover MANIFEST` reb
 def check_before(database: Path, journal: Path) -> None:
     """Refuse an empty place for the database beside a journal that knows of tasks; raises StateError."""
     empty = not database.exists() or database.stat().st_size == 0
-    if empty and any(line["t"] == "intent" for line, _ in journals.read(journal)):
+    if empty and any("key" in line for line, _ in journals.read(journal)):
         raise StateError(f"{database} is gone, but the journal beside it knows of tasks", hint=_RECOVER)
 
 
@@ -71,10 +71,24 @@ def _merge(connection: sqlite3.Connection, seen: Tail) -> None:
     for line in seen.lines:
         row = connection.execute(queries()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
         if row is not None:
-            task = apply(task_from(row), line)
-            connection.execute(queries()["restore"], columns(task))
+            replay(connection, task_from(row), (line,))
     connection.execute(queries()["set_journal"], {"journal": seen.end})
     connection.execute("commit")
+
+
+def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[Line]) -> Task:
+    """Play lines of the journal over a row, in a transaction; what was bought before a retry stays claimed.
+
+    Raises sqlite3.IntegrityError where the row's id belongs to another.
+    """
+    for line in lines:
+        after = apply(task, line)
+        if task.remote_id is not None and after.generation != task.generation:
+            connection.execute(queries()["put_former"], {"provider": task.provider, "remote_id": task.remote_id})
+            connection.execute(queries()["drop_outputs"], {"task_id": task.id})
+        task = after
+    connection.execute(queries()["restore"], columns(task))
+    return task
 
 
 def apply(task: Task, line: Line) -> Task:
@@ -87,6 +101,8 @@ def apply(task: Task, line: Line) -> Task:
                 due_at=None,
                 generation=line["generation"],
                 ref=line["ref"],
+                remote_id=None,
+                spent=line.get("spent", task.spent),
                 sent=Moment(line["boot"], line["seconds"]),
                 submitted_at=line["at"],
                 since=line["at"],
@@ -98,10 +114,14 @@ def apply(task: Task, line: Line) -> Task:
                 due_at=0.0,
                 remote_id=line["remote_id"],
                 adopted=line["adopted"],
+                spent=line.get("spent", task.spent),
                 fault=NO_FAULT,
             )
         case "settle":
-            return _settled(task, line)
+            return replace(_settled(task, line), spent=line.get("spent", task.spent))
+        case "retry":
+            again = replace(task, generation=line["generation"], ref=line["next"], remote_id=None, sent=None)
+            return replace(again, state=State.QUEUED, due_at=0.0, doubts=0, adopted=False, fault=NO_FAULT)
         case "saved" if task.remote_id is not None:
             fault = NO_FAULT if line["reason"] is None else Fault(line["reason"])
             return replace(task, state=State.DONE, due_at=None, fault=fault)
@@ -113,45 +133,39 @@ def _settled(task: Task, line: Line) -> Task:
     if line["state"] == State.FAILED:
         fault = Fault(line["reason"], None, line["message"])
         return replace(task, state=State.FAILED, due_at=None, fault=fault, evidence=line["evidence"])
-    return replace(task, state=State.QUEUED, due_at=0.0, remote_id=None, sent=None, evidence=line["evidence"])
+    doubts = max(task.doubts, 1) if line["evidence"] == "absent" else task.doubts
+    queued = replace(task, state=State.QUEUED, due_at=0.0, remote_id=None, sent=None)
+    return replace(queued, doubts=doubts, evidence=line["evidence"])
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What the journal knows of one reference: its intent, the task it led to, and the files."""
+    """What the journal knows of one key: its latest intent, and every line of all its purchases in order."""
 
     intent: Line
     lines: tuple[Line, ...]
 
     @property
     def files(self) -> list[dict[str, Any]]:
-        """The saved outputs, if it came so far."""
-        return next((line["files"] for line in reversed(self.lines) if line["t"] == "saved"), [])
+        """The saved outputs of its latest purchase, if it came so far."""
+        ref = self.intent["ref"]
+        return next((line["files"] for line in reversed(self.lines) if line["t"] == "saved" and line["ref"] == ref), [])
 
 
 def stories(path: Path) -> tuple[str, int, int, list[Story]]:
-    """Identity, last epoch and end of a journal, and the story of the latest generation of every key."""
+    """Identity, last epoch and end of a journal, and the story of every key that was ever bought."""
     uuid, epoch, end = "", 0, 0
-    intents: dict[str, Line] = {}
-    later: dict[str, list[Line]] = {}
+    keys: dict[str, str] = {}
+    latest: dict[str, Line] = {}
+    told: dict[str, list[Line]] = {}
     for line, behind in journals.read(path):
         end = behind
         match line["t"]:
             case "epoch":
                 uuid, epoch = line["uuid"], line["epoch"]
-            case "intent":
-                intents[line["ref"]] = line
-                later[line["ref"]] = [line]
+            case _ if "key" in line:
+                keys[line["ref"]], latest[line["key"]] = line["key"], line
+                told.setdefault(line["key"], []).append(line)
             case _:
-                later.get(line.get("ref", ""), []).append(line)
-    latest = _latest(intents.values())
-    return uuid, epoch, end, [Story(intent, tuple(later[intent["ref"]])) for intent in latest]
-
-
-def _latest(intents: Iterable[Line]) -> list[Line]:
-    newest: dict[str, Line] = {}
-    for intent in intents:
-        known = newest.get(intent["key"])
-        if known is None or intent["generation"] >= known["generation"]:
-            newest[intent["key"]] = intent
-    return list(newest.values())
+                told.get(keys.get(line.get("ref", ""), ""), []).append(line)
+    return uuid, epoch, end, [Story(intent, tuple(told[key])) for key, intent in latest.items()]

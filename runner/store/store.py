@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: what became of a write: done, the row was no longer as it was, or its remote id belongs to another task
 Settled = Literal["done", "stale", "clash"]
+#: the next task costs more than is left of the job's `max_cost`
+TooDear = Literal["too dear"]
 #: the changes that a crash campaign strikes at, in a word
 _LABELS = {
     (State.QUEUED, State.SUBMITTING): "intent",
@@ -136,12 +138,13 @@ class Store(Questions):
         uuid = job["uuid"] if job else ""
         if job and job["digest"] == digest:
             return
-        await self._write("set_digest", digest="")
+        await self._write("set_digest", digest="", tasks="")
         await self._writer.transact(forget)
-        pages = iter(drafts)
+        pages, tasks = iter(drafts), 0
         while page := list(islice(pages, PAGE)):
+            tasks += sum(int(addition.draft.key, 16) for addition in page)
             await self._writer.transact(lambda connection, page=page: add(connection, page, uuid, now))  # type: ignore[misc]
-        await self._write("set_digest", digest=digest)
+        await self._write("set_digest", digest=digest, tasks=f"{tasks % 2**128:032x}")
 
     async def wake(self, now: float) -> None:
         """Make everything that is paid or in doubt due."""
@@ -149,16 +152,23 @@ class Store(Questions):
 
     # claim and settle
 
-    async def claim_queued(self, provider: str, now: float, room: int, claim: Callable[[Task], Task]) -> Task | None:
-        """The next task to buy, `submitting` on disk as `claim` (an `advance`) made it; None: nothing is due."""
+    async def claim_queued(
+        self, provider: str, now: float, room: int, claim: Callable[[Task], Task], cap: float | None = None
+    ) -> Task | TooDear | None:
+        """The next task to buy, `submitting` on disk as `claim` (an `advance`) made it; None: nothing is due.
 
-        def work(connection: sqlite3.Connection) -> Task | None:
+        With a `cap` the job's costs, this task's included, stay within it: what has no price does not fit.
+        """
+
+        def work(connection: sqlite3.Connection) -> Task | TooDear | None:
             if self._writer.exhausted:
                 raise DiskError("the disk is full: what is paid was written with the last reserve", hint=ROOM)
             row = execute(connection, "claim_queued", provider=provider, now=now, room=room).fetchone()
             if row is None:
                 return None
             before = task_from(row)
+            if cap is not None and not _fits(connection, before, cap):
+                return "too dear"
             after = claim(before)
             return after if self._settle(connection, before, after) == "done" else None
 
@@ -248,6 +258,12 @@ class Store(Questions):
 
 def _outputs(connection: sqlite3.Connection, task_id: int) -> tuple[Output, ...]:
     return tuple(output_from(row) for row in execute(connection, "outputs", task_id=task_id))
+
+
+def _fits(connection: sqlite3.Connection, task: Task, cap: float) -> bool:
+    """Whether the job can pay for one more; asked in the transaction that claims it, so that none slips through."""
+    (spent,) = execute(connection, "spent").fetchone()
+    return task.cost is not None and round(spent + task.cost, 6) <= cap
 
 
 def _is_loopback(origin: str) -> bool:

@@ -43,6 +43,11 @@ class View:
         value = self._rows("oldest")[0][0]
         return None if value is None else float(value)
 
+    def spent(self) -> float | None:
+        """What the job has cost at the most; None where a task was sent that nobody knows the price of."""
+        spent, unpriced = self._rows("outlay")[0]
+        return None if unpriced else float(spent)
+
     def in_state(self, state: str) -> list[dict[str, Any]]:
         """Every task of a state that few are in: key, name, ref, when it was sent, and its evidence."""
         names = ("key", "name", "ref", "submitted_at", "evidence", "provider", "model")

@@ -7,7 +7,7 @@ from runner.report import results
 ROW = {
     "key": "k", "position": 1, "repeat": 1, "vars": {"a": "猫"}, "provider": "p", "model": "m", "request": {"x": 1},
     "state": "done", "remote_id": "r", "reason": None, "code": None, "message": None, "attempts": 0, "doubts": 1,
-    "queued_at": 0.0, "submitted_at": 1.5, "finished_at": None,
+    "cost": 4.0, "spent": 8.0, "queued_at": 0.0, "submitted_at": 1.5, "finished_at": None,
     "outputs": [{"number": 1, "file": "a.png", "bytes": 3, "sha256": "s", "media_type": "image/png"},
                 {"number": 2, "file": None, "bytes": None, "sha256": None, "media_type": None}],
 }  # fmt: skip

@@ -548,7 +548,7 @@ PARAMETERS = {
 }  # fmt: skip
 #: asked once in a run or by a person, and about everything
 WHOLE = {
-    *("rest_queued", "wake", "counts", "results", "keys", "faults", "oldest", "partial", "gone", "providers"),
+    *("ever_bought", "rest_queued", "wake", "counts", "results", "keys", "faults", "oldest", "partial", "gone", "providers"),
     *("slots_taken", "forget_positions", "in_state", "ever_sent", "at_stake"),
 }
 

@@ -474,7 +474,7 @@ def test_two_jobs_with_the_same_prompts_never_take_each_others_tasks(desk):
     desk.write("one.yaml", images(6, more="retry: {doubt: 2s}"))
     desk.write("two.yaml", images(6, more="retry: {doubt: 2s}"))
     with sandbox(*FAST, "--fault", "lost_reply=0.25", "--list-lag-s", "0.3", "--seed", "5") as box:
-        both = [desk.start("run", name, "--json", env=box.env) for name in ("one.yaml", "two.yaml")]
+        both = [desk.start("run", name, "--json", "--buy-again", env=box.env) for name in ("one.yaml", "two.yaml")]
         ends = [json.loads(process.communicate(timeout=60)[0].splitlines()[-1]) for process in both]
         assert [end["counts"] for end in ends] == [{"done": 6}, {"done": 6}]
         owned = [line["remote_id"] for name in ("one", "two") for line in desk.results(f"out/{name}")]

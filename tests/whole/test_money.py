@@ -1,0 +1,76 @@
+"""Caps on what is spent, with real processes: a pause before the task that would be too much, never after it."""
+
+from __future__ import annotations
+
+import json
+
+from .conftest import images, sandbox
+
+FAST = ("--seconds", "0.1,0.3")
+PRICED = "cost: 4\n"
+
+
+def test_a_job_pauses_before_it_costs_more_than_it_may(desk):
+    desk.write("job.yaml", PRICED + images(6))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        summary = desk.job("job.yaml", "--max-cost", "11")
+        assert (summary["exit_code"], summary["cost"]) == (8, 8)
+        assert summary["counts"] == {"done": 2, "queued": 4}
+        assert box.stats["accepted"] == 2
+        assert "max_cost" in summary["reasons"][0]
+        assert desk.job("job.yaml", "--max-cost", "11")["submitted"] == 0
+        assert (desk.job()["cost"], box.stats["accepted"]) == (16, 6)
+        assert [line["cost"] for line in desk.results()] == [4.0] * 6
+        status = json.loads(desk.run("status", "job.yaml", "--json").stdout)
+        assert status["cost"] == 24
+
+
+def test_what_is_in_doubt_counts_as_spent(desk):
+    """reliability.md I20; mutant H19 leaves it out, and pays for more than was allowed."""
+    desk.write("job.yaml", PRICED + images(4, provider="kling-gateway", model="image/kling-v1-5"))
+    with sandbox(*FAST, "--fault", "lost_reply=@1") as box:
+        desk.env = box.env
+        summary = desk.job("job.yaml", "--max-cost", "8")
+        assert summary["exit_code"] == 4
+        assert summary["counts"] == {"held": 1, "done": 1, "queued": 2}
+        assert box.stats["accepted"] == 2
+
+
+def test_a_failure_that_the_provider_does_not_bill_leaves_room_for_another(desk):
+    desk.write("job.yaml", PRICED + images(3, qps=1))
+    with sandbox(*FAST, "--fault", "task_fails=@1") as box:
+        desk.env = box.env
+        desk.job("job.yaml", "--max-cost", "8")
+        summary = desk.job("job.yaml", "--max-cost", "8")
+        assert summary["counts"] == {"failed": 1, "done": 2}
+        assert json.loads(desk.run("status", "job.yaml", "--json").stdout)["cost"] == 8
+
+
+def test_a_day_of_an_account_has_a_limit_for_all_its_jobs(desk):
+    desk.write("one.yaml", PRICED + images(3))
+    desk.write("two.yaml", PRICED + images(3).replace("thing", "other"))
+    with sandbox(*FAST) as box:
+        desk.env = {**box.env, "CHANJING_DAILY_COST": "16"}
+        assert desk.job("one.yaml")["exit_code"] == 0
+        summary = desk.job("two.yaml")
+        assert (summary["exit_code"], summary["counts"]) == (8, {"done": 1, "queued": 2})
+        assert box.stats["accepted"] == 4
+        assert "day" in summary["reasons"][0]
+
+
+def test_what_has_no_price_is_not_bought_under_a_cap(desk):
+    desk.write("job.yaml", images(2))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        summary = desk.job("job.yaml", "--max-cost", "100", env={})
+        assert summary["exit_code"] == 2 or summary["counts"] == {"queued": 2}
+        assert box.stats["accepted"] == 0
+
+
+def test_a_cap_that_is_no_number_is_told_before_anything_is_sent(desk):
+    desk.write("job.yaml", images(2))
+    with sandbox(*FAST) as box:
+        done = desk.run("run", "job.yaml", env={**box.env, "CHANJING_DAILY_COST": "lots"})
+        assert (done.returncode, box.requests()) == (7, 0)
+        assert "CHANJING_DAILY_COST" in done.stderr
