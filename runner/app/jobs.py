@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runner.app.prices import Prices
+from runner.app.prices import Prices, Unpriced, both
 from runner.errors import ManifestError, NoSuchJob, Problem
 from runner.manifest import expand, parse
 from runner.manifest.units import rate
@@ -18,13 +17,11 @@ from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 from runner.providers.dialect import Dialect
 from runner.store.adding import Addition
-from runner.store.view import view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runner.lifecycle.task import Draft
     from runner.manifest.model import Manifest, Rate
     from runner.manifest.parse import Parsed
     from runner.settings import Settings
@@ -91,13 +88,19 @@ def load(
     out: Path | None = None,
     in_sandbox: bool = False,
     each: expand.Each | None = None,
+    capped: bool = False,
 ) -> Job:
-    """The job of a manifest; raises ManifestError with every mistake. `each` sees every draft while it is checked."""
+    """The job of a manifest; raises ManifestError with every mistake. `each` sees every draft while it is checked.
+
+    Under a cap on its costs, the manifest's or one of the command line (`capped`), every task needs a price.
+    """
     text = _text(path)
     catalogue = Catalogue(settings.providers)
-    parsed, summary = expand.examine(text, path, catalogue, out=out, each=each)
+    unpriced = Unpriced(catalogue, capped=capped)
+    parsed, summary = expand.examine(text, path, catalogue, out=out, each=both(unpriced.see, each))
+    unpriced.raise_any(parsed)
     if in_sandbox and out is None:
-        parsed = replace(parsed, manifest=_apart(parsed.manifest))
+        parsed = replace(parsed, manifest=apart(parsed.manifest))
     return Job(parsed, summary, catalogue, settings, in_sandbox, _digest(text, parsed.manifest))
 
 
@@ -108,10 +111,10 @@ def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = Fals
     if not path.exists():
         raise NoSuchJob(f"{path}: no such manifest or directory", hint="Check the path.")
     manifest = parse.parse(_text(path), path).manifest
-    return (_apart(manifest) if in_sandbox else manifest).directory
+    return (apart(manifest) if in_sandbox else manifest).directory
 
 
-def _apart(manifest: Manifest) -> Manifest:
+def apart(manifest: Manifest) -> Manifest:
     """What the sandbox makes must never count as bought, so it has a directory of its own."""
     return replace(manifest, directory=manifest.directory.with_name(f"{manifest.directory.name}-sandbox"))
 
@@ -140,62 +143,3 @@ def _digest(text: bytes, manifest: Manifest) -> str:
 def submit_rate(job: Job, provider: str) -> Rate:
     """How fast submits may go: the manifest's word, else the spec's cautious one."""
     return job.manifest.limits.qps or rate(specs.load(provider, job.settings.providers).limits.submit)
-
-
-class Plan:
-    """What `run` would do, gathered while the manifest is checked; memory holds the keys that the job has already."""
-
-    def __init__(self, *, samples: int, out: Path | None, in_sandbox: bool) -> None:
-        self._most, self._apart = samples, in_sandbox and out is None
-        self._known: dict[str, str] | None = None
-        self._new, self._seen, self._models = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
-        self._samples: list[dict[str, Any]] = []
-
-    def see(self, parsed: Parsed, draft: Draft) -> None:
-        """Count one draft."""
-        if self._known is None:
-            manifest = _apart(parsed.manifest) if self._apart else parsed.manifest
-            self._known = _known(manifest.directory / ".runner")
-        state = self._known.pop(draft.key, "queued")
-        self._models[draft.provider, f"{draft.operation}/{draft.model}"] += 1
-        if state != "queued":
-            self._seen[state] += 1
-            return
-        self._new[draft.provider] += 1
-        if len(self._samples) < self._most:
-            sample = {"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)}
-            self._samples.append(sample)
-
-    def told(self, job: Job) -> dict[str, Any]:
-        """The object that `plan --json` prints."""
-        paces = {provider: submit_rate(job, provider) for provider, _ in self._models}
-        seconds = max((self._new[name] / pace.per_second for name, pace in paces.items()), default=0.0)
-        models = [{"provider": name, "model": code, "tasks": count} for (name, code), count in self._models.items()]
-        return {
-            "job": job.manifest.name,
-            "models": models,
-            "directory": str(job.directory),
-            "tasks": job.summary.tasks,
-            "merged": job.summary.merged,
-            "new": self._new.total(),
-            "known": dict(self._seen),
-            "gone": sum(state == "queued" for state in (self._known or {}).values()),
-            "cost": None,
-            "rate": {provider: _told(pace) for provider, pace in paces.items()},
-            "seconds": round(seconds, 1),
-            "samples": self._samples,
-        }
-
-
-def _told(pace: Rate) -> str:
-    units = {1.0: "s", 60.0: "min", 3600.0: "h"}
-    return f"{pace.count:g}/{units[pace.seconds]}" if pace.seconds in units else f"{pace.count:g} in {pace.seconds:g} s"
-
-
-def _known(state: Path) -> dict[str, str]:
-    """Key to state of every task that the job has already."""
-    try:
-        with view(state) as job:
-            return job.keys()
-    except NoSuchJob:
-        return {}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.errors import ManifestError, Problem
+
 if TYPE_CHECKING:
     from runner.lifecycle.task import Draft
+    from runner.manifest.expand import Each
     from runner.manifest.model import Manifest
+    from runner.manifest.parse import Parsed
     from runner.providers.catalogue import Catalogue, Shape
 
 
@@ -36,3 +40,47 @@ class Prices:
             name = f"{draft.operation}/{draft.model}"
             self._shapes[place] = self._catalogue.find(draft.provider, name, unchecked=True)
         return self._shapes[place]
+
+
+class Unpriced:
+    """Finds what a cap on the costs cannot be kept for."""
+
+    def __init__(self, catalogue: Catalogue, *, capped: bool) -> None:
+        self._catalogue, self._capped = catalogue, capped
+        self._prices: Prices | None = None
+        self._models: dict[str, None] = {}
+        self._units: dict[str, None] = {}
+
+    def see(self, parsed: Parsed, draft: Draft) -> None:
+        """Look at one draft."""
+        if not self._capped and parsed.manifest.limits.max_cost is None:
+            return
+        self._prices = self._prices or Prices(parsed.manifest, self._catalogue)
+        self._units[self._prices.unit(draft)] = None
+        if self._prices.of(draft) is None:
+            self._models[draft.model] = None
+
+    def raise_any(self, parsed: Parsed) -> None:
+        """Raise ManifestError where a model has no price, or prices cannot be added up."""
+        if not self._models and len(self._units) < 2:  # noqa: PLR2004 - two currencies
+            return
+        line, column = parsed.places.place("limits", "max_cost")
+        models, units = ", ".join(self._models), " and ".join(self._units)
+        why, hint = (
+            (f"nobody knows what {models} costs", "say it with `cost:`, e.g. `cost: 4`, in the provider's unit")
+            if self._models
+            else (f"costs in {units} do not add up to one cap", "make a manifest for each")
+        )
+        raise ManifestError([Problem(parsed.manifest.file, line, column, "limits.max_cost", why, hint)])
+
+
+def both(first: Each, second: Each | None) -> Each:
+    """One after the other."""
+    if second is None:
+        return first
+
+    def see(parsed: Parsed, draft: Draft) -> None:
+        first(parsed, draft)
+        second(parsed, draft)
+
+    return see

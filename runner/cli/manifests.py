@@ -12,6 +12,7 @@ import orjson
 from runner.cli.options import MANIFEST, as_json, in_sandbox, out
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from runner.app.jobs import Job
@@ -61,14 +62,18 @@ def _merged(job: Job) -> str:
 @click.argument("manifest", type=MANIFEST)
 @out
 @in_sandbox
+@click.option("--tasks", is_flag=True, help="A line for every task: new, kept or gone.")
 @as_json
-def plan(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
-    """Tasks, time at the limit, sample requests; sends nothing and writes nothing."""
-    from runner.app.jobs import Plan, load  # noqa: PLC0415
+def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_json: bool) -> int:
+    """Tasks, price, time at the limit, what changed, sample requests; sends nothing and writes nothing."""
+    from runner.app.jobs import load  # noqa: PLC0415
+    from runner.app.planning import Plan  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
-    seen = Plan(samples=_SAMPLES, out=out, in_sandbox=in_sandbox)
-    job = load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox, each=seen.see)
+    settings = Settings(os.environ)
+    seen = Plan(_SAMPLES, out, in_sandbox, settings.providers, _line(as_json=as_json) if tasks else None)
+    job = load(manifest, settings, out=out, in_sandbox=in_sandbox, each=seen.see)
+    seen.finish()
     plan = seen.told(job)
     if as_json:
         click.echo(orjson.dumps(plan))
@@ -80,23 +85,64 @@ def plan(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> i
 def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
     from runner.report.text import duration, harmless  # noqa: PLC0415
 
-    known = " · ".join(f"{count} {state}" for state, count in plan["known"].items())
+    known = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in plan["known"].items())
     models = ", ".join(f"{entry['provider']} {entry['model']}" for entry in plan["models"])
     rates = ", ".join(dict.fromkeys(plan["rate"].values()))
     lines = [
         f"{plan['job']}: {plan['tasks']} tasks for {models}{_merged(job)}",
         f"  to submit  {plan['new']} new{f' (here already: {known})' if known else ''}",
-        "  price      unknown: the catalogue has no prices yet",
+        f"  price      {_price(plan)}",
         f"  time       {duration(plan['seconds'])} to submit them at {rates}",
         f"  files      {harmless(plan['directory'], 500)}",
     ]
-    if plan["gone"]:
-        lines.append(f"  gone       {plan['gone']} tasks of an earlier version are kept and not bought")
+    lines += _changes(plan)
     for sample in plan["samples"]:
         request = harmless(orjson.dumps(sample["request"]).decode(), _width() - 16)
         lines.append(f"  {sample['key'][:8]}   {harmless(sample['name'], 40)}")
         lines.append(f"             {request}")
     return lines
+
+
+def _changes(plan: dict[str, Any]) -> Iterator[str]:
+    """What the manifest no longer says as it was said when it was bought, or meant to be."""
+    from runner.report.text import harmless  # noqa: PLC0415
+
+    if plan["changed"]:
+        yield f"  changed    {len(plan['changed'])} of the new ones stand where another task stood:"
+    for change in plan["changed"][:_SAMPLES]:
+        said = f"{change['was'][:8]} ({change['was_state'].replace('_', ' ')}) → {change['key'][:8]}"
+        yield f"             task {change['index']}: {said}"
+        for name, field in change["fields"].items():
+            yield f"               {name}: {harmless(_short(field['was']), 60)} → {harmless(_short(field['is']), 60)}"
+    if plan["gone"]:
+        gone = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in plan["gone"].items())
+        yield f"  gone       {gone}: no longer in the manifest; what was bought is kept, the rest is not bought"
+
+
+def _short(value: Any) -> str:
+    return "nothing" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _line(*, as_json: bool) -> Callable[[dict[str, Any]], None]:
+    """Prints a task as it is seen."""
+    from runner.report.text import harmless  # noqa: PLC0415
+
+    def show(task: dict[str, Any]) -> None:
+        if as_json:
+            click.echo(orjson.dumps(task))
+        else:
+            state = f" ({task['state'].replace('_', ' ')})" if task["state"] else ""
+            click.echo(f"{task['key'][:8]}  {task['plan']}{state}  {harmless(task['name'], 80)}")
+
+    return show
+
+
+def _price(plan: dict[str, Any]) -> str:
+    cap = "" if plan["max_cost"] is None else f" (max_cost {plan['max_cost']:g})"
+    if plan["cost"] is not None:
+        return f"{plan['cost']:g} {plan['unit'] or ''}".rstrip() + cap
+    models = ", ".join(plan["unpriced"])
+    return f"unknown for {models}: say it with `cost:`" if models else "in several units"
 
 
 def _width() -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from runner.app.planning import Plan
+
 
 def _tell(options: dict[str, Any], summary: dict[str, Any], faults: list[dict[str, Any]], directory: str) -> None:
     if options["as_json"]:
@@ -40,6 +42,8 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+#: tasks from which on a person at a terminal is asked before they are bought
+_MANY = 50
 _AMOUNT = click.FloatRange(min=0)
 
 
@@ -60,7 +64,7 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--same-account", is_flag=True, help="The account is the same under a new key."),
             click.option("--max-cost", type=_AMOUNT, metavar="N", help="Pause with exit code 8 before it costs more."),
             click.option("--buy-again", is_flag=True, help="Buy even what was bought before and is lost to this job."),
-            click.option("--yes", is_flag=True, help="Ask nothing (nothing is asked yet; for scripts)."),
+            click.option("--yes", is_flag=True, help=f"Do not ask before {_MANY} tasks or more are bought."),
             as_json,
         )
     ):
@@ -119,16 +123,41 @@ def _each(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -
     return codes[0] if len(codes) == 1 else outcome(Ending(Exit(code), "") for code in codes if code).exit
 
 
+def _asks(options: dict[str, Any], chosen: dict[str, Any]) -> bool:
+    """Whether a person sits there who may be asked before much money is spent."""
+    if options["yes"] or options["in_sandbox"] or chosen["verb"] != "run":
+        return False
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
+
+
+def _ask(name: str, seen: Plan) -> None:
+    cost = "at a price nobody knows" if seen.cost is None else f"for {seen.cost:g} {seen.unit}"
+    if not click.confirm(f"{name}: buy {seen.new} tasks {cost}?", err=True):
+        raise UsageError("nothing was sent", hint="`runner plan` shows what would be bought; --yes does not ask.")
+
+
 def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     from runner import logs  # noqa: PLC0415
     from runner.app.jobs import load  # noqa: PLC0415
+    from runner.app.planning import Plan  # noqa: PLC0415
     from runner.app.rooms import Choices  # noqa: PLC0415
     from runner.app.runs import execute  # noqa: PLC0415
     from runner.report import summary as report  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
     logs.set_up(options["log_format"], quiet=options["quiet"])
-    job = load(path, Settings(os.environ), out=options["out"], in_sandbox=options["in_sandbox"])
+    settings = Settings(os.environ)
+    seen = Plan(0, options["out"], options["in_sandbox"], settings.providers) if _asks(options, chosen) else None
+    job = load(
+        path,
+        settings,
+        out=options["out"],
+        in_sandbox=options["in_sandbox"],
+        each=seen.see if seen else None,
+        capped=options["max_cost"] is not None,
+    )
+    if seen is not None and seen.new >= _MANY:
+        _ask(job.manifest.name, seen)
     choices = Choices(
         quiet=options["quiet"] or bool(options["log_format"]),
         deadline=options["deadline"],

@@ -106,8 +106,11 @@ class _Builder:
             matrix=matrix,
             repeat=document.repeat,
             output_name=document.output.name,
-            limits=Limits(limits.qps, limits.in_flight, limits.downloads, limits.max_tasks, limits.deadline),
+            limits=Limits(
+                limits.qps, limits.in_flight, limits.downloads, limits.max_tasks, limits.deadline, limits.max_cost
+            ),
             retry=Retry(retry.attempts, retry.patience, retry.doubt),
+            cost=document.cost,
         )
 
     def _document(self) -> Document:

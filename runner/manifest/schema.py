@@ -5,6 +5,7 @@ Every field has a default, so that what is right can be gone on with where somet
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -34,6 +35,19 @@ def _rate(value: object) -> Rate:
         return units.rate(value)
     except ValueError as error:
         raise _taught(*str(error).split(": ", 1)) from None
+
+
+def _cost(value: object) -> float | dict[str, float]:
+    """A price for all models, or one for each."""
+    if isinstance(value, dict) and value:
+        return {str(name): _amount(price, f" for {name}") for name, price in value.items()}
+    return _amount(value, "")
+
+
+def _amount(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise _taught(f"the price{where} is not a number", "e.g. `cost: 4`, or `cost: {model-a: 4, model-b: 30}`")
+    return float(value)
 
 
 def _name(value: object) -> object:
@@ -70,6 +84,12 @@ _FILE = {
 Rows = Annotated[Any, WithJsonSchema({"anyOf": [_ROWS, _FILE]})]
 Axes = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": {"type": "array", "minItems": 1}})]
 Params = Annotated[Any, WithJsonSchema({"type": "object"})]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Cost = Annotated[
+    float | dict[str, float] | None,
+    BeforeValidator(_cost),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "object"}]}),
+]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -92,6 +112,7 @@ class LimitsPart(_Part):
     downloads: Annotated[int, Field(ge=1, le=64)] | None = None
     max_tasks: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     deadline: Duration | None = None
+    max_cost: Amount | None = None
 
 
 class RetryPart(_Part):
@@ -114,6 +135,7 @@ class Document(_Part):
     items: Rows = None
     matrix: Axes = Field(default_factory=dict)
     repeat: Annotated[int, Field(ge=1, le=1000)] = 1
+    cost: Cost = None
     output: OutputPart = OutputPart(dir=None, name=None)
     limits: LimitsPart = LimitsPart()
     retry: RetryPart = RetryPart()

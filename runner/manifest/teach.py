@@ -25,10 +25,6 @@ _EXPECTED = {
 #: keys of version 1 that this version does not keep yet, and why
 _LATER = {
     "notify": ("notices come with a later version", "remove it"),
-    "limits.max_cost": (
-        "prices are not known yet in this version, so the cap cannot be kept",
-        "remove it, and cap with `max_tasks`",
-    ),
 }
 _KEYS: dict[str, Any] = {
     "": Document.model_fields,

@@ -205,6 +205,11 @@ select distinct provider from task
   where state in ('submitting', 'in_doubt', 'running', 'ready') or (state = 'queued' and due_at is not null)
     or (:again and state in ('failed', 'stranded', 'done'))
 
+-- name: draft_of
+-- What a task was made from.
+select key, state, provider, operation, model, position, repeat, vars, request, name
+  from task join draft on draft.task_id = task.id where key = :key
+
 -- name: counts
 -- How many tasks are in each state.
 select state, count from tally where count > 0

@@ -57,6 +57,12 @@ class View:
         """The state of every task by its key."""
         return {row[0]: row[1] for row in self._rows("keys")}
 
+    def row(self, key: str) -> dict[str, Any] | None:
+        """What a task was made from: its place, variables, model and request."""
+        for found in self._rows("draft_of", key=key):
+            return {**dict(found), "vars": orjson.loads(found["vars"]), "request": orjson.loads(found["request"])}
+        return None
+
     def results(self) -> Iterator[dict[str, Any]]:
         """Every task in manifest order, as the store holds it, with JSON columns parsed."""
         for row in self._connection.execute(sql.queries()["results"]):
