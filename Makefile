@@ -21,7 +21,7 @@ $(READY): .ci/requirements.lock pyproject.toml
 install: $(READY) ## everything into .venv
 
 demo: $(READY) ## real jobs against the embedded sandbox: pictures, films, a results file, nothing paid
-	$(BIN)/runner run jobs/posters.yaml jobs/clips.yaml jobs/kling-images.yaml jobs/kling-videos.yaml jobs/gateway-images.yaml --sandbox
+	$(BIN)/runner run jobs/posters.yaml jobs/clips.yaml jobs/kling-images.yaml jobs/kling-videos.yaml jobs/gateway-images.yaml jobs/compare.yaml --sandbox
 	@echo
 	@echo "The outputs are in out/*-sandbox/, one results.jsonl in each. Run it again: nothing is submitted twice."
 
@@ -52,7 +52,7 @@ bench: $(READY) ## the figures of the documentation, as ratios measured in one r
 	$(BIN)/python -m benchmarks
 
 lock: ## resolve the development set anew (needs uv)
-	uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --group dev --extra sandbox --extra notify --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --upgrade -o .ci/requirements.lock
 
 clean: ## away with what can be made again; never with outputs

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from benchmarks import floor, pacing, parti, plan, resume, startup, status
+from benchmarks import downloads, floor, pacing, parti, plan, requests, resume, simulate, startup, status
 from benchmarks.bench import session
 from benchmarks.figure import Figure, table
 
@@ -42,6 +42,9 @@ MEASURES: Mapping[str, Measure] = {
     "startup": startup,
     "plan": plan,
     "pacing": pacing,
+    "simulate": simulate,
+    "requests": requests,
+    "downloads": downloads,
     "parti": parti,
     "floor": floor,
     "resume": resume,

@@ -8,10 +8,14 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +56,16 @@ def sandbox(*options: str) -> Iterator[Provider]:
     try:
         found = json.loads(process.stdout.readline() if process.stdout else b"{}")
         yield Provider(found["url"], found["env"])
+    finally:
+        process.communicate()
+
+
+@contextmanager
+def file_server(size: int, *certificate: str) -> Iterator[str]:
+    """The address of a server of one file of that size, or of one task's JSON for 0."""
+    command = [sys.executable, "-m", "benchmarks.cdn", str(size), *certificate]
+    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield (process.stdout.readline() if process.stdout else "").strip()
     finally:
         process.communicate()

@@ -67,6 +67,11 @@ class Settings:
         path = self.text("RUNNER_PROVIDERS")
         return Path(path) if path else None
 
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """Directories whose pictures any manifest may send, beside those that are with it."""
+        return tuple(Path(path) for path in (self.text("RUNNER_IMAGES") or "").split(os.pathsep) if path)
+
 
 def _private(path: Path, name: str, credentials: str | None) -> str:
     """The text of a file that only its owner can read; what systemd provides is exempt."""

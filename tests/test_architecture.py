@@ -23,7 +23,8 @@ BELOW: dict[str, set[str]] = {
     "pipeline": {"net", "store", "providers", "manifest", "lifecycle", "errors"},
     "report": {"net", "store", "providers", "manifest", "lifecycle", "errors"},
     "settings": {"errors"},
-    "logs": {"lifecycle", "errors"},
+    "log_file": set(),
+    "logs": {"log_file", "lifecycle", "errors"},
     "sandbox": set(),
     "version": set(),
 }
@@ -55,17 +56,18 @@ IMPURE: dict[str, tuple[str, ...]] = {
     "time.time_ns": ("runner.pipeline.clock",),
     "time.clock_gettime": ("runner.pipeline.clock",),
     # a default of a parameter, which tests replace
-    "time.monotonic": ("runner.app.lanes", "runner.pipeline.clock", "runner.net."),
+    "time.monotonic": ("runner.app.lanes", "runner.pipeline.clock", "runner.net.", "runner.logs"),
     "time.sleep": (),
     "datetime.now": (),
     "random": (),
-    "uuid": ("runner.sandbox.",),
+    # a run's name at its monitor
+    "uuid": ("runner.app.notices", "runner.sandbox."),
     # names of files that are renamed away at once
     "secrets": (
         "runner.store.account",
         "runner.store.ground",
         "runner.report.results",
-        "runner.report.summary",
+        "runner.report.whole_file",
         "runner.sandbox.",
     ),
     "os.urandom": (),

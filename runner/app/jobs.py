@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runner.app.album import Album
 from runner.app.prices import Prices, Unpriced, both
 from runner.errors import ManifestError, NoSuchJob, Problem
 from runner.manifest import expand, parse
@@ -16,6 +17,7 @@ from runner.manifest.units import rate
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 from runner.providers.dialect import Dialect
+from runner.providers.pictures import holds_mark
 from runner.store.adding import Addition
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Job:
     in_sandbox: bool
     #: of everything its tasks are made from
     digest: str
+    #: the local pictures that it names
+    album: Album
 
     @property
     def manifest(self) -> Manifest:
@@ -57,11 +61,12 @@ class Job:
         return self.directory / ".runner"
 
     def additions(self) -> Iterator[Addition]:
-        """The drafts, lazily, each with the fingerprint that its twins share."""
+        """The drafts, lazily, each with the fingerprint that its twins share and the paths of its pictures."""
         prints, prices = Fingerprints(self.settings), Prices(self.manifest, self.catalogue)
         for draft in expand.expand(self.parsed, self.catalogue):
             mark = prints.of(draft.provider, draft.operation, draft.model, draft.request)
-            yield Addition(draft, mark, prices.of(draft))
+            pictures = self.album.paths(draft.request, prices.shape(draft).images)
+            yield Addition(draft, mark, prices.of(draft), pictures)
 
 
 class Fingerprints:
@@ -77,7 +82,7 @@ class Fingerprints:
         if listing is None or listing.reference is not None:
             return ""
         body = Dialect(spec).body(operation, model, request)
-        seen = {name: body[name] for name in listing.echo if name in body}
+        seen = {name: body[name] for name in listing.echo if name in body and not holds_mark(body[name])}
         return hashlib.sha256(orjson.dumps([provider, seen], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
@@ -95,13 +100,15 @@ def load(
     Under a cap on its costs, the manifest's or one of the command line (`capped`), every task needs a price.
     """
     text = _text(path)
-    catalogue = Catalogue(settings.providers)
+    album = Album(path.absolute().parent, settings.images)
+    catalogue = Catalogue(settings.providers, album)
     unpriced = Unpriced(catalogue, capped=capped)
     parsed, summary = expand.examine(text, path, catalogue, out=out, each=both(unpriced.see, each))
     unpriced.raise_any(parsed)
     if in_sandbox and out is None:
         parsed = replace(parsed, manifest=apart(parsed.manifest))
-    return Job(parsed, summary, catalogue, settings, in_sandbox, _digest(text, parsed.manifest))
+    digest = _digest(text, parsed.manifest, album)
+    return Job(parsed, summary, catalogue, settings, in_sandbox, digest, album)
 
 
 def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = False) -> Path:
@@ -130,13 +137,15 @@ def _text(path: Path) -> bytes:
         raise ManifestError([problem]) from None
 
 
-def _digest(text: bytes, manifest: Manifest) -> str:
+def _digest(text: bytes, manifest: Manifest, album: Album) -> str:
     """Changes with everything the tasks are made from."""
     digest = hashlib.sha256(text)
     digest.update(f"\0{manifest.provider}\0{manifest.model}\0".encode())
-    if manifest.items and manifest.items.file:
-        with manifest.items.file.open("rb") as file:
+    for path in manifest.files:
+        with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
+    for name, sha256 in album.contents:
+        digest.update(f"\0{name}\0{sha256}".encode())
     return digest.hexdigest()
 
 

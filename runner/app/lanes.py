@@ -8,7 +8,6 @@ import time
 from contextlib import AbstractAsyncContextManager  # noqa: TC003 - part of a protocol's signature
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import httpx
 
 from runner.errors import ConfigError, UsageError
@@ -19,7 +18,6 @@ from runner.net import auth
 from runner.net.auth import Token
 from runner.net.gateway import Deadlines, Gateway
 from runner.net.guard import is_loopback
-from runner.net.limiter import Bucket, Limiter
 from runner.store.account import TokenFile
 
 if TYPE_CHECKING:
@@ -161,15 +159,12 @@ def gateway(spec: Spec, settings: Settings) -> Gateway:
     return Gateway(base_url(spec, settings), scheme(spec, settings))
 
 
-def limiters(spec: Spec, manifest: Manifest, *, loopback: bool) -> dict[str, Limiter]:
-    """One for each endpoint: the manifest's rate, else the spec's cautious one."""
+def rates(spec: Spec, manifest: Manifest, *, loopback: bool) -> dict[str, Rate]:
+    """One for each endpoint: the manifest's, else the spec's cautious one."""
     wanted = {"submit": spec.limits.submit, "query": spec.limits.query}
     usual = {endpoint: _LOOPBACK_RATE if loopback else rate(text) for endpoint, text in wanted.items()}
-    rates = {endpoint: manifest.limits.qps or found for endpoint, found in usual.items()}
-    return {
-        endpoint: Limiter(Bucket(found.count, found.seconds), time.monotonic, anyio.sleep)
-        for endpoint, found in rates.items()
-    }
+    uploads = {"upload": _LOOPBACK_RATE if loopback else rate(spec.limits.upload)} if spec.upload else {}
+    return {endpoint: manifest.limits.qps or found for endpoint, found in usual.items()} | uploads
 
 
 def patience(spec: Spec, manifest: Manifest, *, loopback: bool) -> Patience:

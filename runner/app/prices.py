@@ -28,13 +28,14 @@ class Prices:
         for name in (f"{draft.operation}/{draft.model}", draft.model):
             if self._cost and name in self._cost:
                 return self._cost[name]
-        return self._shape(draft).cost(draft.request)
+        return self.shape(draft).cost(draft.request)
 
     def unit(self, draft: Draft) -> str:
         """What the draft's provider counts in."""
-        return self._shape(draft).spec.unit
+        return self.shape(draft).spec.unit
 
-    def _shape(self, draft: Draft) -> Shape:
+    def shape(self, draft: Draft) -> Shape:
+        """What the catalogue knows of the draft's model."""
         place = (draft.provider, draft.operation, draft.model)
         if place not in self._shapes:
             name = f"{draft.operation}/{draft.model}"

@@ -8,10 +8,13 @@ from pathlib import Path  # noqa: TC003 - part of a public value
 from typing import TYPE_CHECKING, Literal
 
 from runner import logs
-from runner.app import lanes
+from runner.app import lanes, pacing
+from runner.app.attaching import attaching
 from runner.app.crash import points
+from runner.app.tidying import rename
 from runner.net.download import Downloader
 from runner.net.limiter import Window
+from runner.net.space import Space
 from runner.pipeline.bell import Bell
 from runner.pipeline.clock import Clock
 from runner.pipeline.lane import Lane
@@ -59,6 +62,8 @@ class Choices:
     max_cost: float | None = None
     #: what was bought before, and is not in this job's state, does not count
     anew: bool = False
+    #: for Prometheus, kept fresh while the run goes on
+    metrics_file: Path | None = None
 
     @property
     def buys(self) -> bool:
@@ -93,7 +98,10 @@ async def open_rooms(
     await store.name(job.manifest.name)
     await _check_places(store, settings)
     if choices.buys:
-        await store.add(job.additions(), job.digest, clock.now())
+        naming = job.manifest.output_name or ""
+        if await store.add(job.additions(), job.digest, clock.now(), naming):
+            renamed = await rename(store, job.directory)
+            logs.warn(f"output.name has changed: {renamed} files were renamed")
     rooms = Rooms(store, [], clock, bell, [])
     hear = _hearing(tally or Tally(), clock)
     for name in sorted(await store.providers(again=choices.again)):
@@ -143,12 +151,16 @@ async def _lane(
     registry = Registry(lanes.home(spec, settings))
     rooms.registries.append(registry)
     listed = spec.look_up.listing is not None and spec.look_up.listing.reference is None
-    return Lane(
+    limiters = pacing.limiters(
+        spec, manifest, lanes.home(spec, settings), rooms.clock, stack, logs.warn, loopback=loopback
+    )
+    lane = Lane(
         spec=spec,
         dialect=Dialect(spec),
         gateway=gateway,
         downloader=downloader,
-        limiters=lanes.limiters(spec, manifest, loopback=loopback),
+        limiters=limiters,
+        has_company=lambda: pacing.has_company(limiters),
         window=Window(manifest.limits.in_flight),
         patience=_patience(spec, job, choices, loopback=loopback),
         store=rooms.store,
@@ -163,7 +175,10 @@ async def _lane(
         spend=_spending(registry, lanes.daily_cost(spec, settings), rooms.clock),
         hands=8 if spec.can_look_up else 2,
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
+        space=Space(job.directory),
     )
+    lane.attach = attaching(lane, job.album, lanes.home(spec, settings), stack, loopback=loopback)
+    return lane
 
 
 def _cap(*caps: float | None) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,32 +11,31 @@ import anyio.to_thread
 
 from runner import logs
 from runner.app.checks import broken_files, broken_keys
+from runner.app.closing import closed
 from runner.app.embedded import sandbox
 from runner.app.registering import dismiss, enlist
 from runner.app.rooms import Choices, Rooms, Verb, open_rooms
-from runner.errors import DiskError, StateError
+from runner.app.tidying import missing
+from runner.app.watching import begin, watched
+from runner.errors import StateError
 from runner.lifecycle.events import Retried
 from runner.lifecycle.task import State
 from runner.lifecycle.transitions import advance
 from runner.pipeline.clock import Clock
 from runner.pipeline.outcome import Exit
 from runner.pipeline.run import EVERY_STAGE, Run
-from runner.report import results
-from runner.report.progress import shown
-from runner.report.summary import summary
 from runner.report.tally import Tally
 from runner.store import ground
 from runner.store.lock import job_lock
-from runner.store.view import view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from runner.app.jobs import Job
     from runner.lifecycle.task import Task
     from runner.pipeline.lane import Lane
     from runner.pipeline.outcome import Outcome
+    from runner.report.advice import Findings
     from runner.settings import Settings
     from runner.store.registry import Entry
     from runner.store.store import Store
@@ -50,46 +48,23 @@ _STAGES: dict[Verb, tuple[State, ...]] = {
     "verify": (State.RUNNING, State.READY),
     "audit": (),
 }
-#: seconds between two looks of the progress line
-_TICK = 0.25
 
 
-def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Run the job; the promised summary, and the reasons of what failed."""
+def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any], Findings]:
+    """Run the job; the promised summary, and what is not as it should be."""
     _refuse_amnesia(job)
     if choices.verb == "verify":
         choices = replace(choices, again=any(broken_files(job.directory)))
     ground.check(job.directory)
     ledger = job.state / "sandbox.jsonl"
     with job_lock(job.state, wait=choices.wait_lock):
+        if choices.verb == "run" and missing(job.directory):  # not before: another run may be making the state
+            choices = replace(choices, again=True)
         with sandbox(job.settings, ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
             tally, clock = Tally(), Clock()
             began = clock.now()
             outcome = anyio.run(_run, job, settings, choices, tally, clock, stream)
-        with view(job.state) as seen:
-            try:
-                results.write(job.directory / "results.jsonl", seen.results())
-            except OSError as error:
-                raise DiskError(
-                    f"results.jsonl: {error.strerror}", hint="The state is safe; run the command again."
-                ) from None
-            told = summary(
-                job.manifest.name,
-                exit_code=outcome.exit,
-                reasons=[ending.why for ending in outcome.endings],
-                counts=seen.counts(),
-                tally=tally,
-                in_doubt=[task["key"] for task in (*seen.in_state("in_doubt"), *seen.in_state("held"))],
-                seconds=clock.now() - began,
-                words=_words(job, choices),
-            )
-            return told, seen.faults()
-
-
-def _words(job: Job, choices: Choices) -> list[str]:
-    """The manifest and the options that the next command needs as well: without them it would be another job."""
-    out = ["--out", str(choices.out)] if choices.out else []
-    return [job.manifest.file, *(["--sandbox"] if job.in_sandbox else []), *out]
+        return closed(job, choices, outcome, tally, clock.now() - began)
 
 
 def _refuse_amnesia(job: Job) -> None:
@@ -109,8 +84,7 @@ async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clo
         store = rooms.store
         entry = await _enlisted(rooms, job, choices) if choices.buys else None
         await _again(store, rooms.lanes, clock, choices, job.directory)
-        counts = await store.counts()
-        tally.start({**counts, "queued": counts.get("queued", 0) - await store.gone()})
+        await begin(rooms, tally)
         run = Run(
             rooms.lanes,
             store=store,
@@ -121,13 +95,8 @@ async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clo
             on_bug=logs.bug,
             stages=EVERY_STAGE if choices.failed else _STAGES[choices.verb],
         )
-        with shown(job.manifest.name, tally, stream, quiet=choices.quiet) as update:
-            ticking = asyncio.create_task(_tick(update, clock))
-            try:
-                outcome = await run.run()
-            finally:
-                ticking.cancel()
-            update(clock.now())
+        async with watched(job, settings, rooms, run, tally, choices, stream):
+            outcome = await run.run()
         if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
             await dismiss(rooms.registries, entry)
         return outcome
@@ -143,12 +112,6 @@ def _earlier(*times: float | None) -> float | None:
     return min((time for time in times if time is not None), default=None)
 
 
-async def _tick(update: Callable[[float], None], clock: Clock) -> None:
-    while True:
-        update(clock.now())
-        await anyio.sleep(_TICK)
-
-
 async def _again(store: Store, made: list[Lane], clock: Clock, choices: Choices, directory: Path) -> None:
     """What a person asked for again: stranded tasks, failed ones where that was said, files that are not whole."""
     by_name = {lane.name: lane for lane in made}
@@ -159,8 +122,9 @@ async def _again(store: Store, made: list[Lane], clock: Clock, choices: Choices,
 
 
 async def _asked_for(store: Store, choices: Choices, directory: Path) -> list[Task]:
-    if choices.verb == "verify":
-        keys = await anyio.to_thread.run_sync(broken_keys, directory)
+    if choices.verb in {"run", "verify"}:
+        look = broken_keys if choices.verb == "verify" else missing
+        keys = await anyio.to_thread.run_sync(look, directory)
         return [task for key in keys for task in await store.by_key(key)]
     states = (State.STRANDED, *([State.FAILED] if choices.failed else [])) if choices.verb == "retry" else ()
     every = [task for state in states for task in await store.in_state(state)]

@@ -17,6 +17,8 @@ from runner.cli.options import MANIFEST, as_json, in_sandbox, out
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from runner.report.advice import Findings
+
 
 @click.command()
 @click.argument("where", required=False, type=MANIFEST, metavar="[MANIFEST or DIR]")
@@ -31,9 +33,16 @@ def status(where: Path | None, out: Path | None, in_sandbox: bool, as_json: bool
     if not directories:
         raise NoSuchJob("there is no job below this directory", hint="Name a manifest or a job directory.")
     for directory in directories:
-        found = _status(directory)
-        click.echo(orjson.dumps(found) if as_json else "\n".join(_lines(found)))
+        found, findings = _status(directory, _words(where, out, in_sandbox=in_sandbox))
+        click.echo(orjson.dumps(found) if as_json else "\n".join(_lines(found, findings)))
     return 0
+
+
+def _words(where: Path | None, out: Path | None, *, in_sandbox: bool) -> list[str]:
+    """How a command line names the job; a directory does not say which manifest it belongs to."""
+    if where is None or where.is_dir():
+        return ["MANIFEST"]
+    return [str(where), *(["--sandbox"] if in_sandbox else []), *(["--out", str(out)] if out else [])]
 
 
 def _below(here: Path) -> Iterator[Path]:
@@ -50,13 +59,15 @@ def _directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
     return directory_of(where, out=out, in_sandbox=in_sandbox)
 
 
-def _status(directory: Path) -> dict[str, Any]:
+def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], Findings]:
+    from runner.app.closing import findings  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
     from runner.store.view import view  # noqa: PLC0415
 
     with view(directory / ".runner") as job:
         oldest = job.oldest()
         waiting = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
-        return {
+        found = {
             "job": directory.resolve().name,
             "directory": str(directory),
             "counts": job.counts(),
@@ -67,23 +78,23 @@ def _status(directory: Path) -> dict[str, Any]:
             "held": job.in_state("held"),
             "in_doubt": job.in_state("in_doubt"),
         }
+        return found, findings(job, Settings(os.environ), words)
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
-    from runner.report.text import duration, harmless  # noqa: PLC0415
+def _lines(found: dict[str, Any], findings: Findings) -> Iterator[str]:
+    from runner.report.advice import lines  # noqa: PLC0415
+    from runner.report.text import duration, harmless, many  # noqa: PLC0415
 
     counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in found["counts"].items())
     yield f"{found['job']}: {counts or 'nothing yet'}"
     yield f"  files   {harmless(found['directory'], 500)}"
     if found["cost"]:
-        yield f"  cost    {found['cost']:g} so far, with what is in doubt"
+        yield f"  cost    {found['cost']:g}{f' {findings.unit}' if findings.unit else ''} so far, with what is in doubt"
     if found["oldest_waiting_seconds"] is not None:
         yield f"  oldest  waiting for {duration(found['oldest_waiting_seconds'])}"
     if found["gone"]:
-        yield f"  gone    {found['gone']} unbought tasks left the manifest"
-    for fault in found["faults"]:
-        why = f"{fault['reason'] or 'unknown'} {harmless(fault['message'])}".rstrip()
-        yield f"  {fault['count']} {fault['state']}: {why}"
+        yield f"  gone    {many(found['gone'], 'unbought task')} left the manifest"
+    yield from (f"  {line}" for line in lines(findings))
     for task in (*found["in_doubt"], *found["held"]):
         yield f"  {task['key'][:8]}  {harmless(task['name'], 40)}  {harmless(task['evidence'])}"
 
@@ -126,12 +137,12 @@ def audit(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> 
 
 
 def _audit_lines(told: dict[str, Any], manifest: str) -> Iterator[str]:
-    from runner.report.text import harmless  # noqa: PLC0415
+    from runner.report.text import harmless, many  # noqa: PLC0415
 
     charged = "" if told["charged"] is None else f"; {told['charged']:g} charged in the provider's unit"
-    yield f"{told['job']}: {len(told['findings'])} findings{charged}"
+    yield f"{told['job']}: {many(len(told['findings']), 'finding')}{charged}"
     if told["strangers"]:
-        yield f"  {told['strangers']} tasks on the account are not this job's"
+        yield f"  {many(told['strangers'], 'task')} on the account not of this job"
     for name, why in told["not_asked"].items():
         yield f"  {name} was not asked: {harmless(why)}"
     for finding in told["findings"]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +16,11 @@ from runner.errors import RunnerError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
 #: verb -> where it lives, and what it does in one line (so that `--help` imports nothing)
 _VERBS = {
+    "init": ("runner.cli.beginning", "write a commented manifest, for a provider or for a table of your own"),
     "validate": ("runner.cli.manifests", "every mistake in a manifest, with line and column"),
     "plan": ("runner.cli.manifests", "tasks, time at the limit, sample requests; sends nothing"),
     "run": ("runner.cli.runs", "do it; the same command again is resume, and with nothing new it submits nothing"),
@@ -27,9 +31,13 @@ _VERBS = {
     "recover": ("runner.cli.jobs", "rebuild the state from the journal, into a new file"),
     "status": ("runner.cli.jobs", "counts, oldest waiting, reasons; works while a run is on"),
     "resolve": ("runner.cli.jobs", "a person's decision on a held task"),
+    "export": ("runner.cli.exporting", "results as jsonl, csv or parquet; works while a run is on"),
     "providers": ("runner.cli.catalogue", "what can be called"),
     "models": ("runner.cli.catalogue", "models with their parameters"),
     "sandbox": ("runner.cli.sandbox", "the providers' APIs on loopback, with faults on demand"),
+    "doctor": ("runner.cli.checking", "credentials, clock, disk, permissions, TLS, proxies; writes nothing"),
+    "schema": ("runner.cli.beginning", "JSON Schema of the manifest, for editors"),
+    "completion": ("runner.cli.completion", "what a shell must know to complete verbs and options"),
 }
 
 _EXIT_CODES = """\b
@@ -65,6 +73,21 @@ class _Verbs(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell asks
+
+        verbs = [CompletionItem(verb, help=about) for verb, (_, about) in _VERBS.items() if verb.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # a reader that has had enough; a run has more to say by its exit code than that
+            if _VERBS.get(ctx.invoked_subcommand or "", ("", ""))[0] == "runner.cli.runs":
+                raise
+            return 0
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, about) for verb, (_, about) in _VERBS.items()])
@@ -78,6 +101,38 @@ def runner() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """The exit code of this command line; errors that people should see are told on stderr."""
+    _open_streams()
+    try:
+        return _run(arguments)
+    finally:
+        _flush_streams()
+
+
+def _open_streams() -> None:
+    """Streams that were never open lead nowhere, so that no file of a job takes the number of one of them (FP8)."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            # the lowest number that is free is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - takes no keyword
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a prompt that the locale cannot spell ends no run
+
+
+def _flush_streams() -> None:
+    """A reader that has gone must not turn the exit code into the interpreter's 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # where the last flush of all goes
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code = runner.main(args=list(arguments), prog_name="runner", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -90,6 +145,3 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush is quiet
-        return 0

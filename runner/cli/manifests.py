@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.app.jobs import Job
+    from runner.errors import Problem
 
 #: requests that `plan` shows
 _SAMPLES = 3
+#: characters of a warning
+_LONGEST = 1000
 
 
 @click.command()
@@ -28,6 +31,7 @@ def validate(manifests: tuple[Path, ...], as_json: bool) -> int:
     """Every mistake in a manifest, with line and column; sends nothing."""
     from runner.app.jobs import load  # noqa: PLC0415 - only the verbs that need it pay for it
     from runner.errors import ManifestError  # noqa: PLC0415
+    from runner.report.text import many  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
     code = 0
@@ -38,8 +42,11 @@ def validate(manifests: tuple[Path, ...], as_json: bool) -> int:
             code = error.exit_code
             _tell_problems(path, error, as_json=as_json)
         else:
-            entry = {"manifest": str(path), "valid": True, "tasks": job.summary.tasks, "problems": []}
-            click.echo(orjson.dumps(entry) if as_json else f"{path}: valid, {job.summary.tasks} tasks{_merged(job)}")
+            entry = {"manifest": str(path), "valid": True, "tasks": job.summary.tasks, "problems": [],
+                     "warnings": _warned(job)}  # fmt: skip
+            click.echo(
+                orjson.dumps(entry) if as_json else f"{path}: valid, {many(job.summary.tasks, 'task')}{_merged(job)}"
+            )
     return code
 
 
@@ -47,9 +54,22 @@ def _tell_problems(path: Path, error: Any, *, as_json: bool) -> None:
     if not as_json:
         click.echo(str(error), err=True)
         return
-    names = ("file", "line", "column", "key", "message", "hint")
-    problems = [{name: getattr(problem, name) for name in names} for problem in error.problems]
-    click.echo(orjson.dumps({"manifest": str(path), "valid": False, "tasks": None, "problems": problems}))
+    problems = [_entry(problem) for problem in error.problems]
+    entry = {"manifest": str(path), "valid": False, "tasks": None, "problems": problems, "warnings": []}
+    click.echo(orjson.dumps(entry))
+
+
+def _entry(problem: Problem) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in ("file", "line", "column", "key", "message", "hint")}
+
+
+def _warned(job: Job) -> list[dict[str, Any]]:
+    """What may be a slip: told on stderr, and given back for `--json`."""
+    from runner.report.text import harmless  # noqa: PLC0415
+
+    for warning in job.summary.warnings:
+        click.echo(f"warning: {harmless(str(warning), _LONGEST)}", err=True)
+    return [_entry(warning) for warning in job.summary.warnings]
 
 
 def _merged(job: Job) -> str:
@@ -74,7 +94,7 @@ def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_jso
     seen = Plan(_SAMPLES, out, in_sandbox, settings.providers, _line(as_json=as_json) if tasks else None)
     job = load(manifest, settings, out=out, in_sandbox=in_sandbox, each=seen.see)
     seen.finish()
-    plan = seen.told(job)
+    plan = {**seen.told(job), "warnings": _warned(job)}
     if as_json:
         click.echo(orjson.dumps(plan))
     else:
@@ -83,13 +103,13 @@ def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_jso
 
 
 def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
-    from runner.report.text import duration, harmless  # noqa: PLC0415
+    from runner.report.text import duration, harmless, many  # noqa: PLC0415
 
     known = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in plan["known"].items())
     models = ", ".join(f"{entry['provider']} {entry['model']}" for entry in plan["models"])
     rates = ", ".join(dict.fromkeys(plan["rate"].values()))
     lines = [
-        f"{plan['job']}: {plan['tasks']} tasks for {models}{_merged(job)}",
+        f"{plan['job']}: {many(plan['tasks'], 'task')} for {models}{_merged(job)}",
         f"  to submit  {plan['new']} new{f' (here already: {known})' if known else ''}",
         f"  price      {_price(plan)}",
         f"  time       {duration(plan['seconds'])} to submit them at {rates}",

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.app.planning import Plan
+    from runner.log_file import LogFile
+    from runner.report.advice import Findings
 
 
-def _tell(options: dict[str, Any], summary: dict[str, Any], faults: list[dict[str, Any]], directory: str) -> None:
+def _tell(options: dict[str, Any], summary: dict[str, Any], found: Findings, directory: str) -> None:
     if options["as_json"]:
         click.echo(orjson.dumps(summary))
     elif not options["quiet"] or summary["exit_code"]:
         from runner.report.summary import told  # noqa: PLC0415
 
-        click.echo(told(summary, faults, directory), err=options["quiet"])
+        click.echo(told(summary, found, directory), err=options["quiet"])
 
 
 class _Duration(click.ParamType[float]):
@@ -57,6 +59,10 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "--wait-lock", type=_Duration(), default=0.0, help="Wait this long for another run of the job."
             ),
             click.option("--summary-file", type=MANIFEST, metavar="FILE", help="Also write the summary here, as JSON."),
+            click.option("--metrics-file", type=MANIFEST, metavar="FILE", help="Counts and costs for Prometheus."),
+            click.option(
+                "--log-file", type=MANIFEST, metavar="FILE", help="Add a JSON log line for every change to it."
+            ),
             click.option(
                 "--log-format", type=click.Choice(["console", "json"]), help="A log line for every change, on stderr."
             ),
@@ -110,17 +116,35 @@ def _each(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -
     """One job after the other; the exit code that counts most of all of them."""
     from runner.pipeline.outcome import Ending, Exit, outcome  # noqa: PLC0415
 
-    summary = options["summary_file"]
-    if summary and (summary.is_dir() or not summary.resolve().parent.is_dir()):
-        raise UsageError(f"--summary-file: {summary} cannot be written", hint="Name a file in a directory that exists.")
+    for option in ("summary_file", "metrics_file"):
+        file = options[option]
+        if file and (file.is_dir() or not file.resolve().parent.is_dir()):
+            name = f"--{option.replace('_', '-')}"
+            raise UsageError(f"{name}: {file} cannot be written", hint="Name a file in a directory that exists.")
     if options["out"] and len(manifests) > 1:
         raise UsageError("--out is one directory, and each manifest needs its own", hint="Run them one by one.")
+    if options["metrics_file"] and len(manifests) > 1:
+        raise UsageError("--metrics-file is one job's, and each manifest needs its own", hint="Run them one by one.")
+    options["log"] = _log_file(options["log_file"])
     codes = []
     for path in manifests:
         codes.append(_one(path, options, chosen))
         if codes[-1] in {Exit.HUP, Exit.INT, Exit.TERM}:
             break
     return codes[0] if len(codes) == 1 else outcome(Ending(Exit(code), "") for code in codes if code).exit
+
+
+def _log_file(path: Path | None) -> LogFile | None:
+    """One for all manifests; it ends with the process."""
+    from runner.log_file import LogFile  # noqa: PLC0415
+
+    try:
+        return None if path is None else LogFile(path)
+    except OSError as error:
+        raise UsageError(
+            f"--log-file: {path} cannot be written: {error.strerror}",
+            hint="Name a plain file in a directory that exists.",
+        ) from None
 
 
 def _asks(options: dict[str, Any], chosen: dict[str, Any]) -> bool:
@@ -131,21 +155,24 @@ def _asks(options: dict[str, Any], chosen: dict[str, Any]) -> bool:
 
 
 def _ask(name: str, seen: Plan) -> None:
+    from runner.report.text import many  # noqa: PLC0415
+
     cost = "at a price nobody knows" if seen.cost is None else f"for {seen.cost:g} {seen.unit}"
-    if not click.confirm(f"{name}: buy {seen.new} tasks {cost}?", err=True):
+    if not click.confirm(f"{name}: buy {many(seen.new, 'task')} {cost}?", err=True):
         raise UsageError("nothing was sent", hint="`runner plan` shows what would be bought; --yes does not ask.")
 
 
 def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     from runner import logs  # noqa: PLC0415
     from runner.app.jobs import load  # noqa: PLC0415
+    from runner.app.notices import announced  # noqa: PLC0415
     from runner.app.planning import Plan  # noqa: PLC0415
     from runner.app.rooms import Choices  # noqa: PLC0415
     from runner.app.runs import execute  # noqa: PLC0415
     from runner.report import summary as report  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
-    logs.set_up(options["log_format"], quiet=options["quiet"])
+    logs.set_up(options["log_format"], quiet=options["quiet"], file=options["log"])
     settings = Settings(os.environ)
     seen = Plan(0, options["out"], options["in_sandbox"], settings.providers) if _asks(options, chosen) else None
     job = load(
@@ -159,19 +186,22 @@ def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     if seen is not None and seen.new >= _MANY:
         _ask(job.manifest.name, seen)
     choices = Choices(
-        quiet=options["quiet"] or bool(options["log_format"]),
+        quiet=options["quiet"] or options["log_format"] == "json",
         deadline=options["deadline"],
         wait_lock=options["wait_lock"],
         out=options["out"],
         same_account=options["same_account"],
         max_cost=options["max_cost"],
         anew=options["buy_again"],
+        metrics_file=options["metrics_file"],
         **chosen,
     )
-    summary, faults = execute(job, choices, sys.stderr or io.StringIO())
-    if options["summary_file"]:
-        report.write(options["summary_file"], summary)
-    with suppress(OSError):  # the exit code tells it to those who no longer read
-        _tell(options, summary, faults, str(job.directory))
+    with announced(job, choices) as ended:
+        summary, found = execute(job, choices, sys.stderr or io.StringIO())
+        if options["summary_file"]:
+            report.write(options["summary_file"], summary)
+        with suppress(OSError):  # the exit code tells it to those who no longer read
+            _tell(options, summary, found, str(job.directory))
+        ended(summary)
     code: int = summary["exit_code"]
     return code

@@ -10,7 +10,7 @@ from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output
 #: why a setback is not the task's own fault, or that it may be
 SetbackKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
 #: what a stop of submits is about
-BlockKind = Literal["credentials", "credit", "account", "configuration", "cost"]
+BlockKind = Literal["credentials", "credit", "account", "configuration", "cost", "refusals", "disk", "window"]
 #: what a person may decide about a held task
 Verdict = Literal["adopt", "absent", "abandon"]
 
@@ -63,6 +63,10 @@ class Pending:
 
     word: str = ""
     settling: bool = False
+    #: nobody knows this word for a state
+    strange: bool = False
+    #: what the provider's support will ask for
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

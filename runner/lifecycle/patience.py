@@ -23,6 +23,8 @@ class Patience:
     looks: int = 2
     #: doubtful sends of one generation before a person must decide
     sends: int = 3
+    #: purchases of one task before even a person's word is not enough (FM5)
+    generations: int = 20
     #: unclean look-ups in a row before the next run has to look
     unclean: int = 10
     #: answers that leave out an id which a person gave, before that person must look again

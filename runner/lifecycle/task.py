@@ -140,6 +140,8 @@ class Task:
     evidence: str = ""
     #: what to send, as JSON, where its stage needs it
     request: bytes = b""
+    #: where local pictures stand in the request, and the path of each, as JSON; empty: there are none
+    pictures: str = ""
     name: str = ""
     outputs: tuple[Output, ...] = ()
 

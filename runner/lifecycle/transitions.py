@@ -68,7 +68,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
     },
     READY: {Saved: (DONE,), LinkExpired: (RUNNING, STRANDED), Setback: (READY, STRANDED)},
     DONE: {Retried: (RUNNING,)},
-    FAILED: {Retried: (QUEUED,)},
+    FAILED: {Retried: (QUEUED, FAILED)},
     STRANDED: {Retried: (RUNNING,)},
 }
 
@@ -109,7 +109,7 @@ def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  
         case Missing():
             return _missing(task, event, now, patience)
         case Pending():
-            return _pending(task, now, patience, settling=event.settling)
+            return _pending(task, event, now, patience)
         case Finished():
             return replace(task, state=READY, due_at=now, failures=0, outputs=event.outputs, finished_at=now)
         case LinkExpired():
@@ -126,7 +126,7 @@ def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  
         case Blocked():
             return _blocked(task, event, now, patience)
         case Retried():
-            return _retry(task, now)
+            return _retry(task, now, patience)
         case Resolved():
             return _resolve(task, event, now, patience)
     assert_never(event)
@@ -166,10 +166,11 @@ def _missing(task: Task, event: Missing, now: float, patience: Patience) -> Task
     return replace(task, state=QUEUED, due_at=now, looks=0, failures=0, fault=NO_FAULT, evidence="absent")
 
 
-def _pending(task: Task, now: float, patience: Patience, *, settling: bool) -> Task:
-    failures = task.failures + 1 if settling else 0
-    if settling and failures >= patience.settlings:
-        return _strand(task, Fault("no_output", None, "the provider claims success and shows no output"))
+def _pending(task: Task, event: Pending, now: float, patience: Patience) -> Task:
+    failures = task.failures + 1 if event.settling else 0
+    if event.settling and failures >= patience.settlings:
+        trace = f" (trace {event.trace})" if event.trace else ""
+        return _strand(task, Fault("no_output", None, f"the provider claims success and shows no output{trace}"))
     if _worn_out(task, now, patience):
         return _strand(task, Fault("stuck", None, f"still not finished after {patience.paid:.0f} s"))
     return replace(task, failures=failures, evidence=_seen(task))
@@ -243,7 +244,9 @@ def _blocked(task: Task, event: Blocked, now: float, patience: Patience) -> Task
             return _again(task, event.fault, now, patience, wait=None)
 
 
-def _retry(task: Task, now: float) -> Task:
+def _retry(task: Task, now: float, patience: Patience) -> Task:
+    if task.state is FAILED and task.generation >= patience.generations:
+        return task
     task = replace(task, due_at=now, since=now, failures=0, refreshes=0, fault=NO_FAULT, evidence="retried")
     if task.remote_id is not None and task.state in {STRANDED, DONE}:
         return replace(task, state=RUNNING)

@@ -1,10 +1,11 @@
-"""What may stand in `params`, `items` and `matrix`."""
+"""What may stand in `params` and `items`, and what may stand nowhere."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from runner.manifest.teach import described
+from runner.manifest.templates import is_template
 from runner.manifest.values import dotted
 
 if TYPE_CHECKING:
@@ -15,26 +16,25 @@ if TYPE_CHECKING:
 
 #: variables every template knows
 COUNTERS = ("index", "repeat")
-_LATER = ("zip", "add", "set", "exclude")
 _CREDENTIALS = frozenset((
     "apikey", "api_key", "secret", "secret_key", "api_secret", "app_secret", "client_secret", "token", "access_token",
     "auth_token", "password", "passwd", "access_key", "access_key_id", "secret_access_key", "authorization", "bearer",
     "credential", "credentials", "private_key", "x_api_key",
 ))  # fmt: skip
 _SCALARS = frozenset((str, int, float, bool, type(None)))
-#: whole numbers that only a float can hold have lost digits on the way
+#: whole numbers that only a float can hold have lost digits on the way, or are infinite
 _EXACT = 2.0**64
 
 
 def flaw(value: Any) -> str:
     """Why a value cannot stand in a row; empty where it can: a scalar, or a list of them."""
     kind = type(value)
-    if kind is float and abs(value) >= _EXACT and value.is_integer():
+    if kind is float and abs(value) >= _EXACT:
         return "a number too big to be exact"
     if kind in _SCALARS:
         return ""
     if isinstance(value, list) and all(type(each) in _SCALARS for each in value):
-        return ""
+        return next(filter(None, map(flaw, value)), "")
     return f"expected text, a number, true, false or a list of them, found {described(value)}"
 
 
@@ -47,68 +47,55 @@ class Inspector:
 
     def params(self, written: Any) -> dict[str, Any]:
         if not isinstance(written, dict):
-            self._add(
+            self.add(
                 ("params",), f"expected a mapping (`key: value`), found {described(written)}", "indent the parameters"
             )
             return {}
-        self._credentials(written, ("params",))
+        self.credentials(written, ("params",))
         return written
-
-    def matrix(self, written: Any) -> dict[str, list[Any]]:
-        """The axes; a bad one is empty."""
-        if not isinstance(written, dict):
-            self._add(
-                ("matrix",), f"expected axes (`name: [a, b]`), found {described(written)}", "write one list an axis"
-            )
-            return {}
-        for name in written.keys() & set(_LATER):
-            self._add(("matrix", name), f"`{name}` comes with a later version", "write plain axes", key=True)
-        return {
-            name: values if self._axis(name, values) else [] for name, values in written.items() if name not in _LATER
-        }
 
     def rows(self, written: Any) -> tuple[dict[str, Any], ...]:
         if not isinstance(written, list) or not written:
-            self._add(("items",), f"expected rows, found {described(written) if written != [] else 'none'}",
+            self.add(("items",), f"expected rows, found {described(written) if written != [] else 'none'}",
                       "write `- name: value` lines, or `file: rows.csv`")  # fmt: skip
             return ()
         return tuple(row for number, row in enumerate(written) if self._row(number, row))
 
     def _row(self, number: int, row: Any) -> bool:
         if not isinstance(row, dict):
-            self._add(("items", number), f"expected a mapping, found {described(row)}", "write `name: value`")
+            self.add(("items", number), f"expected a mapping, found {described(row)}", "write `name: value`")
             return False
         for name, value in row.items():
             if type(value) is not str and (message := flaw(value)):
-                self._add(("items", number, name), message, "a row holds plain values; put the rest into `params`")
+                self.add(("items", number, name), message, "a row holds plain values; put the rest into `params`")
+            self.data(value, ("items", number, name))
             if name.lower() in _CREDENTIALS:
                 self._credential(("items", number, name))
         return True
 
-    def _axis(self, name: str, values: Any) -> bool:
-        path = ("matrix", name)
-        if name in COUNTERS:
-            self._add(path, f"`{name}` is a variable of every template already", "rename the axis", key=True)
-        elif not isinstance(values, list) or not values:
-            found = "an empty list" if values == [] else described(values)
-            self._add(path, f"expected a list with at least one value, found {found}", "write `[a, b]`")
-        else:
-            self._credentials({name: values}, ("matrix",))
-            return True
-        return False
-
-    def _credentials(self, value: Any, path: tuple[str | int, ...]) -> None:
-        for name in _names(value, path):
-            if str(name[-1]).lower().replace("-", "_") in _CREDENTIALS:
-                self._credential(name)
+    def credentials(self, value: Any, path: tuple[str | int, ...]) -> bool:
+        """Tells of every key under `path` that looks like a credential; whether there was one."""
+        found = [name for name in _names(value, path) if str(name[-1]).lower().replace("-", "_") in _CREDENTIALS]
+        for name in found:
+            self._credential(name)
+        return bool(found)
 
     def _credential(self, path: tuple[str | int, ...]) -> None:
-        self._add(path, "looks like a credential, and those never stand in a manifest",
+        self.add(path, "looks like a credential, and those never stand in a manifest",
                   "set it in the environment and remove it here", key=True)  # fmt: skip
 
-    def _add(self, path: tuple[str | int, ...], message: str, hint: str, *, key: bool = False) -> None:
+    def data(self, value: Any, path: tuple[str | int, ...]) -> None:
+        """Warns of a text that looks like a template where none is one."""
+        if isinstance(value, str) and is_template(value):
+            hint = "only texts of `params` and `output.name` are templates"
+            self.add(path, "is sent as it stands, braces and all", hint, warn=True)
+
+    def add(
+        self, path: tuple[str | int, ...], message: str, hint: str, *, key: bool = False, warn: bool = False
+    ) -> None:
+        """Tells of a mistake at a value, or at its key."""
         place = self.places.key_place(*path) if key else self.places.place(*path)
-        self.report.add(place, dotted(path), message, hint)
+        self.report.add(place, dotted(path), message, hint, warn=warn)
 
 
 def _names(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:

@@ -1,13 +1,14 @@
 """A Manifest to Drafts: lazily, always in the same order, the same content always under the same key.
 
-Rows are the outer loop, then the axes of `matrix` as written (the last turns fastest), then `repeat`. A parameter is
-set by an axis of its name, else by `params`, else by a column of its name. Identical tasks merge.
+Rows are the outer loop, then the axes of `matrix` as written (the last turns fastest; those of a `zip` turn as one,
+where the `zip` stands), then its added rows, then `repeat`. A parameter is set by the matrix, else by `params`, else by
+a column of its name. Identical tasks merge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runner.manifest import parse
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from runner.errors import Problem
     from runner.lifecycle.task import Draft
     from runner.manifest.parse import Parsed
     from runner.manifest.recipe import Catalogue
@@ -34,6 +36,8 @@ class Summary:
     tasks: int
     #: identical to an earlier task, and merged with it
     merged: int
+    #: what may be a slip, in the order of the files
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
 
 def expand(parsed: Parsed, catalogue: Catalogue) -> Iterator[Draft]:
@@ -70,4 +74,4 @@ def _counted(parsed: Parsed, catalogue: Catalogue, report: Report, each: Each | 
     for draft in walk.drafts():
         if each is not None:
             each(parsed, draft)
-    return Summary(walk.made, walk.merged)
+    return Summary(walk.made, walk.merged, report.warnings)

@@ -29,6 +29,11 @@ MAX_LINE = 4 << 20
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BLANK = re.compile(r"[ \t\r\n]*")
+#: what people and their tables put between columns, where the header shows that it was not understood
+_MARKS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", "，": "full-width commas",
+          "；": "full-width semicolons", "、": "enumeration commas"}  # fmt: skip
+_SUFFIXES = {"\t": ".tsv", ",": ".csv"}
+_SHOWN = 60
 _OBJECTS = 'write [{"name": "value"}, …]'
 
 
@@ -73,16 +78,16 @@ def _text(raw: bytes, number: int) -> str:
 
 
 def _csv(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
-    return _table(csv.reader(_lines(file), strict=True), label, report)
+    return _table(csv.reader(_lines(file), strict=True), ",", label, report)
 
 
 def _tsv(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
-    return _table(csv.reader(_lines(file), delimiter="\t", quoting=csv.QUOTE_NONE), label, report)
+    return _table(csv.reader(_lines(file), delimiter="\t", quoting=csv.QUOTE_NONE), "\t", label, report)
 
 
-def _table(table: Any, label: str, report: Report) -> Iterator[Row]:
+def _table(table: Any, mark: str, label: str, report: Report) -> Iterator[Row]:
     _, header = _record(table)
-    names = _header(header or [])
+    names = _header(header or [], mark)
     while True:
         line, fields = _record(table)
         if fields is None:
@@ -103,8 +108,10 @@ def _record(table: Any) -> tuple[int, list[str] | None]:
         raise BadDataError(line, f"not readable from here on: {error}", "is a quote opened and never closed?") from None
 
 
-def _header(written: list[str]) -> list[str]:
+def _header(written: list[str], mark: str) -> list[str]:
     names = [name.strip() for name in written]
+    if len(names) == 1:
+        _refuse_other_marks(names[0], mark)
     if not any(names):
         raise BadDataError(1, "no header", "name the columns in the first line")
     if "" in names:
@@ -113,6 +120,14 @@ def _header(written: list[str]) -> list[str]:
         if name in names[:number]:
             raise BadDataError(1, f"two columns are called `{name}`", "rename one of them")
     return names
+
+
+def _refuse_other_marks(name: str, mark: str) -> None:
+    found = next((each for each in _MARKS if each in name and each != mark), None)
+    if found:
+        call = f"call the file {_SUFFIXES[found]}, or " if found in _SUFFIXES else ""
+        message = f"`{name[:_SHOWN]}` is one column: {_MARKS[found]} stand where {_MARKS[mark]} should"
+        raise BadDataError(1, message, f"{call}save it with {_MARKS[mark]} between the columns")
 
 
 def _jsonl(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
@@ -148,9 +163,21 @@ def _json(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
     for value, at in _elements(text):
         line, seen = line + text.count("\n", seen, at), at
         if isinstance(value, dict):
-            yield Row(value, label, line, 1)
+            if lost := _lost(value):
+                report.add((line, 1), "", f"cannot be kept: {lost}", "write long numbers in quotes", file=label)
+            else:
+                yield Row(value, label, line, 1)
         else:
             report.add((line, 1), "", f"expected an object, found {described(value)}", _OBJECTS, file=label)
+
+
+def _lost(value: dict[str, Any]) -> str:
+    """Why orjson, and so the store, cannot write what Python's own parser read: half a character, a long number."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def _elements(text: str) -> Iterator[tuple[Any, int]]:

@@ -19,6 +19,26 @@ if TYPE_CHECKING:
 SUFFIXES = tuple(READERS)
 
 
+def label(file: Path, manifest: Path) -> str:
+    """A data file as a person finds it: beside the manifest, in the manifest's own words."""
+    folder = os.path.dirname(manifest)  # noqa: PTH120 - a label, `./a` stays `./a`
+    beside = os.path.relpath(file, manifest.absolute().parent)
+    return str(file) if beside.startswith("..") else os.path.normpath(os.path.join(folder, beside))  # noqa: PTH118
+
+
+def unfit(path: Path) -> tuple[str, str] | None:
+    """Why `path` cannot be a data file, and what to do; None where it can."""
+    if path.suffix.lower() not in SUFFIXES:
+        return f"a data file ends in {', '.join(SUFFIXES)}", "convert it, or rename it"
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return f"there is no such file: {path}", "paths are relative to the manifest"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {error}", "check the path and its permissions"
+    return None if regular else ("not a regular file", "give the path of a data file")
+
+
 def rows(path: Path, label: str, report: Report) -> Iterator[Row]:
     """The good rows of `path`, in order; problems go to `report` under the name `label`."""
     read = READERS[path.suffix.lower()]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from runner.errors import ManifestError, Problem
-from runner.manifest import content, reader
-from runner.manifest.items import SUFFIXES
-from runner.manifest.model import Items, Limits, Manifest, Retry
+from runner.manifest import content, items, matrix, notices, reader
+from runner.manifest.axis import AxisReader
+from runner.manifest.model import Items, Limits, Manifest, Matrix, Notify, Retry
 from runner.manifest.names import slug
 from runner.manifest.report import Report
-from runner.manifest.schema import Document, is_name
+from runner.manifest.schema import Document, NotifyPart, is_name
 from runner.manifest.teach import closest, described, translate
 from runner.manifest.values import Mapping, Places
 
@@ -88,9 +88,10 @@ class _Builder:
         document = self._document()
         inspector = content.Inspector(self.places, self.report)
         params = inspector.params(self.root.get("params", {}))
-        matrix = inspector.matrix(self.root.get("matrix", {}))
-        items = self._items(inspector)
-        self._required(document, matrix, items)
+        axes = AxisReader(inspector, self.path, document.limits.max_tasks)
+        multiplied = matrix.read(self.root.get("matrix", {}), inspector, axes)
+        rows = self._items(inspector)
+        self._required(document, multiplied, rows)
         limits, retry = document.limits, document.retry
         name = document.name or _default_name(self.path)
         return Manifest(
@@ -102,14 +103,15 @@ class _Builder:
             unchecked=document.unchecked,
             directory=self._directory(out, document.output.dir or f"out/{name}"),
             params=params,
-            items=items,
-            matrix=matrix,
+            items=rows,
+            matrix=multiplied,
             repeat=document.repeat,
             output_name=document.output.name,
             limits=Limits(
                 limits.qps, limits.in_flight, limits.downloads, limits.max_tasks, limits.deadline, limits.max_cost
             ),
             retry=Retry(retry.attempts, retry.patience, retry.doubt),
+            notify=self._notify(document.notify),
             cost=document.cost,
         )
 
@@ -128,19 +130,26 @@ class _Builder:
             written = "out"
         return Path(os.path.normpath(out.absolute() if out else self.home / written))
 
-    def _required(self, document: Document, matrix: dict[str, list[Any]], items: Items | None) -> None:
+    def _required(self, document: Document, multiplied: Matrix, rows: Items | None) -> None:
         if "version" not in self.root:
             self.report.add((1, 1), "version", "missing", "write `version: 1`")
         elif document.version != 1:
             self._add(
                 ("version",), f"version {document.version} is unknown here", "write `version: 1`, or update runner"
             )
-        columns = items.rows[0] if items and items.rows else {}
-        from_file = items is not None and items.file is not None
+        columns = rows.rows[0] if rows and rows.rows else {}
+        from_file = rows is not None and rows.file is not None
         for key in ("provider", "model"):
             given = key in self.root and self.root[key] != ""
-            if not given and key not in matrix and key not in columns and not from_file:
+            if not given and not multiplied.gives(key) and key not in columns and not from_file:
                 self._add((key,), "missing", f"write `{key}: NAME`; `runner {key}s` lists what there is")
+
+    def _notify(self, part: NotifyPart | None) -> Notify | None:
+        if part is None:
+            return None
+        if isinstance(written := self.root["notify"], Mapping) and "url" not in written:
+            self._add(("notify",), "`url` is missing", 'write `url: "${HEALTHCHECK_URL}"`')
+        return Notify(part.url, tuple(word for word in notices.WORDS if word in part.on))
 
     def _items(self, inspector: content.Inspector) -> Items | None:
         written = self.root.get("items")
@@ -156,13 +165,9 @@ class _Builder:
                       "write `file: rows.csv`, or rows as a list")  # fmt: skip
             return Items()
         path = self.home / file
-        return Items(file=path) if self._is_data(path) else Items()
-
-    def _is_data(self, path: Path) -> bool:
-        message, hint = _unfit(path)
-        if message:
-            self._add(("items", "file"), message, hint)
-        return not message
+        if trouble := items.unfit(path):
+            self._add(("items", "file"), *trouble)
+        return Items() if trouble else Items(file=path)
 
     def _add(self, path: tuple[str, ...], message: str, hint: str) -> None:
         self.report.add(self.places.place(*path), ".".join(path), message, hint)
@@ -180,16 +185,3 @@ def _without(root: dict[str, Any], paths: list[tuple[str | int, ...]]) -> dict[s
         elif isinstance(part := kept.get(str(first)), dict):
             part.pop(rest[0], None)
     return kept
-
-
-def _unfit(path: Path) -> tuple[str, str]:
-    """Why `path` cannot be a data file, and what to do; empty where it can."""
-    if path.suffix.lower() not in SUFFIXES:
-        return f"a data file ends in {', '.join(SUFFIXES)}", "convert it, or rename it"
-    try:
-        regular = stat.S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:
-        return f"there is no such file: {path}", "paths are relative to the manifest"
-    except (OSError, ValueError) as error:
-        return f"cannot be read: {error}", "check the path and its permissions"
-    return ("", "") if regular else ("not a regular file", "give the path of a data file")

@@ -6,6 +6,7 @@ deeper than 64, aliases that blow up. Reading goes on after all but the last two
 
 from __future__ import annotations
 
+import re
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,8 @@ MAX_EXPANDED: Final = 100_000
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BOM: Final = b"\xef\xbb\xbf"
+#: what YAML takes for the end of a line, in UTF-8
+_LINE_END: Final = re.compile(rb"\r\n|[\n\r]|\xc2\x85|\xe2\x80[\xa8\xa9]")
 _UNSET: Final = object()
 _SKIP: Final = object()
 _MERGE: Final = object()
@@ -254,13 +257,12 @@ def _at(event: Any) -> int:
 
 
 def _offset(text: bytes, position: int) -> int:
-    before = text[:position]
-    column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace"))
-    return (before.count(b"\n") + 1 << COLUMN_BITS) + column + 1
+    before = _LINE_END.split(text[:position])
+    return (len(before) << COLUMN_BITS) + len(before[-1].decode("utf-8", "replace")) + 1
 
 
 def _is_tab(data: bytes, line: int, column: int) -> bool:
-    lines = data.decode().split("\n")
+    lines = [each.decode() for each in _LINE_END.split(data)]
     return line < len(lines) and lines[line][column : column + 1] == "\t"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from runner.manifest.templates import Template, TemplateError, is_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from runner.errors import Mistake
 
@@ -114,42 +114,47 @@ def _made_list(value: list[Any], makers: list[Any]) -> Callable[[Mapping[str, An
     return lambda variables: [make(variables) if make else each for make, each in zip(makers, value, strict=True)]
 
 
-class _Settable(dict[str, bool]):
-    """Which columns set a parameter, asked once each."""
+class _Asked(dict[str, bool]):
+    """What is true of which names, asked once each."""
 
-    def __init__(self, takes: Callable[[str], bool], taken: set[str]) -> None:
+    def __init__(self, ask: Callable[[str], bool]) -> None:
         super().__init__()
-        self._takes = takes
-        self._taken = taken
+        self._ask = ask
 
     def __missing__(self, name: str) -> bool:
-        self[name] = name not in self._taken and self._takes(name)
+        self[name] = self._ask(name)
         return self[name]
 
 
 class Recipe:
-    """The parameters of a task of one model."""
+    """The parameters of a task of one model; `taken` are the names that no column can set."""
 
-    def __init__(self, provider: str, shape: Shape, params: Sequence[Param], axes: Sequence[str]) -> None:
+    def __init__(self, provider: str, shape: Shape, params: Sequence[Param], taken: Collection[str]) -> None:
         self.provider = provider
         self.shape = shape
-        self._axes = [(number, name) for number, name in enumerate(axes) if name not in CHOICES and shape.takes(name)]
-        over = {name for _, name in self._axes}
-        self._constants = {param.name: param.value for param in params if param.constant and param.name not in over}
-        self._templated = [param for param in params if not param.constant and param.name not in over]
-        taken = {param.name for param in params} | set(axes) | set(CHOICES)
-        self._settable = _Settable(shape.takes, taken)
+        self._constants = {param.name: param.value for param in params if param.constant}
+        self._templated = [param for param in params if not param.constant]
+        named = {param.name for param in params}
+        columns = {*named, *taken, *CHOICES}
+        #: by name: whether what the matrix gives under it is a parameter here
+        self.sets = _Asked(lambda name: name not in CHOICES and (name in named or shape.takes(name)))
+        #: by name: whether a column of it is a parameter here
+        self.fills = _Asked(lambda name: name not in columns and shape.takes(name))
+        #: names that say nothing to this model; whoever finds one with a value takes it out
+        self.unheeded: set[str] = set()
 
-    def params(self, row: Mapping[str, Any], values: Sequence[Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-        """What a task asks for; an empty cell sets nothing. TemplateError where a text cannot be made."""
+    def params(self, row: Mapping[str, Any], given: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        """What a task asks for; an empty cell sets nothing, and nothing in the matrix takes a parameter away.
+
+        TemplateError where a text cannot be made.
+        """
         made = dict(self._constants)
-        made.update(self._columns(row))
+        fills, sets = self.fills, self.sets
+        made |= {name: value for name, value in row.items() if fills[name] and value is not None and value != ""}
         for param in self._templated:
-            made[param.name] = param.render(variables)
-        for number, name in self._axes:
-            made[name] = values[number]
+            if param.name not in given:
+                made[param.name] = param.render(variables)
+        made |= {name: value for name, value in given.items() if sets[name]}
+        if None in given.values():
+            return {name: value for name, value in made.items() if value is not None or name not in given}
         return made
-
-    def _columns(self, row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        settable = self._settable
-        return ((name, value) for name, value in row.items() if settable[name] and value is not None and value != "")

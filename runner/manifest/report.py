@@ -1,4 +1,4 @@
-"""Collects the problems of a manifest: each once, in the order of the file, at most fifty shown."""
+"""Collects the problems and warnings of a manifest: each once, in the order of the file, at most fifty shown."""
 
 from __future__ import annotations
 
@@ -11,18 +11,35 @@ KEPT = 2_000
 
 
 class Report:
-    """The problems of one manifest, `file`."""
+    """The problems of one manifest, `file`; warnings are none."""
 
     def __init__(self, file: str) -> None:
         self.file = file
         self._problems: set[Problem] = set()
+        self._warnings: set[Problem] = set()
         self._beyond = 0
+
+    def __len__(self) -> int:
+        return len(self._problems) + self._beyond
 
     def __bool__(self) -> bool:
         return bool(self._problems)
 
-    def add(self, place: tuple[int, int], key: str, message: str, hint: str = "", *, file: str = "") -> None:
-        self.extend([Problem(file or self.file, *place, key, message, hint)])
+    def add(
+        self,
+        place: tuple[int, int],
+        key: str,
+        message: str,
+        hint: str = "",
+        *,
+        file: str = "",
+        warn: bool = False,
+    ) -> None:
+        problem = Problem(file or self.file, *place, key, message, hint)
+        if warn:
+            self._warnings.add(problem)
+        else:
+            self.extend([problem])
 
     def extend(self, problems: list[Problem]) -> None:
         for problem in problems:
@@ -32,9 +49,21 @@ class Report:
                 self._beyond += 1
 
     def error(self) -> ManifestError:
-        ordered = sorted(self._problems, key=lambda each: (each.file != self.file, each))
+        ordered = self._ordered(self._problems)
         return ManifestError(ordered[:SHOWN], omitted=max(0, len(ordered) - SHOWN) + self._beyond)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What may be a slip; there are few of each kind by nature."""
+        return tuple(self._ordered(self._warnings)[:SHOWN])
+
+    def blames(self, file: str) -> bool:
+        """Whether anything is wrong in a file."""
+        return any(problem.file == file for problem in self._problems)
 
     def raise_any(self) -> None:
         if self._problems:
             raise self.error()
+
+    def _ordered(self, problems: set[Problem]) -> list[Problem]:
+        return sorted(problems, key=lambda each: (each.file != self.file, each))

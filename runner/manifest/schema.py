@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from runner.manifest import units
+from runner.manifest import notices, units
 from runner.manifest.model import Rate
 
 _NAME = re.compile(r"[\w][\w. -]*(?<![. ])")
@@ -50,6 +50,12 @@ def _amount(value: object, where: str) -> float:
     return float(value)
 
 
+def _address(value: str) -> str:
+    if trouble := notices.unfit(value):
+        raise _taught(*trouble)
+    return value
+
+
 def _name(value: object) -> object:
     if isinstance(value, str) and not (is_name(value) and len(value) <= _MAX_NAME):
         raise _taught(
@@ -82,8 +88,53 @@ _FILE = {
     "additionalProperties": False,
 }
 Rows = Annotated[Any, WithJsonSchema({"anyOf": [_ROWS, _FILE]})]
-Axes = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": {"type": "array", "minItems": 1}})]
+_LIST = {"type": "array", "minItems": 1}
+_COUNT = {
+    "type": "object",
+    "description": "from one number to another, both included",
+    "required": ["from", "to"],
+    "properties": {"from": {"type": "number"}, "to": {"type": "number"}, "step": {"type": "number", "default": 1}},
+    "additionalProperties": False,
+}
+_COLUMN = {
+    "type": "object",
+    "description": "a column of a data file, or the lines of a .txt",
+    "required": ["file"],
+    "properties": {"file": {"type": "string", "examples": ["styles.csv#style", "styles.txt"]}},
+    "additionalProperties": False,
+}
+_AXIS = {"anyOf": [_LIST, _COUNT, _COLUMN]}
+_GIVEN = {"type": "object", "minProperties": 1}
+_SCALAR = {"type": ["string", "number", "boolean", "null"]}
+_CONDITION = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {"anyOf": [_SCALAR, {**_LIST, "items": _SCALAR}]},
+}
+_RULE = {
+    "type": "object",
+    "required": ["when", "then"],
+    "properties": {"when": _CONDITION, "then": _GIVEN},
+    "additionalProperties": False,
+}
+_PARTS = {
+    "zip": ("axes that go in pairs", {**_GIVEN, "additionalProperties": _AXIS}),
+    "add": ("rows beside the product", _GIVEN),
+    "set": ("changes rows that match", _RULE),
+    "exclude": ("takes rows out, at the very end", _CONDITION),
+}
+_MATRIX = {
+    "type": "object",
+    "properties": {
+        name: {"type": "array", "description": told, "items": items} for name, (told, items) in _PARTS.items()
+    },
+    "additionalProperties": _AXIS,
+}
+Axes = Annotated[Any, WithJsonSchema(_MATRIX)]
 Params = Annotated[Any, WithJsonSchema({"type": "object"})]
+Address = Annotated[
+    str, AfterValidator(_address), WithJsonSchema({"type": "string", "examples": ["${HEALTHCHECK_URL}"]})
+]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Cost = Annotated[
     float | dict[str, float] | None,
@@ -123,6 +174,13 @@ class RetryPart(_Part):
     doubt: Duration | None = None
 
 
+class NotifyPart(_Part):
+    """Whom to tell of a run: counts alone, never a prompt."""
+
+    url: Address = ""
+    on: Annotated[list[Literal["start", "success", "failure"]], Field(min_length=1)] = ["start", "success", "failure"]
+
+
 class Document(_Part):
     """A manifest."""
 
@@ -139,6 +197,7 @@ class Document(_Part):
     output: OutputPart = OutputPart(dir=None, name=None)
     limits: LimitsPart = LimitsPart()
     retry: RetryPart = RetryPart()
+    notify: NotifyPart | None = None
 
 
 def json_schema() -> dict[str, Any]:

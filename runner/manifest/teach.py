@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from runner.manifest.schema import Document, LimitsPart, OutputPart, RetryPart
+from runner.manifest.schema import Document, LimitsPart, NotifyPart, OutputPart, RetryPart
 from runner.manifest.values import dotted
 
 if TYPE_CHECKING:
@@ -16,21 +18,20 @@ if TYPE_CHECKING:
     from runner.manifest.report import Report
     from runner.manifest.values import Places
 
+_GAP = re.compile(r"[\s-]+")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
     "bool_type": "`true` or `false`",
     "model_type": "a mapping (`key: value`)",
 }
-#: keys of version 1 that this version does not keep yet, and why
-_LATER = {
-    "notify": ("notices come with a later version", "remove it"),
-}
 _KEYS: dict[str, Any] = {
     "": Document.model_fields,
     "output": OutputPart.model_fields,
     "limits": LimitsPart.model_fields,
     "retry": RetryPart.model_fields,
+    "notify": NotifyPart.model_fields,
 }
 
 
@@ -61,19 +62,22 @@ def described(value: Any) -> str:
             return "a list"
 
 
+def plain(name: str) -> str:
+    """A name as parameters are written: no capitals, no full-width letters, no spaces, nothing invisible."""
+    visible = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
+    return _GAP.sub("_", _HUMP.sub("_", visible.strip())).casefold()
+
+
 def closest(name: str, known: Iterable[str], label: str = "it may be") -> str:
     """A hint: the nearest known name, or all of them."""
     names = sorted(known)
-    near = get_close_matches(name.lower(), {each.lower(): each for each in names}, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean `{next(each for each in names if each.lower() == near[0])}`?"
+    written = {plain(each): each for each in names}
+    if near := get_close_matches(plain(name), written, n=1, cutoff=0.6):
+        return f"did you mean `{written[near[0]]}`?"
     return f"{label} " + (", ".join(f"`{each}`" for each in names[:20]) or "none")
 
 
 def _unknown(path: tuple[str | int, ...]) -> tuple[str, str]:
-    name = dotted(path)
-    if name in _LATER:
-        return _LATER[name]
     known = _KEYS[dotted(path[:-1])]
     elsewhere = [part for part, keys in _KEYS.items() if part and path[-1] in keys]
     if elsewhere and len(path) == 1:

@@ -74,6 +74,21 @@ class Places:
         return node, at
 
 
+def said(value: Any) -> str:
+    """A value as a data file would say it, so that the number 5 and the text `5` are the same; nothing is empty."""
+    if type(value) is str:
+        return value
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case list():
+            return ", ".join(said(each) for each in value)
+        case _:
+            return str(value)
+
+
 def dotted(path: tuple[str | int, ...]) -> str:
     """A path as people write it: `items[3].subject`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)

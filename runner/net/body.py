@@ -32,9 +32,11 @@ class Inflater:
         self._coded = encoding.strip().lower() not in {"", "identity"}
         self._limit = limit
         self._seen = 0
-        if self._coded and encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
-            raise Unreadable(f"content encoding {encoding[:40]!r}")
         self._raw_deflate = False
+        if not self._coded:
+            return
+        if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
+            raise Unreadable(f"content encoding {encoding[:40]!r}")
         # 32 + 15: gzip or zlib, by its own header
         self._engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
@@ -77,7 +79,7 @@ def parsed(raw: bytes) -> Any:
         text = raw.decode("utf-8-sig")
         if "\\u" in text:
             orjson.loads(text)  # refuses lone surrogates
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return raw[: TEXT_LIMIT * 4].decode("utf-8", "backslashreplace")[:TEXT_LIMIT]
 
@@ -98,3 +100,7 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("number out of range")
     return value
+
+
+#: made once: `json.loads` would make one for every body
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)

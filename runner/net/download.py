@@ -28,20 +28,27 @@ from runner.net.guard import Denied, GuardedResolver, check_url
 from runner.net.media import HEAD, Kind, sniff, whole
 from runner.net.part import Part
 from runner.net.transport import AiohttpTransport, Evidence
+from runner.net.width import Width
+from runner.providers.evidence import waiting
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from aiohttp.abc import AbstractResolver
 
 _MIB = 1 << 20
+#: pieces that are kept apart; more are joined
+_MOST_PIECES = 256
+#: half the bytes that may wait to be read: fewer stops and starts than with aiohttp's 64 KiB
+_READ = 256 << 10
 _HOPS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: the link will not work again
 _GONE = frozenset({400, 401, 403, 404, 410})
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.5, 900.0
+#: the host has as many of us as it likes, and the link is none the worse
+TOO_MANY = "429"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +116,9 @@ class Downloader:
         self._bounds = bounds or Bounds()
         self._clock = clock
         self._transport = AiohttpTransport(
-            resolver=GuardedResolver(loopback=loopback, names=names), context=context, clock=clock
+            resolver=GuardedResolver(loopback=loopback, names=names), context=context, clock=clock, read=_READ
         )
-        self._hosts: defaultdict[str, anyio.Semaphore] = defaultdict(lambda: anyio.Semaphore(per_host))
+        self._hosts: defaultdict[str, Width] = defaultdict(lambda: Width(per_host))
 
     def __repr__(self) -> str:
         return f"Downloader({len(self._hosts)} hosts, loopback={self._loopback})"
@@ -122,9 +129,15 @@ class Downloader:
             first = check_url(url, loopback=self._loopback)
         except Denied as error:
             return Dead(Fault("link_denied", None, str(error)))
-        async with self._hosts[first.netloc.decode("ascii")]:
+        width = self._hosts[first.netloc.decode("ascii")]
+        async with width.place() as times:
             with anyio.move_on_after(self._bounds.deadline):
-                return await self._fetched(first, part)
+                outcome = await self._fetched(first, part)
+                if isinstance(outcome, Fetched):
+                    width.served()
+                elif outcome.fault.code == TOO_MANY:
+                    width.refused(times)
+                return outcome
             return _later("timeout", f"not whole within {self._bounds.deadline:g} s")
 
     async def aclose(self) -> None:
@@ -132,11 +145,11 @@ class Downloader:
         await self._transport.aclose()
 
     async def _fetched(self, url: httpx.URL, path: Path) -> Fetched | Dead | Later:
-        part = await to_thread.run_sync(Part, path)
+        part = Part(path)
         try:
             return await self._filled(url, part)
         except _Ended as ended:
-            if ended.worthless:
+            if ended.worthless and not part.is_new:
                 await to_thread.run_sync(part.restart, "")
             return ended.outcome
         except (httpx.TransportError, Unreadable) as error:
@@ -145,16 +158,18 @@ class Downloader:
             part.close()
 
     async def _filled(self, url: httpx.URL, part: Part) -> Fetched | Dead | Later:
-        tag = await to_thread.run_sync(part.resume)
+        """One hop to a thread for what is new and small: a thread hop costs as much as 100 KB of network."""
+        tag = "" if part.is_new else await to_thread.run_sync(part.resume)
         async with self._answer(url, part.size, tag) as answer:
             if answer.status_code in {206, 416} and not _continues(answer, part.size, tag):
                 # what is here cannot be continued: the next look starts from nothing
                 await to_thread.run_sync(part.restart, "")
                 return Later(Fault("range", str(answer.status_code), "the server cannot continue the file"), 0.0)
             if answer.status_code == httpx.codes.OK:
-                await to_thread.run_sync(part.restart, _strong_tag(answer))
-            kind = await _Sink(part, self._bounds, self._clock).drain(answer)
-        return await to_thread.run_sync(_checked, part, kind)
+                part.anew(_strong_tag(answer))
+            sink = _Sink(part, self._bounds, self._clock)
+            kind = await sink.drain(answer)
+        return await to_thread.run_sync(_checked, part, sink.taken(), kind)
 
     @asynccontextmanager
     async def _answer(self, url: httpx.URL, size: int, tag: str) -> AsyncIterator[httpx.Response]:
@@ -190,17 +205,18 @@ class Downloader:
 
 
 class _Sink:
-    """Joins chunks to 1 MiB, so that one thread hop writes and hashes them."""
+    """Gathers pieces up to 1 MiB, so that one thread hop writes and hashes them."""
 
     def __init__(self, part: Part, bounds: Bounds, clock: Callable[[], float]) -> None:
         self._part, self._bounds, self._clock = part, bounds, clock
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._size = 0
         self._kind = sniff(part.head(HEAD))
         self._mark = (clock(), 0)
         self._seen = 0
 
     async def drain(self, answer: httpx.Response) -> Kind:
-        """Everything that comes, into the part; its kind."""
+        """Everything that comes, into the part but for what is `taken` last; its kind."""
         coding = answer.headers.get("content-encoding", "")
         length = answer.headers.get("content-length", "")
         inflater = Inflater(coding, self._bounds.video)
@@ -213,25 +229,32 @@ class _Sink:
                     await self._take(piece)
         except httpx.TransportError:
             if self._kind:  # kept for a resume, or a link cut every 900 KB would never get anywhere
-                await self._flush(last=True)
+                await to_thread.run_sync(self._part.write, self.taken())
             raise
         inflater.finish()
-        await self._flush(last=True)
-        return self._kind or _not_media(b"")
+        return self._known()
+
+    def taken(self) -> list[bytes]:
+        """What is not in the part yet; it is the caller's now."""
+        self._check_size(self._size)
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        return pieces
 
     async def _take(self, piece: bytes) -> None:
-        self._buffer += piece
-        if len(self._buffer) >= _MIB or (self._kind is None and len(self._buffer) >= HEAD):
-            await self._flush()
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if len(self._pieces) >= _MOST_PIECES:  # a drip of single bytes must not fill the memory
+            self._pieces = [b"".join(self._pieces)]
+        if self._kind is None and self._size >= HEAD:
+            self._known()
+        if self._size >= _MIB:
+            await to_thread.run_sync(self._part.write, self.taken())
 
-    async def _flush(self, *, last: bool = False) -> None:
+    def _known(self) -> Kind:
         if self._kind is None:
-            head = bytes(self._buffer[:HEAD])
+            head = b"".join(self._pieces)[:HEAD]
             self._kind = sniff(head) or _not_media(head)
-        self._check_size(len(self._buffer))
-        if last or len(self._buffer) >= _MIB:
-            full, self._buffer = self._buffer, bytearray()
-            await to_thread.run_sync(self._part.append, full)
+        return self._kind
 
     def _check_size(self, more: int) -> None:
         most = self._bounds.other if self._kind and not self._kind.is_video else self._bounds.video
@@ -247,8 +270,9 @@ class _Sink:
             self._mark = (now, self._seen)
 
 
-def _checked(part: Part, kind: Kind) -> Fetched | Later:
-    """Structure to the end, then fsync; what is not whole starts again from nothing."""
+def _checked(part: Part, rest: Sequence[bytes], kind: Kind) -> Fetched | Later:
+    """The last bytes, structure to the end, then fsync; what is not whole starts again from nothing."""
+    part.write(rest)
     if not whole(part.path):
         part.restart("")
         return _later("incomplete", f"the {kind.extension} file is cut or damaged")
@@ -276,11 +300,8 @@ def _judge(response: httpx.Response) -> None:
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds that the other side asks for, 0.5 to 900; only plain ASCII digits count (faults.md FA6)."""
-    text = headers.get("retry-after", "")
-    if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
-        return None
-    return max(_SHORTEST_WAIT, min(_LONGEST_WAIT, float(text)))
+    """Seconds that the other side asks for, 0.5 to 900 (faults.md FA6)."""
+    return waiting(headers.get("retry-after", ""), headers.get("date", ""))
 
 
 def _continues(answer: httpx.Response, size: int, tag: str) -> bool:

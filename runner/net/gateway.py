@@ -8,19 +8,22 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
+import aiohttp
 import anyio
 import httpx
 import orjson
+from yarl import URL
 
 from runner import __version__
 from runner.net.body import Inflater, Unreadable, parsed
 from runner.net.guard import GuardedResolver, check_base
-from runner.net.transport import AiohttpTransport, Evidence, tls_context
+from runner.net.transport import AiohttpTransport, Answer, Evidence, target, tls_context
 from runner.providers.exchange import NoAnswer, NotSent, Outcome, Reply, Request
 
 if TYPE_CHECKING:
@@ -32,6 +35,14 @@ if TYPE_CHECKING:
     from runner.net.auth import Headers, Scheme
 
 USER_AGENT = f"genrunner/{__version__}"
+_HEADERS = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
+_JSON = {"content-type": "application/json"}
+#: addresses that are kept ready
+_ADDRESSES = 64
+#: a path and query that every parser reads alike: nothing to quote, no dots to resolve, no fragment
+_PLAIN = re.compile(
+    r"(?!.*/\.)(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-F]{2})*)+(?:\?(?:[A-Za-z0-9._~!$&()*+,;=:@/-]|%[0-9A-F]{2})*)?"
+)
 #: of an answer that broke off, this much goes into the error: an id may stand in it, as a hint for people
 _HINT = 300
 #: characters of the shortest credential that is looked for in answers
@@ -82,8 +93,12 @@ class Gateway:
         # one context for both, since loading the roots takes 20 ms; none for http on loopback
         self._context = context or (tls_context() if self.base.scheme == "https" else None)
         self._resolver = resolver or (lambda: GuardedResolver(loopback=True, private=True))
-        self._single = self._client(force_close=True)
-        self._pooled = self._client(force_close=False)
+        base = target(self.base)
+        self._authority, self._prefix = base.raw_authority, base.raw_path.rstrip("/")
+        # submits and batched polls go to the same few addresses
+        self._url = lru_cache(maxsize=_ADDRESSES)(self._made_url)
+        self._single = self._line(force_close=True)
+        self._pooled = self._line(force_close=False)
 
     def __repr__(self) -> str:
         return f"Gateway({self.base}, {self._scheme!r})"
@@ -128,10 +143,9 @@ class Gateway:
 
     async def _wire(self, request: Request, held: Headers, trail: _Trail) -> Outcome:
         exchange = trail.begins(Evidence(self._clock))
-        client = self._single if request.phase in {"submit", "token"} else self._pooled
+        line = self._single if request.phase in {"submit", "token"} else self._pooled
         try:
-            call = self._built(client, request, held, exchange.evidence)
-            answer = await client.send(call, stream=True)
+            answer = await line.ask(request, self._url(request.path), held, exchange.evidence)
             try:
                 self._heard(request, exchange, answer)
                 await exchange.reads(answer, self._max_bytes)
@@ -143,20 +157,19 @@ class Gateway:
         exchange.redact(_secrets(request, held))
         return exchange.reply()
 
-    def _built(self, client: httpx.AsyncClient, request: Request, held: Headers, evidence: Evidence) -> httpx.Request:
-        url = httpx.URL(str(self.base).rstrip("/") + request.path)
+    def _made_url(self, path: str) -> URL:
+        """Where a request goes: plain paths as they are, anything else by httpx's rules, as the base was."""
+        if _PLAIN.fullmatch(path):
+            path, _, query = f"{self._prefix}{path}".partition("?")
+            return URL.build(
+                scheme=self.base.scheme, authority=self._authority, path=path, query_string=query, encoded=True
+            )
+        url = httpx.URL(str(self.base).rstrip("/") + path)
         if (url.scheme, url.host, url.port) != (self.base.scheme, self.base.host, self.base.port):
             raise httpx.InvalidURL("the path leads to another origin")
-        content = None if request.body is None else orjson.dumps(request.body)
-        json = {} if content is None else {"Content-Type": "application/json"}
-        headers = {**request.headers, **json, **held}
-        if not all(value.isascii() and value.isprintable() for value in headers.values()):
-            raise httpx.InvalidURL("a key or header holds characters that HTTP cannot carry")
-        return client.build_request(
-            request.method, url, content=content, headers=headers, extensions={"evidence": evidence}
-        )
+        return target(url)
 
-    def _heard(self, request: Request, exchange: _Exchange, answer: httpx.Response) -> None:
+    def _heard(self, request: Request, exchange: _Exchange, answer: Answer) -> None:
         exchange.opens(answer)
         evidence = exchange.evidence
         if evidence.sent_at is None or evidence.answered_at is None:
@@ -167,17 +180,35 @@ class Gateway:
         if self._on_sent is not None:
             self._on_sent(request.endpoint, evidence.sent_at, rtt)
 
-    def _client(self, *, force_close: bool) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            transport=AiohttpTransport(
-                resolver=self._resolver(), force_close=force_close, context=self._context, clock=self._clock
-            ),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(self._deadlines.read, connect=self._deadlines.connect),
-            trust_env=False,
-            follow_redirects=False,
+    def _line(self, *, force_close: bool) -> _Line:
+        transport = AiohttpTransport(
+            resolver=self._resolver(), force_close=force_close, context=self._context, clock=self._clock
         )
+        return _Line(transport, self._deadlines)
+
+
+class _Line:
+    """One transport, and what every request over it has in common; no redirects, no cookies, no proxies."""
+
+    def __init__(self, transport: AiohttpTransport, deadlines: Deadlines) -> None:
+        self._transport = transport
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=deadlines.connect, sock_connect=deadlines.connect, sock_read=deadlines.read
+        )
+
+    async def ask(self, request: Request, url: URL, held: Headers, evidence: Evidence) -> Answer:
+        """Send it; httpx.InvalidURL where it cannot be put into HTTP, httpx.TransportError where it did not arrive."""
+        body = b"" if request.body is None else orjson.dumps(request.body)
+        given = ((name.lower(), value) for names in (request.headers, held) for name, value in names.items())
+        headers = {**_HEADERS, **(_JSON if body else {}), **dict(given)}
+        if not all(value.isascii() and value.isprintable() for value in headers.values()):
+            raise httpx.InvalidURL("a key or header holds characters that HTTP cannot carry")
+        return await self._transport.ask(
+            request.method, url, headers.items(), body, timeout=self._timeout, evidence=evidence
+        )
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
 
 
 @dataclass(slots=True)
@@ -191,13 +222,13 @@ class _Exchange:
     body: bytearray = field(default_factory=bytearray)
     whole: bool = False
 
-    def opens(self, answer: httpx.Response) -> None:
-        self.status = answer.status_code
-        self.headers = {name.lower(): value for name, value in answer.headers.items()}
+    def opens(self, answer: Answer) -> None:
+        self.status = answer.status
+        self.headers = answer.headers
 
-    async def reads(self, answer: httpx.Response, limit: int) -> None:
+    async def reads(self, answer: Answer, limit: int) -> None:
         inflater = Inflater(self.headers.get("content-encoding", ""), limit)
-        async for chunk in answer.aiter_raw():
+        async for chunk in answer:
             for piece in inflater.feed(chunk):
                 self.body += piece
         inflater.finish()

@@ -1,165 +1,35 @@
-"""How fast to send: at most `count` in any sliding window of `seconds`, judged where the requests arrive.
-
-1. A log of stamps. A slot counts from its grant until it is known to have left the window, and an unsent one counts
-   as "now": so a stall between grant and write cannot let a burst through.
-2. A stamp moves later by what its reply is late against the best round trip seen, at most 250 ms: the request may have
-   been that long on its way. While no reply is here, the time that has passed says how late it is at least.
-3. A cadence of (1 + 0.5 %) * seconds / count with at most 100 ms of catch-up: no burst after a suspend.
-
-`Bucket` and `Window` are arithmetic: no clock, no I/O. Measured: 0 violations at 97 to 99 % use (performance.md).
-"""
+"""Waits for leave to send: first come, first served, from a bucket that may be shared with other processes."""
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right, insort
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from runner.net.traffic import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
-_MARGIN = 1.005
-_CATCH_UP = 0.1
-_LATE = 0.25
-#: added to the window, as a share of it and at most so many seconds: the best round trip seen is not the best there is
-_SLACK, _MOST_SLACK = 0.004, 0.01
-#: replies until the best round trip means something; before, the whole of it counts as late
-_SAMPLES = 20
-#: the best round trip is the best of this many seconds, at least: routes change
-_MEMORY = 30.0
-#: the slowest that throttling may make us, and what each window gives back, as shares of the configured rate
-_SLOWEST, _REGAIN = 1 / 16, 0.1
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 900.0
+#: seconds of one sleep at the most: another process may have given back what it held
+_LONGEST_SLEEP = 1.0
 
 
-@dataclass(eq=False, slots=True)
-class Slot:
-    """Leave for one request; `stamp` is None until its bytes leave."""
-
-    granted: float
-    #: when the slot after this one would have been due without it
-    due: float
-    stamp: float | None = None
-
-
-class Bucket:
-    """The arithmetic: `count` requests (a fraction is fine) in any `seconds`."""
-
-    def __init__(self, count: float, seconds: float = 1.0) -> None:
-        if count <= 0 or seconds <= 0:
-            raise ValueError("a rate is positive")
-        #: whole requests in a window of its own length: 2.5 a second is 2 in 0.8 s
-        self._most = max(1, int(count))
-        self._window = seconds * self._most / count
-        self._cadence = _MARGIN * seconds / count
-        self._span = self._window + min(_MOST_SLACK, _SLACK * self._window)
-        self._late = min(_LATE, self._window / 4)
-        self._log: list[float] = []
-        self._open: set[Slot] = set()
-        self._due = float("-inf")
-        self._latest: Slot | None = None
-        self._paused_until = float("-inf")
-        self._share, self._since = 1.0, 0.0
-        self._best = self._best_before = float("inf")
-        self._best_since = float("-inf")
-        self._samples = 0
-
-    def __repr__(self) -> str:
-        return f"Bucket({self._most} in {self._window:g} s, {len(self._open)} open)"
+class Pacer(Protocol):
+    """What says how fast to send; `net.bucket.Bucket` alone, or shared as in `net.shared`."""
 
     def grant(self, now: float) -> Slot | float:
         """A slot now, or the time at which to ask again."""
-        self._settle_old(now)
-        wait_until = max(self._due, self._paused_until, self._room_at(now))
-        if wait_until > now:
-            return wait_until
-        slot = Slot(now, self._due)
-        self._due = max(self._due, now - _CATCH_UP) + self._cadence / self.share(now)
-        self._open.add(slot)
-        self._latest = slot
-        return slot
 
-    def sent(self, slot: Slot, stamp: float) -> None:
-        """Its bytes leave; said twice, the later stamp holds."""
-        slot.stamp = stamp if slot.stamp is None else max(slot.stamp, stamp)
+    def sent(self, slot: Slot, stamp: float) -> None: ...
 
-    def answered(self, slot: Slot, rtt: float) -> None:
-        """The reply's head came `rtt` seconds after the stamp."""
-        if slot.stamp is None or slot not in self._open:
-            return
-        self._remember(slot.stamp + rtt, rtt)
-        self._close(slot, slot.stamp + min(self._late, max(0.0, rtt - self._best_rtt)))
+    def answered(self, slot: Slot, rtt: float) -> None: ...
 
-    def release(self, slot: Slot) -> None:
-        """It was not used; if it is the latest, the next one takes its place."""
-        if slot.stamp is None and slot in self._open:
-            self._open.remove(slot)
-            if slot is self._latest:
-                self._due = slot.due
+    def release(self, slot: Slot) -> None: ...
 
-    def throttled(self, now: float, wait: float | None = None) -> None:
-        """The server says "too fast": pause for `wait` or a window, then half the rate, regained window by window."""
-        if now < self._paused_until:
-            return  # replies to what was in flight say the same thing again
-        pause = self._window if wait is None else wait
-        self._share = max(_SLOWEST, self.share(now) / 2)
-        self.pause(now + max(_SHORTEST_PAUSE, min(_LONGEST_PAUSE, pause)))
-        # at half the rate for a whole window after the pause
-        self._since = self._paused_until + self._window
-
-    def pause(self, until: float) -> None:
-        """Grant nothing before then."""
-        self._paused_until = max(self._paused_until, until)
-
-    def share(self, now: float) -> float:
-        """The rate now, as a share of the configured one."""
-        if self._share >= 1.0:
-            return 1.0
-        return min(1.0, self._share + _REGAIN * max(0, int((now - self._since) / self._window)))
-
-    @property
-    def _best_rtt(self) -> float:
-        return min(self._best, self._best_before) if self._samples >= _SAMPLES else 0.0
-
-    def _remember(self, now: float, rtt: float) -> None:
-        if now - self._best_since > max(_MEMORY, 10 * self._window):
-            self._best, self._best_before, self._best_since = float("inf"), self._best, now
-        self._best = min(self._best, rtt)
-        self._samples += 1
-
-    def _room_at(self, now: float) -> float:
-        """`now` where the window has room, else the earliest time at which it may have."""
-        horizon = now - self._span
-        first = bisect_right(self._log, horizon)
-        surplus = len(self._log) - first + sum(self._counts_from(slot, now) > horizon for slot in self._open)
-        surplus -= self._most - 1
-        if surplus <= 0:
-            return now
-        if first + surplus <= len(self._log):
-            return self._log[first + surplus - 1] + self._span
-        return now + min(self._cadence, 0.01)  # it depends on replies that are not here yet
-
-    def _counts_from(self, slot: Slot, now: float) -> float:
-        """The latest that it may have arrived, as far as is known, less the best way there."""
-        if slot.stamp is None:
-            return now
-        return slot.stamp + max(0.0, min(self._late, now - slot.stamp - self._best_rtt))
-
-    def _settle_old(self, now: float) -> None:
-        """Close what can move no further, and forget what left the window."""
-        far = now - self._best_rtt - self._late
-        for slot, stamp in [(slot, slot.stamp) for slot in self._open if slot.stamp is not None]:
-            if stamp < far:
-                self._close(slot, stamp + self._late)
-        # an open slot may be answered yet and enter the log in the past, so a whole window is kept and no more
-        del self._log[: bisect_right(self._log, now - self._span)]
-
-    def _close(self, slot: Slot, stamp: float) -> None:
-        self._open.remove(slot)
-        insort(self._log, stamp)
+    def throttled(self, now: float, wait: float | None = None, slot: Slot | None = None) -> None: ...
 
 
 class Permit:
@@ -188,6 +58,10 @@ class Permit:
         """The reply's head took so long."""
         self._limiter.bucket.answered(self._slot, rtt)
 
+    def throttled(self, wait: float | None = None) -> None:
+        """The reply says "too fast", and perhaps for how long."""
+        self._limiter.bucket.throttled(self._limiter.now(), wait, self._slot)
+
     def release(self) -> None:
         """Give the slot back if nothing was sent; harmless otherwise."""
         self._limiter.bucket.release(self._slot)
@@ -197,51 +71,85 @@ class Permit:
         self._slot = await self._limiter.take()
 
 
+class _Waiter:
+    """Somebody in the queue; woken when a slot is there, or when it is the head that must watch the time."""
+
+    def __init__(self) -> None:
+        self.slot: Slot | None = None
+        self.woken = asyncio.Event()
+
+
 class Limiter:
-    """Hands out a bucket's slots first come, first served; the head of the queue alone sleeps."""
+    """Hands out slots in order; the head of the queue alone sleeps, and then serves everyone who is due."""
 
     def __init__(
         self,
-        bucket: Bucket,
+        bucket: Pacer,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.bucket = bucket
-        self._clock = clock
+        self.now = clock
         self._sleep = sleep
-        self._turn = asyncio.Lock()
+        self._queue: deque[_Waiter] = deque()
 
     def __repr__(self) -> str:
-        return f"Limiter({self.bucket!r})"
+        return f"Limiter({self.bucket!r}, {len(self._queue)} waiting)"
 
     async def acquire(self) -> Permit:
         """Wait for leave to send one request."""
         return Permit(self, await self.take())
 
-    def throttled(self, wait: float | None = None) -> None:
-        """The server says "too fast", and perhaps for how long."""
-        self.bucket.throttled(self._clock(), wait)
-
     async def take(self) -> Slot:
         """The bare slot, for those who keep their own permit."""
-        async with self._turn:
-            while True:
-                now = self._clock()
-                found = self.bucket.grant(now)
-                if isinstance(found, Slot):
-                    return found
-                await self._sleep(found - now)
+        mine = _Waiter()
+        self._queue.append(mine)
+        try:
+            while mine.slot is None:
+                await self._wait(mine)
+        except BaseException:
+            if mine.slot is not None:  # given, and never taken
+                self.bucket.release(mine.slot)
+            raise
+        finally:
+            if mine.slot is None:
+                self._queue.remove(mine)
+            if self._queue:
+                self._queue[0].woken.set()
+        return mine.slot
+
+    async def _wait(self, mine: _Waiter) -> None:
+        if self._queue[0] is not mine:
+            await mine.woken.wait()
+            mine.woken.clear()
+            return
+        wait = self._serve()
+        if mine.slot is None:
+            await self._sleep(min(_LONGEST_SLEEP, wait))
+
+    def _serve(self) -> float:
+        """Give a slot to everyone who is due; the seconds until somebody is, 0 where nobody waits any more."""
+        while self._queue:
+            now = self.now()
+            found = self.bucket.grant(now)
+            if not isinstance(found, Slot):
+                return found - now
+            served = self._queue.popleft()
+            served.slot = found
+            served.woken.set()
+        return 0.0
 
 
 class Window:
     """How many tasks may run; None is no limit. Shrinks when the provider says "full", regrows as tasks complete."""
 
     def __init__(self, most: int | None = None) -> None:
-        self._most = most
+        #: what the manifest says
+        self.most = most
         self._size = most
 
     def __repr__(self) -> str:
-        return f"Window({self._size} of {self._most})"
+        return f"Window({self._size} of {self.most})"
 
     @property
     def size(self) -> int | None:
@@ -258,5 +166,5 @@ class Window:
 
     def completed(self) -> None:
         """One of our own has ended, so one more may fit than was believed."""
-        if self._size is not None and self._size != self._most:
+        if self._size is not None and self._size != self.most:
             self._size += 1

@@ -11,17 +11,21 @@ import hashlib
 import os
 import shutil
 import stat
+from collections import deque
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from runner.errors import DiskError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK = 1 << 20
+#: pieces that the system takes in one call
+_PIECES = 1024
 #: asked once: the only way to ask is to set it, which other threads would notice
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
@@ -32,59 +36,67 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Part:
-    """The bytes that are here, and their hash; every method blocks, so call it in a thread."""
+    """The bytes that are here, and their hash; what touches the disk blocks, so call it in a thread.
+
+    Nothing is made before the first bytes are written.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tag_path = path.with_name(path.name + ".tag")
-        with disk(path):
-            # never with its parents: a job directory that was moved away must not be made anew
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            self._file = _opened(path)
-            self.size = os.fstat(self._file).st_size
+        self.size = 0
+        self._file: int | None = None
         self._hash = hashlib.sha256()
+        #: the tag to begin anew with, before the next bytes
+        self._anew: str | None = None
 
     def __repr__(self) -> str:
         return f"Part({self.path.name}, {self.size} bytes)"
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there is nothing to resume, and a place for it; two quick looks that block nobody."""
+        return self._file is None and self.path.parent.is_dir() and not os.path.lexists(self.path)
+
     def resume(self) -> str:
         """The strong ETag that the bytes here belong to, hashed again; empty after starting from nothing."""
+        with disk(self.path):
+            file = self._opened()
+            self.size = os.fstat(file).st_size
         tag = self._tag()
         if not tag or not self.size:
             self.restart("")
             return ""
         with disk(self.path):
-            os.lseek(self._file, 0, os.SEEK_SET)
-            while data := os.read(self._file, _CHUNK):
+            os.lseek(file, 0, os.SEEK_SET)
+            while data := os.read(file, _CHUNK):
                 self._hash.update(data)
         return tag
 
-    def restart(self, tag: str) -> None:
-        """From the first byte; `tag` is what a later resume will ask with, empty for none."""
-        with disk(self.path):
-            self.tag_path.unlink(missing_ok=True)
-            os.ftruncate(self._file, 0)
-            os.lseek(self._file, 0, os.SEEK_SET)
-            if tag.startswith('"') and len(tag) < _TAG_LIMIT:
-                side = _opened(self.tag_path)
-                try:
-                    os.write(side, tag.encode("utf-8", "backslashreplace"))
-                finally:
-                    os.close(side)
-        self._hash, self.size = hashlib.sha256(), 0
+    def anew(self, tag: str) -> None:
+        """The next bytes are the first; `tag` is what a later resume will ask with, empty for none. Does not block."""
+        self._hash, self.size, self._anew = hashlib.sha256(), 0, tag
 
-    def append(self, data: bytes | bytearray) -> None:
+    def restart(self, tag: str) -> None:
+        """The same, done at once."""
+        self.anew(tag)
+        self.write(())
+
+    def write(self, pieces: Sequence[bytes]) -> None:
         """Write and hash in one go."""
-        with disk(self.path), memoryview(data) as view:
-            written = 0
-            while written < len(view):
-                written += os.write(self._file, view[written:])
-        self._hash.update(data)
-        self.size += len(data)
+        with disk(self.path):
+            file = self._opened()
+            if self._anew is not None:
+                self._begin(file, self._anew)
+                self._anew = None
+            _write_all(file, pieces)
+        for piece in pieces:
+            self._hash.update(piece)
+            self.size += len(piece)
 
     def head(self, size: int) -> bytes:
-        """The first bytes."""
-        return os.pread(self._file, size, 0)
+        """The first bytes that a resume keeps."""
+        return b"" if self._file is None or self._anew is not None else os.pread(self._file, size, 0)
 
     def sha256(self) -> str:
         return self._hash.hexdigest()
@@ -92,10 +104,30 @@ class Part:
     def sync(self) -> None:
         """On the disk, not only in its cache."""
         with disk(self.path):
-            os.fsync(self._file)
+            os.fsync(self._opened())
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _opened(self) -> int:
+        if self._file is None:
+            # never with its parents: a job directory that was moved away must not be made anew
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._file = _opened(self.path)
+        return self._file
+
+    def _begin(self, file: int, tag: str) -> None:
+        self.tag_path.unlink(missing_ok=True)
+        os.ftruncate(file, 0)
+        os.lseek(file, 0, os.SEEK_SET)
+        if tag.startswith('"') and len(tag) < _TAG_LIMIT:
+            side = _opened(self.tag_path)
+            try:
+                os.write(side, tag.encode("utf-8", "backslashreplace"))
+            finally:
+                os.close(side)
 
     def _tag(self) -> str:
         with suppress(OSError, UnicodeDecodeError):
@@ -103,6 +135,17 @@ class Part:
                 tag = self.tag_path.read_bytes()[:_TAG_LIMIT].decode("ascii")
                 return tag if tag.startswith('"') and tag.isprintable() else ""
         return ""
+
+
+def _write_all(file: int, pieces: Sequence[bytes]) -> None:
+    """Without joining them first; where the disk takes less at once, the rest follows."""
+    left = deque(pieces)
+    while left:
+        written = os.writev(file, list(islice(left, _PIECES)))
+        while left and written >= len(left[0]):
+            written -= len(left.popleft())
+        if written:
+            left[0] = left[0][written:]
 
 
 def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
@@ -122,6 +165,30 @@ def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
     return target
 
 
+def discard(part: Path) -> None:
+    """Remove a part that is not needed any more, if there is one."""
+    with disk(part):
+        part.unlink(missing_ok=True)
+        part.with_name(part.name + ".tag").unlink(missing_ok=True)
+
+
+def call(old: Path, new: Path) -> bool:
+    """A second name for a file, replacing nothing; False where the name is taken by another, or the file is gone."""
+    with disk(new):
+        try:
+            os.link(old, new, follow_symlinks=False)
+        except FileExistsError:
+            return not new.is_symlink() and old.samefile(new)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _copied(old, new)
+        _sync_directory(new.parent)
+    return True
+
+
 @contextmanager
 def disk(path: Path, *, taken: type[OSError] | tuple[()] = ()) -> Iterator[None]:
     """An OSError of the disk as DiskError, with what to do next; `taken` is left to the caller."""
@@ -134,6 +201,11 @@ def disk(path: Path, *, taken: type[OSError] | tuple[()] = ()) -> Iterator[None]
         raise DiskError(
             f"{path}: {error.strerror or error}.", hint=f"{hint} Nothing that is paid for is lost."
         ) from error
+
+
+def is_full(error: DiskError) -> bool:
+    """Whether there is no room, rather than something wrong with the disk."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
 
 
 def _opened(path: Path) -> int:

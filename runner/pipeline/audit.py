@@ -9,6 +9,7 @@ import orjson
 
 from runner.lifecycle.task import State
 from runner.pipeline.listing import SKEW, read_list
+from runner.providers.pictures import holds_mark
 from runner.providers.reading import read_bills
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class _Owners:
     def _remember(self, lane: Lane, task: Task) -> None:
         body = lane.dialect.body(task.operation, task.model, orjson.loads(task.request))
         echo = self._listing.echo if self._listing else {}
-        fields = tuple(sorted(name for name in echo if name in body))
+        fields = tuple(sorted(name for name in echo if name in body and not holds_mark(body[name])))
         self._by_echo.setdefault(fields, {})[_print(body, fields)] = task
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from runner.errors import DiskError
 from runner.lifecycle.events import LinkExpired, Saved, Setback
 from runner.lifecycle.task import NO_FAULT, Fault, State
-from runner.net.download import Dead, Fetched, Later
-from runner.net.part import publish
+from runner.net.download import TOO_MANY, Dead, Fetched, Later
+from runner.net.part import discard, is_full, publish
 from runner.pipeline.stage import Stage
 
 if TYPE_CHECKING:
@@ -52,15 +53,29 @@ class Fetch:
         )
 
     async def _claim(self, batches: int, held: set[int]) -> list[Sequence[Task]]:
-        now = self._lane.clock.now()
-        tasks = await self._lane.store.claim(self._lane.name, State.READY, now, batches, held, lambda _: now + _LEASE)
+        lane, now = self._lane, self._lane.clock.now()
+        if lane.full:
+            return []
+        tasks = await lane.store.claim(lane.name, State.READY, now, batches, held, lambda _: now + _LEASE)
         return [[task] for task in tasks]
 
     async def _next_due(self) -> float | None:
-        return await self._lane.store.next_due(self._lane.name, State.READY)
+        return None if self._lane.full else await self._lane.store.next_due(self._lane.name, State.READY)
 
     async def _work(self, batch: Sequence[Task]) -> None:
+        """Download one task's outputs; where the disk is full it stays as it is (FD2)."""
         (task,) = batch
+        if self._lane.space is not None and not self._lane.space.has_room(1):
+            self._lane.fill()
+            return
+        try:
+            await self._bring(task)
+        except DiskError as error:
+            if not is_full(error):
+                raise
+            self._lane.fill()
+
+    async def _bring(self, task: Task) -> None:
         files: list[Output] = []
         for output in task.outputs:
             file = await self._save(task, output)
@@ -71,12 +86,15 @@ class Fetch:
         await self._lane.settle(task, Saved(tuple(files), self._shortfall(task, len(files))))
 
     async def _save(self, task: Task, output: Output) -> Output | Dead | Later:
-        if output.file is not None and await self._is_here(output.file, output.sha256 or ""):
-            return output
         part = self._parts / f"{task.id}-{task.generation}-{output.number}.part"
+        if output.file is not None and await self._is_here(output.file, output.sha256 or ""):
+            await self._lane.offload(discard, part)  # a crash may have struck between the name and the part's end
+            return output
         fetched = await self._lane.downloader.fetch(output.url, part)
         if not isinstance(fetched, Fetched):
             return fetched
+        if self._lane.space is not None:
+            self._lane.space.saved(fetched.bytes)
         self._lane.reach("part synced")
         return await self._publish(task, output, part, fetched)
 
@@ -86,8 +104,13 @@ class Fetch:
 
     async def _publish(self, task: Task, output: Output, part: Path, fetched: Fetched) -> Output:
         """Record what the file will be, then give it its name; a name that is taken is left to whoever has it."""
-        for stem in _stems(task, output):
+        other = output.sha256 is not None and output.sha256 != fetched.sha256
+        if other:
+            self._lane.notice(f"{output.file} was fetched again, and its bytes are others: it gets another name")
+        for stem in stems(task.name, task.key, output.number, many=len(task.outputs) > 1):
             name = f"{stem}.{fetched.extension}"
+            if other and name == output.file:
+                continue
             file = replace(output, file=name, bytes=fetched.bytes, sha256=fetched.sha256, media_type=fetched.media_type)
             await self._lane.store.record(task, file)
             self._lane.reach("output recorded")
@@ -117,15 +140,16 @@ def _has_hash(path: Path, sha256: str) -> bool:
 
 
 def _missed(task: Task, outcome: Dead | Later) -> Event:
-    if isinstance(outcome, Dead) or task.failures + 1 >= _STALE:
+    # a host that has too many of us says nothing about the link: fresh ones would be used up in vain
+    if isinstance(outcome, Dead) or (task.failures + 1 >= _STALE and outcome.fault.code != TOO_MANY):
         return LinkExpired(outcome.fault)
     return Setback("trouble", outcome.fault, outcome.wait)
 
 
-def _stems(task: Task, output: Output) -> Iterator[str]:
-    """The wanted name first, then the same with the task's key, then with numbers."""
-    number = f"-{output.number}" if len(task.outputs) > 1 else ""
-    yield f"{task.name}{number}"
-    yield f"{task.name}-{task.key[:8]}{number}"
+def stems(name: str, key: str, number: int, *, many: bool) -> Iterator[str]:
+    """What a task's file may be called: the wanted name first, then the same with the task's key, then with numbers."""
+    end = f"-{number}" if many else ""
+    yield f"{name}{end}"
+    yield f"{name}-{key[:8]}{end}"
     for more in range(2, _NAMES):
-        yield f"{task.name}-{task.key[:8]}{number}-{more}"
+        yield f"{name}-{key[:8]}{end}-{more}"

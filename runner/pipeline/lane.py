@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import anyio
 import anyio.to_thread
 
-from runner.lifecycle.events import Accepted, Found, Interrupted, Missing, Setback
+from runner.lifecycle.events import Accepted, Finished, Found, Interrupted, Missing, Refused, Setback
 from runner.lifecycle.task import Fault, State
 from runner.lifecycle.transitions import advance
 from runner.pipeline.breaker import LONGEST_PROBE, Breaker
+from runner.pipeline.crowd import Crowd
+from runner.pipeline.looks import Bounds, Looks
 from runner.providers.evidence import is_good, judge, server_time
 from runner.providers.exchange import NotSent, Reply
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from runner.lifecycle.task import Task
     from runner.net.download import Downloader
     from runner.net.limiter import Limiter, Permit, Window
+    from runner.net.space import Space
+    from runner.pipeline.attach import Attach
     from runner.pipeline.bell import Bell
     from runner.pipeline.clock import Clock
     from runner.providers.dialect import Dialect
@@ -38,6 +42,8 @@ _BLOCKING: dict[str, BlockKind] = {
     "configuration": "configuration",
 }
 _WINDOWED = {State.SUBMITTING, State.IN_DOUBT, State.RUNNING}
+#: refusals in a row after which a manifest counts as poisoned
+_POISONED = 20
 #: consecutive probes without any answer ever before a run gives up on a host it has never reached
 _NEVER_REACHED = 4
 
@@ -71,6 +77,8 @@ class Lane:
     offload: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
     #: what the account's other jobs hold, where the provider keeps no reference of ours
     claims: Claims | None = None
+    #: how local pictures get into requests, where the provider takes some
+    attach: Attach | None = None
     #: what the job may cost, in the provider's unit
     max_cost: float | None = None
     #: counts a cost against what the account may spend in a day; False: it is too much
@@ -88,14 +96,36 @@ class Lane:
     proved: bool = False
     #: seconds by which the provider's clock is ahead of ours, by its latest answer
     ahead: float = 0.0
-    #: slots of the account's window that this job's tasks take
+    #: slots of the account's window that this job's tasks take, and how many of these are of submits on the wire
     running: int = 0
+    sending: int = 0
+    #: how often there was no slot for us although none was ours
+    crowd: Crowd = field(default_factory=Crowd)
+    #: whether other jobs of ours are at the account now
+    has_company: Callable[[], bool] = lambda: False
+    #: tasks of this job that wait for their download
+    ready: int = 0
+    #: room for downloads; None: nobody looks
+    space: Space | None = None
+    #: no download fits on the disk any more: what is ready waits for the next run
+    full: bool = False
     #: hears in words of what a person should know
     notice: Callable[[str], None] = lambda _: None
     _silence: str = ""
+    _alarmed: bool = False
+    #: refused in a row: at once, and after they were accepted
+    _refusals: int = 0
+    _failures: int = 0
     #: tasks that the account's day has no room for, and so were never counted
     _uncounted: set[int] = field(default_factory=set)
     _first: anyio.Lock = field(default_factory=anyio.Lock)
+    #: what was learned of when tasks end
+    looks: Looks = field(init=False)
+
+    def __post_init__(self) -> None:
+        many, shared = self.spec.query.many, self.limiters["query"] is self.limiters["submit"]
+        bounds = Bounds(self.patience.first_look, self.spec.longest_look, many.max if many else 1, shared=shared)
+        self.looks = Looks(bounds, self.clock.now())
 
     @property
     def name(self) -> str:
@@ -115,10 +145,10 @@ class Lane:
             outcome = await self.gateway.send(request, held)
         if isinstance(outcome, Reply) and (theirs := server_time(outcome)) is not None:
             self.ahead = theirs - self.clock.now()
-        self._learn(request, outcome)
+        self._learn(request, outcome, held)
         return outcome
 
-    def _learn(self, request: Request, outcome: Outcome) -> None:
+    def _learn(self, request: Request, outcome: Outcome, permit: Permit) -> None:
         phase: Literal["submit", "query"] = "submit" if request.phase == "submit" else "query"
         if is_good(self.spec, outcome, phase):
             self.breaker.answered(properly=True)
@@ -134,9 +164,30 @@ class Lane:
         elif good:
             self.proved = True
         if verdict.meaning == "throttled":
-            self.limiters[request.endpoint].throttled(verdict.wait)
+            permit.throttled(verdict.wait)
         if verdict.meaning == "window":
-            self.window.shrink(self.running - 1)  # the refused one counts among those running until it is settled
+            self._full(verdict.fault)
+
+    def _full(self, fault: Fault) -> None:
+        """No slot is free, the provider says: ours must end first, or somebody else's."""
+        if self.window.most is not None and self.running <= self.window.most:
+            self._alarm(fault)
+        self.window.shrink(self.running - 1)  # the refused one counts among those running until it is settled
+        if self.running > self.sending:
+            return
+        self.crowd.refused(self.clock.now())
+        if self.crowd.hopeless and not self.has_company():
+            said = f"no slot is free ({fault.code}), though nothing of this job runs: somebody else has them, or tasks"
+            self.block("window", replace(fault, message=f"{said} that were lost; `runner audit` looks for those"))
+
+    def _alarm(self, fault: Fault) -> None:
+        if not self._alarmed:
+            self._alarmed = True
+            ours = f"{self.running - 1} of limits.in_flight {self.window.most}"
+            self.notice(
+                f"{self.name} says that no slot is free ({fault.code}), and this job has {ours}: another program has "
+                f"slots of the account, or tasks that were lost, which `runner audit` looks for"
+            )
 
     @property
     def room(self) -> int:
@@ -166,6 +217,17 @@ class Lane:
         said = f"max_cost {self.max_cost:g} {self.spec.unit} leaves no room for the next task: {spent:g} spent"
         self.block("cost", Fault("max_cost", None, said))
 
+    def has_space(self, more: int) -> bool:
+        """Whether what is paid and not here yet will fit on the disk, and so many more."""
+        return self.space is None or self.space.has_room(max(0, self.running) + max(0, self.ready) + more)
+
+    def fill(self) -> None:
+        """The disk is full: nothing more is bought or fetched; what is paid is still asked about (FD2)."""
+        self.full = True
+        said = self.space.shortage() if self.space else "the disk is full"
+        self.blocked = ("disk", Fault("disk", None, said))
+        self.bell.ring("idle")
+
     def block(self, kind: BlockKind, fault: Fault, *, asked: bool = False) -> None:
         """Stop submits; where even asking is refused, stop everything of this provider."""
         self.blocked = self.blocked or (kind, fault)
@@ -177,11 +239,18 @@ class Lane:
         """Decide, write, tell; None where the row had moved on. A taken id puts a submit in doubt (R6)."""
         if self.claims is not None and not await self._claim(self.claims, before, event):
             return await self._clash(before, event)
-        after = advance(before, event, self.clock.now(), self.patience)
+        after = advance(before, event, self.clock.now(), self._patience_with(before, event))
         settled = await self.store.settle(before, after)
         if settled == "clash":
             return await self._clash(before, event)
         return await self._told(before, event, after, settled)
+
+    def _patience_with(self, task: Task, event: Event) -> Patience:
+        """The lane's patience, with the first look where it is worth one."""
+        if not isinstance(event, Accepted):
+            return self.patience
+        eager = self.looks.is_full(self.running, self.window.size)
+        return replace(self.patience, first_look=self.looks.first(task.operation, task.model, eager=eager))
 
     async def _claim(self, claims: Claims, task: Task, event: Event) -> bool:
         """Make an id this job's among all jobs of the account; False where another job has it."""
@@ -205,10 +274,11 @@ class Lane:
             return None
         await self._give_back(before, after)
         self._count(before, after)
-        self._notice(event, after)
-        self.on_change(before, event, after)
+        self._notice(before, event, after)
+        # before anybody hears of it: a bug in a hook must not leave the next stage asleep (FP14)
         self.bell.ring((self.name, after.state))
         self.bell.ring("idle")
+        self.on_change(before, event, after)
         return after
 
     def claimed(self, before: Task, event: Event, after: Task) -> None:
@@ -219,17 +289,33 @@ class Lane:
     def _count(self, before: Task, after: Task) -> None:
         entered = (after.state in _WINDOWED) - (before.state in _WINDOWED)
         self.running += entered * after.slots
+        self.sending += ((after.state is State.SUBMITTING) - (before.state is State.SUBMITTING)) * after.slots
+        self.ready += (after.state is State.READY) - (before.state is State.READY)
         if entered < 0:
             self.bell.ring((self.name, State.QUEUED))
         if before.state is State.RUNNING and after.state is not State.RUNNING:
             self.window.completed()
 
-    def _notice(self, event: Event, after: Task) -> None:
+    def _refused(self, fault: Fault, *, at_once: bool) -> None:
+        """A manifest whose every prompt is refused is a mistake, and may cost the account (FV11)."""
+        self._refusals += at_once
+        self._failures += not at_once
+        if max(self._refusals, self._failures) >= _POISONED:
+            said = f"{_POISONED} in a row were refused ({fault.reason}: {fault.message}); the rest was not sent"
+            self.block("refusals", Fault("refusals", None, said))
+
+    def _notice(self, before: Task, event: Event, after: Task) -> None:
         match event:
             case Accepted() | Interrupted():
+                self._refusals = 0
+                self.crowd.accepted()
                 self.breaker.submitted(doubtful=isinstance(event, Interrupted))
             case Found():
                 self.breaker.settled()
+            case Refused():
+                self._refused(after.fault, at_once=before.state is State.SUBMITTING)
+            case Finished():
+                self._failures = 0
             case Missing() if after.state is State.QUEUED:
                 self.breaker.settled()
             case _:
@@ -262,6 +348,9 @@ class Lane:
                 self.bell.ring("idle")
 
     async def put_aside(self, tasks: Sequence[Task]) -> None:
-        """Let tasks rest until the next run."""
+        """Let tasks rest until the next run, and wake every stage: some may have been settled before the bug struck."""
         for task in tasks:
             await self.store.settle(task, replace(task, due_at=None))
+        for state in State:
+            self.bell.ring((self.name, state))
+        self.bell.ring("idle")

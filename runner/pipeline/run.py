@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from runner.errors import RunnerError
+from runner.errors import Locked, RunnerError
 from runner.lifecycle.events import Interrupted
 from runner.lifecycle.task import State
 from runner.pipeline.fetch import Fetch
@@ -45,12 +45,17 @@ _HEARTBEAT = 5.0
 EVERY_STAGE = (State.QUEUED, State.IN_DOUBT, State.RUNNING, State.READY)
 #: seconds after a claim by which its request has left, if at all: one deadline until its turn, one of its own
 _LEFT_BY = 120.0
+#: seconds of patience that every run has for what is paid, however long the pause before it was
+_AT_LEAST = 3600.0
 _BLOCKED: Mapping[BlockKind, Exit] = {
     "credentials": Exit.CREDENTIALS,
     "account": Exit.CREDENTIALS,
     "credit": Exit.CREDIT,
     "cost": Exit.COST,
+    "refusals": Exit.RESUMABLE,
+    "window": Exit.RESUMABLE,
     "configuration": Exit.CONFIGURATION,
+    "disk": Exit.DISK,
 }
 _SIGNALS = {signal.SIGINT: Exit.INT, signal.SIGTERM: Exit.TERM, signal.SIGHUP: Exit.HUP}
 
@@ -78,12 +83,17 @@ class Run:
         self._lanes, self._store, self._clock, self._bell = lanes, store, clock, bell
         self._directory, self._deadline, self._on_bug = directory, deadline, on_bug
         self._listen, self._wanted = signals, frozenset(stages)
-        self._submits = {lane.name: Submit(lane) for lane in lanes}
+        self._submits = {lane.name: Submit(lane, self._bug) for lane in lanes}
         self._stages: list[Stage] = []
         self._bugs: list[str] = []
         self._signal: Exit | None = None
         self._late = False
         self._scope = anyio.CancelScope()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal told it to end."""
+        return self._signal is not None
 
     async def run(self) -> Outcome:
         """Everything that can be done now; raises RunnerError where the store or the disk gives up."""
@@ -95,7 +105,10 @@ class Run:
                 await self._work()
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            first = _first(errors)
+            if isinstance(first, Locked):
+                first.exit_code = Exit.RESUMABLE  # 11 says that nothing was begun (FD5)
+            raise first from None
         finally:
             self._deafen()
         return outcome([ending async for ending in self._endings()])
@@ -115,9 +128,12 @@ class Run:
                     self._late_as_can_be(task), Interrupted("the process ended before the answer came")
                 )
                 lanes[task.provider].reach("recovery marked")
-        await self._store.wake(self._clock.now())
+        now = self._clock.now()
+        await self._store.wake(now, now - min((lane.patience.paid for lane in self._lanes), default=0.0) + _AT_LEAST)
+        ready = (await self._store.counts()).get(State.READY, 0)  # of every lane, which errs on the safe side
         for lane in self._lanes:
-            lane.running = await self._store.slots_taken(lane.name)
+            lane.running, lane.sending = await self._store.slots_taken(lane.name), 0
+            lane.ready = ready
 
     def _late_as_can_be(self, task: Task) -> Task:
         """The request may have left later than the claim, but before its deadline and before that process was gone."""
@@ -158,10 +174,13 @@ class Run:
         if State.READY in self._wanted:
             yield Fetch(lane, self._directory).stage((lane.name, State.READY), self._broken(lane))
 
+    def _bug(self, error: Exception) -> None:
+        self._bugs.append(repr(error))
+        self._on_bug(error)
+
     def _broken(self, lane: Lane) -> Callable[[Sequence[Task], Exception], Awaitable[None]]:
         async def broken(batch: Sequence[Task], error: Exception) -> None:
-            self._bugs.append(repr(error))
-            self._on_bug(error)
+            self._bug(error)
             await lane.put_aside(batch)
 
         return broken
@@ -181,7 +200,7 @@ class Run:
         return not any([await self._busy(lane) for lane in self._lanes])
 
     async def _busy(self, lane: Lane) -> bool:
-        states = [State.READY]
+        states = [] if lane.full else [State.READY]
         if not lane.dead:
             states += [State.RUNNING, State.IN_DOUBT]
         if self._may_submit(lane):

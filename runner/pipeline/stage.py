@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: what puts tasks aside whose work raised a bug
 Broken = Callable[[Sequence["Task"], Exception], Awaitable[None]]
+#: what ends the run, whoever's work raised it: the disk says no, or there is no memory left to go on with (FP4)
+_ENDS = (RunnerError, MemoryError)
 #: seconds that a stage rests at the least; doubled up to `_MOST` while it finds due rows that it cannot take, since
 #: another hand may hold them for as long as an outage lasts
 _LEAST, _MOST = 0.02, 1.0
@@ -77,10 +79,10 @@ class Stage:
     async def _hold(self, batch: Sequence[Task]) -> None:
         try:
             await self._work(batch)
-        except RunnerError:
+        except _ENDS:
             raise
         except ExceptionGroup as errors:
-            if errors.subgroup(RunnerError) is not None:
+            if errors.subgroup(_ENDS) is not None:
                 raise  # of several settles at once: the disk is full, and that is no bug
             await self._broken(batch, errors)
         except Exception as error:  # noqa: BLE001 - a bug in one task's work must not stop the others (FP14)
@@ -96,5 +98,6 @@ class Stage:
         await self._bell.wait(self.name, None if due is None else self._pause(due - self._now()))
 
     def _pause(self, left: float) -> float:
-        self._in_vain = 0 if left > 0 else min(self._in_vain + 1, 10)
-        return max(left, min(_MOST, _LEAST * 2.0**self._in_vain))
+        """At once where a claim took some and left some."""
+        in_vain, self._in_vain = self._in_vain, 0 if left > 0 else min(self._in_vain + 1, 10)
+        return left if left > 0 else min(_MOST, _LEAST * 2.0**in_vain) if in_vain else 0.0

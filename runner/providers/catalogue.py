@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import Mistake, UsageError
 from runner.providers import spec as specs
 from runner.providers.expressions import compiled
+from runner.providers.pictures import brought
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from runner.providers.pictures import Pictures
     from runner.providers.spec import Model, Parameter, Spec
 
-_URL = re.compile(r"https?://[^\s]+\Z")
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}\Z")
 _KINDS = {
     "string": "text",
     "integer": "a whole number",
@@ -26,15 +25,15 @@ _KINDS = {
     "boolean": "true or false",
     "list": "a list",
     "object": "a mapping",
-    "image": "the URL of an image",
+    "image": "the URL or the file of an image",
 }
 
 
 class Catalogue:
-    """Every provider's models; `extra` is a directory with more specs."""
+    """Every provider's models; `extra` is a directory with more specs, `pictures` is where local ones are found."""
 
-    def __init__(self, extra: Path | None = None) -> None:
-        self._extra = extra
+    def __init__(self, extra: Path | None = None, pictures: Pictures | None = None) -> None:
+        self._extra, self._pictures = extra, pictures
 
     def find(self, provider: str, model: str, *, unchecked: bool = False) -> Shape:
         """The shape of that model's requests; raises UsageError with the closest names."""
@@ -45,9 +44,9 @@ class Catalogue:
             raise UsageError(f"{model} is the name of several models", hint=f"write one of: {choices}")
         if found:
             ((name, entry),) = found.items()
-            return Shape(spec, entry.operation, _code(name, entry), entry)
+            return Shape(spec, entry.operation, _code(name, entry), entry, self._pictures)
         if unchecked:
-            return _unchecked(spec, model)
+            return _unchecked(spec, model, self._pictures)
         raise UsageError(f"{provider} has no model {model!r}", hint=_closest(model, spec))
 
 
@@ -67,24 +66,29 @@ def _closest(model: str, spec: Spec) -> str:
     return f"{hint}`runner models {spec.name}` lists them; `unchecked: true` lets any code through"
 
 
-def _unchecked(spec: Spec, model: str) -> Shape:
+def _unchecked(spec: Spec, model: str, pictures: Pictures | None) -> Shape:
     operation, _, code = model.rpartition("/")
     if operation not in spec.operations:
         choices = " or ".join(f"{name}/{code}" for name in spec.operations)
         raise UsageError(f"{model} is not in the catalogue, so its operation is unknown", hint=f"write {choices}")
-    return Shape(spec, operation, code, None)
+    return Shape(spec, operation, code, None, pictures)
 
 
 class Shape:
     """What one model takes; implements `manifest.expand.Shape`."""
 
-    def __init__(self, spec: Spec, operation: str, code: str, model: Model | None) -> None:
+    def __init__(
+        self, spec: Spec, operation: str, code: str, model: Model | None, pictures: Pictures | None = None
+    ) -> None:
         self.spec, self.operation, self.code = spec, operation, code
+        self._found = pictures
         self._parameters = dict(model.parameters) if model else {}
         self._open = model is None
         self._refuse = [(compiled(refusal.when), refusal.say) for refusal in (model.refuse if model else ())]
         self._price = model.price if model else None
-        self._common = _common_names(self._parameters if model else _usual_parameters(spec, operation))
+        usual = self._parameters if model else _usual_parameters(spec, operation)
+        self._common = _common_names(usual)
+        self._images = {own: parameter for own, parameter in usual.items() if _takes_images(parameter)}
 
     def takes(self, name: str) -> bool:
         """Whether this is one of the model's own or common parameter names."""
@@ -99,6 +103,11 @@ class Shape:
         }
         self._complete(request, mistakes, gathered)
         return request, mistakes
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Its own names of what takes images."""
+        return tuple(self._images)
 
     def slots(self, request: Mapping[str, Any]) -> int:
         """How much of the account's window one such task takes."""
@@ -148,13 +157,26 @@ class Shape:
     def _value(self, own: str, given: tuple[str, Any], mistakes: list[Mistake]) -> Any:
         name, value = given
         parameter = self._parameters.get(own)
-        if parameter is None:
-            return value
-        value = _coerced(parameter, value)
-        if wrong := _wrong(parameter, value):
+        if parameter is not None:
+            value = _coerced(parameter, value)
+        wrong = _wrong(parameter, value) if parameter else None
+        if wrong is None and own in self._images and (parameter or name in self._common):
+            value, wrong = self._brought(self._images[own], value)
+        if wrong:
             mistakes.append(Mistake(name, *wrong))
             return None
         return value
+
+    def _brought(self, parameter: Parameter, value: Any) -> tuple[Any, tuple[str, str] | None]:
+        """An image or a list of them, as a request holds it; and what is wrong with the first that cannot be sent."""
+        images = self.spec.images
+        limits = images.limits.with_(parameter.image) if images else None
+        if not isinstance(value, list):
+            return brought(value, limits, self._found) if isinstance(value, str) else (value, None)
+        every = [
+            brought(each, limits, self._found) if isinstance(each, str) else (each, _not_a_url(each)) for each in value
+        ]
+        return [each for each, _ in every], next((wrong for _, wrong in every if wrong), None)
 
     def _complete(self, request: dict[str, Any], mistakes: list[Mistake], gathered: Mapping[str, Any]) -> None:
         for own, parameter in self._parameters.items():
@@ -223,9 +245,15 @@ def _wrong(parameter: Parameter, value: Any) -> tuple[str, str] | None:
         return f"{_shown(value)} is not one of its values", f"expected {_listed(parameter.choices)}"
     if not _is(parameter.type, value):
         return f"{_shown(value)} is not {_KINDS[parameter.type]}", f"expected {_KINDS[parameter.type]}"
-    if parameter.type == "image":
-        return _wrong_image(value)
-    return _out_of_range(parameter, value)
+    return None if parameter.type == "image" else _out_of_range(parameter, value)
+
+
+def _takes_images(parameter: Parameter) -> bool:
+    return parameter.type == "image" or (parameter.type == "list" and "image" in parameter.common)
+
+
+def _not_a_url(entry: Any) -> tuple[str, str]:
+    return f"{_shown(entry)} is not a URL", "expected a list of URLs or files"
 
 
 def _is(kind: str, value: Any) -> bool:
@@ -244,14 +272,6 @@ def _is(kind: str, value: Any) -> bool:
             return isinstance(value, str)
 
 
-def _wrong_image(value: str) -> tuple[str, str] | None:
-    if value.startswith("data:"):
-        return "a data: URL is not taken", "give a plain URL, or the Base64 text without the data: prefix"
-    if _URL.match(value) or _BASE64.match(value):
-        return None
-    return f"{_shown(value)} is neither a URL nor Base64", "local files cannot be uploaded yet; give a URL"
-
-
 def _out_of_range(parameter: Parameter, value: Any) -> tuple[str, str] | None:
     size = value if isinstance(value, int | float) else len(value)
     unit = "" if isinstance(value, int | float) else " entries" if isinstance(value, list) else " characters"
@@ -260,17 +280,9 @@ def _out_of_range(parameter: Parameter, value: Any) -> tuple[str, str] | None:
         return f"{_shown(value)} is too small", f"expected at least {low:g}{unit}"
     if high is not None and size > high:
         return f"{size}{unit} is too much", f"expected at most {high:g}{unit}"
-    if isinstance(value, list) and "image" in parameter.common:
-        return next((wrong for entry in value if (wrong := _wrong_entry(entry))), None)
     if value == "" and parameter.required:
         return "is empty", f"expected {_KINDS[parameter.type]}"
     return None
-
-
-def _wrong_entry(entry: Any) -> tuple[str, str] | None:
-    return (
-        _wrong_image(entry) if isinstance(entry, str) else (f"{_shown(entry)} is not a URL", "expected a list of URLs")
-    )
 
 
 def _expected(parameter: Parameter) -> str:

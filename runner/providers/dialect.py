@@ -9,6 +9,7 @@ from urllib.parse import quote
 import orjson
 
 from runner.providers.exchange import Request
+from runner.providers.pictures import placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,9 +32,10 @@ class Dialect:
         codes = dict.fromkeys(self.spec.submit.model_fields_, model)
         return {**self.spec.operations[operation].body, **codes, **request}
 
-    def submit(self, task: Task) -> Request:
-        """The paid request."""
-        body = self.body(task.operation, task.model, orjson.loads(task.request))
+    def submit(self, task: Task, pictures: Mapping[str, str] | None = None) -> Request:
+        """The paid request; `pictures` says what is sent in the place of each mark."""
+        request = placed(orjson.loads(task.request), pictures or {})
+        body = self.body(task.operation, task.model, request)
         if self.spec.submit.reference:
             body[self.spec.submit.reference] = task.ref
         return Request("submit", "POST", self._operation(task).path, "submit", body)

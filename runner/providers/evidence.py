@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 _LONGEST = 500
+#: seconds within which a server's wish for a pause is kept
+_LEAST, _MOST = 0.5, 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,7 @@ def _by_rule(spec: Spec, reply: Reply, phase: str) -> Verdict:
 
 def server_time(reply: Reply) -> float | None:
     """The server's clock by its `Date` header, seconds since the epoch; None where it does not say."""
-    try:
-        return parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
-    except (ValueError, OverflowError):
-        return None
+    return _moment(reply.headers.get("date", ""))
 
 
 def scope(reply: Reply) -> dict[str, Any]:
@@ -103,10 +103,26 @@ def remote_id(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value) if isinstance(value, str) or abs(value) < 10**128 else ""
-    return text if _ID.match(text) else None
+    return text if _ID.match(text) and text.strip(".") else None
 
 
 def retry_after(reply: Reply) -> float | None:
-    """Seconds the server asks for, within 0.5 s and 15 min; dates are not read, only ASCII digits."""
-    text = reply.headers.get("retry-after", "")
-    return min(900.0, max(0.5, float(text))) if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) else None
+    """Seconds the server asks for, within 0.5 s and 15 min: ASCII digits, or a date by the server's own clock (FA6)."""
+    return waiting(reply.headers.get("retry-after", ""), reply.headers.get("date", ""))
+
+
+def waiting(text: str, date: str) -> float | None:
+    """The seconds that a Retry-After stands for, beside that answer's Date; None: it says nothing one can believe."""
+    if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
+        return min(_MOST, max(_LEAST, float(text)))
+    until, now = _moment(text), _moment(date)
+    return None if until is None or now is None else min(_MOST, max(_LEAST, until - now))
+
+
+def _moment(text: str) -> float | None:
+    """Any of HTTP's three forms of a date, seconds since the epoch."""
+    try:
+        found = parsedate_to_datetime(text) if text.isascii() else None
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return None if found is None else (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

@@ -20,6 +20,7 @@ from runner.lifecycle.task import Fault, Output
 from runner.providers.evidence import Verdict, clean, judge, remote_id, scope
 from runner.providers.exchange import NoAnswer, NotSent, Outcome, Reply
 from runner.providers.expressions import compiled
+from runner.providers.pictures import holds_mark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,11 +84,23 @@ def _accepted(value: Any, reply: Reply) -> Event:
     return Accepted(found, f"http {reply.status}")
 
 
-def read_query(spec: Spec, outcome: Outcome) -> Event:
+def read_query(spec: Spec, outcome: Outcome, task: Task | None = None) -> Event:
     """What the answer to a question about one task says."""
-    if isinstance(outcome, Reply) and compiled(spec.query.valid).holds(scope(outcome)):
-        return read_task(spec, compiled(spec.query.task).search(scope(outcome)))
-    return query_setback(spec, outcome)
+    if not isinstance(outcome, Reply) or not compiled(spec.query.valid).holds(scope(outcome)):
+        return query_setback(spec, outcome)
+    seen = scope(outcome)
+    shown = remote_id(compiled(spec.query.id).search(seen)) if spec.query.id else None
+    if shown is not None and task is not None and shown != task.remote_id:
+        return Setback("absent", Fault("mixed_up", None, f"the provider's answer is about {shown}"))
+    return read_task(spec, compiled(spec.query.task).search(seen), trace(spec, outcome))
+
+
+def trace(spec: Spec, outcome: Outcome) -> str:
+    """What the provider's support will ask for, where an answer has it."""
+    if spec.trace is None or not isinstance(outcome, Reply):
+        return ""
+    found = compiled(spec.trace).search(scope(outcome))
+    return "" if found is None else clean(found)[:100]
 
 
 def read_many(spec: Spec, tasks: Sequence[Task], outcome: Outcome) -> tuple[dict[int, Event], dict[int, Any]]:
@@ -101,20 +114,24 @@ def read_many(spec: Spec, tasks: Sequence[Task], outcome: Outcome) -> tuple[dict
     keyed = ((remote_id(compiled(many.key).search(item)), item) for item in items)
     objects = {ours[key]: item for key, item in keyed if key in ours}
     left_out = Setback("absent", Fault("absent", None, "the provider's answer leaves this task out"))
-    return {task.id: read_task(spec, objects[task.id]) if task.id in objects else left_out for task in tasks}, objects
+    mark = trace(spec, outcome)
+    events = {task.id: read_task(spec, objects[task.id], mark) if task.id in objects else left_out for task in tasks}
+    return events, objects
 
 
-def read_task(spec: Spec, value: Any) -> Event:
+def read_task(spec: Spec, value: Any, trace: str = "") -> Event:
     """What one task's object says; an unknown state is treated as running (FV3)."""
     raw = compiled(spec.query.state).search(value)
     match _word(spec, raw):
         case "succeeded":
             outputs = _outputs(compiled(spec.query.outputs).search(value))
-            return Finished(outputs) if outputs else Pending(clean(raw), settling=True)
+            return Finished(outputs) if outputs else Pending(clean(raw), settling=True, trace=trace)
         case "failed":
             return Refused(_task_fault(spec, value, raw), billed=spec.failures_billed)
+        case None:
+            return Pending("" if raw is None else clean(raw), strange=True)
         case _:
-            return Pending("" if raw is None else clean(raw))
+            return Pending(clean(raw))
 
 
 def _word(spec: Spec, raw: Any) -> Word | None:
@@ -219,9 +236,13 @@ def read_bills(spec: Spec, outcome: Outcome) -> list[Bill] | Setback | Blocked:
 
 
 def echoed(spec: Spec, body: Mapping[str, Any], value: Any) -> dict[str, bool]:
-    """For each field the list echoes and the request held: did it come back verbatim (reliability.md section 10)."""
+    """For each field the list echoes and the request held: did it come back verbatim (reliability.md section 10).
+
+    Not so for local pictures: what is shown of them is never what a request holds.
+    """
     echo = spec.look_up.listing.echo if spec.look_up.listing else {}
-    return {name: compiled(path).search(value) == body[name] for name, path in echo.items() if name in body}
+    held = {name: body[name] for name in echo if name in body and not holds_mark(body[name])}
+    return {name: compiled(echo[name]).search(value) == held[name] for name in held}
 
 
 def _described(verdict: Verdict) -> str:

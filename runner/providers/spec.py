@@ -46,6 +46,8 @@ Meaning = Literal[
 ]
 #: canonical words for the states of a remote task
 Word = Literal["queued", "running", "succeeded", "failed"]
+#: kinds of pictures whose heads are understood
+PictureKind = Literal["png", "jpeg", "webp"]
 
 
 class _Part(BaseModel):
@@ -107,6 +109,8 @@ class Query(_Part):
     valid: Jmes
     #: from a whole answer to the task's object
     task: Jmes
+    #: from a whole answer about one task to the id that it is about; left out, every answer is believed
+    id: Jmes | None = None
     state: Jmes
     map: dict[str, Word]
     ignore_case: bool = False
@@ -167,6 +171,57 @@ class Rule(_Part):
     maybe_taken: bool = False
 
 
+class ImageLimits(_Part):
+    """What a local picture must be like; what is left out is not looked at."""
+
+    kinds: tuple[PictureKind, ...] | None = None
+    max_bytes: int | None = Field(default=None, gt=0)
+    #: pixels of the shorter side
+    min_side: int | None = Field(default=None, gt=0)
+    #: the longer side, in shorter ones, at most
+    ratio: float | None = Field(default=None, ge=1)
+
+    def with_(self, other: ImageLimits | None) -> ImageLimits:
+        """These limits, and the other's in their place where it has some."""
+        return self if other is None else ImageLimits(**{**dict(self), **other.model_dump(exclude_none=True)})
+
+
+class Images(_Part):
+    """Local pictures in the place of URLs: how they are sent, and what all of them must be like."""
+
+    send: Literal["base64", "upload"]
+    limits: ImageLimits
+
+
+class Upload(_Part):
+    """How a file is put where the provider finds it: ask for a place, PUT the bytes there, wait until it is ready.
+
+    `id`, `put`, `media_type`, `headers` and `url` are read from the answer to the first question.
+    """
+
+    #: the first question, with `{name}`: a hash and an extension, nothing of a person's
+    path: str
+    valid: Jmes
+    id: Jmes
+    #: where the bytes go; nothing but them is sent there
+    put: Jmes
+    media_type: Jmes
+    #: more headers of the PUT, where there are some; only `x-…` ones are sent
+    headers: Jmes | None = None
+    #: what a request holds in the picture's place
+    url: Jmes
+    #: the question about a file, with `{id}`
+    detail: str
+    ready: Jmes
+    pending: Jmes
+    #: the content is not taken, and never will be
+    refused: Jmes
+    #: seconds that one upload may take
+    patience: float = 300.0
+    #: after which a file is uploaded anew
+    days: float = 25.0
+
+
 class Parameter(_Part):
     """One parameter of a model, checked before anything is sent."""
 
@@ -180,6 +235,8 @@ class Parameter(_Part):
     common: tuple[str, ...] = ()
     #: sent when the manifest says nothing; part of the task's identity
     default: Any = None
+    #: of its local pictures, where they are not those of the spec
+    image: ImageLimits | None = None
     #: what it is, in one line
     about: str = ""
 
@@ -225,6 +282,8 @@ class Limits(_Part):
 
     submit: str
     query: str
+    #: of the questions about uploads
+    upload: str = "30/min"
     #: downloads at once per host
     downloads: int = 4
 
@@ -245,15 +304,20 @@ class Spec(_Part):
     unit: str = "units"
     #: whether a task that was accepted and then failed costs its price
     failures_billed: bool = True
-    #: seconds from acceptance to the first poll, and the longest pause between polls
+    #: seconds from acceptance to the first poll, at least, and to the next poll at most
     first_look: float = 2.0
     longest_look: float = 15.0
     operations: dict[str, Operation]
+    #: left out, no local pictures are taken
+    images: Images | None = None
+    upload: Upload | None = None
     submit: Submit
     query: Query
     look_up: LookUp = LookUp()
     billing: Billing | None = None
     errors: tuple[Rule, ...]
+    #: from any answer to what the provider's support will ask for
+    trace: Jmes | None = None
     #: reasons of failed tasks, tried on the task's object; none: `provider`
     task_errors: tuple[Rule, ...] = ()
     #: hidden: only here for YAML anchors
@@ -266,6 +330,12 @@ class Spec(_Part):
         for name, model in self.models.items():
             if model.operation not in self.operations:
                 raise ValueError(f"model {name} names an operation that is not there: {model.operation}")
+        return self
+
+    @model_validator(mode="after")
+    def _upload_is_told(self) -> Spec:
+        if self.images is not None and (self.images.send == "upload") != (self.upload is not None):
+            raise ValueError("`images: {send: upload}` and `upload` go together")
         return self
 
     @property

@@ -1,23 +1,25 @@
-"""What is seen while a run goes on: one live line on a terminal, a plain line now and then elsewhere."""
+"""What is seen while a run goes on: a live view on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from runner.lifecycle.task import State
-from runner.report.text import duration, harmless
+from runner.report.text import duration, harmless, pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from rich.console import Console, RenderableType
+    from collections.abc import Callable, Iterator, Mapping
 
     from runner.report.tally import Tally
 
 #: seconds between two plain lines
 EVERY = 30.0
+#: seconds below which a guess says no number
+_SOON = 10.0
 _WORDS = (
+    (State.QUEUED, "to submit"),
     (State.SUBMITTING, "submitting"),
     (State.RUNNING, "running"),
     (State.READY, "downloading"),
@@ -26,80 +28,108 @@ _WORDS = (
     (State.FAILED, "failed"),
     (State.STRANDED, "stranded"),
 )
+_TROUBLES = _WORDS[4:]
+#: entered and left by every task all the time, so no news
+_FLEETING = {State.SUBMITTING, State.READY}
 
 
-def sentence(name: str, tally: Tally, now: float) -> str:
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What does not change during a run."""
+
+    job: str
+    #: what each provider counts costs in
+    units: Mapping[str, str] = field(default_factory=dict)
+    #: what the job may cost
+    max_cost: float | None = None
+    #: how many submits a second each provider may get
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """What costs are counted in; empty where nobody says or providers differ."""
+        found = set(self.units.values())
+        return found.pop() if len(found) == 1 else ""
+
+
+def cost(facts: Facts, tally: Tally) -> str:
+    """`cost 48 of 500 credits`; empty where nothing is known of costs."""
+    if len(set(facts.units.values())) > 1:
+        parts = (f"{share.cost:g} {facts.units.get(name, '')}" for name, share in tally.shares.items() if share.cost)
+        said = " + ".join(part.rstrip() for part in parts)
+        return f"cost {said}" if said else ""
+    spent = tally.cost_before + tally.cost
+    if not spent and facts.max_cost is None:
+        return ""
+    cap = "" if facts.max_cost is None else f" of {facts.max_cost:g}"
+    return f"cost {'at least ' if tally.unpriced else ''}{spent:g}{cap} {facts.unit}".rstrip()
+
+
+def speed(tally: Tally, now: float) -> str:
+    """`12/min, 3 min to go`; empty where nothing is left to do or nothing has begun."""
+    if not tally.open or tally.stopping:
+        return ""
+    eta = tally.eta(now)
+    to_go = "eta unknown" if eta is None else "eta under 10 s" if eta < _SOON else f"eta {duration(eta)}"
+    rate = tally.rate(now)
+    return f"{pace(rate)}, {to_go}" if rate and eta is not None else to_go
+
+
+def sentence(facts: Facts, tally: Tally, now: float) -> str:
     """Where the run stands, in one line."""
     states = tally.states
     parts = [f"{states[State.DONE]}/{tally.total} done"]
-    parts += [f"{states[state]} {word}" for state, word in _WORDS if states[state]]
-    rate = tally.rate(now)
-    if rate and tally.open:
-        parts.append(f"{rate:.1f}/s, {duration(tally.eta(now))} to go")
+    parts += [f"{states[state]} {word}" for state, word in _WORDS if states[state] > 0]
+    parts += [part for part in (speed(tally, now), cost(facts, tally)) if part]
+    if tally.stopping:
+        parts.append("stopping")
     if tally.last_fault:
         parts.append(f"last: {harmless(tally.last_fault, 60)}")
-    return f"{name}: {' · '.join(parts)}"
+    return f"{facts.job}: {' · '.join(parts)}"
+
+
+def brief(facts: Facts, tally: Tally, now: float) -> str:
+    """The same for a narrow window: what matters most comes first."""
+    states = tally.states
+    parts = [f"{states[State.DONE]}/{tally.total}", "stopping" if tally.stopping else ""]
+    parts += [f"{states[state]} {word}" for state, word in _TROUBLES if states[state] > 0]
+    parts += [speed(tally, now).rpartition(", ")[2], cost(facts, tally)]
+    return f"{facts.job} {' · '.join(part for part in parts if part)}"
 
 
 class Plain:
     """A line every 30 s, and whenever a kind of state is entered for the first time."""
 
-    def __init__(self, name: str, tally: Tally, stream: TextIO) -> None:
-        self._name, self._tally, self._stream = name, tally, stream
+    def __init__(self, facts: Facts, tally: Tally, stream: TextIO) -> None:
+        self._facts, self._tally, self._stream = facts, tally, stream
         self._kinds: set[str] = set()
         self._next = float("-inf")
 
     def update(self, now: float) -> None:
         """Say something if there is something to say; an output that is gone stops nothing (FP8)."""
-        kinds = {state for state, count in self._tally.states.items() if count > 0}
+        kinds = {state for state, count in self._tally.states.items() if count > 0} - _FLEETING
+        kinds |= {"stopping"} if self._tally.stopping else set()
         if now < self._next and kinds <= self._kinds:
             return
         self._kinds |= kinds
         self._next = now + EVERY
         try:
-            print(sentence(self._name, self._tally, now), file=self._stream, flush=True)
+            print(sentence(self._facts, self._tally, now), file=self._stream, flush=True)
         except OSError:
             self._next = float("inf")
 
 
-class Live:
-    """One line that redraws itself on a terminal, with a bar; log lines scroll above it."""
-
-    def __init__(self, name: str, tally: Tally, console: Console) -> None:
-        from rich.live import Live as RichLive  # noqa: PLC0415 - only a terminal pays for it
-
-        self._name, self._tally, self._console = name, tally, console
-        self.live = RichLive(console=console, refresh_per_second=8, transient=True)
-
-    def update(self, now: float) -> None:
-        """Draw the present state."""
-        self.live.update(self._line(now))
-
-    def _line(self, now: float) -> RenderableType:
-        from rich.progress_bar import ProgressBar  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
-
-        text = Text(sentence(self._name, self._tally, now), overflow="ellipsis", no_wrap=True)
-        if self._console.width < 60:  # noqa: PLR2004 - a narrow window gets the words alone
-            return text
-        grid = Table.grid(padding=(0, 1), expand=True)
-        grid.add_column(width=24)
-        grid.add_column(ratio=1)
-        grid.add_row(ProgressBar(total=max(1, self._tally.total), completed=self._tally.total - self._tally.open), text)
-        return grid
-
-
 @contextmanager
-def shown(name: str, tally: Tally, stream: TextIO, *, quiet: bool) -> Iterator[Callable[[float], None]]:
+def shown(facts: Facts, tally: Tally, stream: TextIO, *, quiet: bool) -> Iterator[Callable[[float], None]]:
     """What to call now and then with the present time; live on a terminal, plain elsewhere, silent when quiet."""
     if quiet:
         yield lambda _: None
-    elif stream.isatty():
-        from rich.console import Console  # noqa: PLC0415
+        return
+    if stream.isatty():
+        from runner.report.live import live  # noqa: PLC0415 - only a terminal pays for rich
 
-        live = Live(name, tally, Console(file=stream, highlight=False))
-        with live.live:
-            yield live.update
-    else:
-        yield Plain(name, tally, stream).update
+        with live(facts, tally, stream) as update:
+            if update is not None:
+                yield update
+                return
+    yield Plain(facts, tally, stream).update

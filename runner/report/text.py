@@ -9,25 +9,46 @@ _STEP = 1000
 
 
 def duration(seconds: float | None) -> str:
-    """`41 s`, `3 min 20 s`, `2 h 5 min`, `1 d 4 h`; a dash where it is unknown."""
+    """`0.4 s`, `41 s`, `6 min`, `3 min 20 s`, `2 h 5 min`, `1 d 3 h`; a dash where it is unknown."""
     if seconds is None:
         return "–"
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - one digit is worth it
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
-    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
+    if seconds < 9.95:  # noqa: PLR2004 - below ten, one digit is worth it; what rounds to ten is ten
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return _two(whole // _MINUTE, "min", whole % _MINUTE, "s")
+    if whole < _DAY:
+        return _two(whole // _HOUR, "h", whole % _HOUR // _MINUTE, "min")
+    return _two(whole // _DAY, "d", whole % _DAY // _HOUR, "h")
+
+
+def _two(large: int, name: str, small: int, rest: str) -> str:
+    """In two units, without a rest of nothing."""
+    return f"{large} {name} {small} {rest}" if small else f"{large} {name}"
 
 
 def size(count: float) -> str:
     """Bytes in decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < _STEP:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    if count < _STEP:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
         count /= _STEP
-    return f"{count:.1f} TB"
+        if round(count, 1) < _STEP:
+            return f"{count:.1f} {unit}"
+    return f"{count / _STEP:.1f} TB"
+
+
+def many(count: int, noun: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def pace(per_second: float) -> str:
+    """How often, in the unit in which it is no long fraction: `1.9/s`, `12/min`, `4/h`."""
+    seconds, unit = (1, "s") if per_second >= 1 else (_MINUTE, "min") if per_second * _MINUTE >= 1 else (_HOUR, "h")
+    return f"{float(f'{per_second * seconds:.2g}'):g}/{unit}"
 
 
 def harmless(text: str, longest: int = 200) -> str:

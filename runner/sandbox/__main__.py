@@ -107,6 +107,7 @@ def _arguments() -> list[tuple[tuple[str, ...], dict[str, Any]]]:
         (("--external-id-unique",), {"action": boolean, "help": "refuse an external_task_id used before (yes)"}),
         (("--list-lag-s",), {"type": float, "help": "accepted tasks show in lists only after this (0)"}),
         (("--accept-delay-s",), {"type": float, "help": "a submit waits so long before it is accepted (0)"}),
+        (("--upload-s",), {"type": float, "help": "an uploaded file is pending so long (0)"}),
         (("--link-life-s",), {"type": float, "help": "download links die after this"}),
         (("--file-bytes",), {"type": int, "help": "pad files to about this size"}),
         (("--outage",), {"action": boolean, "help": "answer every API request with 503 (no)"}),

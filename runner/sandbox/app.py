@@ -13,12 +13,22 @@ from runner.sandbox.kling import Kling
 from runner.sandbox.ledger import Order
 from runner.sandbox.messages import OUTAGE, Answer, Request, as_json, as_text
 from runner.sandbox.troubles import BEFORE, spoiled_submit
+from runner.sandbox.uploads import PREFIX as UPLOADS
+from runner.sandbox.uploads import Uploads
 from runner.sandbox.world import World
 
 CONTROL = "/_sandbox/"
 #: What is posted and costs nothing.
 FREE = frozenset({chanjing.TOKEN, chanjing.PAGE})
-COUNTS = ("tokens_issued", "downloads_served", "downloads_with_credentials", "connections", "connections_refused")
+COUNTS = (
+    "tokens_issued",
+    "downloads_served",
+    "downloads_with_credentials",
+    "uploads",
+    "uploads_with_credentials",
+    "connections",
+    "connections_refused",
+)
 
 
 class Provider(Protocol):
@@ -33,10 +43,11 @@ class App:
     def __init__(self, world: World) -> None:
         self._world = world
         self._files = Files(world)
+        self._uploads = Uploads(world)
         self._late: set[asyncio.TimerHandle] = set()
         kling = Kling(world)
         self._providers: dict[str, Provider] = {
-            "/open/": chanjing.Chanjing(world),
+            "/open/": chanjing.Chanjing(world, self._uploads),
             "/v1/": kling,
             "/tasks": kling,
             "/kling/": Gateway(world),
@@ -46,6 +57,8 @@ class App:
         """Answer a request."""
         if request.path.startswith("/files/"):
             return await self._files.answer(request)
+        if request.path.startswith(UPLOADS):
+            return self._uploads.put(request)
         if request.path.startswith(CONTROL):
             return self._control(request)
         for prefix, provider in self._providers.items():

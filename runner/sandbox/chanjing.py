@@ -24,12 +24,15 @@ from runner.sandbox.ledger import Accepted, Kind, Order
 from runner.sandbox.messages import Answer, Request, as_json, as_text
 from runner.sandbox.tokens import Tokens
 from runner.sandbox.troubles import QUERY_ANSWERS
+from runner.sandbox.uploads import Uploads
 from runner.sandbox.world import Phase, World
 
 TOKEN = "/open/v1/access_token"  # noqa: S105  a path
 SUBMIT = "/open/v1/ai_creation/task/submit"
 TASK = "/open/v1/ai_creation/task"
 PAGE = "/open/v1/ai_creation/task/page"
+UPLOAD = "/open/v1/common/create_upload_url"
+FILE = "/open/v1/common/file_detail"
 BILLS = "/open/v1/consume_detail"
 #: Beijing is so many seconds ahead of UTC
 _BEIJING = 8 * 3600
@@ -45,14 +48,16 @@ WORDS = {
 class Chanjing:
     """Answers Chanjing's requests; a submit that may be accepted comes back as an Order."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, uploads: Uploads) -> None:
+        self._world, self._uploads = world, uploads
         self._tokens = Tokens(world)
         self._routes: dict[tuple[str, str], Callable[[Request, str], Answer | Order]] = {
             ("POST", SUBMIT): self._submit,
             ("GET", TASK): self._task,
             ("POST", PAGE): self._page,
             ("POST", BILLS): self._bills,
+            ("GET", UPLOAD): self._upload,
+            ("GET", FILE): self._file,
         }
 
     def answer(self, request: Request) -> Answer | Order:
@@ -97,7 +102,21 @@ class Chanjing:
         charge = body.get("number_of_images", 1) if kind == "image" else 1
         if not self._world.affords(charge):
             raise Refused(INTERNAL, "扣费失败，蝉豆余额不足")
-        return Order(str(uuid.uuid4()), "chanjing", account, kind, kind, None, body, charge, _told)
+        pictures = self._uploads.pictures(body)
+        return Order(str(uuid.uuid4()), "chanjing", account, kind, kind, None, body, charge, _told, pictures)
+
+    def _upload(self, request: Request, account: str) -> Answer:
+        promised = self._uploads.promise(account, request.query.get("name", ""))
+        if promised is None or not request.query.get("service"):
+            raise Refused(BAD_PARAMETER, "参数错误：name")
+        return _envelope(promised)
+
+    def _file(self, request: Request, account: str) -> Answer:
+        file_id = request.query.get("id", "")
+        status = self._uploads.status(account, file_id)
+        if status is None:
+            raise Refused(INTERNAL, "文件不存在")
+        return _envelope({"id": file_id, "status": status})
 
     def _task(self, request: Request, account: str) -> Answer:
         fault = self._world.dice.roll(POLL)

@@ -23,6 +23,7 @@ from runner.sandbox.kling_rules import (
 from runner.sandbox.kling_shapes import envelope, new_task_object, refusal, task_object, told
 from runner.sandbox.ledger import Accepted, Order
 from runner.sandbox.messages import Answer, Request
+from runner.sandbox.pictures import pictures
 from runner.sandbox.troubles import QUERY_ANSWERS
 from runner.sandbox.world import World
 
@@ -131,7 +132,8 @@ def ordered(world: World, provider: str, account: str, operation: str, request: 
         raise Refused(NO_MONEY)
     if not world.has_slots(provider, account, kind, charge):
         raise Refused(TOO_MANY)
-    return Order(new_id(), provider, account, operation, kind, external_id, body, charge, told)
+    own_id = new_id()
+    return Order(own_id, provider, account, operation, kind, external_id, body, charge, told, pictures(body))
 
 
 def found(world: World, provider: str, account: str, names: Sequence[str]) -> list[Accepted]:

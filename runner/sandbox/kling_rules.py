@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from runner.sandbox.ledger import Kind
+from runner.sandbox.pictures import wrong as wrong_picture
 from runner.sandbox.world import FORBIDDEN
 
 #: The paid operations: the end of their path, and what they make.
@@ -101,6 +102,8 @@ def _wrong_text(operation: str, body: Mapping[str, Any]) -> str | None:
         return "external_task_id"
     if not isinstance(image, str) or image.startswith("data:"):
         return "image"
+    if field := wrong_picture(body):
+        return field
     return "image" if operation == "videos/image2video" and not (image or body.get("image_tail")) else None
 
 

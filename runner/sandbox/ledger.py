@@ -7,8 +7,8 @@ import json
 import os
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
@@ -37,6 +37,8 @@ class Accepted:
     at: float
     #: Equal for equal requests, external ids aside.
     key: str
+    #: The SHA-256 of each picture that came with it, by its place (`field`, or `field/2` in a list).
+    pictures: dict[str, str] = field(default_factory=dict)
 
     @property
     def prompt(self) -> str:
@@ -62,6 +64,7 @@ class Order:
     charge: int
     #: How the provider tells that it has accepted.
     told: Callable[[Accepted], Any]
+    pictures: dict[str, str] = field(default_factory=dict)
 
 
 class Ledger:
@@ -146,7 +149,19 @@ def _shortened(value: Any) -> Any:
     return value
 
 
+def _hashed(request: dict[str, Any], pictures: Mapping[str, str]) -> dict[str, Any]:
+    """Put the hash of each picture in its place: under another address it is the same picture."""
+    made = {name: list(value) if isinstance(value, list) else value for name, value in request.items()}
+    for place, digest in pictures.items():
+        name, _, number = place.partition("/")
+        if number:
+            made[name][int(number)] = digest
+        else:
+            made[name] = digest
+    return made
+
+
 def _key(order: Order, request: dict[str, Any]) -> str:
-    asked = {name: value for name, value in request.items() if name != "external_task_id"}
+    asked = {name: value for name, value in _hashed(request, order.pictures).items() if name != "external_task_id"}
     text = json.dumps([order.provider, order.operation, asked], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]

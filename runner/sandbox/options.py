@@ -13,7 +13,7 @@ Span = tuple[float, float]
 #: What is decided once, when the sandbox starts.
 FIXED = frozenset({"host", "port", "ledger", "seed"})
 NUMBERS = frozenset(
-    {"qps", "window_s", "token_life_s", "list_lag_s", "accept_delay_s", "link_life_s", "slow_s", "late_s"}
+    {"qps", "window_s", "token_life_s", "list_lag_s", "accept_delay_s", "link_life_s", "slow_s", "late_s", "upload_s"}
 )
 
 
@@ -51,6 +51,8 @@ class Options:
     list_lag_s: float = 0.0
     #: A submit is accepted, and answered, this long after it arrived.
     accept_delay_s: float = 0.0
+    #: An uploaded file is pending so long before it is ready.
+    upload_s: float = 0.0
     #: Download links die this long after they were handed out; a new query hands out fresh ones.
     link_life_s: float | None = None
     #: Files are padded to about this size.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sqlite3
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runner.lifecycle.task import reference
@@ -10,8 +11,7 @@ from runner.store import sql
 from runner.store.rows import as_json
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from runner.lifecycle.task import Draft
 
@@ -27,6 +27,8 @@ class Addition:
     fingerprint: str
     #: what one purchase of it costs, in the provider's unit; None: nobody knows
     cost: float | None = None
+    #: where local pictures stand in its request, and the path of each
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 def forget(connection: sqlite3.Connection) -> None:
@@ -35,10 +37,15 @@ def forget(connection: sqlite3.Connection) -> None:
     connection.execute(sql.queries()["forget_positions"])
 
 
-def add(connection: sqlite3.Connection, page: Sequence[Addition], uuid: str, now: float) -> None:
-    """In a transaction: a row in each table for each draft that has none."""
-    connection.executemany(sql.queries()["add_task"], (_hot(addition, uuid) for addition in page))
-    connection.executemany(sql.queries()["add_draft"], _cold(page, now))
+def add(
+    connection: sqlite3.Connection, page: Sequence[Addition], uuid: str, now: float, *, rename: bool = False
+) -> None:
+    """In a transaction: a row in each table for each draft that has none; `rename`: those with files take new names."""
+    try:
+        connection.executemany(sql.queries()["add_task"], (_hot(addition, uuid) for addition in page))
+        connection.executemany(sql.queries()["add_draft"], _cold(page, now, rename=rename))
+    except sqlite3.IntegrityError as error:  # a key or a reference is not what was written there (FD6)
+        raise sql.explained(error, "the job's state is damaged") from None
 
 
 def _hot(addition: Addition, uuid: str) -> dict[str, Any]:
@@ -52,10 +59,13 @@ def _hot(addition: Addition, uuid: str) -> dict[str, Any]:
         "fingerprint": addition.fingerprint,
         "slots": draft.slots,
         "cost": addition.cost,
+        "pictures": as_json(addition.pictures) if addition.pictures else "",
+        # out of the journal: what the manifest said of it before this stands
+        "gone": not draft.index,
     }
 
 
-def _cold(page: Sequence[Addition], now: float) -> Iterator[dict[str, Any]]:
+def _cold(page: Sequence[Addition], now: float, *, rename: bool) -> Iterator[dict[str, Any]]:
     for addition in page:
         draft = addition.draft
         yield {
@@ -66,4 +76,5 @@ def _cold(page: Sequence[Addition], now: float) -> Iterator[dict[str, Any]]:
             "request": as_json(draft.request),
             "name": draft.name,
             "now": now,
+            "rename": rename,
         }

@@ -119,7 +119,7 @@ class Journal:
             os.fdatasync(self._file)
         except OSError as error:
             self._cut()
-            raise _full(self.path, error) from None
+            raise _full(self.path, error) from error
         self.end += len(data)
         return self.end
 
@@ -201,4 +201,5 @@ def _intent(task: Task) -> Line:
         "at": task.submitted_at,
         "name": task.name,
         "request": task.request.decode(),
+        **({"pictures": task.pictures} if task.pictures else {}),
     }

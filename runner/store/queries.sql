@@ -1,6 +1,6 @@
 -- name: job
 -- The job's identity, epoch and digest.
-select uuid, epoch, digest, tasks, journal, spent from job where id = 1
+select uuid, epoch, digest, tasks, naming, journal, spent from job where id = 1
 
 -- name: raise_epoch
 -- A new run begins; older writers are fenced off.
@@ -43,7 +43,7 @@ insert into output (task_id, number, url, file, bytes, sha256, media_type)
 
 -- name: set_digest
 -- Remember which drafts were added last, and the sum of their keys.
-update job set digest = :digest, tasks = :tasks where id = 1
+update job set digest = :digest, tasks = :tasks, naming = :naming where id = 1
 
 -- name: spent
 -- What the job has cost at the most.
@@ -80,11 +80,13 @@ update task set due_at = null where state = 'queued' and due_at is not null
 update draft set position = null where position is not null
 
 -- name: add_task
--- A draft becomes a row; a key that is there already is left as it is, and wanted again.
-insert into task (key, provider, operation, model, state, due_at, ref, fingerprint, slots, cost)
-  values (:key, :provider, :operation, :model, 'queued', 0, :ref, :fingerprint, :slots, :cost)
-  on conflict (key) do update set due_at = case state when 'queued' then 0 else due_at end, cost = excluded.cost
-    where state in ('queued', 'failed')
+-- A draft becomes a row; a key that is there already is left as it is, and wanted again. Its pictures may have moved.
+insert into task (key, provider, operation, model, state, due_at, ref, fingerprint, slots, cost, pictures)
+  values (:key, :provider, :operation, :model, 'queued', 0, :ref, :fingerprint, :slots, :cost, :pictures)
+  on conflict (key) do update set due_at = case state when 'queued' then 0 else due_at end,
+    cost = case when state in ('queued', 'failed') then excluded.cost else cost end,
+    pictures = case when :gone then pictures else excluded.pictures end
+    where state in ('queued', 'failed') or (pictures <> excluded.pictures and not :gone)
 
 -- name: add_draft
 -- The cold half of a row; a name changes only while there are no files under it.
@@ -92,21 +94,29 @@ insert into draft (task_id, position, repeat, vars, request, name, queued_at)
   select id, :position, :repeat, :vars, :request, :name, :now from task where key = :key
   on conflict (task_id) do update set position = coalesce(excluded.position, position),
     vars = case when excluded.position is null then vars else excluded.vars end,
-    name = case when (select state from task where id = task_id) in ('done', 'ready') then name else excluded.name end
+    name = case when not :rename and (select state from task where id = task_id) in ('done', 'ready') then name
+      else excluded.name end
 
 -- name: wake
 -- At the start of a run everything that is paid or in doubt is looked at once, whatever the clock said; looks that
 -- must lie apart are counted anew, since this one may follow the last at once. What is to be bought waits no longer than
 -- the longest wait there is (15 minutes), and patience runs from now at the latest: a wall clock that was set back would
--- make a minute a day, and patience endless.
+-- make a minute a day, and patience endless. After a long pause there is some patience left for each run (`since`).
 update task set due_at = case state when 'queued' then :now + 900.0 else :now end, failures = 0, looks = 0,
-    since = min(since, :now)
-  where state in ('running', 'ready', 'in_doubt') or (state = 'queued' and due_at > :now + 900.0)
+    since = min(max(since, :since), :now)
+  where id in (
+    select id from task where state in ('running', 'ready', 'in_doubt')
+    union all
+    -- in this order, or a million would be looked at
+    select task.id from tally cross join task on task.state = 'queued' and task.provider = tally.provider
+        and task.due_at > :now + 900.0
+      where tally.state = 'queued' and not tally.gone and tally.count > 0)
 
 -- name: claim_queued
--- The next task to buy: due, within the window, and no twin of it in doubt.
+-- The next task to buy: due, within the window, and no twin of it in doubt; not those that wait for their pictures.
 select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
   where provider = :provider and state = 'queued' and due_at <= :now and slots <= :room
+    and id not in (select value from json_each(:held))
     and (fingerprint = '' or not exists (
       select 1 from task as twin where twin.fingerprint = task.fingerprint and twin.fingerprint <> '' and twin.state = 'in_doubt'))
   order by due_at, id limit 1
@@ -171,18 +181,29 @@ select min(due_at) from task where provider = :provider and state = :state and d
 select min(due_at) from task where provider = :provider and state = :state and due_at is not null
   and operation in (select value from json_each(:operations))
 
+-- name: prospect
+-- When the oldest look is due, when the one is that makes a few, and whether anything could be bought now.
+select (select min(due_at) from task where provider = :provider and state = :state and due_at is not null
+      and operation in (select value from json_each(:operations))) as oldest,
+    (select due_at from task where provider = :provider and state = :state and due_at is not null
+      and operation in (select value from json_each(:operations)) order by due_at limit 1 offset :few - 1) as last,
+    exists (select 1 from task where provider = :provider and state = 'queued' and due_at <= :now) as queued
+
 -- name: busy
--- Whether anything of a provider is on the wire, or still to be done without a person.
-select exists (select 1 from task where provider = :provider and state = 'submitting'
-      and state in ('submitting', 'in_doubt', 'held'))  -- as the index task_open says it
-    or exists (select 1 from task where provider = :provider and due_at is not null
-      and state in (select value from json_each(:states))
-      -- not what waits for room in the window
-      and (state <> 'queued' or slots <= :room)
-      -- not what waits for a twin in doubt that rests until the next run
-      and not (state = 'queued' and fingerprint <> '' and exists (
-        select 1 from task as twin where twin.fingerprint = task.fingerprint and twin.fingerprint <> ''
-          and twin.state = 'in_doubt' and twin.due_at is null)))
+-- Whether anything of a provider is on the wire, or still to be done without a person; what could be bought comes last,
+-- since there may be a million of it that waits.
+select case
+  when exists (select 1 from task where provider = :provider and state = 'submitting') then 1
+  when exists (select 1 from task where provider = :provider and due_at is not null
+    and state <> 'queued' and state in (select value from json_each(:states))) then 1
+  else exists (select 1 from task where provider = :provider and due_at is not null
+    and state = 'queued' and state in (select value from json_each(:states))
+    -- not what waits for room in the window
+    and slots <= :room
+    -- not what waits for a twin in doubt that rests until the next run
+    and not (fingerprint <> '' and exists (
+      select 1 from task as twin where twin.fingerprint = task.fingerprint and twin.fingerprint <> ''
+        and twin.state = 'in_doubt' and twin.due_at is null))) end
 
 -- name: in_state
 -- Every task of a state that few tasks are in.
@@ -201,9 +222,18 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
 
 -- name: providers
 -- Providers with tasks that a run has work with.
-select distinct provider from task
-  where state in ('submitting', 'in_doubt', 'running', 'ready') or (state = 'queued' and due_at is not null)
-    or (:again and state in ('failed', 'stranded', 'done'))
+select distinct provider from tally where count > 0 and (state in ('submitting', 'in_doubt', 'running', 'ready')
+  or (state = 'queued' and not gone) or (:again and state in ('failed', 'stranded', 'done')))
+
+-- name: files
+-- Every file of every finished task, with what the manifest calls it now.
+select task.id, key, name, number, file, (select count(*) from output as every where every.task_id = task.id)
+  from task join draft on draft.task_id = task.id join output on output.task_id = task.id
+  where state = 'done' and file is not null order by task.id, number
+
+-- name: put_name
+-- A file has been given another name.
+update output set file = :file where task_id = :task_id and number = :number
 
 -- name: draft_of
 -- What a task was made from.
@@ -212,11 +242,15 @@ select key, state, provider, operation, model, position, repeat, vars, request, 
 
 -- name: counts
 -- How many tasks are in each state.
-select state, count from tally where count > 0
+select state, sum(count) from tally group by state having sum(count) > 0
+
+-- name: counts_by_provider
+-- The same for each provider, without unbought tasks that left the manifest.
+select provider, state, count from tally where not gone and count > 0
 
 -- name: gone
 -- Unbought tasks that left the manifest.
-select count(*) from task where state = 'queued' and due_at is null
+select coalesce(sum(count), 0) from tally where gone
 
 -- name: slots_taken
 -- How much of the account's window this job's tasks take.
@@ -268,9 +302,14 @@ select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.na
 -- The longest wait of what is paid and not here yet.
 select min(submitted_at) from task where state in ('running', 'ready')
 
+-- name: oldest_ready
+-- Since when the oldest result waits to be downloaded; its links will expire.
+select min(finished_at) from task where state = 'ready'
+
 -- name: faults
--- Why tasks failed, grouped.
-select state, coalesce(reason, ''), min(coalesce(message, '')), count(*) from task
+-- Why tasks failed, grouped; how many of them cost something, how much, and how many nobody knows the price of.
+select state, coalesce(reason, ''), min(coalesce(message, '')), count(*), sum(spent > 0), sum(spent),
+    sum(remote_id is not null and cost is null) from task
   where state in ('failed', 'stranded', 'held') or (state = 'done' and reason is not null)
   group by state, reason order by count(*) desc limit 20
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.store import sql
 from runner.store.rows import as_json, task_from
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
 
     from runner.lifecycle.task import State, Task
     from runner.store.writer import Writer
+
+
+class Prospect(NamedTuple):
+    """When looks are due, seconds since the epoch; None where there are none."""
+
+    oldest: float | None
+    #: the last of a few
+    last: float | None
+    #: something could be bought now
+    queued: bool
 
 
 class Questions:
@@ -40,6 +51,21 @@ class Questions:
             row = await self._one("next_due_group", provider=provider, state=state, operations=as_json(operations))
         return None if row is None else row[0]
 
+    async def prospect(
+        self, provider: str, state: State, operations: Collection[str], now: float, few: int
+    ) -> Prospect:
+        """What a stage needs to know before its next call, in one look."""
+        parameters = {"provider": provider, "state": state, "operations": as_json(operations), "now": now, "few": few}
+        row = await self._one("prospect", **parameters)
+        return Prospect(row[0], row[1], bool(row[2])) if row else Prospect(None, None, queued=False)
+
+    async def waiting(
+        self, provider: str, state: State, operations: Collection[str], held: Collection[int], most: int
+    ) -> list[Task]:
+        """The tasks of a state that are due first, however far away, but those in `held`."""
+        parameters = {"soon": math.inf, "limit": most, "held": as_json(held), "operations": as_json(operations)}
+        return [task_from(row) for row in await self._all("claim_group", provider=provider, state=state, **parameters)]
+
     async def providers(self, *, again: bool = False) -> set[str]:
         """Providers with tasks that this run has work with; `again` counts those at rest among them, but the held."""
         return {row[0] for row in await self._all("providers", again=again)}
@@ -47,6 +73,13 @@ class Questions:
     async def counts(self) -> dict[str, int]:
         """How many tasks are in each state; states without any are left out."""
         return {row[0]: row[1] for row in await self._all("counts")}
+
+    async def counts_by_provider(self) -> dict[str, dict[str, int]]:
+        """The same for each provider, without unbought tasks that left the manifest."""
+        counts: dict[str, dict[str, int]] = {}
+        for provider, state, count in await self._all("counts_by_provider"):
+            counts.setdefault(provider, {})[state] = count
+        return counts
 
     async def gone(self) -> int:
         """How many unbought tasks left the manifest."""

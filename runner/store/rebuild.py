@@ -60,7 +60,7 @@ def _gone(stories: Iterable[Story]) -> Iterator[Addition]:
             intent["key"], 0, 1, {}, intent["provider"], intent["operation"], intent["model"], request, intent["name"],
             intent["slots"],
         )  # fmt: skip
-        yield Addition(draft, intent["fingerprint"], intent.get("cost"))
+        yield Addition(draft, intent["fingerprint"], intent.get("cost"), orjson.loads(intent.get("pictures") or "{}"))
 
 
 def _restore(connection: sqlite3.Connection, stories: Iterable[Story]) -> dict[str, int]:

@@ -72,8 +72,17 @@ def _merge(connection: sqlite3.Connection, seen: Tail) -> None:
         row = connection.execute(queries()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
         if row is not None:
             replay(connection, task_from(row), (line,))
+        elif "ref" in line and not _is_known(connection, line.get("next", "")):
+            raise StateError(
+                "the journal knows of tasks that the database has lost: it is an older copy", hint=_RECOVER
+            )
     connection.execute(queries()["set_journal"], {"journal": seen.end})
     connection.execute("commit")
+
+
+def _is_known(connection: sqlite3.Connection, ref: str) -> bool:
+    """A retry that was journaled twice leads to a reference that is there already."""
+    return connection.execute(queries()["by_ref"], {"ref": ref}).fetchone() is not None
 
 
 def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[Line]) -> Task:

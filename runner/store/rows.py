@@ -29,6 +29,7 @@ def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
         fingerprint=row["fingerprint"],
         slots=row["slots"],
         cost=row["cost"],
+        pictures=row["pictures"],
         spent=row["spent"],
         remote_id=row["remote_id"],
         attempts=row["attempts"],

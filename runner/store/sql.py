@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sqlite3
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from runner.errors import DiskError, Locked, RunnerError, StateError
 
-if TYPE_CHECKING:
-    import sqlite3
-
 #: marks the database as ours, whatever its name ("GENR")
 APPLICATION_ID = 0x47454E52
+
+#: what SQLite and Python's half of it say of a file that is not as it was written
+DAMAGED = (sqlite3.Error, UnicodeDecodeError)
 
 _NAMED = re.compile(r"^-- name: (\w+)\n((?:-- .*\n)+)", re.MULTILINE)
 _FULL = ("full", "disk i/o", "readonly", "read-only", "unable to open")
@@ -48,14 +50,32 @@ def version(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the database up to date, each migration in one transaction."""
+    """Bring the database up to date, each migration in one transaction; an older one is kept beside it, as it was."""
+    if 0 < version(connection) < len(migrations()):
+        _keep(connection, version(connection))
     for number, script in enumerate(migrations()[version(connection) :], start=version(connection) + 1):
         mark = f"pragma application_id = {APPLICATION_ID}; pragma user_version = {number}"
         connection.executescript(f"begin immediate; {script}; {mark}; commit;")
 
 
-def explained(error: sqlite3.Error, place: str) -> RunnerError:
-    """The error of ours that tells a person what SQLite's means."""
+def _keep(connection: sqlite3.Connection, number: int) -> None:
+    """A copy beside it as `state.db.v1`, for its owner alone."""
+    (path,) = [row[2] for row in connection.execute("pragma database_list") if row[1] == "main"]
+    if not path:  # a temporary one is a copy itself
+        return
+    kept = Path(f"{path}.v{number}")
+    fresh = kept.with_name(f"{kept.name}.new")
+    try:
+        fresh.unlink(missing_ok=True)
+        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        connection.execute("vacuum into ?", (str(fresh),))
+        fresh.replace(kept)
+    except OSError as error:
+        raise DiskError(f"{kept}: {error.strerror}", hint="Make room or mend the permissions.") from None
+
+
+def explained(error: Exception, place: str) -> RunnerError:
+    """The error of ours that tells a person what one of `DAMAGED` means."""
     text = str(error).lower()
     if any(word in text for word in _FULL):
         return DiskError(

@@ -13,6 +13,7 @@ from runner.store import opening, recovery, sql
 from runner.store.adding import PAGE, Addition, add, forget
 from runner.store.journal import of_change
 from runner.store.opening import ROOM
+from runner.store.outputs import numbered
 from runner.store.questions import Questions, execute
 from runner.store.rows import as_json, columns, output_from, task_from
 from runner.store.writer import Writer
@@ -74,7 +75,7 @@ class Store(Questions):
             writer.ballast = opening.ballast(directory)
         except BaseException as error:
             await writer.aclose()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sql.DAMAGED):
                 raise sql.explained(error, str(path)) from None
             raise
         return cls(writer, uuid, epoch)
@@ -132,47 +133,64 @@ class Store(Questions):
         """Every provider that this job has ever asked."""
         return [row["name"] for row in await self._all("bound")]
 
-    async def add(self, drafts: Iterable[Addition], digest: str, now: float) -> None:
-        """Make the job hold exactly these drafts: new ones are queued, unbought ones that are not among them rest."""
+    async def add(self, drafts: Iterable[Addition], digest: str, now: float, naming: str = "") -> bool:
+        """Make the job hold exactly these drafts: new ones are queued, unbought ones that are not among them rest.
+
+        True where the outputs are named in another way (`naming`) than before: what is finished should be renamed.
+        """
         job = await self._one("job")
         uuid = job["uuid"] if job else ""
         if job and job["digest"] == digest:
-            return
-        await self._write("set_digest", digest="", tasks="")
+            return False
+        was = job["naming"] if job else None
+        rename = was not in {None, naming}
+        await self._write("set_digest", digest="", tasks="", naming=was)
         await self._writer.transact(forget)
         pages, tasks = iter(drafts), 0
         while page := list(islice(pages, PAGE)):
             tasks += sum(int(addition.draft.key, 16) for addition in page)
-            await self._writer.transact(lambda connection, page=page: add(connection, page, uuid, now))  # type: ignore[misc]
-        await self._write("set_digest", digest=digest, tasks=f"{tasks % 2**128:032x}")
+            await self._writer.transact(lambda connection, page=page: add(connection, page, uuid, now, rename=rename))  # type: ignore[misc]
+        await self._write("set_digest", digest=digest, tasks=f"{tasks % 2**128:032x}", naming=naming)
+        return rename
 
-    async def wake(self, now: float) -> None:
-        """Make everything that is paid or in doubt due."""
-        await self._write("wake", now=now)
+    async def wake(self, now: float, since: float = 0.0) -> None:
+        """Make everything that is paid or in doubt due; patience counts from `since` at the earliest."""
+        await self._write("wake", now=now, since=since)
 
     # claim and settle
 
     async def claim_queued(
-        self, provider: str, now: float, room: int, claim: Callable[[Task], Task], cap: float | None = None
+        self,
+        provider: str,
+        now: float,
+        room: int,
+        claim: Callable[[Task], Task | None],
+        cap: float | None = None,
+        held: Collection[int] = (),
     ) -> Task | TooDear | None:
         """The next task to buy, `submitting` on disk as `claim` (an `advance`) made it; None: nothing is due.
 
-        With a `cap` the job's costs, this task's included, stay within it: what has no price does not fit.
+        With a `cap` the job's costs, this task's included, stay within it: what has no price does not fit. Those in
+        `held` are passed over, and where `claim` gives None nothing is claimed.
         """
 
         def work(connection: sqlite3.Connection) -> Task | TooDear | None:
             if self._writer.exhausted:
                 raise DiskError("the disk is full: what is paid was written with the last reserve", hint=ROOM)
-            row = execute(connection, "claim_queued", provider=provider, now=now, room=room).fetchone()
+            row = execute(connection, "claim_queued", provider=provider, now=now, room=room, held=holding).fetchone()
             if row is None:
                 return None
             before = task_from(row)
             if cap is not None and not _fits(connection, before, cap):
                 return "too dear"
             after = claim(before)
-            return after if self._settle(connection, before, after) == "done" else None
+            return after if after is not None and self._settle(connection, before, after) == "done" else None
 
-        return await self._writer.transact(work)
+        holding = as_json(list(held))
+        try:
+            return await self._writer.transact(work)
+        except sqlite3.IntegrityError as error:  # the row is not as it was written (FD6)
+            raise sql.explained(error, "the job's state is damaged") from None
 
     async def claim(
         self,
@@ -194,23 +212,27 @@ class Store(Questions):
         limit: int,
         held: Collection[int],
         operations: Collection[str],
-        next_look: Callable[[Task], float],
+        next_look: Callable[[Task], float | None],
     ) -> list[Task]:
-        """Tasks of a state that can share one call, due by `soon`, each postponed to its next look."""
+        """Tasks of a state that can share one call, due by `soon`, each postponed to its next look.
+
+        Those without a next look are left as they are.
+        """
         parameters = {"provider": provider, "soon": soon, "limit": limit}
         return await self._claim(
             "claim_group", state, next_look, held=as_json(held), operations=as_json(operations), **parameters
         )
 
     async def _claim(
-        self, query: str, state: State, next_look: Callable[[Task], float], **parameters: Any
+        self, query: str, state: State, next_look: Callable[[Task], float | None], **parameters: Any
     ) -> list[Task]:
         def work(connection: sqlite3.Connection) -> list[Task]:
             rows = execute(connection, query, state=state, **parameters).fetchall()
-            tasks = [task_from(row, _outputs(connection, row["id"]) if state is State.READY else ()) for row in rows]
-            tasks = [replace(task, due_at=next_look(task)) for task in tasks]
-            looks = [{"id": task.id, "state": state, "due_at": task.due_at} for task in tasks]
-            connection.executemany(sql.queries()["postpone"], looks)
+            found = [task_from(row, _outputs(connection, row["id"]) if state is State.READY else ()) for row in rows]
+            looks = [(task, next_look(task)) for task in found]
+            tasks = [replace(task, due_at=due_at) for task, due_at in looks if due_at is not None]
+            due = [{"id": task.id, "state": state, "due_at": task.due_at} for task in tasks]
+            connection.executemany(sql.queries()["postpone"], due)
             return tasks
 
         return await self._writer.transact(work)
@@ -234,7 +256,8 @@ class Store(Questions):
         if after.generation != before.generation:
             execute(connection, "drop_outputs", task_id=after.id)
         elif after.outputs and after.outputs != before.outputs:
-            rows = [{"task_id": after.id, "number": output.number, "url": output.url} for output in after.outputs]
+            known = _outputs(connection, after.id)
+            rows = [{"task_id": after.id, "number": n, "url": url} for n, url in numbered(known, after.outputs)]
             connection.executemany(sql.queries()["put_output"], rows)
         line = of_change(before, after)
         if line is not None:
@@ -242,6 +265,10 @@ class Store(Questions):
         if (label := _LABELS.get((before.state, after.state))) is not None:
             self._writer.labels.append(label)
         return "done"
+
+    async def put_name(self, task_id: int, number: int, file: str) -> None:
+        """A file of a finished task has been given another name."""
+        await self._write("put_name", task_id=task_id, number=number, file=file)
 
     async def record(self, task: Task, output: Output) -> None:
         """Put on disk what a file will be, before its name exists."""

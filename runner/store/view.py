@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -15,6 +15,18 @@ from runner.store import journal, sql
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+class SavedFile(NamedTuple):
+    """A file that a finished task has, and what the manifest calls it now."""
+
+    task_id: int
+    key: str
+    name: str
+    number: int
+    file: str
+    #: how many outputs its task has
+    of: int
 
 
 class View:
@@ -35,12 +47,21 @@ class View:
         return int(self._rows("gone")[0][0])
 
     def faults(self) -> list[dict[str, Any]]:
-        """Why tasks failed, were stranded or are held: state, reason, an example message, how many."""
-        return [dict(zip(("state", "reason", "message", "count"), row, strict=True)) for row in self._rows("faults")]
+        """Why tasks failed, were stranded or are held: state, reason, an example message, how many, and their money.
+
+        `paid` of them cost something, `cost` together; `unpriced` were accepted and nobody knows their price.
+        """
+        names = ("state", "reason", "message", "count", "paid", "cost", "unpriced")
+        return [dict(zip(names, row, strict=True)) for row in self._rows("faults")]
 
     def oldest(self) -> float | None:
         """When the longest waiting paid task was submitted, seconds since the epoch."""
         value = self._rows("oldest")[0][0]
+        return None if value is None else float(value)
+
+    def oldest_ready(self) -> float | None:
+        """Since when the oldest result waits to be downloaded, seconds since the epoch."""
+        value = self._rows("oldest_ready")[0][0]
         return None if value is None else float(value)
 
     def spent(self) -> float | None:
@@ -53,15 +74,33 @@ class View:
         names = ("key", "name", "ref", "submitted_at", "evidence", "provider", "model")
         return [{name: row[name] for name in names} for row in self._rows("in_state", state=state)]
 
+    def providers(self) -> list[str]:
+        """Every provider that this job has ever asked."""
+        return [row[0] for row in self._rows("bound")]
+
     def keys(self) -> dict[str, str]:
         """The state of every task by its key."""
         return {row[0]: row[1] for row in self._rows("keys")}
+
+    def files(self) -> Iterator[SavedFile]:
+        """Every file of every finished task, with what the manifest calls it now."""
+        for row in self._connection.execute(sql.queries()["files"]):
+            yield SavedFile(*row)
 
     def row(self, key: str) -> dict[str, Any] | None:
         """What a task was made from: its place, variables, model and request."""
         for found in self._rows("draft_of", key=key):
             return {**dict(found), "vars": orjson.loads(found["vars"]), "request": orjson.loads(found["request"])}
         return None
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Whatever is asked in the block is told as of one moment, though a run goes on meanwhile."""
+        self._connection.execute("begin")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
 
     def results(self) -> Iterator[dict[str, Any]]:
         """Every task in manifest order, as the store holds it, with JSON columns parsed."""
@@ -81,6 +120,16 @@ def known_ids(directory: Path) -> set[str]:
 
 
 @contextmanager
+def _upgraded(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """A copy that is up to date, on a temporary file: a look changes nothing, not even of an older version's job."""
+    with closing(sqlite3.connect("")) as copy:
+        connection.backup(copy)
+        copy.row_factory = sqlite3.Row
+        sql.migrate(copy)
+        yield copy
+
+
+@contextmanager
 def view(directory: Path) -> Iterator[View]:
     """The job in `directory` (its `.runner`); raises NoSuchJob, StateError."""
     path = directory / "state.db"
@@ -90,7 +139,10 @@ def view(directory: Path) -> Iterator[View]:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
             connection.execute("pragma trusted_schema = off")
-            sql.version(connection)
-            yield View(connection)
-    except sqlite3.Error as error:
+            if 0 < sql.version(connection) < len(sql.migrations()):
+                with _upgraded(connection) as copy:
+                    yield View(copy)
+            else:
+                yield View(connection)
+    except sql.DAMAGED as error:
         raise sql.explained(error, str(path)) from None

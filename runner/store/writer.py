@@ -7,11 +7,12 @@ this file touches the connection, and whoever is cancelled while waiting has sti
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import DiskError, RunnerError
-from runner.store.sql import explained, queries
+from runner.store.sql import DAMAGED, explained, queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,8 @@ T = TypeVar("T")
 #: transactions that share one commit at the most; bounds how long one waits for the others
 _GROUP = 512
 _AGAIN = "Run the same command again: what the journal knows is merged at the start."
+#: what SQLite says when a sync failed
+_UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 
 class Writer:
@@ -36,6 +39,8 @@ class Writer:
         #: a file that is given back when the disk is full
         self.ballast: Path | None = None
         self._broken: RunnerError | None = None
+        #: nobody knows what is on the disk: nothing is written any more
+        self._untrusted: DiskError | None = None
         #: lines for the journal, from the works of the transaction that is being made
         self.notes: list[Line] = []
         self.journal: Journal | None = None
@@ -91,7 +96,7 @@ class Writer:
             return [(value, None) for value in self._with_ballast(works)]
         except sqlite3.IntegrityError as error:
             return [(None, error)]
-        except sqlite3.Error as error:
+        except DAMAGED as error:
             return [(None, explained(error, self._place))]
         except Exception as error:  # noqa: BLE001 - handed to the coroutine that asked
             return [(None, error)]
@@ -102,7 +107,9 @@ class Writer:
             return self._transaction(works)
         except (sqlite3.OperationalError, DiskError) as error:
             known = error if isinstance(error, RunnerError) else explained(error, self._place)
-            if not isinstance(known, DiskError) or self.ballast is None or not self.ballast.exists():
+            if self._untrusted is not None or not isinstance(known, DiskError):
+                raise
+            if self.ballast is None or not self.ballast.exists():
                 raise
             self.ballast.unlink()
             self.exhausted = True
@@ -110,8 +117,8 @@ class Writer:
             return self._transaction(works)
 
     def _transaction(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        if self._broken is not None:
-            raise self._broken
+        if (error := self._untrusted or self._broken) is not None:
+            raise error
         connection = self._database._conn  # noqa: SLF001 - see `_run`
         connection.execute("begin immediate")
         self.notes.clear()
@@ -122,7 +129,10 @@ class Writer:
                 self._journal(connection, self.journal)
                 self._tell("journaled")
             connection.execute("commit")
-        except BaseException:
+        except BaseException as failed:
+            if _is_unsynced(failed):
+                said = failed.message if isinstance(failed, DiskError) else str(failed)
+                self._untrusted = DiskError(f"{self._place}: {said}", hint="Check the disk before the next run.")
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
@@ -139,6 +149,14 @@ class Writer:
         end = journal.append(self.notes)
         self._broken = DiskError(f"{self._place}: the last transaction could not be finished", hint=_AGAIN)
         connection.execute(queries()["set_journal"], {"journal": end})
+
+
+def _is_unsynced(error: BaseException) -> bool:
+    """Whether the disk failed to sync: a second try may succeed and mean nothing (FD4)."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) in _UNSYNCED
+    cause = error.__cause__ if isinstance(error, DiskError) else None
+    return isinstance(cause, OSError) and cause.errno == errno.EIO
 
 
 def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

@@ -190,14 +190,17 @@ def _strays(case: Case) -> Findings:
 
 
 def _journal(case: Case) -> Findings:
-    """Intent before accept, intent before id, every id of a row on record, epochs that only rise."""
+    """Intent before accept, intent before id, every id of a row on record, epochs that only rise.
+
+    A run that died between its first line and its first commit has done nothing, and the next one has its epoch.
+    """
     meant: Counter[str] = Counter()
     recorded: dict[str, str] = {}
-    epoch = 0
+    epoch, idle = 0, False
     for line in case.journal:
         match line["t"]:
             case "epoch":
-                if line["epoch"] <= epoch:
+                if line["epoch"] < epoch + (not idle):
                     yield "journal", f"epoch {line['epoch']} follows {epoch}"
                 epoch = line["epoch"]
             case "intent":
@@ -206,6 +209,7 @@ def _journal(case: Case) -> Findings:
                 if not meant[line["ref"]]:
                     yield "journal", f"{line['ref']} got an id before it was meant to be sent"
                 recorded[line["ref"]] = line["remote_id"]
+        idle = line["t"] == "epoch"
     for row in case.rows:
         if row["remote_id"] and recorded.get(row["ref"]) != row["remote_id"]:
             yield "journal", f"{row['ref']}: {row['remote_id']} in the database, {recorded.get(row['ref'])} on record"

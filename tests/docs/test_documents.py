@@ -26,6 +26,10 @@ DOCUMENTS = (
     "README.zh-CN.md",
     "CHANGELOG.md",
     "docs/providers.md",
+    "docs/bulk.md",
+    "docs/resume.md",
+    "docs/nightly.md",
+    "docs/operations.md",
     "docs/CONTRIBUTING.md",
     "docs/lifecycle.md",
 )

@@ -133,19 +133,11 @@ def test_every_kind_of_data_file_is_named(name, document):
 
 
 @both
-def test_what_is_kept_for_later_is_refused_and_not_ignored(name, desk, document):
+def test_what_is_kept_for_later_is_not_there_yet(name, desk, document):
     text = document(name).prose
-    later = text[text.index("`zip`") :].partition("\n\n")[0]
-    matrix, rest, verbs = later[: later.index("`notify`")], later, later[later.index("`init`") :]
-    head = "version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: a heron}\n"
-    broken = [f"matrix: {{{name}: [1]}}" for name in ("zip", "add", "set", "exclude") if f"`{name}`" in matrix]
-    broken += ["notify: {url: x}"] if "`notify`" in rest else []
-    assert len(broken) == 5
-    for number, line in enumerate(broken):
-        (desk.path / f"{number}.yaml").write_text(f"{head}{line}\n", encoding="utf-8")
-    told = desk.runner("validate", *(f"{number}.yaml" for number in range(5)))
-    assert told.returncode == 2
-    assert told.stderr.count("later version") == 5
+    begin = "Kept for later releases" if name == "README.md" else "留给以后版本的内容"
+    later = text[text.index(begin) :].partition("\n\n")[0]
+    verbs = later[later.index("`gallery`") :]
     has = desk.runner("--help").stdout
     assert [verb for verb in re.findall(r"`(\w+)`", verbs) if re.search(rf"^  {verb} ", has, re.MULTILINE)] == []
 

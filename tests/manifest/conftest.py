@@ -83,6 +83,10 @@ class Bench:
         data = text if isinstance(text, bytes) else (head + dedent(text)).encode()
         return examine(data, self.home / "job.yaml", self.catalogue)[1]
 
+    def warnings(self, text: str, *, head: str = HEAD) -> list[str]:
+        """What may be a slip in a manifest that is valid, without its directory."""
+        return [str(warning).replace(f"{self.home}/", "") for warning in self.examine(text, head=head).warnings]
+
     def problems(self, text: str | bytes, *, head: str = HEAD) -> list[Problem]:
         """Everything wrong with a manifest."""
         with pytest.raises(ManifestError) as caught:

@@ -29,7 +29,8 @@ def test_a_whole_manifest(bench):
     assert (manifest.name, manifest.provider, manifest.model) == ("posters 2", "fake", "ink")
     assert manifest.params == {"aspect_ratio": "9:16", "clarity": 2048, "prompt": "{{ subject }}"}
     assert manifest.items == Items(rows=({"subject": "cat"}, {"subject": "dog"}))
-    assert manifest.matrix == {"style": ["ink", "oil"], "aspect_ratio": ["1:1", "9:16"]}
+    axes = {name: axis.values for name, axis in manifest.matrix.axes.items()}
+    assert axes == {"style": ["ink", "oil"], "aspect_ratio": ["1:1", "9:16"]}
     assert manifest.limits == Limits(Rate(10, 60), 20, 4, 2000, 21600)
     assert manifest.retry == Retry(3, 86400, 120)
     assert manifest.directory == bench.home.parent / "out/posters"
@@ -86,7 +87,13 @@ WRONG = [
     ("limits:", 4, 8, "limits", "expected a mapping (`key: value`), found nothing"),
     ("retry: [1]", 4, 8, "retry", "expected a mapping (`key: value`), found a list"),
     ("retry: {patience: 0}", 4, 19, "retry.patience", "expected a duration"),
-    ("notify: {url: x}", 4, 1, "notify", "come with a later version"),
+    ("notify: {url: https://hc.example/1}", 4, 15, "notify.url", "is a secret"),
+    ('notify: {url: "${KLING_API_KEY}"}', 4, 15, "notify.url", "credential has no place"),
+    ('notify: {url: "https://hc.example/$ID"}', 4, 15, "notify.url", "begins no `${NAME}`"),
+    ('notify: {url: "${URL}", on: [begin]}', 4, 30, "notify.on[0]", "'start'"),
+    ('notify: {url: "${URL}", when: [start]}', 4, 25, "notify.when", "no such key"),
+    ("notify: {on: [start]}", 4, 9, "notify", "`url` is missing"),
+    ("notify: https://hc.example/1", 4, 9, "notify", "a mapping"),
     ("name: 2024", 4, 7, "name", 'expected text, found the number 2024; put it in quotes: "2024"'),
     ("name: ../x", 4, 7, "name", "cannot name a job"),
     ("name: ..", 4, 7, "name", "cannot name a job"),
@@ -117,8 +124,6 @@ WRONG = [
     ("matrix: [a]", 4, 9, "matrix", "expected axes"),
     ("matrix: {a: []}", 4, 13, "matrix.a", "at least one value, found an empty list"),
     ("matrix: {a: x}", 4, 13, "matrix.a", "expected a list"),
-    ("matrix: {zip: [{a: [1], b: [2]}]}", 4, 10, "matrix.zip", "comes with a later version"),
-    ("matrix: {exclude: []}", 4, 10, "matrix.exclude", "comes with a later version"),
     ("matrix: {index: [1]}", 4, 10, "matrix.index", "variable of every template"),
     ("matrix: {token: [1]}", 4, 10, "matrix.token", "credential"),
 ]

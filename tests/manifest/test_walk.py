@@ -128,6 +128,12 @@ def test_a_row_of_jsonl_without_the_variable(bench):
     assert bench.prompts("params: {prompt: '{{ s|default(9) }}'}\nitems: {file: r.jsonl}") == ["a", "9"]
 
 
+def test_columns_that_the_first_row_of_jsonl_does_not_have(bench):
+    bench.write("r.jsonl", '{"s": "a"}\n{"s": "b", "t": "x"}\n{"s": "c", "t": "y"}\n')
+    text = "params: {prompt: '{{ s }}{{ t|default(0) }}'}\nitems: {file: r.jsonl}\nmatrix: {exclude: [{t: y}]}"
+    assert bench.prompts(text) == ["a0", "bx"]
+
+
 def test_the_same_mistake_is_told_once(bench):
     assert "clarity" in bench.problem("params: {prompt: '{{ s }}', clarity: 5}\nitems: [{s: a}, {s: b}]\nrepeat: 5")
 
@@ -145,7 +151,7 @@ def test_max_tasks_says_how_many_and_what_to_do(bench):
     text = "params: {prompt: '{{ a }}{{ s }}'}\nitems: [{s: 1}, {s: 2}]\nmatrix: {a: [1, 2, 3]}\nrepeat: 4\n"
     text += "limits: {max_tasks: %d}"
     assert bench.examine(text % 24) == Summary(24, 0)
-    assert "at least 24 tasks (3 a x 4 repeat x 2 items), and at most 23 are allowed" in bench.problem(text % 23)
+    assert "at least 24 tasks (3 a × 4 repeat × 2 items), and at most 23 are allowed" in bench.problem(text % 23)
 
 
 def test_max_tasks_stops_a_file(bench):

@@ -287,6 +287,32 @@ async def test_two_at_once_from_a_host(wires, tmp_path):
     assert most == 2
 
 
+async def test_a_host_that_has_too_many_of_us_gets_fewer_and_is_asked_in_vain_no_more(wires, tmp_path):
+    """A CDN that answers 429 beyond two at once, as Chanjing's does."""
+    now, refused = 0, []
+
+    async def act(_wire, _seen, writer):
+        nonlocal now
+        if now >= 2:
+            refused.append(1)
+            writer.write(wires.answer("", 429))
+            return
+        now += 1
+        await asyncio.sleep(0.01)
+        now -= 1
+        writer.write(wires.answer(PNG))
+
+    async with wires.Wire(act) as wire, downloader(per_host=8) as ours, anyio.create_task_group() as group:
+
+        async def fetched(number):
+            while not isinstance(await ours.fetch(wire.url, tmp_path / f"{number}.part"), Fetched):
+                pass
+
+        for number in range(60):
+            group.start_soon(fetched, number)
+    assert len(refused) < 30
+
+
 def test_publish_gives_the_name_and_tidies(part, tmp_path):
     part.parent.mkdir()
     (tmp_path / "out").mkdir()

@@ -164,7 +164,7 @@ def test_a_parameter_that_is_not_one_is_refused_with_a_hint(shape):
         ({"image": "data:image/png;base64,AAAA"}, "image", "a data: URL is not taken"),
         ({"image": "boat.png"}, "image", "'boat.png' is neither a URL nor Base64"),
         ({"image": "ftp://files.example/a.png"}, "image", "'ftp://files.example/a.png' is neither a URL nor Base64"),
-        ({"image": 5}, "image", "5 is not the URL of an image"),
+        ({"image": 5}, "image", "5 is not the URL or the file of an image"),
     ],
 )
 def test_every_mistake_names_the_parameter_and_what_was_expected(shape, params, name, text):

@@ -1,7 +1,9 @@
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.text import duration, harmless, size
+from runner.report.text import duration, harmless, many, pace, size
 
 
 def test_durations_and_sizes_read_as_people_say_them():
@@ -9,6 +11,28 @@ def test_durations_and_sizes_read_as_people_say_them():
         "–", "0.4 s", "41 s", "3 min 20 s", "2 h 5 min", "1 d 3 h",
     ]  # fmt: skip
     assert [size(value) for value in (12, 170_306, 2_500_000)] == ["12 B", "170.3 kB", "2.5 MB"]
+
+
+def test_nothing_is_sixty_seconds_or_a_thousand_kilobytes():
+    assert [duration(value) for value in (9.96, 59.7, 60, 359.6, 360, 3599.6, 3600, 7199.6, 86399.6)] == [
+        "10 s", "1 min", "1 min", "6 min", "6 min", "1 h", "1 h", "2 h", "1 d",
+    ]  # fmt: skip
+    assert [size(value) for value in (999, 999_960, 999_960_000, 5e12)] == ["999 B", "1.0 MB", "1.0 GB", "5.0 TB"]
+
+
+@given(st.floats(0, 1e9))
+def test_no_unit_is_as_large_as_the_next(seconds):
+    parts = re.findall(r"([\d.]+) (\w+)", duration(seconds))
+    assert all(float(count) < {"s": 60, "min": 60, "h": 24}.get(unit, 1e5) for count, unit in parts)
+    assert [unit for count, unit in parts[1:] if float(count) == 0] == []
+
+
+def test_counts_agree_with_their_noun():
+    assert [many(count, "task") for count in (0, 1, 2)] == ["0 tasks", "1 task", "2 tasks"]
+
+
+def test_a_pace_is_told_in_the_unit_that_makes_it_a_number():
+    assert [pace(rate) for rate in (20, 1.94, 0.2, 1 / 60, 0.001)] == ["20/s", "1.9/s", "12/min", "1/min", "3.6/h"]
 
 
 @given(st.text())

@@ -26,8 +26,9 @@ from runner.app.jobs import Fingerprints
 from runner.errors import RunnerError
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Draft, Fault
+from runner.net.bucket import Bucket
 from runner.net.download import Dead, Fetched, Later
-from runner.net.limiter import Bucket, Limiter, Window
+from runner.net.limiter import Limiter, Window
 from runner.pipeline.bell import Bell
 from runner.pipeline.clock import Clock
 from runner.pipeline.lane import Lane

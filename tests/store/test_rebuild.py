@@ -30,8 +30,7 @@ async def bought_twice(made):
     task = await made.claim()
     task = await happens(made.store, task, Accepted("first"))
     task = await happens(made.store, task, Refused(Fault("provider")))
-    task = await happens(made.store, task, Retried())
-    return task
+    return await happens(made.store, task, Retried())
 
 
 def rows(path):

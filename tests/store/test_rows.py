@@ -53,7 +53,8 @@ def test_a_task_goes_into_a_row_and_comes_back_the_same(task):
 
 def test_every_field_that_a_task_may_change_is_written_back():
     """A field that is added to Task and forgotten here would be lost at every settle."""
-    cold = {"key", "provider", "operation", "model", "fingerprint", "slots", "cost", "request", "name", "outputs"}
+    made = {"provider", "operation", "model", "fingerprint", "slots", "cost", "pictures"}
+    cold = {"key", "request", "name", "outputs", *made}
     spread = {"sent": {"sent_boot", "sent_seconds"}, "fault": {"reason", "code", "message"}}
     wanted = set()
     for field in fields(Task):

@@ -548,8 +548,21 @@ PARAMETERS = {
 }  # fmt: skip
 #: asked once in a run or by a person, and about everything
 WHOLE = {
-    *("ever_bought", "rest_queued", "wake", "counts", "results", "keys", "faults", "oldest", "partial", "gone", "providers"),
-    *("slots_taken", "forget_positions", "in_state", "ever_sent", "at_stake"),
+    *(
+        "ever_bought",
+        "rest_queued",
+        "wake",
+        "counts",
+        "results",
+        "keys",
+        "files",
+        "faults",
+        "oldest",
+        "partial",
+        "gone",
+        "providers",
+    ),
+    *("slots_taken", "forget_positions", "in_state", "ever_sent", "at_stake", "counts_by_provider"),
 }
 
 

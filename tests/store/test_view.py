@@ -23,6 +23,17 @@ async def test_a_view_sees_what_a_live_writer_has_committed_and_cannot_write(ben
                 seen._connection.execute("delete from task")
 
 
+async def test_what_is_asked_at_once_is_told_as_of_one_moment(bench, home):
+    async with bench() as made:
+        await made.add(1)
+        with view(home) as seen:
+            with seen.at_once():
+                assert len(list(seen.results())) == 1
+                await made.add(1, 2, digest="d2")
+                assert len(list(seen.results())) == 1
+            assert len(list(seen.results())) == 2
+
+
 async def test_a_view_needs_no_writer(bench, home):
     async with bench() as made:
         await made.add(1)
@@ -57,7 +68,9 @@ async def test_why_things_went_wrong_is_grouped(bench, home):
         for message in ("a", "b"):
             await made.to(State.FAILED, fault=Fault("moderation", "1301", message))
         with view(home) as seen:
-            assert seen.faults() == [{"state": "failed", "reason": "moderation", "message": "a", "count": 2}]
+            (found,) = seen.faults()
+        grouped = {"state": "failed", "reason": "moderation", "message": "a", "count": 2}
+        assert found == grouped | {"paid": 0, "cost": 0, "unpriced": 0}
 
 
 def test_where_there_is_no_job_nothing_is_made(home):

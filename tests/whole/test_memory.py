@@ -1,4 +1,4 @@
-"""Jobs that have lost their memory: deleted, copied, put back from yesterday, begun again elsewhere. None buys twice."""
+"""Jobs that lost their memory: deleted, copied, put back from yesterday, begun again elsewhere. None buys twice."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ alter table job add column spent real not null default 0;
 alter table job add column unpriced integer not null default 0;
 -- sum of the keys of the drafts that were added last: the same tasks, whatever their order, name and directory
 alter table job add column tasks text not null default '';
+-- how outputs were named when the drafts were added last; null: nobody knows
+alter table job add column naming text;
 update job set unpriced = (select count(*) from task where submitted_at is not null);
 
 create trigger task_spent after update of spent on task when old.spent <> new.spent begin

@@ -1,0 +1,246 @@
+"""The polling policy in virtual time: the real `Bucket` and the real `Looks`, against latencies drawn from a seed.
+
+Makespan is held against a provider that tells of each result at once, where a submit leaves every 1/q seconds or as
+soon as the window has room; with one id a call also against 2N/q, a submit and a poll each. A round trip takes 0.2 s;
+latencies are lognormal, median 30 s, spread 0.5; the policy begins with a guess of 16 s. "Shared" means
+that polls and submits draw from one limit of q a second. Where a window of 500 is what submits wait for, each second by
+which a result is known earlier is throughput, so polls take the slots that submits leave: that figure has no goal.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from bisect import insort
+from collections import deque
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
+from math import inf
+from statistics import quantiles
+from typing import TYPE_CHECKING
+
+from benchmarks.figure import Figure
+from runner.lifecycle.task import State, Task
+from runner.net.bucket import Bucket
+from runner.net.traffic import Slot
+from runner.pipeline.looks import Bounds, Looks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from benchmarks.bench import Bench
+
+_RTT = 0.2
+_MEDIAN, _SPREAD = 30.0, 0.5
+#: calls on the wire at once
+_HANDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One account: its rate, whether polls and submits share it, its window, how many ids one call takes."""
+
+    name: str
+    tasks: int
+    qps: float
+    #: makespan in units of the bound
+    goal: float
+    shared: bool = True
+    window: int | None = None
+    size: int = 50
+
+
+CASES = (
+    Case("shared 10/s", 10_000, 10, 1.05),
+    Case("shared 50/s", 10_000, 50, 1.05),
+    Case("separate 50/s", 10_000, 50, 1.02, shared=False),
+    Case("500 running", 5_000, 50, 1.02, shared=False, window=500),
+    Case("one id, shared 10/s", 5_000, 10, 1.35, size=1),
+    Case("one id, shared 50/s", 10_000, 50, 1.35, size=1),
+)
+
+
+@dataclass
+class Queue:
+    """First come, first served at a bucket; one timer."""
+
+    world: World
+    bucket: Bucket
+    waiting: deque[Callable[[], bool]] = field(default_factory=deque)
+    timed: bool = False
+
+    def ask(self, then: Callable[[], bool]) -> None:
+        self.waiting.append(then)
+        if not self.timed:
+            self.timed = True
+            self.world.at(self.world.now, self._serve)
+
+    def _serve(self) -> None:
+        while self.waiting:
+            found = self.bucket.grant(self.world.now)
+            if not isinstance(found, Slot):
+                self.world.at(found, self._serve)
+                return
+            if self.waiting.popleft()():
+                self.bucket.sent(found, self.world.now)
+                self.world.at(self.world.now + _RTT, partial(self.bucket.answered, found, _RTT))
+            else:
+                self.bucket.release(found)
+        self.timed = False
+
+
+class World:
+    """One run of one case."""
+
+    def __init__(self, case: Case, latencies: Sequence[float]) -> None:
+        self.case, self._latencies = case, latencies
+        self.now, self._serial, self._events = 0.0, count(), []
+        query = Queue(self, Bucket(case.qps))
+        self._query, self._submit = query, query if case.shared else Queue(self, Bucket(case.qps))
+        self._looks = Looks(Bounds(first=4.0, longest=30.0, size=case.size, shared=case.shared), 0.0)
+        #: due time and number of each running task that no call asks about
+        self._due: list[tuple[float, int]] = []
+        self._tasks: dict[int, Task] = {}
+        self._sent = self._running = self._busy = self.calls = self.looks = 0
+        self._submitting = self._asking = False
+        self._wake = inf
+        self._last = 0.0
+        #: seconds from each task's end to our knowing it
+        self.late: list[float] = []
+
+    def at(self, time: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (time, next(self._serial), act))
+
+    def play(self) -> float:
+        """The makespan."""
+        self._next_submit()
+        while self._events:
+            self.now, _, act = heapq.heappop(self._events)
+            act()
+        return self._last
+
+    # submits: one waits for leave, any number is on the wire
+
+    @property
+    def _room(self) -> bool:
+        return self.case.window is None or self._running < self.case.window
+
+    def _next_submit(self) -> None:
+        if not self._submitting and self._sent < self.case.tasks and self._room:
+            self._submitting = True
+            self._submit.ask(self._submits)
+
+    def _submits(self) -> bool:
+        self._submitting = False
+        number, sent = self._sent, self.now
+        self._sent += 1
+        self._running += 1
+        self.at(sent + _RTT, partial(self._accepted, number, sent))
+        self._next_submit()
+        return True
+
+    def _accepted(self, number: int, sent: float) -> None:
+        eager = self._looks.is_full(self._running, self.case.window)
+        due = self.now + self._looks.first("", "", eager=eager)
+        self._tasks[number] = Task(number, "", "", "", "", State.RUNNING, due, submitted_at=sent)
+        insort(self._due, (due, number))
+        self._feed()
+
+    # polls: one waits for leave, a few are on the wire
+
+    @property
+    def _eager(self) -> bool:
+        if self._sent < self.case.tasks:
+            return self._looks.is_full(self._running, self.case.window)
+        return len(self._tasks) <= self._looks.bounds.few
+
+    def _feed(self) -> None:
+        if self._asking or self._busy >= _HANDS or not self._due:
+            return
+        at = self._call_at()
+        if at <= self.now:
+            self._asking = True
+            self._query.ask(self._asks)
+        elif at < self._wake:
+            self._wake = at
+            self.at(at, self._woken)
+
+    def _woken(self) -> None:
+        self._wake = inf
+        self._feed()
+
+    def _call_at(self) -> float:
+        size, eager = self.case.size, self._eager
+        filling = self._due[size - 1][0] if len(self._due) >= size else None
+        few = [self._tasks[number] for _, number in self._due] if eager and len(self._due) < size else ()
+        return self._looks.call_at(self._due[0][0], filling, eager=eager, few=few)
+
+    def _asks(self) -> bool:
+        self._asking = False
+        asked = self._claimed()
+        if asked:
+            self._busy += 1
+            self.calls += 1
+            self.looks += len(asked)
+            self.at(self.now + _RTT, partial(self._answered, asked, self.now))
+        self._feed()
+        return bool(asked)
+
+    def _claimed(self) -> list[tuple[float, int]]:
+        plan = self._looks.plan(self.now, eager=self._eager)
+        asked = []
+        candidates, self._due = self._due[: self.case.size], self._due[self.case.size :]
+        for due, number in candidates:
+            after = plan(self._tasks[number])
+            if after is None:
+                insort(self._due, (due, number))
+            else:
+                asked.append((after, number))
+        return asked
+
+    def _answered(self, asked: Sequence[tuple[float, int]], at: float) -> None:
+        self._busy -= 1
+        for due, number in asked:
+            task = self._tasks[number]
+            end = (task.submitted_at or 0.0) + _RTT / 2 + self._latencies[number]
+            if end > at + _RTT / 2:
+                self._looks.running(task, at)
+                self._tasks[number] = replace(task, due_at=due)
+                insort(self._due, (due, number))
+                continue
+            self._looks.ended(task, at)
+            self.late.append(self.now - end)
+            self._running -= 1
+            self._last = self.now
+            del self._tasks[number]
+        self._next_submit()
+        self._feed()
+
+
+def measure(_: Bench) -> Iterator[Figure]:
+    """Makespan, polls and lateness of every case."""
+    for case in CASES:
+        dice = random.Random(case.name)
+        latencies = [_MEDIAN * dice.lognormvariate(0.0, _SPREAD) for _ in range(case.tasks)]
+        world = World(case, latencies)
+        yield Figure(f"{case.name}: makespan / bound", world.play() / bound(case, latencies), case.goal)
+        if case.size > 1:
+            yield Figure(f"{case.name}: polls a task", world.calls / case.tasks, None if case.window else 0.15)
+            yield Figure(
+                f"{case.name}: p95 of lateness / median latency", quantiles(world.late, n=20)[-1] / _MEDIAN, 0.5
+            )
+
+
+def bound(case: Case, latencies: Sequence[float]) -> float:
+    """The makespan where every result is pushed at once, or the time that the requests take alone."""
+    running: list[float] = []
+    last = now = 0.0
+    for number, latency in enumerate(latencies):
+        now = max(now, number / case.qps)
+        if case.window is not None and len(running) >= case.window:
+            now = max(now, heapq.heappop(running))
+        end = now + _RTT + latency
+        heapq.heappush(running, end)
+        last = max(last, end)
+    return max(last, 2 * case.tasks / case.qps) if case.size == 1 and case.shared else last

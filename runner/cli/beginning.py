@@ -1,0 +1,174 @@
+"""`runner init` and `runner schema`: the first manifest, and what editors know about manifests."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from runner.cli.options import MANIFEST, as_json
+from runner.errors import DiskError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from click.shell_completion import CompletionItem
+
+    from runner.app.starter import Start
+    from runner.settings import Settings
+
+#: beside the manifest, so that editors find it offline and on every machine the directory is copied to
+_SCHEMA = ".runner-schema.json"
+_MARK = "written by `runner init`, which keeps it up to date"
+#: whose manifest it is where nobody says
+_USUAL = "chanjing"
+
+
+def _provider_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+    from runner.providers import spec  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
+
+    known = sorted(spec.names(Settings(os.environ).providers))
+    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
+
+
+@click.command()
+@click.argument("provider", required=False, shell_complete=_provider_names)
+@click.option(
+    "--model", metavar="MODEL", help="One of `runner models PROVIDER`; default: the first that needs only words."
+)
+@click.option("--items", type=MANIFEST, metavar="FILE", help="Your own table: its columns become variables.")
+@click.option(
+    "-o", "--output", type=MANIFEST, metavar="FILE", help="Default: job.yaml, or the table's name with .yaml."
+)
+@as_json
+def init(provider: str | None, model: str | None, items: Path | None, output: Path | None, as_json: bool) -> int:
+    """Write a commented manifest that plans cleanly and runs in the sandbox as it stands; overwrites nothing.
+
+    Without PROVIDER: the one whose credentials are in the environment, else chanjing.
+    """
+    from runner.app.starter import compose  # noqa: PLC0415
+    from runner.manifest.expand import examine  # noqa: PLC0415
+    from runner.providers.catalogue import Catalogue  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
+
+    settings = Settings(os.environ)
+    path = output or Path(f"{items.stem}.yaml" if items else "job.yaml")
+    _refuse_what_is_there(path)
+    wish = _wish(settings, provider, model, items, path)
+    text = compose(wish).encode()
+    _, summary = examine(text, path, Catalogue(settings.providers))
+    _write_new(path, text)
+    warning = _write_schema(path.with_name(_SCHEMA))
+    told = {
+        "manifest": str(path),
+        "schema": str(path.with_name(_SCHEMA)),
+        "provider": wish.spec.name,
+        "model": wish.model,
+        "tasks": summary.tasks,
+        "merged": summary.merged,
+        "credentials": wish.credentials,
+        "base_url_variable": None if wish.spec.base_url else f"{wish.spec.env}_BASE_URL",
+        "warning": warning,
+    }
+    if warning:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(orjson.dumps(told) if as_json else "\n".join(_lines(told, chosen=provider is not None)))
+    return 0
+
+
+def _wish(settings: Settings, provider: str | None, model: str | None, items: Path | None, path: Path) -> Start:
+    from runner.app.columns import look  # noqa: PLC0415
+    from runner.app.lanes import credential_names  # noqa: PLC0415
+    from runner.app.starter import start  # noqa: PLC0415
+    from runner.providers import spec as specs  # noqa: PLC0415
+    from runner.providers.catalogue import Catalogue  # noqa: PLC0415
+
+    data = os.path.relpath(items, path.parent) if items else ""
+    if not data.isprintable():
+        raise UsageError(f"the path {data!r} cannot stand in a manifest", hint="Rename it: letters, digits, blanks.")
+    spec = specs.load(provider or _likely(settings), settings.providers)
+    return start(
+        Catalogue(settings.providers),
+        spec,
+        model,
+        manifest=shlex.quote(str(path)),
+        schema=_SCHEMA,
+        credentials=tuple(credential_names(spec)),
+        table=look(items) if items else None,
+        data=data,
+    )
+
+
+def _likely(settings: Settings) -> str:
+    """The only provider that the environment has credentials for, or the usual one."""
+    from runner.app.lanes import credential_names  # noqa: PLC0415
+    from runner.providers import spec as specs  # noqa: PLC0415
+
+    def has(name: str) -> bool:
+        known = credential_names(specs.load(name, settings.providers))
+        return any(all(settings.text(each) or settings.text(f"{each}_FILE") for each in names) for names in known)
+
+    ready = [name for name in sorted(specs.names(settings.providers)) if has(name)]
+    return ready[0] if len(ready) == 1 else _USUAL
+
+
+def _refuse_what_is_there(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} is there already, and nothing is ever overwritten", hint="Name another file with -o.")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no directory {path.parent}", hint="Make it, or name another file with -o.")
+
+
+def _write_new(path: Path, text: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(text)
+    except FileExistsError:
+        _refuse_what_is_there(path)
+    except OSError as error:
+        raise DiskError(
+            f"{path}: {error.strerror}", hint="Mend the permissions, or name another file with -o."
+        ) from None
+
+
+def _write_schema(path: Path) -> str | None:
+    """The schema as it is now; a file of that name that is not ours stays, and that is said."""
+    from runner.manifest.schema import json_schema  # noqa: PLC0415
+
+    text = orjson.dumps({"$comment": _MARK, **json_schema()}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    try:
+        if path.is_symlink() or (path.exists() and _MARK.encode() not in path.read_bytes()[:200]):
+            return f"{path} is not ours and stays as it is; `runner schema` prints the one for editors"
+        path.write_bytes(text)
+    except OSError as error:
+        return f"{path}: {error.strerror}; editors will not know the manifest's keys"
+    return None
+
+
+def _lines(told: dict[str, Any], *, chosen: bool) -> Iterator[str]:
+    path = shlex.quote(told["manifest"])
+    merged = f" ({told['merged']} identical ones merged)" if told["merged"] else ""
+    yield f"{told['manifest']}: {told['tasks']} tasks for {told['provider']} {told['model']}{merged}"
+    yield f"  look      runner plan {path}"
+    yield f"  try       runner run {path} --sandbox"
+    yield f"  for real  runner run {path}"
+    yield f"            with {' or '.join(' + '.join(names) for names in told['credentials'])} in the environment"
+    if told["base_url_variable"]:
+        yield f"            and {told['base_url_variable']}, where it is"
+    if not chosen:
+        yield "  another   runner init PROVIDER, one of `runner providers`"
+
+
+@click.command()
+def schema() -> None:
+    """JSON Schema of the manifest, for editors."""
+    from runner.manifest.schema import json_schema  # noqa: PLC0415
+
+    click.echo(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2))

@@ -1,0 +1,51 @@
+"""`runner doctor`: what stands between this machine and a good run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+
+from runner.cli.options import MANIFEST, as_json, out
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runner.app.sign import Sign
+
+
+@click.command()
+@click.argument("manifest", required=False, type=MANIFEST)
+@click.option("--online", is_flag=True, help="Ask each provider one free question, with your credentials.")
+@out
+@as_json
+def doctor(manifest: Path | None, online: bool, out: Path | None, as_json: bool) -> int:
+    """Credentials, clock, disk, permissions, SQLite, TLS, proxies: how they are, and what to do next.
+
+    With MANIFEST: its directory and its providers. Sends nothing without --online, and nothing that costs with it.
+    Exit code: 0 without a problem, else 14, 12 or 7 by the worst.
+    """
+    from runner.app.doctor import examined, verdict  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
+
+    signs = []
+    encoding = getattr(sys.stdout, "encoding", None) or "unknown"
+    for sign in examined(Settings(os.environ), manifest, out=out, encoding=encoding, online=online):
+        signs.append(sign)
+        if not as_json:
+            click.echo(_line(sign))
+    code = verdict(signs)
+    if as_json:
+        checks = [{"check": s.check, "level": s.level, "said": s.said, "next": s.cure or None} for s in signs]
+        click.echo(orjson.dumps({"exit_code": code, "checks": checks}))
+    return code
+
+
+def _line(sign: Sign) -> str:
+    from runner.report.text import harmless  # noqa: PLC0415
+
+    line = f"{sign.level:<8} {sign.check:<13} {harmless(sign.said, 500)}"
+    return f"{line}\n{'':<22} → {harmless(sign.cure, 500)}" if sign.cure else line

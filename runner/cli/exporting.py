@@ -1,0 +1,145 @@
+"""`runner export`: results for other programs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from runner.cli.options import MANIFEST, in_sandbox, out
+from runner.errors import DiskError, UsageError
+from runner.lifecycle.task import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from runner.store.view import View
+
+#: how each of them begins: a file that begins otherwise was not written here, and is not written over
+_FORMATS = {"jsonl": b'{"key":', "csv": b"\xef\xbb\xbfkey,index,", "parquet": b"PAR1"}
+
+
+@click.command()
+@click.argument("where", type=MANIFEST, metavar="MANIFEST or DIR")
+@click.option("--format", "kind", type=click.Choice(list(_FORMATS)), help="Default: as FILE ends, else jsonl.")
+@click.option("-o", "--output", type=MANIFEST, metavar="FILE", help="Write here, whole or not at all; default: stdout.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in State]),
+    help="Only these; may be repeated.",
+)
+@out
+@in_sandbox
+def export(
+    where: Path, kind: str | None, output: Path | None, states: tuple[str, ...], out: Path | None, in_sandbox: bool
+) -> int:
+    """Results as jsonl, csv or parquet; works while a run is on.
+
+    jsonl has the lines of results.jsonl. In csv and parquet a row is a task, with a column for every name in `vars` and
+    `request`. csv is for spreadsheets: text that would run as a formula, and ids too long for them, begin with '.
+    """
+    from runner.store.view import view  # noqa: PLC0415 - only the verbs that need it pay for it
+
+    chosen = kind or _by_name(output)
+    _refuse(output, chosen)
+    directory = where if where.is_dir() else _directory(where, out, in_sandbox=in_sandbox)
+    with view(directory / ".runner") as job, job.at_once():
+        if output is None:
+            _write_out(chosen, job, set(states))
+            return 0
+        count = _write_file(output, chosen, job, set(states))
+    click.echo(f"{output}: {count} tasks as {chosen}")
+    return 0
+
+
+def _by_name(output: Path | None) -> str:
+    suffix = output.suffix.lower().removeprefix(".") if output else ""
+    return suffix if suffix in _FORMATS else "jsonl"
+
+
+def _refuse(output: Path | None, kind: str) -> None:
+    """Say what cannot be before anything is read; raises UsageError, ConfigError."""
+    if kind == "parquet":
+        from runner.report.parquet import pyarrow  # noqa: PLC0415
+
+        pyarrow()
+        if output is None:
+            raise UsageError("parquet is not for a terminal or a pipe", hint="Name a file with -o.")
+    if output is None:
+        return
+    if output.exists() and not _is_export(output):
+        raise UsageError(f"-o: {output} is there already and is no export", hint="Name another file, or move it away.")
+    if not output.parent.is_dir():
+        raise UsageError(f"-o: there is no directory {output.parent}", hint="Make it, or name another file.")
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file of that name may be replaced: an earlier export, or nothing at all."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(16)
+    return not head or any(head.startswith(beginning) for beginning in _FORMATS.values())
+
+
+def _directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
+    from runner.app.jobs import directory_of  # noqa: PLC0415
+
+    return directory_of(where, out=out, in_sandbox=in_sandbox)
+
+
+def _write_out(kind: str, job: View, states: set[str]) -> None:
+    try:
+        _write(kind, job, states, sys.stdout.buffer)
+    except BrokenPipeError:
+        raise  # a reader that has had enough
+    except OSError as error:
+        raise DiskError(f"stdout: {error.strerror}", hint="Make room, or write elsewhere.") from None
+
+
+def _write_file(output: Path, kind: str, job: View, states: set[str]) -> int:
+    from runner.report.whole_file import whole_file  # noqa: PLC0415
+
+    try:
+        with whole_file(output) as file:
+            return _write(kind, job, states, file)
+    except OSError as error:
+        hint = "Make room or mend the permissions, or name another file; what was there is untouched."
+        raise DiskError(f"{output}: {error.strerror or error}", hint=hint) from None
+
+
+def _write(kind: str, job: View, states: set[str], file: BinaryIO) -> int:
+    """Write the rows; how many there were."""
+    from runner.report import export  # noqa: PLC0415
+
+    rows = _Rows(job, states)
+    match kind:
+        case "csv":
+            export.as_csv(rows, export.Columns().see(rows), file)
+        case "parquet":
+            from runner.report.parquet import parquet  # noqa: PLC0415
+
+            parquet(rows, export.Columns().see(rows), file)
+        case _:
+            export.jsonl(rows, file)
+    file.flush()
+    return rows.count
+
+
+class _Rows:
+    """The job's results in those states, from the beginning each time; `count` is of the latest time."""
+
+    def __init__(self, job: View, states: set[str]) -> None:
+        self._job, self._states = job, states
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        self.count = 0
+        for row in self._job.results():
+            if not self._states or row["state"] in self._states:
+                self.count += 1
+                yield row

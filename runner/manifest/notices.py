@@ -1,0 +1,47 @@
+"""`notify`: whom to tell of a run. The address is a secret, so it comes from the environment as `${NAME}`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: what can be told, in the order in which it happens
+WORDS = ("start", "success", "failure")
+_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+#: how the names of providers' credentials end: they are for the provider alone
+_CREDENTIALS = ("_API_KEY", "_APP_ID", "_SECRET_KEY", "_ACCESS_KEY", "_ACCESS_TOKEN")
+
+
+def variables(url: str) -> list[str]:
+    """The names that stand in it as `${NAME}`, each once."""
+    return list(dict.fromkeys(_NAME.findall(url)))
+
+
+def filled(url: str, values: Mapping[str, str]) -> str:
+    """The address with each `${NAME}` replaced, once: what stands in a value is never looked into."""
+    return _NAME.sub(lambda found: values[found[1]], url)
+
+
+def unfit(url: str) -> tuple[str, str] | None:
+    """Why an address cannot be used as it is written, and what to do; None where it can."""
+    names = variables(url)
+    if any(name.upper().endswith(_CREDENTIALS) for name in names):
+        return "a provider's credential has no place in an address", "give the monitor's address a name of its own"
+    if "$" in _NAME.sub("", url):
+        return "a `$` that begins no `${NAME}`", "write `${NAME}`, e.g. `${HEALTHCHECK_URL}`"
+    if not names and not _is_local(url):
+        hint = 'write `url: "${HEALTHCHECK_URL}"` and set HEALTHCHECK_URL in the environment'
+        return "an address that lets anyone report for this job is a secret", hint
+    return None
+
+
+def _is_local(url: str) -> bool:
+    try:
+        return urlsplit(url).hostname in _LOOPBACK
+    except ValueError:
+        return False

@@ -1,0 +1,76 @@
+"""What a shell asks and is told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+eval "$(runner completion bash)"
+complete -p runner
+compopt() { :; }
+_runner_completion runner
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """What bash would offer, by its own script."""
+    command = tmp_path / "bin/runner"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m runner "$@"\n')
+    command.chmod(0o755)
+
+    def asked(words: str, incomplete: str, **env: str) -> list[str]:
+        every = [*words.split(), incomplete]
+        script = f"COMP_WORDS=({' '.join(every)}); COMP_CWORD={len(every) - 1}\n{SCRIPT}"
+        env["PATH"] = f"{command.parent}:{os.environ['PATH']}"
+        told = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
+        assert told.stderr == ""
+        first, *offered = told.stdout.splitlines()
+        assert first == "complete -o nosort -F _runner_completion runner"
+        return [each for each in offered if each]
+
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "offered"),
+    [
+        ("runner", "re", ["retry", "reconcile", "recover", "resolve"]),
+        ("runner init", "kling", ["kling", "kling-gateway"]),
+        ("runner export", "--fo", ["--format"]),
+        ("runner export x.yaml --format", "c", ["csv"]),
+    ],
+)
+def test_bash_is_offered_what_fits(asked, words, incomplete, offered):
+    assert asked(words, incomplete) == offered
+
+
+def test_a_provider_of_ones_own_is_offered_too(asked, tmp_path):
+    (tmp_path / "paintbox.yaml").touch()
+    assert asked("runner init", "pa", RUNNER_PROVIDERS=str(tmp_path)) == ["paintbox"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "word"),
+    [("bash", "complete -o"), ("zsh", "#compdef runner"), ("fish", "complete --no-files --command runner")],
+)
+def test_each_shell_has_a_script(desk, shell, word):
+    done = desk.run("completion", shell)
+    assert (done.code, done.err) == (0, "")
+    assert word in done.out
+    assert "_RUNNER_COMPLETE" in done.out
+
+
+def test_a_verb_is_offered_without_importing_its_room():
+    code = "import sys; from runner.cli.main import run\ntry:\n  run([])\nexcept SystemExit: pass\n"
+    code += "print(*sorted(name for name in sys.modules if name.startswith('runner.')))"
+    env = {**os.environ, "_RUNNER_COMPLETE": "bash_complete", "COMP_WORDS": "runner ", "COMP_CWORD": "1"}
+    told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert "plain,doctor" in told
+    assert told.splitlines()[-1].split() == ["runner.cli", "runner.cli.main", "runner.errors"]

@@ -1,0 +1,245 @@
+"""The whole chain in one process: the real run, store, gateway and dialect against a sandbox with somebody between.
+
+Only deadlines are short and waits a tenth of what they are; the credentials are the sandbox's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from unittest import mock
+
+import anyio
+
+from runner.app import lanes
+from runner.app.jobs import Fingerprints
+from runner.lifecycle import transitions
+from runner.lifecycle.events import Claimed, Retried
+from runner.lifecycle.patience import Patience, backoff
+from runner.lifecycle.task import Draft
+from runner.net.bucket import Bucket
+from runner.net.download import Bounds, Downloader
+from runner.net.gateway import Deadlines, Gateway
+from runner.net.limiter import Limiter, Window
+from runner.pipeline.audit import Report, audit
+from runner.pipeline.bell import Bell
+from runner.pipeline.clock import Clock
+from runner.pipeline.lane import Lane
+from runner.pipeline.run import EVERY_STAGE, Run
+from runner.providers import spec as specs
+from runner.providers.dialect import Dialect
+from runner.providers.exchange import Request
+from runner.sandbox.server import Options, Sandbox
+from runner.settings import Settings
+from runner.store.adding import Addition
+from runner.store.claims import Claims
+from runner.store.store import Store
+from runner.store.view import known_ids
+
+from .server import Middle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODELS = {"kling": "kling-v2-1", "chanjing": "kling-v2-1", "kling-gateway": "kling-v1-5"}
+#: for a provider that answers within milliseconds, on a machine that may be busy
+QUICK = Deadlines(connect=0.8, read=0.8, total=1.6)
+
+
+def hurried(failures, **bounds):
+    """The real back-off, ten times as fast."""
+    return backoff(failures, **bounds) / 10
+
+
+def request(provider, number, count=1):
+    """What the n-th draft asks for."""
+    if provider == "chanjing":
+        return {"ref_prompt": f"boat {number}", "aspect_ratio": "1:1", "number_of_images": count}
+    return {"prompt": f"boat {number}", "aspect_ratio": "1:1", **({"n": count} if count > 1 else {})}
+
+
+@dataclass
+class Told:
+    """How one run ended; `tasks` and `outputs` are the rows, in order."""
+
+    exit: int
+    reasons: list[str]
+    tasks: list[dict]
+    outputs: list[dict]
+    #: (state, event, state) of every change
+    changes: list[tuple]
+    #: what a person was told besides
+    notices: list[str]
+    lane: Lane
+    #: what an audit at the end found, if one was asked for
+    audit: Report | None = None
+
+    @property
+    def states(self):
+        return [task["state"] for task in self.tasks]
+
+    def heard(self, kind):
+        """Every event of that kind, in order."""
+        return [event for _, event, _ in self.changes if isinstance(event, kind)]
+
+    def sent_before(self, kind, state):
+        """How many submits were claimed before the first event of that kind that led to that state."""
+        events = enumerate(self.changes)
+        first = next(n for n, (_, event, after) in events if isinstance(event, kind) and after == state)
+        return sum(isinstance(event, Claimed) for _, event, _ in self.changes[:first])
+
+
+@dataclass
+class Chain:
+    """One job directory, its provider, and what stands between."""
+
+    directory: Path
+    sandbox: Sandbox
+    middle: Middle
+    provider: str
+    settings: Settings
+    #: another address than the middle's
+    url: str | None = None
+    deadlines: Deadlines = QUICK
+    bounds: Bounds = field(default_factory=lambda: Bounds(read=0.8, deadline=3))
+    patience: Patience = field(default_factory=lambda: Patience(doubt=0.3, first_look=0.05, paid=20.0))
+    #: submits and questions a second
+    pace: float = 200.0
+    query_pace: float = 500.0
+    #: seconds of the rates' window: after "too fast" it is waited for so long, and half a second at the least
+    span: float = 0.2
+    window: int | None = None
+    hands: int | None = None
+    context: object = None
+    resolver: object = None
+    #: what proves who we are; the real scheme with the sandbox's credentials where it is None
+    scheme: object = None
+
+    @property
+    def accepted(self):
+        """The provider's ledger."""
+        return self.sandbox.ledger.accepted
+
+    @property
+    def files(self):
+        return sorted(path for path in self.directory.glob("*") if path.is_file())
+
+    def paid_once(self, told, count):
+        """Every task is done, was bought once, and is known by the provider's own id."""
+        assert told.states == ["done"] * count, (told.states, told.reasons)
+        assert sorted(task["remote_id"] for task in told.tasks) == sorted(task.id for task in self.accepted)
+        assert self.sandbox.ledger.duplicates() == 0
+        assert len(self.accepted) == count
+
+    async def run(self, count=2, *, images=1, requests=None, deadline=None, retried=(), audited=False):
+        """One run over so many tasks; `retried` are states whose tasks a person asks for again."""
+        changes, notices, bugs, found = [], [], [], None
+        wanted = requests or [request(self.provider, number, images) for number in range(1, count + 1)]
+        async with AsyncExitStack() as stack:
+            clock, bell = Clock(), Bell()
+            lane = await self._lane(stack, clock, bell)
+            lane.on_change = lambda before, event, after: changes.append((before.state, event, after.state))
+            lane.emergency, lane.notice = lambda *words: bugs.append(words), notices.append
+            await lane.store.add(self._additions(lane.spec, wanted), f"{len(wanted)} {images}", clock.now())
+            await _again(lane, retried)
+            run = Run(
+                [lane],
+                store=lane.store,
+                directory=self.directory,
+                clock=clock,
+                bell=bell,
+                deadline=deadline,
+                on_bug=bugs.append,
+                signals=False,
+                stages=EVERY_STAGE,
+            )
+            with anyio.fail_after(20):
+                outcome = await run.run()
+            if audited:
+                found = await audit(lane, await lane.store.ever_sent(lane.name), known_ids(self.directory / ".runner"))
+        assert not bugs, bugs
+        reasons = [ending.why for ending in outcome.endings]
+        return Told(int(outcome.exit), reasons, self._rows("task"), self._rows("output"), changes, notices, lane, found)
+
+    async def elsewhere(self, *wanted):
+        """Somebody else of the account buys these, past us and past whoever stands between; their ids."""
+        spec = specs.load(self.provider)
+        scheme = lanes.scheme(spec, self.settings)
+        gateway = Gateway(f"http://127.0.0.1:{self.middle.port}", scheme, deadlines=self.deadlines)
+        for asked in wanted:
+            body = Dialect(spec).body("image", MODELS[self.provider], asked)
+            await gateway.send(Request("submit", "POST", spec.operations["image"].path, "submit", body))
+        await gateway.aclose()
+        return [task.id for task in self.accepted[-len(wanted) :]]
+
+    async def _lane(self, stack, clock, bell):
+        spec = specs.load(self.provider)
+        store = await Store.open(self.directory / ".runner")
+        stack.push_async_callback(store.aclose)
+        gateway = Gateway(
+            self.url or self.middle.url,
+            self.scheme or lanes.scheme(spec, self.settings),
+            deadlines=self.deadlines,
+            context=self.context,
+            resolver=self.resolver,
+        )
+        downloader = Downloader(loopback=True, bounds=self.bounds)
+        stack.push_async_callback(gateway.aclose)
+        stack.push_async_callback(downloader.aclose)
+        listed = spec.look_up.listing is not None and spec.look_up.listing.reference is None
+        return Lane(
+            spec=spec,
+            dialect=Dialect(spec),
+            gateway=gateway,
+            downloader=downloader,
+            limiters={"submit": self._limiter(self.pace), "query": self._limiter(self.query_pace)},
+            window=Window(self.window),
+            patience=replace(self.patience, can_look_up=spec.can_look_up),
+            store=store,
+            clock=clock,
+            bell=bell,
+            on_change=lambda *_: None,
+            emergency=lambda *_: None,
+            claims=Claims(lanes.home(spec, self.settings), store.uuid) if listed else None,
+            hands=self.hands or (8 if spec.can_look_up else 2),
+        )
+
+    def _limiter(self, pace):
+        return Limiter(Bucket(pace * self.span, self.span), time.monotonic, anyio.sleep)
+
+    def _additions(self, spec, wanted):
+        prints, model = Fingerprints(self.settings), MODELS[self.provider]
+        for number, asked in enumerate(wanted, start=1):
+            key, slots = f"{number:08x}".ljust(32, "0"), asked.get("n", 1)
+            draft = Draft(key, number, 1, {}, spec.name, "image", model, asked, f"boat-{number}", slots)
+            yield Addition(draft, prints.of(spec.name, "image", model, asked))
+
+    def _rows(self, table):
+        order = {"task": "id", "output": "task_id, number"}[table]
+        with closing(sqlite3.connect(self.directory / ".runner" / "state.db")) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(f"select * from {table} order by {order}")]
+
+
+async def _again(lane, states):
+    for state in states:
+        for task in await lane.store.in_state(state):
+            await lane.store.settle(task, transitions.advance(task, Retried(), lane.clock.now(), lane.patience))
+
+
+@asynccontextmanager
+async def chain(directory, provider="kling", *, tls=None, greet=None, **options):
+    """A sandbox, somebody between, and a job directory; what is no option of the sandbox's is one of the chain's."""
+    ours = {name: options.pop(name) for name in list(options) if name in Chain.__dataclass_fields__}
+    async with (
+        Sandbox(Options(**{"seconds": (0.0, 0.0), **options})) as sandbox,
+        Middle(sandbox, tls=tls, greet=greet) as middle,
+    ):
+        words = {name: middle.url if name.endswith("_URL") else value for name, value in sandbox.env.items()}
+        settings = Settings({**words, "RUNNER_HOME": str(directory / "home")})
+        (directory / "job").mkdir()
+        with mock.patch.object(transitions, "backoff", hurried):
+            yield Chain(directory / "job", sandbox, middle, provider, settings, **ours)

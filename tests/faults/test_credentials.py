@@ -1,0 +1,458 @@
+"""Section 5, credentials, limits, outages: a refusal costs nothing, and nothing is asked for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, formatdate
+
+import anyio
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.app import lanes
+from runner.lifecycle.events import Claimed, Found, Interrupted, Missing, Setback
+from runner.net import auth, download
+from runner.net.gateway import Gateway
+from runner.providers import evidence
+from runner.providers.exchange import Reply, Request
+from runner.providers.spec import load
+from runner.store.account import TokenFile
+
+from .chain import QUICK, chain
+from .server import answer, first, instead
+
+PAIR = ("kling", "chanjing")
+
+
+class Pace:
+    """A clock that moves by being slept on."""
+
+    def __init__(self):
+        self.now, self.slept = 0.0, []
+
+    def __call__(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+def chanjing(ours, pace):
+    """The real scheme with the account's real token file; only the wait between two refreshes is not lived through."""
+    spec, settings = load("chanjing"), ours.settings
+    held = lanes.credentials(spec, settings)
+    tokens = lanes._Tokens(lanes.home(spec, settings))
+    return auth.Chanjing(*held.values(), tokens, wall=time.time, clock=pace, sleep=pace.sleep)
+
+
+# FA1 to FA3: tokens and keys
+
+
+async def test_fa01_fifty_at_once_in_three_processes_refresh_a_dead_token_once(tmp_path):
+    spec = load("chanjing")
+    async with chain(tmp_path, "chanjing") as ours, AsyncExitStack() as stack:
+        stored = TokenFile(lanes.home(spec, ours.settings))
+        async with stored.lock():
+            await stored.write("dead", time.time() + 80_000)
+        senders = [Gateway(ours.middle.url, lanes.scheme(spec, ours.settings), deadlines=QUICK) for _ in range(3)]
+        for sender in senders:
+            stack.push_async_callback(sender.aclose)
+        outcomes = []
+
+        async def ask(sender):
+            outcomes.append(
+                await sender.send(Request("query", "GET", "/open/v1/ai_creation/task?unique_id=x", "query"))
+            )
+
+        async with anyio.create_task_group() as group:
+            for number in range(50):
+                group.start_soon(ask, senders[number % 3])
+        assert {outcome.body["msg"] for outcome in outcomes} == {"创作任务不存在"}, "everyone has a live token"
+        assert ours.middle.calls["token"] == 1
+        async with anyio.create_task_group() as group:
+            for number in range(50):
+                group.start_soon(ask, senders[number % 3])
+        assert ours.middle.calls["token"] == 1, "no ping-pong"
+
+
+async def test_fa01_a_token_that_ends_every_seven_requests_costs_no_task(tmp_path):
+    async with chain(tmp_path, "chanjing", token_requests=7) as ours:
+        ours.scheme = chanjing(ours, Pace())
+        told = await ours.run(20)
+        ours.paid_once(told, 20)
+        assert ours.middle.calls["token"] <= 2 + ours.middle.calls.total() / 7
+
+
+async def test_fa01_a_fresh_token_that_is_rejected_ends_submits_and_leaves_the_state_safe(tmp_path):
+    dead = {"code": 10400, "msg": "AccessToken已失效", "data": None}
+    async with chain(tmp_path, "chanjing") as ours:
+        ours.scheme = chanjing(ours, Pace())
+        ours.middle.deeds["submit"] = first(2, instead(answer(dead), end="open"))
+        told = await ours.run(5)
+        assert (told.exit, told.states) == (12, ["queued"] * 5)
+        assert ours.middle.calls["submit"] == 2, "the rejected request is replayed once"
+        assert ours.middle.calls["token"] == 2
+        ours.paid_once(await ours.run(5), 5)
+
+
+async def test_fa02_a_refresh_endpoint_that_is_down_is_asked_every_five_seconds_at_most(tmp_path):
+    pace = Pace()
+    async with chain(tmp_path, "chanjing") as ours:
+        ours.scheme = chanjing(ours, pace)
+        ours.middle.deeds["token"] = first(4, instead(answer("<html>", 502), end="open"))
+        told = await ours.run(3)
+        ours.paid_once(told, 3)
+        assert sum(pace.slept) >= 5.0 * (ours.middle.calls["token"] - 1)
+        assert told.heard(Interrupted) == [], "without a token nothing was sent"
+
+
+async def test_fa02_the_same_dead_token_again_ends_in_nothing_sent(tmp_path):
+    pace, again = Pace(), {"code": 0, "data": {"access_token": "dead", "expire_in": int(time.time()) + 80_000}}
+    async with chain(tmp_path, "chanjing") as ours:
+        ours.scheme = chanjing(ours, pace)
+        ours.middle.deeds["token"] = instead(answer(again), end="open")
+        told = await ours.run(3, deadline=0.5)
+        assert (told.exit, told.states) == (5, ["queued"] * 3)
+        assert ours.middle.calls["submit"] == 1, "it is not tried with a token that was rejected"
+        assert sum(pace.slept) >= 5.0 * (ours.middle.calls["token"] - 1)
+        assert ours.accepted == []
+
+
+REVOKED = {
+    "kling": answer({"code": 1002, "message": "Authorization is invalid"}, 401),
+    "chanjing": answer({"code": 10400, "msg": "AccessToken已失效", "data": None}),
+    "kling-gateway": answer({"error": {"message": "无效的令牌", "type": "new_api_error", "code": ""}}, 401),
+}
+
+
+@pytest.mark.parametrize("provider", REVOKED)
+async def test_fa03_revoked_credentials_end_the_run_within_three_requests(tmp_path, provider):
+    after = 0
+
+    async def deed(call):
+        nonlocal after
+        if call.middle.calls["submit"] < 4:
+            await call.pass_on()
+            return
+        after += 1
+        token = answer({"code": 40000, "msg": "app_id 或 secret_key 错误"})
+        await call.say(token if call.kind == "token" else REVOKED[provider])
+
+    async with chain(tmp_path, provider, pace=20.0, seconds=(30.0, 30.0)) as ours:
+        if provider == "chanjing":
+            ours.scheme = chanjing(ours, Pace())
+        ours.middle.deeds |= {"submit": deed, "query": deed, "token": deed}
+        told = await ours.run(12)
+        assert told.exit == 12, told.reasons
+        assert after <= 3
+        assert told.states == ["running"] * 3 + ["queued"] * 9
+        assert len(ours.accepted) == 3
+
+
+# FA4 to FA6: too fast, too many, and when to come again
+
+TOO_FAST = {
+    "chanjing": answer({"code": 40001, "msg": "超出 QPS 限制", "data": None}),
+    "kling": answer({"code": 1302, "message": "API request is too fast"}, 429),
+}
+
+
+async def slowed_down(tmp_path, provider):
+    async with chain(tmp_path, provider) as ours:
+        ours.middle.deeds["submit"] = first(5, instead(TOO_FAST[provider], end="open"))
+        told = await ours.run(8)
+        ours.paid_once(told, 8)
+        assert told.heard(Interrupted) == []
+        assert [task["attempts"] for task in told.tasks] == [0] * 8, "a refusal for haste is no attempt"
+        assert sum(task["throttles"] for task in told.tasks) == 5
+        refused = next(n for n, (_, event, _) in enumerate(told.changes) if isinstance(event, Setback))
+        assert told.lane.limiters["submit"].bucket.rate(time.monotonic()) < 200.0, "half the rate, regained in steps"
+        assert all(event.kind == "throttled" for _, event, _ in told.changes[refused:] if isinstance(event, Setback))
+
+
+async def test_fa04_a_burst_of_40001_halves_the_rate_and_counts_for_nothing(tmp_path):
+    await slowed_down(tmp_path, "chanjing")
+
+
+async def test_fa04_at_the_limit_that_the_server_counts_there_is_no_40001(tmp_path):
+    async with chain(tmp_path, "chanjing", qps=40.0, pace=40.0, query_pace=40.0, span=1.0) as ours:
+        ours.paid_once(await ours.run(50), 50)
+        assert ours.sandbox.stats["refused"].get("40001", 0) == 0
+
+
+async def test_fa05_1302_is_a_rate(tmp_path):
+    await slowed_down(tmp_path, "kling")
+
+
+async def test_fa05_1303_waits_for_an_own_completion(tmp_path):
+    async with chain(tmp_path, concurrency=2, seconds=(0.2, 0.2)) as ours:
+        told = await ours.run(4)
+        ours.paid_once(told, 4)
+        full = [event for event in told.heard(Setback) if event.kind == "window"]
+        assert 1 <= len(full) <= 6, "not asked again and again while the window is full"
+        assert [task["attempts"] for task in told.tasks] == [0] * 4
+
+
+async def test_fa05_1303_below_the_known_limit_is_an_alarm(tmp_path):
+    """Four tasks may run, as the manifest says; two of ours do, and there is no room: somebody else has the slots."""
+    async with chain(tmp_path, concurrency=4, window=4, seconds=(0.3, 0.3)) as ours:
+        await ours.elsewhere({"prompt": "lost"}, {"prompt": "lost as well"})
+        told = await ours.run(4)
+        assert told.states == ["done"] * 4
+        assert any("1303" in notice or "slots" in notice for notice in told.notices)
+
+
+#: what the header says, and what may become of it: seconds, or nothing that is believed
+WAITS = {
+    "0": 0.5,
+    "1": 1.0,
+    "20": 20.0,
+    "0007": 7.0,
+    "900": 900.0,
+    "901": 900.0,
+    "999999": 900.0,
+    "1000000": None,
+    "9" * 5000: None,
+    "1e20": None,
+    "-1": None,
+    "+1": None,
+    "1.5": None,
+    "0x10": None,
+    "1_0": None,
+    "０１２": None,
+    "٣": None,
+    "²": None,
+    "": None,
+    " ": None,
+    "nan": None,
+    "inf": None,
+    "soon": None,
+    "1, 2": None,
+    "\ud800": None,
+}
+READERS = {
+    "api": lambda **said: evidence.retry_after(
+        Reply(429, None, {name.replace("_", "-"): text for name, text in said.items()})
+    ),
+    "download": lambda **said: download.retry_after(
+        httpx.Headers({name.replace("_", "-"): text.encode("utf-8", "replace") for name, text in said.items()})
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("text", WAITS, ids=range(len(WAITS)))
+def test_fa06_seconds_to_wait(reader, text):
+    assert READERS[reader](retry_after=text) == WAITS[text]
+
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+FORMATS = {
+    "RFC 1123": lambda at: format_datetime(at, usegmt=True),
+    "RFC 850": lambda at: at.strftime("%A, %d-%b-%y %H:%M:%S GMT"),
+    "asctime": lambda at: at.strftime("%a %b %e %H:%M:%S %Y"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("ahead", "wait"), [(20, 20.0), (-20, 0.5), (86_400, 900.0)])
+def test_fa06_dates_count_from_the_servers_own_clock(reader, form, ahead, wait):
+    said = FORMATS[form](NOW + timedelta(seconds=ahead))
+    assert READERS[reader](retry_after=said, date=FORMATS["RFC 1123"](NOW)) == wait
+
+
+@given(
+    text=st.one_of(
+        st.text(max_size=40),
+        st.integers().map(str),
+        st.floats().map(str),
+        st.datetimes().map(lambda at: formatdate(at.replace(tzinfo=UTC).timestamp(), usegmt=True)),
+        st.text(st.characters(categories=["Nd"]), min_size=1, max_size=8),
+    )
+)
+@pytest.mark.parametrize("reader", READERS)
+def test_fa06_whatever_it_says_it_is_within_bounds_and_nothing_is_raised(reader, text):
+    wait = READERS[reader](retry_after=text)
+    assert wait is None or 0.5 <= wait <= 900.0
+
+
+async def test_fa06_the_submit_after_a_429_waits_as_long_as_the_server_asks(tmp_path):
+    async with chain(tmp_path, pace=1000.0) as ours:
+        refusal = answer({"code": 1302, "message": "too fast"}, 429, retry_after="1")
+        at = []
+
+        async def deed(call):
+            at.append(time.monotonic())
+            await (call.say(refusal) if call.number == 2 else call.pass_on())
+
+        ours.middle.deeds["submit"] = deed
+        ours.hands = 1
+        ours.paid_once(await ours.run(3), 3)
+        assert at[2] - at[1] >= 1.0
+
+
+# FA7: no money
+
+NO_MONEY = {
+    "kling, in arrears": ("kling", answer({"code": 1101, "message": "account in arrears"}, 429)),
+    "kling, pack used up": (
+        "kling",
+        answer({"code": 1102, "message": "resource pack is used up"}, 429, retry_after="1"),
+    ),
+    "chanjing, balance": ("chanjing", answer({"code": 50000, "msg": "扣费失败，蝉豆余额不足"})),
+    "chanjing, catch-all": ("chanjing", answer({"code": 400, "msg": "账户余额不足"})),
+    "chanjing, quota": ("chanjing", answer({"code": 40002, "msg": "quota"})),
+    "gateway, 402": ("kling-gateway", answer({"detail": "INSUFFICIENT_CREDITS"}, 402)),
+    "gateway, 403": ("kling-gateway", answer({"code": "quota_not_enough", "message": "m", "data": None}, 403)),
+}
+
+
+@pytest.mark.parametrize("case", NO_MONEY)
+async def test_fa07_without_money_submits_stop_and_what_is_paid_comes_home(tmp_path, case):
+    provider, said = NO_MONEY[case]
+
+    async def deed(call):
+        await (call.pass_on() if call.number <= 3 else call.say(said))
+
+    async with chain(tmp_path, provider, hands=1) as ours:
+        ours.middle.deeds["submit"] = deed
+        told = await ours.run(8)
+        assert (told.exit, told.states) == (6, ["done"] * 3 + ["queued"] * 5)
+        assert ours.middle.calls["submit"] == 4, "not taken for haste, and not asked again"
+        ours.middle.deeds.clear()
+        ours.paid_once(await ours.run(8), 8)
+
+
+# FA8 to FA12: storms, outages, doubts
+
+PAGES = [(500, "<html>"), (502, ""), (504, "gateway")]
+UNCLEAR = {
+    "kling": [
+        *PAGES,
+        (503, {"code": 5001}),
+        (500, {"code": 5000}),
+        (200, {"code": 5002}),
+        (500, {"code": 1201}),
+    ],
+    "chanjing": [
+        *PAGES,
+        (503, "busy"),
+        (200, {"code": 50000, "msg": "internal"}),
+        (200, {"code": 51000}),
+        (500, {"code": 40001}),
+    ],
+}
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["accepted", "not accepted"])
+@pytest.mark.parametrize("provider", PAIR)
+async def test_fa08_a_5xx_to_a_submit_is_a_doubt(tmp_path, provider, taken):
+    cases = UNCLEAR[provider]
+    async with chain(tmp_path, provider) as ours:
+        deeds = [instead(answer(body, status), after=taken, end="open") for status, body in cases]
+        # the first goes well: from it a list is known to show requests as they were sent
+        ours.middle.deeds["submit"] = dict(enumerate(deeds, start=2))
+        told = await ours.run(1 + len(cases))
+        ours.paid_once(told, 1 + len(cases))
+        assert len(told.heard(Interrupted)) == len(cases)
+        assert len(told.heard(Found)) == (len(cases) if taken else 0)
+
+
+async def test_fa08_a_storm_over_polls_is_sat_out_without_a_submit(tmp_path):
+    async def storm(call):
+        await (call.say(answer("<html>", 500)) if call.number % 2 else call.pass_on())
+
+    async with chain(tmp_path, "chanjing") as ours:
+        ours.middle.deeds["query"] = storm
+        told = await ours.run(4)
+        ours.paid_once(told, 4)
+        assert ours.middle.calls["submit"] == 4
+        assert ours.middle.calls["query"] <= 40
+
+
+async def test_fa09_during_an_outage_nothing_but_a_probe_is_sent_and_the_next_run_goes_on(tmp_path):
+    async with chain(tmp_path) as ours:
+        ours.sandbox.change(outage=True)
+        told = await ours.run(6, deadline=1.5)
+        assert told.exit == 5
+        assert ours.middle.calls["submit"] <= 5
+        assert ours.middle.calls.total() <= 12
+        assert ours.accepted == []
+        ours.sandbox.change(outage=False)
+        ours.paid_once(await ours.run(6), 6)
+
+
+async def test_fa10_a_burst_of_doubts_stops_submits_until_one_is_settled(tmp_path):
+    async with chain(tmp_path) as ours:
+        ours.patience = type(ours.patience)(doubt=0.3, first_look=0.05, paid=20.0, unclean=2)
+        ours.middle.deeds["submit"] = instead(b"", after=True)
+        ours.middle.deeds["query"] = instead(answer({"code": 1200, "message": "no"}, 400), end="open")
+        told = await ours.run(40)
+        assert told.exit == 5
+        assert any("clear answer" in reason for reason in told.reasons)
+        assert 3 <= len(ours.accepted) <= 8 + 3, "what is in flight, and three"
+        assert set(told.states) == {"in_doubt", "queued"}
+        ours.middle.deeds.clear()
+        ours.paid_once(await ours.run(40), 40)
+
+
+@pytest.mark.parametrize("provider", PAIR)
+async def test_fa11_an_unknown_business_code_is_a_doubt_never_a_failure(tmp_path, provider):
+    said = {"code": 99999, "message": "?", "msg": "?", "data": None}
+    async with chain(tmp_path, provider, hands=1) as ours:
+        deeds = [
+            instead(answer(said, status), after=number % 2 == 0, end="open")
+            for number, status in enumerate([200, 200, 400, 429])
+        ]
+        ours.middle.deeds["submit"] = dict(enumerate(deeds, start=1))
+        told = await ours.run(6)
+        ours.paid_once(told, 6)
+        assert len(told.heard(Interrupted)) == 4
+        assert len(told.heard(Missing)) >= 2
+
+
+async def test_fa11_three_unknown_codes_stop_submits(tmp_path):
+    async with chain(tmp_path, hands=1) as ours:
+        ours.middle.deeds["submit"] = first(4, instead(answer({"code": 99999, "message": "?"}), end="open"))
+        told = await ours.run(5)
+        assert told.sent_before(Missing, "queued") <= 3
+        ours.paid_once(told, 5)
+
+
+async def test_fa12_a_list_that_is_throttled_slows_no_submit(tmp_path):
+    async with chain(tmp_path, "chanjing") as ours:
+        ours.middle.deeds["query"] = first(1, instead(TOO_FAST["chanjing"], end="open"))
+        told = await ours.run(30)
+        ours.paid_once(told, 30)
+        ready = next(n for n, (_, _, after) in enumerate(told.changes) if after == "ready")
+        sent = [n for n, (_, event, _) in enumerate(told.changes) if isinstance(event, Claimed)]
+        assert len(sent) == 30
+        assert sent[-1] < ready, "while questions had to wait, everything was submitted"
+
+
+async def test_fa12_a_look_up_is_not_starved_by_polls(tmp_path):
+    """Questions are asked first come, first served: each of the eight hands may have one before the look-up."""
+    asked_before = []
+
+    async def lost(call):
+        await call.forward()
+        asked_before.append(call.middle.calls["query"])
+        call.close()
+
+    async with chain(tmp_path, query_pace=20.0, span=1.0, seconds=(0.5, 0.5)) as ours:
+        ours.middle.deeds["submit"] = {15: lost}
+        told = await ours.run(15)
+        ours.paid_once(told, 15)
+        reference = json.loads(ours.middle.seen["submit"][14].body)["external_task_id"]
+        paths = [call.path for call in ours.middle.seen["query"]]
+        mine = next(n for n, path in enumerate(paths) if path.endswith(reference))
+        assert mine - asked_before[0] <= 8 + 1

@@ -1,0 +1,209 @@
+"""FD1 to FD4: a disk that is full, closed, or broken."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import resource
+
+import pytest
+
+from tests.faults import sick_sqlite
+from tests.faults import small_disk as disks
+from tests.faults.conftest import FAST, ended, images, reaches, sandbox
+from tests.faults.small_disk import small_disk
+
+needs_disk = pytest.mark.skipif(bool(disks.refused()), reason=disks.refused() or "-")
+MIB = 2**20
+#: above the low-water mark
+PLENTY = 512 * MIB
+
+
+@pytest.fixture
+def full(rig):
+    """A rig whose outputs and state are on a small disk, and that disk."""
+    with small_disk(rig.root / "out") as disk:
+        rig.seen, rig.inside = disk.seen, disk.enter(rig.root)
+        yield rig, disk
+        rig.tidy()
+
+
+# no room
+
+
+@needs_disk
+def test_fd01_an_intent_that_cannot_be_written_is_not_sent_and_ids_find_room(full):
+    """The ballast is given back for what is paid; nothing is bought any more."""
+    rig, disk = full
+    rig.write("job.yaml", images(8, qps=10))
+    with sandbox(*FAST) as box:
+        process = rig.start("run", "job.yaml", "--json", env=box.env)
+        reaches(process, lambda: box.stats["accepted"] >= 3)
+        disk.leave(0)
+        code, _, err = ended(process)
+        assert (code, "Traceback" in err, "EMERGENCY" in err) == (14, False, False), err
+        bought = box.stats["accepted"]
+        assert 3 <= bought < 8
+        assert not (rig.state / "ballast").exists()
+        # a transaction that found no room is written once more, with its lines
+        assert len({line["remote_id"] for line in rig.journal if line["t"] == "id"}) == bought
+        disk.leave(PLENTY)
+        rig.finishes(box, 8)
+
+
+@needs_disk
+def test_fd01_an_id_for_which_there_is_no_room_at_all_is_told(full):
+    """The ballast is gone already; at a provider that can be asked nothing, the line on stderr is all there is."""
+    rig, disk = full
+    rig.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
+    with sandbox(*FAST, "--fault", "slow_reply=@2,3", "--slow-s", "1") as box:
+        process = rig.start("run", "job.yaml", "--json", env=box.env)
+        reaches(process, lambda: box.stats["accepted"] == 3)
+        (rig.state / "ballast").unlink()
+        disk.leave(0)
+        # the end of the journal's last page is room too: no file of the process grows any more
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, ((rig.state / "journal.jsonl").stat().st_size,) * 2)
+        code, _, err = ended(process)
+        assert (code, "Traceback" in err) == (14, False), err
+        told = dict(re.findall(r"EMERGENCY id\{key=(\w+) ref=\S+ remote_id=(\S+)\}", err))
+        assert sorted(told.values()) == sorted(task["id"] for task in box.accepted[1:])
+        disk.leave(PLENTY)
+        summary = rig.job(env=box.env)
+        assert (summary["exit_code"], summary["counts"]) == (4, {"done": 1, "held": 2})
+        for key, remote_id in told.items():
+            assert rig.run("resolve", "job.yaml", key, "--adopt", remote_id, env=box.env).returncode == 0
+        rig.finishes(box, 3)
+
+
+@needs_disk
+def test_fd02_a_download_that_finds_no_room_is_fetched_later_and_not_bought_again(full):
+    rig, disk = full
+    rig.write("job.yaml", images(6))
+    with sandbox(*FAST, "--file-bytes", "1500000") as box:
+        process = rig.start("run", "job.yaml", "--json", env=box.env)
+        reaches(process, lambda: any((rig.state / "parts").glob("*.part")))
+        disk.leave(MIB)
+        code, _, err = ended(process)
+        assert (code, "Traceback" in err, "EMERGENCY" in err) == (14, False, False), err
+        disk.leave(PLENTY)
+        counts = json.loads(rig.run("status", "job.yaml", "--json").stdout)["counts"]
+        assert {"ready", "running"} & set(counts)
+        assert {line["remote_id"] for line in rig.journal if line["t"] == "id"} == {each["id"] for each in box.accepted}
+        rig.finishes(box, 6)
+
+
+@needs_disk
+def test_fd02_below_the_low_water_mark_nothing_is_bought(full):
+    """Expected outputs of what is in flight, and 64 MiB: with less than that, no submit; what is paid is polled."""
+    rig, disk = full
+    rig.write("job.yaml", images(6))
+    disk.leave(8 * MIB)
+    with sandbox(*FAST) as box:
+        code, _, err = ended(rig.start("run", "job.yaml", "--json", env=box.env))
+        assert (code, box.stats["accepted"]) == (14, 0), err
+
+
+# nothing may be written
+
+_BOUNDING_DROP, _OVERRIDES = 24, (1, 2)
+
+
+def mortal() -> None:
+    """In a child, before it becomes the command: root without its leave to write wherever it likes."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None)
+        for capability in _OVERRIDES:
+            libc.prctl(_BOUNDING_DROP, capability, 0, 0, 0)
+
+
+def refused(rig, box) -> str:
+    """What a run says that can write nothing, and asks nobody."""
+    asked = box.requests()
+    code, _, err = ended(rig.start("run", "job.yaml", env=box.env))
+    assert (code, "Traceback" in err) == (14, False), err
+    assert box.requests() == asked
+    return err
+
+
+def test_fd03_a_directory_that_may_not_be_written_is_found_before_the_first_submit(rig):
+    rig.options = {"preexec_fn": mortal}
+    rig.write("job.yaml", images(2))
+    with sandbox(*FAST) as box:
+        for where in ("out", "out/job", "out/job/.runner"):
+            closed = rig.root / where
+            closed.mkdir()
+            closed.chmod(0o555)
+            assert str(closed) in refused(rig, box)
+            closed.chmod(0o755)
+        rig.finishes(box, 2)
+
+
+@needs_disk
+@pytest.mark.parametrize("lack", ["names", "leave"])
+def test_fd03_used_up_inodes_and_a_write_protected_disk_as_well(full, lack):
+    rig, disk = full
+    rig.write("job.yaml", images(2))
+    with sandbox(*FAST) as box:
+        disk.leave_no_names() if lack == "names" else disk.write_protect()
+        told = refused(rig, box)
+        assert ("space" if lack == "names" else "Read-only") in told
+
+
+def test_fd03_long_names_are_cut_to_what_a_file_system_takes(rig):
+    """84 Chinese characters and `.png` are 256 bytes."""
+    manifest = images(2).replace("thing", "青" * 300).replace("aspect_ratio", "n: 2, aspect_ratio")
+    rig.write("job.yaml", manifest + 'output: {name: "{{ index }}-{{ subject }}"}\n')
+    with sandbox(*FAST) as box:
+        rig.finishes(box, 2)
+    names = [output["file"] for line in rig.results() for output in line["outputs"]]
+    assert len(set(names)) == 4
+    assert all(len(name.encode()) <= 255 for name in names)
+
+
+# the disk breaks
+
+BROKEN = """
+import errno, itertools, os
+from tests.faults import sick_sqlite
+counter = itertools.count(1)
+def strike(name):
+    with open("syncs", "a") as log:
+        log.write(f"{{name}}\\n")
+    return next(counter) == {number}
+def hand(kind, path, where, data):
+    if kind == "sync" and path.endswith({name!r}) and strike(path):
+        return sick_sqlite.IOERR_FSYNC
+sick_sqlite.lay(hand)
+paths, opened = {{}}, os.open
+def opening(path, *args, **kwargs):
+    found = opened(path, *args, **kwargs)
+    paths[found] = os.fspath(path)
+    return found
+os.open = opening
+for name in ("fsync", "fdatasync"):
+    def syncing(file, sync=getattr(os, name)):
+        if paths.get(file, "").endswith({name!r}) and strike(paths[file]):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(file)
+    setattr(os, name, syncing)
+"""
+
+
+@pytest.mark.skipif(not sick_sqlite.available(), reason="this Python hides its SQLite")
+@pytest.mark.parametrize(("name", "number"), [("state.db-wal", 7), ("journal.jsonl", 5), (".part", 2)])
+def test_fd04_a_sync_that_fails_ends_the_run_and_is_not_tried_again(rig, name, number):
+    """What is on the disk then, nobody knows: exit 14, nothing more is bought, the next run looks everything up."""
+    rig.write("job.yaml", images(8, qps=20))
+    with sandbox(*FAST) as box:
+        before = BROKEN.format(name=name, number=number)
+        code, _, err = ended(rig.sick(before, "run", "job.yaml", "--json", env=box.env))
+        assert (code, "Traceback" in err) == (14, False), err
+        assert re.search("I/O error|Input/output error", err)
+        assert (rig.state / "ballast").exists(), "room was not what it lacked"
+        if name == "journal.jsonl":
+            assert len((rig.root / "syncs").read_text().splitlines()) == number, "it was tried again"
+        if name != ".part":
+            assert box.stats["accepted"] < 8
+        rig.finishes(box, 8)

@@ -1,0 +1,85 @@
+"""Section 8, money: what is paid is finished, what is unchanged is not bought again, and no circle pays for ever."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner.app import jobs
+from runner.lifecycle.events import Retried
+from runner.lifecycle.patience import Patience
+from runner.lifecycle.task import Fault, State, Task
+from runner.lifecycle.transitions import advance
+from runner.settings import Settings
+
+from .chain import chain
+
+
+async def test_fm01_a_balance_that_ends_in_mid_batch_stops_submits_and_finishes_what_is_paid(tmp_path):
+    async with chain(tmp_path, credit=4, hands=1) as ours:
+        told = await ours.run(6, images=2)
+        assert (told.exit, told.states) == (6, ["done"] * 2 + ["queued"] * 4)
+        assert ours.middle.calls["submit"] == 3
+        assert len(ours.files) == 4
+        ours.sandbox.change(credit=100)
+        ours.paid_once(await ours.run(6, images=2), 6)
+
+
+# FM3: a manifest that is edited
+
+
+def manifest(rows, edit):
+    """A manifest of these subjects; `edit` is all that may change without changing a task."""
+    return {
+        "version": 1,
+        "provider": "kling",
+        "model": "image/kling-v2-1",
+        "params": {"prompt": "{{ subject }}, {{ style }}", "aspect_ratio": "1:1"},
+        "items": [{**row, **({"note": edit["note"]} if edit["note"] else {})} for row in rows],
+        "output": {"dir": "out", "name": edit["name"]},
+        "limits": {"qps": edit["qps"]},
+    }
+
+
+SUBJECTS = st.lists(
+    st.fixed_dictionaries({"subject": st.sampled_from("abcdefgh"), "style": st.sampled_from(["ink", "oil"])}),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda row: (row["subject"], row["style"]),
+)
+EDITS = st.fixed_dictionaries(
+    {
+        "note": st.sampled_from(["", "x", "y"]),
+        "name": st.sampled_from(["{{ index }}", "{{ subject }}-{{ style }}-{{ index }}"]),
+        "qps": st.integers(1, 9),
+    }
+)
+
+
+def keys(path, document):
+    """Every task's request and its key."""
+    path.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+    found = [addition.draft for addition in jobs.load(path, Settings({})).additions()]
+    return {json.dumps(draft.request, sort_keys=True): draft.key for draft in found}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=SUBJECTS, after=SUBJECTS, edits=st.tuples(EDITS, EDITS))
+def test_fm03_a_task_is_bought_again_exactly_if_its_request_changed(tmp_path, before, after, edits):
+    """Whatever is reordered, renamed, annotated, added or dropped: the same request has the same key, no other has."""
+    old = keys(tmp_path / "job.yaml", manifest(before, edits[0]))
+    new = keys(tmp_path / "job.yaml", manifest(after, edits[1]))
+    for request, key in new.items():
+        assert (old.get(request) == key) == (request in old)
+        assert request in old or key not in old.values()
+
+
+def test_fm05_generations_of_one_task_are_capped():
+    task = Task(1, "k" * 32, "kling", "image", "m", State.FAILED, None, ref="r0-1-g1", fault=Fault("provider"))
+    for _ in range(1000):
+        task = replace(advance(task, Retried(), 0.0, Patience()), state=State.FAILED)
+    assert task.generation < 1000

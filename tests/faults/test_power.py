@@ -1,0 +1,75 @@
+"""FP3, power loss: only what was synced is believed to be on the disk; of the rest, any part."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from random import Random
+
+import pytest
+
+from tests.faults import sick_sqlite
+from tests.faults.conftest import FAST, ROOT, ended, images, sandbox
+from tests.faults.power import Disk
+
+pytestmark = pytest.mark.skipif(not sick_sqlite.available(), reason="this Python hides its SQLite")
+
+#: recorded from the first import on; the log is brought home every few pages, as in a job of many tasks
+RECORDED = """
+from runner.store import opening
+from tests.faults.power import record
+record({log!r}, {root!r})
+set_up = opening.set_up
+def often(connection):
+    set_up(connection)
+    connection.execute("pragma wal_autocheckpoint = 6")
+opening.set_up = often
+"""
+#: where the light goes out, and whether anything that was not synced survives
+CUTS = (("answer received:3", False), ("id committed:4", True), ("done committed:2", False), ("renamed:1", True))
+
+
+def test_fp03_power_loss_loses_no_id_and_no_byte_of_a_finished_file(rig, tmp_path_factory):
+    rig.write("job.yaml", images(12, qps=30))
+    chance = Random(1)
+    with sandbox(*FAST) as box:
+        for number, (point, more) in enumerate(CUTS):
+            disk, log = Disk(rig.root), tmp_path_factory.mktemp("deeds") / f"{number}.log"
+            before = RECORDED.format(log=str(log), root=str(rig.root))
+            code, _, err = ended(rig.sick(before, "run", "job.yaml", env={**box.env, "RUNNER_CRASH_AT": point}))
+            assert code == -9, f"{point}: {err}"
+            assert disk.replay(log) > 50
+            disk.cut(chance if more else None)
+        rig.finishes(box, 12)
+
+
+COMMITS = """
+import sqlite3, sys
+sys.path.insert(0, sys.argv[1])
+from tests.faults.power import record
+record(sys.argv[2], sys.argv[3])
+connection = sqlite3.connect(sys.argv[3] + "/x.db", isolation_level=None)
+connection.execute("pragma journal_mode = wal")
+connection.execute("pragma synchronous = " + sys.argv[4])
+connection.execute("create table t (a)")
+connection.execute("pragma wal_checkpoint(truncate)")
+for number in range(5):
+    connection.execute("insert into t values (?)", (number,))
+import os
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("mode", "left"), [("full", 5), ("normal", 0)])
+def test_the_model_of_the_disk_tells_full_from_normal(tmp_path, mode, left):
+    """What makes the test above mean something: with NORMAL, commits are gone."""
+    (root := tmp_path / "root").mkdir()
+    (root / "x.db").touch()
+    disk, log = Disk(root), tmp_path / "log"
+    subprocess.run([sys.executable, "-c", COMMITS, str(ROOT), str(log), str(root), mode], check=False, timeout=30)
+    disk.replay(log)
+    disk.cut()
+    with closing(sqlite3.connect(root / "x.db")) as connection:
+        assert connection.execute("select count(*) from t").fetchone() == (left,)

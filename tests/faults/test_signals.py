@@ -1,0 +1,139 @@
+"""FP5 to FP9: signals, closed streams, a machine that stood still."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from random import Random
+
+import pytest
+
+from tests.faults.conftest import FAST, delivered, ended, images, reaches, sandbox
+
+#: answers to submits take this long, so that a signal finds several on the wire
+SLOW = ("--fault", "slow_reply=@2,3,4,5,6,7,8,9", "--slow-s")
+
+
+def drains(rig, number: signal.Signals, code: int, seed: int) -> None:
+    """One signal while submits are on the wire: they deliver, nothing new leaves, the next run finishes."""
+    rig.write("job.yaml", images(14, qps=20))
+    with sandbox(*FAST, *SLOW, "1.5") as box:
+        process = rig.start("run", "job.yaml", "--json", env=box.env)
+        reaches(process, lambda: box.stats["accepted"] >= Random(seed).randint(3, 6))
+        at = delivered(process, number)
+        exit_code, summary, err = ended(process)
+        assert exit_code == code, err
+        assert "Traceback" not in err
+        assert summary["in_doubt"] == []
+        rig.consistent()
+        # what was bought is known, and nothing was begun after the signal but what had been begun already
+        assert sum(line["t"] == "id" for line in rig.journal) == box.stats["accepted"] < 14
+        assert all(line["at"] < at + 1.0 for line in rig.journal if line["t"] == "intent")
+        rig.finishes(box, 14)
+
+
+def test_fp05_first_signal_drains(rig):
+    drains(rig, signal.SIGINT, 130, 1)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["TERM", "HUP"])
+def test_fp07_term_and_hup_drain_as_well(rig, number, code):
+    drains(rig, number, code, number)
+
+
+def test_fp05_downloads_stop_at_once_and_are_whole_later(rig):
+    rig.write("job.yaml", images(4))
+    with sandbox(*FAST, "--fault", "slow_download=1.0", "--slow-s", "40", "--file-bytes", "2000000") as box:
+        process = rig.start("run", "job.yaml", "--json", env=box.env)
+        reaches(process, lambda: any((rig.state / "parts").glob("*.part")))
+        began = time.monotonic()
+        delivered(process, signal.SIGINT)
+        code, summary, err = ended(process)
+        assert (code, summary["in_doubt"]) == (130, []), err
+        assert time.monotonic() - began < 10, "it waited for a download"
+        box.change(faults={})
+        rig.finishes(box, 4)
+
+
+def test_fp06_second_signal_leaves_five_seconds_and_third_none(rig):
+    """Answers that take too long are in doubt after the second; the third ends the process; nothing is lost."""
+    rig.write("job.yaml", images(12, qps=20))
+    with sandbox(*FAST, "--fault", "slow_reply=@2,3,4,5,6,7,8,9,10,11,12", "--slow-s", "60") as box:
+        process = rig.start("run", "job.yaml", "--json", env=box.env)
+        reaches(process, lambda: box.stats["accepted"] >= 5)
+        delivered(process, signal.SIGINT)
+        began = time.monotonic()
+        delivered(process, signal.SIGINT)
+        code, summary, err = ended(process)
+        assert (code, "Traceback" in err) == (130, False), err
+        assert 4.5 <= time.monotonic() - began < 15
+        assert len(summary["in_doubt"]) == box.stats["accepted"] - 1, "each had its answer on the way"
+        rig.consistent()
+
+        before = box.stats["accepted"]
+        process = rig.start("run", "job.yaml", "--json", env=box.env)
+        reaches(process, lambda: box.stats["accepted"] > before)
+        for _ in range(3):
+            delivered(process, signal.SIGINT)
+        began = time.monotonic()
+        code, _, err = ended(process)
+        assert (code, "Traceback" in err) == (130, False), err
+        assert time.monotonic() - began < 3
+        rig.consistent()
+
+        box.change(faults={})
+        rig.finishes(box, 12)
+
+
+# closed streams
+
+
+def test_fp08_readers_that_go_away_stop_nothing(rig):
+    """`runner run … | head`: log lines and the summary meet a closed pipe."""
+    rig.write("job.yaml", images(6))
+    with sandbox(*FAST) as box:
+        process = rig.start("run", "job.yaml", "--json", "--log-format", "json", env=box.env)
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait(timeout=30) == 0
+        rig.paid_once(box, 6)
+
+
+def test_fp08_streams_that_were_never_open_stop_nothing(rig):
+    """`runner run … <&- >&- 2>&-`, and none of the job's own files is taken for one of them."""
+    rig.write("job.yaml", images(6))
+    rig.inside = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    with sandbox(*FAST) as box:
+        process = rig.start("run", "job.yaml", "--log-format", "json", env=box.env)
+        assert process.wait(timeout=30) == 0
+        process.communicate()
+        rig.consistent()
+        rig.paid_once(box, 6)
+
+
+def test_fp08_a_verb_in_a_pipe_ends_quietly(rig):
+    line = f"{sys.executable} -m runner models kling | head -c 1"
+    done = rig.begun(["bash", "-o", "pipefail", "-c", line])
+    out, err = done.communicate(timeout=20)
+    assert (done.returncode, len(out), err) == (0, 1, "")
+
+
+# a machine that stood still
+
+
+def test_fp09_after_a_stop_there_is_no_burst(rig):
+    """The server counts every window of a second, and the runner is stopped in the middle of its work."""
+    rig.write("job.yaml", images(24, qps=10))
+    with sandbox(*FAST, "--qps", "10") as box:
+        process = rig.start("run", "job.yaml", "--json", env=box.env)
+        reaches(process, lambda: box.stats["accepted"] >= 5)
+        process.send_signal(signal.SIGSTOP)
+        before = box.requests()
+        time.sleep(1.5)  # the fault itself: the machine stands still
+        assert box.requests() - before <= 8, "it was not stopped"
+        process.send_signal(signal.SIGCONT)
+        code, summary, err = ended(process)
+        assert (code, summary.get("counts")) == (0, {"done": 24}), err
+        assert "40001" not in box.stats["refused"]
+        rig.paid_once(box, 24)

@@ -1,0 +1,154 @@
+"""A strict judge in virtual time: more than q arrivals in any sliding window are refused."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import count
+
+from runner.net.traffic import Slot
+
+FAST, SLOW = (0.001, 0.003), (0.0, 0.4)
+
+
+@dataclass
+class Server:
+    """Admits `most` in any `seconds`, refuses the rest as too fast; without `most` it only takes notes."""
+
+    most: int | None = None
+    seconds: float = 1.0
+    #: whether refused ones take room as well
+    counts_refused: bool = False
+    arrivals: list = field(default_factory=list)
+    refused: list = field(default_factory=list)
+    _room: deque = field(default_factory=deque)
+
+    def admits(self, now):
+        while self._room and self._room[0] <= now - self.seconds:
+            self._room.popleft()
+        full = self.most is not None and len(self._room) >= self.most
+        if not full or self.counts_refused:
+            self._room.append(now)
+        (self.refused if full else self.arrivals).append(now)
+        return not full
+
+    def use(self, rate):
+        """The share of the limit that was used, from the first arrival to the last."""
+        arrivals = sorted(self.arrivals)
+        return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0]) / rate
+
+
+@dataclass(eq=False)
+class Client:
+    """One process: its bucket, how many requests it has under way at the most, and the time it lives."""
+
+    bucket: object
+    hands: int = 8
+    begins: float = 0.0
+    #: killed then: what it was about to do never happens
+    dies: float = float("inf")
+    kill: object = None
+    accepted: int = 0
+    idle: int = 0
+    wake: float | None = None
+
+
+class World:
+    """Virtual time, a server, and what lies between.
+
+    `there` and `back` are seconds drawn for each request, `late` those by which a timer is late; `stalls` is the share
+    whose bytes leave 20 to 200 ms after they should. In a span of `hold` our machine stands still, in one of
+    `server_hold` the server's.
+    """
+
+    def __init__(
+        self,
+        *,
+        server=None,
+        seed=1,
+        there=(0.001, 0.020),
+        back=FAST,
+        late=(0, 0.0005),
+        stalls=0.0,
+        hold=(),
+        server_hold=(),
+    ):
+        self.now, self.server = 0.0, server or Server()
+        self.dice = random.Random(seed)
+        self._there, self._back, self._late, self._stalls = there, back, late, stalls
+        self._hold, self._server_hold = hold, server_hold
+        self._events, self._numbers = [], count()
+
+    def clock(self):
+        return self.now
+
+    def later(self, seconds, call):
+        self._push(self.now + seconds, call)
+
+    def run(self, clients, total, until=float("inf")):
+        """Until so many were admitted, or until then; gives the server."""
+        self._total = total
+        for client in clients:
+            for _ in range(client.hands):
+                self._push(client.begins, self._free, client)
+            if client.kill is not None:
+                self._push(client.dies, client.kill)
+        while self._events and len(self.server.arrivals) < total and self.now < until:
+            self.now, _, what, args = heapq.heappop(self._events)
+            client = next((arg for arg in args if isinstance(arg, Client)), None)
+            if client is None or self.now < client.dies or what == self._arrive:
+                what(*args)
+        return self.server
+
+    def _push(self, at, what, *args):
+        for begin, end in self._server_hold if what == self._arrive else self._hold:
+            if begin <= at < end:
+                at = end
+        heapq.heappush(self._events, (at, next(self._numbers), what, args))
+
+    def _free(self, client):
+        client.idle += 1
+        self._ask(client)
+
+    def _awake(self, client):
+        client.wake = None
+        self._ask(client)
+
+    def _ask(self, client):
+        while client.idle and client.wake is None and len(self.server.arrivals) < self._total:
+            found = client.bucket.grant(self.now)
+            if not isinstance(found, Slot):
+                client.wake = max(found, self.now + 1e-6) + self.dice.uniform(*self._late)
+                self._push(client.wake, self._awake, client)
+                return
+            client.idle -= 1
+            stalled = self.dice.random() < self._stalls
+            self._push(
+                self.now + self.dice.uniform(*((0.02, 0.2) if stalled else self._late)), self._send, client, found
+            )
+
+    def _send(self, client, slot):
+        client.bucket.sent(slot, self.now)
+        self._push(self.now + self.dice.uniform(*self._there), self._arrive, client, slot, self.now)
+
+    def _arrive(self, client, slot, sent):
+        admitted = self.server.admits(self.now)
+        client.accepted += admitted
+        self._push(self.now + self.dice.uniform(*self._back), self._answer, client, slot, sent, admitted)
+
+    def _answer(self, client, slot, sent, admitted):
+        client.bucket.answered(slot, self.now - sent)
+        if not admitted:
+            client.bucket.throttled(self.now, None, slot)
+        self._free(client)
+
+
+def violations(arrivals, most, seconds=1.0):
+    """How many a strict server would refuse."""
+    arrivals = sorted(arrivals)
+    return sum(
+        index - bisect_right(arrivals, at - seconds) + 1 > most for index, at in enumerate(arrivals) if index >= most
+    )

@@ -1,0 +1,194 @@
+import os
+import pty
+import re
+import select
+import sys
+import termios
+from contextlib import contextmanager
+
+import pytest
+from rich.cells import cell_len
+
+from runner.lifecycle.task import State
+from runner.report.live import View, live
+from runner.report.progress import Facts, shown
+from runner.report.tally import Loss, Tally
+
+FACTS = Facts("海报", units={"p": "beans"}, max_cost=500.0, limits={"p": 2.0})
+HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
+
+
+def tally(counts: dict[str, int] | None = None, *providers: str) -> Tally:
+    counts = counts or {"queued": 20, "submitting": 2, "running": 6, "ready": 1, "done": 10, "failed": 1}
+    made = Tally()
+    made.start(counts, 0.0, shares=dict.fromkeys(providers or ("p",), counts), cost_before=40.0)
+    made.losses.append(Loss("0003-青瓷茶壶", State.FAILED, "moderation", "内容\x1b[2J审核"))
+    return made
+
+
+def text(made: Tally, width: int = 80, height: int = 24, facts: Facts = FACTS, **options) -> list[str]:
+    return [line.plain for line in View(facts, made, **options).lines(1.0, width, height)]
+
+
+def test_every_stage_has_a_line_with_its_count():
+    lines = text(tally())
+    assert lines[0] == "海报  10 of 40 done · eta unknown · cost 40 of 500 beans"
+    assert [re.sub(r"[━─]+", "|", line) for line in lines[1:6]] == [
+        "  to submit   |     22  0/h of 2/s · 2 on the wire",
+        "  running     |      6  ",
+        "  downloading |      1  ",
+        "  done        |     10  ",
+        "  failed      |      1  ",
+    ]
+    assert lines[6] == "  failed 0003-青瓷茶壶  moderation: 内容 [2J审核"
+    assert len(lines) == 7
+
+
+def test_a_bar_shows_its_share_and_a_few_of_many():
+    lines = text(tally({"queued": 0, "done": 500, "running": 499, "in_doubt": 1}))
+    bars = {line.split()[0]: line.count("━") for line in lines[1:6]}
+    assert bars == {"to": 0, "running": 11, "downloading": 0, "done": 12, "in": 1}
+
+
+def test_several_providers_have_a_line_each():
+    facts = Facts("job", units={"p": "beans", "query": "units"}, limits={"p": 2.0, "query": 1.0})
+    made = tally({"queued": 3, "done": 1, "running": 2}, "p", "query")
+    made.shares["query"].cost = 2.5
+    lines = text(made, facts=facts)
+    assert lines[5:7] == [
+        "  p      1 of 6 done · 2 running · 0/h of 2/s",
+        "  query  1 of 6 done · 2 running · 0/h of 1/s · cost 2.5 units",
+    ]
+
+
+def test_who_tells_it_to_stop_is_answered():
+    made = tally()
+    made.stopping = True
+    assert "2 answers awaited" in text(made)[-1]
+    assert "of 2/s" not in "".join(text(made))
+
+
+@pytest.mark.parametrize(("width", "height"), [(59, 24), (40, 24), (80, 7), (10, 3)])
+def test_a_small_window_gets_one_line(width, height):
+    (line,) = text(tally(), width, height)
+    assert line.startswith("海报 1")
+    assert cell_len(line) < width
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 120, 300])
+def test_no_line_reaches_the_edge_whatever_a_task_is_called(width):
+    made = tally()
+    made.losses.append(Loss("江南水乡的乌篷船" * 9, State.FAILED, "moderation", "很长的消息" * 50))
+    assert all(cell_len(line) < width for line in text(made, width))
+    assert max(cell_len(line) for line in text(made, 300)) <= 100
+
+
+def test_a_terminal_without_unicode_gets_bars_as_well():
+    assert "###---" in "".join(text(tally(), ascii_only=True)[1:5])
+
+
+# the terminal itself
+
+
+@contextmanager
+def terminal():
+    """A stream that is a terminal, and what is read from it."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    stream = os.fdopen(slave, "w", encoding="utf-8")
+
+    def seen() -> bytes:
+        stream.flush()
+        found = b""
+        while select.select([master], [], [], 0.05)[0]:
+            found += os.read(master, 1 << 20)
+        return found
+
+    try:
+        yield stream, seen, master
+    finally:
+        stream.close()
+
+
+@pytest.fixture(autouse=True)
+def _vt(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_log_lines_stand_above_the_view_and_the_view_is_gone_at_the_end(monkeypatch):
+    with terminal() as (stream, seen, master):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with shown(FACTS, tally(), stream, quiet=False) as update:
+            update(1.0)
+            first = seen()
+            print("a log line", file=sys.stderr)
+            update(2.0)
+            second = seen()
+        last = seen()
+        assert sys.stderr is stream
+        os.close(master)
+    assert "海报".encode() in first
+    assert second.index(b"a log line") < second.index("海报".encode())
+    assert second.index(b"\x1b[2K") < second.index(b"a log line")
+    erased = last.rpartition(SHOW)[2]
+    assert erased.count(b"\x1b[2K") >= 7
+    assert "海报".encode() not in erased
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_the_cursor_is_never_hidden_and_streams_come_back(error, monkeypatch):
+    with terminal() as (stream, seen, master):
+        monkeypatch.setattr(sys, "stderr", stream)
+        drawn = []
+        with pytest.raises(error):
+            _interrupted(stream, seen, error, drawn)
+        assert drawn[0].rindex(HIDE) < drawn[0].rindex(SHOW)
+        assert sys.stderr is stream
+        assert HIDE not in seen()
+        os.close(master)
+
+
+def _interrupted(stream, seen, error, drawn):
+    with shown(FACTS, tally(), stream, quiet=False) as update:
+        update(1.0)
+        drawn.append(seen())
+        raise error
+
+
+def test_no_color_is_honoured(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    with terminal() as (stream, seen, master):
+        with shown(FACTS, tally(), stream, quiet=False) as update:
+            update(1.0)
+            drawn = seen()
+        seen()
+        os.close(master)
+    assert re.findall(rb"\x1b\[(?:3|4|9|10)[0-9;]*m", drawn) == []
+
+
+def test_a_terminal_that_is_gone_ends_the_view_and_nothing_else(monkeypatch):
+    with terminal() as (stream, seen, master):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with shown(FACTS, tally(), stream, quiet=False) as update:
+            update(1.0)
+            seen()
+            os.close(master)
+            update(2.0)
+            update(3.0)
+        assert sys.stderr is stream
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(kind, monkeypatch):
+    monkeypatch.setenv("TERM", kind)
+    with terminal() as (stream, seen, master):
+        with live(FACTS, tally(), stream) as update:
+            assert update is None
+        with shown(FACTS, tally(), stream, quiet=False) as update:
+            update(1.0)
+        drawn = seen()
+        os.close(master)
+    assert drawn.startswith("海报: 10/40 done".encode())
+    assert b"\x1b" not in drawn

@@ -1,0 +1,147 @@
+import json
+import shlex
+
+import pytest
+
+from runner.report import summary as report
+from runner.report.advice import Findings, lines
+from runner.report.summary import summary, told
+from runner.report.tally import Tally
+
+WORDS = ["my posters.yaml", "--sandbox"]
+RETRY = "runner retry 'my posters.yaml' --sandbox"
+RUN = "runner run 'my posters.yaml' --sandbox"
+
+
+def fault(state: str, reason: str, count: int = 1, message: str = "", *, paid=0, cost=0.0, unpriced=0) -> dict:
+    names = ("state", "reason", "count", "message", "paid", "cost", "unpriced")
+    return dict(zip(names, (state, reason, count, message, paid, cost, unpriced), strict=True))
+
+
+def held(number: int = 1) -> dict:
+    return {"key": f"{number:08}" + "f" * 24, "name": f"{number:04}-青瓷", "evidence": "ReadError; HTTP 200"}
+
+
+def made(code: int = 3, counts: dict | None = None, found: Findings | None = None, **tallied) -> dict:
+    tally = Tally(**tallied)
+    found = found or Findings(words=WORDS)
+    reasons = [why for _, why in found.endings]
+    return summary(
+        "posters",
+        exit_code=code,
+        reasons=reasons,
+        counts=counts or {},
+        tally=tally,
+        in_doubt=[],
+        seconds=360.0,
+        findings=found,
+    )
+
+
+CURES = [
+    ("failed", "moderation", "change it, then " + RUN),
+    ("failed", "invalid", "correct them, then " + RUN),
+    ("failed", "provider", RETRY + " --failed --reason provider"),
+    ("failed", "abandoned", RETRY + " --failed --reason abandoned"),
+    ("failed", "trouble", RETRY + " --failed"),
+    ("stranded", "stuck", "free of charge: " + RETRY),
+    ("stranded", "no_output", "free of charge: " + RETRY),
+    ("stranded", "link_expired", "free of charge: " + RETRY),
+    ("done", "partial", "those that it made are here"),
+]
+
+
+@pytest.mark.parametrize(("state", "reason", "cure"), CURES)
+def test_every_reason_has_its_cure(state, reason, cure):
+    first, second = lines(Findings([fault(state, reason, 2, "so it says")], words=WORDS))
+    assert first.startswith(f"2 {'incomplete' if state == 'done' else state}: {reason} (so it says)")
+    assert cure in second
+
+
+@pytest.mark.parametrize(
+    ("told_of", "money"),
+    [
+        (fault("failed", "moderation"), "; not paid for"),
+        (fault("failed", "moderation", paid=2, cost=8.0), "; 8 beans paid"),
+        (fault("failed", "moderation", unpriced=1), "; paid for, if the provider bills failures"),
+        (fault("held", "in_doubt", paid=1, cost=4.0), "; 4 beans at stake"),
+        (fault("done", "partial"), "partial"),
+    ],
+)
+def test_it_is_said_whether_it_was_paid_for(told_of, money):
+    first, *_ = lines(Findings([told_of], words=WORDS, unit="beans"))
+    assert first.endswith(money)
+
+
+def test_a_held_task_comes_first_with_the_very_command_that_decides_about_it():
+    faults = [fault("failed", "moderation", 9), fault("held", "in_doubt", 5)]
+    found = list(lines(Findings(faults, [held(number) for number in range(1, 6)], words=WORDS)))
+    assert found[0].startswith("5 held: in_doubt")
+    commands = [line.strip() for line in found if "runner resolve" in line]
+    assert commands == [f"runner resolve 'my posters.yaml' 0000000{n} --sandbox --adopt ID" for n in (1, 2, 3)]
+    assert "0001-青瓷: ReadError; HTTP 200" in "\n".join(found)
+    assert "and 2 more: runner status 'my posters.yaml' --sandbox" in "\n".join(found)
+    assert all(word in "\n".join(found) for word in ("--absent", "--abandon"))
+
+
+def test_what_is_in_doubt_goes_on_with_the_same_command():
+    assert list(lines(Findings(in_doubt=2, words=WORDS)))[1].strip() == RUN
+
+
+NEXT = [
+    (0, {"done": 1}, [], None),
+    (3, {"failed": 1}, [fault("failed", "moderation")], "change what was refused, then " + RUN),
+    (3, {"failed": 2}, [fault("failed", "moderation"), fault("failed", "provider")], RETRY + " --failed pays anew"),
+    (3, {"failed": 1, "stranded": 1}, [fault("stranded", "stuck")], RETRY + " fetches"),
+    (3, {"done": 1}, [fault("done", "partial")], None),
+    (4, {"held": 1}, [fault("held", "in_doubt")], "runner resolve 'my posters.yaml' 00000001 --sandbox --adopt ID (or"),
+    (5, {"queued": 1}, [], RUN),
+    (6, {"queued": 1}, [], "top up at the provider, then " + RUN),
+    (8, {"queued": 1}, [], "raise limits.max_cost"),
+    (143, {"queued": 1}, [], RUN),
+]
+
+
+@pytest.mark.parametrize(("code", "counts", "faults", "command"), NEXT)
+def test_what_to_do_next_fits_the_exit_code(code, counts, faults, command):
+    found = Findings(faults, [held()] if code == 4 else [], words=WORDS)
+    next_ = made(code, counts, found)["next"]
+    assert next_ is None if command is None else next_.startswith(command), next_
+
+
+@pytest.mark.parametrize("name", ["a;rm -rf ~.yaml", "$(id).yaml", "it's.yaml", "`x`.yaml"])
+def test_a_command_that_is_copied_runs_nothing_else(name):
+    found = Findings([fault("held", "in_doubt")], [held()], words=[name])
+    commands = [line for line in lines(found) if "runner resolve" in line]
+    assert [shlex.split(line)[2] for line in commands] == [name]
+    assert shlex.split(made(5, found=found)["next"]) == ["runner", "run", name]
+
+
+def test_the_whole_reads_well():
+    found = Findings(
+        [fault("failed", "moderation", 2, "内容\x1b[2J审核")],
+        endings=[(6, "chanjing: 50005 余额不足"), (3, "2 failed, incomplete or out of reach")],
+        words=["p.yaml"],
+        unit="beans",
+    )
+    text = told(
+        made(6, {"done": 1, "failed": 2}, found, submitted=1, downloaded=1, bytes=2_500_000, cost=4.0), found, "out/p"
+    )
+    assert text.splitlines() == [
+        "posters: 1 done · 2 failed",
+        "  this run  1 submitted, 1 file (2.5 MB), cost 4 beans in 6 min",
+        "  files     out/p",
+        "  2 failed: moderation (内容 [2J审核); not paid for",
+        "      the provider's content check refused what is asked for: change it, then runner run p.yaml",
+        "  chanjing: 50005 余额不足",
+        "  next      top up at the provider, then runner run p.yaml",
+    ]
+
+
+def test_the_file_is_whole_and_never_written_through_a_link(tmp_path):
+    target, path = tmp_path / "elsewhere", tmp_path / "s.json"
+    target.write_text("mine")
+    path.symlink_to(target)
+    report.write(path, made(0, {"done": 1}))
+    assert target.read_text() == "mine"
+    assert json.loads(path.read_text())["counts"] == {"done": 1}

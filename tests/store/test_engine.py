@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from runner.store import engine
+
+
+@pytest.mark.parametrize(
+    ("version", "may"),
+    [
+        ((3, 6, 23), False),
+        ((3, 7, 0), True),
+        ((3, 40, 1), True),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((4, 0, 0), False),
+    ],
+)
+def test_the_releases_with_the_race_are_known(version, may):
+    assert engine.may_race(version) is may
+
+
+def test_the_version_is_this_one_s_and_new_enough():
+    assert ".".join(map(str, engine.VERSION)) == sqlite3.sqlite_version
+    assert engine.VERSION >= engine.OLDEST

@@ -1,0 +1,57 @@
+import os
+import stat
+
+import pytest
+
+from runner.log_file import LogFile
+
+
+@pytest.fixture
+def file(tmp_path):
+    made = LogFile(tmp_path / "run.log")
+    yield made
+    made.close()
+
+
+def test_only_its_owner_can_read_it(tmp_path, file):
+    assert stat.S_IMODE((tmp_path / "run.log").stat().st_mode) == 0o600
+
+
+def test_a_file_that_was_moved_away_begins_anew(tmp_path, file):
+    file.write("one")
+    (tmp_path / "run.log").rename(tmp_path / "run.log.1")
+    file.write("two")
+    file.write("three")
+    assert (tmp_path / "run.log.1").read_text() == "one\n"
+    assert (tmp_path / "run.log").read_text() == "two\nthree\n"
+
+
+def test_a_file_that_was_there_is_added_to(tmp_path, file):
+    file.write("one")
+    again = LogFile(tmp_path / "run.log")
+    again.write("two")
+    again.close()
+    assert (tmp_path / "run.log").read_text() == "one\ntwo\n"
+
+
+def test_rotation_that_fails_loses_no_descriptor(tmp_path, file):
+    (tmp_path / "run.log").rename(tmp_path / "run.log.1")
+    (tmp_path / "run.log").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        file.write("lost")
+    (tmp_path / "run.log").rmdir()
+    file.write("kept")
+    assert (tmp_path / "run.log").read_text() == "kept\n"
+
+
+def test_what_is_no_plain_file_is_refused_and_waits_for_nobody(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("pipe", "link", "."):
+        with pytest.raises(OSError):  # noqa: PT011 - each has words of its own
+            LogFile(tmp_path / name)
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OSError, match="plain file"):
+        LogFile(tmp_path / "pipe")
+    os.close(reader)
+    assert not (tmp_path / "elsewhere").exists()

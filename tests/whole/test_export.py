@@ -1,0 +1,31 @@
+"""Results for other programs, as a shell gets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from .conftest import images, sandbox, until
+
+
+def test_results_are_there_while_a_run_is_on(desk):
+    desk.write("job.yaml", images(4))
+    with sandbox("--seconds", "30,40") as box:
+        process = desk.start("run", "job.yaml", env=box.env)
+        until(lambda: box.stats["accepted"] >= 2)
+        told = [json.loads(line) for line in desk.run("export", "job.yaml").stdout.splitlines()]
+        assert [line["index"] for line in told] == [1, 2, 3, 4]
+        assert "running" in {line["state"] for line in told}
+        for shell, code in (("| head -c 1; exit ${PIPESTATUS[0]}", 0), ("> /dev/full", 14)):
+            done = _shell(f"{sys.executable} -m runner export job.yaml {shell}", desk.root)
+            assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+            assert ("stdout: No space left" in done.stderr) == (code == 14)
+        process.kill()
+        process.communicate()
+
+
+def _shell(command: str, where) -> subprocess.CompletedProcess:
+    env = {"PATH": os.environ["PATH"]}
+    return subprocess.run(["bash", "-c", command], cwd=where, env=env, capture_output=True, text=True, check=False)

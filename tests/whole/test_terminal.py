@@ -1,0 +1,134 @@
+"""What a person sees who sits before a terminal, and what is left of it when the run is stopped."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+from tests.whole.conftest import PATIENCE, images, sandbox
+
+FAST = ("--seconds", "0,0.1")
+SHOW, HIDE = b"\x1b[?25h", b"\x1b[?25l"
+
+
+class Terminal:
+    """The command on a terminal of its own."""
+
+    def __init__(self, desk, *words: str, env: dict[str, str], columns: int = 90) -> None:
+        self.seen = b""
+        self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, columns))
+        self.modes = termios.tcgetattr(slave)
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        whole = {
+            **inherited,
+            "RUNNER_HOME": str(desk.root / "home"),
+            "TERM": "xterm-256color",
+            "PYTHONUTF8": "1",
+            **env,
+        }
+        self._slave = slave
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "runner", *words],
+            cwd=desk.root,
+            env=whole,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._slave)
+        os.close(self._master)
+
+    def read(self, holds=lambda _: False) -> bytes:
+        """Everything that comes until it holds, or until the process has ended and nothing more comes."""
+        end = time.monotonic() + PATIENCE
+        while not holds(self.seen):
+            assert time.monotonic() < end, self.seen[-2000:]
+            ended = self.process.poll() is not None
+            if select.select([self._master], [], [], 0.05)[0]:
+                self.seen += os.read(self._master, 1 << 16)
+            elif ended:
+                break
+        return self.seen
+
+    @property
+    def same_modes(self) -> bool:
+        return termios.tcgetattr(self._slave) == self.modes
+
+
+def test_there_is_a_live_view_and_a_summary_remains(desk):
+    desk.write("job.yaml", images(8, qps=8).replace("thing 1", "违规 茶壶"))
+    with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", "--log-format", "console", env=box.env) as terminal:
+        seen = terminal.read()
+        assert terminal.process.wait() == 3
+        assert terminal.same_modes
+    text = seen.decode()
+    assert re.search(r"  done {8}\x1b\[32m━", text)
+    assert "moderation" in text
+    assert "accepted" in text  # a log line, above the view
+    last = text.rpartition(SHOW.decode())[2]
+    assert "job: 7 done · 1 failed" in last
+    assert "━" not in last
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_run_that_is_stopped_leaves_the_terminal_as_it_was(desk, times):
+    desk.write("job.yaml", images(40, qps=5))
+    with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", env=box.env) as terminal:
+        terminal.read(lambda seen: b"running" in seen)
+        for _ in range(times):
+            terminal.process.send_signal(signal.SIGINT)
+        seen = terminal.read()
+        assert terminal.process.wait() == 130
+        assert terminal.same_modes
+    assert seen.rindex(SHOW) > seen.rindex(HIDE)
+    assert b"Traceback" not in seen
+
+
+def test_kill_9_leaves_the_cursor_visible(desk):
+    desk.write("job.yaml", images(40, qps=5))
+    with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", env=box.env) as terminal:
+        terminal.read(lambda seen: b"running" in seen)
+        terminal.process.kill()
+        seen = terminal.read()
+        assert terminal.same_modes
+    assert seen.rindex(SHOW) > seen.rindex(HIDE)
+
+
+def test_a_terminal_that_is_closed_does_not_change_how_the_run_ends(desk):
+    desk.write("job.yaml", images(10, qps=5))
+    with sandbox(*FAST) as box:
+        terminal = Terminal(desk, "run", "job.yaml", "--summary-file", "s.json", env=box.env)
+        terminal.read(lambda seen: b"running" in seen)
+        os.close(terminal._slave)
+        os.close(terminal._master)
+        assert terminal.process.wait(timeout=PATIENCE) == 0
+        assert box.stats["accepted"] == 10
+    assert (desk.root / "s.json").exists()
+
+
+@pytest.mark.parametrize("words", [("--quiet",), ("--log-format", "json")])
+def test_who_wants_no_view_gets_none(desk, words):
+    desk.write("job.yaml", images(2))
+    with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", *words, env=box.env) as terminal:
+        seen = terminal.read()
+        assert terminal.process.wait() == 0
+    assert b"\x1b" not in seen

@@ -1,0 +1,61 @@
+"""What may be a slip is told on stderr and changes nothing; what a matrix reads is part of the job."""
+
+from __future__ import annotations
+
+import json
+
+from .conftest import sandbox
+
+TEXT = """\
+version: 1
+provider: chanjing
+params: {prompt: "{{ subject }}, {{ style }}"}
+items: {file: rows.csv}
+matrix:
+  style: {file: styles.csv#style}
+  model: [kling-v2-1, doubao-seedream-4.0]
+  set: [{when: {model: doubao-seedream-4.0}, then: {clarity: 4096}}]
+  exclude: [{style: ink, subject: dog}]
+limits: {qps: 50}
+retry: {doubt: 1s}
+"""
+
+
+def test_warnings_go_to_stderr_and_change_no_exit_code(desk):
+    desk.write("rows.csv", "subject,note\x1b[31m\ncat,1\ndog,2\ncat,3\n")
+    desk.write("styles.csv", "style\nink\noil\n")
+    desk.write("job.yaml", TEXT)
+    merged = "job.yaml:4:1: items: 4 tasks are identical to earlier ones and merge with them: rows.csv:4 "
+    unused = "rows.csv:1:1: nothing uses the column `note [31m`; what is here stands in results.jsonl only"
+    for verb in ("validate", "plan"):
+        told, as_json = desk.run(verb, "job.yaml"), desk.run(verb, "job.yaml", "--json")
+        assert (told.returncode, as_json.returncode) == (0, 0)
+        assert told.stderr == as_json.stderr
+        first, second = told.stderr.splitlines()
+        assert first.startswith(f"warning: {merged}")
+        assert second == f"warning: {unused}"
+        assert "6 tasks" in told.stdout
+        warnings = json.loads(as_json.stdout)["warnings"]
+        assert [(each["file"], each["line"], each["key"]) for each in warnings] == [
+            ("job.yaml", 4, "items"), ("rows.csv", 1, ""),
+        ]  # fmt: skip
+    assert desk.run("run", "job.yaml", "--sandbox", "--quiet", "--yes").stderr == ""
+
+
+def test_models_are_compared_and_a_changed_file_of_an_axis_is_seen(desk):
+    desk.write("rows.csv", "subject\ncat\ndog\n")
+    desk.write("styles.csv", "style\nink\noil\n")
+    desk.write("job.yaml", TEXT)
+    with sandbox() as box:
+        desk.env = box.env
+        assert desk.job()["submitted"] == 6
+        asked = {(line["vars"]["style"], line["model"], line["request"].get("clarity")) for line in desk.results()}
+        assert asked == {
+            (style, model, clarity)
+            for style in ("ink", "oil")
+            for model, clarity in (("kling-v2-1", None), ("doubao-seedream-4.0", 4096))
+        }
+        assert desk.job()["submitted"] == 0
+        desk.write("styles.csv", "style\noil\nink\nneon\n")
+        assert desk.job()["submitted"] == 4
+        assert len(box.accepted) == 10
