@@ -10,7 +10,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from benchmarks import downloads, floor, pacing, parti, plan, requests, resume, simulate, startup, status
+from benchmarks import (
+    downloads,
+    floor,
+    million,
+    pacing,
+    parti,
+    plan,
+    requests,
+    resume,
+    simulate,
+    startup,
+    status,
+    store,
+)
 from benchmarks.bench import session
 from benchmarks.figure import Figure, table
 
@@ -45,6 +58,8 @@ MEASURES: Mapping[str, Measure] = {
     "simulate": simulate,
     "requests": requests,
     "downloads": downloads,
+    "store": store,
+    "million": million,
     "parti": parti,
     "floor": floor,
     "resume": resume,

@@ -31,7 +31,7 @@ model: kling-v2-1
 params: {{prompt: "{{{{ Prompt }}}}", aspect_ratio: "1:1", clarity: 1024}}
 items: {{file: {file}}}
 output: {{dir: {name}}}
-limits: {{qps: {qps}, downloads: 8, max_tasks: 100000}}
+limits: {{qps: {qps}, downloads: 8, max_tasks: {most}}}
 """
 
 
@@ -67,10 +67,10 @@ class Bench:
         manifest = self.manifest("parti", self.prompts, QPS)
         return Finished(manifest, provider, self.run("run", str(manifest), "--json", provider=provider))
 
-    def manifest(self, name: str, file: Path, qps: int) -> Path:
+    def manifest(self, name: str, file: Path, qps: int, *, most: int = 100_000) -> Path:
         """A manifest over a file with a column `Prompt`."""
         path = self.directory / f"{name}.yaml"
-        path.write_text(_MANIFEST.format(name=name, file=file, qps=qps))
+        path.write_text(_MANIFEST.format(name=name, file=file, qps=qps, most=most))
         return path
 
     def run(self, *words: str, provider: Provider | None = None) -> Usage:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,11 @@ _BUDGET = 0.024
 _GAIN, _MOST_GAIN = 3.0, 0.5
 #: what is usual: so many of the latest samples, so often in a window, four in five of them below, and twice that
 _SAMPLES, _OFTEN, _SHARE, _USUAL = 64, 16, 0.8, 2.0
+#: so many times what is usual is no chance
+_STRANGE = 1.5
 #: replies until the best round trip means anything; after n of them the best there is may be shorter by so much of
-#: what is usual, divided by n, less what the margin covers
-_FIRST, _UNSURE, _SURE = 5, 8.0, 0.06
+#: what is usual, divided by the root of n, less what the margin covers
+_FIRST, _UNSURE, _SURE = 12, 1.6, 0.06
 #: the best round trip is the best of this many seconds, at least: routes change
 _MEMORY = 30.0
 
@@ -40,15 +43,15 @@ class Lateness:
         self._usual = 0.0
         self._best = self._best_before = float("inf")
         self._best_since = float("-inf")
-        self._seen = 0.0
+        self._replies = 0.0
         self._samples = array("d")
 
     @property
     def best(self) -> float:
         """The shortest round trip, as far as it can be trusted."""
-        if self._seen < _FIRST:
+        if self._replies < _FIRST:
             return 0.0
-        unsure = self._usual / _USUAL * max(0.0, _UNSURE / self._seen - _SURE)
+        unsure = self._usual / _USUAL * max(0.0, _UNSURE / math.sqrt(self._replies) - _SURE)
         return max(0.0, min(self._best, self._best_before) - unsure)
 
     def most(self, window: float) -> float:
@@ -57,13 +60,18 @@ class Lateness:
 
     def of(self, passed: float, window: float) -> float:
         """Seconds by which a request counts as late that was answered, or is waited for, so many after it left."""
-        unseen = min(_BLIND, _BLIND_SHARE * window, self.blind)
-        seen = min(self.most(window), passed - self.best - self.blind)
+        unseen = min(_BLIND, _BLIND_SHARE * window, _BLIND_SHARE / _LEAST_SHARE * self.blind)
+        seen = min(self.most(window), self._seen(passed))
         return min(_LEAST, _LEAST_SHARE * window) + max(unseen, seen)
 
     def is_over(self, passed: float, window: float) -> bool:
         """Whether a request can move no further, however long its reply takes."""
-        return passed - self.best - self.blind > self.most(window)
+        return self._seen(passed) > self.most(window)
+
+    def _seen(self, passed: float) -> float:
+        """How late a reply is: what is usual for it says little, what is far beyond that is believed whole."""
+        late = passed - self.best
+        return late if late > _STRANGE * self._usual else late - self.blind
 
     def heard(self, now: float, rtt: float, window: float, count: int) -> None:
         """A reply came; `count` is how many make a window."""
@@ -71,9 +79,9 @@ class Lateness:
         if now - self._best_since > max(_MEMORY, 10 * window):
             self._best, self._best_before, self._best_since = float("inf"), self._best, now
         self._best = min(self._best, rtt)
-        if self._seen % max(1, count // _OFTEN) == 0 or self._seen < _SAMPLES:
+        if self._replies % max(1, count // _OFTEN) == 0 or self._replies < _SAMPLES:
             self._sample(rtt)
-        self._seen += 1
+        self._replies += 1
         self.blind = min(self._usual, max(0.0, self.blind + min(_MOST_GAIN, _GAIN / count) * surprise))
 
     def _sample(self, rtt: float) -> None:
@@ -85,10 +93,10 @@ class Lateness:
 
     def values(self) -> Sequence[float]:
         """What another process needs to go on with it."""
-        head = array("d", (self.blind, self._usual, self._best, self._best_before, self._best_since, self._seen))
+        head = array("d", (self.blind, self._usual, self._best, self._best_before, self._best_since, self._replies))
         return head + self._samples
 
     def take(self, values: Iterable[float]) -> None:
         """Go on where another process was."""
-        self.blind, self._usual, self._best, self._best_before, self._best_since, self._seen, *samples = values
+        self.blind, self._usual, self._best, self._best_before, self._best_since, self._replies, *samples = values
         self._samples = array("d", samples)

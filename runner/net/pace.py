@@ -30,6 +30,9 @@ _SLOWEST_SHARE, _SLOWEST = 1 / 16, 1 / 20
 _LONGEST_ROW, _FORGOTTEN = 5.0, 10.0
 #: accepted requests that say what a server allows
 _ENOUGH = 4.0
+#: a refusal is bad luck where the rate had held for so many windows, and nearly as much was accepted in the last: but
+#: for the refused one and another at the edge of the window
+_PROVEN, _NEARLY, _MISSED = 4.0, 0.95, 2.0
 #: windows that are looked back at the most
 _LONGEST = 1024.0
 #: no server is asked more often
@@ -102,7 +105,8 @@ class Pace:
         found = accepted(self.span)
         if found * self.span < _ENOUGH:
             found = max(found, target / 2)  # so few say little of the limit: half, not the slowest there is
-        marginal = found >= target
+        proven = not self.row and self.clean >= _PROVEN * target * self.span
+        marginal = found >= target or (proven and found + _MISSED / self.span >= _NEARLY * target)
         if marginal:
             found = _whole(_BELOW * target, unit)
         tried = 0 < self.good < target and not self.row

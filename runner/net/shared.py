@@ -27,7 +27,7 @@ _ALONE = 2.0
 #: seconds between two looks at who is still there, and between two tries of who is alone
 _SWEEP = 0.25
 #: what is told late at the most
-_MOST_PENDING = 4096
+_MOST_PENDING = 1024
 _BUSY = "another process holds it"
 
 
@@ -86,15 +86,12 @@ class SharedBucket:
             found.append(ours.grant(now))
             return left or isinstance(found[0], Slot)
 
-        if self._turn(ask):
+        if not self._alone and self._turn(ask):
             return found[0]
-        if not self._alone and not self._goes_alone():
-            return now + _AGAIN
-        granted = self._bucket.grant(now)
-        if isinstance(granted, Slot):
-            slot = granted
-            self._pending.append(lambda ours: ours.adopt(slot))
-        return granted
+        for lost in found:  # there was a turn, but it could not be written down
+            if isinstance(lost, Slot):
+                self._bucket.release(lost)
+        return self._granted_alone(now) if self._alone or self._goes_alone() else now + _AGAIN
 
     def sent(self, slot: Slot, stamp: float) -> None:
         """Its bytes leave, which is told before they do: it counts, whatever becomes of us."""
@@ -120,6 +117,14 @@ class SharedBucket:
             self._pending.append(lambda ours: ours.leave(ours.seat))
             self._turn()
             self._budget.close()
+
+    def _granted_alone(self, now: float) -> Slot | float:
+        granted = self._bucket.grant(now)
+        if isinstance(granted, Slot):
+            slot = granted
+            self._pending.append(lambda ours: ours.adopt(slot))
+        self._tell_in(_SWEEP)
+        return granted
 
     def _swept(self, ours: Bucket, now: float) -> bool:
         """Let go of those that have died; whether any had."""

@@ -95,11 +95,11 @@ class Traffic:
                 self._close(key, slot.stamp + self._late.most(window))
 
     def taken(self, at: float, seconds: float, unit: float) -> float:
-        """The rate of what was sent within so many seconds before, as far as is remembered, and not refused."""
+        """The rate of what was sent within so many seconds before, as far as is remembered, and taken."""
         if self._sends:
             seconds = min(seconds, max(unit, at - self._sends[0]))
         taken = bisect_left(self._sends, at) - bisect_right(self._sends, at - seconds)
-        return max(1, taken) / seconds
+        return taken / seconds
 
     def room_at(self, now: float, most: int, window: float) -> float:
         """`now` where the window has room for one more, else the earliest time at which it may have."""

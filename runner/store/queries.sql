@@ -207,7 +207,7 @@ select case
 
 -- name: in_state
 -- Every task of a state that few tasks are in.
-select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+select task.*, draft.request, draft.name from task indexed by task_state join draft on draft.task_id = task.id
   where state = :state order by id
 
 -- name: ever_sent
@@ -309,8 +309,9 @@ select min(finished_at) from task where state = 'ready'
 -- name: faults
 -- Why tasks failed, grouped; how many of them cost something, how much, and how many nobody knows the price of.
 select state, coalesce(reason, ''), min(coalesce(message, '')), count(*), sum(spent > 0), sum(spent),
-    sum(remote_id is not null and cost is null) from task
-  where state in ('failed', 'stranded', 'held') or (state = 'done' and reason is not null)
+    sum(remote_id is not null and cost is null)
+  from (select * from task indexed by task_state where state in ('failed', 'stranded', 'held')
+    union all select * from task indexed by task_faults where state = 'done' and reason is not null)
   group by state, reason order by count(*) desc limit 20
 
 -- name: outlay

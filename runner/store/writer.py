@@ -57,7 +57,7 @@ class Writer:
         self._waiting.append((work, future))
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain())
-        return await asyncio.shield(future)
+        return await future  # whoever is cancelled here cancels nothing but the waiting
 
     async def set_up(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Run `work` outside of any transaction, before anything else."""

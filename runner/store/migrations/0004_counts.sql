@@ -18,12 +18,14 @@ create table tally (
 ) strict, without rowid;
 
 create trigger task_counted after insert on task begin
-  insert into tally select new.provider, column1, column2, 0
-    from (values ('queued', 0), ('queued', 1), ('submitting', 0), ('in_doubt', 0), ('held', 0), ('running', 0),
-      ('ready', 0), ('done', 0), ('failed', 0), ('stranded', 0))
-    where not exists (select 1 from tally where provider = new.provider);
   update tally set count = count + 1
     where provider = new.provider and state = new.state and gone = (new.state = 'queued' and new.due_at is null);
+end;
+-- before the first task of a provider is counted
+create trigger task_first before insert on task when not exists (select 1 from tally where provider = new.provider) begin
+  insert into tally select new.provider, column1, column2, 0
+    from (values ('queued', 0), ('queued', 1), ('submitting', 0), ('in_doubt', 0), ('held', 0), ('running', 0),
+      ('ready', 0), ('done', 0), ('failed', 0), ('stranded', 0));
 end;
 create trigger task_moved after update of state, due_at on task
   when old.state <> new.state or (new.state = 'queued' and (old.due_at is null) <> (new.due_at is null))

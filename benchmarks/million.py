@@ -1,0 +1,44 @@
+"""A million tasks: planned from a CSV file, added to a store, and looked at when 99 in 100 of them are done.
+
+Beginning is from the opening of the store to its first claim, with everything that a run asks in between; `status` is
+the whole process. Both are warm: the file was just written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.bench import Bench
+
+_TASKS = 1_000_000
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """CPU, memory and time."""
+    rows = _written(bench.directory / "million.csv")
+    planned = bench.run("plan", str(bench.manifest("million", rows, 20, most=_TASKS)), "--json")
+    yield Figure("plan: CPU a task", 1e6 * planned.cpu / _TASKS, 25.0, "µs")
+    yield Figure("plan: peak memory", planned.peak, 120.0, "MB")
+    folder = bench.directory / "filled"
+    folder.mkdir()
+    filled = bench.python("-m", "benchmarks.filling", str(folder), str(_TASKS))
+    yield Figure("add: CPU a task", 1e6 * float(filled.output.split()[1]) / _TASKS, unit="µs")
+    yield Figure("add: peak memory", filled.peak, 120.0, "MB")
+    begun = bench.python("-m", "benchmarks.filling", str(folder))
+    yield Figure("begin: to the first claim", float(begun.output.split()[0]), 1.5, "s")
+    yield Figure("begin: peak memory", begun.peak, 120.0, "MB")
+    seconds, _ = bench.against_nothing("status", str(folder), rounds=5)
+    yield Figure("`status DIR`", seconds, 0.3, "s")
+
+
+def _written(path: Path) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        file.write("Prompt,mood\n")
+        file.writelines(f'"a lighthouse, number {number}, at dusk",calm\n' for number in range(_TASKS))
+    return path
