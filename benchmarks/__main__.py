@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,12 +18,15 @@ from benchmarks import (
     pacing,
     parti,
     plan,
+    reading,
     requests,
     resume,
     simulate,
     startup,
     status,
     store,
+    whole,
+    wronged,
 )
 from benchmarks.bench import session
 from benchmarks.figure import Figure, table
@@ -54,7 +58,10 @@ class Measure(Protocol):
 MEASURES: Mapping[str, Measure] = {
     "startup": startup,
     "plan": plan,
+    "reading": reading,
     "pacing": pacing,
+    "wronged": wronged,
+    "whole": whole,
     "simulate": simulate,
     "requests": requests,
     "downloads": downloads,
@@ -71,24 +78,29 @@ def main(words: Sequence[str]) -> int:
     """Always 0: a goal that is not met is a line of the table, and no failure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios measured in one run.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(MEASURES)}; all without")
-    names = parser.parse_args(words).names
+    parser.add_argument(
+        "--quick", action="store_true", help="sizes of a tenth; shows that it works, and writes nothing"
+    )
+    asked = parser.parse_args(words)
+    names = asked.names
     if unknown := set(names) - set(MEASURES):
         parser.error(f"no measure is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
     head = _headed()
-    found = _measured(names or list(MEASURES))
+    found = _measured(names or list(MEASURES), quick=asked.quick)
     shown = table(figure.cells(name) for name, figures in found.items() for figure in figures)
     print(shown)
-    if not names:
+    if not (names or asked.quick):
         _PAGE.write_text("\n".join([head, shown, "", *_notes()]), encoding="utf-8")
     return 0
 
 
-def _measured(names: Sequence[str]) -> dict[str, list[Figure]]:
+def _measured(names: Sequence[str], *, quick: bool) -> dict[str, list[Figure]]:
     found = {}
-    with session() as bench:
+    with session(quick=quick) as bench:
         for name in names:
-            print(f"measuring {name}", file=sys.stderr, flush=True)
+            began = time.monotonic()
             found[name] = list(MEASURES[name].measure(bench))
+            print(f"{name} took {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return found
 
 

@@ -47,9 +47,15 @@ class Finished:
 class Bench:
     """One session; everything it makes goes with it."""
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, *, quick: bool = False) -> None:
         self.directory = directory
+        #: sizes are a tenth: to see whether everything works, since its figures say little
+        self.quick = quick
         self._stack = stack
+
+    def size(self, full: int) -> int:
+        """How many of what there are so many of."""
+        return max(1, full // 10) if self.quick else full
 
     @cached_property
     def prompts(self) -> Path:
@@ -71,6 +77,12 @@ class Bench:
         """A manifest over a file with a column `Prompt`."""
         path = self.directory / f"{name}.yaml"
         path.write_text(_MANIFEST.format(name=name, file=file, qps=qps, most=most))
+        return path
+
+    def numbered(self, name: str, tasks: int) -> Path:
+        """A table of so many prompts, no two of them alike."""
+        path = self.directory / f"{name}.tsv"
+        path.write_text("".join(["Prompt\n", *(f"a numbered buoy, {n}\n" for n in range(tasks))]), encoding="utf-8")
         return path
 
     def run(self, *words: str, provider: Provider | None = None) -> Usage:
@@ -99,7 +111,7 @@ class Bench:
 
 
 @contextmanager
-def session() -> Iterator[Bench]:
+def session(*, quick: bool = False) -> Iterator[Bench]:
     """A bench in a temporary directory; TMPDIR decides on which disk."""
     with TemporaryDirectory(prefix="benchmarks-") as directory, ExitStack() as stack:
-        yield Bench(Path(directory), stack)
+        yield Bench(Path(directory), stack, quick=quick)

@@ -1,32 +1,78 @@
-"""600 tasks at 20 a second, against a provider that refuses what exceeds 20 in any sliding second.
+"""The limiter alone against a strict judge: it refuses what exceeds the limit in any sliding second.
 
-Pace is the time from the first accepted submit to the last, by the provider's own clock, against 599/20 s. A violation
-is a request that the provider answered with 40001. Polls have a limit of their own there, as submits do.
+10,000 requests at each rate are in virtual time, with the world of `tests/net`: requests take 1 to 20 ms, one in fifty
+leaves 20 to 200 ms late, timers are late, replies are quick or take up to 0.4 s. Real sockets follow, the judge a process
+of its own, with a neighbour that never rests on one of the cores: 10,000 at 500 a second and 2,000 at 50 (at 5 a second
+real time would take 2,000 s); then three processes on one account together. "Ideal / taken" of a run is the share of the
+limit that was used, from the first request that was admitted to the last; goals are upper bounds here as everywhere, so
+the figure is its inverse.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.bench import SECONDS
 from benchmarks.figure import Figure
-from benchmarks.provider import sandbox
+from benchmarks.neighbour import busy
+from runner.net.bucket import Bucket
+from tests.net.pacing import FAST, SLOW, Client, World, violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.bench import Bench
 
-_COUNT, _QPS = 600, 20
+_ALONE, _TOGETHER = 1 / 0.97, 1 / 0.95
+_ROOT = Path(__file__).resolve().parents[1]
+#: rate, requests, processes
+_REAL = ((50, 2_000, 1), (500, 10_000, 1), (50, 1_500, 3), (500, 9_000, 3))
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Pace and violations."""
-    prompts = bench.directory / "pacing.tsv"
-    prompts.write_text("".join(["Prompt\n", *(f"a numbered buoy, {n}\n" for n in range(_COUNT))]))
-    with sandbox("--qps", str(_QPS), *SECONDS) as provider:
-        bench.run("run", str(bench.manifest("pacing", prompts, _QPS)), "--json", provider=provider)
-        arrivals, stats = provider.arrivals(), provider.stats()
-    yield Figure("tasks not accepted exactly once", abs(len(arrivals) - _COUNT) + stats["duplicates"], 0)
-    yield Figure("first to last submit / ideal", (max(arrivals) - min(arrivals)) / ((_COUNT - 1) / _QPS), 1.03)
-    yield Figure("requests refused as too fast", sum(stats["violations"].values()), 1)
+    """Time and violations."""
+    for rate in (5, 50, 500):
+        yield from _virtual(rate, bench.size(10_000))
+    with busy():
+        for rate, count, processes in _REAL:
+            yield from _real(bench, rate, bench.size(count), processes)
+
+
+def _virtual(rate: int, count: int) -> Iterator[Figure]:
+    used, broken = 1.0, 0
+    for back in (FAST, SLOW):
+        server = World(back=back, stalls=0.02).run([Client(Bucket(rate), hands=max(8, rate))], count)
+        used, broken = min(used, server.use(rate)), broken + violations(server.arrivals, rate)
+    yield Figure(f"{rate}/s in virtual time: taken / ideal", 1 / used, _ALONE)
+    yield Figure(f"{rate}/s in virtual time: violations", broken, 0)
+
+
+def _real(bench: Bench, rate: int, count: int, processes: int) -> Iterator[Figure]:
+    home = bench.directory / f"budget-{rate}-{processes}"
+    home.mkdir()
+    told: dict[str, float] = {}
+    with _judge(rate, told) as port:
+        words = [str(port), str(rate), str(count // processes), str(min(250, rate))]
+        command = [sys.executable, "-m", "benchmarks.pacer", *words, *([str(home)] if processes > 1 else [])]
+        running = [subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) for _ in range(processes)]
+        cpu = sum(float(process.communicate()[0]) for process in running)
+    name = f"{rate}/s" if processes == 1 else f"{processes} processes at {rate}/s"
+    ideal = (told["admitted"] - 1) / rate
+    yield Figure(f"{name}: taken / ideal", told["seconds"] / ideal, _ALONE if processes == 1 else _TOGETHER)
+    yield Figure(f"{name}: violations", told["refused"], 0)
+    yield Figure(f"{name}: CPU a request", 1e6 * cpu / count, unit="µs")
+
+
+@contextmanager
+def _judge(rate: int, told: dict[str, float]) -> Iterator[int]:
+    """Its port; when the block ends, `told` has what it saw."""
+    command = [sys.executable, "-m", "benchmarks.judge", str(rate), "0.01", "0.03"]
+    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield int(process.stdout.readline() if process.stdout else "")
+    finally:
+        told.update(json.loads(process.communicate()[0]))
