@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import DiskError
-from runner.providers import spec as specs
 from runner.report import results
 from runner.report.advice import Findings
 from runner.report.summary import summary
@@ -55,13 +54,15 @@ def findings(seen: View, settings: Settings, words: Sequence[str], endings: Sequ
         held=seen.in_state("held"),
         in_doubt=seen.counts().get("in_doubt", 0),
         endings=endings,
-        unit=_unit(seen.providers(), settings),
+        unit=_unit(seen.providers(), settings) if seen.has_costs() else "",
         words=words,
     )
 
 
 def _unit(providers: Iterable[str], settings: Settings) -> str:
     """What all of them count costs in; empty where they differ, or where one's spec is not at hand."""
+    from runner.providers import spec as specs  # noqa: PLC0415 - 0.2 s, which `status` has no other need of
+
     known = specs.names(settings.providers)
     units = {specs.load(name, settings.providers).unit if name in known else "" for name in providers}
     return units.pop() if len(units) == 1 else ""

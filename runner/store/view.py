@@ -69,6 +69,10 @@ class View:
         spent, unpriced = self._rows("outlay")[0]
         return None if unpriced else float(spent)
 
+    def has_costs(self) -> bool:
+        """Whether anything was bought, or may have been, at a price that is known."""
+        return bool(self._rows("outlay")[0][0])
+
     def in_state(self, state: str) -> list[dict[str, Any]]:
         """Every task of a state that few are in: key, name, ref, when it was sent, and its evidence."""
         names = ("key", "name", "ref", "submitted_at", "evidence", "provider", "model")

@@ -1,0 +1,31 @@
+"""`status` is asked often, so it loads no more than it says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+_CODE = """
+import sys
+from runner.cli.main import run
+run(["status", sys.argv[1]])
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"pydantic", "yaml", "httpx", "aiohttp", "jinja2"}))
+"""
+
+
+@pytest.fixture
+def told(desk):
+    desk.write("job.yaml", "version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: a heron}\n")
+    assert desk.run("run", "job.yaml", "--sandbox", "--quiet").code == 0
+    job = desk.root / "out/job-sandbox"
+    env = {**os.environ, "RUNNER_HOME": str(desk.root / "home")}
+    return subprocess.run([sys.executable, "-c", _CODE, str(job)], env=env, capture_output=True, text=True, check=True)
+
+
+def test_a_job_without_prices_is_told_without_any_spec(told):
+    first, *_, loaded = told.stdout.splitlines()
+    assert first == "job-sandbox: 1 done"
+    assert loaded == ""
