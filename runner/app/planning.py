@@ -70,7 +70,7 @@ class Plan:
         self._tell(draft, "new" if state is None else "kept", state)
         if state is not None:
             self.kept[state] += 1
-        elif len(self._fresh) < _REMEMBERED:
+        elif known and len(self._fresh) < _REMEMBERED:  # with nothing left, it takes nobody's place
             self._fresh.append(draft)
         if state not in {None, "queued"}:
             return
