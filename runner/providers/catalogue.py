@@ -88,6 +88,8 @@ class Shape:
         self._price = model.price if model else None
         usual = self._parameters if model else _usual_parameters(spec, operation)
         self._common = _common_names(usual)
+        self._orders = _orders(self._parameters)
+        self._choices = {own: _choices(parameter) for own, parameter in self._parameters.items()}
         self._images = {own: parameter for own, parameter in usual.items() if _takes_images(parameter)}
 
     def takes(self, name: str) -> bool:
@@ -129,7 +131,9 @@ class Shape:
     def _gather(self, params: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, tuple[str, Any]]:
         """Own name to (name as written, value); several common names may fill one list."""
         gathered: dict[str, tuple[str, Any]] = {}
-        for name, value in sorted(params.items(), key=lambda item: self._order(item[0])):
+        orders = self._orders
+        for name in sorted(params, key=lambda name: orders.get(name) or (-1, name)):
+            value = params[name]
             if value is None:
                 continue
             own = name if name in self._parameters else self._common.get(name, name if self._open else None)
@@ -143,11 +147,6 @@ class Shape:
                 gathered[own] = (name, [value] if self._wraps(own, name) else value)
         return gathered
 
-    def _order(self, name: str) -> tuple[int, str]:
-        own = self._common.get(name)
-        names = self._parameters[own].common if own in self._parameters else ()
-        return (names.index(name) if name in names else -1, name)
-
     def _wraps(self, own: str, name: str) -> bool:
         return own != name and own in self._parameters and self._parameters[own].type == "list"
 
@@ -158,7 +157,7 @@ class Shape:
         name, value = given
         parameter = self._parameters.get(own)
         if parameter is not None:
-            value = _coerced(parameter, value)
+            value = _coerced(parameter, value, self._choices[own])
         wrong = _wrong(parameter, value) if parameter else None
         if wrong is None and own in self._images and (parameter or name in self._common):
             value, wrong = self._brought(self._images[own], value)
@@ -215,12 +214,21 @@ def _usual_parameters(spec: Spec, operation: str) -> dict[str, Parameter]:
     }
 
 
-def _coerced(parameter: Parameter, value: Any) -> Any:
+def _orders(parameters: Mapping[str, Parameter]) -> dict[str, tuple[int, str]]:
+    """Where a common name stands among those of its parameter; whatever has no place comes first."""
+    return {name: (place, name) for parameter in parameters.values() for place, name in enumerate(parameter.common)}
+
+
+def _choices(parameter: Parameter) -> dict[str, Any]:
+    """Its values by how they are written; of two that are written alike, the first."""
+    return {str(choice): choice for choice in reversed(parameter.choices or ())}
+
+
+def _coerced(parameter: Parameter, value: Any, choices: Mapping[str, Any]) -> Any:
     """The value as the provider wants it: columns of a CSV are text, durations are text at Kling."""
     kind = parameter.type
     if parameter.choices is not None:
-        same = [choice for choice in parameter.choices if str(choice) == str(value) and not isinstance(value, bool)]
-        return same[0] if same else value
+        return value if isinstance(value, bool) else choices.get(str(value), value)
     if isinstance(value, str) and kind in {"integer", "number"}:
         return _number(value, whole=kind == "integer")
     if kind == "string" and isinstance(value, int | float) and not isinstance(value, bool):
