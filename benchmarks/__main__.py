@@ -17,6 +17,7 @@ from benchmarks import (
     million,
     pacing,
     parti,
+    peers,
     plan,
     reading,
     requests,
@@ -71,6 +72,7 @@ MEASURES: Mapping[str, Measure] = {
     "floor": floor,
     "resume": resume,
     "status": status,
+    "peers": peers,
 }
 
 

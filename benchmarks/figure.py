@@ -13,19 +13,24 @@ _HEAD = ("measure", "what", "figure", "goal", "met")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured; without a goal it explains another figure, or differs from machine to machine."""
+    """What was measured; without a goal it explains another figure, or differs from machine to machine.
+
+    None is what could not be measured, since a peer could not be installed.
+    """
 
     what: str
-    value: float
+    value: float | None
     goal: float | None = None
     unit: str = ""
 
     @property
     def met(self) -> bool:
-        return self.goal is None or self.value <= self.goal
+        return self.goal is None or self.value is None or self.value <= self.goal
 
     def cells(self, measure: str) -> tuple[str, ...]:
         """Its row in the table."""
+        if self.value is None:
+            return measure, self.what, "not installed", "", ""
         if self.goal is None:
             return measure, self.what, self._said(self.value), "", ""
         return measure, self.what, self._said(self.value), f"≤ {self._said(self.goal)}", "yes" if self.met else "NO"

@@ -1,11 +1,11 @@
 """The limiter alone against a strict judge: it refuses what exceeds the limit in any sliding second.
 
 10,000 requests at each rate are in virtual time, with the world of `tests/net`: requests take 1 to 20 ms, one in fifty
-leaves 20 to 200 ms late, timers are late, replies are quick or take up to 0.4 s. Real sockets follow, the judge a process
-of its own, with a neighbour that never rests on one of the cores: 10,000 at 500 a second and 2,000 at 50 (at 5 a second
-real time would take 2,000 s); then three processes on one account together. "Ideal / taken" of a run is the share of the
-limit that was used, from the first request that was admitted to the last; goals are upper bounds here as everywhere, so
-the figure is its inverse.
+leaves 20 to 200 ms late, timers are late, replies are quick or take up to 0.4 s. Real sockets follow, the judge a
+process of its own, with a neighbour that never rests on one of the cores: 10,000 at 500 a second and 2,000 at 50 (at 5
+a second real time would take 2,000 s); then three processes on one account together. "Ideal / taken" of a run is the
+share of the limit that was used, from the first request that was admitted to the last; goals are upper bounds here as
+everywhere, so the figure is its inverse.
 """
 
 from __future__ import annotations

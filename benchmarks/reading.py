@@ -1,9 +1,9 @@
 """A manifest with 100,000 rows under `items`, in YAML: read, validated and planned, against PyYAML's loaders.
 
-Reading is the parse alone, each in a process of its own and less what an import costs; ours also knows line and column of
-every value and refuses duplicate keys, tags and alias bombs. CPU, the median of 3 where it is short. `validate` and `plan`
-are whole processes: what they do besides reading is to check each row, make the tasks and hash them. The plain SafeLoader
-is the floor of what reading costs where PyYAML is used as its first page says.
+Reading is the parse alone, each in a process of its own and less what an import costs; ours also knows line and column
+of every value and refuses duplicate keys, tags and alias bombs. CPU, the median of 3 where it is short. `validate` and
+`plan` are whole processes: what they do besides reading is to check each row, make the tasks and hash them. The plain
+SafeLoader is the floor of what reading costs where PyYAML is used as its first page says.
 """
 
 from __future__ import annotations

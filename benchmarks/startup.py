@@ -1,7 +1,7 @@
 """How long a person waits: for `runner --help`, in units of the interpreter's own start, and for a run's first submit.
 
-Wall time, the median of 15, each taking turns with `python -c pass`; and of 7 runs of three tasks, from the start of the
-process to the sandbox's acceptance of the first, a token fetched and everything written before it.
+Wall time, the median of 15, each taking turns with `python -c pass`; and of 7 runs of three tasks, from the start of
+the process to the sandbox's acceptance of the first, a token fetched and everything written before it.
 """
 
 from __future__ import annotations

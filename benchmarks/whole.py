@@ -1,8 +1,8 @@
-"""1,000 tasks at 100 and at 300 a second, each with a file of 300 kB: what the whole runner adds to the provider's time.
+"""1,000 tasks at 100 and at 300 a second, each with a file of 300 kB: what the runner adds to the provider's time.
 
-Makespan is from the first accepted submit to the last file on the disk, hashed and synced, each change of a task committed
-with FULL. The bound has a submit every 1/q seconds, takes each task as long as this provider does (15 to 30 s, drawn from
-a seed), and hears of each end at once. CPU is the runner's alone, its start-up included.
+Makespan is from the first accepted submit to the last file on the disk, hashed and synced, each change of a task
+committed with FULL. The bound has a submit every 1/q seconds, takes each task as long as this provider does (15 to 30
+s, drawn from a seed), and hears of each end at once. CPU is the runner's alone, its start-up included.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A manifest that says 50 a second, at an account that may do 10: what was not known has to be found out.
 
 The whole runner against the sandbox, which answers 40001 to what exceeds 10 in any sliding second, for submits and for
-polls. Refused is the share of all submits that were sent. Time is from the first accepted submit to the last, against one
-every tenth of a second.
+polls. Refused is the share of all submits that were sent. Time is from the first accepted submit to the last, against
+one every tenth of a second.
 """
 
 from __future__ import annotations
