@@ -1,4 +1,6 @@
-"""`python -m benchmarks [NAME …]`: every measure, or those that are named; all of them make docs/performance.md."""
+"""`python -m benchmarks [NAME …]`: every measure, or those that are named; all of them make docs/performance.md and
+what the READMEs quote of it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,6 @@ import platform
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks import (
@@ -19,6 +20,7 @@ from benchmarks import (
     parti,
     peers,
     plan,
+    quoted,
     reading,
     requests,
     resume,
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
     from benchmarks.bench import Bench
 
-_PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 _HEAD = """\
 # Performance
 
@@ -92,7 +93,8 @@ def main(words: Sequence[str]) -> int:
     shown = table(figure.cells(name) for name, figures in found.items() for figure in figures)
     print(shown)
     if not (names or asked.quick):
-        _PAGE.write_text("\n".join([head, shown, "", *_notes()]), encoding="utf-8")
+        quoted.PAGE.write_text("\n".join([head, shown, "", *_notes()]), encoding="utf-8")
+        quoted.write()
     return 0
 
 

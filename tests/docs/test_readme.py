@@ -9,6 +9,8 @@ import shlex
 import pytest
 import yaml
 
+from benchmarks import quoted
+from benchmarks.__main__ import MEASURES
 from runner.lifecycle.patience import Patience
 from runner.manifest.formats import READERS
 from runner.pipeline.outcome import PRECEDENCE, Exit
@@ -176,3 +178,23 @@ def test_the_faults_that_are_shown_exist(name, desk, document):
     told = desk.runner("sandbox", "--help").stdout
     assert shown
     assert all(fault in told for fault in shown)
+
+
+@both
+def test_its_figures_are_those_of_the_page(name, document):
+    """`python -m benchmarks.quoted` writes them, and a full `make bench` does so by itself."""
+    page = document("docs/performance.md").text
+    assert quoted.quoted(document(name).text) == quoted.block(page, name)
+
+
+@both
+def test_what_it_quotes_is_measured(name, document):
+    lines = [line for line in document("docs/performance.md").text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    measured = {(measure, what): [figure, goal] for measure, what, figure, goal, _ in rows}
+    asked = {(quote.measure, quote.what): quote for quote in quoted.QUOTES}
+    assert {measure for measure, _ in asked} <= set(MEASURES)
+    said = [quote.english if name == "README.md" else quote.chinese for quote in asked.values()]
+    table = document(name).table("what" if name == "README.md" else "测量项")
+    assert [row[0] for row in table] == [text for text, key in zip(said, asked, strict=True) if key in measured]
+    assert [row[1:] for row in table] == [measured[key] for key in asked if key in measured]
