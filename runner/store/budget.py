@@ -1,4 +1,4 @@
-"""Bytes that all processes of an account hold in common: its budget of one endpoint (docs/decisions/0013).
+"""Bytes that all processes of an account hold in common: its budget of one endpoint (docs/decisions/0014).
 
 1. A turn is a lock on the file, never waited for: who finds it taken comes again. The kernel frees what a dead process
    held.
