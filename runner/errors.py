@@ -16,6 +16,7 @@ A message says what, where, what was expected, and ends with what to do next.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def visible(text: str) -> str:
+    """One line in which nothing is hidden: what steers a terminal, or reorders a line, is written as its number."""
+    return "".join(char.encode("unicode_escape").decode() if _steers(char) else char for char in text)
+
+
+def _steers(char: str) -> bool:
+    return not char.isprintable() and unicodedata.category(char) != "Zs"
+
+
 class RunnerError(Exception):
-    """Something a person must know; `hint` says what to do next."""
+    """Something a person must know; `hint` says what to do next.
+
+    What it is told as holds no control characters but its own line ends, whatever a file or a provider put into it.
+    """
 
     exit_code = 1
 
@@ -34,7 +47,8 @@ class RunnerError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+        told = f"{self.message}\n  {self.hint}" if self.hint else self.message
+        return "\n".join(visible(line) for line in told.split("\n"))
 
 
 class UsageError(RunnerError):
@@ -58,7 +72,7 @@ class Problem:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         subject = f"{self.key}: " if self.key else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{place}: {subject}{self.message}{hint}"
+        return visible(f"{place}: {subject}{self.message}{hint}")
 
 
 @dataclass(frozen=True, slots=True)

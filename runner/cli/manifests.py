@@ -106,7 +106,7 @@ def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
     from runner.report.text import duration, harmless, many  # noqa: PLC0415
 
     known = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in plan["known"].items())
-    models = ", ".join(f"{entry['provider']} {entry['model']}" for entry in plan["models"])
+    models = ", ".join(f"{entry['provider']} {harmless(entry['model'], 80)}" for entry in plan["models"])
     rates = ", ".join(dict.fromkeys(plan["rate"].values()))
     lines = [
         f"{plan['job']}: {many(plan['tasks'], 'task')} for {models}{_merged(job)}",
