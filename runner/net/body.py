@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PIECE = 1 << 20
+#: encodings that are named in an error; any other text of a header may be an echo of a credential
+_KNOWN = frozenset({"br", "zstd", "compress"})
 #: of a body that is no JSON, this much is kept, in characters
 TEXT_LIMIT = 2000
 
@@ -36,7 +38,7 @@ class Inflater:
         if not self._coded:
             return
         if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
-            raise Unreadable(f"content encoding {encoding[:40]!r}")
+            raise Unreadable(f"content encoding {encoding!r}" if encoding in _KNOWN else "an unknown content encoding")
         # 32 + 15: gzip or zlib, by its own header
         self._engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
 

@@ -28,7 +28,7 @@ from runner.providers.exchange import NoAnswer, NotSent, Outcome, Reply, Request
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from aiohttp.abc import AbstractResolver
 
@@ -142,7 +142,7 @@ class Gateway:
         return trail.verdict("no answer in time")
 
     async def _wire(self, request: Request, held: Headers, trail: _Trail) -> Outcome:
-        exchange = trail.begins(Evidence(self._clock))
+        exchange = trail.begins(Evidence(self._clock), tuple(_secrets(request, held)))
         line = self._single if request.phase in {"submit", "token"} else self._pooled
         try:
             answer = await line.ask(request, self._url(request.path), held, exchange.evidence)
@@ -152,9 +152,7 @@ class Gateway:
             finally:
                 await answer.aclose()
         except (httpx.RequestError, httpx.InvalidURL, Unreadable) as error:
-            exchange.redact(_secrets(request, held))
             return exchange.failed(error, hint=request.phase == "submit")
-        exchange.redact(_secrets(request, held))
         return exchange.reply()
 
     def _made_url(self, path: str) -> URL:
@@ -213,10 +211,11 @@ class _Line:
 
 @dataclass(slots=True)
 class _Exchange:
-    """One request on the wire and what is known of its answer."""
+    """One request on the wire and what is known of its answer, without what the answer echoes of a credential."""
 
     evidence: Evidence
     permit: Meter | None
+    secrets: tuple[str, ...] = ()
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
@@ -234,25 +233,43 @@ class _Exchange:
         inflater.finish()
         self.whole = True
 
-    def redact(self, secrets: Iterable[bytes]) -> None:
-        """What a provider echoes of a credential stands nowhere afterwards."""
-        for secret in secrets:
-            if secret in self.body:
-                self.body = self.body.replace(secret, b"***")
-
     def reply(self) -> Reply:
-        return Reply(self.status or 0, parsed(bytes(self.body)), self.headers)
+        headers = {name: self._without(value) for name, value in self.headers.items()}
+        return Reply(self.status or 0, parsed(self._redacted()), headers)
+
+    def _redacted(self) -> bytes:
+        """The body without the credentials, however JSON may have spelled them."""
+        body = bytes(self.body)
+        for secret in self.secrets:
+            plain = secret.encode()
+            if plain in body:
+                body = body.replace(plain, b"***")
+            if b"\\" in body:
+                body = _spelled(secret).sub(b"***", body)
+        return body
+
+    def _without(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def failed(self, error: Exception | str, *, hint: bool) -> NotSent | NoAnswer:
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        text = self._without(error if isinstance(error, str) else f"{type(error).__name__}: {error}")
         if not self.evidence.sent:
             return NotSent(text, terminal=self.evidence.terminal or isinstance(error, httpx.InvalidURL))
-        seen = bytes(self.body[:_HINT]).decode("utf-8", "backslashreplace")
+        seen = self._redacted()[:_HINT].decode("utf-8", "backslashreplace")
         status = f"; HTTP {self.status}" if self.status else ""
         return NoAnswer(f"{text}{status}" + (f"; body so far: {seen}" if hint and seen else ""))
 
 
-def _secrets(request: Request, held: Headers) -> Iterator[bytes]:
+@lru_cache(maxsize=_ADDRESSES)
+def _spelled(secret: str) -> re.Pattern[bytes]:
+    """Finds it in JSON, where any character may stand as its number and some behind a backslash."""
+    parts = (rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))" for char in secret)
+    return re.compile("".join(parts).encode())
+
+
+def _secrets(request: Request, held: Headers) -> Iterator[str]:
     """The credentials of this request, bare of their scheme's word; short ones are no secrets."""
     values = list(held.values())
     if request.phase == "token" and isinstance(request.body, dict):
@@ -260,7 +277,7 @@ def _secrets(request: Request, held: Headers) -> Iterator[bytes]:
     for value in values:
         bare = value.rpartition(" ")[2]
         if len(bare) >= _SECRET:
-            yield bare.encode()
+            yield bare
 
 
 class _Trail:
@@ -273,11 +290,11 @@ class _Trail:
         self._replayed = False
         self._exchange: _Exchange | None = None
 
-    def begins(self, evidence: Evidence) -> _Exchange:
+    def begins(self, evidence: Evidence, secrets: tuple[str, ...]) -> _Exchange:
         self._replayed = self.rejected
         if self.permit is not None:
             evidence.notify = self.permit.sent
-        self._exchange = _Exchange(evidence, self.permit)
+        self._exchange = _Exchange(evidence, self.permit, secrets)
         return self._exchange
 
     def verdict(self, text: str) -> Outcome:

@@ -10,6 +10,7 @@ side. httpx's own pool costs 20 times as much, and httpx-aiohttp 0.2.0 calls "se
 from __future__ import annotations
 
 import io
+import re
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ _HOP = frozenset({"connection", "content-length", "transfer-encoding", "keep-ali
 _AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 #: what can go wrong outside; the rest is a bug
 _OUTSIDE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+#: where aiohttp begins to quote the bytes that it could not read
+_QUOTED = re.compile(r":? b['\"]")
 #: TLS failures that say nothing about the configuration: the other side hung up
 _HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
@@ -243,7 +246,8 @@ def _said(error: Exception) -> str:
         case ssl.SSLError():
             return f"TLS: {cause.reason or type(cause).__name__}"
         case aiohttp.ClientResponseError():
-            return f"unreadable answer: {cause.message[:120]}"
+            # what it quotes of the answer stays out: a credential that was echoed may stand in it
+            return f"unreadable answer: {_QUOTED.split(' '.join(cause.message.split()))[0][:120]}"
         case OSError() if cause.strerror:
             return cause.strerror
         case Denied() | aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
