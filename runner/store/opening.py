@@ -48,7 +48,7 @@ def set_up(connection: sqlite3.Connection) -> None:
     """A connection as the one writer has it, on a database that is up to date."""
     connection.row_factory = sqlite3.Row
     connection.execute("pragma busy_timeout = 30000")
-    connection.execute("pragma trusted_schema = off")
+    sql.guard(connection)
     sql.version(connection)
     (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
     if mode != "wal":
@@ -57,6 +57,7 @@ def set_up(connection: sqlite3.Connection) -> None:
     _check(connection)
     connection.execute("pragma foreign_keys = on")
     sql.migrate(connection)
+    sql.check_schema(connection)
 
 
 def _check(connection: sqlite3.Connection) -> None:

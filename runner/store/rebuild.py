@@ -14,7 +14,7 @@ from runner.lifecycle.task import Draft, State, Task
 from runner.store import recovery, sql
 from runner.store.adding import PAGE, Addition, add
 from runner.store.opening import prepare, set_up
-from runner.store.rows import task_from
+from runner.store.rows import beside, task_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,7 +80,7 @@ def _restored(connection: sqlite3.Connection, task: Task, story: Story) -> str:
         # its id belongs to a twin that adopted it: what became of this send is open again
         intents = [line for line in story.lines if line["t"] != "id" or line["ref"] != story.intent["ref"]]
         task = recovery.replay(connection, task, intents)
-    outputs: list[dict[str, Any]] = [{**file, "task_id": task.id} for file in story.files]
+    outputs: list[dict[str, Any]] = [{**file, "task_id": task.id} for file in story.files if beside(file["file"])]
     if task.state is State.DONE:
         connection.executemany(sql.queries()["restore_output"], outputs)
     return str(State.IN_DOUBT if task.state is State.SUBMITTING else task.state)

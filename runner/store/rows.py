@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runner.errors import StateError
 from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output, State, Task
 
 if TYPE_CHECKING:
@@ -80,8 +81,19 @@ def columns(task: Task) -> dict[str, Any]:
     }
 
 
+def beside(file: str | None) -> str | None:
+    """The name of an output, which is one in the job directory and leads nowhere else; raises StateError."""
+    if file is not None and (not file or "/" in file or "\0" in file or file.startswith(".")):
+        raise StateError(
+            f"an output is called {file[:100]!r}, and no output of a job is called so",
+            hint="The state was changed by something else. Keep a copy of the job directory and put back a good one.",
+        )
+    return file
+
+
 def output_from(row: sqlite3.Row) -> Output:
     """The output in a row of the outputs query."""
+    beside(row["file"])
     return Output(row["number"], row["url"], row["file"], row["bytes"], row["sha256"], row["media_type"])
 
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from contextlib import closing
 from functools import cache
 from importlib import resources
 from pathlib import Path
+
+import orjson
 
 from runner.errors import DiskError, Locked, RunnerError, StateError
 
 #: marks the database as ours, whatever its name ("GENR")
 APPLICATION_ID = 0x47454E52
 
-#: what SQLite and Python's half of it say of a file that is not as it was written
-DAMAGED = (sqlite3.Error, UnicodeDecodeError)
+#: what SQLite, Python's half of it and the reader of JSON columns say of a file that is not as it was written
+DAMAGED = (sqlite3.Error, UnicodeDecodeError, orjson.JSONDecodeError)
+#: bytes of the longest value that is read; a request with its rows has a few kilobytes
+_LONGEST = 64 << 20
 
+_RECOVER = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
 _NAMED = re.compile(r"^-- name: (\w+)\n((?:-- .*\n)+)", re.MULTILINE)
 _FULL = ("full", "disk i/o", "readonly", "read-only", "unable to open")
 
@@ -47,6 +53,38 @@ def version(connection: sqlite3.Connection) -> int:
     if count > len(migrations()):
         raise StateError(f"the state was written by a newer version (schema {count})", hint="Upgrade genrunner.")
     return int(count)
+
+
+def guard(connection: sqlite3.Connection) -> None:
+    """Before anything is read: a database may come from a stranger (attacks.md X34)."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+    connection.execute("pragma trusted_schema = off")
+    connection.execute("pragma cell_size_check = on")
+
+
+def check_schema(connection: sqlite3.Connection) -> None:
+    """Nothing but what the migrations make: no trigger, view or table of a stranger; raises StateError."""
+    strange = sorted(name for name, made in _schema(connection).items() if _expected().get(name) != made)
+    missing = sorted(_expected().keys() - _schema(connection).keys())
+    if strange or missing:
+        told = ", ".join(f"{kind} {name}" for kind, name in (strange or missing)[:3])
+        raise StateError(
+            f"the database is not as this program makes it: {told[:200]}",
+            hint=_RECOVER,
+        )
+
+
+def _schema(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    """Kind and name to the statement that made it, but for what SQLite makes by itself."""
+    rows = connection.execute("select type, name, sql from sqlite_schema where name not like 'sqlite\\_%' escape '\\'")
+    return {(str(row[0]), str(row[1])): " ".join(str(row[2]).split()) for row in rows}
+
+
+@cache
+def _expected() -> dict[tuple[str, str], str]:
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        migrate(fresh)
+        return _schema(fresh)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -83,7 +121,4 @@ def explained(error: Exception, place: str) -> RunnerError:
         )
     if "locked" in text or "busy" in text:
         return Locked(f"{place}: held by another program for too long", hint="End it, then run the same command again.")
-    return StateError(
-        f"{place}: {error}",
-        hint="Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal.",
-    )
+    return StateError(f"{place}: {error}", hint=_RECOVER)

@@ -11,6 +11,7 @@ import orjson
 
 from runner.errors import NoSuchJob
 from runner.store import journal, sql
+from runner.store.rows import beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,9 @@ class View:
     def files(self) -> Iterator[SavedFile]:
         """Every file of every finished task, with what the manifest calls it now."""
         for row in self._connection.execute(sql.queries()["files"]):
-            yield SavedFile(*row)
+            saved = SavedFile(*row)
+            beside(saved.file)
+            yield saved
 
     def row(self, key: str) -> dict[str, Any] | None:
         """What a task was made from: its place, variables, model and request."""
@@ -112,6 +115,8 @@ class View:
             line = dict(row)
             for column in ("vars", "request", "outputs"):
                 line[column] = orjson.loads(line[column])
+            for output in line["outputs"]:
+                beside(output["file"])
             yield line
 
     def _rows(self, query: str, **parameters: Any) -> list[Any]:
@@ -129,7 +134,9 @@ def _upgraded(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect("")) as copy:
         connection.backup(copy)
         copy.row_factory = sqlite3.Row
+        sql.guard(copy)
         sql.migrate(copy)
+        sql.check_schema(copy)
         yield copy
 
 
@@ -142,11 +149,12 @@ def view(directory: Path) -> Iterator[View]:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
-            connection.execute("pragma trusted_schema = off")
+            sql.guard(connection)
             if 0 < sql.version(connection) < len(sql.migrations()):
                 with _upgraded(connection) as copy:
                     yield View(copy)
             else:
+                sql.check_schema(connection)
                 yield View(connection)
     except sql.DAMAGED as error:
         raise sql.explained(error, str(path)) from None
