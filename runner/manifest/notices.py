@@ -15,6 +15,12 @@ _NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 #: how the names of providers' credentials end: they are for the provider alone
 _CREDENTIALS = ("_API_KEY", "_APP_ID", "_SECRET_KEY", "_ACCESS_KEY", "_ACCESS_TOKEN")
+#: words in a name that promise a secret; a manifest that also names the host could have it sent anywhere
+_SECRETS = frozenset((
+    "AUTH", "COOKIE", "CREDENTIAL", "CREDENTIALS", "KEY", "PASS", "PASSWD", "PASSWORD", "PASSPHRASE", "PAT", "PWD",
+    "SECRET", "SESSION", "TOKEN",
+))  # fmt: skip
+_AUTHORITY = re.compile(r"[^:/]*://([^/?#]*)")
 
 
 def variables(url: str) -> list[str]:
@@ -32,12 +38,21 @@ def unfit(url: str) -> tuple[str, str] | None:
     names = variables(url)
     if any(name.upper().endswith(_CREDENTIALS) for name in names):
         return "a provider's credential has no place in an address", "give the monitor's address a name of its own"
+    if _names_a_host(url) and (kept := [name for name in names if _SECRETS & set(name.upper().split("_"))]):
+        told = f"`{kept[0]}` looks like a secret, and the host it would go to is written here"
+        return told, 'put the whole address into one variable: `url: "${HEALTHCHECK_URL}"`'
     if "$" in _NAME.sub("", url):
         return "a `$` that begins no `${NAME}`", "write `${NAME}`, e.g. `${HEALTHCHECK_URL}`"
     if not names and not _is_local(url):
         hint = 'write `url: "${HEALTHCHECK_URL}"` and set HEALTHCHECK_URL in the environment'
         return "an address that lets anyone report for this job is a secret", hint
     return None
+
+
+def _names_a_host(url: str) -> bool:
+    """Whether any of the host is written out; else the environment alone decides where things go."""
+    found = _AUTHORITY.match(url)
+    return not url.startswith("${") and (found is None or _NAME.sub("", found[1]) != "") and not _is_local(url)
 
 
 def _is_local(url: str) -> bool:
