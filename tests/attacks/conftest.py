@@ -1,0 +1,8 @@
+"""A desk to work at, and a raw server that lies."""
+
+from __future__ import annotations
+
+from tests.net.conftest import self_signed, wires
+from tests.whole.conftest import desk
+
+__all__ = ["desk", "self_signed", "wires"]
