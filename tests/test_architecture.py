@@ -66,7 +66,6 @@ IMPURE: dict[str, tuple[str, ...]] = {
     "secrets": (
         "runner.store.account",
         "runner.store.ground",
-        "runner.report.results",
         "runner.report.whole_file",
         "runner.sandbox.",
     ),

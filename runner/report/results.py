@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from runner.report.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,15 +49,5 @@ def timestamp(seconds: float) -> str:
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write all lines beside the old file, then take its place; never through a link that someone planted."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for row in rows:
-                file.write(orjson.dumps(line(row), option=orjson.OPT_APPEND_NEWLINE))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.writelines(orjson.dumps(line(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
