@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from runner.cli.options import MANIFEST, as_json
+from runner.cli import completion
+from runner.cli.options import PATH, as_json
 from runner.errors import DiskError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from click.shell_completion import CompletionItem
 
     from runner.app.starter import Start
     from runner.settings import Settings
@@ -28,25 +27,16 @@ _MARK = "written by `runner init`, which keeps it up to date"
 _USUAL = "chanjing"
 
 
-def _provider_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem  # noqa: PLC0415
-
-    from runner.providers import spec  # noqa: PLC0415
-    from runner.settings import Settings  # noqa: PLC0415
-
-    known = sorted(spec.names(Settings(os.environ).providers))
-    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
-
-
 @click.command()
-@click.argument("provider", required=False, shell_complete=_provider_names)
+@click.argument("provider", required=False, shell_complete=completion.provider)
 @click.option(
-    "--model", metavar="MODEL", help="One of `runner models PROVIDER`; default: the first that needs only words."
+    "--model",
+    metavar="MODEL",
+    shell_complete=completion.model,
+    help="One of `runner models PROVIDER`; default: the first that needs only words.",
 )
-@click.option("--items", type=MANIFEST, metavar="FILE", help="Your own table: its columns become variables.")
-@click.option(
-    "-o", "--output", type=MANIFEST, metavar="FILE", help="Default: job.yaml, or the table's name with .yaml."
-)
+@click.option("--items", type=PATH, metavar="FILE", help="Your own table: its columns become variables.")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Default: job.yaml, or the table's name with .yaml.")
 @as_json
 def init(provider: str | None, model: str | None, items: Path | None, output: Path | None, as_json: bool) -> int:
     """Write a commented manifest that plans cleanly and runs in the sandbox as it stands; overwrites nothing.
@@ -153,9 +143,11 @@ def _write_schema(path: Path) -> str | None:
 
 
 def _lines(told: dict[str, Any], *, chosen: bool) -> Iterator[str]:
+    from runner.report.text import many  # noqa: PLC0415
+
     path = shlex.quote(told["manifest"])
     merged = f" ({told['merged']} identical ones merged)" if told["merged"] else ""
-    yield f"{told['manifest']}: {told['tasks']} tasks for {told['provider']} {told['model']}{merged}"
+    yield f"{told['manifest']}: {many(told['tasks'], 'task')} for {told['provider']} {told['model']}{merged}"
     yield f"  look      runner plan {path}"
     yield f"  try       runner run {path} --sandbox"
     yield f"  for real  runner run {path}"

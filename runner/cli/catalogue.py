@@ -8,30 +8,35 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from runner.cli.completion import provider_or_model
 from runner.cli.options import as_json
 
 if TYPE_CHECKING:
-    from runner.providers.spec import Parameter, Spec
+    from collections.abc import Iterator, Sequence
+
+    from runner.providers.spec import Model, Parameter, Spec
 
 
-def _specs(name: str | None = None) -> list[Spec]:
+def _specs() -> list[Spec]:
     from runner.providers import spec  # noqa: PLC0415 - pydantic is slow to import
     from runner.settings import Settings  # noqa: PLC0415
 
     extra = Settings(os.environ).providers
-    return [spec.load(known, extra) for known in ([name] if name else sorted(spec.names(extra)))]
+    return [spec.load(known, extra) for known in sorted(spec.names(extra))]
 
 
 @click.command()
 @as_json
 def providers(as_json: bool) -> None:
     """What can be called, where, and what its credentials are called."""
+    from runner.report.text import many  # noqa: PLC0415
+
     for spec in _specs():
         entry = _provider(spec)
         if as_json:
             click.echo(orjson.dumps(entry))
             continue
-        click.echo(f"{spec.name}  {spec.title}, {len(spec.models)} models")
+        click.echo(f"{spec.name}  {spec.title}, {many(len(spec.models), 'model')}")
         click.echo(f"  at           {spec.base_url or f'set {spec.env}_BASE_URL'}")
         click.echo(f"  credentials  {entry['credentials']}")
         click.echo(f"  starts at    submit {spec.limits.submit}, query {spec.limits.query}")
@@ -55,20 +60,74 @@ def _provider(spec: Spec) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("words", nargs=-1, metavar="[WORD]…", shell_complete=provider_or_model)
 @as_json
-def models(name: str | None, as_json: bool) -> None:
-    """Models of one provider, or of all, with their parameters."""
-    for spec in _specs(name):
-        for model, entry in spec.models.items():
-            parameters = {own: _shown(parameter) for own, parameter in entry.parameters.items()}
-            if as_json:
-                line = {"provider": spec.name, "model": model, "operation": entry.operation, "source": entry.source}
-                click.echo(orjson.dumps({**line, "price": None, "parameters": parameters}))
-                continue
-            click.echo(f"{spec.name} {model}  ({entry.operation}; price unknown; {entry.source})")
-            for own, shown in parameters.items():
-                click.echo(f"  {own}: {shown}")
+def models(words: tuple[str, ...], as_json: bool) -> int:
+    """Models with their parameters: of a provider, and with every WORD in what they are called or what they make.
+
+    `runner models kling`, `runner models video`, `runner models chanjing seedream`.
+    """
+    chosen = list(_chosen([word.casefold() for word in words]))
+    for spec, name, model in chosen:
+        if as_json:
+            click.echo(orjson.dumps(_model(spec, name, model)))
+        else:
+            click.echo("\n".join(_model_lines(spec, name, model)))
+    if not chosen:
+        _nothing_fits(words)
+    return 0
+
+
+def _chosen(words: Sequence[str]) -> Iterator[tuple[Spec, str, Model]]:
+    """What every word fits: a provider's name fits its models alone, any other word is looked for in names."""
+    specs = _specs()
+    exact = {spec.name for spec in specs} & set(words)
+    for spec in specs:
+        for name, model in spec.models.items() if not exact or spec.name in exact else ():
+            known = f"{spec.name} {name} {model.operation} {spec.operations[model.operation].media}".casefold()
+            if all(word in exact or word in known for word in words):
+                yield spec, name, model
+
+
+def _nothing_fits(words: Sequence[str]) -> None:
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    from runner.errors import UsageError  # noqa: PLC0415
+
+    specs = _specs()
+    names = [name for spec in specs for name in (spec.name, *spec.models)]
+    odd = [word for word in words if word not in {spec.name for spec in specs}]
+    near = dict.fromkeys(hit for word in odd for hit in get_close_matches(word, names, n=3, cutoff=0.5))
+    meant = f"Did you mean {' or '.join(near)}? " if near else ""
+    raise UsageError(
+        f"no model is called {' '.join(words)!r}", hint=f"{meant}`runner models` lists all, `runner providers` whose."
+    )
+
+
+def _model(spec: Spec, name: str, model: Model) -> dict[str, Any]:
+    return {
+        "provider": spec.name,
+        "model": name,
+        "operation": model.operation,
+        "source": model.source,
+        "price": model.price and model.price.model_dump(exclude_defaults=True),
+        "unit": spec.unit or None,
+        "parameters": {own: _shown(parameter) for own, parameter in model.parameters.items()},
+    }
+
+
+def _model_lines(spec: Spec, name: str, model: Model) -> Iterator[str]:
+    yield f"{spec.name} {name}  ({'; '.join(filter(None, (model.operation, _price(model, spec.unit), model.source)))})"
+    yield from (f"  {own}: {_shown(parameter)}" for own, parameter in model.parameters.items())
+
+
+def _price(model: Model, unit: str) -> str:
+    price = model.price
+    if price is None:
+        return "price unknown"
+    told = ", ".join(f"{value}: {amount:g}" for value, amount in price.amounts.items())
+    amount = f"{price.by} {told}" if price.amount is None else f"{price.amount:g}"
+    return " × ".join([f"{amount} {unit}".rstrip(), *price.times])
 
 
 def _shown(parameter: Parameter) -> str:

@@ -10,8 +10,22 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: a manifest that is read by the verb itself, so that what is wrong with it is told our way
-MANIFEST = click.Path(path_type=Path)
+    from click.shell_completion import CompletionItem
+
+
+class _Manifest(click.Path):
+    """A path that a shell completes to manifests first."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from runner.cli.completion import manifest  # noqa: PLC0415 - only a shell asks
+
+        return manifest(ctx, param, incomplete)
+
+
+#: a manifest, or its job's directory, that is read by the verb itself, so that what is wrong with it is told our way
+MANIFEST = _Manifest(path_type=Path)
+#: any other path
+PATH = click.Path(path_type=Path)
 
 
 def as_json(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,7 +35,7 @@ def as_json(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def out(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--out`: the job directory."""
-    return click.option("--out", type=MANIFEST, metavar="DIR", help="The job directory, instead of the manifest's.")(
+    return click.option("--out", type=PATH, metavar="DIR", help="The job directory, instead of the manifest's.")(
         function
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from runner.cli.options import MANIFEST, as_json, in_sandbox, out
+from runner.cli.options import MANIFEST, PATH, as_json, in_sandbox, out
 from runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,11 +58,9 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--wait-lock", type=_Duration(), default=0.0, help="Wait this long for another run of the job."
             ),
-            click.option("--summary-file", type=MANIFEST, metavar="FILE", help="Also write the summary here, as JSON."),
-            click.option("--metrics-file", type=MANIFEST, metavar="FILE", help="Counts and costs for Prometheus."),
-            click.option(
-                "--log-file", type=MANIFEST, metavar="FILE", help="Add a JSON log line for every change to it."
-            ),
+            click.option("--summary-file", type=PATH, metavar="FILE", help="Also write the summary here, as JSON."),
+            click.option("--metrics-file", type=PATH, metavar="FILE", help="Counts and costs for Prometheus."),
+            click.option("--log-file", type=PATH, metavar="FILE", help="Add a JSON log line for every change to it."),
             click.option(
                 "--log-format", type=click.Choice(["console", "json"]), help="A log line for every change, on stderr."
             ),

@@ -45,6 +45,9 @@ def asked(tmp_path):
         ("runner init", "kling", ["kling", "kling-gateway"]),
         ("runner export", "--fo", ["--format"]),
         ("runner export x.yaml --format", "c", ["csv"]),
+        ("runner models", "kling-g", ["kling-gateway"]),
+        ("runner models kling", "image/kling-v2", ["image/kling-v2-1", "image/kling-v2"]),
+        ("runner init chanjing --model", "doubao-seedream-4.", ["doubao-seedream-4.0", "doubao-seedream-4.5"]),
     ],
 )
 def test_bash_is_offered_what_fits(asked, words, incomplete, offered):
@@ -54,6 +57,25 @@ def test_bash_is_offered_what_fits(asked, words, incomplete, offered):
 def test_a_provider_of_ones_own_is_offered_too(asked, tmp_path):
     (tmp_path / "paintbox.yaml").touch()
     assert asked("runner init", "pa", RUNNER_PROVIDERS=str(tmp_path)) == ["paintbox"]
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "offered"),
+    [
+        ("runner plan", "", ["a.yaml", "jobs/b.yml", "jobs/deep/c.yaml"]),
+        ("runner run a.yaml", "jobs/", ["jobs/b.yml", "jobs/deep/c.yaml"]),
+        ("runner status", "j", ["jobs/b.yml", "jobs/deep/c.yaml"]),
+        ("runner init --items", "", []),
+        ("runner validate", "nowhere/", []),
+    ],
+)
+def test_manifests_are_offered_before_other_files(asked, tmp_path, monkeypatch, words, incomplete, offered):
+    """An empty answer leaves it to the shell, which knows files."""
+    for name in ("a.yaml", "rows.csv", "jobs/b.yml", "jobs/deep/c.yaml", ".hidden/d.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert asked(words, incomplete or "''") == offered
 
 
 @pytest.mark.parametrize(
