@@ -22,6 +22,7 @@ from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.report.results import timestamp
 from runner.report.tally import Tally
+from runner.report.text import many
 from runner.store.claims import Claims
 from runner.store.registry import Registry
 from runner.store.store import Store
@@ -101,7 +102,7 @@ async def open_rooms(
         naming = job.manifest.output_name or ""
         if await store.add(job.additions(), job.digest, clock.now(), naming):
             renamed = await rename(store, job.directory)
-            logs.warn(f"output.name has changed: {renamed} files were renamed")
+            logs.warn(f"output.name has changed: {many(renamed, 'file')} renamed")
     rooms = Rooms(store, [], clock, bell, [])
     hear = _hearing(tally or Tally(), clock)
     for name in sorted(await store.providers(again=choices.again)):

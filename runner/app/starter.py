@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runner.app.columns import is_variable
 from runner.app.commented import PICTURE, example, facts, line, scalar
 from runner.errors import UsageError
-from runner.report.text import harmless
+from runner.report.text import harmless, many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +156,7 @@ def _rows(wish: Start) -> Iterator[str]:
         yield "  - {subject: 江南水乡的乌篷船}"
         return
     yield "items:"
-    yield line(f"  file: {scalar(wish.data)}", f"{wish.table.rows:,} rows; an empty cell sets nothing")
+    yield line(f"  file: {scalar(wish.data)}", f"{many(wish.table.rows, 'row')}; an empty cell sets nothing")
     for name in wish.table.values:
         yield f"  # column {harmless(name, 60)}: {_use(wish, name)}"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from runner.cli.options import MANIFEST, in_sandbox, out
+from runner.cli.options import MANIFEST, PATH, in_sandbox, out
 from runner.errors import DiskError, UsageError
 from runner.lifecycle.task import State
 
@@ -24,7 +24,7 @@ _FORMATS = {"jsonl": b'{"key":', "csv": b"\xef\xbb\xbfkey,index,", "parquet": b"
 @click.command()
 @click.argument("where", type=MANIFEST, metavar="MANIFEST or DIR")
 @click.option("--format", "kind", type=click.Choice(list(_FORMATS)), help="Default: as FILE ends, else jsonl.")
-@click.option("-o", "--output", type=MANIFEST, metavar="FILE", help="Write here, whole or not at all; default: stdout.")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write here, whole or not at all; default: stdout.")
 @click.option(
     "--state",
     "states",
@@ -42,7 +42,8 @@ def export(
     jsonl has the lines of results.jsonl. In csv and parquet a row is a task, with a column for every name in `vars` and
     `request`. csv is for spreadsheets: text that would run as a formula, and ids too long for them, begin with '.
     """
-    from runner.store.view import view  # noqa: PLC0415 - only the verbs that need it pay for it
+    from runner.report.text import many  # noqa: PLC0415 - only the verbs that need it pay for it
+    from runner.store.view import view  # noqa: PLC0415
 
     chosen = kind or _by_name(output)
     _refuse(output, chosen)
@@ -52,7 +53,7 @@ def export(
             _write_out(chosen, job, set(states))
             return 0
         count = _write_file(output, chosen, job, set(states))
-    click.echo(f"{output}: {count} tasks as {chosen}")
+    click.echo(f"{output}: {many(count, 'task')} as {chosen}")
     return 0
 
 

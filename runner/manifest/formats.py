@@ -95,7 +95,8 @@ def _table(table: Any, mark: str, label: str, report: Report) -> Iterator[Row]:
         if len(fields) == len(names):
             yield Row(dict(zip(names, fields, strict=True)), label, line, 1)
         elif fields:
-            report.add((line, 1), "", f"{len(fields)} fields where the header has {len(names)}",
+            count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+            report.add((line, 1), "", f"{count} where the header has {len(names)}",
                        "a value with a comma, a quote or a line break needs quotes in CSV", file=label)  # fmt: skip
 
 

@@ -41,12 +41,14 @@ def size(count: float) -> str:
 
 
 def many(count: int, noun: str) -> str:
-    """`1 task`, `2 tasks`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """`1 task`, `2 tasks`, `12,000 tasks`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def pace(per_second: float) -> str:
-    """How often, in the unit in which it is no long fraction: `1.9/s`, `12/min`, `4/h`."""
+    """How often, in the unit in which it is no long fraction: `1.9/s`, `12/min`, `4/h`; `0/s` is not at all."""
+    if per_second <= 0:
+        return "0/s"
     seconds, unit = (1, "s") if per_second >= 1 else (_MINUTE, "min") if per_second * _MINUTE >= 1 else (_HOUR, "h")
     return f"{float(f'{per_second * seconds:.2g}'):g}/{unit}"
 

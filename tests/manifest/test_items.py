@@ -57,7 +57,7 @@ def test_txt_is_a_prompt_a_line(bench):
 
 def test_quoted_line_breaks_keep_the_lines_right(bench):
     text = 'a,b\n"1\n""2""\n3",x\n4,"y,z"\n5\n'
-    assert wrong(bench, "r.csv", text) == [(6, "1 fields where the header has 2")]
+    assert wrong(bench, "r.csv", text) == [(6, "1 field where the header has 2")]
     assert read(bench, "r.csv", text[:-2]) == [(2, {"a": '1\n"2"\n3', "b": "x"}), (5, {"a": "4", "b": "y,z"})]
 
 
@@ -81,13 +81,13 @@ WRONG = [
     ("r.csv", "a,a\n1,2\n", 1, "two columns are called `a`"),
     ("r.csv", "a,,b\n1,2,3\n", 1, "column 2 has no name"),
     ("r.csv", "a,b\n1,2\n1,2,3\n", 3, "3 fields where the header has 2"),
-    ("r.csv", "a,b\n1,2\n1\n", 3, "1 fields where the header has 2"),
+    ("r.csv", "a,b\n1,2\n1\n", 3, "1 field where the header has 2"),
     ("r.csv", 'a,b\n1,2\n"1,2\n3,4\n', 3, "not readable from here on"),
     ("r.csv", "a,b\n1," + "x" * 200_000 + "\n", 2, "not readable from here on"),
     ("r.csv", b"a,b\n1,2\n1,\xff\n", 3, "not UTF-8"),
     ("r.csv", "a,b\n1,2\n".encode("utf-16"), 1, "looks like UTF-16"),
     ("r.csv", "a,b\n1,鱼\n".encode("gb18030"), 2, "not UTF-8"),
-    ("r.tsv", "a\tb\n1\n", 2, "1 fields where the header has 2"),
+    ("r.tsv", "a\tb\n1\n", 2, "1 field where the header has 2"),
     ("r.jsonl", '{"a": 1}\n{"a": }\n', 2, "not JSON"),
     ("r.jsonl", "[1]\n", 1, "expected an object, found a list"),
     ("r.jsonl", '{"a": {"b": 1}}\n', 1, "found a mapping"),

@@ -34,7 +34,7 @@ def test_every_stage_has_a_line_with_its_count():
     lines = text(tally())
     assert lines[0] == "海报  10 of 40 done · eta unknown · cost 40 of 500 beans"
     assert [re.sub(r"[━─]+", "|", line) for line in lines[1:6]] == [
-        "  to submit   |     22  0/h of 2/s · 2 on the wire",
+        "  to submit   |     22  0/s of 2/s · 2 on the wire",
         "  running     |      6  ",
         "  downloading |      1  ",
         "  done        |     10  ",
@@ -56,8 +56,8 @@ def test_several_providers_have_a_line_each():
     made.shares["query"].cost = 2.5
     lines = text(made, facts=facts)
     assert lines[5:7] == [
-        "  p      1 of 6 done · 2 running · 0/h of 2/s",
-        "  query  1 of 6 done · 2 running · 0/h of 1/s · cost 2.5 units",
+        "  p      1 of 6 done · 2 running · 0/s of 2/s",
+        "  query  1 of 6 done · 2 running · 0/s of 1/s · cost 2.5 units",
     ]
 
 

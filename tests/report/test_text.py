@@ -28,11 +28,13 @@ def test_no_unit_is_as_large_as_the_next(seconds):
 
 
 def test_counts_agree_with_their_noun():
-    assert [many(count, "task") for count in (0, 1, 2)] == ["0 tasks", "1 task", "2 tasks"]
+    assert [many(count, "task") for count in (0, 1, 2, 1000)] == ["0 tasks", "1 task", "2 tasks", "1,000 tasks"]
 
 
 def test_a_pace_is_told_in_the_unit_that_makes_it_a_number():
-    assert [pace(rate) for rate in (20, 1.94, 0.2, 1 / 60, 0.001)] == ["20/s", "1.9/s", "12/min", "1/min", "3.6/h"]
+    assert [pace(rate) for rate in (20, 1.94, 0.2, 1 / 60, 0.001, 0)] == [
+        "20/s", "1.9/s", "12/min", "1/min", "3.6/h", "0/s",
+    ]  # fmt: skip
 
 
 @given(st.text())
