@@ -48,11 +48,11 @@ class Blame:
         if chosen and name and not shape.takes(name):
             hint = f"{hint}; or give it only to models that have it, with `matrix.set`"
         if name in spot.given:
-            self.given(name, spot, message, hint)
+            self.given(name, spot, message, self._otherwise(name, shape, hint))
         elif name in self._manifest.params or name not in spot.row.values:
             self._of_params(name, spot, message, hint, chosen)
         else:
-            self.row(spot.row, name, message, hint)
+            self.row(spot.row, name, message, self._otherwise(name, shape, hint))
 
     def template(self, error: TemplateError, spot: Spot) -> None:
         """A text that could not be made, most often for a variable that a row does not have."""
@@ -134,6 +134,12 @@ class Blame:
         short = given if len(given) <= _WORDS else f"{given[: _WORDS - 1]}…"
         row = f"{spot.row.file}:{spot.row.line}" if self._manifest.items else ""
         return f"{row} ({short})" if row and short else row or short or "a task"
+
+    def _otherwise(self, name: str, shape: Shape, hint: str) -> str:
+        """A column or an axis that texts use may be called like a parameter by chance."""
+        if not shape.takes(name) or not any(name in used for used in self._uses.values()):
+            return hint
+        return f"{hint}; it sets the parameter `{name}`: call it otherwise if it is meant for texts alone"
 
     def _of_params(self, name: str, spot: Spot, message: str, hint: str, chosen: str) -> None:
         constant = name and name in self._uses and not self._uses[name] & spot.row.values.keys()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from runner.errors import ManifestError, Problem
 
 #: problems shown to a person; the rest are counted
 SHOWN = 50
 #: problems kept to be sorted; a file with a mistake in each of 10^6 rows must not fill the memory
 KEPT = 2_000
+_FIGURES = re.compile(r"([0-9]+)")
 
 
 class Report:
@@ -66,4 +69,12 @@ class Report:
             raise self.error()
 
     def _ordered(self, problems: set[Problem]) -> list[Problem]:
-        return sorted(problems, key=lambda each: (each.file != self.file, each))
+        return sorted(
+            problems, key=lambda each: (each.file != self.file, each.file, each.line, each.column, _natural(each))
+        )
+
+
+def _natural(problem: Problem) -> tuple[list[tuple[bool, int, str]], Problem]:
+    """`matrix.n[9]` before `matrix.n[10]`."""
+    parts = _FIGURES.split(problem.key)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], problem

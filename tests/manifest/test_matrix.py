@@ -243,7 +243,7 @@ def test_a_bad_value_of_an_axis_from_a_file_is_told_in_the_file(bench):
 def test_a_broken_data_file_of_an_axis_is_told_with_its_line(bench):
     bench.write("r.csv", "a,b\n1,2\n1\n")
     told = bench.problem("params: {prompt: '{{ x }}'}\nmatrix: {x: {file: r.csv#a}}")
-    assert told.startswith("r.csv:3:1: 1 fields where the header has 2")
+    assert told.startswith("r.csv:3:1: 1 field where the header has 2")
 
 
 def test_bad_values_of_added_rows_and_of_set(bench):

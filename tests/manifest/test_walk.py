@@ -108,6 +108,19 @@ def test_unknown_provider_and_model(bench):
     )
 
 
+def test_a_column_that_texts_use_may_be_called_like_a_parameter_by_chance(bench):
+    bench.write("r.csv", "clarity\ncrisp\n")
+    (both,) = bench.problems("params: {prompt: '{{ clarity }} herons'}\nitems: {file: r.csv}")
+    assert both.hint == "choose one; it sets the parameter `clarity`: call it otherwise if it is meant for texts alone"
+    (alone,) = bench.problems("params: {prompt: herons}\nitems: {file: r.csv}")
+    assert alone.hint == "choose one"
+
+
+def test_the_tenth_value_comes_after_the_ninth(bench):
+    found = bench.problems("params: {prompt: x}\nmatrix: {clarity: {from: 1, to: 12}}")
+    assert [each.key for each in found] == [f"matrix.clarity[{number}]" for number in range(12)]
+
+
 def test_problems_of_data_files_name_their_line(bench):
     bench.write("r.csv", "s,clarity\na,1024\nb,9\n\nc\nd,7\n")
     found = [
@@ -116,7 +129,7 @@ def test_problems_of_data_files_name_their_line(bench):
     ]
     assert found == [
         "r.csv:3:1: clarity: 9 is not 1024 or 2048; choose one",
-        "r.csv:5:1: 1 fields where the header has 2; a value with a comma, a quote or a line break needs quotes in CSV",
+        "r.csv:5:1: 1 field where the header has 2; a value with a comma, a quote or a line break needs quotes in CSV",
         "r.csv:6:1: clarity: 7 is not 1024 or 2048; choose one",
     ]
 
