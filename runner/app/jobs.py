@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import stat
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 
 #: a manifest is read whole; its rows are not
 _LARGEST = 64 * 2**20
+#: how data files end that no manifest is mistaken for
+_TABLES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".xls"})
+#: neighbours of a manifest that is not there
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,8 @@ def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = Fals
     if out is not None:
         return out
     if not path.exists():
-        raise NoSuchJob(f"{path}: no such manifest or directory", hint="Check the path.")
+        hint = _nearest(path)
+        raise NoSuchJob(f"{path}: no such manifest or directory", hint=f"{hint[0].upper()}{hint[1:]}")
     manifest = parse.parse(_text(path), path).manifest
     return (apart(manifest) if in_sandbox else manifest).directory
 
@@ -127,14 +135,23 @@ def apart(manifest: Manifest) -> Manifest:
 
 
 def _text(path: Path) -> bytes:
+    if path.suffix.lower() in _TABLES:
+        cure = f"`runner init --items {shlex.quote(str(path))}` makes a manifest of it"
+        raise ManifestError([Problem(str(path), 0, 0, "", "is a table, not a manifest", cure)])
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ManifestError([Problem(str(path), 0, 0, "", "is not a file", "name a manifest, a YAML file")])
         with path.open("rb") as file:
             return file.read(_LARGEST + 1)
     except OSError as error:
-        problem = Problem(str(path), 0, 0, "", f"cannot be read: {error.strerror}", "check the path")
+        problem = Problem(str(path), 0, 0, "", f"cannot be read: {error.strerror}", _nearest(path).rstrip("."))
         raise ManifestError([problem]) from None
+
+
+def _nearest(path: Path) -> str:
+    """A manifest beside it that is called almost the same."""
+    near = get_close_matches(path.name, (other.name for other in islice(path.parent.glob("*.y*ml"), _LOOKED_AT)), n=1)
+    return f"did you mean {path.with_name(near[0])}?" if near else "check the path."
 
 
 def _digest(text: bytes, manifest: Manifest, album: Album) -> str:

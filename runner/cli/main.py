@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import resource
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,13 @@ class _Verbs(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _VERBS and not args[0].startswith("-"):
+            ctx.fail(f"There is no verb {args[0]!r}.{_meant(args[0])}")
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell asks
 
@@ -93,6 +101,16 @@ class _Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, about) for verb, (_, about) in _VERBS.items()])
+
+
+def _meant(word: str) -> str:
+    """What a word that is no verb may be meant for."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a slip asks
+
+    if word.endswith((".yaml", ".yml")):
+        return f" For a manifest: runner plan {shlex.quote(word)}, then runner run {shlex.quote(word)}."
+    near = get_close_matches(word, _VERBS, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 @click.group(cls=_Verbs, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

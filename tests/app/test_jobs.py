@@ -1,0 +1,43 @@
+"""What stands where a manifest should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner.app.jobs import directory_of, load
+from runner.errors import ManifestError, NoSuchJob
+from runner.settings import Settings
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "products.yaml").write_text("version: 1\n")
+    (tmp_path / "my rows.csv").write_text("a\n1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("products.yml", "did you mean products.yaml?"),
+        ("poster.yaml", "check the path"),
+        ("nowhere/products.yaml", "check the path"),
+        ("my rows.csv", "is a table, not a manifest; `runner init --items 'my rows.csv'` makes a manifest of it"),
+        ("rows.XLSX", "is a table, not a manifest"),
+    ],
+)
+def test_what_is_no_manifest_is_told_with_what_may_be_meant(here, name, said):
+    with pytest.raises(ManifestError) as raised:
+        load(Path(name), Settings({}))
+    assert f"{name}: " in str(raised.value)
+    assert said in str(raised.value)
+
+
+def test_a_job_that_is_not_there_is_told_with_what_may_be_meant(here):
+    with pytest.raises(NoSuchJob, match=r"\n  Did you mean products\.yaml\?$"):
+        directory_of(Path("product.yaml"))
+    with pytest.raises(NoSuchJob, match=r"\n  Check the path\.$"):
+        directory_of(Path("out"))
