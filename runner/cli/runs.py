@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from runner.app.jobs import Job
     from runner.app.planning import Plan
     from runner.log_file import LogFile
     from runner.report.advice import Findings
@@ -160,6 +161,14 @@ def _ask(name: str, seen: Plan) -> None:
         raise UsageError("nothing was sent", hint="`runner plan` shows what would be bought; --yes does not ask.")
 
 
+def _warn(job: Job, options: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """What may be a slip in the manifest, before it is bought; what was bought already needs no such word."""
+    from runner import logs  # noqa: PLC0415
+
+    for warning in job.summary.warnings if chosen["verb"] == "run" and not options["quiet"] else ():
+        logs.warn(str(warning))
+
+
 def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     from runner import logs  # noqa: PLC0415
     from runner.app.jobs import load  # noqa: PLC0415
@@ -181,6 +190,7 @@ def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
         each=seen.see if seen else None,
         capped=options["max_cost"] is not None,
     )
+    _warn(job, options, chosen)
     if seen is not None and seen.new >= _MANY:
         _ask(job.manifest.name, seen)
     choices = Choices(

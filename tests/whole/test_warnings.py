@@ -40,6 +40,10 @@ def test_warnings_go_to_stderr_and_change_no_exit_code(desk):
             ("job.yaml", 4, "items"), ("rows.csv", 1, ""),
         ]  # fmt: skip
     assert desk.run("run", "job.yaml", "--sandbox", "--quiet", "--yes").stderr == ""
+    again = desk.run("run", "job.yaml", "--sandbox", "--log-format", "json")
+    said = [json.loads(line)["event"] for line in again.stderr.splitlines()]
+    assert [any(event.startswith(words) for event in said) for words in (merged, unused)] == [True, True]
+    assert "nothing uses the column" not in desk.run("verify", "job.yaml", "--sandbox").stderr
 
 
 def test_models_are_compared_and_a_changed_file_of_an_axis_is_seen(desk):
