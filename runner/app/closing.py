@@ -53,6 +53,7 @@ def findings(seen: View, settings: Settings, words: Sequence[str], endings: Sequ
         faults=seen.faults(),
         held=seen.in_state("held"),
         in_doubt=seen.counts().get("in_doubt", 0),
+        left=seen.left(),
         endings=endings,
         unit=_unit(seen.providers(), settings) if seen.has_costs() else "",
         words=words,

@@ -128,7 +128,11 @@ async def _asked_for(store: Store, choices: Choices, directory: Path) -> list[Ta
         return [task for key in keys for task in await store.by_key(key)]
     states = (State.STRANDED, *([State.FAILED] if choices.failed else [])) if choices.verb == "retry" else ()
     every = [task for state in states for task in await store.in_state(state)]
-    return [task for task in every if _is_meant(task.fault.reason, choices.reason)]
+    meant = [task for task in every if _is_meant(task.fault.reason, choices.reason)]
+    if every and choices.reason is not None and not meant and not choices.quiet:
+        reasons = ", ".join(sorted({task.fault.reason or "unknown" for task in every}))
+        logs.warn(f"--reason {choices.reason}: nothing is lost for that reason, but for: {reasons}")
+    return meant
 
 
 def _is_meant(reason: str | None, wanted: str | None) -> bool:

@@ -12,6 +12,7 @@ import anyio.to_thread
 from runner import logs
 from runner.app import lanes
 from runner.errors import NoSuchJob, RunnerError
+from runner.providers.spec import load, names
 from runner.report import metrics
 from runner.report.metrics import Sample
 from runner.report.progress import Facts, shown
@@ -54,7 +55,7 @@ async def watched(
     job: Job, settings: Settings, rooms: Rooms, run: Run, tally: Tally, choices: Choices, stream: TextIO
 ) -> AsyncIterator[None]:
     """The run is seen for the length of the block."""
-    with shown(_facts(job, settings, rooms), tally, stream, quiet=choices.quiet) as update:
+    with shown(await _facts(job, settings, rooms), tally, stream, quiet=choices.quiet) as update:
 
         def look() -> None:
             tally.stopping = run.stopping
@@ -82,12 +83,14 @@ async def _ended(hands: Sequence[asyncio.Task[None]]) -> bool:
     return not bugs
 
 
-def _facts(job: Job, settings: Settings, rooms: Rooms) -> Facts:
+async def _facts(job: Job, settings: Settings, rooms: Rooms) -> Facts:
     caps = {lane.max_cost for lane in rooms.lanes}
     specs = [lane.spec for lane in rooms.lanes]
+    known = names(settings.providers)
+    every = [load(name, settings.providers) for name in await rooms.store.providers(again=True) if name in known]
     return Facts(
         job.manifest.name,
-        units={spec.name: spec.unit for spec in specs},
+        units={spec.name: spec.unit for spec in (*every, *specs)},
         max_cost=caps.pop() if len(caps) == 1 else None,
         limits={spec.name: _limit(spec, job, settings) for spec in specs},
     )

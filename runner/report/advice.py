@@ -47,6 +47,8 @@ class Findings:
     held: Sequence[Mapping[str, Any]] = ()
     #: how many tasks the next run looks up
     in_doubt: int = 0
+    #: how many of the tasks that were sent are no longer in the manifest
+    left: int = 0
     #: what else ended the run, and its exit code
     endings: Sequence[tuple[int, str]] = ()
     #: what costs are counted in
@@ -72,6 +74,8 @@ def lines(found: Findings) -> Iterator[str]:
     if found.in_doubt:
         yield f"{found.in_doubt} in doubt: perhaps paid for; looked up before anything is sent again"
         yield f"    {found.command('run')}"
+    if found.left:
+        yield f"{found.left} of them left the manifest: what was bought is kept"
 
 
 def _group(found: Findings, fault: Mapping[str, Any]) -> Iterator[str]:

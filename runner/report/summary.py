@@ -24,7 +24,7 @@ _NEXT = {
     5: "{run}",
     6: "top up at the provider, then {run}",
     7: "correct the configuration, then {run}",
-    8: "raise limits.max_cost (or the day's limit), then {run}",
+    8: "raise limits.max_cost (or --max-cost, or the day's limit), then {run}",
     12: "correct the credentials, then {run}",
     129: "{run}",
     130: "{run}",

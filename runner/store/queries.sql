@@ -298,6 +298,10 @@ select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.na
   from draft join task on task.id = draft.task_id
   order by draft.position is null, draft.position, task.id
 
+-- name: left
+-- How many bought tasks are no longer in the manifest.
+select count(*) from draft join task on task.id = draft.task_id where draft.position is null and task.state <> 'queued'
+
 -- name: oldest
 -- The longest wait of what is paid and not here yet.
 select min(submitted_at) from task where state in ('running', 'ready')

@@ -47,6 +47,10 @@ class View:
         """How many unbought tasks left the manifest."""
         return int(self._rows("gone")[0][0])
 
+    def left(self) -> int:
+        """How many tasks that were sent are no longer in the manifest."""
+        return int(self._rows("left")[0][0])
+
     def faults(self) -> list[dict[str, Any]]:
         """Why tasks failed, were stranded or are held: state, reason, an example message, how many, and their money.
 

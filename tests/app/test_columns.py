@@ -68,7 +68,7 @@ def test_what_is_no_spreadsheet_s_encoding_is_not_guessed(tmp_path):
     [
         ("rows.xlsx", "x", "a data file ends in"),
         ("rows.csv", "", "no header"),
-        ("rows.csv", "a,b\n1\n", "1 fields where the header has 2"),
+        ("rows.csv", "a,b\n1\n", "1 field where the header has 2"),
         ("rows.csv", 'a\n"open\n', "quote"),
     ],
 )

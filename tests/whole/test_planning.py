@@ -71,6 +71,20 @@ def test_rows_that_left_are_shown_and_come_back_free_of_charge(desk, done):
     assert (planned(desk)["new"], planned(desk)["gone"]) == (0, {})
 
 
+def test_what_was_bought_and_left_the_manifest_is_told_where_it_is_counted(desk):
+    left = "  1 of them left the manifest: what was bought is kept"
+    desk.write("job.yaml", "cost: 4\n" + images(3))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        assert "left the manifest" not in desk.run("run", "job.yaml").stdout
+        desk.write("job.yaml", "cost: 4\n" + images(2))
+        ended = desk.run("run", "job.yaml")
+        assert "job: 3/3 done · cost 12 beans" in ended.stderr.splitlines()
+        assert ended.stdout.splitlines()[0] == "job: 3 done"
+        assert left in ended.stdout.splitlines()
+        assert left in desk.run("status", "job.yaml").stdout.splitlines()
+
+
 def test_every_task_has_its_line(desk, done):
     desk.write("job.yaml", done.replace("thing 2", "other").replace("  - {subject: thing 3}\n", ""))
     lines = [json.loads(line) for line in desk.run("plan", "job.yaml", "--tasks", "--json").stdout.splitlines()]
