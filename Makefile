@@ -7,7 +7,7 @@ KILLS ?= 500
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types docs torture simulate bench lock clean
+.PHONY: help install demo test check format lint types docs pictures torture simulate bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ types: $(READY) ## mypy, strict
 
 docs: $(READY) ## draw what is drawn from code
 	$(BIN)/python -m runner.lifecycle.diagram > docs/lifecycle.md
+
+pictures: $(READY) ## draw docs/pictures from real runs in the sandbox
+	$(BIN)/python docs/pictures/terminal.py docs/pictures/terminal.svg
 
 torture: $(READY) ## the crash campaign: 500 kills a class, judged by the sandbox's ledger (half an hour)
 	$(BIN)/python -m tests.campaigns.torture --kills $(KILLS) --jobs 2 --report torture.json
