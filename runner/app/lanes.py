@@ -18,6 +18,7 @@ from runner.net import auth
 from runner.net.auth import Token
 from runner.net.gateway import Deadlines, Gateway
 from runner.net.guard import is_loopback
+from runner.providers import spec as specs
 from runner.store.account import TokenFile
 
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ def credentials(spec: Spec, settings: Settings) -> dict[str, str]:
         if len(found) == len(names):
             return found
     wanted = " or ".join(" and ".join(names) for names in credential_names(spec))
+    pretend = ", or try it with --sandbox" if spec.name in specs.names() else ""
     raise ConfigError(
         f"there are no credentials for {spec.name}",
-        hint=f"Set {wanted} in the environment (or the same names with _FILE), or try it with --sandbox.",
+        hint=f"Set {wanted} in the environment (or the same names with _FILE){pretend}.",
     )
 
 

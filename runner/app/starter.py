@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runner.app.columns import is_variable
 from runner.app.commented import PICTURE, example, facts, line, scalar
 from runner.errors import UsageError
+from runner.providers import spec as specs
 from runner.report.text import harmless, many
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class Start:
     #: the person's own rows, and their path as the manifest names it
     table: Table | None = None
     data: str = ""
+
+    @property
+    def in_sandbox(self) -> bool:
+        """Whether the sandbox serves the provider: it knows those that we bring."""
+        return self.spec.name in specs.names()
 
     @property
     def entry(self) -> Model:
@@ -74,11 +80,12 @@ def compose(wish: Start) -> str:
 def _head(wish: Start) -> Iterator[str]:
     keys = " or ".join(" + ".join(names) for names in wish.credentials)
     path = harmless(wish.manifest, 80)
-    commands = (
+    pretend = (f"runner run {path} --sandbox", "makes it with pretend providers; nothing is paid")
+    commands = [
         (f"runner plan {path}", "shows what would be sent; sends nothing"),
-        (f"runner run {path} --sandbox", "makes it with pretend providers; nothing is paid"),
+        *([pretend] if wish.in_sandbox else []),
         (f"runner run {path}", f"for real; needs {keys}"),
-    )
+    ]
     width = max(len(command) for command, _ in commands)
     yield f"# yaml-language-server: $schema={wish.schema}"
     yield "# A manifest is a job: each row of `items`, with each combination of `matrix`, is one paid request."

@@ -63,6 +63,7 @@ def init(provider: str | None, model: str | None, items: Path | None, output: Pa
         "model": wish.model,
         "tasks": summary.tasks,
         "merged": summary.merged,
+        "sandbox": wish.in_sandbox,
         "credentials": wish.credentials,
         "base_url_variable": None if wish.spec.base_url else f"{wish.spec.env}_BASE_URL",
         "warning": warning,
@@ -149,7 +150,8 @@ def _lines(told: dict[str, Any], *, chosen: bool) -> Iterator[str]:
     merged = f" ({told['merged']} identical ones merged)" if told["merged"] else ""
     yield f"{told['manifest']}: {many(told['tasks'], 'task')} for {told['provider']} {told['model']}{merged}"
     yield f"  look      runner plan {path}"
-    yield f"  try       runner run {path} --sandbox"
+    if told["sandbox"]:
+        yield f"  try       runner run {path} --sandbox"
     yield f"  for real  runner run {path}"
     yield f"            with {' or '.join(' + '.join(names) for names in told['credentials'])} in the environment"
     if told["base_url_variable"]:

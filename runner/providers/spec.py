@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from jmespath.exceptions import JMESPathError
@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from runner.errors import ConfigError, UsageError
 from runner.providers.expressions import compiled
+from runner.providers.mistakes import told
 
 
 def _compiles(text: str) -> str:
@@ -28,7 +29,17 @@ def _compiles(text: str) -> str:
     return text
 
 
+def _is_rate(text: str) -> str:
+    found = _RATE.fullmatch(text)
+    if found is None or float(found[1]) <= 0:
+        raise ValueError(f"expected a rate like `5/s`, `10/min` or `100/h`; found {text!r}")
+    return text
+
+
 Jmes = Annotated[str, AfterValidator(_compiles)]
+Rate = Annotated[str, AfterValidator(_is_rate)]
+#: how `manifest.units` reads them
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(?:s|sec|second|m|min|minute|h|hour)", re.ASCII)
 
 #: what a failed answer means; `doubt` is also what anything unlisted means on a submit
 Meaning = Literal[
@@ -280,10 +291,10 @@ class Model(_Part):
 class Limits(_Part):
     """The cautious rates this provider starts at, per endpoint, like `10/min`."""
 
-    submit: str
-    query: str
+    submit: Rate
+    query: Rate
     #: of the questions about uploads
-    upload: str = "30/min"
+    upload: Rate = "30/min"
     #: downloads at once per host
     downloads: int = 4
 
@@ -363,10 +374,25 @@ def parse(text: str, origin: str) -> Spec:
     """The spec in this text; raises ConfigError that names every mistake."""
     try:
         return Spec.model_validate(yaml.load(text, Loader=_Loader))  # noqa: S506 - a safe loader of our own
-    except (yaml.YAMLError, ValidationError) as error:
-        raise ConfigError(
-            f"{origin}: not a provider spec: {error}", hint="docs/providers.md says what one holds."
-        ) from None
+    except yaml.YAMLError as error:
+        said = [" ".join(str(error).split())]
+    except ValidationError as error:
+        said = list(told(error, _fields(Spec)))
+    lines = "\n".join(f"{origin}: {line}" for line in said)
+    raise ConfigError(f"not a provider spec\n{lines}", hint="docs/providers.md says what one holds.")
+
+
+def _fields(part: type[BaseModel]) -> set[str]:
+    """The names of a spec's fields, as they are written, on every level."""
+    own = {field.alias or name for name, field in part.model_fields.items()}
+    inner = [arg for field in part.model_fields.values() for arg in _parts(field.annotation)]
+    return own.union(*(_fields(each) for each in inner))
+
+
+def _parts(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for each in get_args(annotation) for found in _parts(each)]
 
 
 def names(extra: Path | None = None) -> dict[str, Path]:
@@ -381,4 +407,10 @@ def load(name: str, extra: Path | None = None) -> Spec:
     known = names(extra)
     if name not in known:
         raise UsageError(f"unknown provider {name!r}", hint=f"known are: {', '.join(sorted(known))}")
-    return parse(known[name].read_text(encoding="utf-8"), str(known[name]))
+    spec = parse(known[name].read_text(encoding="utf-8"), str(known[name]))
+    if spec.name != name:
+        raise ConfigError(
+            f"{known[name]}: it says `name: {spec.name}`, and the file is called {name}.yaml",
+            hint="A spec is found by its file's name: let both be the same.",
+        )
+    return spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import struct
 import threading
 import zlib
@@ -90,27 +91,40 @@ def test_the_example_reads_its_answers(document):
     assert len(finished.outputs) == 1
 
 
-def test_a_job_runs_through_the_example(desk, document):
+def test_every_command_of_the_page_runs_and_makes_pictures(desk, document):
+    """One after the other, with what the page exports; its server is ours, which answers as the page says."""
     page = document("docs/providers.md")
     (desk.path / "specs").mkdir()
     (desk.path / "specs/paintbox.yaml").write_text(page.noted("file: paintbox.yaml").text, encoding="utf-8")
-    manifest = 'version: 1\nprovider: paintbox\nmodel: brush-1\nparams: {prompt: "{{ many }} herons"}\n'
-    manifest += "matrix: {many: [2, 3, 4]}\nlimits: {qps: 20}\n"
-    (desk.path / "herons.yaml").write_text(manifest, encoding="utf-8")
+    commands = [command for block in page.of("sh") if block.runs for command in block.commands]
+    assert len([command for command in commands if command.startswith("runner ")]) >= 6
     submit, query = (json.loads(page.noted(f"answer: {kind}").text) for kind in ("submit", "query"))
+    env: dict[str, str] = {}
     with _paintbox(submit, query) as (url, asked):
-        env = {"RUNNER_PROVIDERS": "specs", "PAINTBOX_BASE_URL": url, "PAINTBOX_API_KEY": "pb-key"}
-        done = desk.runner("run", "herons.yaml", "--json", **env)
-    summary = json.loads(done.stdout)
-    assert (done.returncode, summary["counts"], summary["submitted"]) == (0, {"done": 3}, 3)
-    assert sorted(path.name for path in (desk.path / "out/herons").glob("*.png")) == [
-        "0001-2_herons.png",
-        "0002-3_herons.png",
-        "0003-4_herons.png",
-    ]
-    assert {key for key, _ in asked} == {"Bearer pb-key"}
-    assert len({body.pop("client_ref") for _, body in asked}) == 3
-    assert asked[0][1] == {"model": "brush-1", "text": "2 herons", "ratio": "1:1"}
+        for command in commands:
+            verb, *words = shlex.split(command)
+            if verb == "export":
+                name, _, value = words[0].partition("=")
+                env[name] = url if name == "PAINTBOX_BASE_URL" else value
+                continue
+            done = desk.runner(*words, **env)
+            assert (verb, done.returncode, done.stdout != "") == ("runner", 0, True), f"{command}\n{done.stderr}"
+            assert "--sandbox" not in done.stdout
+    assert sorted(env) == ["PAINTBOX_API_KEY", "PAINTBOX_BASE_URL", "RUNNER_PROVIDERS"]
+    names = [path.name for path in (desk.path / "out/rehearsal").glob("*.png")]
+    assert sorted(name[:5] for name in names) == ["0001-", "0002-", "0003-", "0004-"]
+    assert (desk.path / "rehearsal.csv").read_text(encoding="utf-8-sig").count(",done,paintbox,brush-1,") == 4
+    assert {key for key, _ in asked} == {f"Bearer {env['PAINTBOX_API_KEY']}"}
+    assert len({body.pop("client_ref") for _, body in asked}) == 4
+    assert asked[0][1] == {"model": "brush-1", "text": "a lighthouse on a cliff, morning fog", "ratio": "1:1"}
+
+
+def test_what_cannot_be_run_there_is_at_least_the_program_s(desk, document):
+    (real,) = [block for block in document("docs/providers.md").of("sh") if not block.runs]
+    for command in real.commands:
+        _, verb, *words = shlex.split(command)
+        known = desk.runner(verb, "--help").stdout
+        assert [word for word in words if word.startswith("--") and word not in known] == []
 
 
 @contextmanager
