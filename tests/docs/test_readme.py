@@ -163,6 +163,21 @@ def test_both_say_the_same(document):
     assert (english.links[0], chinese.links[0]) == ("README.zh-CN.md", "README.md")
 
 
+def test_both_say_the_same_section_by_section(document):
+    """Whatever is not prose: what is set in code, how many points, rows and emphases there are."""
+    for ours, theirs in zip(*(_sections(document(name)) for name in READMES), strict=True):
+        assert _facts(ours) == _facts(theirs), ours.strip()[:60]
+
+
+def _sections(document) -> list[str]:
+    return re.split(r"^#+ .*$", document.prose, flags=re.MULTILINE)
+
+
+def _facts(section: str) -> tuple[set[str], int, int, int]:
+    counts = (len(re.findall(sign, section, re.MULTILINE)) for sign in (r"^- ", r"^\|", r"\*\*"))
+    return set(re.findall(r"`([^`\n]+)`", section)), *counts
+
+
 @both
 def test_make_has_what_is_named(name, document):
     makefile = (document(name).path.parent / "Makefile").read_text(encoding="utf-8")
