@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
 from runner.manifest import items
 from runner.manifest.report import Report
+from runner.report.text import shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,8 +91,8 @@ def _tell_encoding(path: Path) -> None:
     found = _encoding(head)
     if found is None:
         return
-    words = shlex.join(["iconv", "-f", found, "-t", "UTF-8", str(path)])
-    fresh = shlex.quote(str(path.with_name(f"{path.stem}-utf8{path.suffix}")))
+    words = shell("iconv", "-f", found, "-t", "UTF-8", str(path))
+    fresh = shell(str(path.with_name(f"{path.stem}-utf8{path.suffix}")))
     raise UsageError(
         f"{path} is not UTF-8; it reads as {found}, as spreadsheets save it",
         hint=f"Save it as “CSV UTF-8”, or: {words} > {fresh}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import stat
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -21,6 +20,7 @@ from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 from runner.providers.dialect import Dialect
 from runner.providers.pictures import holds_mark
+from runner.report.text import shell
 from runner.store.adding import Addition
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def apart(manifest: Manifest) -> Manifest:
 
 def _text(path: Path) -> bytes:
     if path.suffix.lower() in _TABLES:
-        cure = f"`runner init --items {shlex.quote(str(path))}` makes a manifest of it"
+        cure = f"`runner init --items {shell(str(path))}` makes a manifest of it"
         raise ManifestError([Problem(str(path), 0, 0, "", "is a table, not a manifest", cure)])
     try:
         if not stat.S_ISREG(path.stat().st_mode):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +79,7 @@ def _wish(settings: Settings, provider: str | None, model: str | None, items: Pa
     from runner.app.starter import start  # noqa: PLC0415
     from runner.providers import spec as specs  # noqa: PLC0415
     from runner.providers.catalogue import Catalogue  # noqa: PLC0415
+    from runner.report.text import shell  # noqa: PLC0415
 
     data = os.path.relpath(items, path.parent) if items else ""
     if not data.isprintable():
@@ -89,7 +89,7 @@ def _wish(settings: Settings, provider: str | None, model: str | None, items: Pa
         Catalogue(settings.providers),
         spec,
         model,
-        manifest=shlex.quote(str(path)),
+        manifest=shell(str(path)),
         schema=_SCHEMA,
         credentials=tuple(credential_names(spec)),
         table=look(items) if items else None,
@@ -144,9 +144,9 @@ def _write_schema(path: Path) -> str | None:
 
 
 def _lines(told: dict[str, Any], *, chosen: bool) -> Iterator[str]:
-    from runner.report.text import many  # noqa: PLC0415
+    from runner.report.text import many, shell  # noqa: PLC0415
 
-    path = shlex.quote(told["manifest"])
+    path = shell(told["manifest"])
     merged = f" ({told['merged']} identical ones merged)" if told["merged"] else ""
     yield f"{told['manifest']}: {many(told['tasks'], 'task')} for {told['provider']} {told['model']}{merged}"
     yield f"  look      runner plan {path}"

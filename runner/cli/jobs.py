@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,7 +136,7 @@ def audit(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> 
 
 
 def _audit_lines(told: dict[str, Any], manifest: str) -> Iterator[str]:
-    from runner.report.text import harmless, many  # noqa: PLC0415
+    from runner.report.text import harmless, many, shell  # noqa: PLC0415
 
     charged = "" if told["charged"] is None else f"; {told['charged']:g} charged in the provider's unit"
     yield f"{told['job']}: {many(len(told['findings']), 'finding')}{charged}"
@@ -149,7 +148,7 @@ def _audit_lines(told: dict[str, Any], manifest: str) -> Iterator[str]:
         yield f"  {finding['kind']:<9} {harmless(finding['remote_id'])}  {harmless(finding['why'])}"
         if finding["kind"] == "orphan" and finding["key"]:
             words = ["runner", "resolve", manifest, finding["key"][:8], "--adopt", finding["remote_id"]]
-            yield f"            if its task is held: {shlex.join(words)}"
+            yield f"            if its task is held: {shell(*words)}"
 
 
 @click.command()

@@ -7,7 +7,6 @@ import importlib
 import io
 import os
 import resource
-import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +106,10 @@ def _meant(word: str) -> str:
     """What a word that is no verb may be meant for."""
     from difflib import get_close_matches  # noqa: PLC0415 - only a slip asks
 
+    from runner.report.text import shell  # noqa: PLC0415
+
     if word.endswith((".yaml", ".yml")):
-        return f" For a manifest: runner plan {shlex.quote(word)}, then runner run {shlex.quote(word)}."
+        return f" For a manifest: runner plan {shell(word)}, then runner run {shell(word)}."
     near = get_close_matches(word, _VERBS, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runner.lifecycle.task import State
-from runner.report.text import harmless
+from runner.report.text import harmless, shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +63,7 @@ class Findings:
 
     def command(self, verb: str, *more: str) -> str:
         """A command on this job, as a shell takes it (X35)."""
-        return shlex.join(["runner", verb, *self.words, *more])
+        return shell("runner", verb, *self.words, *more)
 
 
 def lines(found: Findings) -> Iterator[str]:
@@ -103,7 +102,7 @@ def _held(found: Findings) -> Iterator[str]:
 def resolve(found: Findings, key: str) -> str:
     """The command with which a person decides about a held task."""
     manifest, *options = found.words or [""]
-    return f"{shlex.join(['runner', 'resolve', manifest, key[:8], *options])} --adopt ID"
+    return f"{shell('runner', 'resolve', manifest, key[:8], *options)} --adopt ID"
 
 
 def _money(found: Findings, fault: Mapping[str, Any]) -> str:

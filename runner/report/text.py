@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import unicodedata
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEP = 1000
+#: what no shell takes for more than it says: letters of any language, and a few signs
+_PLAIN = re.compile(r"[\w@%+=:,./-]+")
 
 
 def duration(seconds: float | None) -> str:
@@ -51,6 +55,11 @@ def pace(per_second: float) -> str:
         return "0/s"
     seconds, unit = (1, "s") if per_second >= 1 else (_MINUTE, "min") if per_second * _MINUTE >= 1 else (_HOUR, "h")
     return f"{float(f'{per_second * seconds:.2g}'):g}/{unit}"
+
+
+def shell(*words: str) -> str:
+    """A command, or a word of one, as a shell takes it (X35); a name in Chinese needs no quotes."""
+    return " ".join(word if _PLAIN.fullmatch(word) else shlex.quote(word) for word in words)
 
 
 def harmless(text: str, longest: int = 200) -> str:

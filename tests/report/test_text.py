@@ -1,9 +1,11 @@
 import re
+import shlex
+import subprocess
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.text import duration, harmless, many, pace, size
+from runner.report.text import duration, harmless, many, pace, shell, size
 
 
 def test_durations_and_sizes_read_as_people_say_them():
@@ -43,3 +45,20 @@ def test_text_of_others_becomes_one_printable_line(text):
     assert len(line) <= 200
     assert all(char.isprintable() for char in line)
     assert "\u202e" not in harmless("\u202e" + text)
+
+
+def test_a_name_in_chinese_needs_no_quotes():
+    assert shell("runner", "run", "商品-青瓷.yaml") == "runner run 商品-青瓷.yaml"
+    assert shell("it's here.yaml", "$(ls)", "") == "'it'\"'\"'s here.yaml' '$(ls)' ''"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=4))
+def test_whatever_a_name_holds_it_stays_one_word(words):
+    assert shlex.split(shell(*words)) == words
+
+
+def test_a_shell_takes_every_letter_for_itself():
+    """Letters of all kinds, those included that look like blanks or signs to some."""
+    words = ["ª", "ⅷ", "ㄱ", "ﾡ", "٣", "商品", "naïve", "_", "ʼ"]
+    done = subprocess.run(["sh", "-c", f"printf '%s\\n' {shell(*words)}"], capture_output=True, check=True)
+    assert done.stdout.decode().split("\n")[:-1] == words
