@@ -55,7 +55,7 @@ bench: $(READY) ## the figures of the documentation, as ratios measured in one r
 	$(BIN)/python -m benchmarks
 
 lock: ## resolve the development set anew (needs uv)
-	uv pip compile pyproject.toml --group dev --extra sandbox --extra notify --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --group dev --extra sandbox --extra notify --extra gallery --extra web --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --upgrade -o .ci/requirements.lock
 
 clean: ## away with what can be made again; never with outputs

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from benchmarks import (
     downloads,
     floor,
+    gallery,
     million,
     pacing,
     parti,
@@ -74,6 +75,7 @@ MEASURES: Mapping[str, Measure] = {
     "resume": resume,
     "status": status,
     "peers": peers,
+    "gallery": gallery,
 }
 
 

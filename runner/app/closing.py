@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import DiskError
+from runner import logs
+from runner.app.units import unit_of
+from runner.errors import DiskError, RunnerError
 from runner.report import results
 from runner.report.advice import Findings
 from runner.report.summary import summary
 from runner.store.view import view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from runner.app.jobs import Job
     from runner.app.rooms import Choices
+    from runner.pipeline.clock import Clock
     from runner.pipeline.outcome import Outcome
     from runner.report.tally import Tally
     from runner.settings import Settings
     from runner.store.view import View
+
+#: seconds that thumbnails may take at the end of a run, and bytes of files that a browser shows as they are
+_THUMBNAILS, _LIGHT = 2.0, 32 << 20
 
 
 def closed(
@@ -47,6 +53,24 @@ def closed(
         return told, found
 
 
+def shown(job: Job, clock: Clock, unit: str, *, hurried: bool) -> None:
+    """Write the job's page; whatever comes of it, the run has ended as it has ended.
+
+    Thumbnails take seconds at the most, none where a person is in a hurry; `runner gallery` makes the rest.
+    """
+    from runner.app.showing import show  # noqa: PLC0415 - `status` has no need of it
+
+    end = clock.now() + (0.0 if hurried else _THUMBNAILS)
+    try:
+        show(job.directory, now=clock.now(), unit=unit, has_time=lambda: clock.now() < end, light=_LIGHT)
+    except (OSError, RunnerError) as error:
+        logs.warn(f"the page of the job was not written: {error}")
+    except KeyboardInterrupt:
+        logs.warn("the page of the job was not written: interrupted; `runner gallery` makes it")
+    except Exception as error:  # noqa: BLE001 - a bug in a view must not cost a run its summary; it is told
+        logs.bug(error)
+
+
 def findings(seen: View, settings: Settings, words: Sequence[str], endings: Sequence[tuple[int, str]] = ()) -> Findings:
     """What a job has that is not as it should be; `words` name it on a command line."""
     return Findings(
@@ -55,18 +79,9 @@ def findings(seen: View, settings: Settings, words: Sequence[str], endings: Sequ
         in_doubt=seen.counts().get("in_doubt", 0),
         left=seen.left(),
         endings=endings,
-        unit=_unit(seen.providers(), settings) if seen.has_costs() else "",
+        unit=unit_of(seen.providers(), settings) if seen.has_costs() else "",
         words=words,
     )
-
-
-def _unit(providers: Iterable[str], settings: Settings) -> str:
-    """What all of them count costs in; empty where they differ, or where one's spec is not at hand."""
-    from runner.providers import spec as specs  # noqa: PLC0415 - 0.2 s, which `status` has no other need of
-
-    known = specs.names(settings.providers)
-    units = {specs.load(name, settings.providers).unit if name in known else "" for name in providers}
-    return units.pop() if len(units) == 1 else ""
 
 
 def _words(job: Job, choices: Choices) -> list[str]:

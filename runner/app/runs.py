@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from runner import logs
 from runner.app.checks import broken_files, broken_keys
-from runner.app.closing import closed
+from runner.app.closing import closed, shown
 from runner.app.embedded import sandbox
 from runner.app.registering import dismiss, enlist
 from runner.app.rooms import Choices, Rooms, Verb, open_rooms
@@ -64,7 +64,9 @@ def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any],
             tally, clock = Tally(), Clock()
             began = clock.now()
             outcome = anyio.run(_run, job, settings, choices, tally, clock, stream)
-        return closed(job, choices, outcome, tally, clock.now() - began)
+        told = closed(job, choices, outcome, tally, clock.now() - began)
+        shown(job, clock, told[1].unit, hurried=outcome.exit in {Exit.HUP, Exit.INT, Exit.TERM})
+        return told
 
 
 def _refuse_amnesia(job: Job) -> None:

@@ -34,6 +34,7 @@ _VERBS = {
     "status": ("runner.cli.jobs", "counts, oldest waiting, reasons; works while a run is on"),
     "resolve": ("runner.cli.jobs", "a person's decision on a held task"),
     "export": ("runner.cli.exporting", "results as jsonl, csv or parquet; works while a run is on"),
+    "gallery": ("runner.cli.showing", "index.html of the job, with thumbnails; works while a run is on"),
     "providers": ("runner.cli.catalogue", "what can be called"),
     "models": ("runner.cli.catalogue", "models with their parameters"),
     "sandbox": ("runner.cli.sandbox", "the providers' APIs on loopback, with faults on demand"),

@@ -115,7 +115,18 @@ class View:
 
     def results(self) -> Iterator[dict[str, Any]]:
         """Every task in manifest order, as the store holds it, with JSON columns parsed."""
-        for row in self._connection.execute(sql.queries()["results"]):
+        return self._lines("results")
+
+    def newest(self, most: int) -> Iterator[dict[str, Any]]:
+        """The same of so many tasks that changed last, in manifest order."""
+        return self._lines("newest", most=most)
+
+    def name(self) -> str:
+        """The manifest's name; empty where the job was never run."""
+        return str(self._rows("name")[0][0])
+
+    def _lines(self, query: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        for row in self._connection.execute(sql.queries()[query], parameters):
             line = dict(row)
             for column in ("vars", "request", "outputs"):
                 line[column] = orjson.loads(line[column])

@@ -31,6 +31,7 @@ DOCUMENTS = (
     "docs/resume.md",
     "docs/nightly.md",
     "docs/operations.md",
+    "docs/gallery.md",
     "docs/CONTRIBUTING.md",
     "docs/lifecycle.md",
 )

@@ -19,10 +19,11 @@ from runner.report.metrics import Sample
 from runner.report.progress import Facts
 from runner.report.tally import Tally
 
-PAGES = ("docs/bulk.md", "docs/resume.md", "docs/nightly.md")
+PAGES = ("docs/bulk.md", "docs/resume.md", "docs/nightly.md", "docs/gallery.md")
 #: what a page says that its commands do
 SAID = {
     "docs/bulk.md": ("  this run  2 submitted", "leaves no room for the next task"),
+    "docs/gallery.md": ("index.html: 12 tasks; 12 new thumbnails",),
     "docs/resume.md": ("  this run  0 submitted",),
 }
 _EXIT = re.compile(r"exit (\d+)")

@@ -139,7 +139,7 @@ def test_what_is_kept_for_later_is_not_there_yet(name, desk, document):
     text = document(name).prose
     begin = "Kept for later releases" if name == "README.md" else "留给以后版本的内容"
     later = text[text.index(begin) :].partition("\n\n")[0]
-    verbs = later[later.index("`gallery`") :]
+    verbs = later[later.index("`serve`") :]
     has = desk.runner("--help").stdout
     assert [verb for verb in re.findall(r"`(\w+)`", verbs) if re.search(rf"^  {verb} ", has, re.MULTILINE)] == []
 

@@ -1,0 +1,68 @@
+// The job as it arrives in parts, and what can be asked of it: filters, words, groups.
+const FACTS = JSON.parse(document.getElementById("facts").textContent);
+/** One for each output, or for a task that has none. */
+let tiles = [];
+const parts = new Map();
+const AXES = ["provider", "model", "state", "repeat", "reason"];
+/** More columns than this are no table; more rows than this are no groups. */
+const MOST_COLUMNS = 40, MOST_ROWS = 5000;
+
+/** A part of the data; parts may come in any order. */
+function take(at, rows) {
+  parts.set(at, rows.flatMap(tilesOf));
+  tiles = [...parts.keys()].sort((one, other) => one - other).flatMap((part) => parts.get(part));
+}
+
+function tilesOf(row) {
+  const task = Object.fromEntries(FACTS.fields.map((name, at) => [name, row[at]]));
+  task.axes = axesOf(task);
+  const words = [task.vars, task.request, task.key, task.id, ...(task.error ?? []), ...task.outputs.map(([file]) => file)];
+  // as it would be typed: JSON's own escapes are no words
+  task.words = words.filter(Boolean).join("\n").replaceAll('\\"', '"').toLowerCase();
+  if (!task.outputs.length) return [{ task, output: null, at: 0 }];
+  return task.outputs.map(([file, bytes, type, small], at) => ({ task, at, output: { file, bytes, type, small } }));
+}
+
+function axesOf(task) {
+  const axes = new Map(Object.entries(exact(task.vars)).map(([name, value]) => [`vars.${name}`, said(value)]));
+  for (const name of AXES) axes.set(name, name === "reason" ? (task.error?.[0] ?? "") : String(task[name]));
+  return axes;
+}
+
+const axisName = (axis) => (axis.startsWith("vars.") ? plain(axis.slice(5)) : say(axis));
+const axisValue = (axis, value) => (axis === "state" ? say(value) : value === "" ? "–" : plain(value));
+
+/** Every axis that tells tiles apart, with its values in the order of the manifest. */
+function axes() {
+  const found = new Map();
+  for (const { task } of tiles) {
+    for (const [axis, value] of task.axes) {
+      if (!found.has(axis)) found.set(axis, new Set());
+      const values = found.get(axis);
+      if (values.size <= MOST_ROWS) values.add(value);
+    }
+  }
+  return new Map([...found].filter(([, values]) => values.size > 1 && values.size <= MOST_ROWS));
+}
+
+/** The tiles that are asked for, in their order. */
+function chosen({ state, query, order }) {
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = tiles.filter(({ task }) =>
+    (!state || task.state === state) && words.every((word) => task.words.includes(word)));
+  const time = ({ task }) => Date.parse(task.finished ?? task.submitted ?? task.queued ?? 0);
+  if (order === "newest") return found.sort((one, other) => time(other) - time(one));
+  const name = ({ output, task }) => output?.file ?? task.key;
+  return order === "name" ? found.sort((one, other) => name(one).localeCompare(name(other))) : found;
+}
+
+/** Tiles by their value of an axis. */
+function grouped(list, axis) {
+  const groups = new Map();
+  for (const tile of list) {
+    const value = tile.task.axes.get(axis) ?? "";
+    if (!groups.has(value)) groups.set(value, []);
+    groups.get(value).push(tile);
+  }
+  return groups;
+}

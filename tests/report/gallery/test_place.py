@@ -1,0 +1,52 @@
+"""Other people's files are left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.errors import UsageError
+from runner.report.gallery import page, place
+
+from .conftest import row
+
+
+def write(directory, facts):
+    page.write(place.taken(directory), [row()], facts)
+
+
+@pytest.mark.parametrize("text", ["<!doctype html>\n<p>mine", "", "<!-- made by runner -->"])
+def test_a_page_of_somebody_else_is_kept(tmp_path, facts, text):
+    (tmp_path / "index.html").write_text(text)
+    with pytest.raises(UsageError, match=r"(?s)index\.html is there already.*Move it away"):
+        write(tmp_path, facts)
+    assert (tmp_path / "index.html").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
+def test_a_folder_of_somebody_else_is_kept(tmp_path, facts):
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery/data-mine.js").write_text("kept")
+    with pytest.raises(UsageError, match="gallery is there already"):
+        write(tmp_path, facts)
+    assert [path.name for path in tmp_path.rglob("*")] == ["gallery", "data-mine.js"]
+
+
+@pytest.mark.parametrize("name", ["index.html", "gallery"])
+def test_no_link_is_followed(tmp_path, facts, name):
+    """Not even one that leads to what we made ourselves elsewhere."""
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    for directory in (elsewhere, here):
+        directory.mkdir()
+    write(elsewhere, facts)
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    (here / name).symlink_to(elsewhere / name)
+    with pytest.raises(UsageError, match="left as it is"):
+        page.write(place.taken(here), [row(key="k2")], facts)
+    assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
+
+
+def test_an_empty_folder_may_be_ours(tmp_path, facts):
+    (tmp_path / "gallery").mkdir()
+    write(tmp_path, facts)
+    write(tmp_path, facts)
+    assert (tmp_path / "index.html").read_bytes().startswith(place.MARK)

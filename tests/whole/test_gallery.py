@@ -1,0 +1,76 @@
+"""The page of a job, as a run and a person make it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from .conftest import images, sandbox, until
+
+FAST = ("--seconds", "0.05,0.1")
+
+
+def cards(directory) -> list[list]:
+    page = (directory / "index.html").read_text(encoding="utf-8")
+    found = []
+    for source in re.findall(r'<script src="(gallery/data-\w+\.js)" async>', page):
+        text = (directory / source).read_text(encoding="utf-8")
+        found += json.loads(text[text.index(", ") + 2 : -3])
+    return found
+
+
+def test_every_run_ends_with_a_page(desk):
+    out = desk.root / "out/job"
+    desk.write("job.yaml", images(2))
+    with sandbox(*FAST) as box:
+        desk.job(env=box.env)
+        assert [(card[0], card[5]) for card in cards(out)] == [(line["key"], "done") for line in desk.results()]
+        assert all((out / file).is_file() for card in cards(out) for file, *_ in card[9])
+        desk.write("job.yaml", images(3))
+        desk.job(env=box.env)
+    assert len(cards(out)) == 3
+    assert len(list((out / "gallery").glob("data-*.js"))) == 1
+
+
+def test_a_page_can_be_asked_for_while_a_run_is_on(desk):
+    desk.write("job.yaml", images(3))
+    with sandbox("--seconds", "30,40") as box:
+        process = desk.start("run", "job.yaml", env=box.env)
+        until(lambda: box.stats["accepted"] >= 2)
+        told = json.loads(desk.run("gallery", "job.yaml", "--json").stdout)
+        process.kill()
+        process.communicate()
+    assert (told["tasks"], told["total"], told["thumbnails"]["made"]) == (3, 3, 0)
+    assert "running" in {card[5] for card in cards(desk.root / "out/job")}
+
+
+@pytest.mark.parametrize("name", ["index.html", "gallery"])
+def test_what_somebody_else_put_there_stays_and_the_run_ends_as_it_would(desk, name):
+    desk.write("job.yaml", images(1))
+    mine = desk.root / "out/job" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with sandbox(*FAST) as box:
+        done = desk.run("run", "job.yaml", env=box.env)
+    assert done.returncode == 0
+    assert f"{name} is there already and was not made by runner" in done.stderr
+    asked = desk.run("gallery", "job.yaml")
+    assert (asked.returncode, "Move it away" in asked.stderr) == (2, True)
+    assert mine.read_text() == "mine"
+
+
+def test_a_job_that_is_not_there_has_no_page(desk):
+    (desk.root / "empty").mkdir()
+    done = desk.run("gallery", "empty")
+    assert (done.returncode, list((desk.root / "empty").iterdir())) == (10, [])
+
+
+def test_heavy_files_get_their_thumbnails_at_the_end_of_a_run(desk):
+    desk.write("job.yaml", images(3))
+    with sandbox(*FAST, "--file-bytes", str(12 << 20)) as box:
+        desk.job(env=box.env)
+    folder = desk.root / "out/job/gallery"
+    assert {card[9][0][3] for card in cards(desk.root / "out/job")} == {path.name for path in folder.glob("*.webp")}
+    assert len(list(folder.glob("*.webp"))) == 3
