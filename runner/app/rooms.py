@@ -14,6 +14,7 @@ from runner.app.crash import points
 from runner.app.tidying import rename
 from runner.net.download import Downloader
 from runner.net.limiter import Window
+from runner.net.quarantine import Quarantine
 from runner.net.space import Space
 from runner.pipeline.bell import Bell
 from runner.pipeline.clock import Clock
@@ -203,4 +204,5 @@ def _patience(spec: Spec, job: Job, choices: Choices, *, loopback: bool) -> Pati
 
 
 def _downloader(spec: Spec, job: Job, *, loopback: bool) -> Downloader:
-    return Downloader(per_host=job.manifest.limits.downloads or spec.limits.downloads, loopback=loopback)
+    per_host = job.manifest.limits.downloads or spec.limits.downloads
+    return Downloader(per_host=per_host, loopback=loopback, quarantine=Quarantine(job.state / "quarantine"))

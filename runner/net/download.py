@@ -2,7 +2,7 @@
 
     200, 206                        bytes; 206 is believed only for the range and the strong ETag that were asked for
     403, 404, 410, denied address   Dead: a poll may bring a fresh link
-    429, 5xx, network, cut, no media   Later
+    429, 5xx, network, cut, no media   Later; what is no media is put aside, never in place of an output
 
 No credential, no cookie, at most three redirects, every hop through the guard. Requests go to the transport itself:
 httpx's client would log the signed query of every link (attacks.md X23).
@@ -27,6 +27,7 @@ from runner.net.gateway import USER_AGENT
 from runner.net.guard import Denied, GuardedResolver, check_url
 from runner.net.media import HEAD, Kind, sniff, whole
 from runner.net.part import Part
+from runner.net.quarantine import MOST, Quarantine
 from runner.net.transport import AiohttpTransport, Evidence
 from runner.net.width import Width
 from runner.providers.evidence import waiting
@@ -99,8 +100,14 @@ class _Ended(Exception):  # noqa: N818 - how a download ends early
         self.worthless = worthless
 
 
+class _Foreign(Exception):  # noqa: N818 - how a download ends that is no picture, film or sound
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+
 class Downloader:
-    """Fetches links; a few from each host at once, the rest wait their turn."""
+    """Fetches links; a few from each host at once, the rest wait their turn. `quarantine` is for what is no media."""
 
     def __init__(
         self,
@@ -111,7 +118,9 @@ class Downloader:
         clock: Callable[[], float] = time.monotonic,
         context: ssl.SSLContext | None = None,
         names: AbstractResolver | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
+        self._quarantine = quarantine
         self._loopback = loopback
         self._bounds = bounds or Bounds()
         self._clock = clock
@@ -135,6 +144,7 @@ class Downloader:
                 outcome = await self._fetched(first, part)
                 if isinstance(outcome, Fetched):
                     width.served()
+                    await self._release(part)
                 elif outcome.fault.code == TOO_MANY:
                     width.refused(times)
                 return outcome
@@ -152,10 +162,24 @@ class Downloader:
             if ended.worthless and not part.is_new:
                 await to_thread.run_sync(part.restart, "")
             return ended.outcome
+        except _Foreign as foreign:
+            if not part.is_new:
+                await to_thread.run_sync(part.restart, "")
+            return await self._put_aside(path, foreign.pieces)
         except (httpx.TransportError, Unreadable) as error:
             return _later("network", f"{type(error).__name__}: {error}")
         finally:
             part.close()
+
+    async def _release(self, path: Path) -> None:
+        if self._quarantine is not None:
+            await self._quarantine.release(path)
+
+    async def _put_aside(self, path: Path, pieces: Sequence[bytes]) -> Later:
+        head = b"".join(pieces)[:60].decode("ascii", "backslashreplace")
+        kept = await self._quarantine.keep(path, pieces) if self._quarantine is not None else None
+        where = f"; it was put aside as {kept}" if kept else ""
+        return _later("not_media", f"no picture, film or sound begins with {head!r}{where}")
 
     async def _filled(self, url: httpx.URL, part: Part) -> Fetched | Dead | Later:
         """One hop to a thread for what is new and small: a thread hop costs as much as 100 KB of network."""
@@ -212,6 +236,8 @@ class _Sink:
         self._pieces: list[bytes] = []
         self._size = 0
         self._kind = sniff(part.head(HEAD))
+        #: it is no media: nothing of it gets into the part
+        self._foreign = False
         self._mark = (clock(), 0)
         self._seen = 0
 
@@ -232,7 +258,10 @@ class _Sink:
                 await to_thread.run_sync(self._part.write, self.taken())
             raise
         inflater.finish()
-        return self._known()
+        kind = self._known()
+        if kind is None:
+            raise _Foreign(self._pieces)
+        return kind
 
     def taken(self) -> list[bytes]:
         """What is not in the part yet; it is the caller's now."""
@@ -245,15 +274,17 @@ class _Sink:
         self._size += len(piece)
         if len(self._pieces) >= _MOST_PIECES:  # a drip of single bytes must not fill the memory
             self._pieces = [b"".join(self._pieces)]
-        if self._kind is None and self._size >= HEAD:
+        if self._kind is None and not self._foreign and self._size >= HEAD:
             self._known()
+        if self._foreign and self._size >= MOST:
+            raise _Foreign(self._pieces)
         if self._size >= _MIB:
             await to_thread.run_sync(self._part.write, self.taken())
 
-    def _known(self) -> Kind:
+    def _known(self) -> Kind | None:
         if self._kind is None:
-            head = b"".join(self._pieces)[:HEAD]
-            self._kind = sniff(head) or _not_media(head)
+            self._kind = sniff(b"".join(self._pieces)[:HEAD])
+            self._foreign = self._kind is None
         return self._kind
 
     def _check_size(self, more: int) -> None:
@@ -316,11 +347,6 @@ def _continues(answer: httpx.Response, size: int, tag: str) -> bool:
 def _strong_tag(answer: httpx.Response) -> str:
     """The ETag a resume may rely on; inflated bytes have no offsets on the wire, so none then."""
     return "" if answer.headers.get("content-encoding") else answer.headers.get("etag", "")
-
-
-def _not_media(head: bytes) -> Kind:
-    text = head[:60].decode("ascii", "backslashreplace")
-    raise _Ended(_later("not_media", f"no picture, film or sound begins with {text!r}"), worthless=True)
 
 
 def _later(reason: str, message: str) -> Later:

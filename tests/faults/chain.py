@@ -24,6 +24,7 @@ from runner.net.bucket import Bucket
 from runner.net.download import Bounds, Downloader
 from runner.net.gateway import Deadlines, Gateway
 from runner.net.limiter import Limiter, Window
+from runner.net.quarantine import Quarantine
 from runner.pipeline.audit import Report, audit
 from runner.pipeline.bell import Bell
 from runner.pipeline.clock import Clock
@@ -186,7 +187,9 @@ class Chain:
             context=self.context,
             resolver=self.resolver,
         )
-        downloader = Downloader(loopback=True, bounds=self.bounds)
+        downloader = Downloader(
+            loopback=True, bounds=self.bounds, quarantine=Quarantine(self.directory / ".runner" / "quarantine")
+        )
         stack.push_async_callback(gateway.aclose)
         stack.push_async_callback(downloader.aclose)
         listed = spec.look_up.listing is not None and spec.look_up.listing.reference is None

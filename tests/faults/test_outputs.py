@@ -19,6 +19,7 @@ from runner.lifecycle.events import LinkExpired
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import State
 from runner.net.download import Bounds, Downloader, Fetched, Later
+from runner.net.quarantine import MOST, Quarantine
 from runner.sandbox.media import Caption, mp4
 from tests.whole.conftest import Desk, images, sandbox
 
@@ -238,14 +239,50 @@ async def test_fo07_what_is_no_picture_film_or_sound_never_gets_a_name(tmp_path)
         assert ours.middle.calls["submit"] == len(bodies)
 
 
-@pytest.mark.xfail(strict=True, reason="what is of the wrong kind is thrown away, not put aside as *.bin")
-async def test_fo07_what_is_of_the_wrong_kind_is_put_aside(tmp_path):
+@pytest.mark.parametrize("name", WRONG)
+async def test_fo07_what_is_of_the_wrong_kind_is_put_aside(tmp_path, name):
     async with chain(tmp_path, patience=FEW) as ours:
-        ours.middle.deeds["file"] = instead(answer(WRONG["pdf"]), end="open")
-        assert (await ours.run(1)).exit == 3
+        ours.middle.deeds["file"] = instead(answer(WRONG[name]), end="open")
+        told = await ours.run(1)
+        assert (told.exit, told.states, ours.files) == (3, ["stranded"], [])
+        assert {output["file"] for output in told.outputs} == {None}
         (kept,) = [path for path in ours.directory.rglob("*.bin") if path.is_file()]
-        assert kept.read_bytes() == WRONG["pdf"]
+        assert kept.read_bytes() == WRONG[name]
         assert kept.stat().st_mode & 0o777 == 0o600
+        assert kept.parent.stat().st_mode & 0o777 == 0o700
+        assert str(kept.relative_to(ours.directory)) in told.tasks[0]["message"]
+
+
+async def test_fo07_of_what_is_put_aside_only_the_beginning_is_kept_and_it_goes_when_the_real_thing_comes(tmp_path):
+    huge = answer(b"<html>" + bytes(3_000_000), content_type="video/mp4")
+    async with chain(tmp_path, patience=FEW) as ours:
+        ours.middle.deeds["file"] = instead(huge, end="open")
+        assert (await ours.run(1)).states == ["stranded"]
+        (kept,) = ours.directory.rglob("*.bin")
+        assert kept.read_bytes() == b"<html>" + bytes(MOST - 6)
+        ours.middle.deeds.clear()
+        whole(ours, await ours.run(1, retried=(State.STRANDED,)), 1)
+        assert not list(ours.directory.rglob("*.bin"))
+
+
+async def test_fo07_so_many_are_put_aside_and_no_more(tmp_path):
+    quarantine = Quarantine(tmp_path / "quarantine")
+    names = [await quarantine.keep(tmp_path / f"{number}-1-1.part", [b"<html>"]) for number in range(102)]
+    assert names[:2] == [f"{tmp_path.name}/quarantine/{number}-1-1.bin" for number in range(2)]
+    assert names[100:] == [None, None]
+    assert len(list((tmp_path / "quarantine").iterdir())) == 100
+    assert await quarantine.keep(tmp_path / "7-1-1.part", [b"other"]) is not None, "what is there already is renewed"
+    assert (tmp_path / "quarantine" / "7-1-1.bin").read_bytes() == b"other"
+
+
+async def test_fo07_a_link_that_was_planted_there_is_not_written_through(tmp_path):
+    (tmp_path / "quarantine").mkdir()
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    (tmp_path / "quarantine" / "1-1-1.bin").symlink_to(mine)
+    await Quarantine(tmp_path / "quarantine").keep(tmp_path / "1-1-1.part", [b"<html>"])
+    assert mine.read_text() == "mine"
+    assert (tmp_path / "quarantine" / "1-1-1.bin").read_bytes() == b"<html>"
 
 
 # FO8 to FO10: elsewhere, otherwise, and a crash
