@@ -156,6 +156,11 @@ def scheme(spec: Spec, settings: Settings) -> Scheme:
             return auth.header(spec.auth.header, held[names[0]], spec.auth.prefix)
 
 
+def signs(spec: Spec, settings: Settings) -> bool:
+    """Whether this account's requests are signed by our clock."""
+    return isinstance(scheme(spec, settings), auth.KlingJwt)
+
+
 def gateway(spec: Spec, settings: Settings) -> Gateway:
     """What carries this provider's requests."""
     return Gateway(base_url(spec, settings), scheme(spec, settings))

@@ -160,6 +160,7 @@ async def _lane(
         spec=spec,
         dialect=Dialect(spec),
         gateway=gateway,
+        signs=lanes.signs(spec, settings),
         downloader=downloader,
         limiters=limiters,
         has_company=lambda: pacing.has_company(limiters),

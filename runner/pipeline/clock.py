@@ -36,6 +36,8 @@ class Clock:
     monotonic: Callable[[], float] = time.monotonic
     boottime: Callable[[], float] = _boottime
     boot: str = field(default_factory=_boot_id)
+    #: a person was told in this run that the wall clock is wrong
+    told: bool = False
     _offset: float = field(init=False)
     _started: float = field(init=False)
 

@@ -14,6 +14,7 @@ from runner.lifecycle.transitions import advance
 from runner.pipeline.breaker import LONGEST_PROBE, Breaker
 from runner.pipeline.crowd import Crowd
 from runner.pipeline.looks import Bounds, Looks
+from runner.pipeline.skew import APART, FAR, refused, said, skew
 from runner.providers.evidence import is_good, judge, server_time
 from runner.providers.exchange import NotSent, Reply
 
@@ -94,6 +95,8 @@ class Lane:
     unreachable: bool = False
     #: a request of this run was answered properly
     proved: bool = False
+    #: requests are signed by our clock
+    signs: bool = False
     #: seconds by which the provider's clock is ahead of ours, by its latest answer
     ahead: float = 0.0
     #: slots of the account's window that this job's tasks take, and how many of these are of submits on the wire
@@ -138,15 +141,32 @@ class Lane:
         async with self._first:
             return await self._carry(request, permit)
 
+    async def compare_clocks(self) -> None:
+        """Before anything is bought with a signature by our clock, see if it is right; free of charge (FC2)."""
+        if self.signs and not self.proved and self.blocked is None:
+            await self.send(self.dialect.probe())
+
     async def _carry(self, request: Request, permit: Permit | None) -> Outcome:
         with permit or await self.limiters[request.endpoint].acquire() as held:
             if self.dead:
                 return NotSent("the provider refused this run's credentials or address")
+            begun = self.clock.wall()
             outcome = await self.gateway.send(request, held)
         if isinstance(outcome, Reply) and (theirs := server_time(outcome)) is not None:
             self.ahead = theirs - self.clock.now()
+            self._compare(skew(theirs, begun, self.clock.wall()))
         self._learn(request, outcome, held)
         return outcome
+
+    def _compare(self, ahead: float) -> None:
+        """Tell of a wrong clock once in a run; where it signs and nothing was bought yet, nothing is (FC2)."""
+        if self.signs and abs(ahead) > FAR and not self.proved and self.blocked is None:
+            # without `block`, which stops questions as well: those are signed by the server's time, as it is known now
+            self.blocked = ("configuration", Fault("clock", None, refused(self.name, ahead)))
+            self.bell.ring("idle")
+        elif abs(ahead) > APART and not self.clock.told:
+            self.clock.told = True
+            self.notice(said(self.name, ahead))
 
     def _learn(self, request: Request, outcome: Outcome, permit: Permit) -> None:
         phase: Literal["submit", "query"] = "submit" if request.phase == "submit" else "query"

@@ -104,6 +104,7 @@ class Submit:
         lane = self._lane
         await lane.breaker.until_safe()
         await self._until_due()
+        await lane.compare_clocks()
         crowded = lane.crowd.wait(lane.clock.now())
         if self._stopping or lane.blocked or crowded or lane.room <= 0 or not await self._has_space():
             await self._pause(crowded or _LOOK_AGAIN)

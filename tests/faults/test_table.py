@@ -131,7 +131,6 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "whole/test_memory.py::test_yesterdays_copy_is_not_taken_for_today",
     ),
     "FD12": ("whole/test_memory.py::test_a_job_directory_that_was_deleted_is_missed_too",),
-    "FC2": ("net/test_auth.py::test_a_wrong_clock_is_corrected_by_the_servers_date",),
     "FC3": (
         "faults/test_signals.py::test_fp09_after_a_stop_there_is_no_burst",
         "net/test_bucket.py::test_no_burst_after_a_suspend",
