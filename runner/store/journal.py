@@ -12,6 +12,7 @@ A torn last line is the normal trace of a crash and is cut off; a bad line befor
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from dataclasses import dataclass
@@ -108,18 +109,23 @@ class Journal:
         except OSError as error:
             raise _full(path, error) from None
         self.end = end
+        #: half a line may stand behind the end
+        self._torn = False
 
     def append(self, lines: Sequence[Line]) -> int:
         """Put the lines on the disk; the offset behind them. Raises DiskError, and then none of them counts."""
         data = b"".join(encode(line) for line in lines)
         try:
-            written = 0
+            if self._torn:
+                os.ftruncate(self._file, self.end)
+            self._torn, written = True, 0
             while written < len(data):
                 written += os.write(self._file, data[written:])
             os.fdatasync(self._file)
         except OSError as error:
             self._cut()
             raise _full(self.path, error) from error
+        self._torn = False
         self.end += len(data)
         return self.end
 
@@ -127,11 +133,10 @@ class Journal:
         os.close(self._file)
 
     def _cut(self) -> None:
-        """Take half a line away again, so that what comes next begins a line; if that fails too, the reader copes."""
-        try:
+        """Take half a line away again; if that fails too, the next line waits for it, and the reader copes."""
+        with contextlib.suppress(OSError):
             os.ftruncate(self._file, self.end)
-        except OSError:
-            return
+            self._torn = False
 
 
 def _sync(directory: Path) -> None:
@@ -170,16 +175,26 @@ def of_change(before: Task, after: Task) -> Line | None:
     if after.generation != before.generation:
         return {"t": "retry", "ref": before.ref, "generation": after.generation, "next": after.ref}
     if after.state in {State.QUEUED, State.FAILED} and before.state is not after.state:
-        fault = after.fault
-        how = {
-            "state": after.state,
-            "evidence": after.evidence,
-            "reason": fault.reason,
-            "message": fault.message,
-            "spent": after.spent,
-        }
-        return {"t": "settle", "ref": before.ref, **how}
+        return _settle(after, before.ref)
     return None
+
+
+def unsent(task: Task) -> Line:
+    """The line that takes an intent back: nothing was sent, and the task is as it was."""
+    return _settle(task, task.ref)
+
+
+def _settle(task: Task, ref: str) -> Line:
+    fault = task.fault
+    return {
+        "t": "settle",
+        "ref": ref,
+        "state": task.state,
+        "evidence": task.evidence,
+        "reason": fault.reason,
+        "message": fault.message,
+        "spent": task.spent,
+    }
 
 
 def _intent(task: Task) -> Line:

@@ -18,7 +18,7 @@ from runner.store.sql import queries
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from runner.store.journal import Line
@@ -78,6 +78,22 @@ def _merge(connection: sqlite3.Connection, seen: Tail) -> None:
             )
     connection.execute(queries()["set_journal"], {"journal": seen.end})
     connection.execute("commit")
+
+
+def catch_up(connection: sqlite3.Connection, lines: Sequence[Line]) -> list[Line]:
+    """In a transaction: what the journal has and a rolled-back transaction of this process took from the database.
+
+    The lines that take back the intents among them: whoever asked for those was told of an error and has sent nothing.
+    """
+    unsent, latest = [], {line.get("ref"): line for line in lines}
+    for line in lines:
+        row = connection.execute(queries()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
+        task = None if row is None else task_from(row)
+        if task is not None and line["t"] != "intent":
+            replay(connection, task, (line,))
+        elif task is not None and task.state is State.QUEUED and line is latest[task.ref]:
+            unsent.append(journals.unsent(task))
+    return unsent
 
 
 def _is_known(connection: sqlite3.Connection, ref: str) -> bool:

@@ -246,9 +246,12 @@ class Store(Questions):
 
     def _settle(self, connection: sqlite3.Connection, before: Task, after: Task) -> Settled:
         """In a transaction: the row, its outputs, and its line for the journal."""
-        guard = {"was": before.state, "was_generation": before.generation, "epoch": self.epoch}
-        if execute(connection, "settle", **columns(after), **guard).rowcount != 1:
-            return "stale"
+        line = of_change(before, after)
+        if not self._written(connection, before, after):
+            # a try before this one had come as far as the journal, and the database was given what stands there
+            if line not in self._writer.replayed or not self._written(connection, after, after):
+                return "stale"
+            line = None
         if after.state is State.QUEUED:
             execute(connection, "rest_gone", id=after.id)
         if before.remote_id is not None and after.remote_id is None:
@@ -259,12 +262,15 @@ class Store(Questions):
             known = _outputs(connection, after.id)
             rows = [{"task_id": after.id, "number": n, "url": url} for n, url in numbered(known, after.outputs)]
             connection.executemany(sql.queries()["put_output"], rows)
-        line = of_change(before, after)
         if line is not None:
             self._writer.notes.append(line)
         if (label := _LABELS.get((before.state, after.state))) is not None:
             self._writer.labels.append(label)
         return "done"
+
+    def _written(self, connection: sqlite3.Connection, before: Task, after: Task) -> bool:
+        guard = {"was": before.state, "was_generation": before.generation, "epoch": self.epoch}
+        return execute(connection, "settle", **columns(after), **guard).rowcount == 1
 
     async def put_name(self, task_id: int, number: int, file: str) -> None:
         """A file of a finished task has been given another name."""

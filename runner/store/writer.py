@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import sqlite3
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import DiskError, RunnerError
+from runner.store import recovery
 from runner.store.sql import DAMAGED, explained, queries
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ T = TypeVar("T")
 
 #: transactions that share one commit at the most; bounds how long one waits for the others
 _GROUP = 512
-_AGAIN = "Run the same command again: what the journal knows is merged at the start."
 #: what SQLite says when a sync failed
 _UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
@@ -38,12 +39,15 @@ class Writer:
         self._database, self._place, self._reach = database, place, reach
         #: a file that is given back when the disk is full
         self.ballast: Path | None = None
-        self._broken: RunnerError | None = None
         #: nobody knows what is on the disk: nothing is written any more
         self._untrusted: DiskError | None = None
         #: lines for the journal, from the works of the transaction that is being made
         self.notes: list[Line] = []
         self.journal: Journal | None = None
+        #: lines on the disk whose transaction has not committed: the database must have them before anything else
+        self._ahead: list[Line] = []
+        #: those of them that it has been given since; whoever asked for them may come again
+        self.replayed: deque[Line] = deque(maxlen=_GROUP)
         #: what the works of the transaction did, in a word each, for whoever listens at the named points
         self.labels: list[str] = []
         #: the ballast was needed: what is paid can still be written, nothing new may be bought
@@ -113,21 +117,28 @@ class Writer:
                 raise
             self.ballast.unlink()
             self.exhausted = True
-            self._broken = None
             return self._transaction(works)
 
     def _transaction(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        if (error := self._untrusted or self._broken) is not None:
-            raise error
+        """What the journal has from a transaction that was rolled back comes first, or the mark would pass over it."""
+        if self._ahead:
+            self._attempt([self._catch_up])
+        return self._attempt(works)
+
+    def _catch_up(self, connection: sqlite3.Connection) -> None:
+        self.notes += recovery.catch_up(connection, self._ahead)
+        self.replayed.extend(self._ahead)
+
+    def _attempt(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        if self._untrusted is not None:
+            raise self._untrusted
         connection = self._database._conn  # noqa: SLF001 - see `_run`
         connection.execute("begin immediate")
         self.notes.clear()
         self.labels.clear()
         try:
             values = [work(connection) for work in works]
-            if self.notes and self.journal is not None:
-                self._journal(connection, self.journal)
-                self._tell("journaled")
+            self._journal(connection)
             connection.execute("commit")
         except BaseException as failed:
             if _is_unsynced(failed):
@@ -136,7 +147,7 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
-        self._broken = None
+        self._ahead.clear()
         self._tell("committed")
         return values
 
@@ -144,11 +155,16 @@ class Writer:
         for label in self.labels:
             self._reach(f"{label} {word}")
 
-    def _journal(self, connection: sqlite3.Connection, journal: Journal) -> None:
-        """Journal first. From here to the commit an error leaves the two apart, so nothing may be written after it."""
-        end = journal.append(self.notes)
-        self._broken = DiskError(f"{self._place}: the last transaction could not be finished", hint=_AGAIN)
-        connection.execute(queries()["set_journal"], {"journal": end})
+    def _journal(self, connection: sqlite3.Connection) -> None:
+        """Journal first; until the commit its lines are ahead of the database, which knows them from then on."""
+        if self.journal is None:
+            return
+        if self.notes:
+            self.journal.append(self.notes)
+            self._ahead += self.notes
+            self._tell("journaled")
+        if self._ahead:
+            connection.execute(queries()["set_journal"], {"journal": self.journal.end})
 
 
 def _is_unsynced(error: BaseException) -> bool:

@@ -68,7 +68,8 @@ class Expectation:
         self.positions: dict[str, int | None] = {}
         self.told: dict[str, Essence] = {}
         self.files: dict[str, list[tuple[Any, ...]]] = {}
-        #: what the journal says and the database not yet, and whether it must from the next start on
+        #: what the journal says and the database not yet, and whether it must from the next start on: of an intent that
+        #: only a journal knows, the process that wrote it can say that nothing was sent, and no other
         self.pending: dict[str, tuple[Task, bool]] = {}
         #: ids that a purchase gave up without a new generation
         self.let_go: set[tuple[str, str]] = set()
@@ -155,6 +156,22 @@ class Expectation:
                 self.tasks[key] = replace(task, due_at=now + 900 * waits, failures=0, looks=0, since=since)
 
     # starts
+
+    def catches_up(self, seen: Seen) -> None:
+        """The process that was told of an error goes on: what it has journaled is in the database, nothing else is."""
+        for key, (after, must) in list(self.pending.items()):
+            if must:
+                assert essence(seen.tasks[key]) == essence(after), f"the journal knew: {after}"
+                self.tasks[key] = seen.tasks[key]
+                del self.pending[key]
+            else:
+                self.takes_back(self.tasks[key])
+
+    def takes_back(self, task: Task) -> None:
+        """The journal knows of an intent that nothing was sent."""
+        assert task.state is State.QUEUED
+        self.told[task.key] = essence(task)
+        self.pending.pop(task.key, None)
 
     def start(self, seen: Seen) -> None:
         """What only the journal knew is in the database now; all else is compared with the next look."""

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from runner.errors import DiskError, StateError
-from runner.lifecycle.events import Found, Missing, Resolved
+from runner.lifecycle.events import Missing, Resolved
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Output, State
 from runner.lifecycle.transitions import advance
@@ -38,17 +37,6 @@ async def adopted(bench, task, remote_id):
 
 async def held(bench):
     return await bench.to(State.HELD)
-
-
-async def test_a_database_without_the_rows_of_what_was_bought_is_refused(struck):
-    """Copied without its write-ahead log, it is older than the manifest: the next run would buy the same once more."""
-    bench, hand = struck
-    await bench.store._writer.set_up(lambda connection: connection.execute("pragma wal_checkpoint").fetchall() and None)
-    await bench.add(1)
-    await bench.to(State.RUNNING, remote_id="paid")
-    copy = hand.left("state.db-wal")
-    with pytest.raises(StateError, match="recover"):
-        await (await Store.open(copy)).aclose()
 
 
 @pytest.mark.xfail(reason="recovery.apply makes what is queued again due, whether or not anyone wants it")
@@ -94,22 +82,6 @@ async def test_an_id_that_a_person_gives_in_the_place_of_another_is_journaled(st
     await adopted(bench, task, "right")
     assert [line["remote_id"] for line in lines_of(hand.directory) if line["t"] == "id"] == ["wrong", "right"]
     assert await bench.store.claimed("chanjing", ["wrong", "right"]) == {"wrong", "right"}
-
-
-@pytest.mark.xfail(reason="Writer._with_ballast forgets that the journal is ahead, and the next write passes over it")
-async def test_an_id_that_the_journal_knows_is_not_forgotten_by_a_full_disk(struck):
-    bench, hand = struck
-    await bench.add(1, 2)
-    first, second = await bench.to(State.IN_DOUBT), await bench.to(State.IN_DOUBT)
-    hand.arm("full ever more")
-    with pytest.raises(DiskError):
-        await bench.store.settle(first, advance(first, Found("paid"), NOW, PATIENCE))
-    hand.arm("")
-    assert "paid" in {line.get("remote_id") for line in lines_of(hand.directory)}
-    await bench.store.settle(second, advance(second, Found("other"), NOW, PATIENCE))
-    await bench.store.aclose()
-    bench.store = await Store.open(hand.directory)
-    assert {task.remote_id for task in look(hand.directory).tasks.values()} == {"paid", "other"}
 
 
 @pytest.mark.parametrize("write", ["claim", "wake", "record", "add"])

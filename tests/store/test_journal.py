@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.errors import StateError
+from runner.errors import DiskError, StateError
 from runner.lifecycle.task import Moment, State, Task
 from runner.store import journal, recovery
 from runner.store.journal import Journal, decode, encode, read, tail
@@ -71,6 +72,23 @@ def test_what_is_appended_is_on_the_disk_and_a_torn_end_is_cut_off(tmp_path):
     opened.close()
     assert [line["t"] for line, _ in read(path)] == ["epoch", "id"]
     assert end == path.stat().st_size
+
+
+def test_half_a_line_that_could_not_be_taken_away_is_gone_before_the_next(tmp_path):
+    """Or there would be damage with more behind it, which no start would read."""
+    path = tmp_path / "journal.jsonl"
+    opened, file = Journal(path, 0), os.open("/dev/full", os.O_WRONLY)
+    opened.append([{"t": "epoch", "uuid": "u", "epoch": 1}])
+    opened._file, file = file, opened._file
+    with pytest.raises(DiskError):
+        opened.append([{"t": "id", "ref": "r", "remote_id": "1"}])
+    opened._file, file = file, opened._file
+    os.close(file)
+    with path.open("ab") as half:
+        half.write(b"0badc0de {")
+    assert opened.append([{"t": "id", "ref": "r", "remote_id": "1"}]) == path.stat().st_size
+    opened.close()
+    assert [line["t"] for line, _ in read(path)] == ["epoch", "id"]
 
 
 def test_a_new_journal_is_for_its_owner_alone(tmp_path):

@@ -72,8 +72,7 @@ class Trouble(NamedTuple):
 
 CALM = Trouble()
 CRASHES = ("crash before", "crash after", "crash torn journal", "crash torn commit")
-#: `full ever more` belongs here as soon as test_gaps.py's full disk forgets nothing
-FULL = ("full begin", "full update", "full mark", "full commit", "full journal")
+FULL = ("full begin", "full update", "full mark", "full commit", "full journal", "full ever more")
 KINDS = st.one_of(st.just(""), st.just(""), st.sampled_from(CRASHES), st.sampled_from(FULL))
 TROUBLE = st.builds(Trouble, KINDS, st.integers(1, 3), st.floats(0, 0.99))
 PICK = st.integers(0, 40)
@@ -125,7 +124,12 @@ class Job(RuleBasedStateMachine):
     # the process
 
     def attempt(self, trouble, work):
-        """What `work` returned, and the DiskError it ended in; the hand strikes while it runs."""
+        """What `work` returned, and the DiskError it ended in; the hand strikes while it runs.
+
+        What an error has left in the journal alone is in the database before anything else.
+        """
+        if self.must.pending and self.store and trouble.kind:
+            self.attempt(CALM, self.store.counts)
         journal = self.store._writer.journal if self.store else None
         file, full = journal and journal._file, None
         if trouble.kind == "full journal" and journal:
@@ -140,6 +144,8 @@ class Job(RuleBasedStateMachine):
             if full is not None:
                 journal._file = file
                 os.close(full)
+            if self.store and not trouble.kind:
+                self.must.catches_up(look(self.hand.directory))
 
     def open(self, trouble=CALM):
         """A start: what only the journal knew is in the database now, and nothing else has changed."""
@@ -172,30 +178,36 @@ class Job(RuleBasedStateMachine):
     def change(self, trouble, work, before, after):
         """A change of one task in one transaction, and whatever strikes in the middle of it; what became of it."""
         trouble = trouble if trouble.fills else trouble._replace(nth=1)
-        size, reserve, row = self.size(), self.store._writer.ballast.exists(), self.must.tasks[before.key]
+        reserve, row = self.store._writer.ballast.exists(), self.must.tasks[before.key]
+        behind = bool(self.must.pending)
+        size = self.size()
         done, error = self.attempt(trouble, work)
         if error is not None:
-            self.fails(trouble, after, reserve=reserve, journaled=self.size() > size)
+            self.fails(trouble, row, after, reserve=reserve, journaled=self.size() > size)
         elif done not in {"clash", "stale", None}:
             self.must.becomes(after)
-            assert (self.size() > size) == is_told(before, after)
+            assert behind or (self.size() > size) == is_told(before, after)
             if self.hand.copy and not self.hand.counts:
                 self.must.loses(row, after, torn=trouble.kind == "crash torn journal")
         if self.hand.copy:
             self.move(self.hand.copy)
         return done if error is None else error
 
-    def fails(self, trouble, after, *, reserve, journaled):
-        """Nothing has changed in the database; what the journal says already, the next start will know."""
+    def fails(self, trouble, before, after, *, reserve, journaled):
+        """Nothing has changed in the database; what the journal says already, the next transaction will know."""
         if not self.limping:
             assert trouble.fills
-            once = trouble.nth == 1 and trouble.kind != "full journal"
+            once = trouble.nth == 1 and trouble.kind not in {"full journal", "full ever more"}
             assert not (once and reserve) or after.state is SUBMITTING, "the reserve is there for this"
         self.limping = True
         if journaled:
             self.must.hears(after)
             self.must.pending[after.key] = (after, after.state is not SUBMITTING)
             self.given_up |= {after.key} if after.state is SUBMITTING else set()
+            last = lines_of(self.hand.directory)[-1]
+            if after.state is SUBMITTING and (last["t"], last["ref"]) == ("settle", after.ref):
+                self.must.takes_back(before)
+                self.must.pending[after.key] = (before, True)
 
     # the manifest
 
