@@ -6,6 +6,7 @@ disk before the transaction it belongs to commits, so either copy is enough to k
     epoch   a run began                     intent  a request is about to leave
     id      the provider named a task       settle  a send was settled without an id
     saved   every output is a checked file  retry   a person asked for another purchase
+    held    only a person can tell what became of a send, or whose an id is
 
 A torn last line is the normal trace of a crash and is cut off; a bad line before it is corruption.
 """
@@ -157,8 +158,9 @@ def of_change(before: Task, after: Task) -> Line | None:
     """The line that a change of a task deserves, if any."""
     if after.state is State.SUBMITTING:
         return _intent(after)
-    if after.remote_id is not None and before.remote_id is None:
+    if after.remote_id not in {None, before.remote_id}:
         line = {"t": "id", "ref": after.ref, "remote_id": after.remote_id, "adopted": after.adopted}
+        line |= {"evidence": after.evidence} if after.evidence else {}
         return line if before.state is not State.QUEUED else {**_intent(after), **line}
     if after.state is State.DONE:
         files = [
@@ -174,7 +176,7 @@ def of_change(before: Task, after: Task) -> Line | None:
         return {"t": "saved", "ref": after.ref, "files": files, "reason": after.fault.reason}
     if after.generation != before.generation:
         return {"t": "retry", "ref": before.ref, "generation": after.generation, "next": after.ref}
-    if after.state in {State.QUEUED, State.FAILED} and before.state is not after.state:
+    if after.state in {State.QUEUED, State.FAILED, State.HELD} and before.state is not after.state:
         return _settle(after, before.ref)
     return None
 
@@ -187,13 +189,17 @@ def unsent(task: Task) -> Line:
 def _settle(task: Task, ref: str) -> Line:
     fault = task.fault
     return {
-        "t": "settle",
+        # without a line for what is held a rebuilt database would look it up, and could buy it again unasked
+        "t": "held" if task.state is State.HELD else "settle",
         "ref": ref,
         "state": task.state,
         "evidence": task.evidence,
         "reason": fault.reason,
         "message": fault.message,
         "spent": task.spent,
+        "doubts": task.doubts,
+        "attempts": task.attempts,
+        "throttles": task.throttles,
     }
 
 

@@ -169,7 +169,7 @@ update output set file = :file, bytes = :bytes, sha256 = :sha256, media_type = :
 select number, url, file, bytes, sha256, media_type from output where task_id = :task_id order by number
 
 -- name: drop_outputs
--- A new generation has no outputs yet.
+-- A new generation, or another id, has no outputs yet.
 delete from output where task_id = :task_id
 
 -- name: next_due
@@ -257,7 +257,7 @@ select coalesce(sum(count), 0) from tally where gone
 select coalesce(sum(slots), 0) from task where provider = :provider and state in ('submitting', 'in_doubt', 'running')
 
 -- name: put_former
--- An earlier purchase of a task stays claimed: no look-up, its own or a twin's, may take it for a lost one.
+-- An id that a task let go stays claimed, of an earlier purchase or given by mistake: no look-up, its own or a twin's, may take it for a lost one.
 insert or ignore into former (provider, remote_id) values (:provider, :remote_id)
 
 -- name: claimed

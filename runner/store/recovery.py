@@ -102,17 +102,20 @@ def _is_known(connection: sqlite3.Connection, ref: str) -> bool:
 
 
 def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[Line]) -> Task:
-    """Play lines of the journal over a row, in a transaction; what was bought before a retry stays claimed.
+    """Play lines of the journal over a row, in a transaction; every id that it ever had stays claimed.
 
+    What is to be bought again rests where its draft has left the manifest, as it does when it is settled.
     Raises sqlite3.IntegrityError where the row's id belongs to another.
     """
     for line in lines:
         after = apply(task, line)
-        if task.remote_id is not None and after.generation != task.generation:
+        if task.remote_id not in {None, after.remote_id}:
             connection.execute(queries()["put_former"], {"provider": task.provider, "remote_id": task.remote_id})
             connection.execute(queries()["drop_outputs"], {"task_id": task.id})
         task = after
     connection.execute(queries()["restore"], columns(task))
+    if task.state is State.QUEUED:
+        connection.execute(queries()["rest_gone"], {"id": task.id})
     return task
 
 
@@ -140,13 +143,16 @@ def apply(task: Task, line: Line) -> Task:
                 remote_id=line["remote_id"],
                 adopted=line["adopted"],
                 spent=line.get("spent", task.spent),
+                failures=0,
+                looks=0,
                 fault=NO_FAULT,
+                evidence=line.get("evidence", task.evidence),
             )
-        case "settle":
-            return replace(_settled(task, line), spent=line.get("spent", task.spent))
+        case "settle" | "held":
+            return _settled(_told(task, line), line)
         case "retry":
-            again = replace(task, generation=line["generation"], ref=line["next"], remote_id=None, sent=None)
-            return replace(again, state=State.QUEUED, due_at=0.0, doubts=0, adopted=False, fault=NO_FAULT)
+            again = replace(task, generation=line["generation"], ref=line["next"], doubts=0, attempts=0, throttles=0)
+            return replace(_anew(again), refreshes=0, fault=NO_FAULT, evidence="retried")
         case "saved" if task.remote_id is not None:
             fault = NO_FAULT if line["reason"] is None else Fault(line["reason"])
             return replace(task, state=State.DONE, due_at=None, fault=fault)
@@ -154,13 +160,33 @@ def apply(task: Task, line: Line) -> Task:
             return task
 
 
+def _told(task: Task, line: Line) -> Task:
+    """What became of a send; lines of an older version count nothing."""
+    fault = NO_FAULT if line["reason"] is None else Fault(line["reason"], None, line["message"])
+    absent = max(task.doubts, 1) if line["evidence"] == "absent" else task.doubts
+    return replace(
+        task,
+        spent=line.get("spent", task.spent),
+        doubts=line.get("doubts", absent),
+        attempts=line.get("attempts", task.attempts),
+        throttles=line.get("throttles", task.throttles),
+        fault=fault,
+        evidence=line["evidence"],
+    )
+
+
 def _settled(task: Task, line: Line) -> Task:
-    if line["state"] == State.FAILED:
-        fault = Fault(line["reason"], None, line["message"])
-        return replace(task, state=State.FAILED, due_at=None, fault=fault, evidence=line["evidence"])
-    doubts = max(task.doubts, 1) if line["evidence"] == "absent" else task.doubts
-    queued = replace(task, state=State.QUEUED, due_at=0.0, remote_id=None, sent=None)
-    return replace(queued, doubts=doubts, evidence=line["evidence"])
+    match line["state"]:
+        case State.FAILED:
+            return replace(task, state=State.FAILED, due_at=None)
+        case State.HELD:
+            return replace(task, state=State.HELD, due_at=None, remote_id=None)
+        case _:
+            return _anew(task)
+
+
+def _anew(task: Task) -> Task:
+    return replace(task, state=State.QUEUED, due_at=0.0, remote_id=None, sent=None, adopted=False, looks=0, failures=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,9 +254,10 @@ class Store(Questions):
             line = None
         if after.state is State.QUEUED:
             execute(connection, "rest_gone", id=after.id)
-        if before.remote_id is not None and after.remote_id is None:
+        lets_go = before.remote_id not in {None, after.remote_id}
+        if lets_go:
             execute(connection, "put_former", provider=before.provider, remote_id=before.remote_id)
-        if after.generation != before.generation:
+        if lets_go or after.generation != before.generation:
             execute(connection, "drop_outputs", task_id=after.id)
         elif after.outputs and after.outputs != before.outputs:
             known = _outputs(connection, after.id)

@@ -141,10 +141,10 @@ class Trial:
                 last[line["ref"]] = line["t"]
         found = Counter(last.values())
         states = self._states()
-        doubts = found["intent"] - states[HELD]
+        doubts = found["intent"]
         taken = min(doubts, max(0, len(self._accepted()) - found["id"] - found["saved"]))
         return Outlook(
-            queued=TASKS - found["intent"] - found["id"] - found["saved"],
+            queued=TASKS - found["intent"] - found["held"] - found["id"] - found["saved"],
             submitting=doubts - states["in_doubt"],
             taken=taken,
             missing=doubts - taken,

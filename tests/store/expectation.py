@@ -22,8 +22,7 @@ TWINS = {0: "a", 1: "a", 3: "b", 4: "b", 2: "c", 5: "c"}
 _COLD = ("key", "provider", "operation", "model", "fingerprint", "slots", "cost", "name", "outputs")
 PAID = {State.RUNNING, State.READY, State.STRANDED, State.DONE}
 #: what a state that is not journaled becomes where only the journal is left
-_FORGOTTEN = {State.IN_DOUBT: State.SUBMITTING, State.HELD: State.SUBMITTING, State.READY: State.RUNNING}
-FORGOTTEN = {**_FORGOTTEN, State.STRANDED: State.RUNNING}
+FORGOTTEN = {State.IN_DOUBT: State.SUBMITTING, State.READY: State.RUNNING, State.STRANDED: State.RUNNING}
 
 
 def additions(numbers: Sequence[int], salt: int) -> list[Addition]:
@@ -54,8 +53,8 @@ def essence(task: Task) -> Essence:
 
 def is_told(before: Task, after: Task) -> bool:
     """Whether the journal must hear of a change before the database does."""
-    named = after.remote_id is not None and before.remote_id is None
-    ended = after.state in {State.QUEUED, State.FAILED} and before.state is not after.state
+    named = after.remote_id not in {None, before.remote_id}
+    ended = after.state in {State.QUEUED, State.FAILED, State.HELD} and before.state is not after.state
     again = after.generation != before.generation
     return named or ended or again or after.state in {State.SUBMITTING, State.DONE}
 
@@ -71,8 +70,6 @@ class Expectation:
         #: what the journal says and the database not yet, and whether it must from the next start on: of an intent that
         #: only a journal knows, the process that wrote it can say that nothing was sent, and no other
         self.pending: dict[str, tuple[Task, bool]] = {}
-        #: ids that a purchase gave up without a new generation
-        self.let_go: set[tuple[str, str]] = set()
         self._before: tuple[Any, Any] = (None, None)
 
     def believe(self, seen: Seen) -> None:
@@ -84,18 +81,13 @@ class Expectation:
         """A change is on disk; what is to be bought again but left the manifest rests."""
         before = self.tasks[after.key]
         rests = after.state is State.QUEUED and self.positions[after.key] is None
-        outputs = () if after.generation != before.generation else _merged(before.outputs, after.outputs)
+        lets_go = before.remote_id not in {None, after.remote_id}
+        outputs = () if lets_go or after.generation != before.generation else _merged(before.outputs, after.outputs)
         if is_told(before, after):
             self.hears(after)
-        self.lets_go(before, after)
         self.tasks[after.key] = replace(after, due_at=None if rests else after.due_at, outputs=outputs)
 
-    def lets_go(self, before: Task, after: Task) -> None:
-        if before.remote_id not in {None, after.remote_id} and after.generation == before.generation:
-            self.let_go.add((before.provider, before.remote_id))
-
     def hears(self, after: Task) -> None:
-        self.lets_go(self.tasks[after.key], after)
         self._before = self.told.get(after.key), self.files.get(after.key)
         self.told[after.key] = essence(after)
         if after.state is State.DONE:
@@ -190,8 +182,6 @@ class Expectation:
             if told is None:
                 assert is_fresh(task, drafts[key])
                 continue
-            if told.remote_id is None and (task.provider, task.remote_id) in self.let_go:
-                told = replace(told, remote_id=task.remote_id)  # that the provider does not know it is not journaled
             assert essence(task) == told
             assert task.state is not State.DONE or saved(task) == self.files[key]
         self.pending.clear()

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from runner.lifecycle.events import Missing, Resolved
+from runner.lifecycle.events import Resolved
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Output, State
 from runner.lifecycle.transitions import advance
-from runner.store.rebuild import rebuild
 from runner.store.store import Store
 
 from .conftest import NOW, Bench, additions
-from .machine import Hand, lines_of, look
+from .machine import Hand, look
 
 PATIENCE = Patience(looks=1)
 
@@ -37,51 +36,6 @@ async def adopted(bench, task, remote_id):
 
 async def held(bench):
     return await bench.to(State.HELD)
-
-
-@pytest.mark.xfail(reason="recovery.apply makes what is queued again due, whether or not anyone wants it")
-async def test_what_left_the_manifest_is_not_bought_after_a_crash(struck):
-    bench, hand = struck
-    await bench.add(1)
-    doubtful = await bench.to(State.IN_DOUBT)
-    await bench.store.add([], "without it", NOW)
-    hand.arm("crash before")
-    await bench.store.settle(doubtful, advance(doubtful, Missing(quiet=True), NOW, PATIENCE))
-    after = await Store.open(hand.copy)
-    try:
-        await after.add([], "without it", NOW)
-        assert (await after.counts(), await after.gone()) == ({"queued": 1}, 1)
-        assert await after.claim_queued("chanjing", NOW, 9, bench.begun) is None
-    finally:
-        await after.aclose()
-
-
-@pytest.mark.parametrize("how", ["merged", "rebuilt"])
-@pytest.mark.xfail(reason="recovery.replay keeps an id only where the generation changes")
-async def test_an_id_that_was_let_go_stays_claimed(struck, how):
-    bench, hand = struck
-    await bench.add(1)
-    task = await adopted(bench, await held(bench), "first")
-    hand.arm("crash before")
-    assert await bench.store.settle(task, advance(task, Resolved("absent", "ann"), NOW, PATIENCE)) == "done"
-    assert await bench.store.claimed("chanjing", ["first"]) == {"first"}
-    if how == "rebuilt":
-        rebuild(hand.copy, additions([1]), NOW)
-    after = await Store.open(hand.copy)
-    try:
-        assert await after.claimed("chanjing", ["first"]) == {"first"}
-    finally:
-        await after.aclose()
-
-
-@pytest.mark.xfail(reason="journal.of_change and Store._settle look for the first id alone")
-async def test_an_id_that_a_person_gives_in_the_place_of_another_is_journaled(struck):
-    bench, hand = struck
-    await bench.add(1)
-    task = await adopted(bench, await held(bench), "wrong")
-    await adopted(bench, task, "right")
-    assert [line["remote_id"] for line in lines_of(hand.directory) if line["t"] == "id"] == ["wrong", "right"]
-    assert await bench.store.claimed("chanjing", ["wrong", "right"]) == {"wrong", "right"}
 
 
 @pytest.mark.parametrize("write", ["claim", "wake", "record", "add"])

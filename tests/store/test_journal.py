@@ -3,13 +3,27 @@
 import contextlib
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import DiskError, StateError
-from runner.lifecycle.task import Moment, State, Task
+from runner.lifecycle.events import (
+    Accepted,
+    Blocked,
+    Found,
+    Interrupted,
+    Missing,
+    Refused,
+    Resolved,
+    Retried,
+    Setback,
+)
+from runner.lifecycle.patience import Patience
+from runner.lifecycle.task import Fault, Moment, State, Task
+from runner.lifecycle.transitions import advance
 from runner.store import journal, recovery
 from runner.store.journal import Journal, decode, encode, read, tail
 
@@ -117,6 +131,10 @@ def task(state: State, **more) -> Task:
         (task(State.IN_DOUBT), task(State.QUEUED), "settle"),
         (task(State.SUBMITTING), task(State.FAILED), "settle"),
         (task(State.READY, remote_id="x"), task(State.DONE, remote_id="x"), "saved"),
+        (task(State.RUNNING, remote_id="x"), task(State.RUNNING, remote_id="y", adopted=True), "id"),
+        (task(State.SUBMITTING), task(State.HELD), "held"),
+        (task(State.IN_DOUBT), task(State.HELD), "held"),
+        (task(State.RUNNING, remote_id="x"), task(State.HELD), "held"),
         (task(State.SUBMITTING), task(State.IN_DOUBT), None),
         (task(State.RUNNING, remote_id="x"), task(State.READY, remote_id="x"), None),
     ],
@@ -124,6 +142,51 @@ def task(state: State, **more) -> Task:
 def test_every_change_that_money_depends_on_has_its_line(before, after, kind):
     line = journal.of_change(before, after)
     assert (line and line["t"]) == kind
+
+
+TIRED = Fault("trouble", None, "tired")
+WORN = {
+    "attempts": 1,
+    "throttles": 2,
+    "doubts": 1,
+    "looks": 1,
+    "failures": 1,
+    "refreshes": 1,
+    "cost": 4.0,
+    "spent": 4.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "event"),
+    [
+        (task(State.SUBMITTING, **WORN), Accepted("x", "trace")),
+        (task(State.SUBMITTING, **WORN), Setback("trouble", TIRED)),
+        (task(State.SUBMITTING, **WORN), Setback("throttled", TIRED)),
+        (task(State.SUBMITTING, **WORN), Blocked("credit", TIRED)),
+        (task(State.SUBMITTING, **WORN), Refused(TIRED)),
+        (task(State.SUBMITTING, **WORN), Interrupted("an id of no shape", hopeless=True)),
+        (task(State.IN_DOUBT, **WORN), Found("x")),
+        (task(State.IN_DOUBT, **WORN), Missing(quiet=True)),
+        (task(State.IN_DOUBT, **WORN), Missing(quiet=True, provable=False)),
+        (task(State.HELD, **WORN), Resolved("adopt", "ann", "x")),
+        (task(State.HELD, **WORN), Resolved("absent", "ann")),
+        (task(State.HELD, **WORN), Resolved("abandon", "ann")),
+        (task(State.RUNNING, remote_id="x", adopted=True, evidence="adopt by ann", **WORN), Setback("absent", TIRED)),
+        (task(State.RUNNING, remote_id="x", adopted=True, **WORN), Resolved("adopt", "ann", "y")),
+        (task(State.RUNNING, remote_id="x", adopted=True, **WORN), Resolved("absent", "ann")),
+        (task(State.RUNNING, remote_id="x", **WORN), Refused(TIRED, billed=False)),
+        (task(State.FAILED, remote_id="x", **WORN), Retried()),
+    ],
+)
+def test_what_a_line_makes_of_a_task_is_what_happened_to_it(before, event):
+    """But for its times, and for what a start counts anew."""
+    after = advance(before, event, 9.0, Patience(looks=1, unknown=1))
+    played = recovery.apply(before, journal.of_change(before, after))
+    anew = {"due_at": None, "since": None, "finished_at": None, "looks": 0, "failures": 0}
+    if after.state is not State.RUNNING:
+        anew["sent"] = None
+    assert replace(played, **anew) == replace(after, **anew)
 
 
 def test_an_intent_alone_is_a_submit_whose_answer_nobody_has():

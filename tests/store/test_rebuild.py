@@ -49,6 +49,8 @@ async def test_a_rebuilt_job_goes_on_with_the_generation_that_was_asked_for(benc
         assert task == ("queued", 2, again.ref, None, 0.0)
         assert former == [("first",)]
         made.store = await Store.open(made.path.parent)
+        assert await made.claim() is None, "no manifest has asked for it yet"
+        await made.store.add(additions([1]), "d", NOW)
         claimed = await made.claim()
         assert (claimed.ref, claimed.generation) == (again.ref, 2)
 

@@ -7,13 +7,14 @@ import asyncio
 import pytest
 
 from runner.errors import DiskError, StateError
-from runner.lifecycle.events import Accepted, Found
+from runner.lifecycle.events import Accepted, Found, Missing, Resolved
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import State
 from runner.lifecycle.transitions import advance
+from runner.store.rebuild import rebuild
 from runner.store.store import Store
 
-from .conftest import NOW, Bench
+from .conftest import NOW, Bench, additions
 from .machine import Hand, lines_of, look
 
 PATIENCE = Patience(looks=1)
@@ -33,6 +34,16 @@ async def opened_again(bench, hand):
     await bench.store.aclose()
     bench.store = await Store.open(hand.directory)
     return look(hand.directory)
+
+
+async def adopted(bench, task, remote_id):
+    after = advance(task, Resolved("adopt", "ann", remote_id), NOW, PATIENCE)
+    assert await bench.store.settle(task, after) == "done"
+    return after
+
+
+async def held(bench):
+    return await bench.to(State.HELD)
 
 
 def kinds(hand):
@@ -123,3 +134,48 @@ async def test_an_intent_that_only_the_journal_knows_is_in_doubt_for_another_pro
         assert await other.counts() == {"submitting": 1}
     finally:
         await other.aclose()
+
+
+# a process that dies between the two
+
+
+async def test_what_left_the_manifest_is_not_bought_after_a_crash(struck):
+    bench, hand = struck
+    await bench.add(1)
+    doubtful = await bench.to(State.IN_DOUBT)
+    await bench.store.add([], "without it", NOW)
+    hand.arm("crash before")
+    await bench.store.settle(doubtful, advance(doubtful, Missing(quiet=True), NOW, PATIENCE))
+    after = await Store.open(hand.copy)
+    try:
+        await after.add([], "without it", NOW)
+        assert (await after.counts(), await after.gone()) == ({"queued": 1}, 1)
+        assert await after.claim_queued("chanjing", NOW, 9, bench.begun) is None
+    finally:
+        await after.aclose()
+
+
+@pytest.mark.parametrize("how", ["merged", "rebuilt"])
+async def test_an_id_that_was_let_go_stays_claimed(struck, how):
+    bench, hand = struck
+    await bench.add(1)
+    task = await adopted(bench, await held(bench), "first")
+    hand.arm("crash before")
+    assert await bench.store.settle(task, advance(task, Resolved("absent", "ann"), NOW, PATIENCE)) == "done"
+    assert await bench.store.claimed("chanjing", ["first"]) == {"first"}
+    if how == "rebuilt":
+        rebuild(hand.copy, additions([1]), NOW)
+    after = await Store.open(hand.copy)
+    try:
+        assert await after.claimed("chanjing", ["first"]) == {"first"}
+    finally:
+        await after.aclose()
+
+
+async def test_an_id_that_a_person_gives_in_the_place_of_another_is_journaled(struck):
+    bench, hand = struck
+    await bench.add(1)
+    task = await adopted(bench, await held(bench), "wrong")
+    await adopted(bench, task, "right")
+    assert [line["remote_id"] for line in lines_of(hand.directory) if line["t"] == "id"] == ["wrong", "right"]
+    assert await bench.store.claimed("chanjing", ["wrong", "right"]) == {"wrong", "right"}
