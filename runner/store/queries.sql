@@ -6,6 +6,10 @@ select uuid, epoch, digest, tasks, naming, journal, spent from job where id = 1
 -- A new run begins; older writers are fenced off.
 update job set epoch = epoch + 1 where id = 1 returning epoch
 
+-- name: epoch
+-- Which run is the writer.
+select epoch from job where id = 1
+
 -- name: name
 -- Which job lives here.
 select name from job where id = 1
@@ -141,13 +145,13 @@ select task.*, '' as request, '' as name from task
 update task set due_at = :due_at where id = :id and state = :state
 
 -- name: settle
--- Write a task back, if it is still as it was and this run is still the writer.
+-- Write a task back, if it is still as it was.
 update task set state = :state, due_at = :due_at, generation = :generation, ref = :ref, spent = :spent,
     remote_id = :remote_id, attempts = :attempts, throttles = :throttles, doubts = :doubts, looks = :looks, failures = :failures,
     refreshes = :refreshes, adopted = :adopted, sent_boot = :sent_boot, sent_seconds = :sent_seconds,
     submitted_at = :submitted_at, since = :since, finished_at = :finished_at,
     reason = :reason, code = :code, message = :message, evidence = :evidence
-  where id = :id and state = :was and generation = :was_generation and (select epoch from job where id = 1) = :epoch
+  where id = :id and state = :was and generation = :was_generation
 
 -- name: rest_gone
 -- What is to be bought again but has left the manifest rests, until its draft is seen again.

@@ -143,14 +143,14 @@ class Questions:
             {"provider": provider, "model": model, "field": name, "verbatim": int(same)}
             for name, same in fields.items()
         ]
-        await self._writer.transact(lambda connection: connection.executemany(sql.queries()["put_echo"], rows) and None)
+        await self._writer.change(lambda connection: connection.executemany(sql.queries()["put_echo"], rows) and None)
 
     async def echoes(self, provider: str, model: str) -> dict[str, bool]:
         """What is known of a model's echo: field to verbatim."""
         return {row[0]: bool(row[1]) for row in await self._all("echoes", provider=provider, model=model)}
 
     async def _write(self, query: str, **parameters: Any) -> None:
-        await self._writer.transact(lambda connection: execute(connection, query, **parameters) and None)
+        await self._writer.change(lambda connection: execute(connection, query, **parameters) and None)
 
     async def _one(self, query: str, **parameters: Any) -> sqlite3.Row | None:
         return await self._writer.transact(lambda connection: execute(connection, query, **parameters).fetchone())

@@ -1,4 +1,7 @@
-"""The store is the queue: stages claim due rows here, act, and settle them. One writer, guarded by the epoch."""
+"""The store is the queue: stages claim due rows here, act, and settle them.
+
+One writer: once a later run has begun, claims find nothing, settling is stale, and every other write raises Locked.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from runner.store.opening import ROOM
 from runner.store.outputs import numbered
 from runner.store.questions import Questions, execute
 from runner.store.rows import as_json, columns, output_from, task_from
-from runner.store.writer import Writer
+from runner.store.writer import Superseded, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -72,6 +75,7 @@ class Store(Questions):
             await writer.set_up(opening.set_up)
             await writer.set_up(lambda connection: opening.open_journal(connection, writer, journal))
             uuid, epoch = await writer.transact(lambda connection: opening.begin(connection, writer.notes))
+            writer.epoch = epoch
             writer.ballast = opening.ballast(directory)
         except BaseException as error:
             await writer.aclose()
@@ -145,11 +149,11 @@ class Store(Questions):
         was = job["naming"] if job else None
         rename = was not in {None, naming}
         await self._write("set_digest", digest="", tasks="", naming=was)
-        await self._writer.transact(forget)
+        await self._writer.change(forget)
         pages, tasks = iter(drafts), 0
         while page := list(islice(pages, PAGE)):
             tasks += sum(int(addition.draft.key, 16) for addition in page)
-            await self._writer.transact(lambda connection, page=page: add(connection, page, uuid, now, rename=rename))  # type: ignore[misc]
+            await self._writer.change(lambda connection, page=page: add(connection, page, uuid, now, rename=rename))  # type: ignore[misc]
         await self._write("set_digest", digest=digest, tasks=f"{tasks % 2**128:032x}", naming=naming)
         return rename
 
@@ -188,7 +192,9 @@ class Store(Questions):
 
         holding = as_json(list(held))
         try:
-            return await self._writer.transact(work)
+            return await self._writer.change(work)
+        except Superseded:
+            return None
         except sqlite3.IntegrityError as error:  # the row is not as it was written (FD6)
             raise sql.explained(error, "the job's state is damaged") from None
 
@@ -235,21 +241,26 @@ class Store(Questions):
             connection.executemany(sql.queries()["postpone"], due)
             return tasks
 
-        return await self._writer.transact(work)
+        try:
+            return await self._writer.change(work)
+        except Superseded:
+            return []
 
     async def settle(self, before: Task, after: Task) -> Settled:
         """Write one task back, guarded by what it was; on disk when this returns."""
         try:
-            return await self._writer.transact(lambda connection: self._settle(connection, before, after))
+            return await self._writer.change(lambda connection: self._settle(connection, before, after))
+        except Superseded:
+            return "stale"
         except sqlite3.IntegrityError:
             return "clash"
 
     def _settle(self, connection: sqlite3.Connection, before: Task, after: Task) -> Settled:
         """In a transaction: the row, its outputs, and its line for the journal."""
         line = of_change(before, after)
-        if not self._written(connection, before, after):
+        if not _written(connection, before, after):
             # a try before this one had come as far as the journal, and the database was given what stands there
-            if line not in self._writer.replayed or not self._written(connection, after, after):
+            if line not in self._writer.replayed or not _written(connection, after, after):
                 return "stale"
             line = None
         if after.state is State.QUEUED:
@@ -269,10 +280,6 @@ class Store(Questions):
             self._writer.labels.append(label)
         return "done"
 
-    def _written(self, connection: sqlite3.Connection, before: Task, after: Task) -> bool:
-        guard = {"was": before.state, "was_generation": before.generation, "epoch": self.epoch}
-        return execute(connection, "settle", **columns(after), **guard).rowcount == 1
-
     async def put_name(self, task_id: int, number: int, file: str) -> None:
         """A file of a finished task has been given another name."""
         await self._write("put_name", task_id=task_id, number=number, file=file)
@@ -288,6 +295,11 @@ class Store(Questions):
             sha256=output.sha256,
             media_type=output.media_type,
         )
+
+
+def _written(connection: sqlite3.Connection, before: Task, after: Task) -> bool:
+    guard = {"was": before.state, "was_generation": before.generation}
+    return execute(connection, "settle", **columns(after), **guard).rowcount == 1
 
 
 def _outputs(connection: sqlite3.Connection, task_id: int) -> tuple[Output, ...]:

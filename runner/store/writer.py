@@ -12,7 +12,7 @@ import sqlite3
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runner.errors import DiskError, RunnerError
+from runner.errors import DiskError, Locked, RunnerError
 from runner.store import recovery
 from runner.store.sql import DAMAGED, explained, queries
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from runner.store.journal import Journal, Line
 
 T = TypeVar("T")
+
+
+class Superseded(Locked):
+    """A later run has begun; this one changes nothing any more."""
+
 
 #: transactions that share one commit at the most; bounds how long one waits for the others
 _GROUP = 512
@@ -39,6 +44,10 @@ class Writer:
         self._database, self._place, self._reach = database, place, reach
         #: a file that is given back when the disk is full
         self.ballast: Path | None = None
+        #: of the run that writes, once it has begun
+        self.epoch: int | None = None
+        #: whether this transaction has found that it still is
+        self._latest = False
         #: nobody knows what is on the disk: nothing is written any more
         self._untrusted: DiskError | None = None
         #: lines for the journal, from the works of the transaction that is being made
@@ -62,6 +71,15 @@ class Writer:
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain())
         return await future  # whoever is cancelled here cancels nothing but the waiting
+
+    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The same for what writes; raises Superseded where a later run has begun."""
+
+        def fenced(connection: sqlite3.Connection) -> T:
+            self._fence(connection)
+            return work(connection)
+
+        return await self.transact(fenced)
 
     async def set_up(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Run `work` outside of any transaction, before anything else."""
@@ -126,6 +144,7 @@ class Writer:
         return self._attempt(works)
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
+        self._fence(connection)
         self.notes += recovery.catch_up(connection, self._ahead)
         self.replayed.extend(self._ahead)
 
@@ -136,6 +155,7 @@ class Writer:
         connection.execute("begin immediate")
         self.notes.clear()
         self.labels.clear()
+        self._latest = False
         try:
             values = [work(connection) for work in works]
             self._journal(connection)
@@ -150,6 +170,16 @@ class Writer:
         self._ahead.clear()
         self._tell("committed")
         return values
+
+    def _fence(self, connection: sqlite3.Connection) -> None:
+        """Another run may have begun although we hold the lock: only the latest one changes anything (R3)."""
+        if self._latest or self.epoch is None:
+            return
+        if connection.execute(queries()["epoch"]).fetchone()["epoch"] != self.epoch:
+            raise Superseded(
+                f"{self._place}: another run has taken this job over", hint="Let that one finish; this one ends here."
+            )
+        self._latest = True
 
     def _tell(self, word: str) -> None:
         for label in self.labels:

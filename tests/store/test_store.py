@@ -12,10 +12,12 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from runner.errors import DiskError, StateError
+from runner.errors import DiskError, Locked, StateError
 from runner.lifecycle.task import Fault, Moment, Output, State, reference
 from runner.store import sql
 from runner.store.store import Store
+
+from .machine import look
 
 NOW = 1_790_000_000.0
 LINKS = (Output(1, "https://files.example/1.png"), Output(2, "https://files.example/2.png"))
@@ -398,6 +400,34 @@ async def test_a_writer_of_an_older_epoch_changes_nothing(bench):
             assert await old.claim() is None
             assert new.sql("select * from task") == before
             assert await new.store.settle(task, accepted) == "done"
+
+
+async def test_a_writer_of_an_older_epoch_is_told_so(bench):
+    """It finds nothing to do, and whatever it writes beside that says why; asking is free."""
+    async with bench() as old:
+        await old.add(1)
+        await old.to(State.READY, outputs=LINKS)
+        async with bench() as new:
+            before = look(old.path.parent)
+            links = replace(LINKS[0], file="1.png")
+            task = next(iter(before.tasks.values()))
+            store = old.store
+            assert await store.claim("chanjing", State.READY, NOW, 9, (), later) == []
+            assert await store.claim_group("chanjing", State.READY, NOW, 9, (), ["image"], later) == []
+            for call in (
+                lambda: store.wake(NOW + 99),
+                lambda: store.record(task, links),
+                lambda: store.put_name(task.id, 1, "new.png"),
+                lambda: old.add(1, 2, digest="d2"),
+                lambda: store.name("other"),
+                lambda: store.bind("chanjing", "https://a.example"),
+                lambda: store.put_echoes("chanjing", "m", {"clarity": True}),
+            ):
+                with pytest.raises(Locked, match="another run has taken this job over"):
+                    await call()
+            assert look(old.path.parent) == before
+            assert new.sql("select count(*) from echo") + new.sql("select count(*) from provider") == [(0,), (0,)]
+            assert await store.counts() == await new.store.counts() == {"ready": 1}
 
 
 async def test_one_remote_task_belongs_to_one_of_ours(bench):
