@@ -12,6 +12,7 @@ from runner.app import lanes, pacing
 from runner.app.attaching import attaching
 from runner.app.crash import points
 from runner.app.tidying import rename
+from runner.errors import RunnerError
 from runner.net.download import Downloader
 from runner.net.limiter import Window
 from runner.net.quarantine import Quarantine
@@ -19,6 +20,7 @@ from runner.net.space import Space
 from runner.pipeline.bell import Bell
 from runner.pipeline.clock import Clock
 from runner.pipeline.lane import Lane
+from runner.pipeline.second_look import YOUNG
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.report.results import timestamp
@@ -106,9 +108,25 @@ async def open_rooms(
             logs.warn(f"output.name has changed: {many(renamed, 'file')} renamed")
     rooms = Rooms(store, [], clock, bell, [])
     hear = _hearing(tally or Tally(), clock)
-    for name in sorted(await store.providers(again=choices.again)):
+    names = await store.providers(again=choices.again)
+    if choices.verb == "run":
+        names |= await _late(store, settings, clock.now())
+    for name in sorted(names):
         rooms.lanes.append(await _lane(name, job, settings, rooms, hear, stack, reach, choices))
     return rooms
+
+
+async def _late(store: Store, settings: Settings, now: float) -> set[str]:
+    """Providers that may have made after all what counts as lost; not worth an error where there are no credentials."""
+    found = set()
+    for name in await store.lost_at():
+        spec = specs.load(name, settings.providers)
+        with suppress(RunnerError):
+            lanes.credentials(spec, settings)
+            lanes.base_url(spec, settings)
+            if await store.late(name, list(spec.operations), now - YOUNG, 1):
+                found.add(name)
+    return found
 
 
 async def _check_places(store: Store, settings: Settings) -> None:

@@ -71,7 +71,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The provider shows its outputs."""
+    """The provider shows its outputs; perhaps those of a task that it had called failed, or that was given up."""
 
     outputs: tuple[Output, ...]
 

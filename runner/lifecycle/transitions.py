@@ -41,6 +41,9 @@ FAILED, STRANDED = State.FAILED, State.STRANDED
 #: how the evidence of an id begins that a person gave and the provider has not shown yet
 BY_PERSON = "adopt by "
 
+#: the evidence of a failure that costs nothing
+_FREE = "refused, and not billed"
+
 #: state -> event -> the states it may lead to, the usual one first
 TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
     QUEUED: {Claimed: (SUBMITTING,), Resolved: (RUNNING, QUEUED, FAILED)},
@@ -68,8 +71,8 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
     },
     READY: {Saved: (DONE,), LinkExpired: (RUNNING, STRANDED), Setback: (READY, STRANDED)},
     DONE: {Retried: (RUNNING,)},
-    FAILED: {Retried: (QUEUED, FAILED)},
-    STRANDED: {Retried: (RUNNING,)},
+    FAILED: {Retried: (QUEUED, FAILED), Finished: (READY,)},
+    STRANDED: {Retried: (RUNNING,), Finished: (READY,)},
 }
 
 #: what each repeatable event costs; without these events the table has no circle (a test says so)
@@ -111,7 +114,7 @@ def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  
         case Pending():
             return _pending(task, event, now, patience)
         case Finished():
-            return replace(task, state=READY, due_at=now, failures=0, outputs=event.outputs, finished_at=now)
+            return _finish(task, event, now)
         case LinkExpired():
             return _refresh(task, event.fault, now, patience)
         case Saved():
@@ -122,7 +125,7 @@ def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  
             if event.maybe_taken and task.doubts and task.state is SUBMITTING:
                 return _doubt(task, f"{event.fault.code}: the reference may exist", now, patience)
             free = task.state is SUBMITTING or not event.billed
-            return _fail(_refunded(task) if free else task, event.fault, now)
+            return _fail(replace(_refunded(task), evidence=_FREE) if free else task, event.fault, now)
         case Blocked():
             return _blocked(task, event, now, patience)
         case Retried():
@@ -174,6 +177,27 @@ def _pending(task: Task, event: Pending, now: float, patience: Patience) -> Task
     if _worn_out(task, now, patience):
         return _strand(task, Fault("stuck", None, f"still not finished after {patience.paid:.0f} s"))
     return replace(task, failures=failures, evidence=_seen(task))
+
+
+def _finish(task: Task, event: Finished, now: float) -> Task:
+    if _may_be_late(task):
+        task = _charged(task) if task.evidence == _FREE else task
+        # patience begins anew; refreshes do not, or a provider of two minds could go on for ever
+        task = replace(task, since=now, fault=NO_FAULT, evidence="made after all")
+    elif task.state is not RUNNING:
+        return task
+    return replace(task, state=READY, due_at=now, failures=0, outputs=event.outputs, finished_at=now)
+
+
+def _may_be_late(task: Task) -> bool:
+    """Whether outputs of what has nothing to show are still ours to take: it was accepted, and no one gave it up."""
+    match task.state:
+        case State.FAILED:
+            return task.remote_id is not None and task.fault.reason != "abandoned"
+        case State.STRANDED:
+            return task.fault.reason == "stuck"
+        case _:
+            return False
 
 
 def _seen(task: Task) -> str:

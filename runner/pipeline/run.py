@@ -20,6 +20,7 @@ from runner.pipeline.fetch import Fetch
 from runner.pipeline.look_up import LookUp
 from runner.pipeline.outcome import Ending, Exit, Outcome, outcome
 from runner.pipeline.poll import Poll
+from runner.pipeline.second_look import look_again, lost
 from runner.pipeline.submit import Submit
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Run:
         self._listen, self._wanted = signals, frozenset(stages)
         self._submits = {lane.name: Submit(lane, self._bug) for lane in lanes}
         self._stages: list[Stage] = []
+        #: what earlier runs had nothing to show for, as calls that ask about it
+        self._lost: dict[str, Sequence[Sequence[Task]]] = {}
         self._bugs: list[str] = []
         self._signal: Exit | None = None
         self._late = False
@@ -134,6 +137,8 @@ class Run:
         for lane in self._lanes:
             lane.running, lane.sending = await self._store.slots_taken(lane.name), 0
             lane.ready = ready
+            if self._wanted.issuperset({State.RUNNING, State.READY}):
+                self._lost[lane.name] = await lost(lane, _groups(lane))
 
     def _late_as_can_be(self, task: Task) -> Task:
         """The request may have left later than the claim, but before its deadline and before that process was gone."""
@@ -188,8 +193,20 @@ class Run:
     # the end
 
     async def _until_over(self) -> None:
+        await self._until_idle()
+        if await self._look_again():
+            await self._until_idle()
+
+    async def _until_idle(self) -> None:
         while not await self._over():
             await self._bell.wait("idle", _HEARTBEAT)
+
+    async def _look_again(self) -> bool:
+        """Once, when all else is done: whether anything that counted as lost is on its way after all (FV2)."""
+        found = 0
+        for lane in [] if self._late else self._lanes:
+            found += await look_again(lane, self._lost.get(lane.name, ()))
+        return found > 0
 
     async def _over(self) -> bool:
         if self._late and all(lane.breaker.outage for lane in self._lanes):

@@ -53,6 +53,7 @@ def summary(
         "counts": dict(counts),
         "submitted": tally.submitted,
         "adopted": tally.adopted,
+        "bonus": tally.bonus,
         "downloaded": tally.downloaded,
         "bytes": tally.bytes,
         "cost": None if tally.unpriced else tally.cost,
@@ -102,6 +103,8 @@ def _work(summary: Mapping[str, Any], unit: str) -> str:
     parts = [f"{summary['submitted']} submitted", f"{many(summary['downloaded'], 'file')}{weight}"]
     if summary["adopted"]:
         parts.append(f"{summary['adopted']} found again")
+    if summary["bonus"]:
+        parts.append(f"{summary['bonus']} made after all")
     if summary["cost"]:
         parts.append(f"cost {summary['cost']:g} {unit}".rstrip())
     return ", ".join(parts)

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runner.lifecycle.events import Accepted, Claimed, Found, Saved
+from runner.lifecycle.events import Accepted, Claimed, Finished, Found, Saved
 from runner.lifecycle.task import State
 from runner.report.pace import Pace
 
@@ -51,6 +51,8 @@ class Tally:
     shares: dict[str, Share] = field(default_factory=dict)
     submitted: int = 0
     adopted: int = 0
+    #: had failed or was given up, and has outputs after all
+    bonus: int = 0
     downloaded: int = 0
     bytes: int = 0
     #: what this run spent, in the provider's unit; what is in doubt counts
@@ -101,6 +103,8 @@ class Tally:
                 self.submitted += 1
             case Found():
                 self.adopted += 1
+            case Finished() if before.state in _LOST:
+                self.bonus += 1
             case Saved(outputs):
                 self.downloaded += len(outputs)
                 self.bytes += sum(output.bytes or 0 for output in outputs)

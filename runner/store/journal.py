@@ -7,6 +7,7 @@ disk before the transaction it belongs to commits, so either copy is enough to k
     id      the provider named a task       settle  a send was settled without an id
     saved   every output is a checked file  retry   a person asked for another purchase
     held    only a person can tell what became of a send, or whose an id is
+    bonus   what had failed has outputs
 
 A torn last line is the normal trace of a crash and is cut off; a bad line before it is corruption.
 """
@@ -176,9 +177,17 @@ def of_change(before: Task, after: Task) -> Line | None:
         return {"t": "saved", "ref": after.ref, "files": files, "reason": after.fault.reason}
     if after.generation != before.generation:
         return {"t": "retry", "ref": before.ref, "generation": after.generation, "next": after.ref}
-    if after.state in {State.QUEUED, State.FAILED, State.HELD} and before.state is not after.state:
-        return _settle(after, before.ref)
-    return None
+    return _settlement(before, after) if before.state is not after.state else None
+
+
+def _settlement(before: Task, after: Task) -> Line | None:
+    match after.state:
+        case State.READY if before.state is State.FAILED:
+            return {"t": "bonus", "ref": after.ref, "spent": after.spent}
+        case State.QUEUED | State.FAILED | State.HELD:
+            return _settle(after, before.ref)
+        case _:
+            return None
 
 
 def unsent(task: Task) -> Line:

@@ -214,6 +214,16 @@ select case
 select task.*, draft.request, draft.name from task indexed by task_state join draft on draft.task_id = task.id
   where state = :state order by id
 
+-- name: late
+-- What a provider called failed, or was still at work on when nobody had patience any more, and may have made after all:
+-- of the latest of them, those that were bought since then. What a person gave up stays so, and what content checks refused.
+select task.*, '' as request, '' as name from task
+  where id in (select id from task where state = :state and provider = :provider and due_at is null order by id desc limit :near)
+    and remote_id is not null and submitted_at >= :since
+    and case state when 'stranded' then reason = 'stuck' else coalesce(reason, '') not in ('abandoned', 'moderation') end
+    and operation in (select value from json_each(:operations))
+  order by id desc limit :limit
+
 -- name: ever_sent
 -- Every task that a request was ever sent for.
 select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
@@ -228,6 +238,10 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
 -- Providers with tasks that a run has work with.
 select distinct provider from tally where count > 0 and (state in ('submitting', 'in_doubt', 'running', 'ready')
   or (state = 'queued' and not gone) or (:again and state in ('failed', 'stranded', 'done')))
+
+-- name: lost_at
+-- Providers with tasks that have nothing to show.
+select distinct provider from tally where count > 0 and state in ('failed', 'stranded')
 
 -- name: files
 -- Every file of every finished task, with what the manifest calls it now.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runner.lifecycle.task import State
 from runner.store import sql
 from runner.store.rows import as_json, task_from
 
@@ -12,8 +13,11 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Mapping, Sequence
 
-    from runner.lifecycle.task import State, Task
+    from runner.lifecycle.task import Task
     from runner.store.writer import Writer
+
+#: tasks at rest among which those are looked for that may have been made after all
+_NEAR = 10_000
 
 
 class Prospect(NamedTuple):
@@ -34,6 +38,14 @@ class Questions:
     async def in_state(self, state: State) -> list[Task]:
         """Every task of a state that few are in."""
         return [task_from(row) for row in await self._all("in_state", state=state)]
+
+    async def late(self, provider: str, operations: Collection[str], since: float, most: int) -> list[Task]:
+        """Tasks at rest that the provider may have made after all, bought since then, the latest first."""
+        found: list[Task] = []
+        for state in (State.FAILED, State.STRANDED):
+            parameters = {"operations": as_json(operations), "since": since, "near": _NEAR, "limit": most - len(found)}
+            found += [task_from(row) for row in await self._all("late", provider=provider, state=state, **parameters)]
+        return found
 
     async def ever_sent(self, provider: str) -> list[Task]:
         """Every task of a provider that a request was ever sent for."""
@@ -69,6 +81,10 @@ class Questions:
     async def providers(self, *, again: bool = False) -> set[str]:
         """Providers with tasks that this run has work with; `again` counts those at rest among them, but the held."""
         return {row[0] for row in await self._all("providers", again=again)}
+
+    async def lost_at(self) -> set[str]:
+        """Providers with tasks that have nothing to show."""
+        return {row[0] for row in await self._all("lost_at")}
 
     async def counts(self) -> dict[str, int]:
         """How many tasks are in each state; states without any are left out."""

@@ -119,7 +119,7 @@ def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[Line]) ->
     return task
 
 
-def apply(task: Task, line: Line) -> Task:
+def apply(task: Task, line: Line) -> Task:  # noqa: PLR0911 - a table
     """The task as this line of the journal leaves it; an intent alone is a submit whose answer nobody has."""
     match line["t"]:
         case "intent":
@@ -150,6 +150,8 @@ def apply(task: Task, line: Line) -> Task:
             )
         case "settle" | "held":
             return _settled(_told(task, line), line)
+        case "bonus" if task.remote_id is not None:
+            return replace(task, state=State.RUNNING, due_at=0.0, spent=line["spent"], fault=NO_FAULT)
         case "retry":
             again = replace(task, generation=line["generation"], ref=line["next"], doubts=0, attempts=0, throttles=0)
             return replace(_anew(again), refreshes=0, fault=NO_FAULT, evidence="retried")

@@ -102,6 +102,8 @@ class Chain:
     middle: Middle
     provider: str
     settings: Settings
+    #: what one purchase costs
+    cost: float | None = None
     #: another address than the middle's
     url: str | None = None
     deadlines: Deadlines = QUICK
@@ -218,7 +220,7 @@ class Chain:
         for number, asked in enumerate(wanted, start=1):
             key, slots = f"{number:08x}".ljust(32, "0"), asked.get("n", 1)
             draft = Draft(key, number, 1, {}, spec.name, "image", model, asked, f"boat-{number}", slots)
-            yield Addition(draft, prints.of(spec.name, "image", model, asked))
+            yield Addition(draft, prints.of(spec.name, "image", model, asked), self.cost)
 
     def _rows(self, table):
         order = {"task": "id", "output": "task_id, number"}[table]

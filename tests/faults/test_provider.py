@@ -8,7 +8,9 @@ import itertools
 import json
 import random
 import re
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from runner.providers.exchange import Reply
 from runner.providers.reading import read_page, read_query, read_reference, read_submit
 from runner.providers.spec import load
 from runner.sandbox.faults import Faults
+from tests.faults.conftest import images as manifest
+from tests.faults.conftest import reaches, sandbox
 
 from .chain import chain, request
 from .server import answer, changed, first, instead
@@ -58,8 +62,8 @@ async def test_fv01_a_task_that_is_stuck_is_stranded_polled_seldom_and_never_bou
         assert {task["reason"] for task in told.tasks} == {"stuck"}
         asked = ours.middle.calls["query"]
         assert asked <= 3 * 0.8 / 0.05, "twenty times a second at the most, here"
-        assert (await ours.run(3)).exit == 3
-        assert ours.middle.calls["query"] == asked, "what is stranded waits for a person"
+        assert (await ours.run(3)).states == ["stranded"] * 3
+        assert ours.middle.calls["query"] == asked + 3, "what is stranded is asked about once in a run"
         assert ours.middle.calls["submit"] == 3
         ours.sandbox.change(seconds=[0, 0])  # it is finished after all, and a person asks
         ours.paid_once(await ours.run(3, retried=(State.STRANDED,)), 3)
@@ -77,13 +81,95 @@ async def test_fv02_a_state_that_goes_backwards_undoes_nothing(tmp_path):
         assert ours.middle.calls["query"] == asked, "what is done is not asked about"
 
 
-@pytest.mark.xfail(strict=True, reason="not built yet: a failed task is never asked about again")
 async def test_fv02_a_failed_task_that_succeeds_after_all_is_taken_as_a_bonus(tmp_path):
     async with chain(tmp_path) as ours:
         ours.middle.deeds["query"] = status("failed", task_status_msg="node lost")
         assert (await ours.run(1)).states == ["failed"]
         ours.middle.deeds.clear()
         ours.paid_once(await ours.run(1), 1)
+
+
+async def test_fv02_what_still_counts_as_failed_stays_so_and_is_asked_about_once_in_a_run(tmp_path):
+    answers = [status("failed"), status("processing"), status("reviewing"), instead(answer("", 503), end="open")]
+    async with chain(tmp_path) as ours:
+        ours.middle.deeds["query"] = status("failed", task_status_msg="node lost")
+        told = await ours.run(2)
+        before = told.tasks
+        for deed in answers:
+            ours.middle.deeds["query"], asked = deed, ours.middle.calls["query"]
+            told = await ours.run(2)
+            assert (told.exit, told.tasks) == (3, before)
+            assert 1 <= ours.middle.calls["query"] - asked <= 2
+        assert ours.middle.calls["submit"] == 2
+
+
+async def test_fv02_many_are_asked_about_in_full_calls_and_what_they_cost_counts_again(tmp_path):
+    """Chanjing does not bill failures, so what comes after all is counted as spent after all."""
+
+    def failed(body):
+        for item in body["data"]["list"]:
+            item.update(progress_desc="Error", output_url=[])
+        return body
+
+    async with chain(tmp_path, provider="chanjing", cost=4.0) as ours:
+        ours.middle.deeds["query"] = changed(failed)
+        told = await ours.run(15)
+        assert told.states == ["failed"] * 15
+        assert {task["spent"] for task in told.tasks} == {0.0}
+        ours.middle.deeds.clear()
+        asked = ours.middle.calls["query"]
+        told = await ours.run(15)
+        ours.paid_once(told, 15)
+        assert {task["spent"] for task in told.tasks} == {4.0}
+        assert ours.middle.calls["query"] == asked + 1
+        assert len(told.outputs) == 15
+
+
+async def test_fv02_no_more_than_twenty_calls_are_spent_on_it(tmp_path):
+    async with chain(tmp_path) as ours:
+        ours.middle.deeds["query"] = status("failed")
+        await ours.run(15)  # twenty in a row would stop submits
+        assert (await ours.run(25)).states == ["failed"] * 25
+        ours.middle.deeds.clear()
+        asked = ours.middle.calls["query"]
+        assert (await ours.run(25)).states == ["failed"] * 5 + ["done"] * 20, "the latest first"
+        assert ours.middle.calls["query"] == asked + 20
+        ours.paid_once(await ours.run(25), 25)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["submitted_at = submitted_at - 4 * 86400", "reason = 'abandoned'", "remote_id = null"],
+    ids=["four days old", "given up by a person", "never accepted"],
+)
+async def test_fv02_nobody_asks_about_what_cannot_come_any_more(tmp_path, change):
+    async with chain(tmp_path) as ours:
+        ours.middle.deeds["query"] = status("failed")
+        await ours.run(1)
+        with closing(sqlite3.connect(ours.directory / ".runner" / "state.db")) as connection, connection:
+            connection.execute(f"update task set {change}")
+        asked = ours.middle.calls["query"]
+        assert (await ours.run(1)).states == ["failed"]
+        assert ours.middle.calls["query"] == asked
+
+
+def test_fv02_the_next_run_of_the_command_brings_what_was_made_after_all(rig):
+    """Nothing else is left to do, and the summary says what came."""
+    rig.write("job.yaml", manifest(2, provider="kling", model="image/kling-v2-1"))
+    with sandbox("--seconds", "60,60") as box:
+        process = rig.start("run", "job.yaml", "--json", env=box.env)
+        reaches(process, lambda: sum(line["t"] == "id" for line in rig.journal) == 2)
+        process.kill()
+        process.communicate()
+        with closing(sqlite3.connect(rig.state / "state.db")) as connection, connection:
+            connection.execute("update task set state = 'failed', due_at = null, reason = 'provider'")
+        assert rig.job(env={"KLING_BASE_URL": box.url})["counts"] == {"failed": 2}, (
+            "without credentials nobody can ask, and nothing is lost"
+        )
+        box.change(seconds=[0, 0])
+        summary = rig.finishes(box, 2)
+        assert (summary["bonus"], summary["submitted"], summary["downloaded"]) == (2, 0, 2)
+        rig.consistent()
 
 
 WORDS = st.one_of(

@@ -29,6 +29,7 @@ NOW = 1_790_000_000.0
 PATIENCE = Patience(doubt=10.0)
 SENT = Claimed(Moment("boot", 1.0), NOW)
 WHY = Fault("because")
+LATE = Finished((Output(1, "https://x"),))
 
 
 def played(*events, cost=4.0, patience=PATIENCE):
@@ -50,6 +51,8 @@ def played(*events, cost=4.0, patience=PATIENCE):
         pytest.param([SENT, Refused(WHY)], 0.0, id="refused at once"),
         pytest.param([SENT, Accepted("u"), Refused(WHY)], 4.0, id="failed and billed"),
         pytest.param([SENT, Accepted("u"), Refused(WHY, billed=False)], 0.0, id="failed and free"),
+        pytest.param([SENT, Accepted("u"), Refused(WHY), LATE], 4.0, id="billed as a failure, and made after all"),
+        pytest.param([SENT, Accepted("u"), Refused(WHY, billed=False), LATE], 4.0, id="not billed, and made after all"),
         pytest.param([SENT, Accepted("u"), Refused(WHY), Retried(), SENT], 8.0, id="bought anew"),
         pytest.param(
             [SENT, Accepted("u"), Refused(WHY, billed=False), Retried(), SENT], 4.0, id="again after a free one"
@@ -93,6 +96,12 @@ def test_a_purchase_that_may_have_been_paid_always_counts(data):
     task = played()
     for _ in range(25):
         ways = [event for event in TRANSITIONS[task.state] if event in EVENTS]
+        if task.state is State.STRANDED or (task.state is State.FAILED and task.remote_id is None):
+            ways.remove(
+                Finished
+            )  # a second look asks about what was accepted, and refused or stuck: here nothing is stuck
+        if task.state is State.FAILED and task.fault.reason == "abandoned":
+            ways = [Retried]
         if not ways:
             return
         was = task

@@ -55,8 +55,14 @@ def is_told(before: Task, after: Task) -> bool:
     """Whether the journal must hear of a change before the database does."""
     named = after.remote_id not in {None, before.remote_id}
     ended = after.state in {State.QUEUED, State.FAILED, State.HELD} and before.state is not after.state
+    bonus = (before.state, after.state) == (State.FAILED, State.READY)
     again = after.generation != before.generation
-    return named or ended or again or after.state in {State.SUBMITTING, State.DONE}
+    return named or ended or bonus or again or after.state in {State.SUBMITTING, State.DONE}
+
+
+def as_told(after: Task) -> Task:
+    """A task as the journal has it: links are not in it, so what was made after all is asked about once more."""
+    return replace(after, state=State.RUNNING) if after.state is State.READY else after
 
 
 class Expectation:
@@ -89,7 +95,7 @@ class Expectation:
 
     def hears(self, after: Task) -> None:
         self._before = self.told.get(after.key), self.files.get(after.key)
-        self.told[after.key] = essence(after)
+        self.told[after.key] = essence(as_told(after))
         if after.state is State.DONE:
             self.files[after.key] = saved(after)
 
@@ -107,7 +113,7 @@ class Expectation:
             if torn:
                 self.unhears(before.key)
             else:
-                self.pending[before.key] = (after, True)
+                self.pending[before.key] = (as_told(after), True)
 
     def records(self, key: str, output: Output) -> None:
         task = self.tasks[key]

@@ -158,7 +158,7 @@ def lines_of(directory: Path) -> list[dict[str, Any]]:
 
 
 #: what a line makes of a purchase: there is none, it is open, it is paid for, it came to nothing
-_PURCHASE = {"intent": "open", "id": "paid", "saved": "paid", "retry": "none", "held": "open"}
+_PURCHASE = {"intent": "open", "id": "paid", "saved": "paid", "retry": "none", "held": "open", "bonus": "paid"}
 _SETTLED = {"queued": "none", "failed": "ended"}
 
 

@@ -44,7 +44,7 @@ from runner.store.rebuild import rebuild
 from runner.store.store import Store
 
 from .conftest import NOW
-from .expectation import PROVIDERS, Expectation, additions, is_told
+from .expectation import PROVIDERS, Expectation, additions, as_told, is_told
 from .machine import Hand, bought_blindly, keys_in, lines_of, look
 
 TIMES = int(os.environ.get("EXAMPLES_TIMES", "1"))
@@ -202,7 +202,7 @@ class Job(RuleBasedStateMachine):
         self.limping = True
         if journaled:
             self.must.hears(after)
-            self.must.pending[after.key] = (after, after.state is not SUBMITTING)
+            self.must.pending[after.key] = (as_told(after), after.state is not SUBMITTING)
             self.given_up |= {after.key} if after.state is SUBMITTING else set()
             last = lines_of(self.hand.directory)[-1]
             if after.state is SUBMITTING and (last["t"], last["ref"]) == ("settle", after.ref):
@@ -351,6 +351,8 @@ class Job(RuleBasedStateMachine):
             case State.READY:
                 files = tuple(self.file(task, output) for output in task.outputs)
                 return [Saved(files), Saved(files), LinkExpired(TIRED), Setback("trouble", TIRED)]
+            case State.FAILED if task.remote_id is not None and task.fault.reason != "abandoned":
+                return [Retried(), Finished((Output(1, f"https://a.example/{self.fresh()}"),))]
             case _:
                 return [Retried()]
 
