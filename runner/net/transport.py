@@ -35,6 +35,8 @@ _LARGE = 1 << 20
 _HOP = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
 #: headers that aiohttp would add by itself
 _AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+#: seconds that the machine may have been suspended before the connections that were kept count as stale (FP9)
+_STANDSTILL = 5.0
 #: what can go wrong outside; the rest is a bug
 _OUTSIDE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 #: where aiohttp begins to quote the bytes that it could not read
@@ -90,6 +92,13 @@ def tls_context(cafile: str | None = None) -> ssl.SSLContext:
     return context
 
 
+def suspended() -> float:
+    """Seconds that this machine was suspended since its boot, where the system tells."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Carries httpx requests over aiohttp; `force_close` gives each a connection of its own."""
 
@@ -102,8 +111,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         limit: int = 0,
         read: int = 64 << 10,
         clock: Callable[[], float] = time.monotonic,
+        slept: Callable[[], float] = suspended,
     ) -> None:
         self._resolver = resolver
+        self._slept, self._asleep = slept, slept()
+        #: from before the machine was suspended; closed after the next one, or at the end
+        self._stale: list[aiohttp.ClientSession] = []
         self._force_close = force_close
         self._context = context
         self._limit, self._read = limit, read
@@ -116,8 +129,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     @property
     def open(self) -> int:
         """Connections in use now; a test asserts that none is left behind."""
-        connector = self._session.connector if self._session else None
-        return len(connector._acquired) if connector else 0  # noqa: SLF001 - aiohttp does not count in public
+        return sum(_in_use(session) for session in (*self._stale, self._session) if session is not None)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         evidence: Evidence = request.extensions.get("evidence") or Evidence(self._clock)
@@ -142,6 +154,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         evidence: Evidence,
     ) -> Answer:
         """The same without httpx's requests and responses, which cost three times the rest; httpx.TransportError."""
+        await self._wake()
         try:
             answer = await self._opened().request(
                 method,
@@ -158,9 +171,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return Answer(answer, evidence)
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (*self._stale, self._session):
+            if session is not None:
+                await session.close()
         await self._resolver.close()
+
+    async def _wake(self) -> None:
+        """After a suspension nobody has told us that the kept connections are dead: what comes next gets new ones."""
+        slept = self._slept()
+        jumped, self._asleep = slept - self._asleep > _STANDSTILL, slept
+        if not jumped or self._session is None:
+            return
+        idle = [session for session in self._stale if not _in_use(session)]
+        self._stale = [*(session for session in self._stale if session not in idle), self._session]
+        self._session = None
+        for session in idle:
+            await session.close()
 
     def _opened(self) -> aiohttp.ClientSession:
         """Made on first use: aiohttp wants a running loop."""
@@ -181,6 +207,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             # aiohttp sends a GET or DELETE again by itself when the connection drops; one permit is one request
             self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
         return self._session
+
+
+def _in_use(session: aiohttp.ClientSession) -> int:
+    connector = session.connector
+    return len(connector._acquired) if connector else 0  # noqa: SLF001 - aiohttp does not count in public
 
 
 class Answer(httpx.AsyncByteStream):

@@ -197,6 +197,28 @@ def doubted(told, count=1):
     assert len(told.heard(Interrupted)) == count, told.changes
 
 
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_fp09_a_stale_connection_costs_a_submit_nothing_and_a_poll_one_more_try(tmp_path, end):
+    """Every second question meets a connection that is dead, and finds out when it has asked already."""
+
+    async def stale(call):
+        if call.number % 2:
+            await call.pass_on()
+        else:
+            call.close() if end == "close" else call.reset()
+
+    async with chain(tmp_path, seconds=(0.3, 0.3)) as ours:
+        ours.middle.deeds["query"] = stale
+        told = await ours.run(6)
+        ours.paid_once(told, 6)
+        assert told.exit == 0
+        assert ours.middle.calls["submit"] == 6, "none was sent again"
+        assert {call.headers.get("connection") for call in ours.middle.seen["submit"]} == {"close"}, "each on its own"
+        assert told.heard(Interrupted) == []
+        assert {event.kind for event in told.heard(Setback)} == {"trouble"}
+        assert told.notices == [], "no outage"
+
+
 async def test_fn05_a_reset_before_the_request_is_read(tmp_path):
     async def at_once(call):
         if call.number == 1:

@@ -32,6 +32,41 @@ async def test_phases_of_a_request(wires, transport):
     assert repr(transport) == "AiohttpTransport(kept alive, 0 open)"
 
 
+async def test_fp09_after_the_machine_was_suspended_no_kept_connection_is_used_again(wires):
+    """Nobody says so, but the other side has long forgotten them; what is being read meanwhile is read to its end."""
+    slept = [100.0]
+    made = AiohttpTransport(resolver=GuardedResolver(loopback=True), slept=lambda: slept[0])
+
+    async def begun(wire):
+        evidence = Evidence()
+        request = httpx.Request("GET", wire.url, extensions={"evidence": evidence})
+        return await made.handle_async_request(request), evidence.phases[0]
+
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire:
+        for pause, phase in (
+            (0.0, "connected"),
+            (0.0, "reused"),
+            (4.0, "reused"),
+            (600.0, "connected"),
+            (0.0, "reused"),
+        ):
+            slept[0] += pause
+            response, how = await begun(wire)
+            assert (how, await response.aread()) == (phase, b"{}")
+            await response.aclose()
+        under_way, _ = await begun(wire)
+        for _ in range(3):
+            slept[0] += 600.0
+            response, how = await begun(wire)
+            assert (how, await response.aread()) == ("connected", b"{}")
+            await response.aclose()
+        assert await under_way.aread() == b"{}"
+        await under_way.aclose()
+        assert len(made._stale) <= 2, "they do not pile up"
+        assert made.open == 0
+        await made.aclose()
+
+
 async def test_nothing_left_says_so(transport, closed_port):
     evidence = Evidence()
     request = httpx.Request("GET", f"http://127.0.0.1:{closed_port}", extensions={"evidence": evidence})
