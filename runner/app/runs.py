@@ -55,7 +55,7 @@ def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any],
     _refuse_amnesia(job)
     if choices.verb == "verify":
         choices = replace(choices, again=any(broken_files(job.directory)))
-    ground.check(job.directory)
+    ground.check(job.directory, remote=job.settings.text("RUNNER_NETWORK_DISK") is not None)
     ledger = job.state / "sandbox.jsonl"
     with job_lock(job.state, wait=choices.wait_lock):
         if choices.verb == "run" and missing(job.directory):  # not before: another run may be making the state

@@ -26,8 +26,12 @@ _REMOTE = {
 }
 
 
-def check(directory: Path, *, mounts: Path = _MOUNTS) -> None:
-    """Make the directory and try it; raises DiskError that says what stands in the way."""
+def check(directory: Path, *, remote: bool = False, mounts: Path = _MOUNTS) -> None:
+    """Make the directory and try it; raises DiskError that says what stands in the way.
+
+    `remote` is a person's word that a network file system will do: its locks are trusted then, shared memory is not
+    (see `is_remote`).
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _try(directory / f".try-{secrets.token_hex(4)}")
@@ -36,10 +40,16 @@ def check(directory: Path, *, mounts: Path = _MOUNTS) -> None:
             f"{directory}: {error.strerror}", hint="Mend the permissions or make room, or choose --out."
         ) from None
     kind = file_system(directory, mounts)
-    if kind in _REMOTE:
+    if kind in _REMOTE and not remote:
         raise DiskError(
-            f"{directory} is on a network file system ({kind})", hint="Choose --out on a disk of this machine."
+            f"{directory} is on a network file system ({kind})",
+            hint="Choose --out on a disk of this machine; or, if no other one works there, set RUNNER_NETWORK_DISK=1.",
         )
+
+
+def is_remote(directory: Path, *, mounts: Path = _MOUNTS) -> bool:
+    """Whether the directory is on another machine, so that no memory can be shared through its files."""
+    return file_system(directory, mounts) in _REMOTE
 
 
 def _try(path: Path) -> None:

@@ -44,15 +44,16 @@ def prepare(path: Path) -> None:
         raise DiskError(f"{path} is not a file", hint="Move it away, or choose --out.")
 
 
-def set_up(connection: sqlite3.Connection) -> None:
-    """A connection as the one writer has it, on a database that is up to date."""
+def set_up(connection: sqlite3.Connection, *, log: bool = True) -> None:
+    """A connection as the one writer has it, on a database that is up to date; `log`: with a write-ahead log (FD8)."""
     connection.row_factory = sqlite3.Row
     connection.execute("pragma busy_timeout = 30000")
     sql.guard(connection)
     sql.version(connection)
-    (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
-    if mode != "wal":
-        raise StateError(f"the file system allows no write-ahead log ({mode})", hint="Put the job on a local disk.")
+    wanted = "wal" if log else "delete"
+    (mode,) = connection.execute(f"pragma journal_mode = {wanted}").fetchone()
+    if mode != wanted:
+        raise StateError(f"the file system allows no {wanted} journal ({mode})", hint="Put the job on a local disk.")
     connection.execute("pragma synchronous = full")
     _check(connection)
     connection.execute("pragma foreign_keys = on")

@@ -11,7 +11,7 @@ import orjson
 
 from runner.errors import StateError
 from runner.lifecycle.task import Draft, State, Task
-from runner.store import recovery, sql
+from runner.store import ground, recovery, sql
 from runner.store.adding import PAGE, Addition, add
 from runner.store.opening import prepare, set_up
 from runner.store.rows import beside, task_from
@@ -33,7 +33,7 @@ def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[
         leftover.unlink(missing_ok=True)
     prepare(fresh)
     with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-        set_up(connection)
+        set_up(connection, log=not ground.is_remote(directory))
         connection.execute("begin immediate")
         connection.execute(sql.queries()["set_identity"], {"uuid": uuid, "epoch": epoch})
         connection.execute(sql.queries()["set_journal"], {"journal": end})

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from runner.errors import DiskError, StateError
 from runner.lifecycle.task import Output, State, Task
-from runner.store import opening, recovery, sql
+from runner.store import ground, opening, recovery, sql
 from runner.store.adding import PAGE, Addition, add, forget
 from runner.store.journal import of_change
 from runner.store.opening import ROOM
@@ -72,7 +73,7 @@ class Store(Questions):
             raise sql.explained(error, str(path)) from None
         writer = Writer(database, str(path), reach)
         try:
-            await writer.set_up(opening.set_up)
+            await writer.set_up(partial(opening.set_up, log=not ground.is_remote(directory)))
             await writer.set_up(lambda connection: opening.open_journal(connection, writer, journal))
             uuid, epoch = await writer.transact(lambda connection: opening.begin(connection, writer.notes))
             writer.epoch = epoch

@@ -221,6 +221,29 @@ def test_fd08_the_command_refuses_it_before_it_asks_anybody(rig):
         assert (code, "nfs4" in err, box.requests()) == (14, True, 0), err
 
 
+def test_fd08_at_a_persons_word_it_is_used_without_a_log_that_shares_memory(rig):
+    """The database has no -wal and no -shm while the run goes on; back on a local disk it has them again."""
+    (rig.root / "mountinfo").write_text(f"22 21 0:40 / {rig.root} rw - nfs4 far:/away rw\n")
+    far = "from pathlib import Path\nfrom runner.store import ground\n"
+    far += "for asks in (ground.check, ground.is_remote):\n"
+    far += f"    asks.__kwdefaults__['mounts'] = Path({str(rig.root / 'mountinfo')!r})\n"
+    rig.write("job.yaml", images(6, qps=5))
+    with sandbox(*FAST) as box:
+        env = {**box.env, "RUNNER_NETWORK_DISK": "1"}
+        process = rig.sick(far, "run", "job.yaml", "--json", env=env)
+        reaches(process, lambda: box.stats["accepted"] >= 2)
+        assert not list(rig.state.glob("state.db-[ws]*"))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        code, summary, err = ended(rig.sick(far, "run", "job.yaml", "--json", env=env))
+        assert (code, summary.get("counts")) == (0, {"done": 6}), err
+        rig.paid_once(box, 6)
+        rig.consistent()
+        rig.finishes(box, 6)
+        with closing(sqlite3.connect(rig.state / "state.db")) as connection:
+            assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
 def test_fd09_nothing_of_the_state_is_for_others_while_it_is_written(rig):
     """With a umask that allows everything to everybody."""
     rig.options = {"umask": 0}
