@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import resource
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -240,3 +241,37 @@ def test_fp13_nothing_forks_while_a_database_is_open():
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         found[path.stem] = bool({"subprocess", "multiprocessing", "concurrent.futures"} & names or starts & calls)
     assert [name for name, starting in found.items() if starting] == ["embedded"]
+
+
+# one account, several processes
+
+
+def test_fp11_three_processes_keep_to_one_rate_although_one_is_killed_and_one_is_stopped(rig):
+    """The server counts every window of a second. What a dead process had is the others' to use.
+
+    What a stopped one had leave to send, it sends late: no more than its eight hands hold can be too much then.
+    """
+    kling = {"provider": "kling", "model": "image/kling-v2-1", "qps": 30}
+    for name, count in (("one", 300), ("two", 40), ("three", 30)):
+        rig.write(f"{name}.yaml", images(count, **kling).replace("thing", name))
+    with sandbox(*FAST, "--qps", "30") as box:
+
+        def begun():
+            return {task["request"]["prompt"].split()[0] for task in box.accepted}
+
+        first, second = (rig.start("run", f"{name}.yaml", "--json", env=box.env) for name in ("one", "two"))
+        reaches(second, lambda: "two" in begun())
+        third = rig.start("run", "three.yaml", "--json", env=box.env)
+        reaches(third, lambda: begun() == {"one", "two", "three"})
+        first.kill()
+        first.communicate()
+        second.send_signal(signal.SIGSTOP)
+        before = box.stats["accepted"]
+        reaches(third, lambda: box.stats["accepted"] >= before + 12)  # it goes on while the other stands still
+        second.send_signal(signal.SIGCONT)
+        for process, count in ((third, 30), (second, 40)):
+            code, summary, err = ended(process)
+            assert (code, summary.get("counts")) == (0, {"done": count}), err
+        assert box.stats["refused"].get("1302", 0) <= 8, box.stats["refused"]
+        prompts = [task["request"]["prompt"] for task in box.accepted]
+        assert len(prompts) == len(set(prompts))

@@ -119,7 +119,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "campaigns/test_smoke.py::test_thirty_kills_cost_nothing_and_lose_nothing",
         "whole/test_bad_days.py::test_kill_9_again_and_again_then_every_task_is_paid_once_and_whole",
     ),
-    # claims and the token are shared; one rate for all jobs of an account is not built yet
+    # what else the jobs of an account share: claims and the token
     "FP11": (
         "whole/test_bad_days.py::test_two_jobs_with_the_same_prompts_never_take_each_others_tasks",
         "whole/test_bad_days.py::test_two_jobs_of_one_account_share_one_token",
