@@ -5,7 +5,7 @@
 2. A call goes out when it is full, or when its oldest look has been due for a while: batches pay only when full.
 3. Places that are left go to the looks due next, unless the last one was too short a while ago or met with trouble.
 4. Where each second counts, since submits wait for a full window or only a few tasks are left, looks come when one in
-   twenty-five will have ended, at most an eighth of the median away, and calls hardly wait to be full.
+   twenty-five will have ended, at most a sixteenth of the median away, and calls hardly wait to be full.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: how likely a look should find its task ended
 _BUSY, _SHARED, _EAGER, _EAGER_SINGLE = 0.3, 0.4, 0.04, 0.15
 #: how far away a look may be, and how near, as shares of the median
-_FARTHEST, _FARTHEST_EAGER, _NEAREST = 1 / 2, 1 / 8, 0.03
+_FARTHEST, _FARTHEST_EAGER, _NEAREST = 1 / 2, 1 / 16, 0.03
 #: of a task's age: what is long overdue is not asked about all the time
 _OVERDUE = 1 / 80
 #: the first guess of a median, in units of the earliest look

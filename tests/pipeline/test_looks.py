@@ -41,7 +41,7 @@ def test_a_look_is_near_where_tasks_end_and_far_where_they_do_not():
     looks = taught(BATCH)
     assert gap(looks, 0.5) == pytest.approx(15.0, rel=0.1), "half the median at most"
     assert gap(looks, 29.0) < 3
-    assert gap(looks, 0.5, eager=True) == pytest.approx(30 / 8, rel=0.1)
+    assert gap(looks, 0.5, eager=True) == pytest.approx(30 / 16, rel=0.1)
     assert gap(looks, 6000.0) == 30.0, "the provider's longest"
     assert gap(looks, 600.0, eager=True) == 600.0 / 80, "what is long overdue is not asked about all the time"
 
