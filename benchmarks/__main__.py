@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,13 +41,15 @@ if TYPE_CHECKING:
 
     from benchmarks.bench import Bench
 
+#: how a row begins that stands for a measure that broke
+_BROKEN = "not measured"
 _HEAD = """\
 # Performance
 
 Written by `make bench`, that is `{command}`; do not edit. What counts is the ratios, since both halves
 of each were measured in one run on one machine; milliseconds and megabytes are of that machine.
 
-{when} · Python {python} · {system} · {cores} cores · load average {load:.1f} at the start
+{when} · Python {python} · {system} · {cores} cores · load average {load:.1f} at the start · {minutes:.0f} minutes
 """
 
 
@@ -80,7 +83,7 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def main(words: Sequence[str]) -> int:
-    """Always 0: a goal that is not met is a line of the table, and no failure."""
+    """1 where a measure broke; a goal that is not met is a line of the table, and no failure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios measured in one run.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(MEASURES)}; all without")
     parser.add_argument(
@@ -90,14 +93,15 @@ def main(words: Sequence[str]) -> int:
     names = asked.names
     if unknown := set(names) - set(MEASURES):
         parser.error(f"no measure is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
-    head = _headed()
+    load, began = os.getloadavg()[0], time.monotonic()
     found = _measured(names or list(MEASURES), quick=asked.quick)
     shown = table(figure.cells(name) for name, figures in found.items() for figure in figures)
     print(shown)
     if not (names or asked.quick):
+        head = _headed(load, time.monotonic() - began)
         quoted.PAGE.write_text("\n".join([head, shown, "", *_notes()]), encoding="utf-8")
         quoted.write()
-    return 0
+    return int(any(figure.what.startswith(_BROKEN) for figures in found.values() for figure in figures))
 
 
 def _measured(names: Sequence[str], *, quick: bool) -> dict[str, list[Figure]]:
@@ -105,19 +109,29 @@ def _measured(names: Sequence[str], *, quick: bool) -> dict[str, list[Figure]]:
     with session(quick=quick) as bench:
         for name in names:
             began = time.monotonic()
-            found[name] = list(MEASURES[name].measure(bench))
+            found[name] = list(_figures(name, bench))
             print(f"{name} took {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return found
 
 
-def _headed() -> str:
+def _figures(name: str, bench: Bench) -> Iterator[Figure]:
+    """What a measure has to say; one that breaks says so in the table, and the others go on."""
+    try:
+        yield from MEASURES[name].measure(bench)
+    except Exception as error:  # noqa: BLE001 - minutes of the others are not to be lost
+        traceback.print_exc()
+        yield Figure(f"{_BROKEN}: {type(error).__name__}", None)
+
+
+def _headed(load: float, seconds: float) -> str:
     return _HEAD.format(
         command="python -m benchmarks",
         when=datetime.now(UTC).strftime("%Y-%m-%d"),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
         cores=os.cpu_count(),
-        load=os.getloadavg()[0],
+        load=load,
+        minutes=seconds / 60,
     )
 
 

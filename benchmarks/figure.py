@@ -15,7 +15,7 @@ _HEAD = ("measure", "what", "figure", "goal", "met")
 class Figure:
     """What was measured; without a goal it explains another figure, or differs from machine to machine.
 
-    None is what could not be measured, since a peer could not be installed.
+    None is what could not be measured; then `what` says why.
     """
 
     what: str
@@ -30,7 +30,7 @@ class Figure:
     def cells(self, measure: str) -> tuple[str, ...]:
         """Its row in the table."""
         if self.value is None:
-            return measure, self.what, "not installed", "", ""
+            return measure, self.what, "", "", ""
         if self.goal is None:
             return measure, self.what, self._said(self.value), "", ""
         return measure, self.what, self._said(self.value), f"≤ {self._said(self.goal)}", "yes" if self.met else "NO"

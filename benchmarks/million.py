@@ -21,14 +21,15 @@ _TASKS = 1_000_000
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """CPU, memory and time."""
-    rows = _written(bench.directory / "million.csv")
-    planned = bench.run("plan", str(bench.manifest("million", rows, 20, most=_TASKS)), "--json")
-    yield Figure("plan: CPU a task", 1e6 * planned.cpu / _TASKS, 25.0, "µs")
+    tasks = bench.size(_TASKS)
+    rows = _written(bench.directory / "million.csv", tasks)
+    planned = bench.run("plan", str(bench.manifest("million", rows, 20, most=tasks)), "--json")
+    yield Figure("plan: CPU a task", 1e6 * planned.cpu / tasks, 25.0, "µs")
     yield Figure("plan: peak memory", planned.peak, 120.0, "MB")
     folder = bench.directory / "filled"
     folder.mkdir()
-    filled = bench.python("-m", "benchmarks.filling", str(folder), str(_TASKS))
-    yield Figure("add: CPU a task", 1e6 * float(filled.output.split()[1]) / _TASKS, unit="µs")
+    filled = bench.python("-m", "benchmarks.filling", str(folder), str(tasks))
+    yield Figure("add: CPU a task", 1e6 * float(filled.output.split()[1]) / tasks, unit="µs")
     yield Figure("add: peak memory", filled.peak, 120.0, "MB")
     begun = bench.python("-m", "benchmarks.filling", str(folder))
     yield Figure("begin: to the first claim", float(begun.output.split()[0]), 1.5, "s")
@@ -37,8 +38,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
     yield Figure("`status DIR`", seconds, 0.3, "s")
 
 
-def _written(path: Path) -> Path:
+def _written(path: Path, tasks: int) -> Path:
     with path.open("w", encoding="utf-8") as file:
         file.write("Prompt,mood\n")
-        file.writelines(f'"a lighthouse, number {number}, at dusk",calm\n' for number in range(_TASKS))
+        file.writelines(f'"a lighthouse, number {number}, at dusk",calm\n' for number in range(tasks))
     return path
