@@ -51,7 +51,7 @@ torture: $(READY) ## the crash campaign: 500 kills a class, judged by the sandbo
 simulate: $(READY) ## the program in virtual time, SEEDS worlds of faults and crashes
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs 2
 
-bench: $(READY) ## the figures of the documentation, as ratios measured in one run
+bench: $(READY) ## the figures of the documentation and of both READMEs, as ratios measured in one run (a quarter of an hour)
 	$(BIN)/python -m benchmarks
 
 lock: ## resolve the development set anew (needs uv)
