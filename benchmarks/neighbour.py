@@ -23,7 +23,7 @@ sys.stdin.read()
 
 @contextmanager
 def busy() -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-I", "-S", "-c", _BUSY], stdin=subprocess.PIPE)
+    process = subprocess.Popen(["nice", "-n", "5", sys.executable, "-I", "-S", "-c", _BUSY], stdin=subprocess.PIPE)
     try:
         yield
     finally:
