@@ -47,6 +47,8 @@ class Plan:
     in_sandbox: bool
     extra: Path | None = None
     line: Callable[[dict[str, Any]], None] | None = None
+    #: failed tasks would be bought as well
+    anew: bool = False
     #: of the job's tasks that the manifest still has
     kept: Counter[str] = field(default_factory=Counter)
     changes: list[Change] = field(default_factory=list)
@@ -72,7 +74,7 @@ class Plan:
             self.kept[state] += 1
         elif known and len(self._fresh) < _REMEMBERED:  # with nothing left, it takes nobody's place
             self._fresh.append(draft)
-        if state not in {None, "queued"}:
+        if state not in {None, "queued", *(["failed"] if self.anew else [])}:
             return
         self._new[draft.provider] += 1
         self._price(prices, draft)

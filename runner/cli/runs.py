@@ -148,12 +148,13 @@ def _log_file(path: Path | None) -> LogFile | None:
 
 def _asks(options: dict[str, Any], chosen: dict[str, Any]) -> bool:
     """Whether a person sits there who may be asked before much money is spent."""
-    if options["yes"] or options["in_sandbox"] or chosen["verb"] != "run":
+    if options["yes"] or options["in_sandbox"] or not (chosen["verb"] == "run" or chosen.get("failed")):
         return False
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
 
 
 def _ask(name: str, seen: Plan) -> None:
+    """What it comes to, at the most; raises UsageError unless a person agrees."""
     from runner.report.text import many  # noqa: PLC0415
 
     cost = "at a price nobody knows" if seen.cost is None else f"for {seen.cost:g} {seen.unit}"
@@ -181,7 +182,9 @@ def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
 
     logs.set_up(options["log_format"], quiet=options["quiet"], file=options["log"])
     settings = Settings(os.environ)
-    seen = Plan(0, options["out"], options["in_sandbox"], settings.providers) if _asks(options, chosen) else None
+    anew = bool(chosen.get("failed"))
+    asks = _asks(options, chosen)
+    seen = Plan(0, options["out"], options["in_sandbox"], settings.providers, anew=anew) if asks else None
     job = load(
         path,
         settings,

@@ -132,3 +132,49 @@ def test_who_wants_no_view_gets_none(desk, words):
         seen = terminal.read()
         assert terminal.process.wait() == 0
     assert b"\x1b" not in seen
+
+
+def answered(desk, box, answer: bytes, *words: str) -> tuple[int, str]:
+    """The exit code, and what was seen until the end, once the question was answered."""
+    with Terminal(desk, *words, env=box.env) as terminal:
+        terminal.read(lambda seen: b"[y/N]" in seen)
+        os.write(terminal._master, answer)
+        seen = terminal.read()
+        return terminal.process.wait(), seen.decode()
+
+
+@pytest.mark.parametrize("words", [("run", "job.yaml"), ("retry", "job.yaml", "--failed")])
+def test_a_person_is_asked_before_much_is_bought(desk, words):
+    """`retry --failed` sends what is new as well, so it asks as well."""
+    desk.write("job.yaml", "cost: 4\n" + images(50, qps=100))
+    with sandbox(*FAST) as box:
+        code, seen = answered(desk, box, b"n\n", *words)
+        assert "job: buy 50 tasks for 200 beans? [y/N]" in seen
+        assert "nothing was sent" in seen
+        assert (code, box.stats["accepted"]) == (2, 0)
+        code, seen = answered(desk, box, b"y\n", *words)
+        assert (code, box.stats["accepted"]) == (0, 50)
+
+
+def test_what_failed_counts_when_it_is_to_be_bought_again(desk):
+    def job(count: int) -> str:
+        text = images(count, provider="kling", model="image/kling-v2-1", qps=100)
+        return text.replace("{subject: thing 0}", "{subject: FAIL-TEST}")
+
+    desk.write("job.yaml", job(1))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"failed": 1}
+        desk.write("job.yaml", job(50))
+        code, seen = answered(desk, box, b"\n", "retry", "job.yaml", "--failed")
+        assert (code, "buy 50 tasks at a price nobody knows?" in seen) == (2, True)
+        assert desk.job()["submitted"] == 49  # nobody is asked here, and the failed one is not among them
+
+
+@pytest.mark.parametrize("words", [("run", "job.yaml", "--yes"), ("run", "few.yaml"), ("reconcile", "job.yaml")])
+def test_nobody_is_asked_who_said_yes_or_buys_little_or_nothing(desk, words):
+    desk.write("job.yaml", images(50, qps=100))
+    desk.write("few.yaml", images(5, qps=100))
+    with sandbox(*FAST) as box, Terminal(desk, *words, env=box.env) as terminal:
+        assert b"[y/N]" not in terminal.read()
+        assert terminal.process.wait() == 0
