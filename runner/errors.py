@@ -82,6 +82,8 @@ class Mistake:
     name: str
     message: str
     hint: str = ""
+    #: where something is missing: the names by which it may be given
+    needs: tuple[str, ...] = ()
 
 
 class ManifestError(UsageError):

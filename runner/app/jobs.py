@@ -150,8 +150,9 @@ def _text(path: Path) -> bytes:
 
 def _nearest(path: Path) -> str:
     """A manifest beside it that is called almost the same."""
-    near = get_close_matches(path.name, (other.name for other in islice(path.parent.glob("*.y*ml"), _LOOKED_AT)), n=1)
-    return f"did you mean {path.with_name(near[0])}?" if near else "check the path."
+    stems = {other.stem: other for other in islice(path.parent.glob("*.y*ml"), _LOOKED_AT)}
+    near = get_close_matches(path.stem, stems, n=1)
+    return f"did you mean {stems[near[0]]}?" if near else "check the path."
 
 
 def _digest(text: bytes, manifest: Manifest, album: Album) -> str:

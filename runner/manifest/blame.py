@@ -44,6 +44,9 @@ class Blame:
     def mistake(self, mistake: Mistake, spot: Spot, shape: Shape) -> None:
         """What a model says of one of its parameters."""
         name, message, hint = mistake.name, mistake.message, mistake.hint
+        if empty := next((need for need in mistake.needs if spot.row.values.get(need, 0) in (None, "")), ""):
+            self.row(spot.row, empty, f"is empty in this row, and {message}", "fill it in, or take the row out")
+            return
         chosen = self._chosen(spot)
         if chosen and name and not shape.takes(name):
             hint = f"{hint}; or give it only to models that have it, with `matrix.set`"

@@ -183,7 +183,8 @@ class Shape:
                 request[own] = parameter.default
             elif own not in gathered and parameter.required:
                 name = next(iter(parameter.common), own)
-                mistakes.append(Mistake("", f"{self.code} needs {name}", f"add {name} to params{_expected(parameter)}"))
+                cure = f"add {name} to params{_expected(parameter)}"
+                mistakes.append(Mistake("", f"{self.code} needs {name}", cure, needs=(*parameter.common, own)))
         if not mistakes:
             mistakes += [Mistake("", f"{self.code} {say}") for when, say in self._refuse if when.search(request)]
 

@@ -24,6 +24,7 @@ def here(tmp_path, monkeypatch) -> Path:
     [
         ("products.yml", "did you mean products.yaml?"),
         ("poster.yaml", "check the path"),
+        ("p.yaml", "check the path"),
         ("nowhere/products.yaml", "check the path"),
         ("my rows.csv", "is a table, not a manifest; `runner init --items 'my rows.csv'` makes a manifest of it"),
         ("rows.XLSX", "is a table, not a manifest"),

@@ -41,7 +41,7 @@ class FakeShape:
         if str(params.get("clarity", 1024)) not in {"1024", "2048"}:
             mistakes.append(Mistake("clarity", f"{params['clarity']} is not 1024 or 2048", "choose one"))
         if not params.get("prompt"):
-            mistakes.append(Mistake("", "ink needs prompt", "add it"))
+            mistakes.append(Mistake("", "ink needs prompt", "add it", needs=("prompt",)))
         return {self.names[name]: value for name, value in params.items() if name in self.names}, mistakes
 
     def slots(self, request: Mapping[str, Any]) -> int:

@@ -116,6 +116,16 @@ def test_a_column_that_texts_use_may_be_called_like_a_parameter_by_chance(bench)
     assert alone.hint == "choose one"
 
 
+def test_an_empty_cell_of_what_a_model_needs_is_told_in_its_row(bench):
+    bench.write("r.csv", "prompt,clarity\nherons,1024\n,1024\n")
+    (found,) = bench.problems("items: {file: r.csv}")
+    assert str(found).removeprefix(f"{bench.home}/") == (
+        "r.csv:3:1: prompt: is empty in this row, and ink needs prompt; fill it in, or take the row out"
+    )
+    (inline,) = bench.problems("items:\n- {prompt: herons}\n- {prompt: null}")
+    assert (inline.line, inline.column, inline.key) == (6, 12, "prompt")
+
+
 def test_the_tenth_value_comes_after_the_ninth(bench):
     found = bench.problems("params: {prompt: x}\nmatrix: {clarity: {from: 1, to: 12}}")
     assert [each.key for each in found] == [f"matrix.clarity[{number}]" for number in range(12)]
