@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from runner.errors import visible
+
 NOWHERE = "what is here stands in results.jsonl only"
 
 
@@ -69,7 +71,7 @@ def test_a_column_is_used_when_one_model_of_several_takes_it(bench):
 def test_a_column_that_only_its_spelling_keeps_from_being_a_parameter(written, bench):
     bench.write("r.jsonl", f'{{"prompt": "a", "{written}": 1024}}\n')
     assert bench.problem("items: {file: r.jsonl}") == (
-        f"r.jsonl:1:1: no text uses the column `{written}`, and the parameter is called `clarity`; "
+        f"r.jsonl:1:1: no text uses the column `{visible(written)}`, and the parameter is called `clarity`; "
         "call it `clarity`, or something else if it is not meant for the model"
     )
 
@@ -109,7 +111,7 @@ MARKS = [
 def test_a_header_that_is_one_column(name, mark, told, bench):
     bench.write(name, f"prompt{mark}seed\na{mark}5\n")
     found = bench.problem(f"items: {{file: {name}}}")
-    assert found.startswith(f"{name}:1:1: `prompt{mark}seed` is one column: {told}")
+    assert found.startswith(f"{name}:1:1: `prompt{visible(mark)}seed` is one column: {told}")
 
 
 def test_one_column_of_anything_is_right(bench):
