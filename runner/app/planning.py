@@ -60,6 +60,8 @@ class Plan:
     _unpriced: dict[str, None] = field(default_factory=dict)
     _shown: list[dict[str, Any]] = field(default_factory=list)
     _fresh: list[Draft] = field(default_factory=list)
+    #: what `line` will hear once it is known which of them were changed; None: it hears of each at once
+    _waiting: list[dict[str, Any]] | None = None
     _known: dict[str, str] | None = None
     _prices: Prices | None = None
     _state: Path | None = None
@@ -84,16 +86,21 @@ class Plan:
 
     def finish(self) -> None:
         """Once every draft was seen: what is left of the job has gone, or was changed."""
-        if not self._known or self._state is None:
-            return
-        with view(self._state) as job:
-            old = [row for key in self._known if (row := job.row(key)) is not None]
+        old = self._left()
         self.gone.update(row["state"] for row in old)
         self.changes = list(_paired(old, self._fresh))
+        self._release({change.key: change for change in self.changes})
         changed = {change.was for change in self.changes}
         for row in old:
             if row["key"] not in changed and self.line is not None:
                 self.line({"key": row["key"], "plan": "gone", "state": row["state"], "name": row["name"]})
+
+    def _left(self) -> list[dict[str, Any]]:
+        """The job's tasks that no draft has met."""
+        if not self._known or self._state is None:
+            return []
+        with view(self._state) as job:
+            return [row for key in self._known if (row := job.row(key)) is not None]
 
     def told(self, job: Job) -> dict[str, Any]:
         """The object that `plan --json` prints."""
@@ -139,11 +146,25 @@ class Plan:
             manifest = apart(parsed.manifest) if self.in_sandbox and self.out is None else parsed.manifest
             self._state = manifest.directory / ".runner"
             self._known, self._prices = _known(self._state), Prices(parsed.manifest, Catalogue(self.extra))
+            self._waiting = [] if self._known else None
         return self._known, self._prices
 
     def _tell(self, draft: Draft, word: str, state: str | None) -> None:
-        if self.line is not None:
-            self.line({"key": draft.key, "plan": word, "state": state, "index": draft.index, "name": draft.name})
+        if self.line is None:
+            return
+        said = {"key": draft.key, "plan": word, "state": state, "index": draft.index, "name": draft.name}
+        if self._waiting is None:
+            self.line(said)
+        else:
+            self._waiting.append(said)
+            if len(self._waiting) > _REMEMBERED:  # a job so large is told at once, what was changed as new
+                self._release({})
+
+    def _release(self, changes: Mapping[str, Change]) -> None:
+        for said in self._waiting or ():
+            if self.line is not None:
+                self.line(said | _changed(changes.get(said["key"])))
+        self._waiting = None
 
     def _price(self, prices: Prices, draft: Draft) -> None:
         cost = prices.of(draft)
@@ -193,6 +214,13 @@ def _differences(row: Mapping[str, Any], draft: Draft) -> dict[str, tuple[Any, A
 def _told_change(change: Change) -> dict[str, Any]:
     fields = {name: {"was": was, "is": now} for name, (was, now) in change.fields.items()}
     return {"key": change.key, "was": change.was, "was_state": change.state, "index": change.index, "fields": fields}
+
+
+def _changed(change: Change | None) -> dict[str, Any]:
+    """What a line says of it beside that."""
+    if change is None:
+        return {}
+    return {"plan": "changed", "was": change.was, "was_state": change.state, "fields": list(change.fields)}
 
 
 def _told_rate(pace: Rate) -> str:

@@ -82,7 +82,7 @@ def _merged(job: Job) -> str:
 @click.argument("manifest", type=MANIFEST)
 @out
 @in_sandbox
-@click.option("--tasks", is_flag=True, help="A line for every task: new, kept or gone.")
+@click.option("--tasks", is_flag=True, help="A line for every task: new, kept, changed or gone.")
 @as_json
 def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_json: bool) -> int:
     """Tasks, price, time at the limit, what changed, sample requests; sends nothing and writes nothing."""
@@ -152,6 +152,8 @@ def _line(*, as_json: bool) -> Callable[[dict[str, Any]], None]:
             click.echo(orjson.dumps(task))
         else:
             state = f" ({task['state'].replace('_', ' ')})" if task["state"] else ""
+            if task["plan"] == "changed":
+                state = f" ({', '.join(task['fields'])}; was {task['was_state'].replace('_', ' ')})"
             click.echo(f"{task['key'][:8]}  {task['plan']}{state}  {harmless(task['name'], 80)}")
 
     return show

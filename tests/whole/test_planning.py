@@ -89,10 +89,16 @@ def test_every_task_has_its_line(desk, done):
     desk.write("job.yaml", done.replace("thing 2", "other").replace("  - {subject: thing 3}\n", ""))
     lines = [json.loads(line) for line in desk.run("plan", "job.yaml", "--tasks", "--json").stdout.splitlines()]
     *tasks, plan = lines
-    assert [task["plan"] for task in tasks] == ["kept", "kept", "new", "gone"]
+    assert [task["plan"] for task in tasks] == ["kept", "kept", "changed", "gone"]
+    assert (tasks[2]["fields"], tasks[2]["was_state"], tasks[2]["was"]) == (
+        ["ref_prompt"],
+        "done",
+        plan["changed"][0]["was"],
+    )
     assert plan["new"] == 1
     text = desk.run("plan", "job.yaml", "--tasks").stdout.splitlines()
-    assert [line.split()[1] for line in text[:4]] == ["kept", "kept", "new", "gone"]
+    assert [line.split()[1] for line in text[:4]] == ["kept", "kept", "changed", "gone"]
+    assert text[2].endswith("  changed (ref_prompt; was done)  0003-other")
 
 
 def test_a_plan_says_what_it_costs_and_what_nobody_knows(desk):

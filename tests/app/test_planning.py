@@ -1,0 +1,53 @@
+"""What a plan tells of each task, and when."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from runner.app import planning
+from runner.app.planning import Plan
+from runner.lifecycle.task import Draft
+from runner.store.adding import Addition
+from runner.store.store import Store
+
+
+def draft(number: int, prompt: str) -> Draft:
+    key = prompt.encode().hex().ljust(32, "0")
+    return Draft(key, number, 1, {"n": number}, "kling", "image", "kling-v2-1", {"prompt": prompt}, prompt)
+
+
+@pytest.fixture
+async def planned(tmp_path):
+    """The lines of a plan for drafts, of a job that has `old` at 1 and `kept` at 2, and the plan itself."""
+    store = await Store.open(tmp_path / ".runner")
+    await store.add([Addition(draft(1, "old"), ""), Addition(draft(2, "kept"), "")], "digest", 1.0)
+    await store.aclose()
+    parsed = SimpleNamespace(manifest=SimpleNamespace(directory=tmp_path, cost=4.0))
+
+    def planned(*prompts: str) -> tuple[list[dict], list[dict], Plan]:
+        lines: list[dict] = []
+        made = Plan(0, None, in_sandbox=False, line=lines.append)
+        for number, prompt in enumerate(prompts, start=1):
+            made.see(parsed, draft(number, prompt))
+        before = list(lines)
+        made.finish()
+        return before, lines, made
+
+    return planned
+
+
+def test_lines_keep_their_order_and_know_what_was_changed(planned):
+    before, lines, _ = planned("fresh", "kept", "new")
+    assert before == []
+    assert [(line["name"], line["plan"]) for line in lines] == [("fresh", "changed"), ("kept", "kept"), ("new", "new")]
+    assert (lines[0]["fields"], lines[0]["was"], lines[0]["was_state"]) == (["prompt"], draft(1, "old").key, "queued")
+
+
+def test_a_job_too_large_to_wait_for_is_told_at_once(planned, monkeypatch):
+    monkeypatch.setattr(planning, "_REMEMBERED", 1)
+    before, lines, made = planned("fresh", "kept", "new")
+    assert [line["plan"] for line in before] == ["new", "kept", "new"]
+    assert lines == before
+    assert [change.was for change in made.changes] == [draft(1, "old").key]
