@@ -65,14 +65,16 @@ class Unpriced:
         """Raise ManifestError where a model has no price, or prices cannot be added up."""
         if not self._models and len(self._units) < 2:  # noqa: PLR2004 - two currencies
             return
-        line, column = parsed.places.place("limits", "max_cost")
+        written = parsed.manifest.limits.max_cost is not None
+        key = "limits.max_cost" if written else "--max-cost"
+        line, column = parsed.places.place("limits", "max_cost") if written else (0, 0)
         models, units = ", ".join(self._models), " and ".join(self._units)
         why, hint = (
             (f"nobody knows what {models} costs", "say it with `cost:`, e.g. `cost: 4`, in the provider's unit")
             if self._models
             else (f"costs in {units} do not add up to one cap", "make a manifest for each")
         )
-        raise ManifestError([Problem(parsed.manifest.file, line, column, "limits.max_cost", why, hint)])
+        raise ManifestError([Problem(parsed.manifest.file, line, column, key, why, hint)])
 
 
 def both(first: Each, second: Each | None) -> Each:

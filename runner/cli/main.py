@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _VERBS = {
     "init": ("runner.cli.beginning", "write a commented manifest, for a provider or for a table of your own"),
     "validate": ("runner.cli.manifests", "every mistake in a manifest, with line and column"),
-    "plan": ("runner.cli.manifests", "tasks, time at the limit, sample requests; sends nothing"),
+    "plan": ("runner.cli.manifests", "tasks, price, time, what was changed, sample requests; sends nothing"),
     "run": ("runner.cli.runs", "do it; the same command again is resume, and with nothing new it submits nothing"),
     "retry": ("runner.cli.runs", "fetch what is stranded, free of charge; with --failed pay anew for what failed"),
     "reconcile": ("runner.cli.runs", "look up tasks in doubt; sends nothing that costs"),
@@ -36,7 +36,7 @@ _VERBS = {
     "export": ("runner.cli.exporting", "results as jsonl, csv or parquet; works while a run is on"),
     "gallery": ("runner.cli.showing", "index.html of the job, with thumbnails; works while a run is on"),
     "providers": ("runner.cli.catalogue", "what can be called"),
-    "models": ("runner.cli.catalogue", "models with their parameters"),
+    "models": ("runner.cli.catalogue", "models by any word, with their parameters and prices"),
     "sandbox": ("runner.cli.sandbox", "the providers' APIs on loopback, with faults on demand"),
     "doctor": ("runner.cli.checking", "credentials, clock, disk, permissions, TLS, proxies; writes nothing"),
     "schema": ("runner.cli.beginning", "JSON Schema of the manifest, for editors"),
@@ -111,6 +111,8 @@ def _meant(word: str) -> str:
 
     if word.endswith((".yaml", ".yml")):
         return f" For a manifest: runner plan {shell(word)}, then runner run {shell(word)}."
+    if word == "help":
+        return " For all verbs: runner --help; for one: runner run --help."
     near = get_close_matches(word, _VERBS, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 

@@ -42,3 +42,13 @@ def test_a_job_that_is_not_there_is_told_with_what_may_be_meant(here):
         directory_of(Path("product.yaml"))
     with pytest.raises(NoSuchJob, match=r"\n  Check the path\.$"):
         directory_of(Path("out"))
+
+
+def test_a_cap_without_a_price_is_blamed_where_it_was_said(here):
+    text = "version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: a heron}\n"
+    (here / "job.yaml").write_text(text)
+    with pytest.raises(ManifestError, match=r"^job\.yaml: --max-cost: nobody knows what kling-v2-1 costs; "):
+        load(Path("job.yaml"), Settings({}), capped=True)
+    (here / "job.yaml").write_text(f"{text}limits: {{max_cost: 5}}\n")
+    with pytest.raises(ManifestError, match=r"^job\.yaml:5:20: limits\.max_cost: nobody knows"):
+        load(Path("job.yaml"), Settings({}), capped=True)

@@ -11,6 +11,7 @@ import pytest
         ("rum", "There is no verb 'rum'. Did you mean 'run'?"),
         ("Plan", "Did you mean 'plan'?"),
         ("my job.yaml", "For a manifest: runner plan 'my job.yaml', then runner run 'my job.yaml'."),
+        ("help", "For all verbs: runner --help; for one: runner run --help."),
         ("xyzzy", "There is no verb 'xyzzy'."),
     ],
 )
