@@ -111,8 +111,9 @@ class View:
 
     def _stopping(self) -> Iterator[Text]:
         if self._tally.stopping:
-            waiting = many(max(0, self._tally.states[State.SUBMITTING]), "answer")
-            yield Text(f"  stopping: {waiting} awaited, half a minute at most; Ctrl-C once more to hurry", "yellow")
+            on_wire = self._tally.states[State.SUBMITTING]
+            waits = f"{many(on_wire, 'answer')} awaited, half a minute at most; Ctrl-C once more to hurry"
+            yield Text(f"  stopping: {waits if on_wire > 0 else 'every answer is here'}", "yellow")
 
 
 @contextmanager

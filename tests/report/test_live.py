@@ -65,6 +65,8 @@ def test_who_tells_it_to_stop_is_answered():
     made = tally()
     made.stopping = True
     assert "2 answers awaited" in text(made)[-1]
+    made.states["submitting"] = 0
+    assert text(made)[-1] == "  stopping: every answer is here"
     assert "of 2/s" not in "".join(text(made))
 
 
