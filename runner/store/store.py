@@ -261,7 +261,9 @@ class Store(Questions):
         line = of_change(before, after)
         if not _written(connection, before, after):
             # a try before this one had come as far as the journal, and the database was given what stands there
-            if line not in self._writer.replayed or not _written(connection, after, after):
+            if line is None or line not in self._writer.replayed:
+                return "stale"
+            if not _written(connection, recovery.apply(before, line), after):
                 return "stale"
             line = None
         if after.state is State.QUEUED:
