@@ -41,6 +41,8 @@ GUARDED: dict[str, tuple[str, ...]] = {
     "sqlite3": ("runner.store.",),
     "yaml": ("runner.manifest.reader", "runner.providers.spec"),
     "structlog": ("runner.logs",),
+    "starlette": ("runner.net.web",),
+    "uvicorn": ("runner.net.web",),
     "runner.sandbox": ("runner.sandbox.", "runner.cli.sandbox"),
 }
 
@@ -67,6 +69,7 @@ IMPURE: dict[str, tuple[str, ...]] = {
         "runner.store.account",
         "runner.store.ground",
         "runner.report.whole_file",
+        "runner.cli.showing",  # the key of a live page's address
         "runner.sandbox.",
     ),
     "os.urandom": (),

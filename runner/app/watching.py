@@ -13,7 +13,7 @@ from runner import logs
 from runner.app import lanes
 from runner.errors import NoSuchJob, RunnerError
 from runner.providers.spec import load, names
-from runner.report import metrics
+from runner.report import facts_file, metrics
 from runner.report.metrics import Sample
 from runner.report.progress import Facts, shown
 from runner.store.view import view
@@ -55,7 +55,9 @@ async def watched(
     job: Job, settings: Settings, rooms: Rooms, run: Run, tally: Tally, choices: Choices, stream: TextIO
 ) -> AsyncIterator[None]:
     """The run is seen for the length of the block."""
-    with shown(await _facts(job, settings, rooms), tally, stream, quiet=choices.quiet) as update:
+    facts = await _facts(job, settings, rooms)
+    await anyio.to_thread.run_sync(_leave, job, facts)
+    with shown(facts, tally, stream, quiet=choices.quiet) as update:
 
         def look() -> None:
             tally.stopping = run.stopping
@@ -81,6 +83,14 @@ async def _ended(hands: Sequence[asyncio.Task[None]]) -> bool:
     for bug in bugs:
         logs.bug(bug)
     return not bugs
+
+
+def _leave(job: Job, facts: Facts) -> None:
+    """For the live page; that it cannot be written is told and stops nothing."""
+    try:
+        facts_file.write(job.state, facts)
+    except OSError as error:
+        logs.warn(f"the live page will not know this run's limits: {error}")
 
 
 async def _facts(job: Job, settings: Settings, rooms: Rooms) -> Facts:

@@ -35,6 +35,7 @@ _VERBS = {
     "resolve": ("runner.cli.jobs", "a person's decision on a held task"),
     "export": ("runner.cli.exporting", "results as jsonl, csv or parquet; works while a run is on"),
     "gallery": ("runner.cli.showing", "index.html of the job, with thumbnails; works while a run is on"),
+    "serve": ("runner.cli.showing", "a live page of every job below a directory, on loopback"),
     "providers": ("runner.cli.catalogue", "what can be called"),
     "models": ("runner.cli.catalogue", "models by any word, with their parameters and prices"),
     "sandbox": ("runner.cli.sandbox", "the providers' APIs on loopback, with faults on demand"),

@@ -66,3 +66,33 @@ def _lines(shown: Shown) -> list[str]:
             ' pip install "genrunner[gallery]"'
         )
     return lines
+
+
+@click.command()
+@click.argument("where", required=False, type=MANIFEST, metavar="[DIR]")
+@click.option("--port", type=click.IntRange(0, 65535), default=8350, help="On loopback; 0 takes any. Default: 8350.")
+@as_json
+def serve(where: Path | None, port: int, as_json: bool) -> int:
+    """A live page of every job below a directory (default: here), on loopback, until Ctrl-C; it changes nothing.
+
+    Its address holds a key, new each time, so that nobody else on this machine and no other page can read it.
+    """
+    import secrets  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
+    from runner.app.serving import serve as served  # noqa: PLC0415
+    from runner.errors import NoSuchJob  # noqa: PLC0415
+
+    root = where or Path()
+    if not root.is_dir():
+        raise NoSuchJob(f"{root} is no directory", hint="Name the directory that your jobs are in.")
+
+    def told(address: str) -> None:
+        text = orjson.dumps({"url": address}).decode() if as_json else f"{address}   (Ctrl-C ends it)"
+        print(text, flush=True)
+
+    try:
+        served(root, port, secrets.token_urlsafe(16), told)
+    except KeyboardInterrupt:
+        return 0  # how it is meant to end
+    return 0

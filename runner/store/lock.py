@@ -45,6 +45,20 @@ def _sign(holder: Path) -> None:
         file.write(f"{socket.gethostname()} process {os.getpid()}\n")
 
 
+def runs(directory: Path) -> bool:
+    """Whether a run of this machine holds the job, by what it signed; asks no lock, so that it disturbs no run."""
+    host, _, process = _held_by(directory / "lock.holder").partition(" process ")
+    if host != socket.gethostname() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, and alive
+        return True
+    return True
+
+
 def _held_by(holder: Path) -> str:
     with contextlib.suppress(OSError):
         return holder.read_text(encoding="utf-8").strip() or "another process"

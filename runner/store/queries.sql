@@ -329,6 +329,12 @@ select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.na
   from newest join task on task.id = newest.id join draft on draft.task_id = task.id
   order by draft.position is null, draft.position, task.id
 
+-- name: latest
+-- The files that came last.
+select task.key, output.file, output.media_type, task.finished_at
+  from task indexed by task_state join output on output.task_id = task.id
+  where state = 'done' and file is not null order by finished_at desc, task.id desc, number limit :most
+
 -- name: oldest
 -- The longest wait of what is paid and not here yet.
 select min(submitted_at) from task where state in ('running', 'ready')

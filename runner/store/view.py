@@ -43,6 +43,17 @@ class View:
         counts["queued"] = counts.get("queued", 0) - gone
         return {state: count for state, count in counts.items() if count}
 
+    def counts_by_provider(self) -> dict[str, dict[str, int]]:
+        """The same for each provider."""
+        counts: dict[str, dict[str, int]] = {}
+        for provider, state, count in self._rows("counts_by_provider"):
+            counts.setdefault(provider, {})[state] = count
+        return counts
+
+    def latest(self, most: int) -> list[dict[str, Any]]:
+        """The files that came last, the newest first: key, file, media type, and when, seconds since the epoch."""
+        return [dict(row) for row in self._rows("latest", most=most)]
+
     def gone(self) -> int:
         """How many unbought tasks left the manifest."""
         return int(self._rows("gone")[0][0])

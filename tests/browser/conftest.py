@@ -50,9 +50,12 @@ class Browser:
             context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium under Playwright; without either, what needs it is skipped."""
+    """Chromium under Playwright; without either, what needs it is skipped.
+
+    Not for longer than a module: while it lives, its event loop counts as running, and no async test can have its own.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:

@@ -134,16 +134,6 @@ def test_every_kind_of_data_file_is_named(name, document):
     assert named == set(READERS) - {".ndjson", ".yml"}  # other names of the same
 
 
-@both
-def test_what_is_kept_for_later_is_not_there_yet(name, desk, document):
-    text = document(name).prose
-    begin = "Kept for later releases" if name == "README.md" else "留给以后版本的内容"
-    later = text[text.index(begin) :].partition("\n\n")[0]
-    verbs = later[later.index("`serve`") :]
-    has = desk.runner("--help").stdout
-    assert [verb for verb in re.findall(r"`(\w+)`", verbs) if re.search(rf"^  {verb} ", has, re.MULTILINE)] == []
-
-
 def test_both_say_the_same(document):
     english, chinese = map(document, READMES)
     assert english.headings == chinese.headings

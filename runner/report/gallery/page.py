@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 MOST = 20_000
 #: tasks of the first part, which is what is seen first, and of each other one
 _FIRST, _PART = 200, 1_000
-_SCRIPTS = ("words", "text", "data", "wall", "detail", "main")
+_GALLERY = ("words", "text", "data", "wall", "detail", "main")
+_LIVE = ("words", "live_words", "text", "live")
 _POLICY = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src 'self'; media-src 'self'; "
-    "style-src '{style}'; script-src 'self' '{script}'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src 'self'; media-src 'self'; {more}; "
+    "style-src '{style}'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 
@@ -72,18 +73,28 @@ def _pages(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]
 
 def page_of(job: str, facts: Mapping[str, Any], scripts: Iterable[str]) -> bytes:
     """The page as it is written; `scripts` are paths relative to it, made here."""
-    style, script = _asset("gallery.css"), _script()
+    script = _script(_GALLERY)
     pieces = {
         "title": html.escape(job),
-        "policy": _POLICY.format(style=_digest(style), script=_digest(script)),
-        "style": style,
         "facts": harmless_json(facts).decode(),
-        "script": script,
         "data": "\n".join(f'<script src="{path}" async></script>' for path in scripts),
     }
-    # in one pass: what was put in is not looked at again
-    text = re.sub(r"@(\w+)@", lambda found: pieces[found[1]], _asset("page.html"))
-    return MARK + text.encode(errors="replace")
+    return MARK + _filled("page", "gallery", script, f"script-src 'self' '{_digest(script)}'", pieces)
+
+
+def live_page(title: str) -> bytes:
+    """The page that shows every job while it runs; `events` beside it tells it what changes."""
+    script = _script(_LIVE)
+    rules = f"connect-src 'self'; script-src '{_digest(script)}'"
+    return b"<!doctype html>\n" + _filled("live", "live", script, rules, {"title": html.escape(title)})
+
+
+def _filled(name: str, style: str, script: str, rules: str, pieces: Mapping[str, str]) -> bytes:
+    """A page from its parts, in one pass: what was put in is not looked at again."""
+    css = _asset("theme.css") + _asset(f"{style}.css")
+    policy = _POLICY.format(style=_digest(css), more=rules)
+    known = {**pieces, "style": css, "script": script, "policy": policy}
+    return re.sub(r"@(\w+)@", lambda found: known[found[1]], _asset(f"{name}.html")).encode(errors="replace")
 
 
 def _digest(text: str) -> str:
@@ -92,9 +103,9 @@ def _digest(text: str) -> str:
 
 
 @cache
-def _script() -> str:
-    """All scripts as one; their names are their own."""
-    body = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
+def _script(names: tuple[str, ...]) -> str:
+    """Several scripts as one; their names are their own."""
+    body = "\n".join(_asset(f"{name}.js") for name in names)
     return f'\n"use strict";\n(() => {{\n{body}\n}})();\n'
 
 

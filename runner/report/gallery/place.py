@@ -71,6 +71,11 @@ def taken(directory: Path) -> Place:
     return place
 
 
+def is_ours(page: Path) -> bool:
+    """Whether a page was made here."""
+    return _begins(page, MARK)
+
+
 def _refuse(path: Path, foreign: bool) -> None:
     if foreign:
         raise UsageError(

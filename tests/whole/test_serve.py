@@ -1,0 +1,183 @@
+"""The live page as the network sees it: who may ask, for what, and what is pushed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import sys
+from contextlib import contextmanager
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from runner.app import serving
+from runner.errors import ConfigError
+
+from .conftest import Desk, images, sandbox
+
+
+@contextmanager
+def served(desk: Desk, *words: object):
+    """A live page for the length of a block; it ends well when it is told to."""
+    process = desk.start("serve", *words, "--port", "0", "--json")
+    try:
+        yield Page(json.loads(process.stdout.readline())["url"])
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+
+
+class Page:
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.url, self.host, self.base = url, parts.netloc, parts.path
+
+    def ask(self, path: str = "", *, method: str = "GET", whole: bool = False, **headers: str):
+        """Status, headers and body; `whole` is a path from the root."""
+        connection = http.client.HTTPConnection(self.host, timeout=10)
+        try:
+            told = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path if whole else self.base + path, headers=told)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
+
+    @contextmanager
+    def events(self):
+        """What is pushed, as it comes."""
+        connection = http.client.HTTPConnection(self.host, timeout=20)
+        connection.request("GET", f"{self.base}events")
+        try:
+            yield (json.loads(line[6:]) for line in connection.getresponse() if line.startswith(b"data: "))
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A page over one job that has run."""
+    desk = Desk(tmp_path_factory.mktemp("served"))
+    desk.write("job.yaml", images(2))
+    with sandbox("--seconds", "0.05,0.1") as box:
+        desk.job(env=box.env)
+    out = desk.root / "out/job"
+    (out / "link.png").symlink_to(desk.root / "home")
+    (out / "deep").mkdir()
+    (out / "deep/a.png").write_bytes(b"x")
+    (out / "page.html").write_text("mine")
+    with served(desk, "out") as page, page.events() as events:
+        (job,) = next(told["jobs"] for told in events if told["jobs"])
+        page.job, page.files = job, [line["outputs"][0]["file"] for line in desk.results()]
+        yield page
+
+
+def test_the_page_brings_everything_with_it_and_says_what_it_may_do(done):
+    status, headers, body = done.ask()
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    wanted = ("x-content-type-options", "referrer-policy", "cross-origin-resource-policy", "x-frame-options")
+    assert [headers[name] for name in wanted] == ["nosniff", "no-referrer", "same-origin", "DENY"]
+    assert b"default-src 'none'" in body
+    assert b"unsafe" not in body
+    assert b"http://" not in body.replace(b"'", b"")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "thief.example"}, 403),
+        ({"Host": "thief.example:{port}"}, 403),
+        ({"Host": "127.0.0.1"}, 403),
+        ({"Host": "localhost:{port}"}, 200),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Sec_Fetch_Site": "same-origin"}, 200),
+        ({"Sec_Fetch_Site": "none"}, 200),
+        ({"Origin": "https://thief.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_only_a_person_and_the_page_itself_may_ask(done, headers, status):
+    port = done.host.rpartition(":")[2]
+    told = {name: value.format(port=port) for name, value in headers.items()}
+    for path in ("", "events" if status == 403 else "", f"jobs/{done.job['id']}/{quote(done.files[0])}"):
+        assert done.ask(path, **told)[0] == status
+
+
+@pytest.mark.parametrize("path", ["/", "/x/", "/x/events", "//", "/jobs/x/index.html", "/openapi.json", "/docs"])
+def test_without_the_key_there_is_nothing(done, path):
+    assert done.ask(path, whole=True)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_nothing_can_be_changed(done, method):
+    assert done.ask(method=method)[0] == 405
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".runner/state.db", ".runner/journal.jsonl", "results.jsonl", "../job/results.jsonl", "..%2f..%2fjob.yaml",
+        "link.png", "deep/a.png", "page.html", "gallery/READ-ME.txt", "gallery/../.runner/facts.json",
+        "%2e%2e/job.yaml", "a%00.png", "", "/etc/passwd", "gallery", ".png", "gone.png",
+    ],
+)  # fmt: skip
+def test_only_what_the_gallery_shows_is_given_out(done, path):
+    assert done.ask(f"jobs/{done.job['id']}/{path}")[0] == 404
+
+
+def test_outputs_and_the_gallery_are_given_out_and_films_can_be_skipped_in(done):
+    where = f"jobs/{done.job['id']}/"
+    status, headers, body = done.ask(where + quote(done.files[0]))
+    assert (status, headers["content-type"], body[:4]) == (200, "image/png", b"\x89PNG")
+    status, headers, body = done.ask(where + quote(done.files[0]), Range="bytes=1-3")
+    assert (status, body) == (206, b"PNG")
+    assert done.ask(where + "index.html")[2].startswith(b"<!doctype html>\n<!-- made by runner")
+    assert done.ask("jobs/unknown/index.html")[0] == 404
+
+
+def test_a_job_is_told_as_it_is(done):
+    job = done.job
+    assert (job["job"], job["counts"], job["total"], job["running"]) == ("job", {"done": 2}, 2, False)
+    assert sorted(file["file"] for file in job["files"]) == done.files
+    assert job["page"] is True
+    (provider,) = job["providers"]
+    assert (provider["name"], provider["limit"]) == ("chanjing", 50)
+
+
+def test_what_changes_is_pushed_while_a_run_goes_on(desk):
+    desk.write("job.yaml", images(6, qps=5).replace("thing 2", "违规 thing"))
+    with (
+        sandbox("--seconds", "0.2,0.4", "--fault", "poll_500=0.2") as box,
+        served(desk) as page,
+        page.events() as events,
+    ):
+        assert next(events)["jobs"] == []
+        run = desk.start("run", "job.yaml", "--quiet", env=box.env)
+        seen = []
+        for told in events:
+            seen += told["jobs"]
+            if seen and not seen[-1]["running"] and seen[-1]["page"]:
+                break
+        run.communicate(timeout=30)
+    assert seen[-1]["counts"] == {"done": 5, "failed": 1}
+    assert len(seen) > 3
+    assert any(job["running"] and job["counts"].get("running") for job in seen)
+    assert [(fault["reason"], fault["count"]) for fault in seen[-1]["faults"]] == [("moderation", 1)]
+    assert {job["providers"][0]["limit"] for job in seen if job["running"] and job["providers"]} >= {5}
+    assert len(seen[-1]["files"]) == 5
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do(desk):
+    with served(desk) as page:
+        again = desk.run("serve", "--port", page.host.rpartition(":")[2])
+    assert (again.returncode, again.stdout) == (7, "")
+    assert "Choose another with --port" in again.stderr
+
+
+def test_without_its_libraries_it_says_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "runner.net.web", None)
+    with pytest.raises(ConfigError, match=r'pip install "genrunner\[web\]"'):
+        serving.serve(tmp_path, 0, "key", print)
