@@ -115,6 +115,8 @@ class Part:
         if self._file is None:
             # never with its parents: a job directory that was moved away must not be made anew
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
+            if self.path.parent.is_symlink():
+                raise OSError(errno.ELOOP, "the directory of unfinished downloads is a link")
             self._file = _opened(self.path)
         return self._file
 

@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
 
 def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[str, int]:
-    """Make `state.db` anew from the manifest's drafts and the journal; how many tasks came back, by state."""
+    """Make `state.db` anew from the manifest's drafts and the journal; how many tasks came back, by state.
+
+    Raises StateError where the journal has nothing, or what no journal of ours has.
+    """
+    try:
+        return _rebuilt(directory, additions, now)
+    except sql.DAMAGED as error:
+        raise sql.explained(error, str(directory / "journal.jsonl")) from None
+
+
+def _rebuilt(directory: Path, additions: Iterable[Addition], now: float) -> dict[str, int]:
     journal, fresh = directory / "journal.jsonl", directory / "state.db.new"
     uuid, epoch, end, stories = recovery.stories(journal)
     if not uuid:

@@ -13,6 +13,7 @@ from runner.errors import StateError
 from runner.lifecycle.task import NO_FAULT, Fault, Moment, State, Task
 from runner.store import journal as journals
 from runner.store.journal import Journal, Tail
+from runner.store.lines import flaw
 from runner.store.rows import columns, task_from
 from runner.store.sql import queries
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from runner.store.journal import Line
 
 _RECOVER = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
+_COPY = "Put back a good copy of the job directory; `runner audit MANIFEST` lists what the provider has."
 
 
 def check_before(database: Path, journal: Path) -> None:
@@ -41,6 +43,8 @@ def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
         raise StateError(f"{path} is shorter than the database knows it", hint=_RECOVER)
     _check_identity(path, job["uuid"])
     seen = journals.tail(path, job["journal"])
+    for line in seen.lines:
+        _check_shape(path, line)
     if _later_run(seen, job["epoch"]):
         raise StateError(f"{path} knows of later runs than the database: it was put back", hint=_RECOVER)
     _merge(connection, seen)
@@ -64,6 +68,14 @@ def _check_identity(path: Path, uuid: str) -> None:
     first = next((line for line, _ in journals.read(path)), None)
     if first is not None and first.get("uuid") != uuid:
         raise StateError(f"{path} belongs to another database", hint=_RECOVER)
+
+
+def _check_shape(path: Path, line: Line) -> None:
+    """A line that no program of ours wrote is not played."""
+    if strange := flaw(line):
+        raise StateError(
+            f"{path} holds a line that is none of ours: {strange!r} is missing or no such thing", hint=_COPY
+        )
 
 
 def _merge(connection: sqlite3.Connection, seen: Tail) -> None:
@@ -212,6 +224,7 @@ def stories(path: Path) -> tuple[str, int, int, list[Story]]:
     latest: dict[str, Line] = {}
     told: dict[str, list[Line]] = {}
     for line, behind in journals.read(path):
+        _check_shape(path, line)
         end = behind
         match line["t"]:
             case "epoch":

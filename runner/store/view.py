@@ -151,7 +151,8 @@ class View:
 
 def known_ids(directory: Path) -> set[str]:
     """Every id that a provider ever gave this job, those of earlier generations too."""
-    return {line["remote_id"] for line, _ in journal.read(directory / "journal.jsonl") if line["t"] == "id"}
+    lines = (line for line, _ in journal.read(directory / "journal.jsonl"))
+    return {line["remote_id"] for line in lines if line.get("t") == "id" and isinstance(line.get("remote_id"), str)}
 
 
 @contextmanager

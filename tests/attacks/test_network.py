@@ -116,22 +116,10 @@ async def test_x15_a_name_that_turns_inward_is_asked_once_and_never_connected_to
 
 
 @pytest.mark.parametrize(
-    "location",
-    [
-        "http://169.254.169.254/",
-        "file:///etc/passwd",
-        "gopher://127.0.0.1/",
-        "https://10.0.0.1/x",
-        "//[::1]/x",
-        "https://cdn.good.com\\@127.0.0.1/",
-        "https://user:pass@cdn.example.com/",
-        "javascript:alert(1)",
-        "data:image/png;base64,AA",
-        "",
-        "\x00",
-        "https://%31%32%37.0.0.1/",
-    ],
-)
+    "location", ["http://169.254.169.254/", "file:///etc/passwd", "gopher://127.0.0.1/", "https://10.0.0.1/x",
+                 "//[::1]/x", "https://cdn.good.com\\@127.0.0.1/", "https://user:pass@cdn.example.com/",
+                 "javascript:alert(1)", "data:image/png;base64,AA", "", "\x00", "https://%31%32%37.0.0.1/"]
+)  # fmt: skip
 async def test_x16_no_redirect_leads_inward_or_elsewhere(tmp_path, wires, location):
     reply = wires.answer("", 302, location=location)
     async with wires.Wire(wires.always(reply)) as wire, downloader() as ours:
@@ -147,22 +135,10 @@ async def test_x16_a_loop_of_redirects_ends_after_three(tmp_path, wires):
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        "https://cdn.good.com\\@127.0.0.1/",
-        "https://cdn.good.com%00.evil/",
-        "https://cdn.good.com%2f@evil/",
-        "https://user@cdn.good.com/",
-        "https://cdn.good.com:99999/",
-        "https://cdn.good.com\t.evil/",
-        "https:cdn/x",
-        "https://cdn.good.com\r\nHost: evil/",
-        "https:///cdn.good.com/",
-        "HTTP://cdn.good.com/",
-        "https://[::1",
-        "https://:443/",
-    ],
-)
+    "url", ["https://cdn.good.com\\@127.0.0.1/", "https://cdn.good.com%00.evil/", "https://cdn.good.com%2f@evil/",
+            "https://user@cdn.good.com/", "https://cdn.good.com:99999/", "https://cdn.good.com\t.evil/", "https:cdn/x",
+            "https://cdn.good.com\r\nHost: evil/", "https:///cdn.good.com/", "HTTP://cdn.good.com/", "https://[::1", "https://:443/"]
+)  # fmt: skip
 def test_x17_what_two_parsers_could_read_differently_is_refused(url):
     with pytest.raises(Denied):
         check_url(url, loopback=True)
