@@ -76,7 +76,8 @@ class Settings:
 def _private(path: Path, name: str, credentials: str | None) -> str:
     """The text of a file that only its owner can read; what systemd provides is exempt."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # O_NONBLOCK: nothing is waited for that is a pipe
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, encoding="utf-8") as file:
             mode = os.fstat(file.fileno())
             if not stat.S_ISREG(mode.st_mode):
