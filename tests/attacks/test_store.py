@@ -41,7 +41,7 @@ async def made(bench):
 OUTPUT = "create table output (task_id, number, url, file, bytes, sha256, media_type)"
 CRAFTED = {
     "a trigger that buys again": "create trigger more after update on task begin update task set state = 'queued'; end",
-    "our trigger, changed": "drop trigger task_moved; create trigger task_moved after insert on job begin select 1; end",
+    "our trigger, other": "drop trigger task_moved; create trigger task_moved after insert on job begin select 1; end",
     "a view in the place of a table": "alter table echo rename to echo2; create view echo as select * from echo2",
     "a virtual table": "create virtual table draft2 using fts5(a)",
     "a table without its checks": f"drop table output; {OUTPUT}",

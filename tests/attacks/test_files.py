@@ -1,0 +1,235 @@
+"""Names and bytes of outputs: whatever a prompt, an id or a server says, a file is one in the job directory."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import time
+import tracemalloc
+import zlib
+from contextlib import suppress
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import DiskError
+from runner.manifest.names import MAX_BYTES, folded, slug
+from runner.net.download import Bounds, Downloader, Fetched, Later
+from runner.net.media import sniff
+from runner.net.part import Part, publish
+from runner.pipeline.fetch import stems
+from runner.providers.evidence import remote_id
+from runner.providers.heads import NotAPicture, measured
+from runner.report.whole_file import whole_file
+
+MIB = 1 << 20
+
+
+async def fetch(url, directory):
+    made = Downloader(loopback=True, bounds=Bounds(read=2, deadline=8))
+    try:
+        return await made.fetch(url, directory / "parts/1.part")
+    finally:
+        await made.aclose()
+
+
+NAMES = (
+    "../../.ssh/authorized_keys", "/etc/passwd", "C:\\x", "a\0b", "..", ".", "", "-rf", "~", "~root", "x.", "x ", "CON",
+    "con.png", "a:b", "LPT¹", "nul", "COM9.txt", "a/b", "a\\b", "\u200b", "\u202egnp.exe", ".bashrc", "a\n b", "$(id)",
+    "`id`", "名" * 300, "😀" * 100, "é" * 255, "ﬁ" * 200, "*", "?", "|", "a\ud800b", "．．／x", "／etc",
+)  # fmt: skip
+
+
+@given(text=st.text(max_size=400) | st.sampled_from(NAMES) | st.text(alphabet="./\\-~ \0:名é", max_size=200))
+def test_x08_any_text_is_a_name_in_the_directory_and_fits(text):
+    name = slug(text)
+    assert name not in {"", ".", ".."}
+    assert not name.startswith((".", "-", "~"))
+    assert not set(name) & set('/\\:*?"<>|\0\n ')
+    assert PurePosixPath(name).name == name
+    whole = f"{name}-{'0' * 8}-64-999.part.tag"
+    assert len(whole.encode()) <= 255
+    assert len(name.encode()) <= MAX_BYTES
+
+
+def test_x08_a_name_of_255_bytes_in_chinese_is_published(tmp_path):
+    name = slug("江南水乡的乌篷船在雨中" * 40)
+    part = tmp_path / "1.part"
+    part.write_bytes(b"x")
+    assert publish(part, tmp_path, f"{name}-{'a' * 8}-1", "png").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a.png", "A.PNG"), ("é", "e\u0301"), ("ß", "SS"), ("ﬁ", "FI"), ("Å", "\u212b")]
+)
+def test_x09_names_that_a_file_system_takes_for_one_are_one_to_us(one, other):
+    assert folded(slug(one)) == folded(slug(other)) or folded(one) == folded(other)
+
+
+@pytest.mark.parametrize("there", ["file", "link", "dangling", "directory", "pipe"])
+def test_x10_a_name_that_is_taken_is_left_alone(tmp_path, there):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    place = tmp_path / "x.png"
+    match there:
+        case "file":
+            place.write_text("precious")
+        case "link":
+            place.symlink_to(victim)
+        case "dangling":
+            place.symlink_to(tmp_path / "nothing")
+        case "directory":
+            place.mkdir()
+        case "pipe":
+            os.mkfifo(place)
+    part = tmp_path / "1.part"
+    part.write_bytes(b"new")
+    with pytest.raises(FileExistsError):
+        publish(part, tmp_path, "x", "png")
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "nothing").exists()
+    assert part.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["1.part", "1.part.tag"])
+def test_x10_no_part_is_written_through_a_link(tmp_path, name):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (parts / name).symlink_to(victim)
+    part = Part(parts / "1.part")
+    part.anew('"tag"')
+    part.write([b"new"])
+    part.close()
+    assert victim.read_text() == "precious"
+
+
+def test_x10_the_directory_of_parts_is_no_link(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "parts").symlink_to(elsewhere)
+    with pytest.raises(DiskError, match="is a link"):
+        Part(tmp_path / "parts" / "1.part").write([b"new"])
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_x10_no_report_is_written_through_a_link(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "report").symlink_to(victim)
+    with whole_file(tmp_path / "report") as file:
+        file.write(b"new")
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "report").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content_disposition": 'attachment; filename="evil.php"'},
+        {"content_disposition": "attachment; filename*=UTF-8''..%2F..%2Fevil.desktop"},
+        {"content_type": "text/html"},
+        {"content_type": "application/x-msdownload"},
+    ],
+)
+@pytest.mark.parametrize("path", ["x.php", "x.lnk", "x.desktop", "x.html", "..%2f..%2fx", "x.png%00.exe"])
+async def test_x11_the_content_alone_chooses_the_extension(tmp_path, wires, headers, path):
+    async with wires.Wire(wires.always(wires.answer(PNG, **headers))) as wire:
+        fetched = await fetch(f"{wire.url}/{path}", tmp_path)
+    assert isinstance(fetched, Fetched)
+    assert (fetched.extension, fetched.media_type) == ("png", "image/png")
+
+
+NO_MEDIA = {
+    "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+    "svg behind a declaration": b'<?xml version="1.0"?><svg onload="alert(1)"/>',
+    "svg behind blanks": b"\xef\xbb\xbf \n<svg onload=alert(1)>",
+    "gzipped svg": gzip.compress(b"<svg onload=alert(1)>"),
+    "html": b"<!doctype html><script>alert(1)</script>",
+    "html behind blanks": b"\n\n   <html onload=alert(1)>",
+    "a program of Windows": b"MZ\x90\0" + bytes(600),
+    "a program of Linux": b"\x7fELF\x02\x01\x01" + bytes(600),
+    "a program of macOS": b"\xcf\xfa\xed\xfe" + bytes(600),
+    "a script": b"#!/bin/sh\nrm -rf ~\n",
+    "a link file": b"[Desktop Entry]\nExec=evil\n",
+    "an archive": b"PK\x03\x04" + bytes(600),
+    "a document": b"%PDF-1.7\n" + bytes(600),
+    "json": b'{"code": 0}',
+    "a playlist": b"#EXTM3U\nfile:///etc/passwd\n",
+    "postscript": b"%!PS\n(%pipe%id) (r) file\n",
+}
+
+
+@pytest.mark.parametrize("data", NO_MEDIA.values(), ids=NO_MEDIA)
+async def test_x12_what_a_browser_or_a_machine_could_run_is_no_output(tmp_path, wires, data):
+    assert sniff(data[:512]) is None
+    for kind in ("image/png", "image/svg+xml"):
+        async with wires.Wire(wires.always(wires.answer(data, content_type=kind))) as wire:
+            assert isinstance(await fetch(f"{wire.url}/x.png", tmp_path), Later)
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["parts"])
+
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def picture(width, height, pixels):
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+PNG = picture(1, 1, zlib.compress(b"\0\xff\0\0"))
+BOMBS = {
+    "a million by a million": picture(1_000_000, 1_000_000, zlib.compress(bytes(8 * MIB))),
+    "four billion wide": picture(2**32 - 1, 2**32 - 1, zlib.compress(b"x")),
+    "a million chunks": PNG[:33] + chunk(b"tEXt", b"") * 50_000 + PNG[33:],
+    "a size that points back": PNG[:8] + b"\xff\xff\xff\xffIHDR" + bytes(40),
+    "boxes without a size": b"\0\0\0\x08ftypisom" + b"\0\0\0\x08free" * 50_000,
+    "boxes in boxes": b"\0\0\0\x18ftypisom" + bytes(8) + b"\0\0\0\x01moov" + b"\xff" * 8,
+    "a jpeg of marks": b"\xff\xd8" + b"\xff\xe0\0\x02" * 100_000,
+    "a jpeg of filling": b"\xff\xd8" + b"\xff" * 200_000,
+    "a gif of blocks": b"GIF89a" + bytes(7) + b"\x21\xfe\x01a\0" * 50_000,
+    "webm without an end": b"\x1aE\xdf\xa3\x9fB\x86webm" + b"\xec\x80" * 100_000,
+}
+
+
+@pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
+async def test_x38_no_picture_is_decoded_and_none_takes_long(tmp_path, wires, data):
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        async with wires.Wire(wires.always(wires.answer(data))) as wire:
+            await fetch(f"{wire.url}/x.png", tmp_path)
+        with suppress(NotAPicture):
+            measured(data)
+        assert tracemalloc.get_traced_memory()[1] < 32 * MIB
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < 5
+
+
+IDS = (
+    "../admin", "a/b", "a?x=1", "a#b", "a%2fb", "a b", "", "a\n", "é", "x" * 129, "\0", "a&b", "a\\b", "a;b", 1.5, None,
+    True, [], {}, {"id": "x"}, float("inf"), "\u202e", "a\u2028",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", IDS, ids=repr)
+def test_x39_what_could_leave_its_place_in_a_path_is_no_id(value):
+    assert remote_id(value) is None
+
+
+@given(value=st.text(max_size=140) | st.integers() | st.floats() | st.none() | st.lists(st.text(), max_size=2))
+def test_x39_an_id_is_a_word_that_needs_no_quoting(value):
+    found = remote_id(value)
+    assert found is None or (0 < len(found) <= 128 and not set(found) & set("/?#%&\\ \n\0;") and found.isascii())
+
+
+def test_x08_no_two_names_of_a_tasks_outputs_lead_elsewhere():
+    for name, _ in zip(stems(slug("../../x"), "k" * 32, 3, many=True), range(5), strict=False):
+        assert "/" not in name
+        assert not name.startswith(".")
