@@ -26,7 +26,7 @@ def test_warnings_go_to_stderr_and_change_no_exit_code(desk):
     desk.write("styles.csv", "style\nink\noil\n")
     desk.write("job.yaml", TEXT)
     merged = "job.yaml:4:1: items: 4 tasks are identical to earlier ones and merge with them: rows.csv:4 "
-    unused = "rows.csv:1:1: nothing uses the column `note [31m`; what is here stands in results.jsonl only"
+    unused = "rows.csv:1:1: nothing uses the column `note\\x1b[31m`; what is here stands in results.jsonl only"
     for verb in ("validate", "plan"):
         told, as_json = desk.run(verb, "job.yaml"), desk.run(verb, "job.yaml", "--json")
         assert (told.returncode, as_json.returncode) == (0, 0)
