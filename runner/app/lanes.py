@@ -20,6 +20,7 @@ from runner.net.gateway import Deadlines, Gateway
 from runner.net.guard import is_loopback
 from runner.providers import spec as specs
 from runner.store.account import TokenFile
+from runner.store.directories import ACCOUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ def account(spec: Spec, settings: Settings) -> str:
 def home(spec: Spec, settings: Settings) -> Path:
     """What the jobs of this account share."""
     place = hashlib.sha256(origin(base_url(spec, settings)).encode()).hexdigest()[:8]
-    return settings.home / "accounts" / f"{spec.name}-{place}-{account(spec, settings) or 'unnamed'}"
+    return settings.home / ACCOUNTS / f"{spec.name}-{place}-{account(spec, settings) or 'unnamed'}"
 
 
 def daily_cost(spec: Spec, settings: Settings) -> float | None:

@@ -12,6 +12,7 @@ import filelock
 import orjson
 
 from runner.errors import ConfigError
+from runner.store.directories import make_account
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,7 +43,7 @@ class TokenFile:
     async def lock(self) -> AsyncIterator[None]:
         """Held by one process at a time; the kernel frees it when its holder dies."""
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_account(self._directory)
             await anyio.to_thread.run_sync(self._lock.acquire, abandon_on_cancel=False)
         except filelock.Timeout:
             raise ConfigError(

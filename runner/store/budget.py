@@ -16,6 +16,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
+from runner.store.directories import make, make_account
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -36,8 +38,8 @@ class Budget:
     def __init__(self, directory: Path, name: str, boot: str) -> None:
         self._boot = boot.encode()[:40].ljust(40)
         self._stem = directory / name
-        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # or it would have the umask's mode (FD9)
-        directory.mkdir(mode=0o700, exist_ok=True)
+        make_account(directory.parent)  # or it would have the umask's mode (FD9)
+        make(directory)
         self._number = -1
         self._file = _opened(directory / f"{name}.budget")
         try:

@@ -6,23 +6,21 @@ id is taken once, by one job; and the quiet time of a doubt counts from the late
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import anyio.to_thread
 import orjson
 
-from runner.store.sql import explained
+from runner.store.shared_file import SharedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import sqlite3
+    from collections.abc import Sequence
     from pathlib import Path
 
     from runner.lifecycle.task import Moment
 
 _SCHEMA = """
+pragma journal_mode = wal;
 create table if not exists claim (remote_id text primary key, job text not null) strict, without rowid;
 create table if not exists doubt (
   ref text primary key, fingerprint text not null, job text not null, boot text not null, seconds real not null
@@ -35,8 +33,7 @@ class Claims:
     """The claims of one account, as one of its jobs sees them; each call is a transaction in a thread."""
 
     def __init__(self, directory: Path, job: str) -> None:
-        self._path, self._job = directory / "claims.db", job
-        self._ready = False
+        self._file, self._job = SharedFile(directory / "claims.db", _SCHEMA), job
 
     async def take(self, remote_id: str) -> bool:
         """Make the id ours; False where another job has it already."""
@@ -46,47 +43,29 @@ class Claims:
             (owner,) = connection.execute("select job from claim where remote_id = ?", (remote_id,)).fetchone()
             return bool(owner == self._job)
 
-        return bool(await self._do(work))
+        return bool(await self._file.transact(work))
 
     async def others(self, remote_ids: Sequence[str]) -> set[str]:
         """Those of the ids that belong to other jobs."""
         query = "select remote_id from claim where job <> ? and remote_id in (select value from json_each(?))"
-        rows = await self._do(lambda connection: connection.execute(query, (self._job, _json(remote_ids))).fetchall())
+        rows = await self._file.transact(
+            lambda connection: connection.execute(query, (self._job, _json(remote_ids))).fetchall()
+        )
         return {row[0] for row in rows}
 
     async def doubt(self, ref: str, fingerprint: str, sent: Moment) -> None:
         """Remember a send without a clear answer."""
         values = (ref, fingerprint, self._job, sent.boot, sent.seconds)
-        await self._do(
+        await self._file.transact(
             lambda connection: connection.execute("insert or replace into doubt values (?, ?, ?, ?, ?)", values)
         )
 
     async def doubts(self, fingerprint: str) -> list[tuple[str, float]]:
         """Boot and seconds of other jobs' doubtful sends of a fingerprint."""
         query = "select boot, seconds from doubt where fingerprint = ? and job <> ?"
-        return list(await self._do(lambda connection: connection.execute(query, (fingerprint, self._job)).fetchall()))
-
-    async def _do(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        return await anyio.to_thread.run_sync(self._transact, work)
-
-    def _transact(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        try:
-            self._prepare()
-            with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
-                return work(connection)
-        except (sqlite3.Error, OSError) as error:
-            raise explained(sqlite3.OperationalError(str(error)), str(self._path)) from None
-
-    def _prepare(self) -> None:
-        if self._ready:
-            return
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-        with closing(sqlite3.connect(self._path, timeout=30)) as connection:
-            connection.execute("pragma journal_mode = wal")
-            connection.executescript(_SCHEMA)
-        self._ready = True
+        return list(
+            await self._file.transact(lambda connection: connection.execute(query, (fingerprint, self._job)).fetchall())
+        )
 
 
 def _json(values: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from runner.errors import DiskError
+from runner.store.directories import make
 
 _MOUNTS = Path("/proc/self/mountinfo")
 #: file systems on which SQLite's write-ahead log or a kernel lock cannot be trusted
@@ -33,7 +34,7 @@ def check(directory: Path, *, remote: bool = False, mounts: Path = _MOUNTS) -> N
     (see `is_remote`).
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make(directory, mode=0o777)
         _try(directory / f".try-{secrets.token_hex(4)}")
     except OSError as error:
         raise DiskError(

@@ -24,6 +24,7 @@ import orjson
 
 from runner.errors import DiskError, StateError
 from runner.lifecycle.task import State
+from runner.store.directories import sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +108,7 @@ class Journal:
             self._file = os.open(path, flags, 0o600)
             os.ftruncate(self._file, end)
             os.fsync(self._file)
-            _sync(path.parent)
+            sync(path.parent)
         except OSError as error:
             raise _full(path, error) from None
         self.end = end
@@ -139,14 +140,6 @@ class Journal:
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self.end)
             self._torn = False
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _full(path: Path, error: OSError) -> DiskError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from runner.errors import DiskError, Locked
+from runner.store.directories import make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the job for the length of the block; raises Locked after `wait` seconds, DiskError."""
     holder = directory / "lock.holder"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make(directory)
         lock = filelock.FileLock(directory / "lock", timeout=wait, mode=0o600)
         lock.acquire()
     except filelock.Timeout:

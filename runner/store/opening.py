@@ -11,6 +11,7 @@ import aiosqlite
 
 from runner.errors import DiskError, StateError
 from runner.store import recovery, sql
+from runner.store.directories import make
 from runner.store.questions import execute
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def prepare(path: Path) -> None:
     """The directory 0700 and the file 0600 before SQLite sees them."""
     directory = path.parent
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make(directory)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
     except OSError as error:

@@ -6,18 +6,13 @@ What is written here before the first submit of a run lets the next one notice.
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
-
-from runner.store.sql import explained
+from runner.store.shared_file import SharedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import sqlite3
     from pathlib import Path
 
 _SCHEMA = """
@@ -52,8 +47,7 @@ class Registry:
     """The jobs of one account; each call is a transaction in a thread. Raises DiskError, Locked, StateError."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / "jobs.db"
-        self._ready = False
+        self._file = SharedFile(directory / "jobs.db", _SCHEMA)
 
     async def of(self, uuid: str) -> Entry | None:
         """What is known of a job."""
@@ -74,11 +68,13 @@ class Registry:
     async def put(self, entry: Entry) -> None:
         """A run begins, or has ended."""
         query = "insert or replace into job values (?, ?, ?, ?, ?, ?, ?)"
-        await self._do(lambda connection: connection.execute(query, astuple(entry)))
+        await self._file.transact(lambda connection: connection.execute(query, astuple(entry)))
 
     async def forget(self, directory: str) -> None:
         """What lived in a directory is of no more concern: a person said so."""
-        await self._do(lambda connection: connection.execute("delete from job where directory = ?", (directory,)))
+        await self._file.transact(
+            lambda connection: connection.execute("delete from job where directory = ?", (directory,))
+        )
 
     async def spend(self, amount: float, day: str, cap: float) -> bool:
         """Count an amount among a day's costs; False, and nothing is counted, where that would be above the cap.
@@ -94,35 +90,8 @@ class Registry:
             connection.execute("insert or replace into spent values (?, ?)", (day, max(0.0, total)))
             return True
 
-        return bool(await self._do(work))
+        return bool(await self._file.transact(work))
 
     async def _rows(self, query: str, *values: Any) -> list[Entry]:
-        rows = await self._do(lambda connection: connection.execute(query, values).fetchall())
+        rows = await self._file.transact(lambda connection: connection.execute(query, values).fetchall())
         return [Entry(*row) for row in rows]
-
-    async def _do(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        return await anyio.to_thread.run_sync(self._transact, work)
-
-    def _transact(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        try:
-            self._prepare()
-            with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as connection:
-                connection.execute("pragma synchronous = full")
-                connection.execute("begin immediate")
-                value = work(connection)
-                connection.execute("commit")
-                return value
-        except sqlite3.Error as error:
-            raise explained(error, str(self._path)) from None
-        except OSError as error:
-            raise explained(sqlite3.OperationalError(f"unable to open: {error}"), str(self._path)) from None
-
-    def _prepare(self) -> None:
-        if self._ready:
-            return
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-        with closing(sqlite3.connect(self._path, timeout=30)) as connection:
-            connection.executescript(_SCHEMA)
-        self._ready = True

@@ -1,0 +1,84 @@
+"""A directory of ours is for its owner alone, and its name outlives the power."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from runner.store import directories
+from runner.store.claims import Claims
+from runner.store.directories import make, make_account
+from runner.store.ground import check
+from runner.store.registry import Registry
+from runner.store.store import Store
+from runner.store.uploads import Uploads
+
+
+@pytest.fixture
+def open_umask():
+    was = os.umask(0o022)
+    yield
+    os.umask(was)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The directories that were synced; the kernel does it all the same."""
+    seen, sync = [], directories.sync
+    monkeypatch.setattr(directories, "sync", lambda directory: seen.append(directory) or sync(directory))
+    return seen
+
+
+async def test_the_name_of_a_new_job_and_of_its_state_are_on_the_disk(tmp_path, synced, open_umask):
+    job = tmp_path / "out" / "job"
+    check(job)
+    assert synced == [tmp_path, tmp_path / "out"]
+    await (await Store.open(job / ".runner")).aclose()
+    assert synced == [tmp_path, tmp_path / "out", job]
+    assert (mode(job), mode(job / ".runner")) == (0o755, 0o700), "results are for others too, the state is not"
+    await (await Store.open(job / ".runner")).aclose()
+    assert len(synced) == 3, "what is there already is as it was"
+
+
+@pytest.mark.parametrize("kind", ["claims", "registry", "uploads"])
+async def test_what_an_account_shares_is_private_up_to_its_home(tmp_path, open_umask, kind):
+    home = tmp_path / "state" / "runner"
+    account = home / "accounts" / "chanjing-1"
+    match kind:
+        case "claims":
+            await Claims(account, "one").take("r")
+        case "registry":
+            await Registry(account).at("/x")
+        case "uploads":
+            await Uploads(account).find("ab", 0.0)
+    assert {mode(place) for place in (home, account.parent, account)} == {0o700}
+    assert mode(home.parent) == 0o755
+
+
+def test_what_was_made_wider_is_mended(tmp_path, open_umask):
+    home = tmp_path / "home"
+    account = home / "accounts" / "chanjing-1"
+    account.mkdir(parents=True)
+    assert mode(home) == 0o755
+    make_account(account)
+    assert {mode(place) for place in (home, account.parent, account)} == {0o700}
+
+
+def test_a_directory_with_more_in_it_than_ours_is_left_as_it_is(tmp_path, open_umask):
+    """RUNNER_HOME may be a person's home, or a public place."""
+    home = tmp_path / "home"
+    (home / "letters").mkdir(parents=True)
+    make_account(home / "accounts" / "chanjing-1")
+    assert (mode(home), mode(home / "accounts")) == (0o755, 0o700)
+
+
+def test_a_file_in_the_way_is_told_as_such(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError):
+        make(tmp_path / "file")
