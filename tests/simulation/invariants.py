@@ -16,7 +16,8 @@ OPEN = {"submitting", "in_doubt", "held"}
 FINAL = {"done", "failed", "held", "stranded"}
 #: what the journal's story of a reference leads to, and the states that agree with it
 AGREES = {
-    State.SUBMITTING: OPEN,
+    State.SUBMITTING: {"submitting", "in_doubt"},
+    State.HELD: {"held"},
     State.RUNNING: {"running", "ready", "stranded"},
     State.QUEUED: {"queued"},
     State.FAILED: {"failed"},
@@ -34,7 +35,9 @@ class Invariants:
         # where the provider breaks A4 and keeps references once each, a task believed absent is found by a refusal
         self._covered = OPEN | {"queued"} if provider.plan.hides else OPEN
         # an intent that a full disk allowed in the journal alone was given up, and nothing left: the safe direction
-        self._agrees = {**AGREES, State.SUBMITTING: OPEN | {"queued"}} if provider.plan.disk_full else AGREES
+        self._agrees = (
+            {**AGREES, State.SUBMITTING: {"submitting", "in_doubt", "queued"}} if provider.plan.disk_full else AGREES
+        )
         self._before = {}
         self._told = {}
         self._offset = 0
