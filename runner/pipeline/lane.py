@@ -275,7 +275,9 @@ class Lane:
     async def _claim(self, claims: Claims, task: Task, event: Event) -> bool:
         """Make an id this job's among all jobs of the account; False where another job has it."""
         match event:
-            case Accepted(remote_id) | Found(remote_id):
+            case Accepted(remote_id):
+                return await claims.given(remote_id)
+            case Found(remote_id):
                 return await claims.take(remote_id)
             case Interrupted() if task.sent is not None:
                 await claims.doubt(task.ref, task.fingerprint, task.sent)
@@ -291,6 +293,8 @@ class Lane:
 
     async def _told(self, before: Task, event: Event, after: Task, settled: Settled) -> Task | None:
         if settled != "done":
+            if isinstance(event, Accepted):  # a later run has taken the job over: this id would be on no record
+                self.emergency(before, event)
             return None
         await self._give_back(before, after)
         self._count(before, after)

@@ -107,6 +107,7 @@ class Run:
                     group.start_soon(self._watch_signals)
                 await self._work()
                 group.cancel_scope.cancel()
+            await self._settle_up()
         except BaseExceptionGroup as errors:
             first = _first(errors)
             if isinstance(first, Locked):
@@ -115,6 +116,12 @@ class Run:
         finally:
             self._deafen()
         return outcome([ending async for ending in self._endings()])
+
+    async def _settle_up(self) -> None:
+        """What could not be written of an account while another of its processes stood still."""
+        for lane in self._lanes:
+            if lane.claims is not None:
+                await lane.claims.settle_up()
 
     def _deafen(self) -> None:
         """Once a signal was heard, what follows is short and must be whole: the summary and the results."""

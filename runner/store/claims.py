@@ -6,10 +6,12 @@ id is taken once, by one job; and the quiet time of a doubt counts from the late
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import orjson
 
+from runner.errors import Locked
 from runner.store.shared_file import SharedFile
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.lifecycle.task import Moment
+
+#: seconds that another process may have the file: for what can wait, and for an id in hand
+_PATIENCE, _MOMENT = 30.0, 1.0
 
 _SCHEMA = """
 pragma journal_mode = wal;
@@ -34,16 +39,43 @@ class Claims:
 
     def __init__(self, directory: Path, job: str) -> None:
         self._file, self._job = SharedFile(directory / "claims.db", _SCHEMA), job
+        #: ids of ours that another process, stopped in the middle of a write, has kept from being written
+        self._owed: set[str] = set()
 
     async def take(self, remote_id: str) -> bool:
-        """Make the id ours; False where another job has it already."""
+        """Make an id that was found ours; False where another job has it already."""
+        return await self._take(remote_id, _PATIENCE)
+
+    async def given(self, remote_id: str) -> bool:
+        """The same for an id that the provider gave us in answer to our own request.
+
+        Such an id goes to the journal before anything else (I3), so it waits for another process for a second alone:
+        then it counts as ours, and is written with the next one.
+        """
+        try:
+            return await self._take(remote_id, _MOMENT)
+        except Locked:
+            self._owed.add(remote_id)
+            return True
+
+    async def settle_up(self) -> None:
+        """Write what is owed, if it can be written now."""
+        if self._owed:
+            with suppress(Locked):
+                await self._take(next(iter(self._owed)), _MOMENT)
+
+    async def _take(self, remote_id: str, patience: float) -> bool:
+        owed = frozenset(self._owed)
 
         def work(connection: sqlite3.Connection) -> bool:
-            connection.execute("insert or ignore into claim values (?, ?)", (remote_id, self._job))
+            rows = [(one, self._job) for one in (*owed, remote_id)]
+            connection.executemany("insert or ignore into claim values (?, ?)", rows)
             (owner,) = connection.execute("select job from claim where remote_id = ?", (remote_id,)).fetchone()
             return bool(owner == self._job)
 
-        return bool(await self._file.transact(work))
+        ours = await self._file.transact(work, patience)
+        self._owed -= owed
+        return ours
 
     async def others(self, remote_ids: Sequence[str]) -> set[str]:
         """Those of the ids that belong to other jobs."""

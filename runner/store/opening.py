@@ -32,6 +32,9 @@ async def connect(path: Path) -> aiosqlite.Connection:
     return await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
 
 
+_MODES = {"wal": "pragma journal_mode = wal", "delete": "pragma journal_mode = delete"}
+
+
 def prepare(path: Path) -> None:
     """The directory 0700 and the file 0600 before SQLite sees them."""
     directory = path.parent
@@ -52,7 +55,7 @@ def set_up(connection: sqlite3.Connection, *, log: bool = True) -> None:
     sql.guard(connection)
     sql.version(connection)
     wanted = "wal" if log else "delete"
-    (mode,) = connection.execute(f"pragma journal_mode = {wanted}").fetchone()
+    (mode,) = connection.execute(_MODES[wanted]).fetchone()
     if mode != wanted:
         raise StateError(f"the file system allows no {wanted} journal ({mode})", hint="Put the job on a local disk.")
     connection.execute("pragma synchronous = full")

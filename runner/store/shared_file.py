@@ -31,18 +31,18 @@ class SharedFile:
         self.path, self._schema, self._hint = path, schema, hint
         self._ready = False
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, after its changes are on disk."""
-        return await anyio.to_thread.run_sync(self._transact, work)
+    async def transact(self, work: Callable[[sqlite3.Connection], T], patience: float = _PATIENCE) -> T:
+        """What `work` returns, after its changes are on disk; Locked where another has it for `patience` seconds."""
+        return await anyio.to_thread.run_sync(self._transact, work, patience)
 
     async def prepare(self) -> None:
         """The file and its directory are there."""
         await anyio.to_thread.run_sync(self._prepare)
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transact(self, work: Callable[[sqlite3.Connection], T], patience: float) -> T:
         self._prepare()
         try:
-            with closing(sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)) as connection:
+            with closing(sqlite3.connect(self.path, timeout=patience, isolation_level=None)) as connection:
                 connection.execute("pragma synchronous = full")
                 connection.execute("begin immediate")
                 value = work(connection)

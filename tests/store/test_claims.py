@@ -1,8 +1,14 @@
 """A remote task belongs to one job of an account, whoever asks first."""
 
-import anyio
+import sqlite3
+from contextlib import closing
 
+import anyio
+import pytest
+
+from runner.errors import Locked
 from runner.lifecycle.task import Moment
+from runner.store import claims
 from runner.store.claims import Claims
 
 
@@ -13,6 +19,29 @@ async def test_an_id_is_taken_once_and_stays_with_whoever_took_it(tmp_path):
     assert await one.take("r-1"), "one's own id may be claimed again after a crash"
     assert await two.others(["r-1", "r-2"]) == {"r-1"}
     assert await one.others(["r-1", "r-2"]) == set()
+
+
+@pytest.mark.parametrize("later", ["the next id", "the end of the run"])
+async def test_an_id_in_hand_does_not_wait_for_a_process_that_stands_still(tmp_path, monkeypatch, later):
+    """It stands in the middle of a write; what could not be written is written with the next id, or at the end."""
+    monkeypatch.setattr(claims, "_MOMENT", 0.05)
+    monkeypatch.setattr(claims, "_PATIENCE", 0.05)
+    one, two = Claims(tmp_path, "one"), Claims(tmp_path, "two")
+    assert await two.given("r-0")
+    with closing(sqlite3.connect(tmp_path / "claims.db", isolation_level=None)) as still:
+        still.execute("begin immediate")
+        assert await one.given("r-1")
+        assert await one.given("r-2")
+        await one.settle_up()
+        with pytest.raises(Locked):
+            await one.take("r-3")
+        still.execute("rollback")
+    assert await two.others(["r-1", "r-2"]) == set()
+    if later == "the next id":
+        assert not await one.given("r-0"), "another job has it"
+    else:
+        await one.settle_up()
+    assert await two.others(["r-1", "r-2", "r-3"]) == {"r-1", "r-2"}
 
 
 async def test_of_many_who_ask_at_once_one_gets_it(tmp_path):
