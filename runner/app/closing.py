@@ -5,23 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runner import logs
-from runner.app.units import unit_of
+from runner.app.amiss import findings
 from runner.errors import DiskError, RunnerError
 from runner.report import results
-from runner.report.advice import Findings
 from runner.report.summary import summary
 from runner.store.view import view
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from runner.app.jobs import Job
     from runner.app.rooms import Choices
     from runner.pipeline.clock import Clock
     from runner.pipeline.outcome import Outcome
+    from runner.report.advice import Findings
     from runner.report.tally import Tally
-    from runner.settings import Settings
-    from runner.store.view import View
 
 #: seconds that thumbnails may take at the end of a run, and bytes of files that a browser shows as they are
 _THUMBNAILS, _LIGHT = 2.0, 32 << 20
@@ -69,19 +65,6 @@ def shown(job: Job, clock: Clock, unit: str, *, hurried: bool) -> None:
         logs.warn("the page of the job was not written: interrupted; `runner gallery` makes it")
     except Exception as error:  # noqa: BLE001 - a bug in a view must not cost a run its summary; it is told
         logs.bug(error)
-
-
-def findings(seen: View, settings: Settings, words: Sequence[str], endings: Sequence[tuple[int, str]] = ()) -> Findings:
-    """What a job has that is not as it should be; `words` name it on a command line."""
-    return Findings(
-        faults=seen.faults(),
-        held=seen.in_state("held"),
-        in_doubt=seen.counts().get("in_doubt", 0),
-        left=seen.left(),
-        endings=endings,
-        unit=unit_of(seen.providers(), settings) if seen.has_costs() else "",
-        words=words,
-    )
 
 
 def _words(job: Job, choices: Choices) -> list[str]:

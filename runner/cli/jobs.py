@@ -59,7 +59,7 @@ def _directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
 
 
 def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], Findings]:
-    from runner.app.closing import findings  # noqa: PLC0415
+    from runner.app.amiss import findings  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
     from runner.store.view import view  # noqa: PLC0415
 

@@ -12,7 +12,8 @@ _CODE = """
 import sys
 from runner.cli.main import run
 run(["status", sys.argv[1]])
-print(*sorted({name.partition(".")[0] for name in sys.modules} & {"pydantic", "yaml", "httpx", "aiohttp", "jinja2"}))
+costly = {"pydantic", "yaml", "httpx", "aiohttp", "asyncio", "jinja2", "structlog", "rich"}
+print(*sorted({name.partition(".")[0] for name in sys.modules} & costly))
 """
 
 
