@@ -96,12 +96,12 @@ function shown(output) {
   const lost = (event) => event.target.replaceWith(make("span", { class: "none", textContent: say("no_file") }));
   if (output.small) {
     const source = `${FACTS.folder}/${output.small}`;
-    return make("img", { loading: "lazy", decoding: "async", alt: "", src: source, onerror: lost });
+    return make("img", { decoding: "async", alt: "", src: source, onerror: lost });
   }
   if (kind === "video" && output.small === null)
     return make("video", { muted: true, preload: "metadata", src: `${address(output.file)}#t=0.1`, onerror: lost });
   if (kind === "image" && output.small === null)
-    return make("img", { loading: "lazy", decoding: "async", alt: "", src: address(output.file), onerror: lost });
+    return make("img", { decoding: "async", alt: "", src: address(output.file), onerror: lost });
   return make("span", { class: "none", textContent: say(kind === "audio" ? "no_sound" : "no_preview") });
 }
 
