@@ -116,6 +116,8 @@ class Watch:
         self._jobs: dict[str, _Watched] = {}
         #: when each job was new, counted in looks
         self._new: dict[str, int] = {}
+        #: jobs that are there and not shown
+        self._more = 0
         self._looks = 0
         self._watchers = 0
         self._closed = False
@@ -137,19 +139,23 @@ class Watch:
         is_data = folder == FOLDER and name.startswith("data-") and suffix == ".js"
         if not (suffix in _SHOWN or is_data or (path == PAGE and is_ours(found))):
             return None
-        return found if found.is_file() and not found.parent.is_symlink() else None
+        return None if (folder and found.parent.is_symlink()) or not found.is_file() else found
 
     async def events(self) -> AsyncIterator[bytes]:
         """Every job, then each that changes; a comment when there is nothing to say."""
         self._watchers += 1
-        self._eye = self._eye or asyncio.create_task(self._watching())
         told = -1
         try:
             while not self._closed:
+                eye = self._eye = self._eye or asyncio.create_task(self._watching())
+                if eye.done():
+                    self._eye = None
+                    eye.result()  # a bug must not look like a job at rest: the stream ends, and says why
                 news, looks = self._news, self._looks
                 fresh = [self._jobs[name].told for name, when in self._new.items() if when > told]
                 told = looks
-                yield _event("jobs", {"now": self._clock.now(), "jobs": fresh, "known": len(self._jobs)})
+                known = {"known": list(self._new), "more": self._more}
+                yield _event("jobs", {"now": self._clock.now(), "jobs": fresh, **known})
                 try:
                     await asyncio.wait_for(news.wait(), _BEAT)
                 except TimeoutError:
@@ -168,21 +174,24 @@ class Watch:
     async def _watching(self) -> None:
         while True:
             began = self._clock.now()
-            fresh = await asyncio.to_thread(self._look, began)
-            if fresh:
+            jobs, fresh, self._more = await asyncio.to_thread(self._look, began)
+            gone = self._new.keys() - jobs.keys()
+            if fresh or gone:
                 self._looks += 1
+                self._jobs = jobs
                 self._new.update(dict.fromkeys(fresh, self._looks))
+                for name in gone:
+                    del self._new[name]
                 self._news.set()
                 self._news = asyncio.Event()
             await asyncio.sleep(max(_TICK, _SHARE * (self._clock.now() - began)))
 
-    def _look(self, now: float) -> list[str]:
-        """Names of the jobs that changed."""
+    def _look(self, now: float) -> tuple[dict[str, _Watched], list[str], int]:
+        """The jobs that changed last, names of those that changed now, and how many others there are."""
         found = {_name(directory): directory for directory in jobs_below(self._root)}
         latest = sorted(found, key=lambda name: -max(_stamps(found[name] / ".runner")))[:_MOST]
-        for name in latest:
-            self._jobs.setdefault(name, _Watched(found[name], name))
-        return [name for name in latest if self._jobs[name].look(now)]
+        jobs = {name: self._jobs.get(name) or _Watched(found[name], name) for name in latest}
+        return jobs, [name for name, job in jobs.items() if job.look(now)], len(found) - len(jobs)
 
 
 def _name(directory: Path) -> str:

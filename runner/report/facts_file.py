@@ -25,7 +25,10 @@ def write(state: Path, facts: Facts) -> None:
 
 def read(state: Path) -> Facts:
     """What the latest run left; nothing is known where there was none yet, or where it cannot be read."""
-    with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError):
+    with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         told = orjson.loads((state / _NAME).read_bytes())
-        return Facts(told["job"], told["units"], told["max_cost"], told["limits"])
+        units = {str(name): str(unit) for name, unit in dict(told["units"]).items()}
+        limits = {str(name): float(limit) for name, limit in dict(told["limits"]).items()}
+        cap = told["max_cost"]
+        return Facts(str(told["job"]), units, None if cap is None else float(cap), limits)
     return Facts("")

@@ -13,7 +13,11 @@ def test_what_a_run_leaves_can_be_read_by_its_owner_alone(tmp_path):
     assert (tmp_path / "facts.json").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[]", "null", '{"job": "x"}', "\udce4"])
+LISTS = '{"job": "x", "units": [1], "max_cost": null, "limits": []}'
+WORDS = '{"job": "x", "units": {}, "max_cost": "much", "limits": {"a": "often"}}'
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "null", '{"job": "x"}', "\udce4", LISTS, WORDS])
 def test_what_cannot_be_read_is_not_known(tmp_path, text):
     if text is not None:
         (tmp_path / "facts.json").write_bytes(text.encode(errors="surrogateescape"))

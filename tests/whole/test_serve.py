@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import shutil
 import signal
 import sys
 from contextlib import contextmanager
@@ -168,6 +170,28 @@ def test_what_changes_is_pushed_while_a_run_goes_on(desk):
     assert [(fault["reason"], fault["count"]) for fault in seen[-1]["faults"]] == [("moderation", 1)]
     assert {job["providers"][0]["limit"] for job in seen if job["running"] and job["providers"]} >= {5}
     assert len(seen[-1]["files"]) == 5
+
+
+def test_a_job_that_goes_is_gone_and_one_that_is_broken_says_so(desk):
+    for name in ("one", "two"):
+        (desk.root / name / ".runner").mkdir(parents=True)
+        (desk.root / name / ".runner/state.db").write_bytes(b"no database" * 100)
+    with served(desk) as page, page.events() as events:
+        first = next(told for told in events if told["jobs"])
+        assert {job["job"]: "trouble" in job for job in first["jobs"]} == {"one": True, "two": True}
+        shutil.rmtree(desk.root / "one")
+        left = next(told for told in events if len(told["known"]) == 1)
+    assert left["known"] == [job["id"] for job in first["jobs"] if job["job"] == "two"]
+
+
+def test_only_the_jobs_that_changed_last_are_shown(desk, monkeypatch):
+    monkeypatch.setattr(serving, "_MOST", 1)
+    for at, name in enumerate(("old", "new")):
+        (desk.root / name / ".runner").mkdir(parents=True)
+        (desk.root / name / ".runner/state.db").touch()
+        os.utime(desk.root / name / ".runner/state.db", (at, at))
+    jobs, fresh, more = serving.Watch(desk.root)._look(0.0)
+    assert ([job.directory.name for job in jobs.values()], len(fresh), more) == (["new"], 1, 1)
 
 
 def test_a_port_that_is_taken_is_told_with_what_to_do(desk):

@@ -93,9 +93,12 @@ function put(job) {
 function show(told) {
   ahead = Date.now() / 1000 - told.now;
   told.jobs.forEach(put);
+  for (const id of jobs.keys()) if (!told.known.includes(id)) jobs.delete(id);
   const order = [...jobs.values()].sort((one, other) =>
     Number(other.job.running ?? false) - Number(one.job.running ?? false) || (other.job.changed ?? 0) - (one.job.changed ?? 0));
-  settle(main, order.length ? order.map(({ card }) => card) : [make("p", { class: "soft", textContent: say("no_jobs") })]);
+  const more = told.more ? [make("p", { class: "soft", textContent: say("more_jobs", number(told.more)) })] : [];
+  const none = order.length ? [] : [make("p", { class: "soft", textContent: say("no_jobs") })];
+  settle(main, [...order.map(({ card }) => card), ...more, ...none]);
 }
 
 document.documentElement.lang = LANGUAGE;
