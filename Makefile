@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KILLS ?= 500
 SEEDS ?= 10000
+MINUTES ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types docs pictures torture simulate bench lock clean
+.PHONY: help install demo test check format lint types docs pictures torture simulate fuzz audit bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +52,14 @@ torture: $(READY) ## the crash campaign: 500 kills a class, judged by the sandbo
 simulate: $(READY) ## the program in virtual time, SEEDS worlds of faults and crashes
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs 2
 
+fuzz: $(READY) ## damaged manifests, answers, media, journals and names, for MINUTES; prints its seed, keeps what fails
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+audit: ## ask the public databases about every locked package (needs the internet)
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement .ci/requirements.lock
+
 bench: $(READY) ## the figures of the documentation and of both READMEs, as ratios measured in one run (a quarter of an hour)
 	$(BIN)/python -m benchmarks
 
@@ -59,4 +68,4 @@ lock: ## resolve the development set anew (needs uv)
 	  --generate-hashes --no-header --no-emit-index-url --upgrade -o .ci/requirements.lock
 
 clean: ## away with what can be made again; never with outputs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .audit dist

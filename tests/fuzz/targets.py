@@ -1,0 +1,185 @@
+"""What reads bytes from outside, each with good bytes to begin from and what must hold whatever comes of them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import unicodedata
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import yaml
+
+from runner.errors import ManifestError, StateError
+from runner.lifecycle.events import Accepted
+from runner.lifecycle.task import State, Task
+from runner.manifest import expand
+from runner.manifest.names import MAX_BYTES, slug
+from runner.net import media
+from runner.net.body import parsed
+from runner.providers import reading
+from runner.providers import spec as specs
+from runner.providers.catalogue import Catalogue
+from runner.providers.exchange import Reply
+from runner.providers.heads import NotAPicture, measured
+from runner.store import journal
+from runner.store.rebuild import rebuild
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+PROVIDERS = ("chanjing", "kling", "kling-gateway")
+
+
+@dataclass(frozen=True)
+class Target:
+    """`check` raises where something does not hold; `seeds` are good bytes."""
+
+    name: str
+    seeds: tuple[bytes, ...]
+    check: Callable[[bytes], None]
+
+
+def manifest(data: bytes) -> None:
+    """Tasks, or every mistake with its place; what is told steers no terminal."""
+    told = ""
+    try:
+        expand.examine(data, ROOT / "jobs" / "fuzz.yaml", _catalogue())
+    except ManifestError as error:
+        told = str(error)
+    assert all(unicodedata.category(char) != "Cc" or char == "\n" for char in told)
+
+
+@cache
+def _catalogue() -> Catalogue:
+    return Catalogue(None)
+
+
+def reply(data: bytes) -> None:
+    """Events and nothing else, for every provider and kind of question; a plain acceptance keeps its id."""
+    status, body = 200 + data[0] % 4 * 100 if data else 200, parsed(data)
+    outcome = Reply(status, body, {"retry-after": data[:9].decode("latin-1"), "date": data[:40].decode("latin-1")})
+    for name in PROVIDERS:
+        spec = specs.load(name)
+        task = Task(1, "k" * 32, name, "image", "m", State.RUNNING, 0.0, ref="r0-1-g1", remote_id="u-1", request=b"{}")
+        event = reading.read_submit(spec, outcome)
+        reading.read_query(spec, outcome, task)
+        reading.read_many(spec, [task], outcome)
+        reading.read_page(spec, outcome)
+        reading.read_reference(spec, task, outcome)
+        reading.read_bills(spec, outcome)
+        if isinstance(event, Accepted) and isinstance(body, dict):
+            grown = {**body, "zz_new": {"id": "other", "task_id": 7, "data": [None]}}
+            assert reading.read_submit(spec, Reply(status, grown, {})) == event, "an id was lost"
+
+
+def file(data: bytes) -> None:
+    """An answer, in linear time."""
+    media.sniff(data[: media.HEAD])
+    whole = media.complete(data)
+    assert not whole or media.sniff(data[: media.HEAD]) is not None
+    with suppress(NotAPicture):
+        measured(data)
+
+
+def lines(data: bytes) -> None:
+    """A state, or a StateError; every line gets a checksum that is right, as a forger would do it."""
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        path = directory / "journal.jsonl"
+        path.write_bytes(b"".join(_line(each) for each in data.split(b"\n")))
+        with suppress(StateError):
+            rebuild(directory, (), 1_790_000_000.0)
+        path.write_bytes(data)
+        with suppress(StateError):
+            list(journal.read(path))
+
+
+def _line(text: bytes) -> bytes:
+    try:
+        line = orjson.loads(text)
+    except ValueError:
+        return b""
+    return journal.encode(line) if isinstance(line, dict) else b""
+
+
+def name(data: bytes) -> None:
+    """One component that fits, and the same again."""
+    made = slug(data.decode("utf-8", "surrogateescape"))
+    assert made not in {"", ".", ".."}
+    assert not set(made) & set("/\\\0\n")
+    assert len(made.encode()) <= MAX_BYTES
+    assert slug(made) == made, made
+
+
+def _recorded() -> list[bytes]:
+    found: list[Any] = []
+    for provider in PROVIDERS:
+        text = (ROOT / f"tests/replies/{provider}.yaml").read_text(encoding="utf-8")
+        found += [case["reply"]["body"] for cases in yaml.safe_load(text).values() for case in _cases(cases)]
+    return [json.dumps(body, ensure_ascii=False).encode() for body in found]
+
+
+def _cases(cases: Any) -> list[Any]:
+    return [case for case in cases if isinstance(case, dict) and "reply" in case] if isinstance(cases, list) else []
+
+
+def _journal() -> bytes:
+    intent = {
+        "t": "intent", "ref": "r-1-g1", "key": "k" * 32, "generation": 1, "provider": "chanjing", "operation": "image",
+        "model": "m", "fingerprint": "f", "slots": 1, "cost": 1.0, "spent": 1.0, "boot": "b", "seconds": 1.0, "at": 1.0,
+        "name": "n", "request": "{}",
+    }  # fmt: skip
+    saved = {"number": 1, "file": "n.png", "bytes": 1, "sha256": "0" * 64, "media_type": "image/png"}
+    told = [
+        {"t": "epoch", "uuid": "u", "epoch": 1},
+        intent,
+        {"t": "id", "ref": "r-1-g1", "remote_id": "x", "adopted": False},
+        {"t": "saved", "ref": "r-1-g1", "files": [saved], "reason": None},
+        {"t": "retry", "ref": "r-1-g1", "generation": 2, "next": "r-1-g2"},
+        {
+            "t": "settle",
+            "ref": "r-1-g1",
+            "state": "failed",
+            "evidence": "e",
+            "reason": "r",
+            "message": "m",
+            "spent": 0.0,
+        },
+    ]
+    return b"\n".join(orjson.dumps(line) for line in told)
+
+
+def targets() -> dict[str, Target]:
+    """All of them, by name."""
+    jobs = tuple(path.read_bytes() for path in sorted((ROOT / "jobs").glob("*.yaml")))
+    texts = ("江南水乡", "a/../b", "CON.txt", "é" * 200, "x\u202ey.", "~-._ a")
+    made = (
+        Target("manifest", jobs, manifest),
+        Target("reply", tuple(_recorded()), reply),
+        Target("media", _media(), file),
+        Target("journal", (_journal(),), lines),
+        Target("name", tuple(text.encode() for text in texts), name),
+    )
+    return {target.name: target for target in made}
+
+
+def _media() -> tuple[bytes, ...]:
+    head = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x02\x00\x00\x00\x90wS\xde"
+    pixels = b"\x00\x00\x00\x0cIDATx\x9cc\xf8\xcf\xc0\x00\x00\x03\x01\x01\x00\xc9\xfe\x92\xef"
+    png = head + pixels + b"\x00\x00\x00\x00IEND\xaeB`\x82"
+    return (
+        png,
+        b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x0b\x08\x00\x10\x00\x10\x01\x01\x11\x00\xff\xda\x00\x02xyz\xff\xd9",
+        b"GIF89a\x01\x00\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;",
+        b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00/\x00\x00\x00\x10\x07\x10\x11\x11\x88\x88\xfe\x07\x00",
+        b"\x00\x00\x00\x18ftypisom\x00\x00\x00\x00isommp42\x00\x00\x00\x08moov\x00\x00\x00\x09mdatx",
+        b"\x1aE\xdf\xa3\x87B\x82\x84webm\x18S\x80g\x85\x1fC\xb6u\x80",
+        b"ID3\x04\x00\x00\x00\x00\x00\x02ab\xff\xfb\x90\x00" + bytes(413),
+        b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(28),
+    )
