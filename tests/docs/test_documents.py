@@ -31,6 +31,8 @@ DOCUMENTS = (
     "docs/resume.md",
     "docs/nightly.md",
     "docs/operations.md",
+    "docs/security.md",
+    ".github/SECURITY.md",
     "docs/gallery.md",
     "docs/CONTRIBUTING.md",
     "docs/lifecycle.md",
