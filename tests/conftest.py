@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import canary
+
 HANDLERS = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
@@ -22,3 +24,23 @@ def heard_signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--canary", action="store_true", help="look for the sandbox's keys in every file the tests leave")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--canary"):
+        canary.plant()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """By the process that hears of all tests, once they are over."""
+    if not session.config.getoption("--canary") or hasattr(session.config, "workerinput"):
+        return
+    left = session.config._tmp_path_factory.getbasetemp()
+    found = sorted(str(path.relative_to(left)) for path in canary.hits(left))
+    print("\n  ".join([f"\ncanary: {len(found)} files hold a key", *found[:50]]))
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -15,6 +15,8 @@ from pathlib import Path  # noqa: TC003 - the fixture is read at run time
 
 import pytest
 
+from tests.canary import planted
+
 #: no single run of a test may take longer, seconds
 PATIENCE = 45
 
@@ -56,7 +58,7 @@ def sandbox(*options: str):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         told = json.loads(process.stdout.readline())
         try:
-            yield Box(told["url"], told["env"], process)
+            yield Box(told["url"], planted(told["env"]), process)
         finally:
             process.communicate(timeout=20)
 
