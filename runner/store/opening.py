@@ -25,14 +25,12 @@ _BALLAST = 512 * 1024
 _CHECKED = 64 * 2**20
 #: what to do about a full disk
 ROOM = "Make room, then run the same command again."
+_MODES = {"wal": "pragma journal_mode = wal", "delete": "pragma journal_mode = delete"}
 
 
 async def connect(path: Path) -> aiosqlite.Connection:
     """The database on a thread of its own."""
     return await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
-
-
-_MODES = {"wal": "pragma journal_mode = wal", "delete": "pragma journal_mode = delete"}
 
 
 def prepare(path: Path) -> None:

@@ -322,11 +322,11 @@ select count(*) from draft join task on task.id = draft.task_id where draft.posi
 
 -- name: newest
 -- The same for the newest tasks alone, as many as are wanted.
-with newest as (select id from task order by coalesce(finished_at, submitted_at, 0) desc, id limit :most)
 select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.name, draft.queued_at,
     (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
        from (select * from output where output.task_id = task.id order by number)) as outputs
-  from newest join task on task.id = newest.id join draft on draft.task_id = task.id
+  from (select id as newest from task order by coalesce(finished_at, submitted_at, 0) desc, id limit :most)
+    join task on task.id = newest join draft on draft.task_id = task.id
   order by draft.position is null, draft.position, task.id
 
 -- name: latest

@@ -578,7 +578,7 @@ PARAMETERS = {
     "key": "00", "remote_id": "u-1",
 }  # fmt: skip
 #: about everything there is, and asked when the manifest has changed, when a run ends, or by a person
-WHOLE = {"ever_bought", "rest_queued", "forget_positions", "results", "keys", "files", "ever_sent"}
+WHOLE = {"ever_bought", "rest_queued", "forget_positions", "results", "newest", "keys", "files", "ever_sent"}
 #: answered from indexes and counters, since a run begins with them and `status` is made of them
 AT_ONCE = {
     *("wake", "in_state", "slots_taken", "at_stake", "providers", "counts", "counts_by_provider", "gone"),
