@@ -32,8 +32,8 @@ from tests.faults.conftest import FAST, MEMORY, ended, images, reaches, sandbox
 HASTY = """
 from runner.store import opening
 set_up = opening.set_up
-def hasty(connection):
-    set_up(connection)
+def hasty(connection, **options):
+    set_up(connection, **options)
     connection.execute("pragma busy_timeout = 30")
 opening.set_up = hasty
 """
