@@ -129,7 +129,10 @@ box("size").oninput = () => choose({ size: box("size").value });
 box("theme").onclick = theme;
 wall.onclick = (event) => { const tile = event.target.closest(".tile"); if (tile) open(Number(tile.dataset.at)); };
 dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
-dialog.onclose = () => { dialog.replaceChildren(); go(current); };
+dialog.onclose = () => {
+  dialog.replaceChildren();
+  if (document.activeElement !== box("query")) go(current); // this comes late: somebody quick is searching already
+};
 addEventListener("keydown", pressed);
 addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
 addEventListener("resize", refresh);
