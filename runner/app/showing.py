@@ -40,12 +40,12 @@ def show(directory: Path, *, now: float, unit: str, has_time: Callable[[], bool]
     with view(directory / ".runner") as seen:
         ours = place.taken(directory)
         originals = _wanted(seen, ours.made(), light) if has_time() else []
-        done = develop(directory, ours.folder, originals, has_time)
-        with ours.turn(), seen.at_once():
-            counts = seen.counts()
-            facts = _facts(directory, seen, counts, now=now, unit=unit)
-            tasks = page.write(ours, seen.newest(page.MOST), facts)
-        return Shown(ours.page, tasks, sum(counts.values()), done)
+    done = develop(directory, ours.folder, originals, has_time)  # no process is begun while a database is open (FP13)
+    with view(directory / ".runner") as seen, ours.turn(), seen.at_once():
+        counts = seen.counts()
+        facts = _facts(directory, seen, counts, now=now, unit=unit)
+        tasks = page.write(ours, seen.newest(page.MOST), facts)
+    return Shown(ours.page, tasks, sum(counts.values()), done)
 
 
 def look(directory: Path, settings: Settings) -> Shown:

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 _SECTOR = 512
 #: what SQLite makes anew, and what is written in ways that are not recorded and can be missed
-_PASSING = ("-shm", "results.jsonl", "ballast", "lock", "lock.holder", "token.json", ".budget")
+_PASSING = (
+    "-shm",
+    "results.jsonl",
+    "facts.json",
+    "index.html",
+    ".js",
+    "ballast",
+    "lock",
+    "lock.holder",
+    "token.json",
+    ".budget",
+)
 
 
 def record(log: str, root: str) -> None:

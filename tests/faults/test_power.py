@@ -22,8 +22,8 @@ from runner.store import opening
 from tests.faults.power import record
 record({log!r}, {root!r})
 set_up = opening.set_up
-def often(connection):
-    set_up(connection)
+def often(connection, **options):
+    set_up(connection, **options)
     connection.execute("pragma wal_autocheckpoint = 6")
 opening.set_up = often
 """

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 import runner
+from runner.app import showing
 from runner.app.crash import POINTS
+from runner.report.gallery.darkroom import Developed
 from runner.store import sql
 from tests.faults.conftest import FAST, ended, images, on_linux, reaches, sandbox, until
 
@@ -230,7 +232,7 @@ def test_fp13_no_child_inherits_a_file_of_the_job(rig):
 
 
 def test_fp13_nothing_forks_while_a_database_is_open():
-    """One place starts a process: the sandbox of a run, before the store is opened."""
+    """Two places start one: the sandbox of a run, before the store is opened, and thumbnails, after it was closed."""
     starts = {"os.fork", "os.forkpty", "os.system", "os.posix_spawn", "os.popen", "pty.fork"}
     found = {}
     house = Path(runner.__file__).parent
@@ -240,7 +242,25 @@ def test_fp13_nothing_forks_while_a_database_is_open():
         names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         found[path.stem] = bool({"subprocess", "multiprocessing", "concurrent.futures"} & names or starts & calls)
-    assert [name for name, starting in found.items() if starting] == ["embedded"]
+    assert [name for name, starting in found.items() if starting] == ["embedded", "darkroom"]
+
+
+@on_linux
+def test_fp13_no_database_is_open_where_thumbnails_are_made(rig, monkeypatch):
+    rig.write("job.yaml", images(2, qps=100))
+    with sandbox(*FAST) as box:
+        rig.finishes(box, 2)
+    opened = []
+
+    def developed(*_):
+        opened.extend(str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        return Developed()
+
+    monkeypatch.setattr(showing, "develop", developed)
+    shown = showing.show(rig.directory, now=0.0, unit="", has_time=lambda: True)
+    assert shown.tasks == 2
+    assert opened
+    assert not [name for name in opened if "state.db" in name]
 
 
 # one account, several processes
