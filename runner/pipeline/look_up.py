@@ -122,7 +122,8 @@ class LookUp:
         for task in batch:
             perhaps = [row for row in rows if await self._likeness(task, row) == "perhaps"]
             provable = not perhaps and await self._provable(task)
-            await self._lane.settle(task, Missing(quiet=await self._quiet(task, begun), provable=provable))
+            quiet = await self._quiet(task, begun) and (provable or bool(perhaps) or not await self._is_open(task))
+            await self._lane.settle(task, Missing(quiet=quiet, provable=provable))
 
     async def _likeness(self, task: Task, row: Row) -> Likeness:
         """By our reference where the list has it, else by time and by what the list shows."""
@@ -160,6 +161,13 @@ class LookUp:
             return listing is not None
         _, trusted, _ = await self._known(task)
         return all(trusted.get(field, False) for field in listing.proof)
+
+    async def _is_open(self, task: Task) -> bool:
+        """Whether what the list shows is merely not known yet, and others of the model are being made that tell."""
+        listing = self._lane.spec.look_up.listing
+        _, trusted, _ = await self._known(task)
+        unknown = listing is not None and not listing.reference and any(each not in trusted for each in listing.proof)
+        return unknown and await self._lane.store.is_running(self._lane.name, task.model)
 
     async def _quiet(self, task: Task, begun: Moment) -> bool:
         """Whether this look began after the quiet time of the latest doubtful send of the fingerprint (R4)."""

@@ -299,6 +299,10 @@ select sent_boot, sent_seconds from task
 -- Whether a twin of this fingerprint is on the wire right now.
 select exists (select 1 from task where fingerprint = :fingerprint and fingerprint <> '' and state = 'submitting')
 
+-- name: is_running
+-- Whether a task of this model is being made, whose answers will show how the provider gives requests back.
+select exists (select 1 from task where state = 'running' and provider = :provider and model = :model)
+
 -- name: put_echo
 -- One field came back, verbatim or not; once not is not.
 insert into echo (provider, model, field, verbatim) values (:provider, :model, :field, :verbatim)

@@ -153,6 +153,11 @@ class Questions:
         row = await self._one("twin_submitting", fingerprint=fingerprint)
         return bool(row and row[0])
 
+    async def is_running(self, provider: str, model: str) -> bool:
+        """Whether a task of this model is being made, and will be asked about."""
+        row = await self._one("is_running", provider=provider, model=model)
+        return bool(row and row[0])
+
     async def put_echoes(self, provider: str, model: str, fields: Mapping[str, bool]) -> None:
         """Learn which fields of a model the list gives back verbatim."""
         rows = [

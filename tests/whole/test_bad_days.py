@@ -166,6 +166,15 @@ def test_what_was_never_accepted_is_bought_after_the_quiet_time(desk, provider, 
         assert summary["seconds"] >= 1.0, "an absence was believed before the quiet time"
 
 
+def test_while_others_are_made_nobody_gives_up_learning_what_the_list_shows(desk):
+    """The quiet time is over long before the first answer has shown that the list gives requests back as they were."""
+    desk.write("job.yaml", images(5, more="retry: {doubt: 0.3s}"))
+    with sandbox("--seconds", "3,3.2", "--fault", "reset_before=@3") as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 5}
+        assert box.stats["accepted"] == 5
+
+
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
 def test_a_task_that_shows_late_is_waited_for(desk, provider, model):
     desk.write("job.yaml", images(5, provider=provider, model=model, more="retry: {doubt: 3s}"))
