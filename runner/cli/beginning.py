@@ -41,12 +41,15 @@ def init(provider: str | None, model: str | None, items: Path | None, output: Pa
     """Write a commented manifest that plans cleanly and runs in the sandbox as it stands; overwrites nothing.
 
     Without PROVIDER: the one whose credentials are in the environment, else chanjing.
+    A table in its place is taken for --items.
     """
     from runner.app.starter import compose  # noqa: PLC0415
     from runner.manifest.expand import examine  # noqa: PLC0415
     from runner.providers.catalogue import Catalogue  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
+    if provider and items is None and Path(provider).is_file():
+        provider, items = None, Path(provider)
     settings = Settings(os.environ)
     path = output or Path(f"{items.stem}.yaml" if items else "job.yaml")
     _refuse_what_is_there(path)
