@@ -56,6 +56,8 @@ class _Watched:
         try:
             told = self._seen(state, now, running=bool(mark[-1]))
         except (RunnerError, OSError) as error:
+            if mark[-1] and not self.told:
+                return False  # its first run is just making it
             told = {"id": self.name, "job": self.directory.name, "trouble": str(error)}
         changed = told != self.told
         self.told = told

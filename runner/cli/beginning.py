@@ -49,7 +49,7 @@ def init(provider: str | None, model: str | None, items: Path | None, output: Pa
     from runner.settings import Settings  # noqa: PLC0415
 
     if provider and items is None and Path(provider).is_file():
-        provider, items = None, Path(provider)
+        items, provider = Path(provider), None
     settings = Settings(os.environ)
     path = output or Path(f"{items.stem}.yaml" if items else "job.yaml")
     _refuse_what_is_there(path)
