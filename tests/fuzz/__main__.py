@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -11,15 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.fuzz.mutation import mutated, shrunk
+from tests.fuzz.reach import Reach
 from tests.fuzz.targets import targets
 
 if TYPE_CHECKING:
     from tests.fuzz.targets import Target
 
-#: seconds that one case may take; what takes longer is a finding
+#: seconds of CPU that one case may take; what takes longer is a finding
 SLOWEST = 5.0
-#: good cases that are damaged further
-_POOL = 200
+#: bytes by which one case may raise the most memory the process ever had; what takes more is a finding
+LARGEST = 256 * 1024 * 1024
+#: cases that are damaged further: those that got furthest, or any; the oldest make way
+_POOL = 2_000
 
 
 @dataclass(frozen=True)
@@ -33,29 +37,38 @@ class Finding:
 
 def failure(target: Target, case: bytes) -> str:
     """Why the case fails; empty where all is well."""
-    began = time.process_time()
+    began, held = time.process_time(), _peak()
     try:
         target.check(case)
     except Exception as error:  # noqa: BLE001 - whatever escapes is what is looked for
         return f"{type(error).__name__}: {error}"[:300]
-    took = time.process_time() - began
+    took, grew = time.process_time() - began, _peak() - held
+    if grew > LARGEST:
+        return f"memory: {grew / 1e6:.0f} MB more than ever before"
     return f"took {took:.1f} s" if took > SLOWEST else ""
+
+
+def _peak() -> int:
+    """Bytes that this process had at most so far (Linux tells KiB: getrusage(2))."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def fuzz(target: Target, seed: int, *, seconds: float = 0.0, cases: int = 0) -> tuple[int, Finding | None]:
     """Damaged cases for so long, or so many; how many there were, and the first that fails."""
-    chance, pool = random.Random(f"{target.name}-{seed}"), list(target.seeds)
+    chance, pool, reach = random.Random(f"{target.name}-{seed}"), list(target.seeds), Reach()
     end, done = time.monotonic() + seconds, 0
     while done < cases or time.monotonic() < end:
         case = mutated(chance.choice(pool), target.seeds, chance) if done >= len(target.seeds) else target.seeds[done]
         done += 1
-        why = failure(target, case)
+        why, further = reach.during(lambda case=case: failure(target, case))
+        if why.startswith("took"):  # being watched makes it slower
+            why = failure(target, case)
         if why:
             kind = why.partition(":")[0]
             small = shrunk(case, lambda less, kind=kind: failure(target, less).startswith(kind))
             return done, Finding(target.name, small, failure(target, small))
-        if len(pool) < _POOL and not done % 50:
-            pool.append(case)
+        if further or not done % 50:
+            pool[len(target.seeds) :] = [*pool[len(target.seeds) :], case][-_POOL:]
     return done, None
 
 

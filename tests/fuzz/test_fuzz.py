@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fuzz.__main__ import fuzz
+from runner.manifest.names import slug
+from tests.fuzz.__main__ import failure, fuzz
+from tests.fuzz.reach import Reach
 from tests.fuzz.targets import Target, targets
 
 CASES = {"manifest": 60, "reply": 250, "media": 1500, "journal": 40, "name": 1500}
@@ -31,3 +33,16 @@ def test_a_case_that_fails_is_found_made_small_and_the_same_by_its_seed():
     assert first == second
     assert first.case == b"{{"
     assert "braces" in first.why
+
+
+def test_a_case_gets_further_once_only():
+    reach = Reach()
+    furthers = [reach.during(lambda text=text: slug(text))[1] for text in ("plain", "plain", "CON.txt", "CON.txt")]
+    assert furthers == [True, False, True, False]
+
+
+def test_a_case_that_takes_much_memory_is_a_finding():
+    def check(_data):
+        assert bytearray(b"x") * 500_000_000
+
+    assert failure(Target("large", (b"",), check), b"").startswith("memory")
