@@ -2,9 +2,10 @@
 
 Makespan is held against a provider that tells of each result at once, where a submit leaves every 1/q seconds or as
 soon as the window has room; with one id a call also against 2N/q, a submit and a poll each. A round trip takes 0.2 s;
-latencies are lognormal, median 30 s, spread 0.5; the policy begins with a guess of 16 s. "Shared" means
-that polls and submits draw from one limit of q a second. Where a window of 500 is what submits wait for, each second by
-which a result is known earlier is throughput, so polls take the slots that submits leave: that figure has no goal.
+latencies are lognormal, median 30 s, spread 0.5, and those of "all at once" are spread evenly from 15 to 30 s; the
+policy begins with a guess of 16 s. "Shared" means that polls and submits draw from one limit of q a second. Where a
+window of 500 is what submits wait for, each second by which a result is known earlier is throughput, so polls take the
+slots that submits leave: that figure has no goal.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
-from math import inf
+from math import inf, log
 from statistics import quantiles
 from typing import TYPE_CHECKING
 
@@ -24,15 +25,17 @@ from benchmarks.figure import Figure
 from runner.lifecycle.task import State, Task
 from runner.net.bucket import Bucket
 from runner.net.traffic import Slot
-from runner.pipeline.looks import Bounds, Looks
+from runner.pipeline.looks import CALM, EAGER, Bounds, Looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from benchmarks.bench import Bench
+    from runner.pipeline.looks import Haste
 
 _RTT = 0.2
 _MEDIAN, _SPREAD = 30.0, 0.5
+_LOG = log(_MEDIAN)
 #: calls on the wire at once
 _HANDS = 16
 
@@ -49,6 +52,14 @@ class Case:
     shared: bool = True
     window: int | None = None
     size: int = 50
+    #: latencies are spread evenly, so that many end until the last moment
+    even: bool = False
+
+    def latencies(self) -> list[float]:
+        """One for each task, the same ones each time."""
+        dice = random.Random(self.name)
+        draw = partial(dice.uniform, _MEDIAN / 2, _MEDIAN) if self.even else partial(dice.lognormvariate, _LOG, _SPREAD)
+        return [draw() for _ in range(self.tasks)]
 
 
 CASES = (
@@ -56,6 +67,7 @@ CASES = (
     Case("shared 50/s", 10_000, 50, 1.05),
     Case("separate 50/s", 10_000, 50, 1.02, shared=False),
     Case("500 running", 5_000, 50, 1.02, shared=False, window=500),
+    Case("all at once, separate 300/s", 1_000, 300, 1.05, shared=False, even=True),
     Case("one id, shared 10/s", 5_000, 10, 1.35, size=1),
     Case("one id, shared 50/s", 10_000, 50, 1.35, size=1),
 )
@@ -141,8 +153,8 @@ class World:
         return True
 
     def _accepted(self, number: int, sent: float) -> None:
-        eager = self._looks.is_full(self._running, self.case.window)
-        due = self.now + self._looks.first("", "", eager=eager)
+        haste = EAGER if self._looks.is_full(self._running, self.case.window) else CALM
+        due = self.now + self._looks.first("", "", haste)
         self._tasks[number] = Task(number, "", "", "", "", State.RUNNING, due, submitted_at=sent)
         insort(self._due, (due, number))
         self._feed()
@@ -150,10 +162,9 @@ class World:
     # polls: one waits for leave, a few are on the wire
 
     @property
-    def _eager(self) -> bool:
-        if self._sent < self.case.tasks:
-            return self._looks.is_full(self._running, self.case.window)
-        return len(self._tasks) <= self._looks.bounds.few
+    def _haste(self) -> Haste:
+        queued, many = self._sent < self.case.tasks, len(self._tasks) > self._looks.bounds.few
+        return self._looks.haste(queued=queued, many=many, running=self._running, window=self.case.window)
 
     def _feed(self) -> None:
         if self._asking or self._busy >= _HANDS or not self._due:
@@ -171,10 +182,10 @@ class World:
         self._feed()
 
     def _call_at(self) -> float:
-        size, eager = self.case.size, self._eager
+        size, haste = self.case.size, self._haste
         filling = self._due[size - 1][0] if len(self._due) >= size else None
-        few = [self._tasks[number] for _, number in self._due] if eager and len(self._due) < size else ()
-        return self._looks.call_at(self._due[0][0], filling, eager=eager, few=few)
+        few = [self._tasks[number] for _, number in self._due] if haste is EAGER and len(self._due) < size else ()
+        return self._looks.call_at(self._due[0][0], filling, haste, few)
 
     def _asks(self) -> bool:
         self._asking = False
@@ -188,7 +199,7 @@ class World:
         return bool(asked)
 
     def _claimed(self) -> list[tuple[float, int]]:
-        plan = self._looks.plan(self.now, eager=self._eager)
+        plan = self._looks.plan(self.now, self._haste)
         asked = []
         candidates, self._due = self._due[: self.case.size], self._due[self.case.size :]
         for due, number in candidates:
@@ -221,8 +232,7 @@ class World:
 def measure(_: Bench) -> Iterator[Figure]:
     """Makespan, polls and lateness of every case."""
     for case in CASES:
-        dice = random.Random(case.name)
-        latencies = [_MEDIAN * dice.lognormvariate(0.0, _SPREAD) for _ in range(case.tasks)]
+        latencies = case.latencies()
         world = World(case, latencies)
         yield Figure(f"{case.name}: makespan / bound", world.play() / bound(case, latencies), case.goal)
         if case.size > 1:

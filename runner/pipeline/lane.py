@@ -13,7 +13,7 @@ from runner.lifecycle.task import Fault, State
 from runner.lifecycle.transitions import advance
 from runner.pipeline.breaker import LONGEST_PROBE, Breaker
 from runner.pipeline.crowd import Crowd
-from runner.pipeline.looks import Bounds, Looks
+from runner.pipeline.looks import CALM, EAGER, Bounds, Looks
 from runner.pipeline.skew import APART, FAR, refused, said, skew
 from runner.providers.evidence import is_good, judge, server_time
 from runner.providers.exchange import NotSent, Reply
@@ -269,8 +269,8 @@ class Lane:
         """The lane's patience, with the first look where it is worth one."""
         if not isinstance(event, Accepted):
             return self.patience
-        eager = self.looks.is_full(self.running, self.window.size)
-        return replace(self.patience, first_look=self.looks.first(task.operation, task.model, eager=eager))
+        haste = EAGER if self.looks.is_full(self.running, self.window.size) else CALM
+        return replace(self.patience, first_look=self.looks.first(task.operation, task.model, haste))
 
     async def _claim(self, claims: Claims, task: Task, event: Event) -> bool:
         """Make an id this job's among all jobs of the account; False where another job has it."""

@@ -6,6 +6,8 @@
 3. Places that are left go to the looks due next, unless the last one was too short a while ago or met with trouble.
 4. Where each second counts, since submits wait for a full window or only a few tasks are left, looks come when one in
    twenty-five will have ended, at most a sixteenth of the median away, and calls hardly wait to be full.
+5. In between, where nothing is left to submit but many tasks run: one in five, at most a sixth of the median. What was
+   submitted at once ends at about one time, so whoever learns late how long it takes learns it of the last ones, too.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
     from runner.lifecycle.task import Task
     from runner.pipeline.hazard import Curve
 
-#: how likely a look should find its task ended
-_BUSY, _SHARED, _EAGER, _EAGER_SINGLE = 0.3, 0.4, 0.04, 0.15
-#: how far away a look may be, and how near, as shares of the median
-_FARTHEST, _FARTHEST_EAGER, _NEAREST = 1 / 2, 1 / 16, 0.03
+#: how likely a look should find its task ended, where each second counts and it is a call of its own
+_SINGLE = 0.15
+#: how near a look may be, as a share of the median
+_NEAREST = 0.03
 #: of a task's age: what is long overdue is not asked about all the time
 _OVERDUE = 1 / 80
 #: the first guess of a median, in units of the earliest look
@@ -62,6 +64,25 @@ class Bounds:
         return self.size if self.size > 1 else _FEW
 
 
+@dataclass(frozen=True, slots=True)
+class Haste:
+    """How much it is worth to know of an end early."""
+
+    #: how likely a look should find its task ended, and where submits draw from the same limit
+    share: float
+    shared: float
+    #: how far away a look may be, as a share of the median
+    farthest: float
+    #: how long the oldest look of a call that is not full may wait, in units of the shortest time between two looks
+    linger: float
+
+
+#: submits go on; nothing is left to submit; submits wait for room, or few tasks are left
+CALM = Haste(0.3, 0.4, 1 / 2, 2.0)
+CLOSING = Haste(0.2, 0.3, 1 / 6, 1.0)
+EAGER = Haste(0.04, 0.04, 1 / 16, 0.2)
+
+
 class Looks:
     """What the looks of one run at one provider have taught; `began` in seconds since the epoch, as all its times."""
 
@@ -79,28 +100,32 @@ class Looks:
         """Whether submits wait for tasks to end; `window` None is no limit."""
         return window is not None and running >= _FULL * window
 
-    def first(self, operation: str, model: str, *, eager: bool) -> float:
+    def first(self, operation: str, model: str, haste: Haste) -> float:
         """Seconds from acceptance to the first look; a call of its own is never hastened, so it comes early."""
-        share = self._share(eager=eager or self.bounds.size == 1)
+        share = self._share(EAGER if self.bounds.size == 1 else haste)
         next_age = self._hazard(operation, model).curve().next_age(0.0, share)
         return max(self.bounds.first, min(self.bounds.longest, next_age))
 
-    def is_eager(self, *, queued: bool, many: bool, running: int, window: int | None) -> bool:
-        """Whether each second counts: something is `queued` and waits for room, or nothing is, and few are left."""
-        return self.is_full(running, window) if queued else not many
+    def haste(self, *, queued: bool, many: bool, running: int, window: int | None) -> Haste:
+        """By whether something is `queued`, and then by whether it waits for room; else by whether `many` still run."""
+        if queued:
+            return EAGER if self.is_full(running, window) else CALM
+        if not many:
+            return EAGER
+        return CLOSING if self.bounds.size > 1 else CALM
 
-    def call_at(self, oldest: float, last: float | None, *, eager: bool, few: Iterable[Task] = ()) -> float:
+    def call_at(self, oldest: float, last: float | None, haste: Haste, few: Iterable[Task] = ()) -> float:
         """When the next call goes out, by the due times of the oldest look and of the last of a few (None: fewer).
 
         `few` are all the tasks that run, where they are few: their looks were planned while there were many.
         """
         if self.bounds.size == 1:
             return oldest
-        linger = self.bounds.shortest / 5 if eager else 2 * self.bounds.shortest
+        linger = haste.linger * self.bounds.shortest
         times = [oldest + linger, *([] if last is None else [last]), *(self._hastened(task) for task in few)]
         return min(times)
 
-    def plan(self, now: float, *, eager: bool) -> Callable[[Task], float | None]:
+    def plan(self, now: float, haste: Haste) -> Callable[[Task], float | None]:
         """Gives the tasks of a call that goes out now their next due time, or None to those it had better leave out."""
         curves = {kind: hazard.curve() for kind, hazard in self._kinds.items()}
         unknown = self._guess.curve()
@@ -109,7 +134,7 @@ class Looks:
             curve = curves.get((task.operation, task.model), unknown)
             if task.due_at is not None and task.due_at > now and not self._may_fill(task, curve, now):
                 return None
-            return now + self._gap(curve, _age(task, now), eager=eager)
+            return now + self._gap(curve, _age(task, now), haste)
 
         return next_look
 
@@ -141,15 +166,14 @@ class Looks:
             self._kinds[operation, model] = Hazard(_GUESS * self.bounds.first)
         return self._kinds[operation, model]
 
-    def _share(self, *, eager: bool) -> float:
-        if eager:
-            return _EAGER if self.bounds.size > 1 else _EAGER_SINGLE
-        return _SHARED if self.bounds.shared else _BUSY
+    def _share(self, haste: Haste) -> float:
+        if haste is EAGER and self.bounds.size == 1:
+            return _SINGLE
+        return haste.shared if self.bounds.shared else haste.share
 
-    def _gap(self, curve: Curve, age: float, *, eager: bool) -> float:
-        median = curve.median * (_FARTHEST_EAGER if eager else _FARTHEST)
-        farthest = min(self.bounds.longest, max(median, _OVERDUE * age))
-        return max(self._nearest(curve), min(farthest, curve.next_age(age, self._share(eager=eager)) - age))
+    def _gap(self, curve: Curve, age: float, haste: Haste) -> float:
+        farthest = min(self.bounds.longest, max(curve.median * haste.farthest, _OVERDUE * age))
+        return max(self._nearest(curve), min(farthest, curve.next_age(age, self._share(haste)) - age))
 
     def _nearest(self, curve: Curve) -> float:
         known = _NEAREST * curve.median if math.isfinite(curve.median) else 0.0
@@ -165,8 +189,8 @@ class Looks:
             return due
         curve, age = self._hazard(task.operation, task.model).curve(), _age(task, last)
         if age > 0:
-            return min(due, last + self._gap(curve, age, eager=True))
-        return min(due, last + self.first(task.operation, task.model, eager=True))
+            return min(due, last + self._gap(curve, age, EAGER))
+        return min(due, last + self.first(task.operation, task.model, EAGER))
 
 
 def _age(task: Task, now: float) -> float:

@@ -16,6 +16,7 @@ import orjson
 from runner.lifecycle.events import Finished, Pending, Refused, Setback
 from runner.lifecycle.task import Fault, State
 from runner.lifecycle.transitions import advance
+from runner.pipeline.looks import CALM, EAGER
 from runner.pipeline.stage import Stage
 from runner.providers.reading import echoed, read_many, read_query
 
@@ -50,7 +51,7 @@ class Poll:
         self._permits: dict[int, Permit] = {}
         #: when the next call goes out, where a claim has just found it out
         self._next: float | None = None
-        self._eager = False
+        self._haste = CALM
         self._held: set[int] = set()
         self._samples: dict[str, int] = {}
         self._wondered: set[str] = set()
@@ -90,7 +91,7 @@ class Poll:
         """Those that are due, postponed to their next look, and those that fill the call."""
         lane, now = self._lane, self._lane.clock.now()
         soon = math.inf if self._many and not lane.breaker.outage else now
-        plan, size = lane.looks.plan(now, eager=self._eager), lane.looks.bounds.size
+        plan, size = lane.looks.plan(now, self._haste), lane.looks.bounds.size
         return await lane.store.claim_group(lane.name, State.RUNNING, soon, size, self._held, self._operations, plan)
 
     async def _next_due(self) -> float | None:
@@ -107,10 +108,10 @@ class Poll:
         if seen.oldest is None:
             return None
         queued, many = seen.queued and lane.blocked is None, seen.last is not None
-        self._eager = lane.looks.is_eager(queued=queued, many=many, running=lane.running, window=lane.window.size)
-        alone = self._eager and not many and self._many is not None
+        self._haste = lane.looks.haste(queued=queued, many=many, running=lane.running, window=lane.window.size)
+        alone = self._haste is EAGER and not many and self._many is not None
         few = await lane.store.waiting(*where, self._held, bounds.few) if alone else ()
-        return lane.looks.call_at(seen.oldest, seen.last, eager=self._eager, few=few)
+        return lane.looks.call_at(seen.oldest, seen.last, self._haste, few)
 
     async def _work(self, batch: Sequence[Task]) -> None:
         permit = self._permits.pop(batch[0].id, None)
