@@ -13,7 +13,7 @@ from runner import logs
 from runner.app.checks import broken_files, broken_keys
 from runner.app.closing import closed, shown
 from runner.app.embedded import sandbox
-from runner.app.registering import dismiss, enlist
+from runner.app.registering import dismiss, enlist, remembered
 from runner.app.rooms import Choices, Rooms, Verb, open_rooms
 from runner.app.tidying import missing
 from runner.app.watching import begin, watched
@@ -85,6 +85,8 @@ async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clo
         rooms = await open_rooms(job, settings, choices, stack, tally, clock)
         store = rooms.store
         entry = await _enlisted(rooms, job, choices) if choices.buys else None
+        if entry is not None:
+            await stack.enter_async_context(remembered(rooms.registries, store))
         await _again(store, rooms.lanes, clock, choices, job.directory)
         await begin(rooms, tally)
         run = Run(

@@ -18,6 +18,7 @@ import contextlib
 import os
 import zlib
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 Line = dict[str, Any]
 #: no line is longer, bytes; what is cannot be ours
 _LONGEST = 1 << 20
+#: bytes before an offset by which a journal is known again
+_TOLD_BY = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,25 @@ class Tail:
 
     lines: tuple[Line, ...]
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a journal had come, and what stood there: every run begins with a line that no other has."""
+
+    end: int
+    digest: str
+
+
+def mark(path: Path, end: int) -> Mark:
+    """The mark of a journal at an offset; raises DiskError."""
+    start = max(0, end - _TOLD_BY)
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return Mark(end, sha256(file.read(end - start)).hexdigest()[:32])
+    except OSError as error:
+        raise _full(path, error) from None
 
 
 def encode(line: Line) -> bytes:

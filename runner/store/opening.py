@@ -80,9 +80,9 @@ def open_journal(connection: sqlite3.Connection, writer: Writer, path: Path) -> 
 
 def begin(connection: sqlite3.Connection, notes: list[Line]) -> tuple[str, int]:
     """In a transaction: a new run begins; the job's identity and the run's epoch."""
-    epoch = execute(connection, "raise_epoch").fetchone()["epoch"]
+    epoch, run = execute(connection, "raise_epoch").fetchone()
     uuid = execute(connection, "job").fetchone()["uuid"]
-    notes.append({"t": "epoch", "uuid": uuid, "epoch": epoch})
+    notes.append({"t": "epoch", "uuid": uuid, "epoch": epoch, "run": run})
     return uuid, epoch
 
 

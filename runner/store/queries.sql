@@ -3,8 +3,8 @@
 select uuid, epoch, digest, tasks, naming, journal, spent from job where id = 1
 
 -- name: raise_epoch
--- A new run begins; older writers are fenced off.
-update job set epoch = epoch + 1 where id = 1 returning epoch
+-- A new run begins; older writers are fenced off. It has a name that no other run has, nor one of a copy of the job.
+update job set epoch = epoch + 1 where id = 1 returning epoch, lower(hex(randomblob(8))) as run
 
 -- name: epoch
 -- Which run is the writer.

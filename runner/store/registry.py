@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.store.journal import Mark
 from runner.store.shared_file import SharedFile
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ create table if not exists job (
 ) strict, without rowid;
 create index if not exists job_directory on job (directory);
 create index if not exists job_tasks on job (tasks);
+create table if not exists reached (
+  uuid text primary key, journal integer not null, digest text not null
+) strict, without rowid;
 create table if not exists spent (day text primary key, amount real not null) strict, without rowid;
 """
 
@@ -69,6 +73,21 @@ class Registry:
         """A run begins, or has ended."""
         query = "insert or replace into job values (?, ?, ?, ?, ?, ?, ?)"
         await self._file.transact(lambda connection: connection.execute(query, astuple(entry)))
+
+    async def reached(self, uuid: str) -> Mark | None:
+        """How far a job's journal had come when it was last heard of."""
+        query = "select journal, digest from reached where uuid = ?"
+        row = await self._file.transact(lambda connection: connection.execute(query, (uuid,)).fetchone())
+        return None if row is None else Mark(*row)
+
+    async def reach(self, uuid: str, mark: Mark) -> None:
+        """A job's journal has come so far."""
+        query = "insert or replace into reached values (?, ?, ?)"
+        await self._file.transact(lambda connection: connection.execute(query, (uuid, *astuple(mark))))
+
+    async def strike(self, uuid: str) -> None:
+        """A job that was written down buys nothing after all."""
+        await self._file.transact(lambda connection: connection.execute("delete from job where uuid = ?", (uuid,)))
 
     async def forget(self, directory: str) -> None:
         """What lived in a directory is of no more concern: a person said so."""

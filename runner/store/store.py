@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from runner.errors import DiskError, StateError
 from runner.lifecycle.task import Output, State, Task
 from runner.store import ground, opening, recovery, sql
+from runner.store import journal as journals
 from runner.store.adding import PAGE, Addition, add, forget
 from runner.store.journal import of_change
 from runner.store.opening import ROOM
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     import aiosqlite
 
+    from runner.store.journal import Mark
 
 #: what became of a write: done, the row was no longer as it was, or its remote id belongs to another task
 Settled = Literal["done", "stale", "clash"]
@@ -157,6 +159,18 @@ class Store(Questions):
             await self._writer.change(lambda connection, page=page: add(connection, page, uuid, now, rename=rename))  # type: ignore[misc]
         await self._write("set_digest", digest=digest, tasks=f"{tasks % 2**128:032x}", naming=naming)
         return rename
+
+    async def mark(self, end: int | None = None) -> Mark | None:
+        """How far the journal has come, or what stands there at an offset; None: it has not come so far."""
+        journal = self._writer.journal
+        if journal is None:
+            return None
+
+        def work(_: sqlite3.Connection) -> Mark | None:  # in the thread that writes, so that no line is on its way
+            at = journal.end if end is None else end
+            return journals.mark(journal.path, at) if at <= journal.end else None
+
+        return await self._writer.transact(work)
 
     async def wake(self, now: float, since: float = 0.0) -> None:
         """Make everything that is paid or in doubt due; patience counts from `since` at the earliest."""

@@ -52,9 +52,27 @@ def test_yesterdays_copy_is_not_taken_for_today(desk, begun):
     bought = begun.stats["accepted"]
     shutil.rmtree(state)
     shutil.copytree(desk.root / "yesterday", state)
-    done = desk.run("run", "job.yaml")
-    assert (done.returncode, begun.stats["accepted"]) == (13, bought)
-    assert "put back from a copy" in done.stderr
+    for _ in range(2):  # a second try is no other word than the first
+        done = desk.run("run", "job.yaml")
+        assert (done.returncode, begun.stats["accepted"]) == (13, bought)
+        assert "put back from a copy" in done.stderr
+
+
+def test_a_copy_of_the_middle_of_a_run_is_not_taken_for_its_end(desk):
+    desk.write("job.yaml", images(6, qps=4))
+    state = desk.root / "out/job/.runner"
+    with sandbox("--seconds", "0.0,0.1") as box:
+        desk.env = box.env
+        process = desk.start("run", "job.yaml")
+        until(lambda: box.stats["accepted"] >= 2)
+        shutil.copytree(state, desk.root / "then")
+        process.communicate()
+        assert box.stats["accepted"] == 6
+        shutil.rmtree(state)
+        shutil.copytree(desk.root / "then", state)
+        done = desk.run("run", "job.yaml")
+        assert (done.returncode, box.stats["accepted"]) == (13, 6)
+        assert "put back from a copy" in done.stderr
 
 
 def test_a_copy_beside_the_job_does_not_buy_the_rest_a_second_time(desk, begun):
