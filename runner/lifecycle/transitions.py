@@ -66,7 +66,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
         Pending: (RUNNING, STRANDED),
         Setback: (RUNNING, STRANDED, HELD),
         Blocked: (RUNNING, STRANDED),
-        Refused: (FAILED,),
+        Refused: (FAILED, STRANDED),
         Resolved: (RUNNING, QUEUED, FAILED),
     },
     READY: {Saved: (DONE,), LinkExpired: (RUNNING, STRANDED), Setback: (READY, STRANDED)},
@@ -124,6 +124,8 @@ def _decide(task: Task, event: Event, now: float, patience: Patience) -> Task:  
         case Refused():
             if event.maybe_taken and task.doubts and task.state is SUBMITTING:
                 return _doubt(task, f"{event.fault.code}: the reference may exist", now, patience)
+            if task.state is RUNNING and task.finished_at is not None:
+                return _strand(task, _withdrawn(event.fault))
             free = task.state is SUBMITTING or not event.billed
             return _fail(replace(_refunded(task), evidence=_FREE) if free else task, event.fault, now)
         case Blocked():
@@ -187,6 +189,11 @@ def _finish(task: Task, event: Finished, now: float) -> Task:
     elif task.state is not RUNNING:
         return task
     return replace(task, state=READY, due_at=now, failures=0, outputs=event.outputs, finished_at=now)
+
+
+def _withdrawn(fault: Fault) -> Fault:
+    """A provider that has shown outputs once was paid for them, whatever it says of the task later (I8)."""
+    return Fault("withdrawn", fault.code, f"its outputs were there, and now the provider says: {fault.message}")
 
 
 def _may_be_late(task: Task) -> bool:
@@ -296,7 +303,7 @@ def _resolve(task: Task, event: Resolved, now: float, patience: Patience) -> Tas
 
 
 def _anew(task: Task) -> Task:
-    task = replace(task, doubts=0, looks=0, attempts=0, throttles=0)
+    task = replace(task, doubts=0, looks=0, attempts=0, throttles=0, finished_at=None)
     return replace(task, state=QUEUED, remote_id=None, adopted=False, sent=None, fault=NO_FAULT)
 
 

@@ -68,6 +68,9 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
     if isinstance(outcome, Reply) and compiled(spec.submit.accept).holds(scope(outcome)):
         return _accepted(compiled(spec.submit.id).search(scope(outcome)), outcome)
     verdict = judge(spec, outcome, "submit")
+    named = _named(spec, outcome)
+    if named is not None:  # a refusal that names a task is none: it says two things, and one of them was paid for
+        return Interrupted(f"{_described(verdict)}, and yet it names a task: {named}")
     match verdict.meaning:
         case "doubt" | "absent" | "trouble":
             return Interrupted(_described(verdict))
@@ -75,6 +78,12 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
             return Refused(verdict.fault, verdict.maybe_taken)
         case _:
             return _setback(verdict)
+
+
+def _named(spec: Spec, outcome: Outcome) -> str | None:
+    """The id in an answer that was not accepted; nought is what some put where there is none."""
+    found = compiled(spec.submit.id).search(scope(outcome)) if isinstance(outcome, Reply) else None
+    return remote_id(found) if found else None
 
 
 def _accepted(value: Any, reply: Reply) -> Event:

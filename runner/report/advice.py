@@ -31,6 +31,7 @@ _CURES: Mapping[tuple[str, str], str] = {
         "no_output",
     ): "paid for, and the provider shows no file; to look again, free of charge: {retry}; or ask "
     "its support, with the remote_id in results.jsonl",
+    ("stranded", "withdrawn"): "paid for, and the provider has it no more; to look again, free of charge: {retry}",
     ("stranded", ""): "paid for, and the files could not be fetched; to try again, free of charge: {retry}",
     ("done", ""): "the provider made fewer files than were ordered; those that it made are here",
 }

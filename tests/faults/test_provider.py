@@ -81,6 +81,25 @@ async def test_fv02_a_state_that_goes_backwards_undoes_nothing(tmp_path):
         assert ours.middle.calls["query"] == asked, "what is done is not asked about"
 
 
+async def test_fv02_what_was_paid_and_fetched_once_is_not_called_unpaid_when_the_provider_takes_it_back(tmp_path):
+    """A file that a person deleted is asked for again, and the provider has forgotten that it ever made it."""
+
+    def back(body):
+        row = {"progress_desc": "Fail", "output_url": [], "err_msg": "task expired"}
+        return {**body, "data": {**body["data"], "list": [{**each, **row} for each in body["data"]["list"]]}}
+
+    async with chain(tmp_path, "chanjing", cost=4.0) as ours:
+        ours.paid_once(await ours.run(1), 1)
+        ours.files[0].unlink()
+        ours.middle.deeds["query"] = changed(back)
+        told = await ours.run(1, retried=(State.DONE,))
+        (task,) = told.tasks
+        assert (told.exit, task["state"], task["reason"], task["spent"]) == (3, "stranded", "withdrawn", 4.0)
+        assert "task expired" in task["message"]
+        ours.middle.deeds.clear()
+        ours.paid_once(await ours.run(1, retried=(State.STRANDED,)), 1)
+
+
 async def test_fv02_a_failed_task_that_succeeds_after_all_is_taken_as_a_bonus(tmp_path):
     async with chain(tmp_path) as ours:
         ours.middle.deeds["query"] = status("failed", task_status_msg="node lost")
@@ -266,6 +285,24 @@ async def test_fv04_an_id_that_is_none_is_never_bought_again(tmp_path):
         assert len(ours.accepted) == ours.middle.calls["submit"] == len(bad)
         assert Counter(told.states) == Counter(held=len(bad) - 1, done=1), "null is no acceptance, so it is looked up"
         assert told.exit == 4
+
+
+@pytest.mark.parametrize(
+    ("provider", "code"),
+    [("chanjing", 40001), ("chanjing", 40000), ("kling", 1302), ("kling", 1201), ("kling-gateway", 1101)],
+)
+async def test_fv04_a_refusal_that_names_a_task_is_a_doubt(tmp_path, provider, code):
+    """An id and an error in one answer: what the id stands for may be paid for."""
+    async with chain(tmp_path, provider) as ours:
+        both = changed(lambda body: {**body, "code": code, "msg": "no", "message": "no"})
+        ours.middle.deeds["submit"] = {1: both}
+        told = await ours.run(1)
+        (doubt,) = told.heard(Interrupted)
+        assert ours.accepted[0].id in doubt.evidence
+        if provider == "kling-gateway":
+            assert (told.states, told.exit, len(ours.accepted)) == (["held"], 4, 1)
+        else:
+            ours.paid_once(await ours.run(1), 1)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
