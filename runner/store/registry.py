@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
+#: seconds that another process may have the file, for what will be told again
+_MOMENT = 5.0
+
 _SCHEMA = """
 create table if not exists job (
   uuid text primary key, name text not null, directory text not null, tasks text not null,
@@ -83,7 +86,7 @@ class Registry:
     async def reach(self, uuid: str, mark: Mark) -> None:
         """A job's journal has come so far."""
         query = "insert or replace into reached values (?, ?, ?)"
-        await self._file.transact(lambda connection: connection.execute(query, (uuid, *astuple(mark))))
+        await self._file.transact(lambda connection: connection.execute(query, (uuid, *astuple(mark))), _MOMENT)
 
     async def strike(self, uuid: str) -> None:
         """A job that was written down buys nothing after all."""
