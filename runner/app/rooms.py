@@ -193,7 +193,7 @@ async def _lane(
         claims=Claims(lanes.home(spec, settings), rooms.store.uuid) if listed else None,
         notice=logs.warn,
         max_cost=_cap(choices.max_cost, manifest.limits.max_cost),
-        spend=_spending(registry, lanes.daily_cost(spec, settings), rooms.clock),
+        spend=_spending(registry, lanes.daily_cost(spec, settings)),
         hands=8 if spec.can_look_up else 2,
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
         space=Space(job.directory),
@@ -206,13 +206,13 @@ def _cap(*caps: float | None) -> float | None:
     return min((cap for cap in caps if cap is not None), default=None)
 
 
-def _spending(registry: Registry, cap: float | None, clock: Clock) -> Callable[[float], Awaitable[bool]] | None:
+def _spending(registry: Registry, cap: float | None) -> Callable[[float, float], Awaitable[bool]] | None:
     """Counts against what the account may spend in a day (UTC); None: it may spend anything."""
     if cap is None:
         return None
 
-    async def spend(amount: float) -> bool:
-        return await registry.spend(amount, timestamp(clock.now())[:10], cap)
+    async def spend(amount: float, at: float) -> bool:
+        return await registry.spend(amount, timestamp(at)[:10], cap)
 
     return spend
 

@@ -82,8 +82,8 @@ class Lane:
     attach: Attach | None = None
     #: what the job may cost, in the provider's unit
     max_cost: float | None = None
-    #: counts a cost against what the account may spend in a day; False: it is too much
-    spend: Callable[[float], Awaitable[bool]] | None = None
+    #: counts a cost against what the account may spend in the day of that time; False: it is too much
+    spend: Callable[[float, float], Awaitable[bool]] | None = None
     hands: int = 8
     downloads: int = 4
     breaker: Breaker = field(default_factory=Breaker)
@@ -119,8 +119,8 @@ class Lane:
     #: refused in a row: at once, and after they were accepted
     _refusals: int = 0
     _failures: int = 0
-    #: tasks that the account's day has no room for, and so were never counted
-    _uncounted: set[int] = field(default_factory=set)
+    #: when this run counted a task against the account's day; what another run counted is not given back
+    _counted: dict[int, float] = field(default_factory=dict)
     _first: anyio.Lock = field(default_factory=anyio.Lock)
     #: what was learned of when tasks end
     looks: Looks = field(init=False)
@@ -217,19 +217,24 @@ class Lane:
 
     async def afford(self, task: Task) -> bool:
         """Count a task that is about to be sent against the account's day; False stops submits."""
-        if self.spend is None or (task.cost is not None and await self.spend(task.cost)):
+        if self.spend is None:
             return True
-        self._uncounted.add(task.id)
+        at = self.clock.now()
+        if task.cost is not None and await self.spend(task.cost, at):
+            self._counted[task.id] = at
+            return True
         why = "has no price" if task.cost is None else f"costs {task.cost:g} {self.spec.unit}"
         said = f"the account's limit for a day is reached: the next task {why}"
         self.block("cost", Fault("daily_cost", None, said))
         return False
 
     async def _give_back(self, before: Task, after: Task) -> None:
-        counted = before.id not in self._uncounted
-        self._uncounted.discard(before.id)
-        if self.spend is not None and counted and after.spent < before.spent:
-            await self.spend(after.spent - before.spent)
+        """To the day that it was counted in, or another would cost more than it may."""
+        at = self._counted.get(before.id)
+        if after.state not in _WINDOWED:
+            self._counted.pop(before.id, None)
+        if self.spend is not None and at is not None and after.spent < before.spent:
+            await self.spend(after.spent - before.spent, at)
 
     async def too_dear(self) -> None:
         """The next task costs more than is left: a pause, not a failure."""

@@ -180,7 +180,7 @@ class Submit:
         return task
 
     async def _send(self, task: Task, permit: Permit) -> None:
-        pictures = await self._pictures(task)
+        pictures = await self._unless_broken(task, permit)
         if not isinstance(pictures, dict):
             permit.release()
             await self._lane.settle(task, pictures)
@@ -199,6 +199,16 @@ class Submit:
                 self._lane.emergency(task, event)
                 raise
             return
+
+    async def _unless_broken(self, task: Task, permit: Permit) -> dict[str, str] | Refused | Setback:
+        """What ends the run before a byte has left must not leave a doubt behind: the task is as it was."""
+        try:
+            return await self._pictures(task)
+        except (RunnerError, MemoryError) as error:
+            permit.release()
+            said = error.message if isinstance(error, RunnerError) else repr(error)
+            await self._lane.settle(task, Setback("unsent", Fault("stopped", None, f"it was not sent: {said}")))
+            raise
 
     async def _pictures(self, task: Task) -> dict[str, str] | Refused | Setback:
         """What is sent in the place of each local picture; or why the task is not sent, nothing of which has left."""

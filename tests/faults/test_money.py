@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.app import jobs
+from runner.errors import Locked
 from runner.lifecycle.events import Retried
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Fault, State, Task
 from runner.lifecycle.transitions import advance
+from runner.pipeline.lane import Lane
 from runner.settings import Settings
 
 from .chain import chain
@@ -83,3 +86,17 @@ def test_fm05_generations_of_one_task_are_capped():
     for _ in range(1000):
         task = replace(advance(task, Retried(), 0.0, Patience()), state=State.FAILED)
     assert task.generation < 1000
+
+
+async def test_fm02_an_account_that_cannot_be_asked_leaves_no_doubt_behind(tmp_path, monkeypatch):
+    """Nothing had left when its day could not be counted: where nobody can look anything up, that must not be held."""
+
+    async def held_by_another(*_):
+        raise Locked("jobs.db: held by another program for too long")
+
+    async with chain(tmp_path, "kling-gateway", cost=4.0) as ours:
+        with monkeypatch.context() as patch:
+            patch.setattr(Lane, "afford", held_by_another)
+            with pytest.raises(Locked):
+                await ours.run(2)
+        ours.paid_once(await ours.run(2), 2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
-from .conftest import images, sandbox
+from .conftest import images, sandbox, until
 
 FAST = ("--seconds", "0.1,0.3")
 PRICED = "cost: 4\n"
@@ -57,6 +59,25 @@ def test_a_day_of_an_account_has_a_limit_for_all_its_jobs(desk):
         assert (summary["exit_code"], summary["counts"]) == (8, {"done": 1, "queued": 2})
         assert box.stats["accepted"] == 4
         assert "day" in summary["reasons"][0]
+
+
+def test_what_yesterdays_purchases_give_back_makes_no_room_today(desk):
+    """What was counted on one day and is free after all lowers that day, or today would cost more than it may."""
+    desk.write("job.yaml", PRICED + images(6).replace("thing 0", "FAIL-TEST a").replace("thing 1", "FAIL-TEST b"))
+    with sandbox("--seconds", "30,40") as box:
+        desk.env = {**box.env, "CHANJING_DAILY_COST": "8"}
+        process = desk.start("run", "job.yaml")
+        until(lambda: box.stats["accepted"] == 2)
+        process.kill()
+        process.communicate()
+        (accounts,) = (desk.root / "home/accounts").glob("*/jobs.db")
+        with closing(sqlite3.connect(accounts)) as database, database:
+            database.execute("update spent set day = '2000-01-01'")
+        box.change(seconds=[0.0, 0.1])
+        for _ in range(2):
+            summary = desk.job("job.yaml")
+            assert (summary["exit_code"], summary["counts"]) == (8, {"failed": 2, "done": 2, "queued": 2})
+            assert box.stats["accepted"] == 4
 
 
 def test_what_has_no_price_is_not_bought_under_a_cap(desk):
