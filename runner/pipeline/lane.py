@@ -217,6 +217,8 @@ class Lane:
 
     async def afford(self, task: Task) -> bool:
         """Count a task that is about to be sent against the account's day; False stops submits."""
+        if self.claims is not None:
+            self.claims.check()
         if self.spend is None:
             return True
         at = self.clock.now()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from runner.errors import Locked
+from runner.errors import Locked, RunnerError
 from runner.store.shared_file import SharedFile
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 #: seconds that another process may have the file: for what can wait, and for an id in hand
 _PATIENCE, _MOMENT = 30.0, 1.0
 
+# without a write-ahead log: many processes write, and two at once can damage a log of most SQLites (engine.may_race)
 _SCHEMA = """
-pragma journal_mode = wal;
+pragma journal_mode = delete;
 create table if not exists claim (remote_id text primary key, job text not null) strict, without rowid;
 create table if not exists doubt (
   ref text primary key, fingerprint text not null, job text not null, boot text not null, seconds real not null
@@ -41,6 +42,8 @@ class Claims:
         self._file, self._job = SharedFile(directory / "claims.db", _SCHEMA), job
         #: ids of ours that another process, stopped in the middle of a write, has kept from being written
         self._owed: set[str] = set()
+        #: what keeps ids from being written, if it is no other process
+        self._broken: RunnerError | None = None
 
     async def take(self, remote_id: str) -> bool:
         """Make an id that was found ours; False where another job has it already."""
@@ -49,14 +52,20 @@ class Claims:
     async def given(self, remote_id: str) -> bool:
         """The same for an id that the provider gave us in answer to our own request.
 
-        Such an id goes to the journal before anything else (I3), so it waits for another process for a second alone:
-        then it counts as ours, and is written with the next one.
+        Such an id goes to the journal before anything else (I3), so it waits for another process for a second alone,
+        and for a disk that is full or broken not at all: then it counts as ours, and is written with the next one.
         """
         try:
             return await self._take(remote_id, _MOMENT)
-        except Locked:
+        except RunnerError as error:
             self._owed.add(remote_id)
+            self._broken = None if isinstance(error, Locked) else error
             return True
+
+    def check(self) -> None:
+        """Raise what keeps ids from being written: nothing more may be bought until it is mended."""
+        if self._broken is not None:
+            raise self._broken
 
     async def settle_up(self) -> None:
         """Write what is owed, if it can be written now."""
@@ -75,6 +84,7 @@ class Claims:
 
         ours = await self._file.transact(work, patience)
         self._owed -= owed
+        self._broken = None
         return ours
 
     async def others(self, remote_ids: Sequence[str]) -> set[str]:

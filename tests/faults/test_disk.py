@@ -10,8 +10,11 @@ import resource
 
 import pytest
 
+from runner.errors import StateError
+from runner.store.journal import read
 from tests.faults import sick_sqlite
 from tests.faults import small_disk as disks
+from tests.faults.chain import chain
 from tests.faults.conftest import FAST, ended, images, reaches, sandbox
 from tests.faults.small_disk import small_disk
 
@@ -166,6 +169,8 @@ def test_fd03_long_names_are_cut_to_what_a_file_system_takes(rig):
 
 BROKEN = """
 import errno, itertools, os
+from runner.errors import StateError
+from runner.store.journal import read
 from tests.faults import sick_sqlite
 counter = itertools.count(1)
 def strike(name):
@@ -207,3 +212,25 @@ def test_fd04_a_sync_that_fails_ends_the_run_and_is_not_tried_again(rig, name, n
         if name != ".part":
             assert box.stats["accepted"] < 8
         rig.finishes(box, 8)
+
+
+async def test_fd04_ids_are_on_record_although_what_the_account_shares_is_broken(tmp_path):
+    """Its disk may be another than the job's: an id in hand goes to the journal, and nothing more is bought."""
+
+    async def breaks(call):
+        (shared,) = tmp_path.glob("home/accounts/*/claims.db")
+        shared.write_bytes(b"no database" * 400)
+        await call.pass_on()
+
+    async with chain(tmp_path, "chanjing", hands=1) as ours:
+        ours.middle.deeds["submit"] = {2: breaks}
+        with pytest.raises(StateError, match=r"claims\.db"):
+            await ours.run(4)
+        known = [
+            line["remote_id"] for line, _ in read(ours.directory / ".runner" / "journal.jsonl") if line["t"] == "id"
+        ]
+        assert known == [task.id for task in ours.accepted]
+        assert len(known) == 2
+        (shared,) = tmp_path.glob("home/accounts/*/claims.db")
+        shared.unlink()
+        ours.paid_once(await ours.run(4), 4)

@@ -44,6 +44,12 @@ async def test_an_id_in_hand_does_not_wait_for_a_process_that_stands_still(tmp_p
     assert await two.others(["r-1", "r-2", "r-3"]) == {"r-1", "r-2"}
 
 
+async def test_many_write_so_there_is_no_log_that_two_could_damage(tmp_path):
+    await Claims(tmp_path, "one").take("r-1")
+    with closing(sqlite3.connect(tmp_path / "claims.db")) as database:
+        assert database.execute("pragma journal_mode").fetchone() == ("delete",)
+
+
 async def test_of_many_who_ask_at_once_one_gets_it(tmp_path):
     got = []
 
