@@ -95,7 +95,7 @@ class LookUp:
         self._cache.clear()
         before: set[str] | None = None
         for _ in range(_PASSES):
-            rows = await self._unclaimed(min(self._sent_at(task) for task in batch) - SKEW)
+            rows = await self._unclaimed(min(self._may_begin(task) for task in batch))
             if isinstance(rows, Setback | Blocked):
                 break
             batch = [task for task in _oldest_first(batch) if not await self._found(task, rows)]
@@ -134,8 +134,7 @@ class LookUp:
         like = likeness(self._lane.spec, body, row, trusted, rivals=rivals)
         if like == "no" or not row.created or row.created >= self._sent_at(task) - SKEW:
             return like
-        sure = task.sent is not None and task.sent.boot == self._lane.clock.boot
-        return "no" if sure or row.created < self._sent_at(task) - _DAY else "perhaps"
+        return "no" if row.created < self._may_begin(task) else "perhaps"
 
     async def _known(self, task: Task) -> tuple[Mapping[str, Any], Mapping[str, bool], bool]:
         """The request as it was sent, what is known of its model's echo, and whether another request looks alike."""
@@ -153,6 +152,11 @@ class LookUp:
         if task.sent is None or task.sent.boot != lane.clock.boot:
             return task.submitted_at or 0.0
         return lane.clock.now() + lane.ahead - (lane.clock.moment().seconds - task.sent.seconds)
+
+    def _may_begin(self, task: Task) -> float:
+        """The earliest that a row may say of it; a wall clock of an earlier boot may have been hours ahead (FC1)."""
+        sure = task.sent is not None and task.sent.boot == self._lane.clock.boot
+        return self._sent_at(task) - (SKEW if sure else _DAY)
 
     async def _provable(self, task: Task) -> bool:
         """Whether an absence can be believed: the list is known to show what a task is known again by."""

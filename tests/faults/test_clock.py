@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from tests.faults.chain import chain, request
 from tests.faults.conftest import FAST, ended, images, reaches, sandbox
+from tests.faults.server import answer, instead
 from tests.simulation.faults import DAY, Crash, Life, Plan
 from tests.simulation.world import play
 
@@ -117,3 +121,20 @@ def test_fc02_what_is_paid_is_fetched_by_the_servers_clock_all_the_same(rig):
         assert summary["counts"] == {"done": 2, "queued": 2}
         assert (summary["submitted"], box.stats["accepted"]) == (0, 2)
         rig.finishes(box, 4)
+
+
+async def test_fc01_a_list_is_read_as_far_back_as_a_wrong_clock_of_another_boot_may_have_been_ahead(tmp_path):
+    """Two hours ahead when the answer was lost; then the machine began anew, and others filled the first page."""
+    async with chain(tmp_path, "chanjing", hands=1) as ours:
+        ours.paid_once(await ours.run(1), 1)
+        ours.middle.deeds["submit"] = {2: instead(b"", after=True, end="reset")}
+        ours.middle.deeds["query"] = instead(answer("", 500), end="open")
+        assert (await ours.run(2, deadline=0.5)).states == ["done", "in_doubt"]
+        with closing(sqlite3.connect(ours.directory / ".runner" / "state.db")) as state, state:
+            state.execute(
+                "update task set submitted_at = submitted_at + 7200, sent_boot = 'earlier' where state = 'in_doubt'"
+            )
+        ours.middle.deeds.clear()
+        await ours.elsewhere(*(request("chanjing", number) for number in range(100, 160)))
+        assert (await ours.run(2)).states == ["done", "held"], "a row that old may be anyone's: a person decides"
+        assert sum(task.prompt == "boat 2" for task in ours.accepted) == 1
