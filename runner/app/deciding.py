@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from runner.errors import StateError, UsageError
+from runner.app import lanes
+from runner.errors import ConfigError, StateError, UsageError
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import State
 from runner.lifecycle.transitions import BY_PERSON, advance
 from runner.pipeline.clock import Clock
 from runner.providers import spec as specs
 from runner.providers.evidence import remote_id
+from runner.store.claims import Claims
 from runner.store.lock import job_lock
 from runner.store.store import Store
 from runner.store.view import view
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from runner.lifecycle.events import Resolved
     from runner.lifecycle.task import Task
     from runner.settings import Settings
+
+
+_CHECK = "Check the id at the provider."
 
 
 def decide(directory: Path, key: str, event: Resolved, settings: Settings) -> dict[str, Any]:
@@ -44,11 +49,13 @@ async def _decide(state: Path, key: str, event: Resolved, settings: Settings) ->
         task = await _held(store, key)
         clock = Clock()
         after = advance(task, event, clock.now(), Patience())
+        if event.remote_id is not None and not await _claimed(store, task, event.remote_id, settings):
+            raise StateError(f"{event.remote_id} belongs to another job of the account", hint=_CHECK)
         settled = await store.settle(task, after)
     finally:
         await store.aclose()
     if settled != "done":
-        raise StateError(f"{event.remote_id} belongs to another task already", hint="Check the id at the provider.")
+        raise StateError(f"{event.remote_id} belongs to another task already", hint=_CHECK)
     told = {"adopt": "the next run fetches it", "absent": "the next run buys it", "abandon": "nothing more happens"}
     return {
         "key": task.key,
@@ -57,6 +64,22 @@ async def _decide(state: Path, key: str, event: Resolved, settings: Settings) ->
         "warning": _warning(task, event, clock, settings),
         "next": told[event.verdict],
     }
+
+
+async def _claimed(store: Store, task: Task, remote_id: str, settings: Settings) -> bool:
+    """Make the id this job's, so that no look-up of another takes it for its own; False where another has it.
+
+    Without the credentials nobody knows which account it is; then the person's word alone stands.
+    """
+    spec = specs.load(task.provider, settings.providers)
+    listing = spec.look_up.listing
+    if listing is None or listing.reference is not None:
+        return True
+    try:
+        home = lanes.home(spec, settings)
+    except (ConfigError, UsageError):
+        return True
+    return await Claims(home, store.uuid).take(remote_id)
 
 
 def _warning(task: Task, event: Resolved, clock: Clock, settings: Settings) -> str | None:

@@ -7,6 +7,7 @@ import random
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -225,6 +226,25 @@ def test_an_id_that_belongs_to_another_task_cannot_be_adopted(desk):
     assert told.returncode == 13
     assert "another task" in told.stderr
     assert desk.run("resolve", "job.yaml", held[0]["key"], "--abandon").returncode == 0
+
+
+def test_an_id_of_another_job_of_the_account_cannot_be_adopted(desk):
+    """Nor can what a person adopted be taken by another job's look-up: the account knows whose it is."""
+    desk.write("one.yaml", images(1))
+    desk.write("two.yaml", images(1))
+    with sandbox(*FAST, "--fault", "reset_before=@2") as box:
+        desk.env = box.env
+        assert desk.job("one.yaml")["exit_code"] == 0
+        assert desk.job("two.yaml", "--buy-again")["counts"] == {"held": 1}
+        (line,) = desk.results("out/two")
+        told = desk.run("resolve", "two.yaml", line["key"], "--adopt", box.accepted[0]["id"])
+        assert told.returncode == 13
+        assert "another job" in told.stderr
+        other = "11111111-aaaa"
+        assert desk.run("resolve", "two.yaml", line["key"], "--adopt", other).returncode == 0
+        (shared,) = desk.root.glob("home/accounts/*/claims.db")
+        with closing(sqlite3.connect(shared)) as claims:
+            assert claims.execute("select count(*) from claim where remote_id = ?", (other,)).fetchone() == (1,)
 
 
 def test_a_burst_of_doubt_stops_the_spending(desk):
