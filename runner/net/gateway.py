@@ -3,7 +3,8 @@
 1. `NotSent` only when the evidence says that no byte left, or that a definitive "not accepted" is all there is.
 2. One deadline over everything, since httpx's are per read and a slow drip never trips them; what was read is kept.
 3. No redirect is followed, no cookie kept; the key is attached to requests for the base URL and to nothing else.
-4. A rejected credential is renewed and the request replayed once; the second rejection is the answer.
+4. A rejected credential is renewed and the request replayed once; the second rejection is the answer. Where a status
+   leaves open whether a paid request went through, nothing is replayed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from runner import __version__
 from runner.net.body import Inflater, Unreadable, parsed
 from runner.net.guard import GuardedResolver, check_base
 from runner.net.transport import AiohttpTransport, Answer, Evidence, target, tls_context
+from runner.providers.evidence import is_unclear
 from runner.providers.exchange import NoAnswer, NotSent, Outcome, Reply, Request
 
 if TYPE_CHECKING:
@@ -121,6 +123,8 @@ class Gateway:
             return held
         outcome = await self._wire(request, held, trail)
         if not isinstance(outcome, Reply) or not self._scheme.rejected(outcome):
+            return outcome
+        if request.phase == "submit" and is_unclear(outcome.status):
             return outcome
         trail.rejected = True
         await self._scheme.renew(held, outcome, self._bare)

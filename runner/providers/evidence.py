@@ -59,13 +59,18 @@ def judge(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> Ve
 
 def _by_rule(spec: Spec, reply: Reply, phase: str) -> Verdict:
     seen = scope(reply)
-    if phase == "submit" and reply.status >= 500:  # noqa: PLR2004 - whatever it says, an earlier try may have gone through
+    if phase == "submit" and is_unclear(reply.status):
         return Verdict("doubt", fault_of(reply, "unclear"), retry_after(reply))
     for rule in spec.errors:
         if rule.phase in {None, phase} and compiled(rule.when).holds(seen):
             return Verdict(rule.means, fault_of(reply, rule.means), retry_after(reply), rule.maybe_taken)
     meaning: Meaning = "doubt" if phase == "submit" else "throttled" if reply.status == 429 else "trouble"  # noqa: PLR2004
     return Verdict(meaning, fault_of(reply, "unclear"), retry_after(reply))
+
+
+def is_unclear(status: int) -> bool:
+    """Whether a paid request may have gone through whatever the body says: an earlier try, or on its way elsewhere."""
+    return status >= 500 or 300 <= status < 400  # noqa: PLR2004 - as HTTP has it
 
 
 def server_time(reply: Reply) -> float | None:

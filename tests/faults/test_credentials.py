@@ -103,6 +103,20 @@ async def test_fa01_a_fresh_token_that_is_rejected_ends_submits_and_leaves_the_s
         ours.paid_once(await ours.run(5), 5)
 
 
+@pytest.mark.parametrize("status", [302, 500, 502])
+@pytest.mark.parametrize("code", [10400, 40001])
+async def test_fa01_a_refusal_with_a_status_that_leaves_it_open_is_a_doubt_and_nothing_is_sent_again(
+    tmp_path, code, status
+):
+    """Behind a gateway that tries again, the first try may have been accepted and the second refused."""
+    async with chain(tmp_path, "chanjing", hands=1) as ours:
+        ours.paid_once(await ours.run(1), 1)
+        ours.middle.deeds["submit"] = {2: instead(answer({"code": code, "msg": "no"}, status), after=True)}
+        told = await ours.run(2)
+        assert len(told.heard(Interrupted)) == 1
+        ours.paid_once(told, 2)
+
+
 async def test_fa02_a_refresh_endpoint_that_is_down_is_asked_every_five_seconds_at_most(tmp_path):
     pace = Pace()
     async with chain(tmp_path, "chanjing") as ours:
