@@ -21,6 +21,7 @@ def findings(seen: View, settings: Settings, words: Sequence[str], endings: Sequ
         held=seen.in_state("held"),
         in_doubt=seen.counts().get("in_doubt", 0),
         left=seen.left(),
+        given_up=seen.given_up(),
         endings=endings,
         unit=unit_of(seen.providers(), settings) if seen.has_costs() else "",
         words=words,

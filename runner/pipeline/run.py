@@ -250,7 +250,8 @@ class Run:
         unfinished = await self._unfinished(counts)
         if unfinished:
             yield Ending(Exit.RESUMABLE, f"{unfinished} not finished{' at the deadline' if self._late else ''}")
-        lost = counts.get(State.FAILED, 0) + counts.get(State.STRANDED, 0) + await self._store.partial()
+        failed = counts.get(State.FAILED, 0) - await self._store.given_up()
+        lost = failed + counts.get(State.STRANDED, 0) + await self._store.partial()
         if lost:
             yield Ending(Exit.FAILED, f"{lost} failed, incomplete or out of reach")
 

@@ -49,6 +49,8 @@ class Findings:
     in_doubt: int = 0
     #: how many of the tasks that were sent are no longer in the manifest
     left: int = 0
+    #: how many of those had failed
+    given_up: int = 0
     #: what else ended the run, and its exit code
     endings: Sequence[tuple[int, str]] = ()
     #: what costs are counted in
@@ -74,8 +76,10 @@ def lines(found: Findings) -> Iterator[str]:
     if found.in_doubt:
         yield f"{found.in_doubt} in doubt: perhaps paid for; looked up before anything is sent again"
         yield f"    {found.command('run')}"
-    if found.left:
-        yield f"{found.left} of them left the manifest: what was bought is kept"
+    if found.left > found.given_up:
+        yield f"{found.left - found.given_up} of them left the manifest: what was bought is kept"
+    if found.given_up:
+        yield f"{found.given_up} that failed left the manifest: nothing is to be done about them"
 
 
 def _group(found: Findings, fault: Mapping[str, Any]) -> Iterator[str]:
@@ -88,6 +92,14 @@ def _group(found: Findings, fault: Mapping[str, Any]) -> Iterator[str]:
         return
     cure = _CURES.get((fault["state"], fault["reason"]), _CURES[fault["state"], ""])
     yield f"    {cure.format(run=found.command('run'), retry=found.command('retry'))}"
+    yield from _examples(fault)
+
+
+def _examples(fault: Mapping[str, Any]) -> Iterator[str]:
+    names = [harmless(name, 60) for name in fault["tasks"]]
+    more = fault["count"] - len(names)
+    if names:
+        yield f"      {', '.join(names)}{f' and {more} more' if more > 0 else ''}"
 
 
 def _held(found: Findings) -> Iterator[str]:

@@ -324,6 +324,10 @@ select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.na
 -- How many bought tasks are no longer in the manifest.
 select count(*) from draft join task on task.id = draft.task_id where draft.position is null and task.state <> 'queued'
 
+-- name: given_up
+-- How many failed tasks are no longer in the manifest.
+select count(*) from draft join task on task.id = draft.task_id where draft.position is null and task.state = 'failed'
+
 -- name: newest
 -- The same for the newest tasks alone, as many as are wanted.
 select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.name, draft.queued_at,
@@ -349,11 +353,21 @@ select min(finished_at) from task where state = 'ready'
 
 -- name: faults
 -- Why tasks failed, grouped; how many of them cost something, how much, and how many nobody knows the price of.
+-- What failed and has left the manifest was given up by whoever changed it, and is no fault any more.
 select state, coalesce(reason, ''), min(coalesce(message, '')), count(*), sum(spent > 0), sum(spent),
     sum(remote_id is not null and cost is null)
   from (select * from task indexed by task_state where state in ('failed', 'stranded', 'held')
+      and not (state = 'failed' and exists (select 1 from draft where task_id = task.id and position is null))
     union all select * from task indexed by task_faults where state = 'done' and reason is not null)
   group by state, reason order by count(*) desc limit 20
+
+-- name: examples
+-- What a few tasks of such a group are called.
+select draft.name
+  from (select id from task indexed by task_faults where state = :state and reason = :reason
+    union all select id from task indexed by task_state where state = :state and reason is null and :reason is null) as lost
+  join draft on draft.task_id = lost.id
+  where not (:state = 'failed' and position is null) limit :most
 
 -- name: outlay
 -- What the job has cost, and whether anything was sent that has no price.

@@ -130,6 +130,11 @@ class Questions:
         row = await self._one("partial")
         return row[0] if row else 0
 
+    async def given_up(self) -> int:
+        """How many failed tasks are no longer in the manifest, so that nobody waits for them."""
+        row = await self._one("given_up")
+        return row[0] if row else 0
+
     async def slots_taken(self, provider: str) -> int:
         """How much of the account's window this job takes."""
         row = await self._one("slots_taken", provider=provider)

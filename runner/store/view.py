@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+#: tasks of a group that are named
+_EXAMPLES = 3
+
 
 class SavedFile(NamedTuple):
     """A file that a finished task has, and what the manifest calls it now."""
@@ -62,13 +65,22 @@ class View:
         """How many tasks that were sent are no longer in the manifest."""
         return int(self._rows("left")[0][0])
 
+    def given_up(self) -> int:
+        """How many failed tasks are no longer in the manifest, so that nobody waits for them."""
+        return int(self._rows("given_up")[0][0])
+
     def faults(self) -> list[dict[str, Any]]:
         """Why tasks failed, were stranded or are held: state, reason, an example message, how many, and their money.
 
-        `paid` of them cost something, `cost` together; `unpriced` were accepted and nobody knows their price.
+        `paid` of them cost something, `cost` together; `unpriced` were accepted and nobody knows their price; `tasks`
+        are the names of a few. What failed and has left the manifest is not among them.
         """
         names = ("state", "reason", "message", "count", "paid", "cost", "unpriced")
-        return [dict(zip(names, row, strict=True)) for row in self._rows("faults")]
+        found = [dict(zip(names, row, strict=True)) for row in self._rows("faults")]
+        return [fault | {"tasks": self._examples(fault["state"], fault["reason"])} for fault in found]
+
+    def _examples(self, state: str, reason: str) -> list[str]:
+        return [row[0] for row in self._rows("examples", state=state, reason=reason or None, most=_EXAMPLES)]
 
     def oldest(self) -> float | None:
         """When the longest waiting paid task was submitted, seconds since the epoch."""

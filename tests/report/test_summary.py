@@ -13,9 +13,11 @@ RETRY = "runner retry 'my posters.yaml' --sandbox"
 RUN = "runner run 'my posters.yaml' --sandbox"
 
 
-def fault(state: str, reason: str, count: int = 1, message: str = "", *, paid=0, cost=0.0, unpriced=0) -> dict:
-    names = ("state", "reason", "count", "message", "paid", "cost", "unpriced")
-    return dict(zip(names, (state, reason, count, message, paid, cost, unpriced), strict=True))
+def fault(
+    state: str, reason: str, count: int = 1, message: str = "", *, paid=0, cost=0.0, unpriced=0, tasks=()
+) -> dict:
+    names = ("state", "reason", "count", "message", "paid", "cost", "unpriced", "tasks")
+    return dict(zip(names, (state, reason, count, message, paid, cost, unpriced, tasks), strict=True))
 
 
 def held(number: int = 1) -> dict:
@@ -145,3 +147,15 @@ def test_the_file_is_whole_and_never_written_through_a_link(tmp_path):
     report.write(path, made(0, {"done": 1}))
     assert target.read_text() == "mine"
     assert json.loads(path.read_text())["counts"] == {"done": 1}
+
+
+def test_a_few_of_those_that_failed_are_named_and_the_rest_counted():
+    named = fault("failed", "moderation", 5, tasks=["0001-a\x1b[2J", "0002-b", "0003-c"])
+    assert list(lines(Findings(faults=[named], words=WORDS)))[-1] == "      0001-a [2J, 0002-b, 0003-c and 2 more"
+
+
+def test_failures_that_left_the_manifest_need_nothing():
+    assert list(lines(Findings(left=3, given_up=2, words=WORDS))) == [
+        "1 of them left the manifest: what was bought is kept",
+        "2 that failed left the manifest: nothing is to be done about them",
+    ]

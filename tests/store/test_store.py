@@ -582,7 +582,7 @@ WHOLE = {"ever_bought", "rest_queued", "forget_positions", "results", "newest", 
 #: answered from indexes and counters, since a run begins with them and `status` is made of them
 AT_ONCE = {
     *("wake", "in_state", "slots_taken", "at_stake", "providers", "counts", "counts_by_provider", "gone"),
-    *("faults", "partial", "oldest", "oldest_ready", "busy", "prospect", "next_due"),
+    *("faults", "examples", "given_up", "partial", "oldest", "oldest_ready", "busy", "prospect", "next_due"),
 }
 
 

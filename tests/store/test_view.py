@@ -70,7 +70,31 @@ async def test_why_things_went_wrong_is_grouped(bench, home):
         with view(home) as seen:
             (found,) = seen.faults()
         grouped = {"state": "failed", "reason": "moderation", "message": "a", "count": 2}
-        assert found == grouped | {"paid": 0, "cost": 0, "unpriced": 0}
+        assert found == grouped | {"paid": 0, "cost": 0, "unpriced": 0, "tasks": ["boat-1", "boat-2"]}
+
+
+async def test_a_few_of_each_group_are_named(bench, home):
+    async with bench() as made:
+        await made.add(*range(1, 7))
+        for fault in (Fault("moderation"), Fault(), Fault("moderation"), Fault("moderation"), Fault("moderation")):
+            await made.to(State.FAILED, fault=fault)
+        with view(home) as seen:
+            named = {fault["reason"]: fault["tasks"] for fault in seen.faults()}
+        assert named == {"moderation": ["boat-1", "boat-3", "boat-4"], "": ["boat-2"]}
+
+
+async def test_what_failed_and_left_the_manifest_is_no_fault_any_more(bench, home):
+    async with bench() as made:
+        await made.add(1, 2, 3)
+        await made.to(State.FAILED, fault=Fault("moderation"))
+        await made.to(State.FAILED, fault=Fault("moderation"))
+        await made.to(State.STRANDED, fault=Fault("stuck"))
+        await made.add(2, digest="d2")
+        with view(home) as seen:
+            told = {(fault["state"], fault["count"], *fault["tasks"]) for fault in seen.faults()}
+            assert (seen.given_up(), seen.left()) == (1, 2)
+        assert told == {("failed", 1, "boat-2"), ("stranded", 1, "boat-3")}
+        assert await made.store.given_up() == 1
 
 
 def test_where_there_is_no_job_nothing_is_made(home):

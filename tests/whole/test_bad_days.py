@@ -96,6 +96,21 @@ def test_moderation_is_a_result_and_the_rest_goes_on(desk):
     assert failed["error"]["reason"] == "moderation"
 
 
+def test_a_refused_prompt_that_was_changed_lets_the_job_end_well(desk):
+    desk.write("job.yaml", images(4).replace("thing 2", "违规 thing"))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        refused = desk.run("run", "job.yaml")
+        assert refused.returncode == 3
+        assert "        0003-违规_thing" in refused.stdout.splitlines()
+        desk.write("job.yaml", images(4))
+        mended = desk.run("run", "job.yaml")
+    assert (mended.returncode, "next" in mended.stdout) == (0, False)
+    assert "  1 that failed left the manifest: nothing is to be done about them" in mended.stdout.splitlines()
+    assert "1 failed: moderation" not in mended.stdout
+    assert desk.run("status", "job.yaml").stdout.splitlines()[0] == "job: 4 done · 1 failed"
+
+
 def test_a_failed_task_is_bought_anew_only_when_a_person_says_so(desk):
     desk.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1").replace("thing 1", "FAIL-TEST"))
     with sandbox(*FAST) as box:
