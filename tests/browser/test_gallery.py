@@ -255,3 +255,49 @@ def test_a_picture_that_is_gone_says_so(browser, made, tmp_path):
         seen.page.goto(page.as_uri())
         seen.page.wait_for_selector(".tile .none")
         assert seen.page.locator(".tile .none").first.inner_text() == "not here: moved or deleted"
+
+
+#: articles with what follows from them, in two styles
+SHOP = """\
+version: 1
+name: shop
+params: {prompt: "{{ article }}, {{ style }}"}
+items:
+  - {number: A1, article: teapot, price: "12.00"}
+  - {number: A2, article: lantern, price: "18.00"}
+matrix: {style: [studio, garden]}
+provider: chanjing
+model: kling-v2-1
+limits: {qps: 500}
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    desk = Desk(tmp_path_factory.mktemp("shop"))
+    desk.write("shop.yaml", SHOP)
+    with sandbox("--seconds", "0.1,0.3") as box:
+        assert desk.job("shop.yaml", env=box.env)["counts"] == {"done": 4}
+    return (desk.root / "out/shop/index.html").as_uri()
+
+
+def test_a_caption_begins_with_what_tells_tiles_apart(browser, shop):
+    with browser.page() as seen:
+        seen.page.goto(shop)
+        seen.page.wait_for_selector(".tile")
+        captions = seen.page.locator(".caption").all_inner_texts()
+        assert captions[:2] == ["A1 · studio · teapot · 12.00", "A1 · garden · teapot · 12.00"]
+        assert seen.complaints == []
+
+
+def test_the_size_counts_in_a_table_of_a_few_columns(browser, shop):
+    with browser.page() as seen:
+        seen.page.goto(f"{shop}#rows=vars.article&columns=vars.style")
+        seen.page.wait_for_selector(".heads")
+        wide = seen.page.locator(".tile").first.bounding_box()["width"]
+        assert wide < 400  # of 1,280 for two
+        seen.page.locator("#size").fill("110")
+        seen.until(f"document.querySelector('.tile').getBoundingClientRect().width < {wide / 1.9}")
+        seen.page.locator("#size").fill("420")
+        seen.until("document.querySelector('.tile').getBoundingClientRect().width > 600")
+        assert seen.complaints == []

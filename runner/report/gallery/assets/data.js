@@ -45,6 +45,27 @@ function axes() {
   return new Map([...found].filter(([, values]) => values.size > 1 && values.size <= MOST_ROWS));
 }
 
+let ranked = { of: null, names: [] };
+
+/** The axes in the order a short caption needs: what follows from those before, as a price from an article, comes last. */
+function ranking(names) {
+  if (ranked.of === tiles && ranked.names.length === names.length) return ranked.names;
+  const first = [], last = [];
+  let alike = tiles.map(() => 0), kinds = 1;
+  for (const name of names) {
+    const seen = new Map();
+    const finer = tiles.map(({ task }, at) => {
+      const kind = `${alike[at]} ${task.axes.get(name) ?? ""}`;
+      if (!seen.has(kind)) seen.set(kind, seen.size);
+      return seen.get(kind);
+    });
+    (seen.size > kinds ? first : last).push(name);
+    [alike, kinds] = [finer, seen.size];
+  }
+  ranked = { of: tiles, names: [...first, ...last] };
+  return ranked.names;
+}
+
 /** The tiles that are asked for, in their order. */
 function chosen({ state, query, order }) {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);

@@ -57,7 +57,7 @@ function redraw() {
   const found = chosen(view);
   // an axis of a link counts once its data is here
   const rows = known.has(view.rows) ? view.rows : "", heads = known.has(view.columns) ? view.columns : "";
-  telling = [...known.keys()].filter((axis) => axis.startsWith("vars.") && axis !== rows && axis !== heads);
+  telling = ranking([...known.keys()].filter((axis) => axis.startsWith("vars."))).filter((axis) => axis !== rows && axis !== heads);
   const values = heads ? [...grouped(found, heads).keys()] : [];
   const groups = rows ? [...grouped(found, rows)] : [[null, found]];
   lay(groups.filter(([, list]) => list.length).map(([value, list]) => {

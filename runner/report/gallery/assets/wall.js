@@ -14,7 +14,9 @@ const drawn = new Map();
 function lay(groups, heads, size) {
   const room = wall.clientWidth;
   columns = heads.length || Math.max(room < 360 ? 1 : 2, Math.floor((room + GAP) / (size + GAP)));
-  width = heads.length ? Math.max(size * 0.6, (room - GAP * (columns - 1)) / columns) : (room - GAP * (columns - 1)) / columns;
+  const fit = (room - GAP * (columns - 1)) / columns;
+  // a table of a few columns fills no wide window with them, and one of many is rather scrolled than shrunk
+  width = heads.length ? Math.max(size * 0.6, Math.min(fit, size * 1.5)) : fit;
   wall.style.minWidth = heads.length ? `${columns * (width + GAP) - GAP}px` : "";
   lines = [];
   let top = 0;
