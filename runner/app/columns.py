@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
-from runner.manifest import items
+from runner.manifest import encoding, items
 from runner.manifest.report import Report
-from runner.report.text import shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +16,11 @@ if TYPE_CHECKING:
 
 #: rows whose values are looked at; all of them are counted
 _LOOKED_AT = 200
-#: bytes that are enough to recognise an encoding
-_ENOUGH = 64 * 1024
 #: what people call the column that says what they want, best first
 _PROMPTS = ("prompt", "提示词", "画面描述", "描述词", "描述", "description", "text", "文案", "subject", "主题")
 #: words that a template reads as its own
 _JINJA = {"and", "or", "not", "if", "else", "in", "is", "true", "false", "none", "True", "False", "None"}
 _URL = re.compile(r"https?://\S+\Z")
-_HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,32 +79,8 @@ def look(path: Path) -> Table:
 
 def _tell_encoding(path: Path) -> None:
     """Raise UsageError for a file in the encoding of a spreadsheet, with the command that mends it."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_ENOUGH).rpartition(b"\n")[0]
-    except OSError:
-        return
-    found = _encoding(head)
-    if found is None:
-        return
-    words = shell("iconv", "-f", found, "-t", "UTF-8", str(path))
-    fresh = shell(str(path.with_name(f"{path.stem}-utf8{path.suffix}")))
-    raise UsageError(
-        f"{path} is not UTF-8; it reads as {found}, as spreadsheets save it",
-        hint=f"Save it as “CSV UTF-8”, or: {words} > {fresh}",
-    )
-
-
-def _encoding(head: bytes) -> str | None:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "UTF-16"
-    try:
-        head.decode()
-    except UnicodeDecodeError:
-        pass
-    else:
-        return None
-    try:
-        return "GB18030" if _HAN.search(head.decode("gb18030")) else None
-    except UnicodeDecodeError:
-        return None
+    if found := encoding.reads_as(path):
+        hint = encoding.cure(str(path), found)
+        raise UsageError(
+            f"{path} is not UTF-8; it reads as {found}, as spreadsheets save it", hint=hint[0].upper() + hint[1:]
+        )

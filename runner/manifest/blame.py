@@ -103,12 +103,12 @@ class Blame:
         axis = self._axes[name]
         return axis.path if axis.file else (*axis.path, self._position(name, spot))
 
-    def row(self, row: Row, name: str, message: str, hint: str) -> None:
-        """What is wrong with a value of a row."""
+    def row(self, row: Row, name: str, message: str, hint: str, *, warn: bool = False) -> None:
+        """What is wrong with a value of a row, or may be."""
         place = row.line, row.column
         if isinstance(row.values, Mapping) and name in row.values:
             place = unpack(row.values.value_at(name))
-        self._report.add(place, name, message, hint, file=row.file)
+        self._report.add(place, name, message, hint, file=row.file, warn=warn)
 
     def cell(self, name: str, spot: Spot, message: str, hint: str) -> None:
         """What is wrong with what a task's row says."""

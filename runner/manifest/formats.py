@@ -56,11 +56,15 @@ class BadDataError(Exception):
         self.hint = hint
 
 
+class BadTextError(BadDataError):
+    """What is read is not UTF-8."""
+
+
 def _lines(file: IO[bytes]) -> Iterator[str]:
     """Decoded lines with their ends, without a BOM."""
     number, raw = 1, file.readline(MAX_LINE)
     if raw.startswith(_UTF16):
-        raise BadDataError(1, "looks like UTF-16", "save the file with the encoding UTF-8")
+        raise BadTextError(1, "looks like UTF-16", "save the file with the encoding UTF-8")
     raw = raw.removeprefix(_BOM)
     while raw:
         if len(raw) >= MAX_LINE:
@@ -74,7 +78,7 @@ def _text(raw: bytes, number: int) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         number += raw.count(b"\n", 0, error.start)
-        raise BadDataError(number, "not UTF-8", "save the file with the encoding UTF-8") from None
+        raise BadTextError(number, "not UTF-8", "save the file with the encoding UTF-8") from None
 
 
 def _csv(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
@@ -88,16 +92,23 @@ def _tsv(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
 def _table(table: Any, mark: str, label: str, report: Report) -> Iterator[Row]:
     _, header = _record(table)
     names = _header(header or [], mark)
+    empty = first = 0
     while True:
         line, fields = _record(table)
         if fields is None:
-            return
-        if len(fields) == len(names):
+            break
+        if not any(fields):
+            empty, first = empty + bool(fields), first or (line if fields else 0)
+        elif len(fields) == len(names):
             yield Row(dict(zip(names, fields, strict=True)), label, line, 1)
-        elif fields:
+        else:
             count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
             report.add((line, 1), "", f"{count} where the header has {len(names)}",
                        "a value with a comma, a quote or a line break needs quotes in CSV", file=label)  # fmt: skip
+    if empty:
+        more = f", and so are {empty - 1:,} more" if empty > 1 else ""
+        report.add((first, 1), "", f"every cell of this row is empty, and it is passed over{more}",
+                   "take out what is not meant as a row", file=label, warn=True)  # fmt: skip
 
 
 def _record(table: Any) -> tuple[int, list[str] | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.manifest.braces import slips
 from runner.manifest.content import COUNTERS
 from runner.manifest.naming import Namer
 from runner.manifest.recipe import CHOICES, Param, Path, Text
@@ -48,6 +49,7 @@ class Ingredients:
                 self._mute(param)
         if self._output and not self._knows(self._output, {*known, *COUNTERS, "key"}):
             self._output = None
+        self._tell_braces({*known, *COUNTERS})
         for condition in conditions:
             self._compare(condition, {*known, *CHOICES})
 
@@ -64,6 +66,14 @@ class Ingredients:
             return Namer(source, self._output.template)
         uses = {param.name: param.uses for param in self.params}
         return Namer(None if source is None or is_template(source) else source, None, tuple(varying), uses)
+
+    def _tell_braces(self, known: Collection[str]) -> None:
+        texts = [(param.value, ("params", param.name)) for param in self.params]
+        for value, path in [*texts, (self._manifest.output_name, _NAME)]:
+            for where, written, name in slips(value, path, known):
+                hint = f"a variable is written {{{{ {name} }}}}"
+                place = self._places.place(*where)
+                self._report.add(place, dotted(where), f"`{written}` stays as it stands", hint, warn=True)
 
     def _compare(self, condition: Condition, known: set[str]) -> None:
         for name in sorted(condition.names - known):

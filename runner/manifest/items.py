@@ -6,8 +6,9 @@ import os
 import stat
 from typing import IO, TYPE_CHECKING
 
+from runner.manifest import encoding
 from runner.manifest.content import flaw
-from runner.manifest.formats import READERS, BadDataError, Row
+from runner.manifest.formats import READERS, BadDataError, BadTextError, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,10 @@ def rows(path: Path, label: str, report: Report) -> Iterator[Row]:
                 empty = False
                 if _plain(row, report):
                     yield row
+    except BadTextError as error:
+        found = encoding.reads_as(path)
+        message = f"{error.message}; it reads as {found}, as spreadsheets save it" if found else error.message
+        report.add((error.line, 1), "", message, encoding.cure(label, found) if found else error.hint, file=label)
     except BadDataError as error:
         report.add((error.line, 1), "", error.message, error.hint, file=label)
     except OSError as error:

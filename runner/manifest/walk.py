@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.manifest import items
 from runner.manifest.blame import Blame
+from runner.manifest.blanks import Blanks
 from runner.manifest.bounds import Bounds
 from runner.manifest.combine import Combinations
 from runner.manifest.formats import Row
@@ -63,10 +64,12 @@ class Walk:
         recipes = Recipes(self._manifest, self._catalogue, self._ingredients.params, self._blame, uses)
         if self._bounds.check():
             return
-        yield from self._made(self._maker(recipes, uses, columns), chain(ahead, rows))
+        blanks = Blanks(self._ingredients.params, columns, self._blame)
+        yield from self._made(self._maker(recipes, uses, columns), blanks, chain(ahead, rows))
         if not self._bounds.over:
             uses.tell(first, whole=recipes.whole)
             self._tell_rules(conditions, columns if self._report.blames(first.file) else ())
+        blanks.tell()
         self._twins.tell()
 
     def _maker(self, recipes: Recipes, uses: Uses, columns: Collection[str]) -> Maker:
@@ -74,10 +77,14 @@ class Walk:
         return Maker(recipes, namer, uses, self._twins, self._bounds, self._blame,
                      muted=self._ingredients.muted, repeat=self._manifest.repeat)  # fmt: skip
 
-    def _made(self, maker: Maker, rows: Iterator[Row]) -> Iterator[Draft]:
+    def _made(self, maker: Maker, blanks: Blanks, rows: Iterator[Row]) -> Iterator[Draft]:
         for row in rows:
+            made = False
             for spot in self._combinations.of(row):
                 if spot is not None:
+                    if not made:
+                        made = True
+                        blanks.watch(row)
                     yield from maker.drafts(spot)
                     self.made = maker.made
                 elif self._bounds.skipped():

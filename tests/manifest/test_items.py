@@ -66,7 +66,30 @@ def test_quotes_of_a_tsv_are_text(bench):
 
 
 def test_empty_cells_are_empty_texts(bench):
-    assert read(bench, "r.csv", "a,b\n,\n") == [(2, {"a": "", "b": ""})]
+    assert read(bench, "r.csv", "a,b\n1,\n") == [(2, {"a": "1", "b": ""})]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("r.csv", ","), ("r.tsv", "\t")])
+def test_rows_with_nothing_in_them_are_passed_over_and_told(name, mark, bench):
+    """As spreadsheets leave them behind a table; each would be a task that asks for nothing."""
+    text = f"a{mark}b\n{mark}\n1{mark}x\n\n{mark}{mark}{mark}\n2{mark}y\n{mark}\n"
+    report = Report("job.yaml")
+    found = [row.values for row in rows(bench.write(name, text), name, report)]
+    assert (found, len(report)) == (TWO, 0)
+    (told,) = report.warnings
+    assert (told.file, told.line) == (name, 2)
+    assert told.message == "every cell of this row is empty, and it is passed over, and so are 2 more"
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
+def test_the_encoding_of_a_spreadsheet_is_named_with_its_cure(encoding, bench):
+    called = {"gbk": "GB18030", "utf-16": "UTF-16"}[encoding]
+    path = bench.write("我的 表.csv", "品名\n茶壶\n".encode(encoding))
+    report = Report("job.yaml")
+    assert list(rows(path, "我的 表.csv", report)) == []
+    (told,) = report.error().problems
+    assert f"it reads as {called}, as spreadsheets save it" in told.message
+    assert told.hint.endswith(f"iconv -f {called} -t UTF-8 '我的 表.csv' > '我的 表-utf8.csv'")
 
 
 def test_values_of_json(bench):

@@ -192,3 +192,51 @@ def test_repeat_merges_nothing(bench):
 
 def test_a_mistake_leaves_warnings_for_later(bench):
     assert "clarity" in bench.problem("params: {prompt: x}\nmatrix: {clarity: [1024, 5], unused: [1]}")
+
+
+# what is paid for and empty
+
+
+def test_an_empty_cell_that_a_text_puts_in_is_told_with_its_row(bench):
+    bench.write("r.csv", "s,mood\na,x\n,y\nb,\n,z\n")
+    text = "params: {prompt: '{{ s }}, {{ mood }}'}\nitems: {file: r.csv}\n"
+    first, second = bench.warnings(text)
+    assert first == (
+        "r.csv:3:1: s: is empty in this row and in 1 more, but `params.prompt` puts it in as it is; "
+        "fill it in, or write {% if s %}…{% endif %} around it"
+    )
+    assert second.startswith("r.csv:4:1: mood: is empty in this row, but `params.prompt` puts it in as it is; ")
+
+
+@pytest.mark.parametrize("written", ["{% if s %}{{ s }}{% endif %}", "{{ s or 'x' }}", "{{ s | trim }}"])
+def test_a_text_that_has_thought_of_empty_cells_is_left_alone(written, bench):
+    bench.write("r.csv", "s,t\n,b\n")
+    assert bench.warnings(f'params: {{prompt: "a {written} {{{{ t }}}}"}}\nitems: {{file: r.csv}}\n') == []
+
+
+def test_a_row_that_makes_no_task_may_be_empty(bench):
+    bench.write("r.csv", "s,film\na,yes\n,\nb,yes\n,no\n")
+    text = "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\nmatrix: {exclude: [{film: 'no'}]}\n"
+    (told,) = bench.warnings(text)
+    assert told.startswith("r.csv:3:1: every cell of this row is empty")
+
+
+@pytest.mark.parametrize("written", ["{s}", "{ s }", "${s}", "｛｛s｝｝", "｛ s ｝"])
+def test_a_variable_in_the_wrong_braces_is_told(written, bench):
+    bench.write("r.csv", "s\na\n")
+    told = bench.warnings(f'params: {{prompt: "draw {written}"}}\nitems: {{file: r.csv}}\n')
+    shown = visible(written.removeprefix("$"))
+    assert f"job.yaml:4:18: params.prompt: `{shown}` stays as it stands; a variable is written {{{{ s }}}}" in told
+
+
+@pytest.mark.parametrize("written", ["{other}", "{{ s }}", "${{ s }}", '{\\"s\\": 1}', "{s, t}"])
+def test_other_braces_are_text(written, bench):
+    bench.write("r.csv", "s\na\n")
+    told = bench.warnings(f'params: {{prompt: "draw {written} {{{{ s }}}}"}}\nitems: {{file: r.csv}}\n')
+    assert told == []
+
+
+def test_a_name_of_outputs_in_the_wrong_braces_is_told(bench):
+    bench.write("r.csv", "s\na\n")
+    told = bench.warnings("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\noutput: {name: '{s}'}\n")
+    assert told == ["job.yaml:6:16: output.name: `{s}` stays as it stands; a variable is written {{ s }}"]
