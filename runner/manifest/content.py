@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from runner.manifest.syntax import wide_colon
 from runner.manifest.teach import described
 from runner.manifest.templates import is_template
 from runner.manifest.values import dotted
@@ -47,9 +48,9 @@ class Inspector:
 
     def params(self, written: Any) -> dict[str, Any]:
         if not isinstance(written, dict):
-            self.add(
-                ("params",), f"expected a mapping (`key: value`), found {described(written)}", "indent the parameters"
-            )
+            slip = wide_colon([written], 0) if isinstance(written, str) else None
+            hint = slip[-1] if slip else "indent the parameters"
+            self.add(("params",), f"expected a mapping (`key: value`), found {described(written)}", hint)
             return {}
         self.credentials(written, ("params",))
         return written

@@ -15,7 +15,7 @@ import yaml
 from runner.errors import Problem
 from runner.manifest.report import Report
 from runner.manifest.scalars import resolve
-from runner.manifest.syntax import TAB, explained
+from runner.manifest.syntax import TAB, explained, wide_colon
 from runner.manifest.values import COLUMN_BITS, Mapping, Sequence, unpack
 
 if TYPE_CHECKING:
@@ -232,9 +232,13 @@ class _Reader:
 
     def _syntax(self, data: bytes, error: yaml.MarkedYAMLError) -> None:
         mark = error.problem_mark or error.context_mark
+        lines = [each.decode() for each in _LINE_END.split(data)]
+        if mark and (slip := wide_colon(lines, int(mark.line))):
+            line, column, *words = slip
+            self._stop((line + 1 << COLUMN_BITS) + column + 1, *words)
         at = (mark.line + 1 << COLUMN_BITS) + mark.column + 1 if mark else 0
         told = " ".join(filter(None, (error.context, error.problem)))
-        if mark and _is_tab(data, int(mark.line), int(mark.column)):
+        if mark and _is_tab(lines, int(mark.line), int(mark.column)):
             told = TAB
         self._stop(at, *explained(told))
 
@@ -261,8 +265,7 @@ def _offset(text: bytes, position: int) -> int:
     return (len(before) << COLUMN_BITS) + len(before[-1].decode("utf-8", "replace")) + 1
 
 
-def _is_tab(data: bytes, line: int, column: int) -> bool:
-    lines = [each.decode() for each in _LINE_END.split(data)]
+def _is_tab(lines: list[str], line: int, column: int) -> bool:
     return line < len(lines) and lines[line][column : column + 1] == "\t"
 
 

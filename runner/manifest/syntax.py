@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TAB: Final = "'\\t'"
 #: the parser's words, and what a person should hear
@@ -18,6 +22,20 @@ _PLAIN_WORDS: Final = (
     ("',' or '}'", "a mapping in braces is not closed", "write `}`, or a comma between its pairs"),
     ("control characters", "a control character", "delete it"),
 )  # fmt: skip
+#: a key with the colon of a Chinese keyboard behind it, which YAML takes for a part of a text
+_WIDE = re.compile(r"(?P<before>[ \t]*(?:- +)?)(?P<key>[a-z_]\w*)[ \t]*：", re.ASCII)
+
+
+def wide_colon(lines: Sequence[str], line: int) -> tuple[int, int, str, str] | None:
+    """Line, column, message and hint of a full-width colon behind a key, here or in the line above; all from 0.
+
+    The parser stumbles over what follows such a line, and would have its readers look there.
+    """
+    for number in (line, line - 1):
+        if 0 <= number < len(lines) and (found := _WIDE.match(lines[number])):
+            hint = f"write `{found['key']}: `, with a plain colon and a space"
+            return number, found.end() - 1, "a full-width colon `：` stands where `: ` should", hint
+    return None
 
 
 def explained(told: str) -> tuple[str, str]:
