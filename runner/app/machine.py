@@ -19,7 +19,13 @@ from runner.store import engine
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_EXTRAS = {"sandbox": ("av", "h11", "PIL"), "parquet": ("pyarrow",)}
+_EXTRAS = {
+    "sandbox": ("av", "h11", "PIL"),
+    "gallery": ("av", "PIL"),
+    "web": ("starlette", "uvicorn"),
+    "parquet": ("pyarrow",),
+    "notify": ("apprise",),
+}
 #: other programs take their certificates and proxies from these
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -41,8 +47,8 @@ def signs(environ: Mapping[str, str], *, encoding: str, now: float) -> Iterator[
 def _extras() -> Sign:
     missing = [name for name, parts in _EXTRAS.items() if not all(find_spec(part) for part in parts)]
     if not missing:
-        return ok("extras", "sandbox and parquet are installed")
-    return ok("extras", f"not installed: {' and '.join(missing)}", f'pip install "genrunner[{",".join(missing)}]"')
+        return ok("extras", f"all are installed: {', '.join(_EXTRAS)}")
+    return ok("extras", f"not installed: {', '.join(missing)}", f'pip install "genrunner[{",".join(missing)}]"')
 
 
 def _sqlite(version: tuple[int, ...]) -> Sign:

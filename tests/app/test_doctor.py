@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from email.utils import formatdate
 from hashlib import sha256
 from pathlib import Path
@@ -36,6 +37,16 @@ def machine_of(check: str, *, encoding="utf-8", now=NOW, **environ):
 
 def test_nothing_is_wrong_with_this_machine():
     assert {sign.level for sign in machine.signs({}, encoding="UTF-8", now=NOW)} == {"ok"}
+
+
+def test_every_extra_is_looked_for(monkeypatch):
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
+    missing = ", ".join(machine._EXTRAS)
+    assert sorted(machine._EXTRAS) == sorted(project["optional-dependencies"])
+    assert machine_of("extras").said == f"not installed: {missing}"
+    monkeypatch.setattr(machine, "find_spec", lambda name: None if name == "uvicorn" else name)
+    assert machine_of("extras").cure == 'pip install "genrunner[web]"'
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"])
