@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.sandbox.faults import KINDS, Faults
 from runner.sandbox.options import Options, Span
+from runner.sandbox.world import FAILING, FORBIDDEN
 
 CANNOT_START = 7
 
@@ -79,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="runner sandbox",
         description="Serve Chanjing, Kling and a Kling gateway on loopback, with faults and a ledger; nothing is paid.",
-        epilog=f"Faults: {', '.join(sorted(KINDS))}.",
+        epilog=f"Faults: {', '.join(sorted(KINDS))}. Words in a prompt: {' or '.join(FORBIDDEN)} is refused by the "
+        f"content check, {FAILING} is accepted and fails later.",
         argument_default=argparse.SUPPRESS,
     )
     for names, settings in _arguments():

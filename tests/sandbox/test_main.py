@@ -66,6 +66,11 @@ def test_every_option_can_be_given():
     assert command._options(given) == Options()
 
 
+def test_it_says_which_words_are_refused_and_which_fail():
+    told = " ".join(command._parser().format_help().split())
+    assert "违规 or NSFW-TEST is refused by the content check, FAIL-TEST is accepted and fails later" in told
+
+
 def test_options_arrive():
     times = "--seconds 1,2 --video-seconds 3 --link-life-s 9"
     manners = "--no-external-id-unique --outage --credit 5 --gateway-dialect C"
