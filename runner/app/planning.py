@@ -102,6 +102,16 @@ class Plan:
         with view(self._state) as job:
             return [row for key in self._known if (row := job.row(key)) is not None]
 
+    def _spent(self) -> float | None:
+        """What the job has cost until now; None where nobody knows."""
+        if self._state is None:
+            return 0.0
+        try:
+            with view(self._state) as job:
+                return job.spent()
+        except NoSuchJob:
+            return 0.0
+
     def told(self, job: Job) -> dict[str, Any]:
         """The object that `plan --json` prints."""
         paces = {provider: submit_rate(job, provider) for provider, _ in self._models}
@@ -121,6 +131,7 @@ class Plan:
             "unit": self.unit or None,
             "unpriced": list(self._unpriced),
             "max_cost": job.manifest.limits.max_cost,
+            "spent": self._spent(),
             "rate": {provider: _told_rate(pace) for provider, pace in paces.items()},
             "seconds": round(seconds, 1),
             "samples": self._shown,

@@ -160,11 +160,19 @@ def _line(*, as_json: bool) -> Callable[[dict[str, Any]], None]:
 
 
 def _price(plan: dict[str, Any]) -> str:
-    cap = "" if plan["max_cost"] is None else f" (max_cost {plan['max_cost']:g})"
     if plan["cost"] is not None:
-        return f"{plan['cost']:g} {plan['unit'] or ''}".rstrip() + cap
+        return f"{plan['cost']:g} {plan['unit'] or ''}".rstrip() + _cap(plan)
     models = ", ".join(plan["unpriced"])
     return f"unknown for {models}: say it with `cost:`" if models else "in several units"
+
+
+def _cap(plan: dict[str, Any]) -> str:
+    """The cap, and how much of it is left for what the plan costs."""
+    if plan["max_cost"] is None:
+        return ""
+    spent = plan["spent"] or 0.0
+    short = ": not enough for all" if plan["cost"] and spent + plan["cost"] > plan["max_cost"] else ""
+    return f" (max_cost {plan['max_cost']:g}{f', {spent:g} of it spent' if spent else ''}{short})"
 
 
 def _width() -> int:

@@ -85,6 +85,22 @@ def test_what_was_bought_and_left_the_manifest_is_told_where_it_is_counted(desk)
         assert left in desk.run("status", "job.yaml").stdout.splitlines()
 
 
+def test_the_cap_stands_beside_what_is_spent_of_it(desk):
+    capped = "cost: 4\n" + images(3).replace("{qps: 50}", "{qps: 50, max_cost: 17}")
+    desk.write("job.yaml", capped)
+    assert "  price      12 beans (max_cost 17)" in desk.run("plan", "job.yaml").stdout.splitlines()
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 3}
+    for count, told in (
+        (4, "4 beans (max_cost 17, 12 of it spent)"),
+        (5, "8 beans (max_cost 17, 12 of it spent: not enough for all)"),
+    ):
+        desk.write("job.yaml", "cost: 4\n" + images(count).replace("{qps: 50}", "{qps: 50, max_cost: 17}"))
+        assert f"  price      {told}" in desk.run("plan", "job.yaml").stdout.splitlines()
+    assert planned(desk)["spent"] == 12
+
+
 def test_every_task_has_its_line(desk, done):
     desk.write("job.yaml", done.replace("thing 2", "other").replace("  - {subject: thing 3}\n", ""))
     lines = [json.loads(line) for line in desk.run("plan", "job.yaml", "--tasks", "--json").stdout.splitlines()]
