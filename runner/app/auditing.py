@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from runner.app.embedded import sandbox
+from runner.app.pretending import ledger
 from runner.app.rooms import Choices, Rooms, open_rooms
 from runner.pipeline.audit import Finding, Report, audit
 from runner.pipeline.outcome import Exit
@@ -27,7 +28,7 @@ def audited(job: Job, *, wait_lock: float = 0.0) -> dict[str, Any]:
     """What the providers have that the job does not know; exit code 4 where there is any of it."""
     with view(job.state):
         pass
-    pretend = sandbox(job.settings, job.state / "sandbox.jsonl") if job.in_sandbox else nullcontext(job.settings)
+    pretend = sandbox(job.settings, ledger(job.state)) if job.in_sandbox else nullcontext(job.settings)
     with job_lock(job.state, wait=wait_lock), pretend as settings:
         return anyio.run(_audited, job, settings)
 

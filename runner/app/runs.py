@@ -13,6 +13,7 @@ from runner import logs
 from runner.app.checks import broken_files, broken_keys
 from runner.app.closing import closed, shown
 from runner.app.embedded import sandbox
+from runner.app.pretending import ledger
 from runner.app.registering import dismiss, enlist, remembered
 from runner.app.rooms import Choices, Rooms, Verb, open_rooms
 from runner.app.tidying import missing
@@ -56,11 +57,11 @@ def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any],
     if choices.verb == "verify":
         choices = replace(choices, again=any(broken_files(job.directory)))
     ground.check(job.directory, remote=job.settings.text("RUNNER_NETWORK_DISK") is not None)
-    ledger = job.state / "sandbox.jsonl"
+    accepted = ledger(job.state)
     with job_lock(job.state, wait=choices.wait_lock):
         if choices.verb == "run" and missing(job.directory):  # not before: another run may be making the state
             choices = replace(choices, again=True)
-        with sandbox(job.settings, ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
+        with sandbox(job.settings, accepted) if job.in_sandbox else nullcontext(job.settings) as settings:
             tally, clock = Tally(), Clock()
             began = clock.now()
             outcome = anyio.run(_run, job, settings, choices, tally, clock, stream)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runner.app.pretending import pretends
 from runner.errors import ConfigError, RunnerError
 from runner.pipeline.clock import Clock
 from runner.report import facts_file
@@ -73,6 +74,7 @@ class _Watched:
                 "job": seen.name() or self.directory.resolve().name,
                 "directory": str(self.directory),
                 "running": running,
+                "pretend": pretends(state),
                 "changed": max(_stamps(state)),
                 "counts": counts,
                 "total": sum(counts.values()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.app.pretending import pretends
 from runner.app.units import unit_of
 from runner.pipeline.clock import Clock
 from runner.report.gallery import page, place
@@ -70,4 +71,5 @@ def _facts(directory: Path, seen: View, counts: Mapping[str, int], now: float, u
         "total": sum(counts.values()),
         "cost": seen.spent(),
         "unit": unit,
+        "pretend": pretends(directory / ".runner"),
     }

@@ -170,6 +170,15 @@ def test_what_changes_is_pushed_while_a_run_goes_on(desk):
     assert [(fault["reason"], fault["count"]) for fault in seen[-1]["faults"]] == [("moderation", 1)]
     assert {job["providers"][0]["limit"] for job in seen if job["running"] and job["providers"]} >= {5}
     assert len(seen[-1]["files"]) == 5
+    assert {job["pretend"] for job in seen} == {False}
+
+
+def test_a_job_of_the_sandbox_is_told_apart_from_one_that_was_paid(desk):
+    desk.write("job.yaml", images(1))
+    assert desk.run("run", "job.yaml", "--sandbox", "--quiet").returncode == 0
+    with served(desk) as page, page.events() as events:
+        (job,) = next(told["jobs"] for told in events if told["jobs"])
+    assert (job["pretend"], job["counts"]) == (True, {"done": 1})
 
 
 def test_a_job_that_goes_is_gone_and_one_that_is_broken_says_so(desk):

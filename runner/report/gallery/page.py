@@ -40,7 +40,7 @@ _POLICY = (
 def write(place: Place, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> int:
     """Write data and page for these rows of the store; how many there were. Raises OSError.
 
-    `facts`: job, made (seconds since the epoch), counts by state, total, cost and unit.
+    `facts`: job, made (seconds since the epoch), counts by state, total, cost, unit, whether it pretends.
     """
     made = place.made()
     parts: list[str] = []

@@ -17,6 +17,7 @@ function since(seconds) {
 function cardOf(job) {
   if (job.trouble) return make("article", {}, quote("h2", job.job), quote("p", say("trouble", job.trouble), "why"));
   const state = make("span", { class: job.running ? "on" : "off", textContent: say(job.running ? "running_now" : "resting") });
+  if (job.pretend) state.textContent += ` · ${say("pretend")}`;
   const done = make("span", { class: "share", textContent: `${number(job.counts.done ?? 0)} / ${number(job.total)}` });
   const page = job.page ? make("a", { href: `jobs/${job.id}/index.html`, target: "_blank", rel: "noopener", textContent: say("gallery") }) : null;
   const card = make("article", {}, make("header", {}, quote("h2", job.job), state, done, page), barOf(job), stagesOf(job),

@@ -15,7 +15,7 @@ function begin() {
   box("job").textContent = plain(FACTS.job);
   const cost = FACTS.cost ? say("cost", `${number(FACTS.cost)} ${FACTS.unit}`.trim()) : "";
   const made = say("made", new Date(FACTS.made * 1000).toLocaleString(LANGUAGE));
-  box("sum").textContent = [say("tasks", number(FACTS.total)), cost, made].filter(Boolean).join(" · ");
+  box("sum").textContent = [say("tasks", number(FACTS.total)), cost, FACTS.pretend ? say("pretend") : "", made].filter(Boolean).join(" · ");
   box("query").placeholder = say("search");
   for (const id of ["query", "rows", "columns", "order", "size"]) label(id, id === "query" ? "search" : id);
   box("theme").title = say("theme");
