@@ -91,7 +91,7 @@ def _tsv(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
 
 def _table(table: Any, mark: str, label: str, report: Report) -> Iterator[Row]:
     _, header = _record(table)
-    names = _header(header or [], mark)
+    names, width = _header(header or [], mark), len(header or [])
     empty = first = 0
     while True:
         line, fields = _record(table)
@@ -99,11 +99,15 @@ def _table(table: Any, mark: str, label: str, report: Report) -> Iterator[Row]:
             break
         if not any(fields):
             empty, first = empty + bool(fields), first or (line if fields else 0)
-        elif len(fields) == len(names):
-            yield Row(dict(zip(names, fields, strict=True)), label, line, 1)
+        elif len(fields) == width and not any(fields[len(names) :]):
+            yield Row(dict(zip(names, fields, strict=False)), label, line, 1)
+        elif len(fields) == width:
+            number = next(at for at, value in enumerate(fields, 1) if value and at > len(names))
+            report.add((line, 1), "", f"there is a value in column {number}, which has no name",
+                       "name the column in the first line, or empty it", file=label)  # fmt: skip
         else:
             count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-            report.add((line, 1), "", f"{count} where the header has {len(names)}",
+            report.add((line, 1), "", f"{count} where the header has {width}",
                        "a value with a comma, a quote or a line break needs quotes in CSV", file=label)  # fmt: skip
     if empty:
         more = f", and so are {empty - 1:,} more" if empty > 1 else ""
@@ -126,6 +130,8 @@ def _header(written: list[str], mark: str) -> list[str]:
         _refuse_other_marks(names[0], mark)
     if not any(names):
         raise BadDataError(1, "no header", "name the columns in the first line")
+    while not names[-1]:  # what a spreadsheet leaves to the right of a table
+        names.pop()
     if "" in names:
         raise BadDataError(1, f"column {names.index('') + 1} has no name", "name every column in the first line")
     for number, name in enumerate(names):

@@ -81,6 +81,16 @@ def test_rows_with_nothing_in_them_are_passed_over_and_told(name, mark, bench):
     assert told.message == "every cell of this row is empty, and it is passed over, and so are 2 more"
 
 
+def test_columns_without_name_or_value_to_the_right_are_none(bench):
+    """As spreadsheets leave them beside a table."""
+    assert [values for _, values in read(bench, "r.csv", "a,b,,\n1,x,,\n2,y,,\n")] == TWO
+    assert wrong(bench, "r.csv", "a,b,,\n1,x,,z\n2,y\n3,,\n") == [
+        (2, "there is a value in column 4, which has no name"),
+        (3, "2 fields where the header has 4"),
+        (4, "3 fields where the header has 4"),
+    ]
+
+
 @pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
 def test_the_encoding_of_a_spreadsheet_is_named_with_its_cure(encoding, bench):
     called = {"gbk": "GB18030", "utf-16": "UTF-16"}[encoding]
