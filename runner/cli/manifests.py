@@ -73,9 +73,9 @@ def _warned(job: Job) -> list[dict[str, Any]]:
 
 
 def _merged(job: Job) -> str:
-    return (
-        f" ({job.summary.merged} identical ones merged; `repeat` makes several of each)" if job.summary.merged else ""
-    )
+    merged = job.summary.merged
+    ones = "1 identical one" if merged == 1 else f"{merged} identical ones"
+    return f" ({ones} merged; `repeat` makes several of each)" if merged else ""
 
 
 @click.command()

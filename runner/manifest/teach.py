@@ -82,7 +82,10 @@ def _unknown(path: tuple[str | int, ...]) -> tuple[str, str]:
     elsewhere = [part for part, keys in _KEYS.items() if part and path[-1] in keys]
     if elsewhere and len(path) == 1:
         return "no such key here", f"it belongs under `{elsewhere[0]}:`"
-    return "no such key", closest(str(path[-1]), known)
+    hint = closest(str(path[-1]), known)
+    if len(path) == 1 and not hint.startswith("did you mean"):
+        hint = f"a parameter of the model belongs under `params:`; else {hint}"
+    return "no such key", hint
 
 
 def _wrong(error: ErrorDetails) -> tuple[str, str]:

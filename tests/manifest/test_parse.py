@@ -73,6 +73,13 @@ def test_places(bench):
 
 WRONG = [
     ("prams: {}", 4, 1, "prams", "no such key; did you mean `params`?"),
+    (
+        "aspect_ratio: 1:1",
+        4,
+        1,
+        "aspect_ratio",
+        "no such key; a parameter of the model belongs under `params:`; else it",
+    ),
     ("max_tasks: 5", 4, 1, "max_tasks", "it belongs under `limits:`"),
     ("limits: {in_fligt: 5}", 4, 10, "limits.in_fligt", "did you mean `in_flight`?"),
     ("limits: {in_flight: x}", 4, 21, "limits.in_flight", "expected a whole number, found the text `x`"),
