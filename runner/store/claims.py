@@ -7,11 +7,13 @@ id is taken once, by one job; and the quiet time of a doubt counts from the late
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
 
 from runner.errors import Locked, RunnerError
+from runner.store.claiming import Queue
 from runner.store.shared_file import SharedFile
 
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 
     from runner.lifecycle.task import Moment
 
-#: seconds that another process may have the file: for what can wait, and for an id in hand
-_PATIENCE, _MOMENT = 30.0, 1.0
+#: seconds that another process may have the file: for what can wait, and for an id in hand; twice that for whoever
+#: comes while a transaction waits, and so has to wait for the next
+_PATIENCE, _MOMENT = 30.0, 0.5
 
 # without a write-ahead log: many processes write, and two at once can damage a log of most SQLites (engine.may_race)
 _SCHEMA = """
@@ -44,6 +47,7 @@ class Claims:
         self._owed: set[str] = set()
         #: what keeps ids from being written, if it is no other process
         self._broken: RunnerError | None = None
+        self._queues = {patience: Queue(partial(self._write, patience=patience)) for patience in (_PATIENCE, _MOMENT)}
 
     async def take(self, remote_id: str) -> bool:
         """Make an id that was found ours; False where another job has it already."""
@@ -74,18 +78,22 @@ class Claims:
                 await self._take(next(iter(self._owed)), _MOMENT)
 
     async def _take(self, remote_id: str, patience: float) -> bool:
+        return await self._queues[patience].owner(remote_id) == self._job
+
+    async def _write(self, remote_ids: frozenset[str], patience: float) -> dict[str, str]:
+        """Claim what is owed and these; who has each of these now."""
         owed = frozenset(self._owed)
 
-        def work(connection: sqlite3.Connection) -> bool:
-            rows = [(one, self._job) for one in (*owed, remote_id)]
+        def work(connection: sqlite3.Connection) -> dict[str, str]:
+            rows = [(one, self._job) for one in owed | remote_ids]
             connection.executemany("insert or ignore into claim values (?, ?)", rows)
-            (owner,) = connection.execute("select job from claim where remote_id = ?", (remote_id,)).fetchone()
-            return bool(owner == self._job)
+            query = "select remote_id, job from claim where remote_id in (select value from json_each(?))"
+            return dict(connection.execute(query, (_json(sorted(remote_ids)),)).fetchall())
 
-        ours = await self._file.transact(work, patience)
+        owners = await self._file.transact(work, patience)
         self._owed -= owed
         self._broken = None
-        return ours
+        return owners
 
     async def others(self, remote_ids: Sequence[str]) -> set[str]:
         """Those of the ids that belong to other jobs."""

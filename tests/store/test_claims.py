@@ -4,12 +4,14 @@ import sqlite3
 from contextlib import closing
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from runner.errors import Locked
 from runner.lifecycle.task import Moment
 from runner.store import claims
 from runner.store.claims import Claims
+from runner.store.shared_file import SharedFile
 
 
 async def test_an_id_is_taken_once_and_stays_with_whoever_took_it(tmp_path):
@@ -76,3 +78,62 @@ async def test_claims_are_private(tmp_path):
     await Claims(home, "one").take("r")
     assert home.stat().st_mode & 0o777 == 0o700
     assert (home / "claims.db").stat().st_mode & 0o777 == 0o600
+
+
+async def test_ids_that_come_together_share_a_transaction(tmp_path, monkeypatch):
+    one, two = Claims(tmp_path, "one"), Claims(tmp_path, "two")
+    assert await two.given("r-3")
+    written, transact = [], SharedFile.transact
+    monkeypatch.setattr(
+        SharedFile, "transact", lambda self, *given: written.append(None) or transact(self, *given), raising=True
+    )
+    ours = {}
+
+    async def give(remote_id: str) -> None:
+        ours[remote_id] = await one.given(remote_id)
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(give, f"r-{number}")
+    assert [name for name, mine in ours.items() if not mine] == ["r-3"]
+    assert len(ours) == 20
+    assert len(written) <= 2, "the first goes alone, the others wait for it and go together"
+    assert await two.others([*ours]) == ours.keys() - {"r-3"}
+
+
+async def test_whoever_is_cancelled_takes_nothing_from_those_who_share_with_it(tmp_path):
+    one, got = Claims(tmp_path, "one"), []
+
+    async def give(remote_id: str) -> None:
+        got.append((remote_id, await one.given(remote_id)))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(give, "r-0")
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as doomed:
+                doomed.start_soon(give, "r-1")
+                group.start_soon(give, "r-2")
+                await anyio.lowlevel.checkpoint()
+                scope.cancel()
+    assert max(got) == ("r-2", True)
+    assert await one.given("r-1")
+
+
+async def test_all_who_share_a_transaction_hear_that_it_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "_MOMENT", 0.05)
+    monkeypatch.setattr(claims, "_PATIENCE", 0.06)
+    one, failed = Claims(tmp_path, "one"), []
+    assert await one.given("r-0")
+
+    async def take(remote_id: str) -> None:
+        with pytest.raises(Locked):
+            await one.take(remote_id)
+        failed.append(remote_id)
+
+    with closing(sqlite3.connect(tmp_path / "claims.db", isolation_level=None)) as still:
+        still.execute("begin immediate")
+        async with anyio.create_task_group() as group:
+            for number in range(1, 9):
+                group.start_soon(take, f"r-{number}")
+    assert len(failed) == 8
+    assert await one.take("r-8")
