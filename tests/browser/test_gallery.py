@@ -305,11 +305,13 @@ def test_the_size_counts_in_a_table_of_a_few_columns(browser, shop):
 
 def test_a_job_of_the_sandbox_says_that_nothing_was_paid(browser, shop, tmp_path):
     desk = Desk(tmp_path)
-    desk.write("shop.yaml", SHOP)
+    desk.write("shop.yaml", SHOP + "cost: 4\n")
     desk.run("run", "shop.yaml", "--sandbox")
     for url, told in (((desk.root / "out/shop-sandbox/index.html").as_uri(), True), (shop, False)):
         with browser.page(locale="zh-CN") as seen:
             seen.page.goto(url)
             seen.page.wait_for_selector(".tile")
-            assert ("沙箱，未付费" in seen.page.locator("#sum").inner_text()) is told
+            assert ("费用 16 蝉豆 · 沙箱，未付费" in seen.page.locator("#sum").inner_text()) is told
+            seen.page.locator(".tile").first.click()
+            assert re.search(r"用时\s+\d\.\d 秒", seen.page.locator("#detail").inner_text())
             assert seen.complaints == []

@@ -53,7 +53,7 @@ function facts(task, output) {
   const took = task.submitted && task.finished ? (Date.parse(task.finished) - Date.parse(task.submitted)) / 1000 : null;
   return [
     [say("state"), say(task.state)], [say("provider"), task.provider], [say("model"), task.model],
-    [say("price"), task.cost === null ? say("unknown") : `${task.cost} ${FACTS.unit}`.trim()],
+    [say("price"), task.cost === null ? say("unknown") : `${task.cost} ${unitName(FACTS.unit)}`.trim()],
     [say("queued_at"), when(task.queued)], [say("submitted_at"), when(task.submitted)], [say("finished_at"), when(task.finished)],
     [say("took"), took === null ? say("unknown") : lasting(took)], [say("attempts"), String(task.attempts)],
     [say("id"), task.id ?? say("unknown")], [say("key"), task.key],

@@ -50,7 +50,7 @@ function factsOf(job) {
   const rates = job.running ? job.providers.map(({ name, rate, limit }) =>
     plain(limit ? say("rate", name, number(rate), number(limit)) : say("rate_alone", name, number(rate)))) : [];
   const cost = !job.cost && !job.max_cost ? "" : job.max_cost
-    ? say("cost_of", number(job.cost ?? 0), number(job.max_cost), job.unit) : say("cost_only", number(job.cost), job.unit);
+    ? say("cost_of", number(job.cost ?? 0), number(job.max_cost), unitName(job.unit)) : say("cost_only", number(job.cost), unitName(job.unit));
   const eta = job.running && open ? (job.eta === null ? say("eta_unknown") : say("eta", lasting(job.eta))) : "";
   const changed = make("time", { textContent: say("changed", since(job.changed)) });
   changed.dataset.at = job.changed;

@@ -13,7 +13,7 @@ function label(id, word) {
 function begin() {
   document.documentElement.lang = LANGUAGE;
   box("job").textContent = plain(FACTS.job);
-  const cost = FACTS.cost ? say("cost", `${number(FACTS.cost)} ${FACTS.unit}`.trim()) : "";
+  const cost = FACTS.cost ? say("cost", `${number(FACTS.cost)} ${unitName(FACTS.unit)}`.trim()) : "";
   const made = say("made", new Date(FACTS.made * 1000).toLocaleString(LANGUAGE));
   box("sum").textContent = [say("tasks", number(FACTS.total)), cost, FACTS.pretend ? say("pretend") : "", made].filter(Boolean).join(" · ");
   box("query").placeholder = say("search");

@@ -33,9 +33,9 @@ function when(iso) {
 }
 
 function lasting(seconds) {
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 60) return say("seconds", seconds.toFixed(seconds < 10 ? 1 : 0));
   const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return minutes < 60 ? say("minutes", minutes) : say("hours", Math.floor(minutes / 60), minutes % 60);
 }
 
 function weight(bytes) {

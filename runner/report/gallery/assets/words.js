@@ -14,7 +14,7 @@ const WORDS = {
     facts: "Task", key: "key", id: "remote id", attempts: "attempts", price: "cost", queued_at: "queued",
     submitted_at: "submitted", finished_at: "finished", took: "took", file: "file", unknown: "unknown", of: "{0} of {1}",
     missing: "Data of this page is missing; `runner gallery` makes it again.", others: "others",
-    pretend: "sandbox, nothing was paid",
+    pretend: "sandbox, nothing was paid", seconds: "{0} s", minutes: "{0} min", hours: "{0} h {1} min",
   },
   zh: {
     done: "完成", failed: "失败", stranded: "待取回", held: "待人工处理", in_doubt: "存疑", queued: "排队", submitting: "提交中",
@@ -30,9 +30,11 @@ const WORDS = {
     facts: "任务", key: "键", id: "远端编号", attempts: "提交次数", price: "费用", queued_at: "排队时间",
     submitted_at: "提交时间", finished_at: "完成时间", took: "用时", file: "文件", unknown: "未知", of: "第 {0} 个，共 {1} 个",
     missing: "缺少本页数据；运行 `runner gallery` 可重新生成。", others: "其他",
-    pretend: "沙箱，未付费",
+    pretend: "沙箱，未付费", seconds: "{0} 秒", minutes: "{0} 分钟", hours: "{0} 小时 {1} 分", unit_beans: "蝉豆",
   },
 };
 const LANGUAGE = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en";
 const say = (word, ...values) => (WORDS[LANGUAGE][word] ?? word).replace(/\{(\d)\}/g, (_, at) => values[at]);
+/** What costs are counted in; most units are said alike everywhere. */
+const unitName = (unit) => WORDS[LANGUAGE][`unit_${unit}`] ?? unit;
 const number = (value) => Number(value).toLocaleString(LANGUAGE);
