@@ -14,7 +14,7 @@ import yaml
 
 from runner.errors import Problem
 from runner.manifest.report import Report
-from runner.manifest.scalars import resolve
+from runner.manifest.scalars import TELLING, resolve
 from runner.manifest.syntax import TAB, explained, wide_colon
 from runner.manifest.values import COLUMN_BITS, Mapping, Sequence, unpack
 
@@ -135,7 +135,7 @@ class _Reader:
         self.nodes += 1
         if event.tag is not None:
             self._tag(event)
-        if event.implicit[0]:
+        if event.implicit[0] and value[:1] in TELLING:
             value = self._plain(value, at)
         if event.anchor is not None:
             self.anchors[event.anchor] = (value, 1, 0)

@@ -16,6 +16,8 @@ _CONSTANTS: dict[str, Scalar] = {
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _FIRST = frozenset("-+.0123456789")
+#: how a plain scalar begins that may be no text, or a merge key; nothing is empty
+TELLING = _FIRST | {constant[:1] for constant in _CONSTANTS} | {"<"}
 _BASES = {"0x": 16, "0o": 8}
 #: longer digits are text to a person too, and int() refuses 4,300 of them
 _DIGITS = 400

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.manifest.scalars import resolve
+from runner.manifest.scalars import TELLING, resolve
 
 TABLE = [
     ("", None), ("~", None), ("null", None), ("Null", None), ("NULL", None), ("nUll", "nUll"),
@@ -21,6 +21,15 @@ TABLE = [
 def test_core_rules(text, value):
     assert resolve(text) == value
     assert type(resolve(text)) is type(value)
+
+
+def test_what_begins_otherwise_is_text():
+    """The reader asks only about those that begin so."""
+    others = [chr(code) for code in range(0x3000) if chr(code) not in TELLING]
+    assert all(
+        resolve(first + rest) == first + rest for first in others for rest in ("", "1", "ull", "rue", "alse", "<")
+    )
+    assert {text[:1] for text, value in TABLE if text != value} | {"<"} <= TELLING
 
 
 @pytest.mark.parametrize("text", ["18446744073709551616", "-9223372036854775809", "9" * 5000, "0xFFFFFFFFFFFFFFFFF"])
