@@ -38,7 +38,8 @@ def _rebuilt(directory: Path, additions: Iterable[Addition], now: float) -> dict
     journal, fresh = directory / "journal.jsonl", directory / "state.db.new"
     uuid, epoch, end, stories = recovery.stories(journal)
     if not uuid:
-        raise StateError(f"{journal} has nothing to rebuild from", hint="`runner audit` lists what the provider has.")
+        raise StateError(f"{journal} has nothing to rebuild from", hint=recovery.COPY)
+    _check_length(directory / "state.db", journal, uuid, end)
     for leftover in _files(fresh):
         leftover.unlink(missing_ok=True)
     prepare(fresh)
@@ -53,6 +54,22 @@ def _rebuilt(directory: Path, additions: Iterable[Addition], now: float) -> dict
         connection.execute("pragma wal_checkpoint(truncate)")
     _swap(directory, fresh, now)
     return counts
+
+
+def _check_length(database: Path, journal: Path, uuid: str, end: int) -> None:
+    """Refuse a journal that lacks what the database, where it can be read, has seen of it."""
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            sql.guard(connection)
+            connection.row_factory = sqlite3.Row
+            job = connection.execute(sql.queries()["job"]).fetchone()
+    except sql.DAMAGED:
+        return
+    if job is not None and job["uuid"] == uuid and job["journal"] > end:
+        raise StateError(
+            f"{journal} has {end:,} bytes, and the database has seen {job['journal']:,}: what is missing was bought",
+            hint=recovery.COPY,
+        )
 
 
 def _add(connection: sqlite3.Connection, additions: Iterable[Addition], uuid: str, now: float) -> None:

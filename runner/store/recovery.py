@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from runner.store.journal import Line
 
 _RECOVER = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
-_COPY = "Put back a good copy of the job directory; `runner audit MANIFEST` lists what the provider has."
+COPY = "Put back a good copy of the job directory; `runner audit MANIFEST` lists what the provider has."
 
 
 def check_before(database: Path, journal: Path) -> None:
@@ -40,7 +40,7 @@ def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
     job = connection.execute(queries()["job"]).fetchone()
     size = path.stat().st_size if path.exists() else 0
     if size < job["journal"]:
-        raise StateError(f"{path} is shorter than the database knows it", hint=_RECOVER)
+        raise StateError(f"{path} is shorter than the database knows it", hint=COPY)
     _check_identity(path, job["uuid"])
     seen = journals.tail(path, job["journal"])
     for line in seen.lines:
@@ -74,7 +74,7 @@ def _check_shape(path: Path, line: Line) -> None:
     """A line that no program of ours wrote is not played."""
     if strange := flaw(line):
         raise StateError(
-            f"{path} holds a line that is none of ours: {strange!r} is missing or no such thing", hint=_COPY
+            f"{path} holds a line that is none of ours: {strange!r} is missing or no such thing", hint=COPY
         )
 
 

@@ -179,12 +179,23 @@ def test_a_database_from_yesterday_is_refused_and_rebuilt(desk):
         assert box.stats["accepted"] == 6
 
 
-def test_a_journal_that_is_shorter_than_the_database_knows_is_refused(desk):
+@pytest.mark.parametrize("left", [0.0, 0.5])
+def test_a_journal_that_is_shorter_than_the_database_knows_is_refused(desk, left):
+    """To rebuild from it would be to forget what was bought, and to buy it again."""
     with sandbox(*FAST) as box:
         finished(desk, box)
         journal = desk.root / "out/job/.runner/journal.jsonl"
-        journal.write_bytes(journal.read_bytes()[:200])
-        assert desk.run("run", "job.yaml").returncode == 13
+        whole = journal.read_bytes()
+        lines = whole.splitlines(keepends=True)
+        journal.write_bytes(b"".join(lines[: int(len(lines) * left)]))
+        for verb in ("run", "recover", "run"):
+            refused = desk.run(verb, "job.yaml")
+            assert refused.returncode == 13
+            assert "Put back a good copy" in refused.stderr
+        assert box.stats["accepted"] == 6
+        journal.write_bytes(whole)
+        assert desk.run("recover", "job.yaml").returncode == 0
+        assert desk.job()["submitted"] == 0
 
 
 def test_a_damaged_line_in_the_middle_is_refused_and_a_torn_last_one_is_not(desk):
