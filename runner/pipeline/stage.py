@@ -24,6 +24,8 @@ _ENDS = (RunnerError, MemoryError)
 #: seconds that a stage rests at the least; doubled up to `_MOST` while it finds due rows that it cannot take, since
 #: another hand may hold them for as long as an outage lasts
 _LEAST, _MOST = 0.02, 1.0
+#: seconds: no timer is finer, and a wait too short to move a clock on would be waited again and again
+_TICK = 0.001
 
 
 class Stage:
@@ -100,4 +102,4 @@ class Stage:
     def _pause(self, left: float) -> float:
         """At once where a claim took some and left some."""
         in_vain, self._in_vain = self._in_vain, 0 if left > 0 else min(self._in_vain + 1, 10)
-        return left if left > 0 else min(_MOST, _LEAST * 2.0**in_vain) if in_vain else 0.0
+        return max(left, _TICK) if left > 0 else min(_MOST, _LEAST * 2.0**in_vain) if in_vain else 0.0

@@ -162,3 +162,28 @@ async def test_a_full_disk_is_nobodys_bug_and_ends_the_stage():
     with pytest.raises(BaseExceptionGroup) as caught:
         await stage([task(1)], work, []).run()
     assert caught.group_contains(DiskError)
+
+
+async def test_a_look_that_is_due_in_less_than_a_clock_can_tell_is_waited_for_all_the_same():
+    """A pause of 1e-13 s moves no clock on, so that it would be made again and again."""
+    waited = []
+
+    class Told(Bell):
+        async def wait(self, name, timeout=None):
+            waited.append(timeout)
+            await anyio.sleep_forever()
+
+    async def nothing(*_):
+        return []
+
+    async def soon():
+        return 1e-13
+
+    resting = Stage(
+        "s", hands=1, bell=Told(), now=lambda: 0.0, claim=nothing, work=nothing, next_due=soon, broken=nothing
+    )
+    async with anyio.create_task_group() as group:
+        group.start_soon(resting.run)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert waited == [0.001]
