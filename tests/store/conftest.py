@@ -96,10 +96,10 @@ def bench(home):
 
     @asynccontextmanager
     async def opened(directory=home):
-        store = await Store.open(directory)
+        made = Bench(await Store.open(directory), directory / "state.db")
         try:
-            yield Bench(store, directory / "state.db")
+            yield made
         finally:
-            await store.aclose()
+            await made.store.aclose()  # a test may have opened another in its place
 
     return opened
