@@ -2,7 +2,10 @@
 
 import asyncio
 import ssl
+import subprocess
+import sys
 
+import certifi
 import httpx
 import pytest
 
@@ -128,3 +131,15 @@ async def test_http_over_ipv6(transport):
         await transport.handle_async_request(httpx.Request("GET", url, extensions={"evidence": (seen := Evidence())}))
     assert seen.sent
     server.close()
+
+
+def test_the_systems_certificates_are_not_read_at_the_start_and_nothing_else_changes():
+    """aiohttp's own contexts, which no connection here uses, trust nobody; whoever makes one later trusts as usual."""
+    code = (
+        "import ssl, runner.net.guard, aiohttp.connector as made\n"
+        "contexts = made._SSL_CONTEXT_VERIFIED, made._SSL_CONTEXT_UNVERIFIED, ssl.create_default_context()\n"
+        "print(*(each.cert_store_stats()['x509'] > 0 for each in contexts))"
+    )
+    env = {"SSL_CERT_FILE": certifi.where()}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "True"]
