@@ -39,6 +39,8 @@ class LookUp:
         self._lane, self._operations = lane, tuple(operations)
         #: what one look has read of each task
         self._cache: dict[int, tuple[Mapping[str, Any], Mapping[str, bool], bool]] = {}
+        #: when the next look is due, where a claim has just found it out and has taken none; empty where it has not
+        self._looked: list[float | None] = []
 
     def stage(self, name: Hashable, broken: Broken) -> Stage:
         """The stage that runs them; one scan at a time."""
@@ -56,8 +58,9 @@ class LookUp:
     async def _claim(self, _: int, held: set[int]) -> list[Sequence[Task]]:
         lane = self._lane
         now = lane.clock.now()
-        due = await self._next_due()
-        if lane.dead or due is None or due > now:
+        due = None if lane.dead else await self._due()
+        self._looked = [due] if due is None or due > now else []
+        if self._looked or lane.dead:
             return []
         tasks = await lane.store.claim_group(
             lane.name, State.IN_DOUBT, now + 0.5, _BATCH, held, self._operations, lambda _: now + lane.patience.doubt
@@ -65,11 +68,11 @@ class LookUp:
         return [tasks] if tasks else []
 
     async def _next_due(self) -> float | None:
-        return (
-            None
-            if self._lane.dead
-            else await self._lane.store.next_due(self._lane.name, State.IN_DOUBT, self._operations)
-        )
+        return self._looked.pop() if self._looked else await self._due()
+
+    async def _due(self) -> float | None:
+        lane = self._lane
+        return None if lane.dead else await lane.store.next_due(lane.name, State.IN_DOUBT, self._operations)
 
     async def _work(self, batch: Sequence[Task]) -> None:
         await self._lane.breaker.until_answering()

@@ -49,8 +49,8 @@ class Poll:
         self._many = lane.spec.query.many
         #: leave for the call about a batch, by its first task
         self._permits: dict[int, Permit] = {}
-        #: when the next call goes out, where a claim has just found it out
-        self._next: float | None = None
+        #: when the next call goes out, where a claim has just found it out and has sent none; empty where it has not
+        self._looked: list[float | None] = []
         self._haste = CALM
         self._held: set[int] = set()
         self._samples: dict[str, int] = {}
@@ -72,10 +72,10 @@ class Poll:
     async def _claim(self, _: int, held: set[int]) -> list[Sequence[Task]]:
         """One batch, if its time has come."""
         lane, self._held = self._lane, held
-        self._next = await self._call_at()
-        if self._next is None or self._next > lane.clock.now():
+        at = await self._call_at()
+        self._looked = [at] if at is None or at > lane.clock.now() else []
+        if self._looked:
             return []
-        self._next = None
         # before the provider is known to answer, calls go one by one, and a permit would lie idle meanwhile
         permit = await lane.limiters[_ENDPOINT].acquire() if lane.proved and not lane.breaker.outage else None
         with ExitStack() as unused:
@@ -95,8 +95,7 @@ class Poll:
         return await lane.store.claim_group(lane.name, State.RUNNING, soon, size, self._held, self._operations, plan)
 
     async def _next_due(self) -> float | None:
-        found, self._next = self._next, None
-        return await self._call_at() if found is None else found
+        return self._looked.pop() if self._looked else await self._call_at()
 
     async def _call_at(self) -> float | None:
         """When the next call goes out; None: there is nothing to ask."""

@@ -169,7 +169,7 @@ async def test_a_look_that_is_due_in_less_than_a_clock_can_tell_is_waited_for_al
     waited = []
 
     class Told(Bell):
-        async def wait(self, name, timeout=None):
+        async def wait(self, name, timeout=None):  # noqa: ASYNC109 - as the bell has it
             waited.append(timeout)
             await anyio.sleep_forever()
 
