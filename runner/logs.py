@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import structlog
-
+from runner.lean import without
 from runner.lifecycle.events import (
     Accepted,
     Blocked,
@@ -27,6 +26,9 @@ from runner.lifecycle.events import (
     Setback,
 )
 from runner.lifecycle.task import State
+
+with without("rich"):  # for tracebacks in colour, which nobody sees here
+    import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

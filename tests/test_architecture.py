@@ -15,16 +15,17 @@ HOUSE = Path(runner.__file__).parent
 #: a room and every room it may look into (its own it always may)
 BELOW: dict[str, set[str]] = {
     "errors": set(),
+    "lean": set(),
     "lifecycle": {"errors"},
     "providers": {"lifecycle", "errors"},
     "manifest": {"lifecycle", "errors"},
-    "net": {"providers", "manifest", "lifecycle", "errors", "version"},
+    "net": {"providers", "manifest", "lifecycle", "errors", "version", "lean"},
     "store": {"providers", "manifest", "lifecycle", "errors"},
     "pipeline": {"net", "store", "providers", "manifest", "lifecycle", "errors"},
     "report": {"net", "store", "providers", "manifest", "lifecycle", "errors"},
     "settings": {"errors"},
     "log_file": set(),
-    "logs": {"log_file", "lifecycle", "errors"},
+    "logs": {"log_file", "lifecycle", "errors", "lean"},
     "sandbox": set(),
     "version": set(),
 }

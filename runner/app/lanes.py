@@ -8,9 +8,8 @@ import time
 from contextlib import AbstractAsyncContextManager  # noqa: TC003 - part of a protocol's signature
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from runner.errors import ConfigError, UsageError
+from runner.lean import without
 from runner.lifecycle.patience import Patience
 from runner.manifest.model import Rate
 from runner.manifest.units import rate
@@ -21,6 +20,9 @@ from runner.net.guard import is_loopback
 from runner.providers import spec as specs
 from runner.store.account import TokenFile
 from runner.store.directories import ACCOUNTS
+
+with without("pygments"):  # as in `net`
+    import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

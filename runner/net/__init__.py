@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ssl
 
+from runner.lean import without
+
 
 def _load_aiohttp() -> None:
     """Without the system's certificates, which it reads twice as it is imported: a tenth of a run's start.
@@ -19,3 +21,5 @@ def _load_aiohttp() -> None:
 
 
 _load_aiohttp()
+with without("pygments"):  # for httpx's own command line
+    import httpx  # noqa: F401 - for all that import it from here on
