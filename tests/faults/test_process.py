@@ -108,14 +108,17 @@ def test_fp10_a_second_run_ends_at_once_and_asks_nobody(rig):
     with sandbox(*FAST, *ALONE) as box, sandbox(*FAST) as other:
         first = rig.start("run", "job.yaml", env=box.env)
         reaches(first, lambda: box.stats["accepted"] == 1)
-        # `validate` reads the same manifest and does nothing more: what else it takes must be less than a second
+        # `validate` reads the same manifest and does nothing more: what else it takes must be less than a second;
+        # a machine that is busy only ever adds to either, so the best of a few is looked at
         times = {"run": [], "validate": []}
-        for verb, expected in [("validate", 0), ("run", 11)] * 2:
+        for verb, expected in [("validate", 0), ("run", 11)] * 5:
             began = time.monotonic()
             code, _, err = ended(rig.start(verb, "job.yaml", env=other.env))
             times[verb].append(time.monotonic() - began)
             assert code == expected, err
             assert f"process {first.pid}" in err or verb == "validate"
+            if verb == "run" and min(times["run"]) < 1.0 + min(times["validate"]):
+                break
         assert min(times["run"]) < 1.0 + min(times["validate"])
         assert other.requests() == 0
 
