@@ -65,13 +65,14 @@ class Stage:
         """Claim, hand out, rest; for ever."""
         async with anyio.create_task_group() as group:
             while True:
+                heard = self._bell.rings(self.name)
                 idle = self._hands - self._busy
                 batches = await self._claim(idle, self._held) if idle else []
                 self._in_vain = 0 if batches else self._in_vain
                 for batch in batches:
                     self._take(batch, group)
                 if len(batches) < idle or not idle:
-                    await self._rest()
+                    await self._rest(heard)
 
     def _take(self, batch: Sequence[Task], group: TaskGroup) -> None:
         self._busy += 1
@@ -95,9 +96,10 @@ class Stage:
             self._bell.ring(self.name)
             self._bell.ring("idle")
 
-    async def _rest(self) -> None:
+    async def _rest(self, heard: int) -> None:
+        """Until there is work; other stages may bear the same name, and hear the same rings."""
         due = await self._next_due() if self._busy < self._hands else None
-        await self._bell.wait(self.name, None if due is None else self._pause(due - self._now()))
+        await self._bell.wait(self.name, None if due is None else self._pause(due - self._now()), since=heard)
 
     def _pause(self, left: float) -> float:
         """At once where a claim took some and left some."""

@@ -25,6 +25,53 @@ async def test_a_ring_between_looking_and_waiting_is_not_lost():
     assert scope.cancelled_caught, "one ring wakes once"
 
 
+async def test_a_ring_that_several_listen_to_is_heard_by_each_of_them_once():
+    """None of them waits yet, since all are looking; the first that does must not take it from the others."""
+    bell = Bell()
+    since = bell.rings("running")
+    bell.ring("running")
+    with anyio.fail_after(1):
+        for _ in range(3):
+            await bell.wait("running", since=since)
+    with anyio.move_on_after(0.01) as scope:
+        await bell.wait("running", since=bell.rings("running"))
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("lucky", range(3))
+async def test_of_stages_with_one_name_the_right_one_looks_again_after_a_ring_that_came_while_all_looked(lucky):
+    bell, looks, rows, found = Bell(), anyio.Event(), [], []
+
+    def looking(number):
+        async def claim(batches, held):
+            seen = [[rows.pop()]] if rows and number == lucky else []
+            await looks.wait()
+            for _ in range(10 * number):  # some take longer to look than others
+                await anyio.lowlevel.checkpoint()
+            return seen
+
+        async def work(batch):
+            found.append(number)
+
+        async def nothing(*_):
+            return None
+
+        return Stage("s", hands=1, bell=bell, now=lambda: 0.0, claim=claim, work=work, next_due=nothing, broken=nothing)
+
+    with anyio.move_on_after(5):
+        async with anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(looking(number).run)
+            await anyio.wait_all_tasks_blocked()
+            rows.append(task(1))  # comes while all of them look
+            bell.ring("s")
+            looks.set()
+            while not found:
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+    assert found == [lucky]
+
+
 async def test_one_ring_wakes_everyone_who_waits():
     bell, woken = Bell(), []
 
@@ -169,7 +216,7 @@ async def test_a_look_that_is_due_in_less_than_a_clock_can_tell_is_waited_for_al
     waited = []
 
     class Told(Bell):
-        async def wait(self, name, timeout=None):  # noqa: ASYNC109 - as the bell has it
+        async def wait(self, name, timeout=None, *, since=None):  # noqa: ASYNC109 - as the bell has it
             waited.append(timeout)
             await anyio.sleep_forever()
 
