@@ -4,6 +4,7 @@ import hmac
 import json
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
+from hashlib import sha256
 from typing import Any
 
 from runner.sandbox.messages import Request
@@ -31,7 +32,8 @@ def gateway_holder(request: Request) -> str | int:
 
 
 def _key_holder(key: str) -> str | int:
-    return INVALID if not key or "wrong" in key else key
+    """By a digest: whose it is stands in the ledger, and somebody may have pointed a real key at the sandbox."""
+    return INVALID if not key or "wrong" in key else f"key-{sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _jwt_holder(token: str, now: float) -> str | int:
@@ -40,11 +42,11 @@ def _jwt_holder(token: str, now: float) -> str | int:
         issuer, end, start = str(claims["iss"]), float(claims["exp"]), float(claims.get("nbf", 0))
     except (ValueError, KeyError, TypeError, Base64Error):
         return INVALID
-    if header.get("alg") != "HS256" or not _signed(token, issuer):
+    if header.get("alg") != "HS256" or not issuer or "wrong" in issuer or not _signed(token, issuer):
         return INVALID
     if now < start:
         return NOT_YET
-    return EXPIRED if now >= end else _key_holder(issuer)
+    return EXPIRED if now >= end else issuer
 
 
 def _decoded(part: str) -> dict[str, Any]:

@@ -72,8 +72,9 @@ def test_only_listed_codes_settle_a_submit_and_no_status_alone_does(provider):
     spec = load(provider)
     for status, code, text in itertools.product(STATUSES, CODES, TEXTS):
         event = read_submit(spec, Reply(status, body(code, text)))
-        expected = Interrupted if status >= 500 else DEFINITE[provider].get(whole(code), Interrupted)
-        if provider == "chanjing" and status < 500 and whole(code) in {400, 40000, 50000}:
+        unclear = status >= 500 or 300 <= status < 400  # it may have gone through, whatever the body says
+        expected = Interrupted if unclear else DEFINITE[provider].get(whole(code), Interrupted)
+        if provider == "chanjing" and not unclear and whole(code) in {400, 40000, 50000}:
             expected = {"余额不足": Blocked, "审核": Refused, "模型不存在": Refused}.get(text, expected)
         assert type(event) is expected, (status, code, text, event)
 
@@ -89,7 +90,7 @@ def test_no_answer_without_a_good_id_is_an_acceptance_and_no_5xx_settles_anythin
         ):
             event = read_submit(spec, Reply(status, answer))
             assert not isinstance(event, Accepted), (status, answer)
-            assert status < 500 or isinstance(event, Interrupted), (status, answer, event)
+            assert status < 300 or 400 <= status < 500 or isinstance(event, Interrupted), (status, answer, event)
 
 
 @pytest.mark.parametrize("provider", ["chanjing", "kling", "kling-gateway"])
