@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from runner.lifecycle.task import Task
     from runner.settings import Settings
 
-
 _CHECK = "Check the id at the provider."
 
 
@@ -72,8 +71,7 @@ async def _claimed(store: Store, task: Task, remote_id: str, settings: Settings)
     Without the credentials nobody knows which account it is; then the person's word alone stands.
     """
     spec = specs.load(task.provider, settings.providers)
-    listing = spec.look_up.listing
-    if listing is None or listing.reference is not None:
+    if not spec.needs_claims:
         return True
     try:
         home = lanes.home(spec, settings)

@@ -170,7 +170,6 @@ async def _lane(
     await rooms.store.bind(name, lanes.origin(url), lanes.account(spec, settings), same=choices.same_account)
     registry = Registry(lanes.home(spec, settings))
     rooms.registries.append(registry)
-    listed = spec.look_up.listing is not None and spec.look_up.listing.reference is None
     limiters = pacing.limiters(
         spec, manifest, lanes.home(spec, settings), rooms.clock, stack, logs.warn, loopback=loopback
     )
@@ -190,7 +189,7 @@ async def _lane(
         on_change=hear,
         emergency=logs.emergency,
         reach=reach,
-        claims=Claims(lanes.home(spec, settings), rooms.store.uuid) if listed else None,
+        claims=Claims(lanes.home(spec, settings), rooms.store.uuid) if spec.needs_claims else None,
         notice=logs.warn,
         max_cost=_cap(choices.max_cost, manifest.limits.max_cost),
         spend=_spending(registry, lanes.daily_cost(spec, settings)),

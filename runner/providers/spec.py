@@ -354,6 +354,11 @@ class Spec(_Part):
         """Whether a submit without an answer can be found again (class C1 or C2)."""
         return self.look_up.by_reference is not None or self.look_up.listing is not None
 
+    @property
+    def needs_claims(self) -> bool:
+        """Whether jobs of one account see each other's tasks in one list that keeps no reference of ours (I7)."""
+        return self.look_up.listing is not None and self.look_up.listing.reference is None
+
 
 class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
     """YAML with 1.2's plain scalars, so that `9:16` and `no` are text here as in manifests."""

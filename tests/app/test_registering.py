@@ -56,7 +56,11 @@ async def test_the_job_itself_goes_on_however_often_it_was_begun(tmp_path):
     registry, place = Registry(tmp_path / "home"), tmp_path / "job" / "state"
     for _ in range(3):
         await _begin(place, registry)
-        await (await Store.open(place)).aclose()  # a verb that buys nothing
+        store = await Store.open(place)  # a verb that buys nothing
+        known = await registry.of(store.uuid)
+        await store.aclose()
+        assert known.directory == str(place.parent)
+    assert await registry.reached(store.uuid) is not None
 
 
 async def test_of_two_that_begin_at_once_no_two_buy_the_same(tmp_path, monkeypatch):

@@ -194,7 +194,6 @@ class Chain:
         )
         stack.push_async_callback(gateway.aclose)
         stack.push_async_callback(downloader.aclose)
-        listed = spec.look_up.listing is not None and spec.look_up.listing.reference is None
         return Lane(
             spec=spec,
             dialect=Dialect(spec),
@@ -208,7 +207,7 @@ class Chain:
             bell=bell,
             on_change=lambda *_: None,
             emergency=lambda *_: None,
-            claims=Claims(lanes.home(spec, self.settings), store.uuid) if listed else None,
+            claims=Claims(lanes.home(spec, self.settings), store.uuid) if spec.needs_claims else None,
             hands=self.hands or (8 if spec.can_look_up else 2),
         )
 
