@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
+
 from runner.net.upload import Uploader
-from runner.pipeline.attach import Attach, Inline
-from runner.pipeline.uploads import Uploaded
+from runner.pipeline.images import InlineImages, UploadedImages
 from runner.store.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -14,16 +15,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.app.album import Album
-    from runner.pipeline.lane import Lane
+    from runner.pipeline.images import ImageSource
+    from runner.pipeline.session import ProviderSession
 
 
-def attaching(lane: Lane, album: Album, home: Path, stack: AsyncExitStack, *, loopback: bool) -> Attach | None:
-    """What puts the album's pictures into the lane's requests, `home` being what its account shares; None: nothing."""
-    words = lane.spec.upload
-    if lane.spec.images is None:
+def attaching(
+    session: ProviderSession, album: Album, home: Path, stack: AsyncExitStack, *, loopback: bool
+) -> ImageSource | None:
+    """Return what puts local images into the provider's requests, or None if it takes none.
+
+    `home` is the directory that the jobs of the account share.
+    """
+    words = session.spec.upload
+    if session.spec.images is None:
         return None
     if words is None:
-        return Inline(lane, album.read)
+        return InlineImages(album.read, anyio.to_thread.run_sync)
     uploader = Uploader(loopback=loopback)
     stack.push_async_callback(uploader.aclose)
-    return Uploaded(lane, words, album.read, uploader, Uploads(home))
+    return UploadedImages(session, words, album.read, uploader, Uploads(home), anyio.to_thread.run_sync)

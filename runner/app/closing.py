@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runner.app.jobs import Job
     from runner.app.rooms import Choices
     from runner.pipeline.clock import Clock
-    from runner.pipeline.outcome import Outcome
+    from runner.pipeline.outcome import RunOutcome
     from runner.report.advice import Findings
     from runner.report.tally import Tally
 
@@ -24,7 +24,7 @@ _THUMBNAILS, _LIGHT = 2.0, 32 << 20
 
 
 def closed(
-    job: Job, choices: Choices, outcome: Outcome, tally: Tally, seconds: float
+    job: Job, choices: Choices, outcome: RunOutcome, tally: Tally, seconds: float
 ) -> tuple[dict[str, Any], Findings]:
     """The summary of a run that took so many seconds, and what it left; raises DiskError."""
     with view(job.state) as seen:

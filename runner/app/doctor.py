@@ -10,7 +10,7 @@ from runner.app import accounts, machine, places
 from runner.app.jobs import load
 from runner.app.sign import Sign, ok, warning
 from runner.pipeline.clock import Clock
-from runner.pipeline.outcome import Ending, Exit, outcome
+from runner.pipeline.outcome import Ending, Exit, run_outcome
 from runner.providers import spec as specs
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def examined(
 
 def verdict(signs: list[Sign]) -> Exit:
     """The exit code of what is worst."""
-    return outcome(Ending(sign.exit, sign.said) for sign in signs if sign.exit).exit
+    return run_outcome(Ending(sign.exit, sign.said) for sign in signs if sign.exit).exit
 
 
 def _job(settings: Settings, manifest: Path | None, out: Path | None) -> tuple[Path | None, list[str]]:

@@ -17,10 +17,14 @@ from runner.net.download import Downloader
 from runner.net.limiter import Window
 from runner.net.quarantine import Quarantine
 from runner.net.space import Space
-from runner.pipeline.bell import Bell
+from runner.pipeline.capacity import Capacity
 from runner.pipeline.clock import Clock
-from runner.pipeline.lane import Lane
-from runner.pipeline.second_look import YOUNG
+from runner.pipeline.pipeline import ProviderPipeline, poll_schedule
+from runner.pipeline.reconcile import LATE_RESULT_AGE
+from runner.pipeline.session import ProviderSession
+from runner.pipeline.settlement import Settlement
+from runner.pipeline.spending import Spending
+from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.report.results import timestamp
@@ -80,9 +84,9 @@ class Rooms:
     """What a verb works in, open until its stack closes."""
 
     store: Store
-    lanes: list[Lane]
+    pipelines: list[ProviderPipeline]
     clock: Clock
-    bell: Bell
+    notifier: Notifier
     #: one for each account
     registries: list[Registry]
 
@@ -96,7 +100,7 @@ async def open_rooms(
     clock: Clock | None = None,
 ) -> Rooms:
     """The store, the job's drafts in it where the verb may buy them, and a lane for each provider it has work with."""
-    clock, bell, reach = clock or Clock(), Bell(), points(settings)
+    clock, notifier, reach = clock or Clock(), Notifier(), points(settings)
     store = await Store.open(job.state, reach=reach)
     stack.push_async_callback(store.aclose)
     await store.name(job.manifest.name)
@@ -106,13 +110,13 @@ async def open_rooms(
         if await store.add(job.additions(), job.digest, clock.now(), naming):
             renamed = await rename(store, job.directory)
             logs.warn(f"output.name has changed: {many(renamed, 'file')} renamed")
-    rooms = Rooms(store, [], clock, bell, [])
+    rooms = Rooms(store, [], clock, notifier, [])
     hear = _hearing(tally or Tally(), clock)
     names = await store.providers(again=choices.again)
     if choices.verb == "run":
         names |= await _late(store, settings, clock.now())
     for name in sorted(names):
-        rooms.lanes.append(await _lane(name, job, settings, rooms, hear, stack, reach, choices))
+        rooms.pipelines.append(await _pipeline(name, job, settings, rooms, hear, stack, reach, choices))
     return rooms
 
 
@@ -124,7 +128,7 @@ async def _late(store: Store, settings: Settings, now: float) -> set[str]:
         with suppress(RunnerError):
             lanes.credentials(spec, settings)
             lanes.base_url(spec, settings)
-            if await store.late(name, list(spec.operations), now - YOUNG, 1):
+            if await store.late(name, list(spec.operations), now - LATE_RESULT_AGE, 1):
                 found.add(name)
     return found
 
@@ -149,7 +153,7 @@ def _hearing(tally: Tally, clock: Clock) -> Callable[[Task, Event, Task], None]:
     return hear
 
 
-async def _lane(
+async def _pipeline(
     name: str,
     job: Job,
     settings: Settings,
@@ -158,8 +162,8 @@ async def _lane(
     stack: AsyncExitStack,
     reach: Callable[[str], None],
     choices: Choices,
-) -> Lane:
-    """One provider's lane, its address bound to the job before anything is asked there."""
+) -> ProviderPipeline:
+    """Return one provider's pipeline. Its address is bound to the job before anything is asked there."""
     spec, manifest = specs.load(name, settings.providers), job.manifest
     url = lanes.base_url(spec, settings)
     loopback = lanes.on_loopback(url)
@@ -173,32 +177,53 @@ async def _lane(
     limiters = pacing.limiters(
         spec, manifest, lanes.home(spec, settings), rooms.clock, stack, logs.warn, loopback=loopback
     )
-    lane = Lane(
-        spec=spec,
-        dialect=Dialect(spec),
-        gateway=gateway,
-        signs=lanes.signs(spec, settings),
-        downloader=downloader,
-        limiters=limiters,
-        has_company=lambda: pacing.has_company(limiters),
-        window=Window(manifest.limits.in_flight),
-        patience=_patience(spec, job, choices, loopback=loopback),
-        store=rooms.store,
-        clock=rooms.clock,
-        bell=rooms.bell,
-        on_change=hear,
-        emergency=logs.emergency,
-        reach=reach,
-        claims=Claims(lanes.home(spec, settings), rooms.store.uuid) if spec.needs_claims else None,
-        notice=logs.warn,
-        max_cost=_cap(choices.max_cost, manifest.limits.max_cost),
-        spend=_spending(registry, lanes.daily_cost(spec, settings)),
-        hands=8 if spec.can_look_up else 2,
-        downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
+    policy, warn = _patience(spec, job, choices, loopback=loopback), logs.warn
+    capacity = Capacity(
+        name,
+        Window(manifest.limits.in_flight),
         space=Space(job.directory),
+        other_processes_active=lambda: pacing.has_company(limiters),
+        on_warning=warn,
     )
-    lane.attach = attaching(lane, job.album, lanes.home(spec, settings), stack, loopback=loopback)
-    return lane
+    session = ProviderSession(
+        spec,
+        Dialect(spec),
+        gateway,
+        limiters,
+        capacity,
+        rooms.clock,
+        rooms.notifier,
+        signs=lanes.signs(spec, settings),
+        on_warning=warn,
+    )
+    spending = Spending(
+        session,
+        rooms.store,
+        max_cost=_cap(choices.max_cost, manifest.limits.max_cost),
+        count_daily=_spending(registry, lanes.daily_cost(spec, settings)),
+    )
+    schedule = poll_schedule(session, policy)
+    settlement = Settlement(
+        rooms.store,
+        session,
+        spending,
+        schedule,
+        policy=policy,
+        claims=Claims(lanes.home(spec, settings), rooms.store.uuid) if spec.needs_claims else None,
+        on_change=hear,
+        last_resort=logs.emergency,
+        failpoint=reach,
+    )
+    return ProviderPipeline(
+        session,
+        settlement,
+        spending,
+        schedule,
+        downloader,
+        images=attaching(session, job.album, lanes.home(spec, settings), stack, loopback=loopback),
+        submits=8 if spec.can_look_up else 2,
+        downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
+    )
 
 
 def _cap(*caps: float | None) -> float | None:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from runner.app.jobs import Job
     from runner.lifecycle.task import Task
-    from runner.pipeline.lane import Lane
-    from runner.pipeline.outcome import Outcome
+    from runner.pipeline.outcome import RunOutcome
+    from runner.pipeline.pipeline import ProviderPipeline
     from runner.report.advice import Findings
     from runner.settings import Settings
     from runner.store.registry import Entry
@@ -81,21 +81,23 @@ def _refuse_amnesia(job: Job) -> None:
         )
 
 
-async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clock: Clock, stream: TextIO) -> Outcome:
+async def _run(
+    job: Job, settings: Settings, choices: Choices, tally: Tally, clock: Clock, stream: TextIO
+) -> RunOutcome:
     async with AsyncExitStack() as stack:
         rooms = await open_rooms(job, settings, choices, stack, tally, clock)
         store = rooms.store
         entry = await _enlisted(rooms, job, choices) if choices.buys else None
         if entry is not None:
             await stack.enter_async_context(remembered(rooms.registries, store))
-        await _again(store, rooms.lanes, clock, choices, job.directory)
+        await _again(store, rooms.pipelines, clock, choices, job.directory)
         await begin(rooms, tally)
         run = Run(
-            rooms.lanes,
+            rooms.pipelines,
             store=store,
             directory=job.directory,
             clock=clock,
-            bell=rooms.bell,
+            notifier=rooms.notifier,
             deadline=_earlier(choices.deadline, job.manifest.limits.deadline),
             on_bug=logs.bug,
             stages=EVERY_STAGE if choices.failed else _STAGES[choices.verb],
@@ -117,12 +119,14 @@ def _earlier(*times: float | None) -> float | None:
     return min((time for time in times if time is not None), default=None)
 
 
-async def _again(store: Store, made: list[Lane], clock: Clock, choices: Choices, directory: Path) -> None:
+async def _again(
+    store: Store, pipelines: list[ProviderPipeline], clock: Clock, choices: Choices, directory: Path
+) -> None:
     """What a person asked for again: stranded tasks, failed ones where that was said, files that are not whole."""
-    by_name = {lane.name: lane for lane in made}
+    by_name = {pipeline.name: pipeline for pipeline in pipelines}
     for task in await _asked_for(store, choices, directory):
         if task.provider in by_name:
-            after = advance(task, Retried(), clock.now(), by_name[task.provider].patience)
+            after = advance(task, Retried(), clock.now(), by_name[task.provider].settlement.policy)
             await store.settle(task, after)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import StateError
 from runner.net.part import call
-from runner.pipeline.fetch import stems
+from runner.pipeline.download import stems
 from runner.store.view import view
 
 if TYPE_CHECKING:

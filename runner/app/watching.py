@@ -40,7 +40,7 @@ async def begin(rooms: Rooms, tally: Tally) -> None:
     """Fill the tally with what the store holds."""
     counts = await rooms.store.counts()
     counts["queued"] = counts.get("queued", 0) - await rooms.store.gone()
-    names = [lane.name for lane in rooms.lanes]
+    names = [pipeline.name for pipeline in rooms.pipelines]
     shares = {names[0]: counts} if len(names) == 1 else await rooms.store.counts_by_provider()
     tally.start(
         counts,
@@ -94,8 +94,8 @@ def _leave(job: Job, facts: Facts) -> None:
 
 
 async def _facts(job: Job, settings: Settings, rooms: Rooms) -> Facts:
-    caps = {lane.max_cost for lane in rooms.lanes}
-    specs = [lane.spec for lane in rooms.lanes]
+    caps = {pipeline.spending.max_cost for pipeline in rooms.pipelines}
+    specs = [pipeline.session.spec for pipeline in rooms.pipelines]
     known = names(settings.providers)
     every = [load(name, settings.providers) for name in await rooms.store.providers(again=True) if name in known]
     return Facts(

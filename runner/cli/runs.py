@@ -113,7 +113,7 @@ def verify(manifests: tuple[Path, ...], **options: Any) -> int:
 
 def _each(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -> int:
     """One job after the other; the exit code that counts most of all of them."""
-    from runner.pipeline.outcome import Ending, Exit, outcome  # noqa: PLC0415
+    from runner.pipeline.outcome import Ending, Exit, run_outcome  # noqa: PLC0415
 
     for option in ("summary_file", "metrics_file"):
         file = options[option]
@@ -130,7 +130,7 @@ def _each(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -
         codes.append(_one(path, options, chosen))
         if codes[-1] in {Exit.HUP, Exit.INT, Exit.TERM}:
             break
-    return codes[0] if len(codes) == 1 else outcome(Ending(Exit(code), "") for code in codes if code).exit
+    return codes[0] if len(codes) == 1 else run_outcome(Ending(Exit(code), "") for code in codes if code).exit
 
 
 def _log_file(path: Path | None) -> LogFile | None:

@@ -20,7 +20,7 @@ from runner.manifest.names import MAX_BYTES, folded, slug
 from runner.net.download import Bounds, Downloader, Fetched, Later
 from runner.net.media import sniff
 from runner.net.part import Part, publish
-from runner.pipeline.fetch import stems
+from runner.pipeline.download import stems
 from runner.providers.evidence import remote_id
 from runner.providers.heads import NotAPicture, measured
 from runner.report.whole_file import whole_file

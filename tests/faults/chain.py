@@ -23,13 +23,12 @@ from runner.lifecycle.task import Draft
 from runner.net.bucket import Bucket
 from runner.net.download import Bounds, Downloader
 from runner.net.gateway import Deadlines, Gateway
-from runner.net.limiter import Limiter, Window
+from runner.net.limiter import Limiter
 from runner.net.quarantine import Quarantine
-from runner.pipeline.audit import Report, audit
-from runner.pipeline.bell import Bell
+from runner.pipeline.audit import AuditReport, audit
 from runner.pipeline.clock import Clock
-from runner.pipeline.lane import Lane
 from runner.pipeline.run import EVERY_STAGE, Run
+from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.providers.exchange import Request
@@ -39,11 +38,14 @@ from runner.store.adding import Addition
 from runner.store.claims import Claims
 from runner.store.store import Store
 from runner.store.view import known_ids
+from tests.pipelines import pipeline
 
 from .server import Middle
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from runner.pipeline.pipeline import ProviderPipeline
 
 MODELS = {"kling": "kling-v2-1", "chanjing": "kling-v2-1", "kling-gateway": "kling-v1-5"}
 #: for a provider that answers within milliseconds, on a machine that may be busy
@@ -74,9 +76,9 @@ class Told:
     changes: list[tuple]
     #: what a person was told besides
     notices: list[str]
-    lane: Lane
+    pipeline: ProviderPipeline
     #: what an audit at the end found, if one was asked for
-    audit: Report | None = None
+    audit: AuditReport | None = None
 
     @property
     def states(self):
@@ -115,7 +117,7 @@ class Chain:
     #: seconds of the rates' window: after "too fast" it is waited for so long, and half a second at the least
     span: float = 0.2
     window: int | None = None
-    hands: int | None = None
+    submits: int | None = None
     context: object = None
     resolver: object = None
     #: what proves who we are; the real scheme with the sandbox's credentials where it is None
@@ -142,18 +144,24 @@ class Chain:
         changes, notices, bugs, found = [], [], [], None
         wanted = requests or [request(self.provider, number, images) for number in range(1, count + 1)]
         async with AsyncExitStack() as stack:
-            clock, bell = Clock(), Bell()
-            lane = await self._lane(stack, clock, bell)
-            lane.on_change = lambda before, event, after: changes.append((before.state, event, after.state))
-            lane.emergency, lane.notice = lambda *words: bugs.append(words), notices.append
-            await lane.store.add(self._additions(lane.spec, wanted), f"{len(wanted)} {images}", clock.now())
-            await _again(lane, retried)
+            clock, notifier = Clock(), Notifier()
+            made = await self._pipeline(
+                stack,
+                clock,
+                notifier,
+                on_change=lambda before, event, after: changes.append((before.state, event, after.state)),
+                last_resort=lambda *words: bugs.append(words),
+                on_warning=notices.append,
+            )
+            store = made.settlement.store
+            await store.add(self._additions(made.session.spec, wanted), f"{len(wanted)} {images}", clock.now())
+            await _again(made, clock, retried)
             run = Run(
-                [lane],
-                store=lane.store,
+                [made],
+                store=store,
                 directory=self.directory,
                 clock=clock,
-                bell=bell,
+                notifier=notifier,
                 deadline=deadline,
                 on_bug=bugs.append,
                 signals=False,
@@ -162,10 +170,12 @@ class Chain:
             with anyio.fail_after(20):
                 outcome = await run.run()
             if audited:
-                found = await audit(lane, await lane.store.ever_sent(lane.name), known_ids(self.directory / ".runner"))
+                found = await audit(
+                    made.session, await store.ever_sent(made.name), known_ids(self.directory / ".runner")
+                )
         assert not bugs, bugs
         reasons = [ending.why for ending in outcome.endings]
-        return Told(int(outcome.exit), reasons, self._rows("task"), self._rows("output"), changes, notices, lane, found)
+        return Told(int(outcome.exit), reasons, self._rows("task"), self._rows("output"), changes, notices, made, found)
 
     async def elsewhere(self, *wanted):
         """Somebody else of the account buys these, past us and past whoever stands between; their ids."""
@@ -178,11 +188,11 @@ class Chain:
         await gateway.aclose()
         return [task.id for task in self.accepted[-len(wanted) :]]
 
-    async def _lane(self, stack, clock, bell):
+    async def _pipeline(self, stack, clock, notifier, **listeners):
         spec = specs.load(self.provider)
         store = await Store.open(self.directory / ".runner")
         stack.push_async_callback(store.aclose)
-        gateway = Gateway(
+        client = Gateway(
             self.url or self.middle.url,
             self.scheme or lanes.scheme(spec, self.settings),
             deadlines=self.deadlines,
@@ -192,23 +202,21 @@ class Chain:
         downloader = Downloader(
             loopback=True, bounds=self.bounds, quarantine=Quarantine(self.directory / ".runner" / "quarantine")
         )
-        stack.push_async_callback(gateway.aclose)
+        stack.push_async_callback(client.aclose)
         stack.push_async_callback(downloader.aclose)
-        return Lane(
-            spec=spec,
-            dialect=Dialect(spec),
-            gateway=gateway,
-            downloader=downloader,
-            limiters={"submit": self._limiter(self.pace), "query": self._limiter(self.query_pace)},
-            window=Window(self.window),
-            patience=replace(self.patience, can_look_up=spec.can_look_up),
+        return pipeline(
+            spec,
+            client,
+            downloader,
+            {"submit": self._limiter(self.pace), "query": self._limiter(self.query_pace)},
             store=store,
             clock=clock,
-            bell=bell,
-            on_change=lambda *_: None,
-            emergency=lambda *_: None,
+            notifier=notifier,
+            policy=replace(self.patience, can_look_up=spec.can_look_up),
+            window=self.window,
             claims=Claims(lanes.home(spec, self.settings), store.uuid) if spec.needs_claims else None,
-            hands=self.hands or (8 if spec.can_look_up else 2),
+            submits=self.submits or (8 if spec.can_look_up else 2),
+            **listeners,
         )
 
     def _limiter(self, pace):
@@ -228,10 +236,11 @@ class Chain:
             return [dict(row) for row in connection.execute(f"select * from {table} order by {order}")]
 
 
-async def _again(lane, states):
+async def _again(made, clock, states):
+    store = made.settlement.store
     for state in states:
-        for task in await lane.store.in_state(state):
-            await lane.store.settle(task, transitions.advance(task, Retried(), lane.clock.now(), lane.patience))
+        for task in await store.in_state(state):
+            await store.settle(task, transitions.advance(task, Retried(), clock.now(), made.settlement.policy))
 
 
 @asynccontextmanager

@@ -18,10 +18,10 @@ WORK = (
     ("kling", "runner.providers.dialect:Dialect.submit"),
     ("kling", "runner.pipeline.submit:read_submit"),
     ("kling", "runner.pipeline.poll:read_query"),
-    ("kling", "runner.pipeline.fetch:Fetch._save"),
-    ("kling", "runner.pipeline.fetch:Fetch._publish"),
+    ("kling", "runner.pipeline.download:DownloadStage._save"),
+    ("kling", "runner.pipeline.download:DownloadStage._publish"),
     ("kling", "runner.store.store:Store.record"),
-    ("kling", "runner.pipeline.lane:Lane.send"),
+    ("kling", "runner.pipeline.session:ProviderSession.send"),
 )
 #: what every task goes through, and one call for many tasks: the run may end there, with an error
 SHARED = (
@@ -32,7 +32,7 @@ SHARED = (
     ("chanjing", "runner.store.store:Store.settle"),
     ("chanjing", "runner.net.limiter:Limiter.take"),
     ("chanjing", "tests.simulation.world:Client.on_change"),
-    ("kling", "runner.pipeline.lane:Lane.claimed"),
+    ("kling", "runner.pipeline.settlement:Settlement.publish_claim"),
 )
 TASKS = 3
 

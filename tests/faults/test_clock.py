@@ -125,7 +125,7 @@ def test_fc02_what_is_paid_is_fetched_by_the_servers_clock_all_the_same(rig):
 
 async def test_fc01_a_list_is_read_as_far_back_as_a_wrong_clock_of_another_boot_may_have_been_ahead(tmp_path):
     """Two hours ahead when the answer was lost; then the machine began anew, and others filled the first page."""
-    async with chain(tmp_path, "chanjing", hands=1) as ours:
+    async with chain(tmp_path, "chanjing", submits=1) as ours:
         ours.paid_once(await ours.run(1), 1)
         ours.middle.deeds["submit"] = {2: instead(b"", after=True, end="reset")}
         ours.middle.deeds["query"] = instead(answer("", 500), end="open")

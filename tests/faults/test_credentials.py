@@ -109,7 +109,7 @@ async def test_fa01_a_refusal_with_a_status_that_leaves_it_open_is_a_doubt_and_n
     tmp_path, code, status
 ):
     """Behind a gateway that tries again, the first try may have been accepted and the second refused."""
-    async with chain(tmp_path, "chanjing", hands=1) as ours:
+    async with chain(tmp_path, "chanjing", submits=1) as ours:
         ours.paid_once(await ours.run(1), 1)
         ours.middle.deeds["submit"] = {2: instead(answer({"code": code, "msg": "no"}, status), after=True)}
         told = await ours.run(2)
@@ -188,7 +188,9 @@ async def slowed_down(tmp_path, provider):
         assert [task["attempts"] for task in told.tasks] == [0] * 8, "a refusal for haste is no attempt"
         assert sum(task["throttles"] for task in told.tasks) == 5
         refused = next(n for n, (_, event, _) in enumerate(told.changes) if isinstance(event, Setback))
-        assert told.lane.limiters["submit"].bucket.rate(time.monotonic()) < 200.0, "half the rate, regained in steps"
+        assert told.pipeline.session.limiters["submit"].bucket.rate(time.monotonic()) < 200.0, (
+            "half the rate, regained in steps"
+        )
         assert all(event.kind == "throttled" for _, event, _ in told.changes[refused:] if isinstance(event, Setback))
 
 
@@ -309,7 +311,7 @@ async def test_fa06_the_submit_after_a_429_waits_as_long_as_the_server_asks(tmp_
             await (call.say(refusal) if call.number == 2 else call.pass_on())
 
         ours.middle.deeds["submit"] = deed
-        ours.hands = 1
+        ours.submits = 1
         ours.paid_once(await ours.run(3), 3)
         assert at[2] - at[1] >= 1.0
 
@@ -337,7 +339,7 @@ async def test_fa07_without_money_submits_stop_and_what_is_paid_comes_home(tmp_p
     async def deed(call):
         await (call.pass_on() if call.number <= 3 else call.say(said))
 
-    async with chain(tmp_path, provider, hands=1) as ours:
+    async with chain(tmp_path, provider, submits=1) as ours:
         ours.middle.deeds["submit"] = deed
         told = await ours.run(8)
         assert (told.exit, told.states) == (6, ["done"] * 3 + ["queued"] * 5)
@@ -422,7 +424,7 @@ async def test_fa10_a_burst_of_doubts_stops_submits_until_one_is_settled(tmp_pat
 @pytest.mark.parametrize("provider", PAIR)
 async def test_fa11_an_unknown_business_code_is_a_doubt_never_a_failure(tmp_path, provider):
     said = {"code": 99999, "message": "?", "msg": "?", "data": None}
-    async with chain(tmp_path, provider, hands=1) as ours:
+    async with chain(tmp_path, provider, submits=1) as ours:
         deeds = [
             instead(answer(said, status), after=number % 2 == 0, end="open")
             for number, status in enumerate([200, 200, 400, 429])
@@ -435,7 +437,7 @@ async def test_fa11_an_unknown_business_code_is_a_doubt_never_a_failure(tmp_path
 
 
 async def test_fa11_three_unknown_codes_stop_submits(tmp_path):
-    async with chain(tmp_path, hands=1) as ours:
+    async with chain(tmp_path, submits=1) as ours:
         ours.middle.deeds["submit"] = first(4, instead(answer({"code": 99999, "message": "?"}), end="open"))
         told = await ours.run(5)
         assert told.sent_before(Missing, "queued") <= 3
@@ -454,7 +456,7 @@ async def test_fa12_a_list_that_is_throttled_slows_no_submit(tmp_path):
 
 
 async def test_fa12_a_look_up_is_not_starved_by_polls(tmp_path):
-    """Questions are asked first come, first served: each of the eight hands may have one before the look-up."""
+    """Questions are asked first come, first served: each of the eight workers may have one before the look-up."""
     asked_before = []
 
     async def lost(call):

@@ -222,7 +222,7 @@ async def test_fd04_ids_are_on_record_although_what_the_account_shares_is_broken
         shared.write_bytes(b"no database" * 400)
         await call.pass_on()
 
-    async with chain(tmp_path, "chanjing", hands=1) as ours:
+    async with chain(tmp_path, "chanjing", submits=1) as ours:
         ours.middle.deeds["submit"] = {2: breaks}
         with pytest.raises(StateError, match=r"claims\.db"):
             await ours.run(4)

@@ -16,14 +16,14 @@ from runner.lifecycle.events import Retried
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Fault, State, Task
 from runner.lifecycle.transitions import advance
-from runner.pipeline.lane import Lane
+from runner.pipeline.spending import Spending
 from runner.settings import Settings
 
 from .chain import chain
 
 
 async def test_fm01_a_balance_that_ends_in_mid_batch_stops_submits_and_finishes_what_is_paid(tmp_path):
-    async with chain(tmp_path, credit=4, hands=1) as ours:
+    async with chain(tmp_path, credit=4, submits=1) as ours:
         told = await ours.run(6, images=2)
         assert (told.exit, told.states) == (6, ["done"] * 2 + ["queued"] * 4)
         assert ours.middle.calls["submit"] == 3
@@ -96,7 +96,7 @@ async def test_fm02_an_account_that_cannot_be_asked_leaves_no_doubt_behind(tmp_p
 
     async with chain(tmp_path, "kling-gateway", cost=4.0) as ours:
         with monkeypatch.context() as patch:
-            patch.setattr(Lane, "afford", held_by_another)
+            patch.setattr(Spending, "reserve", held_by_another)
             with pytest.raises(Locked):
                 await ours.run(2)
         ours.paid_once(await ours.run(2), 2)

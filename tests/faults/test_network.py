@@ -332,7 +332,7 @@ STRANGE = {
 
 
 async def test_fn10_pages_that_are_no_answer_stop_submits_until_one_is_settled(tmp_path):
-    async with chain(tmp_path, hands=1) as ours:
+    async with chain(tmp_path, submits=1) as ours:
         ours.middle.deeds["submit"] = dict(enumerate(map(instead, STRANGE.values()), start=1))
         told = await ours.run(8)
         doubted(told, len(STRANGE))
@@ -535,7 +535,7 @@ async def test_fn14_redirects_are_not_followed_and_stop_submits(tmp_path):
 
     thief = await asyncio.start_server(steal, "127.0.0.1", 0)
     there = f"http://127.0.0.1:{thief.sockets[0].getsockname()[1]}/steal"
-    async with thief, chain(tmp_path, hands=1) as ours:
+    async with thief, chain(tmp_path, submits=1) as ours:
         places = [(301, there), (302, there), (303, there), (307, there), (308, there)]
         places += [(307, ours.middle.url + SUBMIT.path), (308, "https://10.0.0.1/"), (302, "//127.0.0.1/"), (302, None)]
         deeds = [instead(answer("", status, location=place), end="open") for status, place in places]

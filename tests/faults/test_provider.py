@@ -278,7 +278,7 @@ async def test_fv04_an_id_that_is_none_is_never_bought_again(tmp_path):
     def damaged(value):
         return changed(lambda body: {**body, "data": {**body["data"], "task_id": value}})
 
-    async with chain(tmp_path, hands=1) as ours:
+    async with chain(tmp_path, submits=1) as ours:
         ours.middle.deeds["submit"] = {number: damaged(value) for number, value in bad.items()}
         for _ in bad:  # three in a row stop each run
             told = await ours.run(len(bad))
@@ -517,7 +517,7 @@ async def test_fv11_refused_content_is_final_and_the_rest_goes_on(tmp_path):
 
 
 async def test_fv11_twenty_refusals_in_a_row_stop_a_poisoned_manifest(tmp_path):
-    async with chain(tmp_path, hands=1) as ours:
+    async with chain(tmp_path, submits=1) as ours:
         told = await ours.run(requests=[{"prompt": f"违规 {number}"} for number in range(30)])
         assert ours.middle.calls["submit"] <= 20
         assert "queued" in told.states

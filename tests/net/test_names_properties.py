@@ -23,7 +23,7 @@ from runner.manifest.naming import Namer
 from runner.manifest.parse import parse
 from runner.manifest.templates import Template
 from runner.net.part import publish
-from runner.pipeline.fetch import stems
+from runner.pipeline.download import stems
 from runner.providers.catalogue import Catalogue
 
 TIMES = int(os.environ.get("EXAMPLES_TIMES", "1"))

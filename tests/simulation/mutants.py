@@ -11,10 +11,10 @@ from unittest import mock
 from runner.lifecycle import patience
 from runner.lifecycle.events import Blocked, Setback
 from runner.lifecycle.task import Moment, State
-from runner.pipeline import lane, look_up
+from runner.pipeline import reconcile, session
 from runner.pipeline.clock import Clock
-from runner.pipeline.look_up import LookUp
-from runner.pipeline.poll import Poll
+from runner.pipeline.poll import PollStage
+from runner.pipeline.reconcile import ReconcileStage
 from runner.pipeline.run import Run
 from runner.providers import evidence, reading
 from runner.providers.exchange import NoAnswer, Reply
@@ -40,7 +40,7 @@ def _judging(change):
     def judge(spec, outcome, phase, judge=evidence.judge):
         return change(outcome, phase, judge(spec, outcome, phase))
 
-    return _patched((lane, "judge", judge), (reading, "judge", judge))
+    return _patched((session, "judge", judge), (reading, "judge", judge))
 
 
 def send_before_claim():
@@ -89,7 +89,7 @@ def absent_at_once():
     async def quiet(self, task, begun):
         return True
 
-    return _patched((LookUp, "_quiet", quiet))
+    return _patched((ReconcileStage, "_is_quiet", quiet))
 
 
 def one_scan():
@@ -97,35 +97,35 @@ def one_scan():
 
     async def by_list(self, batch, begun):
         self._cache.clear()
-        rows = await self._unclaimed(0.0)
+        rows = await self._unclaimed_rows(0.0)
         if isinstance(rows, Setback | Blocked):
             for task in batch:
-                await self._lane.settle(task, rows)
+                await self._settlement.settle(task, rows)
             return
-        await self._miss([task for task in batch if not await self._found(task, rows)], rows, begun)
+        await self._settle_absent([task for task in batch if not await self._adopt(task, rows)], rows, begun)
 
-    return _patched((LookUp, "_by_list", by_list), (world, "Patience", partial(patience.Patience, looks=1)))
+    return _patched((ReconcileStage, "_by_list", by_list), (world, "Patience", partial(patience.Patience, looks=1)))
 
 
 def failed_page_is_clean():
     """H11: a page that could not be read counts as an empty one."""
-    read = look_up.read_list
+    read = reconcile.read_list
 
     async def read_list(*args):
         rows = await read(*args)
         return [] if isinstance(rows, Setback | Blocked) else rows
 
-    return _patched((look_up, "read_list", read_list))
+    return _patched((reconcile, "read_list", read_list))
 
 
 def first_page_only():
     """H12: the reading stops before the list does."""
 
-    async def read_list(lane, operation, since):
-        page = reading.read_page(lane.spec, await lane.send(lane.dialect.page(operation, 1)))
+    async def read_list(session, operation, since):
+        page = reading.read_page(session.spec, await session.send(session.dialect.page(operation, 1)))
         return list(page.rows) if isinstance(page, reading.Page) else page
 
-    return _patched((look_up, "read_list", read_list))
+    return _patched((reconcile, "read_list", read_list))
 
 
 def doubt_by_wall_clock():
@@ -138,13 +138,13 @@ def doubt_by_wall_clock():
 
 def breaker_stops_polls():
     """H15: too many doubts stop what is paid as well."""
-    work = Poll._work
+    work = PollStage._work
 
     async def stopped(self, batch):
-        await self._lane.breaker.until_safe()
+        await self._session.breaker.until_safe()
         await work(self, batch)
 
-    return _patched((Poll, "_work", stopped))
+    return _patched((PollStage, "_work", stopped))
 
 
 def own_doubt_only():

@@ -1,4 +1,4 @@
-"""Runs the real Run, Lane, Store and Limiter against a provider in virtual time, and lets the client die and return.
+"""Runs the real Run, stages, Store and Limiter against a provider in virtual time, and lets the client die and return.
 
 A crash is `SimCrash`, raised from a port or a named point: from then on every port refuses, the loop stops, and what
 the client had in memory is taken apart without any effect. The directory, the ledger, and what is on its way live on.
@@ -29,17 +29,17 @@ from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Draft, Fault
 from runner.net.bucket import Bucket
 from runner.net.download import Dead, Fetched, Later
-from runner.net.limiter import Limiter, Window
-from runner.pipeline.bell import Bell
+from runner.net.limiter import Limiter
 from runner.pipeline.clock import Clock
-from runner.pipeline.lane import Lane
 from runner.pipeline.outcome import Exit
 from runner.pipeline.run import Run
+from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.settings import Settings
 from runner.store.adding import Addition
 from runner.store.store import Store
+from tests.pipelines import pipeline
 from tests.simulation.faults import Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state
 from tests.simulation.loop import Deadlock, SimLoop, numbered_scopes
@@ -492,13 +492,13 @@ class Client:
         try:
             await store.name("simulation")
             await store.add(iter(world.additions), "digest", clock.now())
-            lane, bell = self._lane(store, clock)
+            provider, notifier = self._pipeline(store, clock)
             run = Run(
-                [lane] if await store.providers() else [],
+                [provider] if await store.providers() else [],
                 store=store,
                 directory=world.directory,
                 clock=clock,
-                bell=bell,
+                notifier=notifier,
                 deadline=plan.deadline,
                 on_bug=self._bug,
             )
@@ -507,8 +507,8 @@ class Client:
             if not self.dead:
                 await store.aclose()
 
-    def _lane(self, store, clock):
-        plan, spec, bell = self.plan, self.world.spec, Bell()
+    def _pipeline(self, store, clock):
+        plan, spec, notifier = self.plan, self.world.spec, Notifier()
         patience = Patience(
             paid=plan.paid,
             throttles=plan.throttles,
@@ -517,26 +517,25 @@ class Client:
             first_look=spec.first_look,
         )
         paces = {"submit": plan.pace, "query": plan.query_pace}
-        lane = Lane(
-            spec=spec,
-            dialect=Dialect(spec),
-            gateway=self,
-            downloader=self,
-            limiters={name: Limiter(Bucket(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()},
-            window=Window(plan.window),
-            patience=patience,
+        limiters = {name: Limiter(Bucket(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()}
+        self.pipeline = pipeline(
+            spec,
+            self,
+            self,
+            limiters,
             store=store,
             clock=clock,
-            bell=bell,
+            notifier=notifier,
+            policy=patience,
+            window=plan.window,
             on_change=self.on_change,
-            emergency=self._emergency,
-            reach=self.strike,
+            last_resort=self._emergency,
+            failpoint=self.strike,
             offload=self.offload,
-            hands=8 if spec.can_look_up else 2,
+            submits=8 if spec.can_look_up else 2,
             downloads=4,
         )
-        self.lane = lane
-        return lane, bell
+        return self.pipeline, notifier
 
 
 class Database:
