@@ -41,21 +41,21 @@ class Blame:
         """Return the path of a data file as messages show it."""
         return items.label(file, Path(self._manifest.file))
 
-    def mistake(self, diagnostic: Mistake, combination: Spot, shape: Shape) -> None:
+    def mistake(self, diagnostic: Mistake, combination: Spot, model: Shape) -> None:
         """Report what a model says of one of its parameters."""
         name, message, hint = diagnostic.name, diagnostic.message, diagnostic.hint
         if empty := next((need for need in diagnostic.needs if combination.row.values.get(need, 0) in (None, "")), ""):
             self.row(combination.row, empty, f"is empty in this row, and {message}", "fill it in, or take the row out")
             return
         model_source = self._chosen(combination)
-        if model_source and name and not shape.takes(name):
+        if model_source and name and not model.takes(name):
             hint = f"{hint}; or give it only to models that have it, with `matrix.set`"
         if name in combination.given:
-            self.given(name, combination, message, self._otherwise(name, shape, hint))
+            self.given(name, combination, message, self._otherwise(name, model, hint))
         elif name in self._manifest.params or name not in combination.row.values:
             self._of_params(name, combination, message, hint, model_source)
         else:
-            self.row(combination.row, name, message, self._otherwise(name, shape, hint))
+            self.row(combination.row, name, message, self._otherwise(name, model, hint))
 
     def template(self, error: TemplateError, combination: Spot) -> None:
         """Report a template that could not be rendered, most often for a variable that a row does not have."""
@@ -138,9 +138,9 @@ class Blame:
         row = f"{combination.row.file}:{combination.row.line}" if self._manifest.items else ""
         return f"{row} ({short})" if row and short else row or short or "a task"
 
-    def _otherwise(self, name: str, shape: Shape, hint: str) -> str:
+    def _otherwise(self, name: str, model: Shape, hint: str) -> str:
         """Return the hint, extended if a column or axis that templates use has the name of a parameter."""
-        if not shape.takes(name) or not any(name in used for used in self._uses.values()):
+        if not model.takes(name) or not any(name in used for used in self._uses.values()):
             return hint
         return f"{hint}; it sets the parameter `{name}`: call it otherwise if it is meant for texts alone"
 

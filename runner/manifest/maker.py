@@ -64,9 +64,9 @@ class Maker:
         self._twins.keep(digest, combination, index)
         self.made = index
         name = self._name(template, combination, key, variables, params)
-        shape = template.shape
-        return Draft(key, index, repeat, known, template.provider, shape.operation, shape.code, request, name,
-                     self._bounds.watch(shape.slots(request)))  # fmt: skip
+        model = template.shape
+        return Draft(key, index, repeat, known, template.provider, model.operation, model.code, request, name,
+                     self._bounds.watch(model.slots(request)))  # fmt: skip
 
     def _requested(
         self, template: Recipe, combination: Spot, params: Mapping[str, Any], repeat: int
@@ -75,13 +75,13 @@ class Maker:
 
         Report content that cannot be sent as JSON, and return an empty key for it.
         """
-        shape = template.shape
-        request, diagnostics = shape.request(params)
+        model = template.shape
+        request, diagnostics = model.request(params)
         for diagnostic in diagnostics:
             if diagnostic.name not in self._muted:
-                self._blame.mistake(diagnostic, combination, shape)
+                self._blame.mistake(diagnostic, combination, model)
         try:
-            return request, identity.key(template.provider, shape.operation, shape.code, request, repeat)
+            return request, identity.key(template.provider, model.operation, model.code, request, repeat)
         except TypeError as error:
             self._blame.at(("params",), f"cannot be sent as JSON: {error}", "write long numbers in quotes")
             return request, ""

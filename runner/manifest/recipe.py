@@ -137,17 +137,17 @@ class _Asked(dict[str, bool]):
 class Recipe:
     """Template of the parameters of one model. Columns cannot set the names in `reserved`."""
 
-    def __init__(self, provider: str, shape: Shape, params: Sequence[Param], reserved: Collection[str]) -> None:
+    def __init__(self, provider: str, model: Shape, params: Sequence[Param], reserved: Collection[str]) -> None:
         self.provider = provider
-        self.shape = shape
+        self.shape = model
         self._constants = {param.name: param.value for param in params if param.constant}
         self._templated = [param for param in params if not param.constant]
         names = {param.name for param in params}
         not_columns = {*names, *reserved, *CHOICES}
         #: by name: true if a value of the matrix under this name sets a parameter of the model
-        self.sets = _Asked(lambda name: name not in CHOICES and (name in names or shape.takes(name)))
+        self.sets = _Asked(lambda name: name not in CHOICES and (name in names or model.takes(name)))
         #: by name: true if a column of this name sets a parameter of the model
-        self.fills = _Asked(lambda name: name not in not_columns and shape.takes(name))
+        self.fills = _Asked(lambda name: name not in not_columns and model.takes(name))
         #: names without effect on this model; the lint removes each one it has reported
         self.unheeded: set[str] = set()
 

@@ -53,13 +53,13 @@ class Recipes:
         if not (self._is_name("provider", provider, combination) and self._is_name("model", model, combination)):
             return None
         try:
-            shape = self._catalogue.find(provider, model, unchecked=self._manifest.unchecked)
+            description = self._catalogue.find(provider, model, unchecked=self._manifest.unchecked)
         except UsageError as error:
             self._blame.choice(
                 "model" if model in error.message else "provider", combination, error.message, error.hint
             )
             return None
-        template = Recipe(provider, shape, self._params, self._manifest.matrix.axes)
+        template = Recipe(provider, description, self._params, self._manifest.matrix.axes)
         self._uses.meet(template)
         return template
 
