@@ -36,6 +36,8 @@ def read(written: Any, inspector: Inspector, axes: AxisReader) -> Matrix:
 
 
 class _Reader:
+    """Reader of the parts of one matrix. Reports what is wrong."""
+
     def __init__(self, written: dict[str, Any], inspector: Inspector, axes: AxisReader) -> None:
         self._written = written
         self._tell = inspector

@@ -82,6 +82,8 @@ def _unreadable(path: PathLike[str], message: str, hint: str) -> ManifestError:
 
 
 class _Builder:
+    """Builder of a manifest from its root mapping. Adds diagnostics and leaves what is wrong at its default."""
+
     def __init__(self, root: Mapping, source_map: Places, diagnostics: Report, path: Path) -> None:
         self.root = root
         self.places = source_map
@@ -98,7 +100,8 @@ class _Builder:
         rows = self._items(inspector)
         self._required(document, parsed_matrix, rows)
         limits, retry = document.limits, document.retry
-        name = document.name or _default_name(self.path)
+        stem = self.path.stem
+        name = document.name or (stem if is_name(stem) else slug(stem))
         directory = document.output.dir or f"out/{name}"
         if "\0" in directory:
             self._add(("output", "dir"), "a NUL character cannot be in a path", "delete it")
@@ -174,10 +177,6 @@ class _Builder:
 
     def _add(self, path: tuple[str, ...], message: str, hint: str) -> None:
         self.report.add(self.places.place(*path), ".".join(path), message, hint)
-
-
-def _default_name(path: Path) -> str:
-    return path.stem if is_name(path.stem) else slug(path.stem)
 
 
 def _without(root: dict[str, Any], paths: list[tuple[str | int, ...]]) -> dict[str, Any]:

@@ -77,6 +77,8 @@ def scan(text: bytes, file: str) -> tuple[Any, list[Problem]]:
 
 
 class _Reader:
+    """Builder of the value of one file from its YAML events. Collects errors."""
+
     def __init__(self, file: str) -> None:
         self.file = file
         self.problems: list[Problem] = []
@@ -235,7 +237,7 @@ class _Reader:
             self._stop((line + 1 << COLUMN_BITS) + column + 1, *message_and_hint)
         at = (mark.line + 1 << COLUMN_BITS) + mark.column + 1 if mark else 0
         parser_message = " ".join(filter(None, (error.context, error.problem)))
-        if mark and _is_tab(lines, int(mark.line), int(mark.column)):
+        if mark and mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
             parser_message = TAB
         self._stop(at, *explained(parser_message))
 
@@ -260,10 +262,6 @@ def _at(event: Any) -> int:
 def _offset(text: bytes, position: int) -> int:
     before = _LINE_END.split(text[:position])
     return (len(before) << COLUMN_BITS) + len(before[-1].decode("utf-8", "replace")) + 1
-
-
-def _is_tab(lines: list[str], line: int, column: int) -> bool:
-    return line < len(lines) and lines[line][column : column + 1] == "\t"
 
 
 def _bad_key(value: Any) -> tuple[str, str]:

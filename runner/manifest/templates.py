@@ -96,31 +96,22 @@ class Template:
             if isinstance(value, str) and len(value) > MAX_LENGTH:
                 raise TemplateError(f"`{name}` has {len(value):,} characters; at most {MAX_LENGTH:,}", "shorten it")
         try:
-            return "".join(self._chunks(variables))
+            length, chunks = 0, []
+            for chunk in self._template.root_render_func(self._template.new_context(dict(variables))):
+                chunks.append(chunk)
+                length += len(chunk)
+                if length > MAX_LENGTH:
+                    raise _too_long()
+            return "".join(chunks)
         except jinja2.UndefinedError as error:
             found = _UNDEFINED.search(str(error))
             raise TemplateError(str(error), missing=found[1] if found else "") from None
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise TemplateError(f"the template fails: {error}", "correct it, or the value it is given") from None
 
-    def _chunks(self, variables: Mapping[str, Any]) -> list[str]:
-        total, chunks = 0, []
-        for chunk in self._template.root_render_func(self._template.new_context(dict(variables))):
-            chunks.append(chunk)
-            total += len(chunk)
-            if total > MAX_LENGTH:
-                raise _too_long()
-        return chunks
-
 
 def _too_long() -> TemplateError:
     return TemplateError(f"the result has more than {MAX_LENGTH:,} characters", "shorten the template")
-
-
-def _bounded(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > MAX_LENGTH:
-        raise _too_long()
-    return value
 
 
 def _tree(text: str) -> nodes.Template:
@@ -211,7 +202,10 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a filter that raises TemplateError if its result is too long."""
 
     def limited(*args: Any, **options: Any) -> Any:
-        return _bounded(function(*args, **options))
+        value = function(*args, **options)
+        if isinstance(value, str) and len(value) > MAX_LENGTH:
+            raise _too_long()
+        return value
 
     # Jinja marks a filter that gets the environment or context as its first argument with an attribute
     limited.__dict__.update(vars(function) if hasattr(function, "__dict__") else {})
