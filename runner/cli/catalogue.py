@@ -28,7 +28,7 @@ def _specs() -> list[Spec]:
 @click.command()
 @as_json
 def providers(as_json: bool) -> None:
-    """What can be called, where, and what its credentials are called."""
+    """What can be called, where, and what its credentials are called."""  # noqa: D401
     from runner.report.text import many  # noqa: PLC0415
 
     for spec in _specs():
@@ -100,7 +100,8 @@ def _nothing_fits(words: Sequence[str]) -> None:
     suggestions = dict.fromkeys(hit for word in unknown for hit in get_close_matches(word, names, n=3, cutoff=0.5))
     question = f"Did you mean {' or '.join(suggestions)}? " if suggestions else ""
     raise UsageError(
-        f"no model is called {' '.join(words)!r}", hint=f"{question}`runner models` lists all, `runner providers` whose."
+        f"no model is called {' '.join(words)!r}",
+        hint=f"{question}`runner models` lists all, `runner providers` whose.",
     )
 
 

@@ -39,7 +39,9 @@ def doctor(manifest: Path | None, online: bool, out: Path | None, as_json: bool)
             click.echo(_line(result))
     code = verdict(results)
     if as_json:
-        checks = [{"check": each.check, "level": each.level, "said": each.said, "next": each.cure or None} for each in results]
+        checks = [
+            {"check": each.check, "level": each.level, "said": each.said, "next": each.cure or None} for each in results
+        ]
         click.echo(orjson.dumps({"exit_code": code, "checks": checks}))
     return code
 

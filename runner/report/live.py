@@ -118,7 +118,7 @@ class View:
 
 @contextmanager
 def live(info: Facts, stats: Tally, stream: TextIO) -> Iterator[Callable[[float], None] | None]:
-    """Yield a function that redraws the display at a time in seconds, or None if the terminal cannot move its cursor."""
+    """Yield a function that redraws the display at a time (seconds), or None if the terminal cannot move its cursor."""
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     if console.is_dumb_terminal or not console.is_terminal:
         yield None

@@ -55,7 +55,9 @@ class Facts:
 def cost(info: Facts, stats: Tally) -> str:
     """Return the cost so far, such as `cost 48 of 500 credits`, or an empty string if there is none."""
     if len(set(info.units.values())) > 1:
-        parts = (f"{provider.cost:g} {info.units.get(name, '')}" for name, provider in stats.shares.items() if provider.cost)
+        parts = (
+            f"{provider.cost:g} {info.units.get(name, '')}" for name, provider in stats.shares.items() if provider.cost
+        )
         amounts = " + ".join(part.rstrip() for part in parts)
         return f"cost {amounts}" if amounts else ""
     spent = stats.cost_before + stats.cost

@@ -17,7 +17,10 @@ _SAVED = ("file", "bytes", "sha256", "media_type")
 
 
 def line(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the documented line of results.jsonl for a row of the store; every key is present, unknown values are None."""
+    """Return the documented line of results.jsonl for a row of the store.
+
+    Every key is present, and unknown values are None.
+    """
     return {
         "key": row["key"],
         "index": row["position"],

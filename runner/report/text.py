@@ -18,14 +18,14 @@ def duration(seconds: float | None) -> str:
         return "–"
     if seconds < 9.95:  # noqa: PLR2004 - below ten, one decimal is shown; 9.95 rounds to ten
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return _two(whole // _MINUTE, "min", whole % _MINUTE, "s")
-    if whole < _DAY:
-        return _two(whole // _HOUR, "h", whole % _HOUR // _MINUTE, "min")
-    return _two(whole // _DAY, "d", whole % _DAY // _HOUR, "h")
+    rounded = round(seconds)
+    if rounded < _MINUTE:
+        return f"{rounded} s"
+    if rounded < _HOUR:
+        return _two(rounded // _MINUTE, "min", rounded % _MINUTE, "s")
+    if rounded < _DAY:
+        return _two(rounded // _HOUR, "h", rounded % _HOUR // _MINUTE, "min")
+    return _two(rounded // _DAY, "d", rounded % _DAY // _HOUR, "h")
 
 
 def _two(large: int, name: str, small: int, rest: str) -> str:
@@ -66,12 +66,12 @@ def shell(*words: str) -> str:
     return " ".join(word if _PLAIN.fullmatch(word) else shlex.quote(word) for word in words)
 
 
-def harmless(text: str, longest: int = 200) -> str:
+def harmless(text: str, max_length: int = 200) -> str:
     """Return foreign text as one line without control, format or surrogate characters.
 
-    Terminal escape sequences in a provider's message must not reach the terminal. Longer text is cut to `longest`
+    Terminal escape sequences in a provider's message must not reach the terminal. Longer text is cut to `max_length`
     characters.
     """
-    kept = (char if not unicodedata.category(char).startswith("C") else " " for char in text[: 2 * longest])
+    kept = (char if not unicodedata.category(char).startswith("C") else " " for char in text[: 2 * max_length])
     line = " ".join("".join(kept).split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+    return line if len(line) <= max_length else f"{line[: max_length - 1]}…"

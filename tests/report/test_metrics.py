@@ -21,7 +21,9 @@ def read(text: str) -> dict[str, float]:
 
 def test_every_state_and_unsettled_sum_are_present():
     """Tasks that may have been paid for are summed."""
-    values = read(metrics.text(Sample("j", 1.5e9, running=True, counts={"done": 3, "in_doubt": 2, "held": 1}, cost=4.5)))
+    values = read(
+        metrics.text(Sample("j", 1.5e9, running=True, counts={"done": 3, "in_doubt": 2, "held": 1}, cost=4.5))
+    )
     assert {key.partition('state="')[2][:-1] for key in values if "runner_tasks" in key} == set(State)
     assert values['runner_tasks job="j",state="done"'] == 3
     assert values['runner_unsettled_tasks job="j"'] == 3

@@ -127,7 +127,9 @@ def test_rendered_summary():
         unit="beans",
     )
     text = told(
-        made_summary(6, {"done": 1, "failed": 2}, issues, submitted=1, downloaded=1, bytes=2_500_000, cost=4.0), issues, "out/p"
+        made_summary(6, {"done": 1, "failed": 2}, issues, submitted=1, downloaded=1, bytes=2_500_000, cost=4.0),
+        issues,
+        "out/p",
     )
     assert text.splitlines() == [
         "posters: 1 done · 2 failed",

@@ -51,7 +51,10 @@ def card(row: Mapping[str, Any], file_names: Collection[str]) -> list[Any]:
 
 
 def _output(output: Mapping[str, Any], file_names: Collection[str]) -> list[Any]:
-    """Return file, size, media type and thumbnail: its name, False if the file cannot be decoded, None if not made yet."""
+    """Return file, bytes, media type and thumbnail of an output.
+
+    The thumbnail is its file name, False if the file cannot be decoded, or None if it was not made yet.
+    """
     name = thumbnail(output["sha256"] or "")
     thumbnail_file = f"{name}.webp" if f"{name}.webp" in file_names else False if f"{name}.none" in file_names else None
     return [output["file"], output["bytes"], output["media_type"], thumbnail_file if name else None]

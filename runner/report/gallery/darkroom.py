@@ -117,7 +117,7 @@ class _Hand:
         self._end()
 
     def ask(self, path: Path, *, film: bool) -> tuple[int, bytes]:
-        """Return the outcome and the thumbnail's bytes; a process that dies or exceeds the timeout counts as REFUSED."""
+        """Return the outcome and the thumbnail's bytes; a process that dies or takes too long counts as REFUSED."""
         process = self._process = self._process or self._begin()
         try:
             return self._asked(process, orjson.dumps({"path": str(path.absolute()), "video": film}) + b"\n")

@@ -146,7 +146,8 @@ def test_ten_thousand_tasks_come_in_parts(tmp_path, facts):
 
 
 @pytest.mark.parametrize(
-    ("file_names", "thumbnail"), [(set(), None), ({"abcd.webp"}, "abcd.webp"), ({"abcd.none"}, False), ({"other.webp"}, None)]
+    ("file_names", "thumbnail"),
+    [(set(), None), ({"abcd.webp"}, "abcd.webp"), ({"abcd.none"}, False), ({"other.webp"}, None)],
 )
 def test_thumbnail_is_present_impossible_or_not_made(file_names, thumbnail):
     """A card has the thumbnail's name, False if the file cannot be decoded, or None."""
