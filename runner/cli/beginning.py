@@ -56,7 +56,15 @@ def init(provider: str | None, model: str | None, items: Path | None, output: Pa
     options = _wish(settings, provider, model, items, path)
     text = compose(options).encode()
     _, summary = examine(text, path, Catalogue(settings.providers))
-    _write_new(path, text)
+    try:
+        with path.open("xb") as file:
+            file.write(text)
+    except FileExistsError:
+        _refuse_what_is_there(path)
+    except OSError as error:
+        raise DiskError(
+            f"{path}: {error.strerror}", hint="Mend the permissions, or name another file with -o."
+        ) from None
     warning = _write_schema(path.with_name(_SCHEMA))
     result = {
         "manifest": str(path),
@@ -118,18 +126,6 @@ def _refuse_what_is_there(path: Path) -> None:
         raise UsageError(f"{path} is there already, and nothing is ever overwritten", hint="Name another file with -o.")
     if not path.parent.is_dir():
         raise UsageError(f"there is no directory {path.parent}", hint="Make it, or name another file with -o.")
-
-
-def _write_new(path: Path, text: bytes) -> None:
-    try:
-        with path.open("xb") as file:
-            file.write(text)
-    except FileExistsError:
-        _refuse_what_is_there(path)
-    except OSError as error:
-        raise DiskError(
-            f"{path}: {error.strerror}", hint="Mend the permissions, or name another file with -o."
-        ) from None
 
 
 def _write_schema(path: Path) -> str | None:

@@ -72,7 +72,10 @@ def models(words: tuple[str, ...], as_json: bool) -> int:
         if as_json:
             click.echo(orjson.dumps(_model(spec, name, model)))
         else:
-            click.echo("\n".join(_model_lines(spec, name, model)))
+            facts = (model.operation, _price(model, spec.unit), model.source)
+            click.echo(f"{spec.name} {name}  ({'; '.join(filter(None, facts))})")
+            for key, parameter in model.parameters.items():
+                click.echo(f"  {key}: {_shown(parameter)}")
     if not chosen:
         _nothing_fits(words)
     return 0
@@ -115,11 +118,6 @@ def _model(spec: Spec, name: str, model: Model) -> dict[str, Any]:
         "unit": spec.unit or None,
         "parameters": {key: _shown(parameter) for key, parameter in model.parameters.items()},
     }
-
-
-def _model_lines(spec: Spec, name: str, model: Model) -> Iterator[str]:
-    yield f"{spec.name} {name}  ({'; '.join(filter(None, (model.operation, _price(model, spec.unit), model.source)))})"
-    yield from (f"  {key}: {_shown(parameter)}" for key, parameter in model.parameters.items())
 
 
 def _price(model: Model, unit: str) -> str:
