@@ -1,1 +1,1 @@
-"""Puts the rooms together; the only room that knows them all."""
+"""The procedures behind the command line's verbs; the only package that knows all the others."""

@@ -1,4 +1,4 @@
-"""How a lane sends local pictures: as its spec says."""
+"""The way in which a provider receives local images: in the request's body or as an upload."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from runner.pipeline.lane import Lane
 
 
-def attaching(lane: Lane, album: Album, home: Path, stack: AsyncExitStack, *, loopback: bool) -> Attach | None:
-    """What puts the album's pictures into the lane's requests, `home` being what its account shares; None: nothing."""
-    words = lane.spec.upload
-    if lane.spec.images is None:
+def attaching(session: Lane, images: Album, account: Path, stack: AsyncExitStack, *, loopback: bool) -> Attach | None:
+    """Return what puts local images into a provider's requests, or None if the provider takes no images.
+
+    `account` is the directory that the account's jobs share. An uploader is closed with the `stack`.
+    """
+    upload = session.spec.upload
+    if session.spec.images is None:
         return None
-    if words is None:
-        return Inline(lane, album.read)
+    if upload is None:
+        return Inline(session, images.read)
     uploader = Uploader(loopback=loopback)
     stack.push_async_callback(uploader.aclose)
-    return Uploaded(lane, words, album.read, uploader, Uploads(home))
+    return Uploaded(session, upload, images.read, uploader, Uploads(account))
