@@ -1,1 +1,1 @@
-"""The procedures behind the command line's verbs; the only package that knows all the others."""
+"""Procedures behind the command line's verbs, in the only package that knows all the others."""

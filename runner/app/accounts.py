@@ -82,7 +82,10 @@ def _is_odd(secret: Secret) -> bool:
 
 
 def address(spec: Spec, settings: Settings, *, needed: bool) -> Iterator[Sign]:
-    """Check the provider's address; yield nothing if it is the usual one."""
+    """Check the provider's address.
+
+    Yields nothing if it is the usual one.
+    """
     name = f"{spec.env}_BASE_URL"
     url = settings.text(name)
     if url is None:
@@ -118,7 +121,10 @@ async def asked(spec: Spec, settings: Settings, now: Callable[[], float]) -> Ite
 
 
 def _heard(spec: Spec, outcome: Reply | NotSent | NoAnswer, now: float, *, kept: bool) -> Iterator[Sign]:
-    """Yield what the outcome of the free request shows; `now` is in seconds since the epoch."""
+    """Yield what the outcome of the free request shows.
+
+    `now` is in seconds since the epoch.
+    """
     match outcome:
         case NotSent(error):
             yield problem(
@@ -150,7 +156,10 @@ def _answer(spec: Spec, reply: Reply, *, kept: bool) -> Sign:
 
 
 def _clock(spec: Spec, reply: Reply, now: float) -> Iterator[Sign]:
-    """Compare this machine's clock with the answer's Date header; yield nothing if it has none."""
+    """Compare this machine's clock with the answer's Date header.
+
+    Yields nothing if the answer has none.
+    """
     server = server_time(reply)
     if server is None:
         return

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Album:
-    """The local images of one manifest; inspects each path once.
+    """The local images of one manifest, each inspected once.
 
     Implements the protocol by which `runner.providers` finds images.
     """
@@ -39,7 +39,10 @@ class Album:
         return f"LocalImages({self._root}, {len(self._paths)} images)"
 
     def look(self, path: str) -> Picture:
-        """Return the image at a path that is relative to the manifest; raise ImageError if it cannot be sent."""
+        """Return the image at a path that is relative to the manifest.
+
+        Raises ImageError if it cannot be sent.
+        """
         found = self._seen.get(path)
         if found is None:
             found = self._seen[path] = self._looked(path)
@@ -49,7 +52,10 @@ class Album:
         return found
 
     def read(self, path: str, sha256: str) -> tuple[Picture, bytes]:
-        """Return the image as it is now, and its bytes; raise ImageError if its content has changed."""
+        """Return the image as it is now, and its bytes.
+
+        Raises ImageError if its content has changed.
+        """
         image, data = self._read(path)
         if image.sha256 != sha256:
             raise Unfit("has changed since the job was planned", "run again: what it is now makes new tasks")
@@ -74,7 +80,10 @@ class Album:
             return error.message, error.hint
 
     def _read(self, path: str) -> tuple[Picture, bytes]:
-        """Return the image and its bytes; raise ImageError."""
+        """Return the image and its bytes.
+
+        Raises ImageError.
+        """
         data = self._contents(path)
         try:
             kind, width, height = measured(data)
@@ -83,7 +92,10 @@ class Album:
         return Picture(kind, width, height, len(data), hashlib.sha256(data).hexdigest()), data
 
     def _contents(self, path: str) -> bytes:
-        """Return the bytes of a regular file that may be sent; raise ImageError, also for a file that is too large."""
+        """Return the bytes of a regular file that may be sent.
+
+        Raises ImageError if it may not be sent, cannot be read or is too large.
+        """
         try:
             real = (self._root / path).resolve()
             if not any(real.is_relative_to(directory) for directory in self._open):
@@ -105,7 +117,10 @@ class Album:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """Open a regular file without following a link and without blocking; raise ImageError for anything else."""
+    """Open a regular file without following a link and without blocking.
+
+    Raises ImageError for anything else.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

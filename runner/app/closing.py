@@ -53,8 +53,9 @@ def closed(
 
 
 def shown(job: Job, clock: Clock, unit: str, *, hurried: bool) -> None:
-    """Write the job's page; report every failure as a warning, because the run itself has ended.
+    """Write the job's page.
 
+    A failure is logged and stops nothing, because the run itself has ended.
     Thumbnails take two seconds at most, and none are made in a hurry. `runner gallery` makes the rest.
     """
     from runner.app.showing import show  # noqa: PLC0415 - `status` has no need of it

@@ -62,7 +62,10 @@ def _are_links(values: Sequence[str]) -> bool:
 
 
 def look(path: Path) -> Table:
-    """Read a data file once and return its sample; raise UsageError or ManifestError for what is wrong in it."""
+    """Read a data file once and return its sample.
+
+    Raises UsageError or ManifestError for what is wrong in it.
+    """
     if path.suffix.lower() not in items.SUFFIXES:
         raise UsageError(
             f"{path}: a data file ends in {', '.join(items.SUFFIXES)}", hint="Convert it; spreadsheets save CSV UTF-8."

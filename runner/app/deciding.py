@@ -70,8 +70,9 @@ async def _decide(state: Path, key: str, event: Resolved, settings: Settings) ->
 
 
 async def _claimed(store: Store, task: Task, remote_id: str, settings: Settings) -> bool:
-    """Claim an id for this job, so that no other job adopts it; return False if another job has claimed it.
+    """Claim an id for this job, so that no other job adopts it.
 
+    Returns False if another job has claimed it.
     Without credentials the account is unknown. Then the user's decision stands without a claim.
     """
     spec = specs.load(task.provider, settings.providers)
@@ -85,15 +86,19 @@ async def _claimed(store: Store, task: Task, remote_id: str, settings: Settings)
 
 
 def _warning(task: Task, event: Resolved, clock: Clock, settings: Settings) -> str | None:
-    """Return a warning if a task is called absent while its request may still arrive; the user might pay twice."""
+    """Return a warning if a task is called absent while its request may still arrive.
+
+    The user might then pay twice.
+    """
     quiet = specs.load(task.provider, settings.providers).doubt if event.verdict == "absent" else 0.0
     age = clock.now() - (task.submitted_at or 0.0)
     return f"it was sent only {age:.0f} s ago and may still be accepted" if age < quiet else None
 
 
 async def _held(store: Store, key: str) -> Task:
-    """Return the held task that a key names; raise UsageError if there is none.
+    """Return the held task that a key names.
 
+    Raises UsageError if there is none.
     A task that is running by an earlier decision of a user may be decided again.
     """
     found = await store.by_key(key)

@@ -63,7 +63,10 @@ def _job(settings: Settings, manifest: Path | None, out: Path | None) -> tuple[P
 
 
 def _providers(known: list[Spec], settings: Settings, *, needed: bool) -> Iterator[Sign]:
-    """Check address and credentials of every provider; `needed` says that a job uses them."""
+    """Check address and credentials of every provider.
+
+    `needed` says that a job uses them.
+    """
     for spec in known:
         yield accounts.credentials(spec, settings, needed=needed)
         yield from accounts.address(spec, settings, needed=needed)

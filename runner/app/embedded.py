@@ -1,4 +1,7 @@
-"""The sandbox as a child process for the length of a run; it ends when its standard input closes."""
+"""The sandbox as a child process for the length of a run.
+
+The process ends when its standard input closes.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,9 @@ _LONGEST_LINE = 64 * 1024
 
 @contextmanager
 def sandbox(settings: Settings, ledger: Path, options: Sequence[str] = ()) -> Iterator[Settings]:
-    """Start a sandbox and yield settings that lead to it; stop it at the end.
+    """Start a sandbox and yield settings that lead to it.
 
+    Stops the sandbox at the end.
     The ledger is kept, so that the next run finds the tasks of this one. `options` are extra command-line arguments.
     Raises ConfigError if the sandbox does not start.
     """
@@ -58,7 +62,10 @@ def _without_addresses(settings: Settings) -> dict[str, str]:
 
 
 def _environment(process: subprocess.Popen[bytes]) -> dict[str, str]:
-    """Return the variables of the first line that the sandbox prints; they hold its addresses."""
+    """Return the variables of the first line that the sandbox prints.
+
+    They hold its addresses.
+    """
     line = process.stdout.readline(_LONGEST_LINE) if process.stdout else b""
     if not line:
         raise ConfigError("the sandbox did not start", hint="Its own words stand above.")

@@ -78,7 +78,10 @@ class Job:
 
 
 class Fingerprints:
-    """Hashes of the request fields that a provider's list shows; reconciling compares them."""
+    """Hashes of the request fields that a provider's list shows.
+
+    Reconciling compares them.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -103,8 +106,9 @@ def load(
     each: expand.Each | None = None,
     capped: bool = False,
 ) -> Job:
-    """Read and check a manifest and return its job; call `on_draft` with every draft while it is checked.
+    """Read and check a manifest and return its job.
 
+    Calls `on_draft` with every draft while it is checked.
     Under a cap on its costs, the manifest's own or one of the command line (`has_cost_cap`), every task needs a price.
     Raises ManifestError with every diagnostic.
     """
@@ -121,7 +125,10 @@ def load(
 
 
 def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = False) -> Path:
-    """Return the job directory of a manifest without checking its tasks; raise NoSuchJob or ManifestError."""
+    """Return the job directory of a manifest without checking its tasks.
+
+    Raises NoSuchJob or ManifestError.
+    """
     if out is not None:
         return out
     if not path.exists():
@@ -137,7 +144,10 @@ def apart(manifest: Manifest) -> Manifest:
 
 
 def _text(path: Path) -> bytes:
-    """Return the content of a manifest; raise ManifestError if it is a table, a directory or unreadable."""
+    """Return the content of a manifest.
+
+    Raises ManifestError if it is a table, a directory or unreadable.
+    """
     if path.suffix.lower() in _TABLES:
         hint = f"`runner init --items {shell(str(path))}` makes a manifest of it"
         raise ManifestError([Problem(str(path), 0, 0, "", "is a table, not a manifest", hint)])

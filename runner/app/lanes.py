@@ -53,7 +53,10 @@ def credential_names(spec: Spec) -> Sequence[tuple[str, ...]]:
 
 
 def credentials(spec: Spec, settings: Settings) -> dict[str, str]:
-    """Return the first complete set of credentials by variable name; raise ConfigError if none is complete."""
+    """Return the first complete set of credentials by variable name.
+
+    Raises ConfigError if none is complete.
+    """
     for names in credential_names(spec):
         found = {name: secret.reveal() for name in names if (secret := settings.secret(name))}
         if len(found) == len(names):
@@ -140,7 +143,10 @@ class _Tokens:
 
 
 def scheme(spec: Spec, settings: Settings) -> Scheme:
-    """Return the provider's auth scheme with this account's credentials; raise ConfigError if there are none."""
+    """Return the provider's auth scheme with this account's credentials.
+
+    Raises ConfigError if there are none.
+    """
     values = credentials(spec, settings)
     names = list(values)
     match spec.auth.scheme:

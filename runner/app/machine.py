@@ -35,7 +35,10 @@ _BEFORE_US = 1_735_689_600.0
 
 
 def signs(environ: Mapping[str, str], *, encoding: str, now: float) -> Iterator[Sign]:
-    """Yield the result of every check; `encoding` is that of stdout, `now` is in seconds since the epoch."""
+    """Yield the result of every check.
+
+    `encoding` is that of stdout, `now` is in seconds since the epoch.
+    """
     yield ok("program", f"genrunner {__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
     yield _extras()
     yield _sqlite(engine.VERSION)
@@ -88,7 +91,10 @@ def _trust(environ: Mapping[str, str]) -> Sign:
 
 
 def _proxies(environ: Mapping[str, str]) -> Sign:
-    """Check for proxy variables, which runner ignores; their values may hold passwords and are not shown."""
+    """Check for proxy variables, which runner ignores.
+
+    Their values may hold passwords and are not shown.
+    """
     found = [name for name in environ if name.lower() in _PROXIES and environ[name]]
     if not found:
         return ok("proxies", "none in the environment")

@@ -70,7 +70,10 @@ def _monitor(job: Job, options: Choices) -> tuple[Notify, Monitor] | None:
 
 
 def _resolved(url: str, settings: Settings) -> str:
-    """Return the URL with every `${NAME}` filled in from the environment; raise ConfigError if one is not set."""
+    """Return the URL with every `${NAME}` filled in from the environment.
+
+    Raises ConfigError if one is not set.
+    """
     values = {}
     for name in variables(url):
         value = settings.secret(name)
@@ -86,8 +89,9 @@ def _resolved(url: str, settings: Settings) -> str:
 def _tell(
     target: tuple[Notify, Monitor] | None, job: Job, options: Choices, code: int | None, summary: Mapping[str, Any]
 ) -> None:
-    """Notify the monitor if the manifest asks for it; a failure to do so is logged and stops nothing.
+    """Notify the monitor if the manifest asks for it.
 
+    A failure to do so is logged and stops nothing.
     `code` is the run's exit code, or None at its start.
     """
     event = "start" if code is None else "success" if code == Exit.DONE else "failure"

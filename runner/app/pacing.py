@@ -38,8 +38,9 @@ def limiters(
     *,
     loopback: bool,
 ) -> dict[str, Limiter]:
-    """Return a limiter for each endpoint; `account` is the directory that the account's jobs share.
+    """Return a limiter for each endpoint.
 
+    `account` is the directory that the account's jobs share.
     If the manifest sets no rate, a limiter begins with the spec's rate and adapts to what the provider accepts.
     """
     found = {}

@@ -49,7 +49,10 @@ def job(directory: Path) -> Iterator[Sign]:
 
 
 def _place(check: str, path: Path, hint: str) -> Iterator[Sign]:
-    """Check file system and free space of a directory; `hint` says what to do if the file system is unfit."""
+    """Check file system and free space of a directory.
+
+    `hint` says what to do if the file system is unfit.
+    """
     existing = _nearest(path)
     try:
         ground.check(existing)

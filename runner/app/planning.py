@@ -95,7 +95,10 @@ class Plan:
             self._shown.append(sample)
 
     def finish(self) -> None:
-        """Find changed and gone tasks among the unmatched ones; call this after the last draft."""
+        """Find changed and gone tasks among the unmatched ones.
+
+        Call this after the last draft.
+        """
         old = self._left()
         self.gone.update(row["state"] for row in old)
         self.changes = list(_paired(old, self._fresh))

@@ -79,7 +79,10 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """Open resources of one command; its exit stack closes them."""
+    """Open resources of one command.
+
+    Its exit stack closes them.
+    """
 
     store: Store
     lanes: list[Lane]
@@ -168,7 +171,10 @@ async def _lane(
     failpoint: Callable[[str], None],
     options: Choices,
 ) -> Lane:
-    """Open the session of one provider; bind its address to the job before any request is sent there."""
+    """Open the session of one provider.
+
+    Binds the provider's address to the job before any request is sent there.
+    """
     spec, manifest = specs.load(name, settings.providers), job.manifest
     url = lanes.base_url(spec, settings)
     loopback = lanes.on_loopback(url)

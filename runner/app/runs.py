@@ -51,8 +51,9 @@ _STAGES: dict[Verb, tuple[State, ...]] = {
 
 
 def execute(job: Job, options: Choices, stream: TextIO) -> tuple[dict[str, Any], Findings]:
-    """Run the job and return its summary and the issues that it left; show progress on `stream`.
+    """Run the job and return its summary and the issues that it left.
 
+    Shows progress on `stream`.
     Raises RunnerError if the run cannot begin or its results cannot be written.
     """
     _refuse_amnesia(job)
@@ -123,7 +124,10 @@ async def _again(store: Store, sessions: list[Lane], clock: Clock, options: Choi
 
 
 async def _asked_for(store: Store, options: Choices, directory: Path) -> list[Task]:
-    """Return the tasks to requeue; warn if `--reason` names a reason that no task has."""
+    """Return the tasks to requeue.
+
+    Warns if `--reason` names a reason that no task has.
+    """
     if options.verb in {"run", "verify"}:
         find_keys = broken_keys if options.verb == "verify" else missing
         keys = await anyio.to_thread.run_sync(find_keys, directory)
@@ -138,5 +142,8 @@ async def _asked_for(store: Store, options: Choices, directory: Path) -> list[Ta
 
 
 def _is_meant(reason: str | None, wanted: str | None) -> bool:
-    """Return True if a lost task is to be requeued; tasks that the user abandoned need that very reason."""
+    """Return True if a lost task is to be requeued.
+
+    Tasks that the user abandoned need that very reason.
+    """
     return reason == wanted if wanted is not None else reason != "abandoned"

@@ -113,8 +113,9 @@ def _stamps(state: Path) -> list[float]:
 
 
 class Watch:
-    """Live state of the jobs below a directory; scans them only while a browser is connected.
+    """Live state of the jobs below a directory.
 
+    The jobs are scanned only while a browser is connected.
     Implements `net.web.PageSource`.
     """
 
@@ -154,7 +155,10 @@ class Watch:
         return None if (folder and found.parent.is_symlink()) or not found.is_file() else found
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Yield every job, then each changed job, as server-sent events; yield a comment if nothing changes."""
+        """Yield every job, then each changed job, as server-sent events.
+
+        Yields a comment if nothing changes.
+        """
         self._watchers += 1
         sent = -1
         try:
@@ -218,8 +222,9 @@ def _event(kind: str, data: dict[str, Any]) -> bytes:
 
 
 def serve(root: Path, port: int, key: str, on_started: Callable[[str], None]) -> None:
-    """Serve the page on loopback until Ctrl-C; call `on_started` with its address.
+    """Serve the page on loopback until Ctrl-C.
 
+    Calls `on_started` with its address.
     Raises ConfigError if the web server is not installed or the port is taken.
     """
     try:

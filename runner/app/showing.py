@@ -63,7 +63,10 @@ def show(directory: Path, *, now: float, unit: str, has_time: Callable[[], bool]
 
 
 def look(directory: Path, settings: Settings) -> Shown:
-    """Write the page with every thumbnail, without a time limit; raise what `write_gallery` raises."""
+    """Write the page with every thumbnail, without a time limit.
+
+    Raises what `write_gallery` raises.
+    """
     with view(directory / ".runner") as job:
         unit = unit_of(job.providers(), settings)
     return show(directory, now=Clock().now(), unit=unit, has_time=lambda: True)

@@ -77,7 +77,10 @@ def _known(spec: Spec, shape: Shape) -> str:
 
 
 def compose(options: Start) -> str:
-    """Return the manifest's text; raise UsageError if no column suits a prompt."""
+    """Return the manifest's text.
+
+    Raises UsageError if no column suits a prompt.
+    """
     parts = (_head(options), _params(options), _rows(options), _matrix(options), _more(options))
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
@@ -143,7 +146,10 @@ def _needed(options: Start) -> dict[str, str]:
 
 
 def _prompt(options: Start) -> str:
-    """Return a template for the prompt as YAML; raise UsageError if no column suits one."""
+    """Return a template for the prompt as YAML.
+
+    Raises UsageError if no column suits one.
+    """
     if options.table is None:
         return '"{{ subject }}, {{ light }}"'
     column = options.table.prompt(options.shape.takes)

@@ -53,7 +53,10 @@ async def rename(store: Store, directory: Path) -> int:
 
 
 async def _renamed(store: Store, directory: Path, saved: SavedFile, wanted: list[str], extension: str) -> bool:
-    """Give a file the first of the wanted names that is free; return False if none is."""
+    """Give a file the first of the wanted names that is free.
+
+    Returns False if none is.
+    """
     old = directory / saved.file
     for stem in wanted:
         new = f"{stem}.{extension}"

@@ -89,7 +89,10 @@ async def _ended(updaters: Sequence[asyncio.Task[None]]) -> bool:
 
 
 def _leave(job: Job, info: Facts) -> None:
-    """Write what the live page shows of this run; a failure to do so is logged and stops nothing."""
+    """Write what the live page shows of this run.
+
+    A failure to do so is logged and stops nothing.
+    """
     try:
         facts_file.write(job.state, info)
     except OSError as error:
@@ -97,7 +100,10 @@ def _leave(job: Job, info: Facts) -> None:
 
 
 async def _facts(job: Job, settings: Settings, context: Rooms) -> Facts:
-    """Return the run's cap, units and limits; the units also of providers whose tasks are all finished."""
+    """Return the run's cap, units and limits.
+
+    The units include those of providers whose tasks are all finished.
+    """
     caps = {session.max_cost for session in context.lanes}
     specs = [session.spec for session in context.lanes]
     known = names(settings.providers)
@@ -132,8 +138,9 @@ async def _measuring(path: Path, job: Job, stats: Tally, clock: Clock) -> None:
 
 
 def measure(path: Path, job: Job, now: float, totals: Mapping[str, Any], exit_code: int | None = None) -> None:
-    """Write the metrics file; a failure to do so is logged and stops nothing.
+    """Write the metrics file.
 
+    A failure to do so is logged and stops nothing.
     `now` is in seconds since the epoch, `totals` are the run's counters by name. `exit_code` is None during the run.
     """
     counts: dict[str, int] = {}
