@@ -1,4 +1,4 @@
-"""How a lane sends local pictures: as its spec says."""
+"""The way in which a provider receives local images: in the request's body or as an upload."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def attaching(
-    session: ProviderSession, album: Album, home: Path, stack: AsyncExitStack, *, loopback: bool
+    session: ProviderSession, images: Album, account: Path, stack: AsyncExitStack, *, loopback: bool
 ) -> ImageSource | None:
-    """Return what puts local images into the provider's requests, or None if it takes none.
+    """Return what puts local images into a provider's requests, or None if the provider takes no images.
 
-    `home` is the directory that the jobs of the account share.
+    `account` is the directory that the account's jobs share. An uploader is closed with the `stack`.
     """
-    words = session.spec.upload
+    upload = session.spec.upload
     if session.spec.images is None:
         return None
-    if words is None:
-        return InlineImages(album.read, anyio.to_thread.run_sync)
+    if upload is None:
+        return InlineImages(images.read, anyio.to_thread.run_sync)
     uploader = Uploader(loopback=loopback)
     stack.push_async_callback(uploader.aclose)
-    return UploadedImages(session, words, album.read, uploader, Uploads(home), anyio.to_thread.run_sync)
+    return UploadedImages(session, upload, images.read, uploader, Uploads(account), anyio.to_thread.run_sync)

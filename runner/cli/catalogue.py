@@ -28,7 +28,7 @@ def _specs() -> list[Spec]:
 @click.command()
 @as_json
 def providers(as_json: bool) -> None:
-    """What can be called, where, and what its credentials are called."""  # noqa: D401
+    """What can be called, where, and what its credentials are called."""
     from runner.report.text import many  # noqa: PLC0415
 
     for spec in _specs():

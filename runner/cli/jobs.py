@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @in_sandbox
 @as_json
 def status(where: Path | None, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
-    """Counts, oldest waiting, reasons; works while a run is on. Without an argument: every job below here."""  # noqa: D401
+    """Counts, oldest waiting, reasons; works while a run is on. Without an argument: every job below here."""
     from runner.errors import NoSuchJob  # noqa: PLC0415
 
     directories = list(_below(Path())) if where is None else [_directory(where, out, in_sandbox=in_sandbox)]
@@ -123,7 +123,7 @@ def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -
 @in_sandbox
 @as_json
 def audit(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
-    """The provider's own list and bills against ours: orphans, duplicates, money drift. Sends nothing that costs."""  # noqa: D401
+    """The provider's own list and bills against ours: orphans, duplicates, money drift. Sends nothing that costs."""
     from runner.app.auditing import audited  # noqa: PLC0415
     from runner.app.jobs import load  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
@@ -169,7 +169,7 @@ def resolve(
     in_sandbox: bool,
     as_json: bool,
 ) -> int:
-    """A person's decision on a held task; KEY may be shortened. It is written down with your name."""  # noqa: D401
+    """A person's decision on a held task; KEY may be shortened. It is written down with your name."""
     from runner.app.deciding import decide  # noqa: PLC0415
     from runner.errors import UsageError  # noqa: PLC0415
     from runner.lifecycle.events import Resolved, Verdict  # noqa: PLC0415

@@ -11,7 +11,7 @@ import click
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def sandbox(words: tuple[str, ...]) -> int:
-    """The providers' APIs on loopback, with faults on demand; `runner sandbox --help` lists its options."""  # noqa: D401
+    """The providers' APIs on loopback, with faults on demand; `runner sandbox --help` lists its options."""
     from runner.sandbox.__main__ import main  # noqa: PLC0415 - needed only by this verb
 
     return main(list(words))

@@ -76,7 +76,7 @@ def serve(where: Path | None, port: int, as_json: bool) -> int:
     """A live page of every job below a directory (default: here), on loopback, until Ctrl-C; it changes nothing.
 
     Its address holds a key, new each time, so that nobody else on this machine and no other page can read it.
-    """  # noqa: D401
+    """
     import secrets  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
