@@ -31,8 +31,8 @@ _SLOWEST_SHARE, _SLOWEST = 1 / 16, 1 / 20
 _LONGEST_ROW, _FORGOTTEN = 5.0, 10.0
 #: minimum number of accepted requests that allow an estimate of the server's limit
 _ENOUGH = 4.0
-#: a refusal is by chance if the rate had held for `_PROVEN_WINDOWS` windows and nearly as much was accepted in the last,
-#: not counting the refused request and another one at the edge of the window
+#: a refusal is by chance if the rate had held for so many windows, and nearly as much was accepted in the last one, not
+#: counting the refused request and another one at the edge of the window
 _PROVEN, _NEARLY, _MISSED = 4.0, 0.95, 2.0
 #: maximum look-back in windows
 _LONGEST = 1024.0

@@ -306,7 +306,7 @@ def _text(raw: bytes) -> str:
 
 
 def target(url: httpx.URL) -> URL:
-    """Return a yarl URL of exactly the parts that were checked, since a second parser could read the text differently."""
+    """Return a yarl URL of exactly the checked parts, since a second parser could read the text differently."""
     path, _, query = url.raw_path.decode("ascii").partition("?")
     host = url.raw_host.decode("ascii")
     authority = (f"[{host}]" if ":" in host else host) + (f":{url.port}" if url.port else "")
