@@ -200,10 +200,10 @@ class Chanjing:
     async def headers(self, send: Send) -> Headers | NotSent | Reply:
         token = self._token
         if token is None or not self._alive(token):
-            got = await self._obtain(send)
-            if not isinstance(got, Token):
-                return got
-            token = got
+            result = await self._obtain(send)
+            if not isinstance(result, Token):
+                return result
+            token = result
         return {self._name: token.value}
 
     def rejected(self, reply: Reply) -> bool:
@@ -221,10 +221,10 @@ class Chanjing:
             async with self._store.lock():
                 stored = await self._store.read()
                 if stored is None or not self._alive(stored):
-                    fresh = await self._fetch(send)
-                    if not isinstance(fresh, Token):
-                        return fresh
-                    stored = fresh
+                    fetched = await self._fetch(send)
+                    if not isinstance(fetched, Token):
+                        return fetched
+                    stored = fetched
                 self._token = stored
                 return stored
 

@@ -168,14 +168,14 @@ class Downloader:
         part = Part(path)
         try:
             return await self._filled(url, part)
-        except _Ended as ended:
-            if ended.worthless and not part.is_new:
+        except _Ended as error:
+            if error.worthless and not part.is_new:
                 await to_thread.run_sync(part.restart, "")
-            return ended.outcome
-        except _Foreign as foreign:
+            return error.outcome
+        except _Foreign as error:
             if not part.is_new:
                 await to_thread.run_sync(part.restart, "")
-            return await self._put_aside(path, foreign.pieces)
+            return await self._put_aside(path, error.pieces)
         except httpx.TransportError as error:
             return _later("network", f"{type(error).__name__}: {error}")
         except Unreadable as error:
@@ -184,6 +184,7 @@ class Downloader:
             part.close()
 
     async def _put_aside(self, path: Path, pieces: Sequence[bytes]) -> Later:
+        """Keep content that is no media in the quarantine, and return the outcome of the download."""
         head = b"".join(pieces)[:60].decode("ascii", "backslashreplace")
         name = await self._quarantine.keep(path, pieces) if self._quarantine is not None else None
         where = f"; it was put aside as {name}" if name else ""
@@ -192,7 +193,7 @@ class Downloader:
     async def _filled(self, url: httpx.URL, part: Part) -> Fetched | Dead | Later:
         """Download the content into `part`.
 
-        A new and small file needs one call in a thread only, since each call costs as much as 100 KB of network.
+        A new and small file needs only one call in a thread, because each call costs as much as 100 KB of network.
         """
         tag = "" if part.is_new else await to_thread.run_sync(part.resume)
         async with self._answer(url, part.size, tag) as answer:

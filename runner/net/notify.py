@@ -73,14 +73,14 @@ class Monitor:
     def __repr__(self) -> str:
         return f"Monitor({type(self._way).__name__})"
 
-    async def tell(self, notice: Notice) -> str | None:
+    async def tell(self, notification: Notice) -> str | None:
         """Send a notification and return None, or the reason if it was not delivered; raise only cancellation."""
         reason: str | None = None
         for pause in (0.0, *self._pauses):
             await anyio.sleep(pause)
             reason, may_retry = f"no answer within {self._deadline:g} s", True
             with anyio.move_on_after(self._deadline):
-                reason, may_retry = await self._way.send(notice.exit_code, notice.title, notice.body)
+                reason, may_retry = await self._way.send(notification.exit_code, notification.title, notification.body)
             if not may_retry:
                 return reason
         return reason

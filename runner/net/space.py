@@ -54,10 +54,10 @@ class Space:
 
     def has_room(self, outputs: int) -> bool:
         """Return True if so many more outputs fit and the reserve remains free."""
-        left = self._free(self._directory)
-        return left is None or left >= outputs * self.expected + RESERVE
+        available = self._free(self._directory)
+        return available is None or available >= outputs * self.expected + RESERVE
 
     def shortage(self) -> str:
         """Return a message for the user about the lack of space."""
-        left = self._free(self._directory) or 0
-        return f"{self._directory} has {left / 2**20:.0f} MB left: make room, then run the same command again"
+        available = self._free(self._directory) or 0
+        return f"{self._directory} has {available / 2**20:.0f} MB left: make room, then run the same command again"

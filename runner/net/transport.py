@@ -313,9 +313,9 @@ def target(url: httpx.URL) -> URL:
     return URL.build(scheme=url.scheme, authority=authority, path=path, query_string=query, encoded=True)
 
 
-def _timeout(given: dict[str, Any]) -> aiohttp.ClientTimeout:
-    connect = given.get("connect")
-    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=given.get("read"))
+def _timeout(seconds: dict[str, Any]) -> aiohttp.ClientTimeout:
+    connect = seconds.get("connect")
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=seconds.get("read"))
 
 
 def _tracing() -> aiohttp.TraceConfig:
