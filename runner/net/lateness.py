@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+#: maximum delay in seconds that is assumed
 _LATE = 0.25
 #: margin for a best possible round trip that was not seen: share of the window, and maximum seconds
 _LEAST_SHARE, _LEAST = 0.004, 0.25
+#: maximum further margin while there is noise: share of the window, and maximum seconds
 _BLIND_SHARE, _BLIND = 0.016, 0.25
 #: mean assumed delay, as a share of the window
 _BUDGET = 0.024
@@ -41,6 +43,7 @@ class Lateness:
     """Delay estimator over round-trip times; `window` is the window of the rate limit. All times are in seconds."""
 
     def __init__(self) -> None:
+        #: seconds of delay in replies that are not counted, since the server's replies vary
         self.blind = 0.0
         self._usual = 0.0
         self._best = self._best_before = float("inf")
