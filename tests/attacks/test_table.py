@@ -65,7 +65,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "X5": ("app/test_album.py::test_a_link_out_of_the_directory_is_followed_before_it_is_judged",),
     "X9": (
         "faults/test_storage.py::test_fd11_two_tasks_of_one_name_are_a_mistake_in_the_manifest",
-        "net/test_names_properties.py::test_no_two_outputs_of_a_task_ever_want_one_name",
+        "net/test_names_properties.py::test_outputs_of_a_task_have_different_names",
     ),
     "X10": ("report/test_summary.py::test_the_file_is_whole_and_never_written_through_a_link",),
     "X22": (
@@ -100,8 +100,8 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "X35": ("report/test_summary.py::test_a_command_that_is_copied_runs_nothing_else",),
     "X36": (
         "app/test_notices.py::test_a_notice_holds_counts_and_nothing_that_a_provider_or_a_prompt_said",
-        "net/test_notify.py::test_three_tries_where_another_may_help_and_no_redirect",
-        "net/test_notify.py::test_a_monitor_that_is_away_is_no_reason_to_raise_and_its_address_stays_secret",
+        "net/test_notify.py::test_only_transient_failures_are_retried",
+        "net/test_notify.py::test_unreachable_monitor_raises_nothing_and_stays_secret",
         "net/test_notify.py::test_apprise_follows_no_redirect",
     ),
     "X37": (
