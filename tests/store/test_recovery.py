@@ -50,7 +50,7 @@ def kinds(hand):
     return [line["t"] for line in lines_of(hand.directory)][1:]
 
 
-async def test_a_database_without_the_rows_of_what_was_bought_is_refused(struck):
+async def test_database_without_bought_rows_is_refused(struck):
     """Copied without its write-ahead log, it is older than the manifest: the next run would buy the same once more."""
     bench, hand = struck
     await bench.store._writer.set_up(lambda connection: connection.execute("pragma wal_checkpoint").fetchall() and None)
@@ -64,7 +64,7 @@ async def test_a_database_without_the_rows_of_what_was_bought_is_refused(struck)
 # a disk that is full between the two
 
 
-async def test_an_id_that_the_journal_knows_is_not_forgotten_by_a_full_disk(struck):
+async def test_journaled_id_survives_a_full_disk(struck):
     bench, hand = struck
     await bench.add(1, 2)
     first, second = await bench.to(State.IN_DOUBT), await bench.to(State.IN_DOUBT)
@@ -78,7 +78,7 @@ async def test_an_id_that_the_journal_knows_is_not_forgotten_by_a_full_disk(stru
     assert {task.remote_id for task in seen.tasks.values()} == {"paid", "other"}
 
 
-async def test_what_the_journal_has_already_is_asked_for_again_and_written_once(struck):
+async def test_repeated_settle_is_journaled_once(struck):
     """The hand that has the answer tries again, whoever has been at the store meanwhile."""
     bench, hand = struck
     await bench.add(1)
@@ -97,7 +97,7 @@ async def test_what_the_journal_has_already_is_asked_for_again_and_written_once(
 
 
 @pytest.mark.parametrize("kind", ["full commit", "full mark"])
-async def test_of_a_group_that_found_no_room_every_id_is_written_and_no_intent_stands(struck, kind):
+async def test_full_disk_keeps_ids_and_withdraws_intents(struck, kind):
     """The reserve is for what is paid: the claim among them is told of an error, so nothing of it is sent."""
     bench, hand = struck
     await bench.add(1, 2, 3)
@@ -116,7 +116,7 @@ async def test_of_a_group_that_found_no_room_every_id_is_written_and_no_intent_s
     assert (await bench.claim()).key == bench.key(3)
 
 
-async def test_an_intent_that_only_the_journal_knows_is_in_doubt_for_another_process(struck):
+async def test_intent_only_in_journal_is_doubtful_for_others(struck):
     """Only the process that was told of the error knows that nothing was sent."""
     bench, hand = struck
     await bench.add(1)
@@ -139,7 +139,7 @@ async def test_an_intent_that_only_the_journal_knows_is_in_doubt_for_another_pro
 # a process that dies between the two
 
 
-async def test_what_left_the_manifest_is_not_bought_after_a_crash(struck):
+async def test_removed_task_is_not_bought_after_a_crash(struck):
     bench, hand = struck
     await bench.add(1)
     doubtful = await bench.to(State.IN_DOUBT)
@@ -156,7 +156,7 @@ async def test_what_left_the_manifest_is_not_bought_after_a_crash(struck):
 
 
 @pytest.mark.parametrize("how", ["merged", "rebuilt"])
-async def test_an_id_that_was_let_go_stays_claimed(struck, how):
+async def test_replaced_id_stays_claimed(struck, how):
     bench, hand = struck
     await bench.add(1)
     task = await adopted(bench, await held(bench), "first")
@@ -172,7 +172,7 @@ async def test_an_id_that_was_let_go_stays_claimed(struck, how):
         await after.aclose()
 
 
-async def test_an_id_that_a_person_gives_in_the_place_of_another_is_journaled(struck):
+async def test_replacing_id_of_the_user_is_journaled(struck):
     bench, hand = struck
     await bench.add(1)
     task = await adopted(bench, await held(bench), "wrong")

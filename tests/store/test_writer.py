@@ -48,7 +48,7 @@ async def test_aiosqlite_still_runs_a_closure_in_its_thread():
         assert isinstance(database._conn, sqlite3.Connection)
 
 
-async def test_many_at_once_share_a_commit(bench):
+async def test_concurrent_writes_share_a_commit(bench):
     async with bench() as made, Commits(made.store._writer) as commits:
         done = await asyncio.gather(*(made.store._writer.transact(put(n)) for n in range(400)))
         assert done == list(range(400))
@@ -56,13 +56,13 @@ async def test_many_at_once_share_a_commit(bench):
         assert len(rows(made)) == 400
 
 
-async def test_what_returns_is_on_disk(bench):
+async def test_finished_write_is_on_disk(bench):
     async with bench() as made:
         await made.store._writer.transact(put(1))
         assert rows(made) == ["p1"]
 
 
-async def test_one_that_fails_harms_no_other(bench):
+async def test_failed_write_harms_no_other(bench):
     def bad(connection):
         connection.execute("insert into provider (name, origin) values ('half', 'x')")
         raise KeyError("a bug")
@@ -75,14 +75,14 @@ async def test_one_that_fails_harms_no_other(bench):
         assert rows(made) == ["p0", "p1", "p2"]
 
 
-async def test_an_sql_error_comes_in_our_words(bench):
+async def test_sql_error_becomes_runner_error(bench):
     async with bench() as made:
         with pytest.raises(RunnerError, match=r"state\.db: no such table"):
             await made.store._writer.transact(lambda connection: connection.execute("select * from nowhere"))
         await made.store._writer.transact(put(1))
 
 
-async def test_whoever_is_cancelled_while_waiting_has_written_all_or_nothing(bench):
+async def test_cancelled_caller_has_written_all_or_nothing(bench):
     entered, leave = threading.Event(), threading.Event()
 
     def slow(connection):
@@ -106,7 +106,7 @@ async def test_whoever_is_cancelled_while_waiting_has_written_all_or_nothing(ben
         assert rows(made) == ["pa", "pb", "pc"], "closing waits for what was begun"
 
 
-async def test_a_cancelled_failure_is_nobodys_unheard_exception(bench):
+async def test_error_of_cancelled_caller_is_not_reported(bench):
     entered, leave = threading.Event(), threading.Event()
 
     def bad(connection):
@@ -124,7 +124,7 @@ async def test_a_cancelled_failure_is_nobodys_unheard_exception(bench):
         await made.store._writer.transact(put(1))
 
 
-async def test_after_the_end_nobody_waits_for_ever(bench):
+async def test_write_after_close_raises(bench):
     async with bench() as made:
         pass
     async with asyncio.timeout(10):
