@@ -1,4 +1,4 @@
-"""A directory of ours is for its owner alone, and its name outlives the power."""
+"""Directories of the runner are private, and their names survive a power failure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mode(path):
 
 @pytest.fixture
 def synced(monkeypatch):
-    """The directories that were synced; the kernel does it all the same."""
+    """Record the directories that are synced, and sync them."""
     seen, sync = [], directories.sync
     monkeypatch.setattr(directories, "sync", lambda directory: seen.append(directory) or sync(directory))
     return seen
@@ -43,7 +43,7 @@ async def test_names_of_new_directories_are_synced(tmp_path, synced, open_umask)
     assert synced == [tmp_path, tmp_path / "out", job]
     assert (mode(job), mode(job / ".runner")) == (0o755, 0o700), "results are for others too, the state is not"
     await (await Store.open(job / ".runner")).aclose()
-    assert len(synced) == 3, "what is there already is as it was"
+    assert len(synced) == 3, "existing directories are not synced again"
 
 
 @pytest.mark.parametrize("kind", ["claims", "registry", "uploads"])
@@ -71,7 +71,7 @@ def test_wider_modes_are_narrowed(tmp_path, open_umask):
 
 
 def test_home_with_other_content_keeps_its_mode(tmp_path, open_umask):
-    """RUNNER_HOME may be a person's home, or a public place."""
+    """RUNNER_HOME may be a user's home or a public directory."""
     home = tmp_path / "home"
     (home / "letters").mkdir(parents=True)
     make_account(home / "accounts" / "chanjing-1")

@@ -1,4 +1,4 @@
-"""The journal recovers a prefix, whatever was done to its end, and never invents an id."""
+"""The journal recovers a prefix, whatever happened to its end, and never invents an id."""
 
 import contextlib
 import json
@@ -89,7 +89,7 @@ def test_append_is_on_disk_and_cuts_off_a_torn_end(tmp_path):
 
 
 def test_leftover_half_line_is_removed_before_the_next(tmp_path):
-    """Or there would be damage with more behind it, which no start would read."""
+    """Otherwise the journal would have a damaged line before its end, and no start would read it."""
     path = tmp_path / "journal.jsonl"
     opened, file = Journal(path, 0), os.open("/dev/full", os.O_WRONLY)
     opened.append([{"t": "epoch", "uuid": "u", "epoch": 1}])
@@ -144,8 +144,8 @@ def test_every_paid_change_has_its_line(before, after, kind):
     assert (line and line["t"]) == kind
 
 
-TIRED = Fault("trouble", None, "tired")
-WORN = {
+BUSY = Fault("trouble", None, "tired")
+COUNTERS = {
     "attempts": 1,
     "throttles": 2,
     "doubts": 1,
@@ -160,33 +160,36 @@ WORN = {
 @pytest.mark.parametrize(
     ("before", "event"),
     [
-        (task(State.SUBMITTING, **WORN), Accepted("x", "trace")),
-        (task(State.SUBMITTING, **WORN), Setback("trouble", TIRED)),
-        (task(State.SUBMITTING, **WORN), Setback("throttled", TIRED)),
-        (task(State.SUBMITTING, **WORN), Blocked("credit", TIRED)),
-        (task(State.SUBMITTING, **WORN), Refused(TIRED)),
-        (task(State.SUBMITTING, **WORN), Interrupted("an id of no shape", hopeless=True)),
-        (task(State.IN_DOUBT, **WORN), Found("x")),
-        (task(State.IN_DOUBT, **WORN), Missing(quiet=True)),
-        (task(State.IN_DOUBT, **WORN), Missing(quiet=True, provable=False)),
-        (task(State.HELD, **WORN), Resolved("adopt", "ann", "x")),
-        (task(State.HELD, **WORN), Resolved("absent", "ann")),
-        (task(State.HELD, **WORN), Resolved("abandon", "ann")),
-        (task(State.RUNNING, remote_id="x", adopted=True, evidence="adopt by ann", **WORN), Setback("absent", TIRED)),
-        (task(State.RUNNING, remote_id="x", adopted=True, **WORN), Resolved("adopt", "ann", "y")),
-        (task(State.RUNNING, remote_id="x", adopted=True, **WORN), Resolved("absent", "ann")),
-        (task(State.RUNNING, remote_id="x", **WORN), Refused(TIRED, billed=False)),
-        (task(State.FAILED, remote_id="x", **WORN), Retried()),
+        (task(State.SUBMITTING, **COUNTERS), Accepted("x", "trace")),
+        (task(State.SUBMITTING, **COUNTERS), Setback("trouble", BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), Setback("throttled", BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), Blocked("credit", BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), Refused(BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), Interrupted("an id of no shape", hopeless=True)),
+        (task(State.IN_DOUBT, **COUNTERS), Found("x")),
+        (task(State.IN_DOUBT, **COUNTERS), Missing(quiet=True)),
+        (task(State.IN_DOUBT, **COUNTERS), Missing(quiet=True, provable=False)),
+        (task(State.HELD, **COUNTERS), Resolved("adopt", "ann", "x")),
+        (task(State.HELD, **COUNTERS), Resolved("absent", "ann")),
+        (task(State.HELD, **COUNTERS), Resolved("abandon", "ann")),
+        (
+            task(State.RUNNING, remote_id="x", adopted=True, evidence="adopt by ann", **COUNTERS),
+            Setback("absent", BUSY),
+        ),
+        (task(State.RUNNING, remote_id="x", adopted=True, **COUNTERS), Resolved("adopt", "ann", "y")),
+        (task(State.RUNNING, remote_id="x", adopted=True, **COUNTERS), Resolved("absent", "ann")),
+        (task(State.RUNNING, remote_id="x", **COUNTERS), Refused(BUSY, billed=False)),
+        (task(State.FAILED, remote_id="x", **COUNTERS), Retried()),
     ],
 )
 def test_applied_line_equals_the_transition(before, event):
-    """But for its times, and for what a start counts anew."""
+    """Except for times, and for the counters that a start resets."""
     after = advance(before, event, 9.0, Patience(looks=1, unknown=1))
-    played = recovery.apply(before, journal.of_change(before, after))
-    anew = {"due_at": None, "since": None, "finished_at": None, "looks": 0, "failures": 0}
+    applied = recovery.apply(before, journal.of_change(before, after))
+    reset = {"due_at": None, "since": None, "finished_at": None, "looks": 0, "failures": 0}
     if after.state is not State.RUNNING:
-        anew["sent"] = None
-    assert replace(played, **anew) == replace(after, **anew)
+        reset["sent"] = None
+    assert replace(applied, **reset) == replace(after, **reset)
 
 
 def test_intent_alone_is_a_submit_without_answer():

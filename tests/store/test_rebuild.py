@@ -1,4 +1,4 @@
-"""Every purchase of a task is in the journal: a rebuilt database knows the generations, the ids and the money."""
+"""Every purchase is in the journal: a rebuilt database has the generations, the ids and the costs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def happens(store, task, event):
 
 
 async def bought_twice(made):
-    """One task that failed after it was paid, was asked for again, and is paid again."""
+    """Return a task that failed after it was paid, and that the user retries."""
     task = await made.claim()
     task = await happens(made.store, task, Accepted("first"))
     task = await happens(made.store, task, Refused(Fault("provider")))
@@ -79,7 +79,7 @@ async def test_rebuilt_job_has_the_cost_of_each_purchase(bench):
 
 
 async def test_retry_only_in_journal_is_merged(bench, tmp_path):
-    """Killed between the journal and the commit of what a person asked for: the next start knows it."""
+    """The process was killed between the journal line and the commit of the user's retry."""
     async with bench() as made:
         await made.add(1)
         task = await made.claim()

@@ -1,4 +1,4 @@
-"""The account's memory of its jobs, and of what a day has cost."""
+"""The account's register of its jobs and of its daily spending."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ async def test_directory_can_be_forgotten(tmp_path):
 
 
 async def test_all_jobs_share_the_daily_cap(tmp_path):
-    """Twelve at once from four hands: exactly ten fit, whoever comes first."""
-    hands = [Registry(tmp_path) for _ in range(4)]
+    """Twelve purchases at once through four registries: exactly ten fit."""
+    registries = [Registry(tmp_path) for _ in range(4)]
     fitted = []
 
     async def buy(number):
-        if await hands[number % 4].spend(1.0, "2026-11-21", 10.0):
+        if await registries[number % 4].spend(1.0, "2026-11-21", 10.0):
             fitted.append(number)
 
     async with anyio.create_task_group() as group:
         for number in range(12):
             group.start_soon(buy, number)
     assert len(fitted) == 10
-    assert await hands[0].spend(1.0, "2026-11-22", 10.0)
+    assert await registries[0].spend(1.0, "2026-11-22", 10.0)
 
 
 async def test_unspent_amount_is_returned(tmp_path):

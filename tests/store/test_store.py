@@ -17,7 +17,7 @@ from runner.lifecycle.task import Fault, Moment, Output, State, reference
 from runner.store import sql
 from runner.store.store import Store
 
-from .machine import look
+from .machine import read_state
 
 NOW = 1_790_000_000.0
 LINKS = (Output(1, "https://files.example/1.png"), Output(2, "https://files.example/2.png"))
@@ -261,9 +261,9 @@ async def test_claim_takes_due_tasks_of_one_provider(bench):
 async def test_claim_takes_what_fits_into_the_window(bench):
     async with bench() as made:
         await made.store.add([made.draft(1, "", slots=4), made.draft(2, "")], "d", NOW)
-        assert (await made.claim(room=3)).key == made.key(2)
-        assert await made.claim(room=3) is None
-        assert (await made.claim(room=4)).slots == 4
+        assert (await made.claim(free_slots=3)).key == made.key(2)
+        assert await made.claim(free_slots=3) is None
+        assert (await made.claim(free_slots=4)).slots == 4
         assert await made.store.slots_taken("chanjing") == 5
         assert await made.store.slots_taken("kling") == 0
 
@@ -390,7 +390,7 @@ async def test_changed_row_is_not_overwritten(bench, stale):
 
 
 async def test_writer_of_older_epoch_changes_nothing(bench):
-    """A zombie: two stores on one file, as after a lock that lied."""
+    """A zombie: two stores on one file, as after a lock that failed."""
     async with bench() as old:
         await old.add(1, 2)
         task = await old.claim()
@@ -409,7 +409,7 @@ async def test_writer_of_older_epoch_gets_an_error(bench):
         await old.add(1)
         await old.to(State.READY, outputs=LINKS)
         async with bench() as new:
-            before = look(old.path.parent)
+            before = read_state(old.path.parent)
             links = replace(LINKS[0], file="1.png")
             task = next(iter(before.tasks.values()))
             store = old.store
@@ -426,7 +426,7 @@ async def test_writer_of_older_epoch_gets_an_error(bench):
             ):
                 with pytest.raises(Locked, match="another run has taken this job over"):
                     await call()
-            assert look(old.path.parent) == before
+            assert read_state(old.path.parent) == before
             assert new.sql("select count(*) from echo") + new.sql("select count(*) from provider") == [(0,), (0,)]
             assert await store.counts() == await new.store.counts() == {"ready": 1}
 
@@ -571,12 +571,12 @@ async def test_field_once_changed_is_never_trusted_again(bench):
         assert await made.store.echoes("chanjing", "other") == {}
 
 
-# no claim reads the whole table
+# no query of a run reads the whole table
 
 PARAMETERS = {
-    "provider": "chanjing", "state": "running", "now": NOW, "soon": NOW, "free_slots": 9, "limit": 50, "exclude": "[1, 2]",
-    "operations": '["image"]', "fingerprint": "f1", "remote_ids": '["u-1"]', "id": 1, "task_id": 1, "due_at": NOW,
-    "key": "00", "remote_id": "u-1",
+    "provider": "chanjing", "state": "running", "now": NOW, "soon": NOW, "free_slots": 9, "limit": 50,
+    "exclude": "[1, 2]", "operations": '["image"]', "fingerprint": "f1", "remote_ids": '["u-1"]', "id": 1, "task_id": 1,
+    "due_at": NOW, "key": "00", "remote_id": "u-1",
 }  # fmt: skip
 #: queries of all tasks, used when the manifest has changed, when a run ends, or for the user
 WHOLE = {

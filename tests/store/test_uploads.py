@@ -1,4 +1,4 @@
-"""What an account has uploaded is remembered for its jobs; one of them uploads, the others wait."""
+"""Uploads of an account are cached for all its jobs: one of them uploads, the others wait."""
 
 from __future__ import annotations
 

@@ -23,24 +23,24 @@ def rows(bench):
 
 
 class Commits:
-    """Counts what SQLite itself says it executes."""
+    """Count the commits that SQLite executes."""
 
     def __init__(self, writer):
         self._writer, self.seen = writer, 0
 
     async def __aenter__(self):
-        await self._writer.set_up(lambda connection: connection.set_trace_callback(self._heard))
+        await self._writer.set_up(lambda connection: connection.set_trace_callback(self._count))
         return self
 
     async def __aexit__(self, *_):
         await self._writer.set_up(lambda connection: connection.set_trace_callback(None))
 
-    def _heard(self, statement):
+    def _count(self, statement):
         self.seen += statement.lower() == "commit"
 
 
 async def test_aiosqlite_still_runs_a_closure_in_its_thread():
-    """The seam that the writer stands on: `_execute` runs whole, in one other thread, beside the real connection."""
+    """The writer depends on this private method: `_execute` runs a closure in one other thread, with the connection."""
     async with aiosqlite.connect(":memory:") as database:
         seen = await database._execute(lambda: (threading.get_ident(), database._conn.execute("select 1").fetchone()))
         assert seen[0] != threading.get_ident()
@@ -103,7 +103,7 @@ async def test_cancelled_caller_has_written_all_or_nothing(bench):
         assert rows(made) == []
         leave.set()
     async with bench() as made:
-        assert rows(made) == ["pa", "pb", "pc"], "closing waits for what was begun"
+        assert rows(made) == ["pa", "pb", "pc"], "closing waits for work that was begun"
 
 
 async def test_error_of_cancelled_caller_is_not_reported(bench):
@@ -112,7 +112,7 @@ async def test_error_of_cancelled_caller_is_not_reported(bench):
     def bad(connection):
         entered.set()
         assert leave.wait(10)
-        raise KeyError("nobody listens any more")
+        raise KeyError("the caller is gone")
 
     async with bench() as made:
         waiting = asyncio.create_task(made.store._writer.transact(bad))
