@@ -34,7 +34,7 @@ class Queue:
         self._write, self._turn, self._next = write, anyio.Lock(), _Batch()
 
     def __repr__(self) -> str:
-        return f"Queue({len(self._next.ids)} waiting)"
+        return f"ClaimQueue({len(self._next.ids)} waiting)"
 
     async def owner(self, remote_id: str) -> str:
         """Claim the remote id and return the job that owns it now.

@@ -232,15 +232,15 @@ def unsent(task: Task) -> Line:
 
 
 def _settle(task: Task, ref: str) -> Line:
-    fault = task.fault
+    error = task.fault
     return {
         # without a line for a held task, a rebuilt database would reconcile it, and could buy it again unasked
         "t": "held" if task.state is State.HELD else "settle",
         "ref": ref,
         "state": task.state,
         "evidence": task.evidence,
-        "reason": fault.reason,
-        "message": fault.message,
+        "reason": error.reason,
+        "message": error.message,
         "spent": task.spent,
         "doubts": task.doubts,
         "attempts": task.attempts,

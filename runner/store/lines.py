@@ -58,8 +58,8 @@ def flaw(line: dict[str, Any]) -> str:
     shape = _SHAPES.get(kind, {})
     if "key" in line:
         shape = {"ref": (str,), **_INTENT, **shape}
-    given = {name: kinds for name, kinds in _OPTIONAL.items() if name in line}
-    return _unfit(line, given | shape) or next((each for each in map(_file, line.get("files") or ()) if each), "")
+    optional = {name: kinds for name, kinds in _OPTIONAL.items() if name in line}
+    return _unfit(line, optional | shape) or next((each for each in map(_file, line.get("files") or ()) if each), "")
 
 
 def _file(file: Any) -> str:

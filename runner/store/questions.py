@@ -94,7 +94,7 @@ class Questions:
     async def waiting(
         self, provider: str, state: State, operations: Collection[str], held: Collection[int], most: int
     ) -> list[Task]:
-        """Return the tasks of a state that are due first, however late, except those whose ids are in `exclude`."""
+        """Return the tasks of a state that are due first, at any time, except those whose ids are in `exclude`."""
         parameters = {"soon": math.inf, "limit": most, "exclude": as_json(held), "operations": as_json(operations)}
         return [task_from(row) for row in await self._all("claim_group", provider=provider, state=state, **parameters)]
 

@@ -174,15 +174,15 @@ def apply(task: Task, line: Line) -> Task:  # noqa: PLR0911 - a table
             again = replace(task, generation=line["generation"], ref=line["next"], doubts=0, attempts=0, throttles=0)
             return replace(_anew(again), refreshes=0, fault=NO_FAULT, evidence="retried")
         case "saved" if task.remote_id is not None:
-            fault = NO_FAULT if line["reason"] is None else Fault(line["reason"])
-            return replace(task, state=State.DONE, due_at=None, fault=fault)
+            error = NO_FAULT if line["reason"] is None else Fault(line["reason"])
+            return replace(task, state=State.DONE, due_at=None, fault=error)
         case _:
             return task
 
 
 def _apply_outcome(task: Task, line: Line) -> Task:
     """Return the task after the outcome of a send; lines of older versions have no counters."""
-    fault = NO_FAULT if line["reason"] is None else Fault(line["reason"], None, line["message"])
+    error = NO_FAULT if line["reason"] is None else Fault(line["reason"], None, line["message"])
     absent = max(task.doubts, 1) if line["evidence"] == "absent" else task.doubts
     task = replace(
         task,
@@ -190,7 +190,7 @@ def _apply_outcome(task: Task, line: Line) -> Task:
         doubts=line.get("doubts", absent),
         attempts=line.get("attempts", task.attempts),
         throttles=line.get("throttles", task.throttles),
-        fault=fault,
+        fault=error,
         evidence=line["evidence"],
     )
     match line["state"]:

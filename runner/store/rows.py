@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
     """Return the task in a row of `task.*, request, name`."""
-    fault = NO_FAULT if row["reason"] is None else Fault(row["reason"], row["code"], row["message"])
+    error = NO_FAULT if row["reason"] is None else Fault(row["reason"], row["code"], row["message"])
     sent = None if row["sent_boot"] is None else Moment(row["sent_boot"], row["sent_seconds"])
     return Task(
         id=row["id"],
@@ -44,7 +44,7 @@ def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
         submitted_at=row["submitted_at"],
         since=row["since"],
         finished_at=row["finished_at"],
-        fault=fault,
+        fault=error,
         evidence=row["evidence"],
         request=row["request"].encode(),
         name=row["name"],
