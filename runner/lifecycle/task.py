@@ -59,7 +59,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Time at which a request left, on a clock that nobody can set: seconds since a boot, and the boot's id."""
+    """Time at which a request left, on a clock that cannot be set: seconds since a boot, and the boot's id."""
 
     boot: str
     seconds: float

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runner.lifecycle.task import Task
-    from runner.providers.spec import Listing, Operation, Spec
+    from runner.providers.spec import Operation, Spec
 
 
 class Dialect:
@@ -69,14 +69,12 @@ class Dialect:
         listing = self.spec.look_up.listing
         if listing is None:
             return None
-        target = self.spec.operations[operation]
-        return Request(
-            "lookup",
-            listing.method,
-            self._fill(listing.path, target, page=str(number)),
-            "query",
-            _paged(listing, target, number),
-        )
+        target, body = self.spec.operations[operation], None
+        if listing.body is not None:
+            filled = {name: number if value == "{page}" else value for name, value in listing.body.items()}
+            body = {**filled, **target.query}
+        path = self._fill(listing.path, target, page=str(number))
+        return Request("lookup", listing.method, path, "query", body)
 
     def probe(self) -> Request:
         """Return a query free of charge. Any response except a 5xx proves that the provider is up."""
@@ -121,10 +119,3 @@ class Dialect:
         for name, value in values.items():
             path = path.replace(f"{{{name}}}", quote(value, safe=""))
         return path
-
-
-def _paged(listing: Listing, operation: Operation, number: int) -> dict[str, Any] | None:
-    if listing.body is None:
-        return None
-    filled = {name: number if value == "{page}" else value for name, value in listing.body.items()}
-    return {**filled, **operation.query}

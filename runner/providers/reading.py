@@ -66,7 +66,11 @@ class Page:
 def read_submit(spec: Spec, outcome: Outcome) -> Event:
     """Return the event of a submit: accepted, certainly not accepted, or in doubt."""
     if isinstance(outcome, Reply) and compiled(spec.submit.accept).holds(scope(outcome)):
-        return _accepted(compiled(spec.submit.id).search(scope(outcome)), outcome)
+        value = compiled(spec.submit.id).search(scope(outcome))
+        id_ = remote_id(value)
+        if id_ is None:
+            return Interrupted(f"accepted with an id that is none: {clean(value)}", hopeless=True)
+        return Accepted(id_, f"http {outcome.status}")
     classification = judge(spec, outcome, "submit")
     named = _named(spec, outcome)
     if named is not None:  # a rejection with a task id contradicts itself, and the task may have been paid for
@@ -84,13 +88,6 @@ def _named(spec: Spec, outcome: Outcome) -> str | None:
     """Return the task id in a response that does not accept the submit, or None. Some providers send 0 for no id."""
     value = compiled(spec.submit.id).search(scope(outcome)) if isinstance(outcome, Reply) else None
     return remote_id(value) if value else None
-
-
-def _accepted(value: Any, reply: Reply) -> Event:
-    id_ = remote_id(value)
-    if id_ is None:
-        return Interrupted(f"accepted with an id that is none: {clean(value)}", hopeless=True)
-    return Accepted(id_, f"http {reply.status}")
 
 
 def read_query(spec: Spec, outcome: Outcome, task: Task | None = None) -> Event:
@@ -187,20 +184,15 @@ def _setback(classification: Verdict) -> Setback | Blocked:
 def read_reference(spec: Spec, task: Task, outcome: Outcome) -> Found | Setback | Blocked | None:
     """Return the event of a query by reference, or None if the response proves nothing and only the list can."""
     if isinstance(outcome, Reply) and compiled(spec.query.valid).holds(scope(outcome)):
-        value = compiled(spec.query.task).search(scope(outcome))
-        return _found(spec, task, value)
+        value, listing = compiled(spec.query.task).search(scope(outcome)), spec.look_up.listing
+        reference = compiled(listing.reference).search(value) if listing and listing.reference else None
+        id_ = remote_id(compiled(listing.id).search(value)) if listing else None
+        return Found(id_, "found by reference") if id_ and (reference is None or reference == task.ref) else None
     event = query_setback(spec, outcome)
     is_transient = (
         isinstance(outcome, NotSent | NoAnswer) or isinstance(event, Blocked) or event.kind not in {"trouble", "absent"}
     )
     return event if is_transient or outcome.status >= 500 else None  # type: ignore[union-attr]  # noqa: PLR2004
-
-
-def _found(spec: Spec, task: Task, value: Any) -> Found | None:
-    listing = spec.look_up.listing
-    reference = compiled(listing.reference).search(value) if listing and listing.reference else None
-    id_ = remote_id(compiled(listing.id).search(value)) if listing else None
-    return Found(id_, "found by reference") if id_ and (reference is None or reference == task.ref) else None
 
 
 def read_page(spec: Spec, outcome: Outcome) -> Page | Setback | Blocked:

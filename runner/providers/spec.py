@@ -38,7 +38,7 @@ def _is_rate(text: str) -> str:
 
 Jmes = Annotated[str, AfterValidator(_compiles)]
 Rate = Annotated[str, AfterValidator(_is_rate)]
-#: form of a rate, as `manifest.units` reads it
+#: form of a rate; the module `units` parses it
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(?:s|sec|second|m|min|minute|h|hour)", re.ASCII)
 
 #: meaning of a failed response; `doubt` is also the meaning of every unlisted response to a submit
