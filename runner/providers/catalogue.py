@@ -78,7 +78,7 @@ def _unchecked(spec: Spec, model: str, images: Pictures | None) -> Shape:
 
 
 class Shape:
-    """Parameters of one model. Implements the protocol `ModelShape` of the package `manifest`."""
+    """Parameters of one model. Implements the protocol `ModelDescription` of the package `manifest`."""
 
     def __init__(
         self, spec: Spec, operation: str, code: str, model: Model | None, images: Pictures | None = None
