@@ -13,7 +13,7 @@ def file(tmp_path):
     log_file.close()
 
 
-def test_only_its_owner_can_read_it(tmp_path, file):
+def test_log_file_is_private(tmp_path, file):
     assert stat.S_IMODE((tmp_path / "run.log").stat().st_mode) == 0o600
 
 

@@ -1,4 +1,4 @@
-"""Wrong programs: each takes one rule of the protocol away. A simulator that does not notice is worth nothing."""
+"""Mutants: wrong programs that each lack one rule of the protocol. The simulation must detect them all."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _judging(change):
 
 
 def send_before_claim():
-    """H2: the request leaves before its intent is on the disk."""
+    """H2: the request leaves before its intent is on disk."""
     write = Store._settle
     waiting = {}
 
@@ -60,7 +60,7 @@ def send_before_claim():
 
 
 def silence_is_not_sent():
-    """H6: a connection that broke off counts as proof that nothing left."""
+    """H6: a broken connection counts as proof that nothing was sent."""
 
     def change(outcome, phase, verdict):
         return replace(verdict, meaning="unsent") if isinstance(outcome, NoAnswer) and phase == "submit" else verdict
@@ -69,7 +69,7 @@ def silence_is_not_sent():
 
 
 def unknown_is_refused():
-    """H8: an answer that nobody knows counts as a refusal."""
+    """H8: an unknown response counts as a refusal."""
 
     def change(outcome, phase, verdict):
         unknown = isinstance(outcome, Reply) and phase == "submit" and verdict.meaning == "doubt"
@@ -84,7 +84,7 @@ def taken_is_refused():
 
 
 def absent_at_once():
-    """M4: an absence is believed before D."""
+    """M4: a task counts as absent before the quiet time D."""
 
     async def quiet(self, task, begun):
         return True
@@ -93,7 +93,7 @@ def absent_at_once():
 
 
 def one_scan():
-    """H11: one reading is enough."""
+    """H11: one reading of the list proves absence."""
 
     async def by_list(self, batch, begun):
         self._cache.clear()
@@ -119,7 +119,7 @@ def failed_page_is_clean():
 
 
 def first_page_only():
-    """H12: the reading stops before the list does."""
+    """H12: only the first page of the list is read."""
 
     async def read_list(session, operation, since):
         page = reading.read_page(session.spec, await session.send(session.dialect.page(operation, 1)))
@@ -129,7 +129,7 @@ def first_page_only():
 
 
 def doubt_by_wall_clock():
-    """H10: D is counted by a clock that somebody may set."""
+    """H10: D is measured by the wall clock, which can be set."""
     return _patched(
         (Clock, "moment", lambda self: Moment("wall", self.now())),
         (Clock, "since", lambda self, boot, seconds, until: until.seconds - seconds),
@@ -137,7 +137,7 @@ def doubt_by_wall_clock():
 
 
 def breaker_stops_polls():
-    """H15: too many doubts stop what is paid as well."""
+    """H15: too many doubts stop polls of paid tasks as well."""
     work = PollStage._work
 
     async def stopped(self, batch):
@@ -148,7 +148,7 @@ def breaker_stops_polls():
 
 
 def own_doubt_only():
-    """M11, M12: D counts from one's own send, and no twin is looked at (nor waited for, which would hide it)."""
+    """M11, M12: D counts from the task's own send, and duplicates are ignored."""
     gate = "twin.state = 'in_doubt'))"
     claim = sql.queries()["claim_queued"]
     assert claim.count(gate) == 1
@@ -172,7 +172,7 @@ def clash_ignored():
 
 
 def no_mark_at_start():
-    """R2 left out: what was on the wire when the process died is not put in doubt."""
+    """R2 is missing: requests in flight when the process died are not put in doubt."""
 
     async def recover(self):
         await self._store.wake(self._clock.now())
@@ -181,7 +181,7 @@ def no_mark_at_start():
 
 
 def id_not_journaled():
-    """H1: the id is in the database alone."""
+    """H1: the id is not written to the journal."""
     of_change = stores.of_change
 
     def silent(before, after):
@@ -192,7 +192,7 @@ def id_not_journaled():
 
 
 def queued_waits_for_the_wall():
-    """FC1: a queued task waits for the time that a wall clock said before it was set back."""
+    """FC1: a queued task waits for a wall-clock time from before the clock was set back."""
     wake = "update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')"
     found = {**sql.queries(), "wake": wake}
     return _patched((sql, "queries", lambda: found))
@@ -200,7 +200,7 @@ def queued_waits_for_the_wall():
 
 @dataclass(frozen=True)
 class Where:
-    """The class of provider and the mode in which a rule matters; None: drawn by the seed."""
+    """The provider class and the mode in which a rule matters. None: drawn by the seed."""
 
     kind: str | None = None
     liveness: bool | None = None
