@@ -17,7 +17,7 @@ import aiohttp
 import orjson
 
 from runner.net.auth import bearer
-from runner.net.gateway import Gateway
+from runner.net.gateway import ProviderClient
 from runner.net.transport import tls_context
 from runner.providers.exchange import Reply, Request
 
@@ -32,7 +32,7 @@ _CANCELLED = 10_000
 
 @asynccontextmanager
 async def ours(url: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    gateway = Gateway(url, bearer(_KEY))
+    gateway = ProviderClient(url, bearer(_KEY))
 
     async def ask() -> None:
         outcome = await gateway.send(Request("query", "GET", _PATH, "query"))
@@ -70,7 +70,7 @@ async def cost(ask: Callable[[], Awaitable[None]], parallel: int) -> float:
 
 async def leaked(url: str) -> int:
     """Connections that are still in use after so many requests were cancelled at whatever point."""
-    gateway = Gateway(url, bearer(_KEY))
+    gateway = ProviderClient(url, bearer(_KEY))
     for number in range(_CANCELLED // 50):
         query = Request("query" if number % 2 else "submit", "GET", _PATH, "query")
         tasks = [asyncio.create_task(gateway.send(query)) for _ in range(50)]
@@ -78,7 +78,7 @@ async def leaked(url: str) -> int:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    left = sum(line._transport.open for line in (gateway._single, gateway._pooled))  # noqa: SLF001
+    left = sum(line._transport.open_connections for line in (gateway._single_use, gateway._pooled))  # noqa: SLF001
     await gateway.aclose()
     return left
 

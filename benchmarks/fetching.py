@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import anyio
 
-from runner.net.download import Downloader, Fetched
+from runner.net.download import DownloadedFile, Downloader
 from runner.net.part import publish
 from runner.net.transport import tls_context
 
@@ -36,7 +36,7 @@ async def ours(directory: Path, parallel: int, roots: str) -> AsyncIterator[Fetc
     async def fetch(url: str, number: int) -> None:
         part = directory / "parts" / f"{number}.part"
         fetched = await downloader.fetch(url, part)
-        assert isinstance(fetched, Fetched), fetched
+        assert isinstance(fetched, DownloadedFile), fetched
         await anyio.to_thread.run_sync(publish, part, directory, f"{number}", fetched.extension)
 
     yield fetch

@@ -55,8 +55,8 @@ async def begin(directory: Path) -> tuple[float, float]:
     assert await store.in_state(State.SUBMITTING) == []
     await store.wake(_NOW + 60)
     assert await store.slots_taken("chanjing") == 500
-    assert await store.providers() == {"chanjing"}
-    assert await store.gone() == 0
+    assert await store.providers_with_work() == {"chanjing"}
+    assert await store.removed_unsent_count() == 0
     sent = {"sent": Moment("b", 1.0), "submitted_at": _NOW, "since": _NOW, "due_at": None}
     task = await store.claim_queued(
         "chanjing", _NOW + 60, 9, lambda task: replace(task, state=State.SUBMITTING, **sent)

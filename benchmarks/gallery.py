@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Iterator[Figure]:  # noqa: ARG001 - no process of o
     """Weights and times."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        ours = place.taken(directory)
+        ours = place.open_gallery(directory)
         for number in range(TASKS):
             (ours.folder / f"{_hash(number)[:24]}.webp").write_bytes(_picture(number))
         facts = {"job": "job", "made": 0.0, "counts": {"done": TASKS}, "total": TASKS, "cost": None, "unit": ""}

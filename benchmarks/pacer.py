@@ -11,11 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-from runner.net.bucket import Bucket
+from runner.net.bucket import SlidingWindow
 from runner.net.limiter import Limiter
-from runner.net.shared import SharedBucket
+from runner.net.shared import SharedSlidingWindow
 from runner.pipeline.clock import Clock
-from runner.store.budget import Budget
+from runner.store.budget import SharedRateState
 
 
 class Pacer:
@@ -41,11 +41,11 @@ class Pacer:
 
 
 async def main(port: int, qps: float, count: int, hands: int, home: str | None = None) -> None:
-    bucket, loop = Bucket(qps), asyncio.get_running_loop()
+    bucket, loop = SlidingWindow(qps), asyncio.get_running_loop()
     shared = None
     if home is not None:
-        budget = Budget(Path(home), "submit", Clock().boot)
-        shared = SharedBucket(bucket, budget, time.monotonic, loop.call_later, print)
+        budget = SharedRateState(Path(home), "submit", Clock().boot)
+        shared = SharedSlidingWindow(bucket, budget, time.monotonic, loop.call_later, print)
     pacer = Pacer(Limiter(shared or bucket, time.monotonic), port, count)
     async with asyncio.TaskGroup() as group:
         for _ in range(hands):

@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.lifecycle.events import Accepted, Claimed, Finished, Saved
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.patience import RetryPolicy
 from runner.lifecycle.task import Draft, Moment, Output, Task
 from runner.lifecycle.transitions import advance
 from runner.store.adding import Addition
 from runner.store.store import Store
 
 _NOW = 1_790_000_000.0
-_PATIENCE = Patience()
+_PATIENCE = RetryPolicy()
 #: changes of one task's state that are on the disk when a waiter goes on
 CHANGES = 4
 

@@ -1,4 +1,4 @@
-"""The polling policy in virtual time: the real `Bucket` and `PollSchedule`, against latencies drawn from a seed.
+"""The polling policy in virtual time: the real `SlidingWindow` and `PollSchedule`, against latencies drawn from a seed.
 
 Makespan is held against a provider that tells of each result at once, where a submit leaves every 1/q seconds or as
 soon as the window has room; with one id a call also against 2N/q, a submit and a poll each. A round trip takes 0.2 s;
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure
 from runner.lifecycle.task import State, Task
-from runner.net.bucket import Bucket
+from runner.net.bucket import SlidingWindow
 from runner.net.traffic import Slot
 from runner.pipeline.poll_schedule import HIGH, LOW, PollBounds, PollSchedule
 
@@ -78,7 +78,7 @@ class Queue:
     """First come, first served at a bucket; one timer."""
 
     world: World
-    bucket: Bucket
+    bucket: SlidingWindow
     waiting: deque[Callable[[], bool]] = field(default_factory=deque)
     timed: bool = False
 
@@ -88,7 +88,7 @@ class Queue:
             self.timed = True
             self.world.at(self.world.now, self._serve)
 
-    def _serve(self) -> None:
+    def _grant_due(self) -> None:
         while self.waiting:
             found = self.bucket.grant(self.world.now)
             if not isinstance(found, Slot):
@@ -108,8 +108,8 @@ class World:
     def __init__(self, case: Case, latencies: Sequence[float]) -> None:
         self.case, self._latencies = case, latencies
         self.now, self._serial, self._events = 0.0, count(), []
-        query = Queue(self, Bucket(case.qps))
-        self._query, self._submit = query, query if case.shared else Queue(self, Bucket(case.qps))
+        query = Queue(self, SlidingWindow(case.qps))
+        self._query, self._submit = query, query if case.shared else Queue(self, SlidingWindow(case.qps))
         self._schedule = PollSchedule(PollBounds(first=4.0, longest=30.0, size=case.size, shared=case.shared), 0.0)
         #: due time and number of each running task that no call asks about
         self._due: list[tuple[float, int]] = []

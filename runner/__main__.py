@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: allocations before the first garbage collection; a start makes 130,000 objects, and nearly all of them stay
-_STARTING = 200_000
+_STARTUP_OBJECTS = 200_000
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    _collect_after_the_start()
+    _postpone_garbage_collection()
 
     from runner.cli.main import run  # noqa: PLC0415 - so that importing this module costs nothing
 
@@ -26,7 +26,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _collect_after_the_start() -> None:
+def _postpone_garbage_collection() -> None:
     """Postpone the first garbage collection until the start is over, and exempt the objects that it has made."""
     usual = gc.get_threshold()
 
@@ -37,7 +37,7 @@ def _collect_after_the_start() -> None:
             gc.freeze()
 
     gc.callbacks.append(on_collection)
-    gc.set_threshold(_STARTING, *usual[1:])
+    gc.set_threshold(_STARTUP_OBJECTS, *usual[1:])
 
 
 if __name__ == "__main__":

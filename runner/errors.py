@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def visible(text: str) -> str:
+def escape_control(text: str) -> str:
     """Return the text with every character that steers a terminal or reorders a line written as its escape."""
-    return "".join(char.encode("unicode_escape").decode() if _steers(char) else char for char in text)
+    return "".join(char.encode("unicode_escape").decode() if _is_control(char) else char for char in text)
 
 
-def _steers(char: str) -> bool:
+def _is_control(char: str) -> bool:
     return not char.isprintable() and unicodedata.category(char) != "Zs"
 
 
@@ -48,7 +48,7 @@ class RunnerError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.message}\n  {self.hint}" if self.hint else self.message
-        return "\n".join(visible(line) for line in text.split("\n"))
+        return "\n".join(escape_control(line) for line in text.split("\n"))
 
 
 class UsageError(RunnerError):
@@ -58,7 +58,7 @@ class UsageError(RunnerError):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Diagnostic:
     """One mistake in a file: its location, a message and a hint. Lines and columns count from 1."""
 
     file: str
@@ -72,11 +72,11 @@ class Problem:
         location = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         subject = f"{self.key}: " if self.key else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return visible(f"{location}: {subject}{self.message}{hint}")
+        return escape_control(f"{location}: {subject}{self.message}{hint}")
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class ParameterDiagnostic:
     """One mistake in a parameter of a request, before its location in the manifest is known."""
 
     name: str
@@ -89,10 +89,10 @@ class Mistake:
 class ManifestError(UsageError):
     """All diagnostics of a manifest at once, in the order of the file."""
 
-    def __init__(self, diagnostics: Sequence[Problem], *, omitted: int = 0) -> None:
-        self.problems = tuple(diagnostics)
+    def __init__(self, diagnostics: Sequence[Diagnostic], *, omitted: int = 0) -> None:
+        self.diagnostics = tuple(diagnostics)
         self.omitted = omitted
-        lines = [str(diagnostic) for diagnostic in self.problems]
+        lines = [str(diagnostic) for diagnostic in self.diagnostics]
         if omitted:
             lines.append(f"… and {omitted} more of the same kinds")
         super().__init__("\n".join(lines), hint="Nothing was sent. Correct the lines above and run the command again.")
@@ -104,13 +104,13 @@ class ConfigError(RunnerError):
     exit_code = 7
 
 
-class NoSuchJob(RunnerError):  # noqa: N818
+class JobNotFoundError(RunnerError):
     """Job that does not exist where it was expected."""
 
     exit_code = 10
 
 
-class Locked(RunnerError):  # noqa: N818
+class JobLockedError(RunnerError):
     """Job that another run holds."""
 
     exit_code = 11

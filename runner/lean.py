@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def without(name: str) -> Iterator[None]:
+def without_module(name: str) -> Iterator[None]:
     """Hide the module `name` from imports within the block, as if it were not installed.
 
     A module that is already imported is not hidden. After the block, the module can be imported as usual.

@@ -19,15 +19,15 @@ class LogFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = self._opened()
+        self._descriptor = self._open()
 
     def __repr__(self) -> str:
         return f"LogFile({str(self._path)!r})"
 
     def write(self, line: str) -> None:
         """Append one line in a single write."""
-        if self._moved():
-            old, self._descriptor = self._descriptor, self._opened()
+        if self._is_moved():
+            old, self._descriptor = self._descriptor, self._open()
             os.close(old)
         os.write(self._descriptor, f"{line}\n".encode("utf-8", "backslashreplace"))
 
@@ -35,7 +35,7 @@ class LogFile:
         """Close the file."""
         os.close(self._descriptor)
 
-    def _moved(self) -> bool:
+    def _is_moved(self) -> bool:
         try:
             on_disk = self._path.stat()
         except FileNotFoundError:
@@ -43,7 +43,7 @@ class LogFile:
         opened = os.fstat(self._descriptor)
         return (on_disk.st_dev, on_disk.st_ino) != (opened.st_dev, opened.st_ino)
 
-    def _opened(self) -> int:
+    def _open(self) -> int:
         # O_NOFOLLOW: not through a link planted by someone else; O_NONBLOCK: do not wait for the reader of a pipe
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, 0o600)

@@ -13,21 +13,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from runner.lean import without
+from runner.lean import without_module
 from runner.lifecycle.events import (
     Accepted,
-    Blocked,
+    AccountBlocked,
     Found,
     Interrupted,
     LinkExpired,
-    Refused,
+    Rejected,
     Resolved,
+    RetryableFailure,
     Saved,
-    Setback,
 )
 from runner.lifecycle.task import State
 
-with without("rich"):  # it would only serve coloured tracebacks, which are never shown here
+with without_module("rich"):  # it would only serve coloured tracebacks, which are never shown here
     import structlog
 
 if TYPE_CHECKING:
@@ -40,35 +40,35 @@ if TYPE_CHECKING:
 Format = Literal["console", "json"]
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 #: frames of a bug's traceback that are logged
-_FRAMES = 4
+_MAX_FRAMES = 4
 #: events that are logged as warnings
-_LOUD = (Interrupted, Found, Refused, Blocked)
+_WARNING_EVENTS = (Interrupted, Found, Rejected, AccountBlocked)
 #: names of events in log lines, where they differ from the name of the class; scripts match them
-_NAMES: dict[type[Event], str] = {Setback: "setback", Refused: "refused", Blocked: "blocked"}
+_NAMES: dict[type[Event], str] = {RetryableFailure: "setback", Rejected: "refused", AccountBlocked: "blocked"}
 #: ordinary results, counted by the live view and grouped by the summary; logged one by one only on request
-_COUNTED = frozenset({"refused"})
+_SUMMARIZED = frozenset({"refused"})
 
 
-class _Lines:
+class _LineSink:
     """Sink of log events: stderr and a file. structlog calls the method named after the level."""
 
     def __init__(self, log_format: Format | None, level: int, file: LogFile | None) -> None:
-        self._render = _json if log_format == "json" else _console
-        self._asked, self._level, self._file = log_format is not None, level, file
+        self._render = _render_json if log_format == "json" else _render_console
+        self._requested, self._level, self._file = log_format is not None, level, file
 
     def msg(self, **event: Any) -> None:
         try:
             if self._file is not None:
-                self._file.write(_json(dict(event)))
+                self._file.write(_render_json(dict(event)))
         finally:
-            if _LEVELS[event["level"]] >= self._level and (self._asked or event["event"] not in _COUNTED):
+            if _LEVELS[event["level"]] >= self._level and (self._requested or event["event"] not in _SUMMARIZED):
                 sys.stderr.write(f"{self._render(event)}\n")
                 sys.stderr.flush()
 
     info = warning = error = msg
 
 
-def set_up(log_format: Format | None, *, quiet: bool, file: LogFile | None = None) -> None:
+def configure(log_format: Format | None, *, quiet: bool, file: LogFile | None = None) -> None:
     """Send log lines to stderr in the given format, and all of them as JSON to `file`.
 
     If `log_format` is None or `quiet` is set, stderr gets warnings and errors only.
@@ -80,21 +80,21 @@ def set_up(log_format: Format | None, *, quiet: bool, file: LogFile | None = Non
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _one_line,
+            _flatten_event,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if file is not None else level),
-        logger_factory=lambda *_: _Lines(log_format, level, file),
+        logger_factory=lambda *_: _LineSink(log_format, level, file),
         cache_logger_on_first_use=False,
     )
 
 
-def _json(event: Any) -> str:
+def _render_json(event: Any) -> str:
     import orjson  # noqa: PLC0415 - only where JSON lines are asked for
 
     return orjson.dumps({**event, "monotonic": round(time.monotonic(), 6)}, default=str).decode()
 
 
-def _console(event: dict[str, Any]) -> str:
+def _render_console(event: dict[str, Any]) -> str:
     """Return an event as one line: time, task, event name and the fields that are set."""
     head = [event.pop("timestamp")[11:19], event.pop("task", ""), event.pop("event")]
     level = event.pop("level")
@@ -104,12 +104,12 @@ def _console(event: dict[str, Any]) -> str:
     return " ".join(part for part in (*head, "" if level == "info" else f"({level})", *fields) if part)
 
 
-def _one_line(_: object, __: str, event: Any) -> Any:
+def _flatten_event(_: object, __: str, event: Any) -> Any:
     """Keep an event on one line, whatever a prompt or a provider puts into its fields."""
-    return {name: _flat(value) if isinstance(value, str) else value for name, value in event.items()}
+    return {name: _flatten(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
-def _flat(text: str) -> str:
+def _flatten(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)[:500]
 
 
@@ -119,34 +119,34 @@ def listener() -> Callable[[Task, Event, Task], None]:
 
     def on_event(before: Task, event: Event, after: Task) -> None:
         name = _NAMES.get(type(event)) or type(event).__name__.lower()
-        fields = _facts(event, after)
-        if isinstance(event, _LOUD) or after.state in {State.HELD, State.STRANDED}:
+        fields = _event_fields(event, after)
+        if isinstance(event, _WARNING_EVENTS) or after.state in {State.HELD, State.STRANDED}:
             log.warning(name, **fields)
-        elif before.state is not after.state or isinstance(event, Setback):
+        elif before.state is not after.state or isinstance(event, RetryableFailure):
             log.info(name, **fields)
 
     return on_event
 
 
-def _facts(event: Event, after: Task) -> dict[str, Any]:
+def _event_fields(event: Event, after: Task) -> dict[str, Any]:
     fields: dict[str, Any] = {"task": after.key[:8], "state": str(after.state), "ref": after.ref}
     match event:
         case Accepted(remote_id, reason) | Found(remote_id, reason):
             fields |= {"remote_id": remote_id, "evidence": reason}
         case Interrupted(reason):
             fields |= {"evidence": reason}
-        case Refused(error) | Blocked(_, error) | Setback(_, error) | LinkExpired(error):
+        case Rejected(error) | AccountBlocked(_, error) | RetryableFailure(_, error) | LinkExpired(error):
             fields |= {"reason": error.reason, "code": error.code, "message": error.message}
         case Saved(outputs):
             fields |= {"files": [output.file for output in outputs]}
         case Resolved():
-            fields |= {"verdict": event.verdict, "by": event.by}
+            fields |= {"verdict": event.resolution, "by": event.by}
         case _:
             pass
     return fields
 
 
-def emergency(task: Task, event: Event) -> None:
+def write_last_resort(task: Task, event: Event) -> None:
     """Print a remote id that could not be stored to stderr. Enter it later by `runner resolve KEY --adopt ID`."""
     remote_id = event.remote_id if isinstance(event, Accepted | Found) else None
     with suppress(OSError):
@@ -156,19 +156,19 @@ def emergency(task: Task, event: Event) -> None:
         structlog.get_logger().error("emergency", task=task.key, ref=task.ref, remote_id=remote_id)
 
 
-def bug(error: Exception) -> None:
+def report_bug(error: Exception) -> None:
     """Log an unexpected exception in the work of one task, with the innermost frames of its traceback."""
     with suppress(OSError):
-        structlog.get_logger().error("internal_error", error=repr(error), at=_place(error))
+        structlog.get_logger().error("internal_error", error=repr(error), at=_innermost_frames(error))
 
 
-def _place(error: BaseException) -> list[str]:
+def _innermost_frames(error: BaseException) -> list[str]:
     """Return the innermost frames of the traceback, the innermost last."""
-    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    frames = traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
     return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
-def note(message: str) -> None:
+def info(message: str) -> None:
     """Log a message at level info, which is shown only if logs were asked for."""
     with suppress(OSError):
         structlog.get_logger().info(message)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: bytes of a secret's file that are read
-_LONGEST = 64 * 1024
+_MAX_BYTES = 64 * 1024
 
 
 class Secret:
@@ -52,7 +52,7 @@ class Settings:
         Raises ConfigError if the file cannot be read or can be read by others.
         """
         if path := self.environ.get(f"{name}_FILE"):
-            return Secret(_private(Path(path), f"{name}_FILE", self.environ.get("CREDENTIALS_DIRECTORY")))
+            return Secret(_read_private_file(Path(path), f"{name}_FILE", self.environ.get("CREDENTIALS_DIRECTORY")))
         value = self.environ.get(name, "").strip()
         return Secret(value) if value else None
 
@@ -77,7 +77,7 @@ class Settings:
         return tuple(Path(path) for path in (self.text("RUNNER_IMAGES") or "").split(os.pathsep) if path)
 
 
-def _private(path: Path, name: str, credentials: str | None) -> str:
+def _read_private_file(path: Path, name: str, credentials: str | None) -> str:
     """Return the text of a file that only its owner can read. Files in systemd's credentials directory are exempt."""
     try:
         # O_NONBLOCK: do not wait for the writer of a pipe
@@ -89,7 +89,7 @@ def _private(path: Path, name: str, credentials: str | None) -> str:
             is_exempt = credentials is not None and path.is_relative_to(credentials)
             if status.st_mode & 0o077 and not is_exempt:
                 raise ConfigError(f"{name}: {path} can be read by others", hint=f"chmod 600 {path}")
-            return file.read(_LONGEST).strip()
+            return file.read(_MAX_BYTES).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{name}: {path}: {error}", hint="The file must be there and readable by you alone."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.net.limiter import Window
+from runner.net.limiter import InFlightWindow
 from runner.pipeline.capacity import Capacity
 from runner.pipeline.pipeline import ProviderPipeline, poll_schedule
 from runner.pipeline.session import ProviderSession
@@ -18,7 +18,7 @@ def pipeline(spec, client, downloader, limiters, *, store, clock, notifier, poli
         return {name: options.pop(name) for name in names if name in options}
 
     window = options.pop("window", None)
-    capacity = Capacity(spec.name, Window(window), **take("space", "other_processes_active"))
+    capacity = Capacity(spec.name, InFlightWindow(window), **take("space", "other_processes_active"))
     session = ProviderSession(
         spec, Dialect(spec), client, limiters, capacity, clock, notifier, **take("signs", "proved", "on_warning")
     )

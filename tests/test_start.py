@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from runner.__main__ import _collect_after_the_start
-from runner.lean import without
+from runner.__main__ import _postpone_garbage_collection
+from runner.lean import without_module
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def usual():
 
 
 def test_garbage_collection_is_normal_after_the_start(usual):
-    _collect_after_the_start()
+    _postpone_garbage_collection()
     assert gc.get_threshold() == (200_000, *usual[1:])
     gc.collect()
     assert gc.get_threshold() == usual
@@ -42,10 +42,10 @@ def test_start_stays_below_the_first_collection(usual):
 def test_hidden_module_can_be_imported_afterwards(monkeypatch, tmp_path):
     (tmp_path / "never_seen.py").write_text("", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    with without("never_seen"), pytest.raises(ImportError):
+    with without_module("never_seen"), pytest.raises(ImportError):
         importlib.import_module("never_seen")
     module = importlib.import_module("never_seen")
-    with without("never_seen"):
+    with without_module("never_seen"):
         assert importlib.import_module("never_seen") is module
 
 

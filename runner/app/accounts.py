@@ -9,13 +9,13 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from runner.app import lanes
-from runner.app.sign import Sign, ok, problem, warning
+from runner.app.sign import CheckResult, ok, problem, warning
 from runner.errors import ConfigError
-from runner.net.gateway import Deadlines, Gateway
+from runner.net.gateway import Deadlines, ProviderClient
 from runner.net.guard import check_base
 from runner.pipeline.outcome import Exit
 from runner.providers.dialect import Dialect
-from runner.providers.evidence import clean, is_good, judge, server_time
+from runner.providers.evidence import classify_response, is_success, sanitize_reply, server_time
 from runner.providers.exchange import NoAnswer, NotSent, Reply
 from runner.store.account import TokenFile
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from runner.settings import Secret, Settings
 
 #: seconds; short, because the user waits for the result
-_DEADLINES = Deadlines(connect=5.0, read=10.0, total=15.0)
+_ONLINE_DEADLINES = Deadlines(connect=5.0, read=10.0, total=15.0)
 #: seconds of clock difference above which `doctor` warns, and above which reconciling goes wrong
-_APART, _FAR_APART = 30.0, 300.0
+_CLOCK_TOLERANCE, _CLOCK_LIMIT = 30.0, 300.0
 
 
-def credentials(spec: Spec, settings: Settings, *, needed: bool) -> Sign:
+def check_credentials(spec: Spec, settings: Settings, *, needed: bool) -> CheckResult:
     """Check which credential variables of a provider are set.
 
     An incomplete set is always a problem. No credentials at all are one only if they are `needed`.
@@ -47,41 +47,43 @@ def credentials(spec: Spec, settings: Settings, *, needed: bool) -> Sign:
         return (
             problem(spec.name, "no credentials", hint, Exit.CREDENTIALS) if needed else ok(spec.name, "no credentials")
         )
-    message = ", ".join(f"{name}{_source(settings, name)} {_mark(secret)}" for name, secret in found.items())
+    message = ", ".join(
+        f"{name}{_variable_source(settings, name)} {_secret_mark(secret)}" for name, secret in found.items()
+    )
     if not any(set(names) <= set(found) for names in sets):
         return problem(spec.name, f"{message}: not a whole set", f"Set {wanted}.", Exit.CREDENTIALS)
-    if odd := [name for name, secret in found.items() if _is_odd(secret)]:
+    if odd := [name for name, secret in found.items() if _has_odd_characters(secret)]:
         return warning(
             spec.name, f"{message}; {odd[0]} has blanks, quotes or letters that no key has", "Copy it again."
         )
     return ok(spec.name, message)
 
 
-def any_set(spec: Spec, settings: Settings) -> bool:
+def has_any_credential(spec: Spec, settings: Settings) -> bool:
     """Return True if any credential variable of the provider is set."""
     names = (name for names in lanes.credential_names(spec) for name in names)
     return any(settings.text(name) or settings.text(f"{name}_FILE") for name in names)
 
 
-def _source(settings: Settings, name: str) -> str:
+def _variable_source(settings: Settings, name: str) -> str:
     """Return a note if a credential comes from a file, as a suffix of its variable's name."""
     if not settings.text(f"{name}_FILE"):
         return ""
     return " (its file; the variable itself is not looked at)" if settings.text(name) else " (its file)"
 
 
-def _mark(secret: Secret) -> str:
+def _secret_mark(secret: Secret) -> str:
     """Return four hexadecimal digits by which the user can recognise a secret."""
     return f"#{hashlib.sha256(secret.reveal().encode()).hexdigest()[:4]}"
 
 
-def _is_odd(secret: Secret) -> bool:
+def _has_odd_characters(secret: Secret) -> bool:
     """Return True if a secret has characters that no provider's key has."""
     text = secret.reveal()
     return not text.isascii() or not text.isprintable() or any(char in " \"'" for char in text)
 
 
-def address(spec: Spec, settings: Settings, *, needed: bool) -> Iterator[Sign]:
+def check_address(spec: Spec, settings: Settings, *, needed: bool) -> Iterator[CheckResult]:
     """Check the provider's address.
 
     Yields nothing if it is the usual one.
@@ -95,32 +97,36 @@ def address(spec: Spec, settings: Settings, *, needed: bool) -> Iterator[Sign]:
     try:
         check_base(url)
     except ConfigError as error:
-        yield problem(spec.name, f"{name}: {clean(error.message)}", error.hint)
+        yield problem(spec.name, f"{name}: {sanitize_reply(error.message)}", error.hint)
         return
-    if lanes.on_loopback(url):
+    if lanes.is_on_loopback(url):
         yield warning(spec.name, f"{name} leads to this machine, as for a sandbox", f"For real: unset {name}")
     elif url != spec.base_url:
-        yield ok(spec.name, f"at {clean(url)} ({name})")
+        yield ok(spec.name, f"at {sanitize_reply(url)} ({name})")
 
 
-async def asked(spec: Spec, settings: Settings, now: Callable[[], float]) -> Iterator[Sign]:
+async def check_online(spec: Spec, settings: Settings, now: Callable[[], float]) -> Iterator[CheckResult]:
     """Send one request that is free of charge, with the credentials, and check the answer.
 
     `now` returns seconds since the epoch. A provider without credentials or address is not asked.
     """
     try:
-        token = await TokenFile(lanes.home(spec, settings)).read()
-        client = Gateway(lanes.base_url(spec, settings), lanes.scheme(spec, settings), deadlines=_DEADLINES)
+        token = await TokenFile(lanes.account_directory(spec, settings)).read()
+        client = ProviderClient(
+            lanes.base_url(spec, settings), lanes.auth_scheme(spec, settings), deadlines=_ONLINE_DEADLINES
+        )
     except ConfigError as error:
         return iter([ok(spec.name, f"not asked: {error.message}")])
     try:
         outcome = await client.send(Dialect(spec).probe())
     finally:
         await client.aclose()
-    return _heard(spec, outcome, now(), kept=token is not None and token[1] > now())
+    return _online_results(spec, outcome, now(), has_stored_token=token is not None and token[1] > now())
 
 
-def _heard(spec: Spec, outcome: Reply | NotSent | NoAnswer, now: float, *, kept: bool) -> Iterator[Sign]:
+def _online_results(
+    spec: Spec, outcome: Reply | NotSent | NoAnswer, now: float, *, has_stored_token: bool
+) -> Iterator[CheckResult]:
     """Yield what the outcome of the free request shows.
 
     `now` is in seconds since the epoch.
@@ -128,22 +134,22 @@ def _heard(spec: Spec, outcome: Reply | NotSent | NoAnswer, now: float, *, kept:
     match outcome:
         case NotSent(error):
             yield problem(
-                spec.name, f"cannot be reached: {clean(error)}", "Check the network, the address and proxies."
+                spec.name, f"cannot be reached: {sanitize_reply(error)}", "Check the network, the address and proxies."
             )
         case NoAnswer(error):
-            yield warning(spec.name, f"no whole answer: {clean(error)}", "Try again later.")
+            yield warning(spec.name, f"no whole answer: {sanitize_reply(error)}", "Try again later.")
         case Reply():
-            yield _answer(spec, outcome, kept=kept)
-            yield from _clock(spec, outcome, now)
+            yield _reply_result(spec, outcome, has_stored_token=has_stored_token)
+            yield from _clock_results(spec, outcome, now)
 
 
-def _answer(spec: Spec, reply: Reply, *, kept: bool) -> Sign:
+def _reply_result(spec: Spec, reply: Reply, *, has_stored_token: bool) -> CheckResult:
     """Return what the provider's answer says about the credentials and the account."""
-    used = "the token that is kept; the secret key is tried when that ends" if kept else "the credentials"
-    if is_good(spec, reply, "query"):
+    used = "the token that is kept; the secret key is tried when that ends" if has_stored_token else "the credentials"
+    if is_success(spec, reply, "query"):
         return ok(spec.name, f"answers, and takes {used}")
-    classification = judge(spec, reply, "query")
-    reason = f"{classification.fault.message or ''} (code {classification.fault.code})"
+    classification = classify_response(spec, reply, "query")
+    reason = f"{classification.error.message or ''} (code {classification.error.code})"
     match classification.meaning:
         case "absent":
             return ok(spec.name, f"answers, and takes {used}")
@@ -155,7 +161,7 @@ def _answer(spec: Spec, reply: Reply, *, kept: bool) -> Sign:
             return warning(spec.name, f"answers: {reason}", "Try again later; its console may know more.")
 
 
-def _clock(spec: Spec, reply: Reply, now: float) -> Iterator[Sign]:
+def _clock_results(spec: Spec, reply: Reply, now: float) -> Iterator[CheckResult]:
     """Compare this machine's clock with the answer's Date header.
 
     Yields nothing if the answer has none.
@@ -166,9 +172,9 @@ def _clock(spec: Spec, reply: Reply, now: float) -> Iterator[Sign]:
     ahead = now - server
     message = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {spec.name}'s"
     hint = "Let NTP set it, e.g. timedatectl set-ntp true."
-    if abs(ahead) <= _APART:
+    if abs(ahead) <= _CLOCK_TOLERANCE:
         yield ok("clock", f"{message}, as good as the same")
-    elif abs(ahead) <= _FAR_APART:
+    elif abs(ahead) <= _CLOCK_LIMIT:
         yield warning("clock", message, hint)
     else:
         yield problem("clock", message, hint)

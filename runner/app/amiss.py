@@ -7,28 +7,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.app.units import unit_of
-from runner.report.advice import Findings
+from runner.app.units import cost_unit
+from runner.report.advice import JobIssues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runner.settings import Settings
-    from runner.store.view import View
+    from runner.store.view import ReadOnlyQueries
 
 
-def findings(job: View, settings: Settings, words: Sequence[str], endings: Sequence[tuple[int, str]] = ()) -> Findings:
+def job_issues(
+    job: ReadOnlyQueries, settings: Settings, words: Sequence[str], endings: Sequence[tuple[int, str]] = ()
+) -> JobIssues:
     """Return what needs attention in a job: failed, held, doubtful and unfinished tasks.
 
     `words` are the command-line arguments that name the job. `endings` are exit codes and reasons of the last run.
     """
-    return Findings(
-        faults=job.faults(),
+    return JobIssues(
+        groups=job.error_groups(),
         held=job.in_state("held"),
         in_doubt=job.counts().get("in_doubt", 0),
-        left=job.left(),
-        given_up=job.given_up(),
+        removed=job.removed_sent_count(),
+        removed_failed=job.removed_failed_count(),
         endings=endings,
-        unit=unit_of(job.providers(), settings) if job.has_costs() else "",
-        words=words,
+        unit=cost_unit(job.bound_providers(), settings) if job.has_costs() else "",
+        arguments=words,
     )

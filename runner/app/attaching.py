@@ -8,19 +8,19 @@ import anyio.to_thread
 
 from runner.net.upload import Uploader
 from runner.pipeline.images import InlineImages, UploadedImages
-from runner.store.uploads import Uploads
+from runner.store.uploads import UploadCache
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
     from pathlib import Path
 
-    from runner.app.album import Album
+    from runner.app.album import LocalImages
     from runner.pipeline.images import ImageSource
     from runner.pipeline.session import ProviderSession
 
 
-def attaching(
-    session: ProviderSession, images: Album, account: Path, stack: AsyncExitStack, *, loopback: bool
+def image_source(
+    session: ProviderSession, images: LocalImages, account: Path, stack: AsyncExitStack, *, loopback: bool
 ) -> ImageSource | None:
     """Return what puts local images into a provider's requests, or None if the provider takes no images.
 
@@ -33,4 +33,4 @@ def attaching(
         return InlineImages(images.read, anyio.to_thread.run_sync)
     uploader = Uploader(loopback=loopback)
     stack.push_async_callback(uploader.aclose)
-    return UploadedImages(session, upload, images.read, uploader, Uploads(account), anyio.to_thread.run_sync)
+    return UploadedImages(session, upload, images.read, uploader, UploadCache(account), anyio.to_thread.run_sync)

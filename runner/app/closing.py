@@ -5,32 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runner import logs
-from runner.app.amiss import findings
+from runner.app.amiss import job_issues
 from runner.errors import DiskError, RunnerError
 from runner.report import results
 from runner.report.summary import summary
-from runner.store.view import view
+from runner.store.view import open_read_only
 
 if TYPE_CHECKING:
     from runner.app.jobs import Job
-    from runner.app.rooms import Choices
+    from runner.app.rooms import RunOptions
     from runner.pipeline.clock import Clock
     from runner.pipeline.outcome import RunOutcome
-    from runner.report.advice import Findings
-    from runner.report.tally import Tally
+    from runner.report.advice import JobIssues
+    from runner.report.tally import RunStats
 
 #: seconds that thumbnails may take at the end of a run, and bytes of files that need none
-_THUMBNAILS, _LIGHT = 2.0, 32 << 20
+_THUMBNAIL_SECONDS, _LIGHT_BYTES = 2.0, 32 << 20
 
 
-def closed(
-    job: Job, options: Choices, outcome: RunOutcome, stats: Tally, seconds: float
-) -> tuple[dict[str, Any], Findings]:
+def close_run(
+    job: Job, options: RunOptions, outcome: RunOutcome, stats: RunStats, seconds: float
+) -> tuple[dict[str, Any], JobIssues]:
     """Write results.jsonl and return the summary of a run of `seconds`, with the issues that it left.
 
     Raises DiskError if the results cannot be written.
     """
-    with view(job.state) as queries:
+    with open_read_only(job.state_directory) as queries:
         try:
             results.write(job.directory / "results.jsonl", queries.results())
         except OSError as error:
@@ -38,40 +38,42 @@ def closed(
                 f"results.jsonl: {error.strerror}", hint="The state is safe; run the command again."
             ) from None
         endings = [(int(ending.exit), ending.why) for ending in outcome.endings]
-        found = findings(queries, job.settings, _words(job, options), endings)
+        found = job_issues(queries, job.settings, _command_words(job, options), endings)
         report = summary(
             job.manifest.name,
             exit_code=outcome.exit,
             reasons=[why for _, why in endings],
             counts=queries.counts(),
-            tally=stats,
+            stats=stats,
             in_doubt=[task["key"] for task in (*queries.in_state("in_doubt"), *found.held)],
             seconds=seconds,
-            findings=found,
+            issues=found,
         )
         return report, found
 
 
-def shown(job: Job, clock: Clock, unit: str, *, hurried: bool) -> None:
+def write_page(job: Job, clock: Clock, unit: str, *, in_hurry: bool) -> None:
     """Write the job's page.
 
     A failure is logged and stops nothing, because the run itself has ended.
     Thumbnails take two seconds at most, and none are made in a hurry. `runner gallery` makes the rest.
     """
-    from runner.app.showing import show  # noqa: PLC0415 - `status` has no need of it
+    from runner.app.showing import write_gallery  # noqa: PLC0415 - `status` has no need of it
 
-    end = clock.now() + (0.0 if hurried else _THUMBNAILS)
+    end = clock.now() + (0.0 if in_hurry else _THUMBNAIL_SECONDS)
     try:
-        show(job.directory, now=clock.now(), unit=unit, has_time=lambda: clock.now() < end, light=_LIGHT)
+        write_gallery(
+            job.directory, now=clock.now(), unit=unit, has_time=lambda: clock.now() < end, light_bytes=_LIGHT_BYTES
+        )
     except (OSError, RunnerError) as error:
         logs.warn(f"the page of the job was not written: {error}")
     except KeyboardInterrupt:
         logs.warn("the page of the job was not written: interrupted; `runner gallery` makes it")
     except Exception as error:  # noqa: BLE001 - a bug in a page must not cost a run its summary; it is logged
-        logs.bug(error)
+        logs.report_bug(error)
 
 
-def _words(job: Job, options: Choices) -> list[str]:
+def _command_words(job: Job, options: RunOptions) -> list[str]:
     """Return the command-line arguments that name this job: the manifest, `--sandbox` and `--out`."""
     out = ["--out", str(options.out)] if options.out else []
     return [job.manifest.file, *(["--sandbox"] if job.in_sandbox else []), *out]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 #: every failpoint, in the order of a task's life
-POINTS = (
+FAILPOINTS = (
     "intent journaled",
     "intent committed",
     "answer received",
@@ -34,7 +34,7 @@ POINTS = (
 )
 
 
-def points(settings: Settings) -> Callable[[str], None]:
+def failpoint_hook(settings: Settings) -> Callable[[str], None]:
     """Return a hook that kills the process at the n-th call for the failpoint of `RUNNER_CRASH_AT="point:n"`.
 
     Without that variable the hook does nothing. Raises UsageError for an unknown failpoint.
@@ -43,8 +43,10 @@ def points(settings: Settings) -> Callable[[str], None]:
     if wanted is None:
         return lambda _: None
     name, _, count = wanted.partition(":")
-    if name not in POINTS or not count.isdecimal():
-        raise UsageError(f"RUNNER_CRASH_AT: {wanted!r} is no point", hint=f"`point:n` with one of {', '.join(POINTS)}")
+    if name not in FAILPOINTS or not count.isdecimal():
+        raise UsageError(
+            f"RUNNER_CRASH_AT: {wanted!r} is no point", hint=f"`point:n` with one of {', '.join(FAILPOINTS)}"
+        )
     left = int(count)
 
     def kill_if_reached(point: str) -> None:

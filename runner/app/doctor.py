@@ -8,7 +8,7 @@ import anyio
 
 from runner.app import accounts, machine, places
 from runner.app.jobs import load
-from runner.app.sign import Sign, ok, warning
+from runner.app.sign import CheckResult, ok, warning
 from runner.pipeline.clock import Clock
 from runner.pipeline.outcome import Ending, Exit, run_outcome
 from runner.providers import spec as specs
@@ -18,59 +18,61 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.lifecycle.task import Draft
-    from runner.manifest.parse import Parsed
+    from runner.manifest.parse import ParsedManifest
     from runner.providers.spec import Spec
     from runner.settings import Settings
 
 
-def examined(
+def run_checks(
     settings: Settings, manifest: Path | None, *, out: Path | None, encoding: str, online: bool
-) -> Iterator[Sign]:
+) -> Iterator[CheckResult]:
     """Yield every check's result as soon as it is known.
 
     With a manifest, check only its job directory and its providers. `encoding` is that of stdout. Raises ManifestError.
     """
     clock = Clock()
-    directory, used = _job(settings, manifest, out)
-    yield from machine.signs(settings.environ, encoding=encoding, now=clock.now())
-    yield from places.home(settings.home)
+    directory, used = _directory_and_providers(settings, manifest, out)
+    yield from machine.check_machine(settings.environ, encoding=encoding, now=clock.now())
+    yield from places.check_home(settings.home)
     if directory is not None:
-        yield from places.job(directory)
-    known = [specs.load(name, settings.providers) for name in used or sorted(specs.names(settings.providers))]
-    yield from _providers(known, settings, needed=bool(used))
+        yield from places.check_job_directory(directory)
+    known = [specs.load(name, settings.providers) for name in used or sorted(specs.spec_paths(settings.providers))]
+    yield from _check_providers(known, settings, needed=bool(used))
     if not online:
         yield ok("providers", "not asked: --online asks each a question that is free of charge")
         return
     for spec in known:
-        yield from anyio.run(accounts.asked, spec, settings, clock.now)
+        yield from anyio.run(accounts.check_online, spec, settings, clock.now)
 
 
-def verdict(results: list[Sign]) -> Exit:
+def worst_exit_code(results: list[CheckResult]) -> Exit:
     """Return the exit code of the worst problem."""
-    return run_outcome(Ending(result.exit, result.said) for result in results if result.exit).exit
+    return run_outcome(Ending(result.exit_code, result.message) for result in results if result.exit_code).exit
 
 
-def _job(settings: Settings, manifest: Path | None, out: Path | None) -> tuple[Path | None, list[str]]:
+def _directory_and_providers(
+    settings: Settings, manifest: Path | None, out: Path | None
+) -> tuple[Path | None, list[str]]:
     """Return the job's directory and the sorted names of the providers that its tasks use."""
     if manifest is None:
         return None, []
     used: set[str] = set()
 
-    def add_provider(_parsed: Parsed, draft: Draft) -> None:
+    def add_provider(_parsed: ParsedManifest, draft: Draft) -> None:
         used.add(draft.provider)
 
-    return load(manifest, settings, out=out, each=add_provider).directory, sorted(used)
+    return load(manifest, settings, out=out, on_draft=add_provider).directory, sorted(used)
 
 
-def _providers(known: list[Spec], settings: Settings, *, needed: bool) -> Iterator[Sign]:
+def _check_providers(known: list[Spec], settings: Settings, *, needed: bool) -> Iterator[CheckResult]:
     """Check address and credentials of every provider.
 
     `needed` says that a job uses them.
     """
     for spec in known:
-        yield accounts.credentials(spec, settings, needed=needed)
-        yield from accounts.address(spec, settings, needed=needed)
-    if not needed and not any(accounts.any_set(spec, settings) for spec in known):
+        yield accounts.check_credentials(spec, settings, needed=needed)
+        yield from accounts.check_address(spec, settings, needed=needed)
+    if not needed and not any(accounts.has_any_credential(spec, settings) for spec in known):
         yield warning(
             "providers", "none has credentials, so that only --sandbox works", "`runner providers` names them."
         )

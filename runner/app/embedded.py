@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from runner.app.lanes import PRETEND
+from runner.app.lanes import SANDBOX_VARIABLE
 from runner.errors import ConfigError
 from runner.settings import Settings
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_LONGEST_LINE = 64 * 1024
+_MAX_LINE_BYTES = 64 * 1024
 
 
 @contextmanager
-def sandbox(settings: Settings, ledger: Path, options: Sequence[str] = ()) -> Iterator[Settings]:
+def sandbox_process(settings: Settings, ledger: Path, options: Sequence[str] = ()) -> Iterator[Settings]:
     """Start a sandbox and yield settings that lead to it.
 
     Stops the sandbox at the end.
@@ -47,7 +47,7 @@ def sandbox(settings: Settings, ledger: Path, options: Sequence[str] = ()) -> It
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
     try:
-        yield Settings({**_without_addresses(settings), **_environment(process), PRETEND: "1"})
+        yield Settings({**_without_addresses(settings), **_announced_environment(process), SANDBOX_VARIABLE: "1"})
     finally:
         process.communicate()
 
@@ -61,12 +61,12 @@ def _without_addresses(settings: Settings) -> dict[str, str]:
     return {name: value for name, value in settings.environ.items() if not name.removesuffix("_FILE").endswith(ends)}
 
 
-def _environment(process: subprocess.Popen[bytes]) -> dict[str, str]:
+def _announced_environment(process: subprocess.Popen[bytes]) -> dict[str, str]:
     """Return the variables of the first line that the sandbox prints.
 
     They hold its addresses.
     """
-    line = process.stdout.readline(_LONGEST_LINE) if process.stdout else b""
+    line = process.stdout.readline(_MAX_LINE_BYTES) if process.stdout else b""
     if not line:
         raise ConfigError("the sandbox did not start", hint="Its own words stand above.")
     found: dict[str, str] = orjson.loads(line)["env"]

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runner.app.album import Album
-from runner.app.prices import Prices, Unpriced, both
-from runner.errors import ManifestError, NoSuchJob, Problem
+from runner.app.album import LocalImages
+from runner.app.prices import CostCapCheck, Prices, chain_callbacks
+from runner.errors import Diagnostic, JobNotFoundError, ManifestError
 from runner.manifest import expand, parse
-from runner.manifest.units import rate
+from runner.manifest.units import parse_rate
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 from runner.providers.dialect import Dialect
-from runner.providers.pictures import holds_mark
-from runner.report.text import shell
+from runner.providers.pictures import has_placeholder
+from runner.report.text import shell_join
 from runner.store.adding import Addition
 
 if TYPE_CHECKING:
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.manifest.model import Manifest, Rate
-    from runner.manifest.parse import Parsed
+    from runner.manifest.parse import ParsedManifest
     from runner.settings import Settings
 
 #: bytes of a manifest, which is read into memory; its data files are not
-_LARGEST = 64 * 2**20
+_MAX_MANIFEST_BYTES = 64 * 2**20
 #: suffixes of data files, which users name in the place of a manifest
-_TABLES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".xls"})
+_TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".xls"})
 #: files that are compared with the name of a missing manifest
-_LOOKED_AT = 1000
+_MAX_NEIGHBOURS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A checked manifest with its number of tasks and the settings that it was loaded with."""
 
-    parsed: Parsed
-    summary: expand.Summary
+    parsed: ParsedManifest
+    summary: expand.ExpansionSummary
     catalogue: Catalogue
     settings: Settings
     in_sandbox: bool
     #: SHA-256 of everything that its tasks are made from
     digest: str
     #: the local images that the manifest names
-    album: Album
+    images: LocalImages
 
     @property
     def manifest(self) -> Manifest:
@@ -64,7 +64,7 @@ class Job:
         return self.manifest.directory
 
     @property
-    def state(self) -> Path:
+    def state_directory(self) -> Path:
         """Return the directory of the store."""
         return self.directory / ".runner"
 
@@ -73,7 +73,7 @@ class Job:
         fingerprints, prices = Fingerprints(self.settings), Prices(self.manifest, self.catalogue)
         for draft in expand.expand(self.parsed, self.catalogue):
             fingerprint = fingerprints.of(draft.provider, draft.operation, draft.model, draft.request)
-            images = self.album.paths(draft.request, prices.shape(draft).images)
+            images = self.images.image_paths(draft.request, prices.shape(draft).images)
             yield Addition(draft, fingerprint, prices.of(draft), images)
 
 
@@ -93,7 +93,7 @@ class Fingerprints:
         if listing is None or listing.reference is not None:
             return ""
         body = Dialect(spec).body(operation, model, request)
-        shown = {name: body[name] for name in listing.echo if name in body and not holds_mark(body[name])}
+        shown = {name: body[name] for name in listing.echo if name in body and not has_placeholder(body[name])}
         return hashlib.sha256(orjson.dumps([provider, shown], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
@@ -103,8 +103,8 @@ def load(
     *,
     out: Path | None = None,
     in_sandbox: bool = False,
-    each: expand.Each | None = None,
-    capped: bool = False,
+    on_draft: expand.DraftCallback | None = None,
+    has_cost_cap: bool = False,
 ) -> Job:
     """Read and check a manifest and return its job.
 
@@ -112,14 +112,16 @@ def load(
     Under a cap on its costs, the manifest's own or one of the command line (`has_cost_cap`), every task needs a price.
     Raises ManifestError with every diagnostic.
     """
-    text = _text(path)
-    images = Album(path.absolute().parent, settings.images)
+    text = _manifest_text(path)
+    images = LocalImages(path.absolute().parent, settings.images)
     catalogue = Catalogue(settings.providers, images)
-    cap_check = Unpriced(catalogue, capped=capped)
-    parsed, summary = expand.examine(text, path, catalogue, out=out, each=both(cap_check.see, each))
-    cap_check.raise_any(parsed)
+    cap_check = CostCapCheck(catalogue, has_cap=has_cost_cap)
+    parsed, summary = expand.parse_and_check(
+        text, path, catalogue, out=out, on_draft=chain_callbacks(cap_check.add, on_draft)
+    )
+    cap_check.raise_if_unpriced(parsed)
     if in_sandbox and out is None:
-        parsed = replace(parsed, manifest=apart(parsed.manifest))
+        parsed = replace(parsed, manifest=with_sandbox_directory(parsed.manifest))
     digest = _digest(text, parsed.manifest, images)
     return Job(parsed, summary, catalogue, settings, in_sandbox, digest, images)
 
@@ -132,54 +134,54 @@ def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = Fals
     if out is not None:
         return out
     if not path.exists():
-        hint = _nearest(path)
-        raise NoSuchJob(f"{path}: no such manifest or directory", hint=f"{hint[0].upper()}{hint[1:]}")
-    manifest = parse.parse(_text(path), path).manifest
-    return (apart(manifest) if in_sandbox else manifest).directory
+        hint = _name_hint(path)
+        raise JobNotFoundError(f"{path}: no such manifest or directory", hint=f"{hint[0].upper()}{hint[1:]}")
+    manifest = parse.parse(_manifest_text(path), path).manifest
+    return (with_sandbox_directory(manifest) if in_sandbox else manifest).directory
 
 
-def apart(manifest: Manifest) -> Manifest:
+def with_sandbox_directory(manifest: Manifest) -> Manifest:
     """Return the manifest with the directory for sandbox runs, whose outputs must never count as bought."""
     return replace(manifest, directory=manifest.directory.with_name(f"{manifest.directory.name}-sandbox"))
 
 
-def _text(path: Path) -> bytes:
+def _manifest_text(path: Path) -> bytes:
     """Return the content of a manifest.
 
     Raises ManifestError if it is a table, a directory or unreadable.
     """
-    if path.suffix.lower() in _TABLES:
-        hint = f"`runner init --items {shell(str(path))}` makes a manifest of it"
-        raise ManifestError([Problem(str(path), 0, 0, "", "is a table, not a manifest", hint)])
+    if path.suffix.lower() in _TABLE_SUFFIXES:
+        hint = f"`runner init --items {shell_join(str(path))}` makes a manifest of it"
+        raise ManifestError([Diagnostic(str(path), 0, 0, "", "is a table, not a manifest", hint)])
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ManifestError([Problem(str(path), 0, 0, "", "is not a file", "name a manifest, a YAML file")])
+            raise ManifestError([Diagnostic(str(path), 0, 0, "", "is not a file", "name a manifest, a YAML file")])
         with path.open("rb") as file:
-            return file.read(_LARGEST + 1)
+            return file.read(_MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        diagnostic = Problem(str(path), 0, 0, "", f"cannot be read: {error.strerror}", _nearest(path).rstrip("."))
+        diagnostic = Diagnostic(str(path), 0, 0, "", f"cannot be read: {error.strerror}", _name_hint(path).rstrip("."))
         raise ManifestError([diagnostic]) from None
 
 
-def _nearest(path: Path) -> str:
+def _name_hint(path: Path) -> str:
     """Return a hint that names the most similar manifest beside a missing one."""
-    stems = {other.stem: other for other in islice(path.parent.glob("*.y*ml"), _LOOKED_AT)}
+    stems = {other.stem: other for other in islice(path.parent.glob("*.y*ml"), _MAX_NEIGHBOURS)}
     near = get_close_matches(path.stem, stems, n=1)
     return f"did you mean {stems[near[0]]}?" if near else "check the path."
 
 
-def _digest(text: bytes, manifest: Manifest, images: Album) -> str:
+def _digest(text: bytes, manifest: Manifest, images: LocalImages) -> str:
     """Return a SHA-256 over manifest, provider, model, data files and local images."""
     digest = hashlib.sha256(text)
     digest.update(f"\0{manifest.provider}\0{manifest.model}\0".encode())
-    for path in manifest.files:
+    for path in manifest.data_files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    for name, sha256 in images.contents:
+    for name, sha256 in images.inventory:
         digest.update(f"\0{name}\0{sha256}".encode())
     return digest.hexdigest()
 
 
 def submit_rate(job: Job, provider: str) -> Rate:
     """Return the submit rate of a provider: the manifest's, else the cautious one of its spec."""
-    return job.manifest.limits.qps or rate(specs.load(provider, job.settings.providers).limits.submit)
+    return job.manifest.limits.qps or parse_rate(specs.load(provider, job.settings.providers).limits.submit)

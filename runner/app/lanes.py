@@ -9,19 +9,19 @@ from contextlib import AbstractAsyncContextManager  # noqa: TC003 - part of a pr
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import ConfigError, UsageError
-from runner.lean import without
-from runner.lifecycle.patience import Patience
+from runner.lean import without_module
+from runner.lifecycle.patience import RetryPolicy
 from runner.manifest.model import Rate
-from runner.manifest.units import rate
+from runner.manifest.units import parse_rate
 from runner.net import auth
-from runner.net.auth import Token
-from runner.net.gateway import Deadlines, Gateway
+from runner.net.auth import AccessToken
+from runner.net.gateway import Deadlines, ProviderClient
 from runner.net.guard import is_loopback
 from runner.providers import spec as specs
 from runner.store.account import TokenFile
 from runner.store.directories import ACCOUNTS
 
-with without("pygments"):  # as in `net`
+with without_module("pygments"):  # as in `net`
     import httpx
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 #: environment variable of a sandbox run; with it no provider is reached at its real address
-PRETEND = "RUNNER_PRETEND"
+SANDBOX_VARIABLE = "RUNNER_PRETEND"
 #: rate on loopback if the manifest sets none; requests there cost nothing
 _LOOPBACK_RATE = Rate(20.0)
 #: seconds of quiet time on loopback, where no request stays under way for minutes
@@ -62,7 +62,7 @@ def credentials(spec: Spec, settings: Settings) -> dict[str, str]:
         if len(found) == len(names):
             return found
     wanted = " or ".join(" and ".join(names) for names in credential_names(spec))
-    sandbox = ", or try it with --sandbox" if spec.name in specs.names() else ""
+    sandbox = ", or try it with --sandbox" if spec.name in specs.spec_paths() else ""
     raise ConfigError(
         f"there are no credentials for {spec.name}",
         hint=f"Set {wanted} in the environment (or the same names with _FILE){sandbox}.",
@@ -74,8 +74,8 @@ def base_url(spec: Spec, settings: Settings) -> str:
 
     Raises ConfigError if neither the environment nor the spec has one, UsageError if the sandbox does not serve it.
     """
-    url = settings.text(f"{spec.env}_BASE_URL") or (None if settings.text(PRETEND) else spec.base_url)
-    if url is None and settings.text(PRETEND):
+    url = settings.text(f"{spec.env}_BASE_URL") or (None if settings.text(SANDBOX_VARIABLE) else spec.base_url)
+    if url is None and settings.text(SANDBOX_VARIABLE):
         raise UsageError(
             f"the sandbox does not serve {spec.name}", hint="Run it without --sandbox, against its own address."
         )
@@ -92,24 +92,24 @@ def origin(url: str) -> str:
     return f"{parsed.scheme}://{parsed.netloc.decode()}"
 
 
-def account(spec: Spec, settings: Settings) -> str:
+def account_hash(spec: Spec, settings: Settings) -> str:
     """Return 16 hexadecimal digits that identify host and account, or "" if the credentials do not name an account."""
     values = credentials(spec, settings)
     name = next(iter(values))
     if name.endswith("_ACCESS_TOKEN"):
         return ""
     url = base_url(spec, settings)
-    host = "loopback" if on_loopback(url) else origin(url)  # a sandbox gets a new port at every start
+    host = "loopback" if is_on_loopback(url) else origin(url)  # a sandbox gets a new port at every start
     return hashlib.sha256(f"{host} {values[name]}".encode()).hexdigest()[:16]
 
 
-def home(spec: Spec, settings: Settings) -> Path:
+def account_directory(spec: Spec, settings: Settings) -> Path:
     """Return the directory that the jobs of this account share."""
     host = hashlib.sha256(origin(base_url(spec, settings)).encode()).hexdigest()[:8]
-    return settings.home / ACCOUNTS / f"{spec.name}-{host}-{account(spec, settings) or 'unnamed'}"
+    return settings.home / ACCOUNTS / f"{spec.name}-{host}-{account_hash(spec, settings) or 'unnamed'}"
 
 
-def daily_cost(spec: Spec, settings: Settings) -> float | None:
+def daily_cost_cap(spec: Spec, settings: Settings) -> float | None:
     """Return what the account's jobs may spend together in a day, in the provider's unit, or None if unlimited.
 
     Raises ConfigError if the environment variable is not a valid amount.
@@ -125,24 +125,24 @@ def daily_cost(spec: Spec, settings: Settings) -> float | None:
     return cap
 
 
-class _Tokens:
+class _AccountTokens:
     """Token store of an account, as the auth scheme expects it."""
 
     def __init__(self, directory: Path) -> None:
         self._file = TokenFile(directory)
 
-    async def read(self) -> Token | None:
+    async def read(self) -> AccessToken | None:
         stored = await self._file.read()
-        return Token(*stored) if stored else None
+        return AccessToken(*stored) if stored else None
 
-    async def write(self, token: Token) -> None:
+    async def write(self, token: AccessToken) -> None:
         await self._file.write(token.value, token.expires)
 
     def lock(self) -> AbstractAsyncContextManager[Any]:
         return self._file.lock()
 
 
-def scheme(spec: Spec, settings: Settings) -> Scheme:
+def auth_scheme(spec: Spec, settings: Settings) -> Scheme:
     """Return the provider's auth scheme with this account's credentials.
 
     Raises ConfigError if there are none.
@@ -151,8 +151,8 @@ def scheme(spec: Spec, settings: Settings) -> Scheme:
     names = list(values)
     match spec.auth.scheme:
         case "chanjing" if len(names) > 1:
-            tokens = _Tokens(home(spec, settings))
-            return auth.Chanjing(
+            tokens = _AccountTokens(account_directory(spec, settings))
+            return auth.ChanjingToken(
                 values[names[0]],
                 values[names[1]],
                 tokens,
@@ -171,25 +171,25 @@ def scheme(spec: Spec, settings: Settings) -> Scheme:
             return auth.header(spec.auth.header, values[names[0]], spec.auth.prefix)
 
 
-def signs(spec: Spec, settings: Settings) -> bool:
+def has_signed_requests(spec: Spec, settings: Settings) -> bool:
     """Return True if this account's requests are signed with the time of this machine's clock."""
-    return isinstance(scheme(spec, settings), auth.KlingJwt)
+    return isinstance(auth_scheme(spec, settings), auth.KlingJwt)
 
 
-def gateway(spec: Spec, settings: Settings) -> Gateway:
+def provider_client(spec: Spec, settings: Settings) -> ProviderClient:
     """Return the client that sends this provider's requests."""
-    return Gateway(base_url(spec, settings), scheme(spec, settings))
+    return ProviderClient(base_url(spec, settings), auth_scheme(spec, settings))
 
 
-def rates(spec: Spec, manifest: Manifest, *, loopback: bool) -> dict[str, Rate]:
+def endpoint_rates(spec: Spec, manifest: Manifest, *, loopback: bool) -> dict[str, Rate]:
     """Return the rate of each endpoint: the manifest's, else the cautious one of the spec."""
     texts = {"submit": spec.limits.submit, "query": spec.limits.query}
-    defaults = {endpoint: _LOOPBACK_RATE if loopback else rate(text) for endpoint, text in texts.items()}
-    uploads = {"upload": _LOOPBACK_RATE if loopback else rate(spec.limits.upload)} if spec.upload else {}
+    defaults = {endpoint: _LOOPBACK_RATE if loopback else parse_rate(text) for endpoint, text in texts.items()}
+    uploads = {"upload": _LOOPBACK_RATE if loopback else parse_rate(spec.limits.upload)} if spec.upload else {}
     return {endpoint: manifest.limits.qps or default for endpoint, default in defaults.items()} | uploads
 
 
-def patience(spec: Spec, manifest: Manifest, *, loopback: bool) -> Patience:
+def retry_policy(spec: Spec, manifest: Manifest, *, loopback: bool) -> RetryPolicy:
     """Return the retry policy of this provider's tasks.
 
     A manifest may lengthen the quiet time before a doubtful task is called absent, but never shorten it.
@@ -198,15 +198,15 @@ def patience(spec: Spec, manifest: Manifest, *, loopback: bool) -> Patience:
     wanted = manifest.retry.doubt
     floor = max(2 * Deadlines().total, spec.doubt)
     doubt = (wanted or _LOOPBACK_DOUBT) if loopback else max(floor, wanted or 0.0)
-    return Patience(
-        attempts=manifest.retry.attempts,
-        paid=manifest.retry.patience,
-        doubt=doubt,
-        can_look_up=spec.can_look_up,
-        first_look=min(spec.first_look, 0.5) if loopback else spec.first_look,
+    return RetryPolicy(
+        max_attempts=manifest.retry.attempts,
+        paid_timeout=manifest.retry.patience,
+        quiet_time=doubt,
+        can_reconcile=spec.can_reconcile,
+        first_poll=min(spec.first_look, 0.5) if loopback else spec.first_look,
     )
 
 
-def on_loopback(url: str) -> bool:
+def is_on_loopback(url: str) -> bool:
     """Return True if a URL leads to this machine."""
     return is_loopback(httpx.URL(url).host)

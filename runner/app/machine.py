@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import certifi
 
 from runner import __version__
-from runner.app.sign import Sign, ok, problem, warning
+from runner.app.sign import CheckResult, ok, problem, warning
 from runner.net.transport import tls_context
-from runner.report.results import timestamp
+from runner.report.results import iso_timestamp
 from runner.store import engine
 
 if TYPE_CHECKING:
@@ -28,27 +28,27 @@ _EXTRAS = {
     "notify": ("apprise",),
 }
 #: variables from which other programs take their certificates and proxies, and which runner ignores
-_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 #: seconds since the epoch: 2025-01-01; a clock before that was never set
-_BEFORE_US = 1_735_689_600.0
+_EARLIEST_CLOCK = 1_735_689_600.0
 
 
-def signs(environ: Mapping[str, str], *, encoding: str, now: float) -> Iterator[Sign]:
+def check_machine(environ: Mapping[str, str], *, encoding: str, now: float) -> Iterator[CheckResult]:
     """Yield the result of every check.
 
     `encoding` is that of stdout, `now` is in seconds since the epoch.
     """
     yield ok("program", f"genrunner {__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
-    yield _extras()
-    yield _sqlite(engine.VERSION)
-    yield _text(encoding, sys.getfilesystemencoding())
-    yield _trust(environ)
-    yield _proxies(environ)
-    yield _clock(now)
+    yield _check_extras()
+    yield _check_sqlite(engine.SQLITE_VERSION)
+    yield _check_encoding(encoding, sys.getfilesystemencoding())
+    yield _check_trust_store(environ)
+    yield _check_proxies(environ)
+    yield _check_clock(now)
 
 
-def _extras() -> Sign:
+def _check_extras() -> CheckResult:
     """Check which optional dependencies are installed."""
     missing = [name for name, modules in _EXTRAS.items() if not all(find_spec(module) for module in modules)]
     if not missing:
@@ -56,19 +56,21 @@ def _extras() -> Sign:
     return ok("extras", f"not installed: {', '.join(missing)}", f'pip install "genrunner[{",".join(missing)}]"')
 
 
-def _sqlite(version: tuple[int, ...]) -> Sign:
+def _check_sqlite(version: tuple[int, ...]) -> CheckResult:
     """Check that SQLite is new enough, and name its WAL-reset race if it has it."""
     text = ".".join(map(str, version))
-    if version < engine.OLDEST:
-        oldest = ".".join(map(str, engine.OLDEST))
+    if version < engine.MIN_SQLITE_VERSION:
+        oldest = ".".join(map(str, engine.MIN_SQLITE_VERSION))
         return problem("sqlite", f"{text} is too old; {oldest} or newer is needed", "Use a newer Python.")
     race = (
-        "; its WAL-reset race needs two connections that write, and a job has one" if engine.may_race(version) else ""
+        "; its WAL-reset race needs two connections that write, and a job has one"
+        if engine.has_wal_race(version)
+        else ""
     )
     return ok("sqlite", f"{text}{race}")
 
 
-def _text(encoding: str, names: str) -> Sign:
+def _check_encoding(encoding: str, names: str) -> CheckResult:
     """Check that stdout and file names are encoded as UTF-8."""
     others = [each for each in (encoding, names) if each.lower().replace("-", "") != "utf8"]
     if not others:
@@ -78,32 +80,34 @@ def _text(encoding: str, names: str) -> Sign:
     )
 
 
-def _trust(environ: Mapping[str, str]) -> Sign:
+def _check_trust_store(environ: Mapping[str, str]) -> CheckResult:
     """Check that certifi's certificates can be loaded, and name variables that would replace them elsewhere."""
     try:
         count = tls_context().cert_store_stats()["x509_ca"]
     except (OSError, ssl.SSLError) as error:
         return problem("tls", f"the trust store {certifi.where()}: {error}", "pip install --force-reinstall certifi")
-    if ignored := [name for name in _TRUST if environ.get(name)]:
+    if ignored := [name for name in _TRUST_VARIABLES if environ.get(name)]:
         message = f"{', '.join(ignored)} set and ignored: the {count} roots of certifi count, and no others"
         return warning("tls", message, "Where your network signs certificates of its own, providers cannot be reached.")
     return ok("tls", f"{count} roots of certifi, TLS 1.2 or newer")
 
 
-def _proxies(environ: Mapping[str, str]) -> Sign:
+def _check_proxies(environ: Mapping[str, str]) -> CheckResult:
     """Check for proxy variables, which runner ignores.
 
     Their values may hold passwords and are not shown.
     """
-    found = [name for name in environ if name.lower() in _PROXIES and environ[name]]
+    found = [name for name in environ if name.lower() in _PROXY_VARIABLES and environ[name]]
     if not found:
         return ok("proxies", "none in the environment")
     message = f"{', '.join(sorted(found))} set and ignored: requests go straight to the provider"
     return warning("proxies", message, "`runner doctor --online` shows whether they arrive.")
 
 
-def _clock(now: float) -> Sign:
+def _check_clock(now: float) -> CheckResult:
     """Check that the clock was ever set."""
-    if now < _BEFORE_US:
-        return problem("clock", f"it says {timestamp(now)}", "Set it, best by NTP: keys and certificates depend on it.")
-    return ok("clock", f"{timestamp(now)}; `--online` compares it with the provider's")
+    if now < _EARLIEST_CLOCK:
+        return problem(
+            "clock", f"it says {iso_timestamp(now)}", "Set it, best by NTP: keys and certificates depend on it."
+        )
+    return ok("clock", f"{iso_timestamp(now)}; `--online` compares it with the provider's")

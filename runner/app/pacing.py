@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from runner.app import lanes
-from runner.net.bucket import Bucket
+from runner.net.bucket import SlidingWindow
 from runner.net.limiter import Limiter
-from runner.net.shared import SharedBucket
-from runner.store.budget import Budget
+from runner.net.shared import SharedSlidingWindow
+from runner.store.budget import SharedRateState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from runner.providers.spec import Spec
 
 #: boot id if the system has none; timestamps of an earlier boot are then recognised by lying in the future
-_SOME_BOOT = "unnamed"
+_UNNAMED_BOOT = "unnamed"
 
 
-def limiters(
+def build_limiters(
     spec: Spec,
     manifest: Manifest,
     account: Path,
@@ -44,22 +44,22 @@ def limiters(
     If the manifest sets no rate, a limiter begins with the spec's rate and adapts to what the provider accepts.
     """
     found = {}
-    for endpoint, rate in lanes.rates(spec, manifest, loopback=loopback).items():
+    for endpoint, rate in lanes.endpoint_rates(spec, manifest, loopback=loopback).items():
         adapts = manifest.limits.qps is None and endpoint != "upload"
-        window = Bucket(rate.count, rate.seconds, ceiling=math.inf if adapts else None)
-        pacer = _shared(window, account, endpoint, clock, stack, on_warning)
+        window = SlidingWindow(rate.count, rate.seconds, ceiling=math.inf if adapts else None)
+        pacer = _shared_window(window, account, endpoint, clock, stack, on_warning)
         found[endpoint] = Limiter(pacer, clock.monotonic, anyio.sleep)
     return found
 
 
-def has_company(limiters: Mapping[str, Limiter]) -> bool:
+def has_other_processes(limiters: Mapping[str, Limiter]) -> bool:
     """Return True if other runner processes use the account now."""
-    pacer = limiters["submit"].bucket
-    return isinstance(pacer, SharedBucket) and pacer.others > 0
+    pacer = limiters["submit"].pacer
+    return isinstance(pacer, SharedSlidingWindow) and pacer.other_processes > 0
 
 
-def _shared(
-    window: Bucket,
+def _shared_window(
+    window: SlidingWindow,
     account: Path,
     endpoint: str,
     clock: Clock,
@@ -70,18 +70,18 @@ def _shared(
 
     If the shared state cannot be opened, warn and return the window alone, because a run need not stop for that.
     """
-    boot = _SOME_BOOT if clock.boot.startswith("process-") else clock.boot
+    boot = _UNNAMED_BOOT if clock.boot.startswith("process-") else clock.boot
     try:
-        state = Budget(account / "budget", endpoint, boot)
+        state = SharedRateState(account / "budget", endpoint, boot)
     except OSError as error:
         reason = f"{account}: {error.strerror or error}"
         on_warning(f"{reason}: the rate is not shared with other runs; RUNNER_HOME names the directory")
         return window
-    shared = SharedBucket(window, state, clock.monotonic, _later, on_warning)
+    shared = SharedSlidingWindow(window, state, clock.monotonic, _call_later, on_warning)
     stack.callback(shared.close)
     return shared
 
 
-def _later(seconds: float, call: Callable[[], None]) -> None:
+def _call_later(seconds: float, call: Callable[[], None]) -> None:
     """Call a function on the running event loop after a delay."""
     asyncio.get_running_loop().call_later(seconds, call)

@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runner.app.jobs import apart, submit_rate
+from runner.app.jobs import submit_rate, with_sandbox_directory
 from runner.app.prices import Prices
-from runner.errors import NoSuchJob
+from runner.errors import JobNotFoundError
 from runner.providers.catalogue import Catalogue
-from runner.store.view import view
+from runner.store.view import open_read_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from runner.app.jobs import Job
     from runner.lifecycle.task import Draft
     from runner.manifest.model import Rate
-    from runner.manifest.parse import Parsed
+    from runner.manifest.parse import ParsedManifest
 
 #: new tasks that are kept in memory, so that those which replace an older task can be reported as changed
-_REMEMBERED = 20_000
+_MAX_REMEMBERED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Change:
 
     key: str
     #: key of the older task
-    was: str
+    old_key: str
     #: state of the older task
-    state: str
+    old_state: str
     index: int
     #: old and new value of each field that differs
     fields: Mapping[str, tuple[Any, Any]]
@@ -44,92 +44,94 @@ class Plan:
     """Comparison of one manifest's drafts with the tasks that the job has already."""
 
     #: number of new tasks that are shown as samples
-    samples: int
+    max_samples: int
     #: job directory, if the command line sets one
     out: Path | None
     in_sandbox: bool
     #: directory of the user's own provider specs
-    extra: Path | None = None
+    provider_directory: Path | None = None
     #: called with one object for every task, in order
-    line: Callable[[dict[str, Any]], None] | None = None
+    on_task: Callable[[dict[str, Any]], None] | None = None
     #: failed tasks would be bought as well
-    anew: bool = False
+    include_failed: bool = False
     #: counts by state of the job's tasks that are still in the manifest
     kept: Counter[str] = field(default_factory=Counter)
     changes: list[Change] = field(default_factory=list)
     #: counts by state of the job's tasks that are no longer in the manifest, replaced ones included
     gone: Counter[str] = field(default_factory=Counter)
-    _new: Counter[str] = field(default_factory=Counter)
-    _models: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _costs: Counter[str] = field(default_factory=Counter)
-    _unpriced: dict[str, None] = field(default_factory=dict)
-    _shown: list[dict[str, Any]] = field(default_factory=list)
-    _fresh: list[Draft] = field(default_factory=list)
+    _new_by_provider: Counter[str] = field(default_factory=Counter)
+    _tasks_by_model: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _cost_by_unit: Counter[str] = field(default_factory=Counter)
+    _unpriced_models: dict[str, None] = field(default_factory=dict)
+    _samples: list[dict[str, Any]] = field(default_factory=list)
+    _new_drafts: list[Draft] = field(default_factory=list)
     #: objects for `on_task` that wait until the changed tasks are known; None: each is reported at once
-    _waiting: list[dict[str, Any]] | None = None
+    _pending: list[dict[str, Any]] | None = None
     #: state by key of the job's tasks that no draft has matched yet
-    _known: dict[str, str] | None = None
+    _unmatched: dict[str, str] | None = None
     _prices: Prices | None = None
-    _state: Path | None = None
+    _state_directory: Path | None = None
 
-    def see(self, parsed: Parsed, draft: Draft) -> None:
+    def add(self, parsed: ParsedManifest, draft: Draft) -> None:
         """Count one draft and report its task."""
-        known, prices = self._begin(parsed)
+        known, prices = self._load_known_tasks(parsed)
         state = known.pop(draft.key, None)
-        self._models[draft.provider, f"{draft.operation}/{draft.model}"] += 1
-        self._tell(draft, "new" if state is None else "kept", state)
+        self._tasks_by_model[draft.provider, f"{draft.operation}/{draft.model}"] += 1
+        self._report(draft, "new" if state is None else "kept", state)
         if state is not None:
             self.kept[state] += 1
-        elif known and len(self._fresh) < _REMEMBERED:  # if every task is matched, it replaces none
-            self._fresh.append(draft)
-        if state not in {None, "queued", *(["failed"] if self.anew else [])}:
+        elif known and len(self._new_drafts) < _MAX_REMEMBERED:  # if every task is matched, it replaces none
+            self._new_drafts.append(draft)
+        if state not in {None, "queued", *(["failed"] if self.include_failed else [])}:
             return
-        self._new[draft.provider] += 1
+        self._new_by_provider[draft.provider] += 1
         cost = prices.of(draft)
         if cost is None:
-            self._unpriced[draft.model] = None
+            self._unpriced_models[draft.model] = None
         else:
-            self._costs[prices.unit(draft)] += cost  # type: ignore[assignment]  # a Counter adds up floats as well
-        if len(self._shown) < self.samples:
+            self._cost_by_unit[prices.unit(draft)] += cost  # type: ignore[assignment]  # a Counter adds up floats as well
+        if len(self._samples) < self.max_samples:
             sample = {"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)}
-            self._shown.append(sample)
+            self._samples.append(sample)
 
     def finish(self) -> None:
         """Find changed and gone tasks among the unmatched ones.
 
         Call this after the last draft.
         """
-        old = self._left()
+        old = self._unmatched_rows()
         self.gone.update(row["state"] for row in old)
-        self.changes = list(_paired(old, self._fresh))
-        self._release({change.key: change for change in self.changes})
-        changed = {change.was for change in self.changes}
+        self.changes = list(_pair_changes(old, self._new_drafts))
+        self._report_pending({change.key: change for change in self.changes})
+        changed = {change.old_key for change in self.changes}
         for row in old:
-            if row["key"] not in changed and self.line is not None:
-                self.line({"key": row["key"], "plan": "gone", "state": row["state"], "name": row["name"]})
+            if row["key"] not in changed and self.on_task is not None:
+                self.on_task({"key": row["key"], "plan": "gone", "state": row["state"], "name": row["name"]})
 
-    def _left(self) -> list[dict[str, Any]]:
+    def _unmatched_rows(self) -> list[dict[str, Any]]:
         """Return the rows of the job's tasks that no draft has matched."""
-        if not self._known or self._state is None:
+        if not self._unmatched or self._state_directory is None:
             return []
-        with view(self._state) as job:
-            return [row for key in self._known if (row := job.row(key)) is not None]
+        with open_read_only(self._state_directory) as job:
+            return [row for key in self._unmatched if (row := job.get_draft(key)) is not None]
 
-    def _spent(self) -> float | None:
+    def _cost_so_far(self) -> float | None:
         """Return what the job has cost so far, or None if that is unknown."""
-        if self._state is None:
+        if self._state_directory is None:
             return 0.0
         try:
-            with view(self._state) as job:
+            with open_read_only(self._state_directory) as job:
                 return job.spent()
-        except NoSuchJob:
+        except JobNotFoundError:
             return 0.0
 
-    def told(self, job: Job) -> dict[str, Any]:
+    def to_dict(self, job: Job) -> dict[str, Any]:
         """Return the object that `plan --json` prints."""
-        rates = {provider: submit_rate(job, provider) for provider, _ in self._models}
-        seconds = max((self._new[name] / rate.per_second for name, rate in rates.items()), default=0.0)
-        models = [{"provider": name, "model": code, "tasks": count} for (name, code), count in self._models.items()]
+        rates = {provider: submit_rate(job, provider) for provider, _ in self._tasks_by_model}
+        seconds = max((self._new_by_provider[name] / rate.per_second for name, rate in rates.items()), default=0.0)
+        models = [
+            {"provider": name, "model": code, "tasks": count} for (name, code), count in self._tasks_by_model.items()
+        ]
         return {
             "job": job.manifest.name,
             "models": models,
@@ -138,67 +140,74 @@ class Plan:
             "merged": job.summary.merged,
             "new": self.new,
             "known": {state: count for state, count in self.kept.items() if state != "queued"},
-            "changed": [_told_change(change) for change in self.changes],
+            "changed": [_change_to_dict(change) for change in self.changes],
             "gone": dict(self.gone),
             "cost": self.cost,
             "unit": self.unit or None,
-            "unpriced": list(self._unpriced),
+            "unpriced": list(self._unpriced_models),
             "max_cost": job.manifest.limits.max_cost,
-            "spent": self._spent(),
-            "rate": {provider: _told_rate(rate) for provider, rate in rates.items()},
+            "spent": self._cost_so_far(),
+            "rate": {provider: _rate_text(rate) for provider, rate in rates.items()},
             "seconds": round(seconds, 1),
-            "samples": self._shown,
+            "samples": self._samples,
         }
 
     @property
     def new(self) -> int:
         """Return the number of tasks that would be bought."""
-        return self._new.total()
+        return self._new_by_provider.total()
 
     @property
     def unit(self) -> str:
         """Return the unit of the cost, or "" if there is no cost."""
-        return next(iter(self._costs), "")
+        return next(iter(self._cost_by_unit), "")
 
     @property
     def cost(self) -> float | None:
         """Return the price of the new tasks, or None if one is unknown or they are in several units."""
-        return None if self._unpriced or len(self._costs) > 1 else round(sum(self._costs.values()), 6)
+        return (
+            None if self._unpriced_models or len(self._cost_by_unit) > 1 else round(sum(self._cost_by_unit.values()), 6)
+        )
 
-    def _begin(self, parsed: Parsed) -> tuple[dict[str, str], Prices]:
+    def _load_known_tasks(self, parsed: ParsedManifest) -> tuple[dict[str, str], Prices]:
         """Return the job's unmatched tasks and the manifest's prices, loaded at the first draft."""
-        if self._known is None or self._prices is None:
-            manifest = apart(parsed.manifest) if self.in_sandbox and self.out is None else parsed.manifest
-            self._state = manifest.directory / ".runner"
-            self._known, self._prices = _known(self._state), Prices(parsed.manifest, Catalogue(self.extra))
-            self._waiting = [] if self._known else None
-        return self._known, self._prices
+        if self._unmatched is None or self._prices is None:
+            manifest = (
+                with_sandbox_directory(parsed.manifest) if self.in_sandbox and self.out is None else parsed.manifest
+            )
+            self._state_directory = manifest.directory / ".runner"
+            self._unmatched, self._prices = (
+                _known_states(self._state_directory),
+                Prices(parsed.manifest, Catalogue(self.provider_directory)),
+            )
+            self._pending = [] if self._unmatched else None
+        return self._unmatched, self._prices
 
-    def _tell(self, draft: Draft, kind: str, state: str | None) -> None:
+    def _report(self, draft: Draft, kind: str, state: str | None) -> None:
         """Pass a task to `on_task`, or keep it until the changed tasks are known."""
-        if self.line is None:
+        if self.on_task is None:
             return
         task = {"key": draft.key, "plan": kind, "state": state, "index": draft.index, "name": draft.name}
-        if self._waiting is None:
-            self.line(task)
+        if self._pending is None:
+            self.on_task(task)
         else:
-            self._waiting.append(task)
-            if len(self._waiting) > _REMEMBERED:  # a job so large is reported at once, with changed tasks as new
-                self._release({})
+            self._pending.append(task)
+            if len(self._pending) > _MAX_REMEMBERED:  # a job so large is reported at once, with changed tasks as new
+                self._report_pending({})
 
-    def _release(self, changes: Mapping[str, Change]) -> None:
+    def _report_pending(self, changes: Mapping[str, Change]) -> None:
         """Pass the kept tasks to `on_task`, with what changed."""
-        for task in self._waiting or ():
-            if self.line is not None:
-                self.line(task | _changed(changes.get(task["key"])))
-        self._waiting = None
+        for task in self._pending or ():
+            if self.on_task is not None:
+                self.on_task(task | _change_fields(changes.get(task["key"])))
+        self._pending = None
 
 
-def _paired(old: list[dict[str, Any]], new: list[Draft]) -> Iterator[Change]:
+def _pair_changes(old: list[dict[str, Any]], new: list[Draft]) -> Iterator[Change]:
     """Pair new tasks with the old tasks that they replace: first by equal variables, then by equal position."""
     left = {row["key"]: row for row in old}
     unpaired = list(new)
-    for row_key, draft_key in _PLACES:
+    for row_key, draft_key in _PAIRING_KEYS:
         rows_by_key: dict[Any, list[dict[str, Any]]] = {}
         for row in left.values():
             rows_by_key.setdefault(row_key(row), []).append(row)
@@ -214,14 +223,17 @@ def _paired(old: list[dict[str, Any]], new: list[Draft]) -> Iterator[Change]:
         unpaired = rest
 
 
-def _variables(values: Mapping[str, Any], repeat: int) -> Any:
+def _variables_key(values: Mapping[str, Any], repeat: int) -> Any:
     """Return a hashable key of a task's variables."""
     return repr(sorted(values.items())), repeat
 
 
 #: pairs of functions that return the same key for an old task's row and for the draft that replaces it
-_PLACES: tuple[tuple[Callable[[dict[str, Any]], Any], Callable[[Draft], Any]], ...] = (
-    (lambda row: _variables(row["vars"], row["repeat"]), lambda draft: _variables(dict(draft.vars), draft.repeat)),
+_PAIRING_KEYS: tuple[tuple[Callable[[dict[str, Any]], Any], Callable[[Draft], Any]], ...] = (
+    (
+        lambda row: _variables_key(row["vars"], row["repeat"]),
+        lambda draft: _variables_key(dict(draft.vars), draft.repeat),
+    ),
     (lambda row: (row["position"], row["repeat"]), lambda draft: (draft.index, draft.repeat)),
 )
 
@@ -234,29 +246,35 @@ def _differences(row: Mapping[str, Any], draft: Draft) -> dict[str, tuple[Any, A
     return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 
 
-def _told_change(change: Change) -> dict[str, Any]:
+def _change_to_dict(change: Change) -> dict[str, Any]:
     """Return a change as the JSON object that `plan --json` prints."""
     fields = {name: {"was": old, "is": new} for name, (old, new) in change.fields.items()}
-    return {"key": change.key, "was": change.was, "was_state": change.state, "index": change.index, "fields": fields}
+    return {
+        "key": change.key,
+        "was": change.old_key,
+        "was_state": change.old_state,
+        "index": change.index,
+        "fields": fields,
+    }
 
 
-def _changed(change: Change | None) -> dict[str, Any]:
+def _change_fields(change: Change | None) -> dict[str, Any]:
     """Return the fields by which a changed task's object differs from a new task's."""
     if change is None:
         return {}
-    return {"plan": "changed", "was": change.was, "was_state": change.state, "fields": list(change.fields)}
+    return {"plan": "changed", "was": change.old_key, "was_state": change.old_state, "fields": list(change.fields)}
 
 
-def _told_rate(rate: Rate) -> str:
+def _rate_text(rate: Rate) -> str:
     """Return a rate as text, such as `10/min`."""
     units = {1.0: "s", 60.0: "min", 3600.0: "h"}
     return f"{rate.count:g}/{units[rate.seconds]}" if rate.seconds in units else f"{rate.count:g} in {rate.seconds:g} s"
 
 
-def _known(state: Path) -> dict[str, str]:
+def _known_states(state: Path) -> dict[str, str]:
     """Return the state by key of every task that the job has already."""
     try:
-        with view(state) as job:
-            return job.keys()
-    except NoSuchJob:
+        with open_read_only(state) as job:
+            return job.states_by_key()
+    except JobNotFoundError:
         return {}

@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def ledger(state: Path) -> Path:
+def ledger_path(state: Path) -> Path:
     """Return the file in which a job's sandbox records the tasks that it accepts."""
     return state / "sandbox.jsonl"
 
 
-def pretends(state: Path) -> bool:
+def is_sandbox(state: Path) -> bool:
     """Return True if the sandbox has ever served this job, so that nothing in it was paid."""
-    return ledger(state).exists()
+    return ledger_path(state).exists()

@@ -17,6 +17,6 @@ def recover(job: Job) -> dict[str, Any]:
 
     Sends nothing.
     """
-    with job_lock(job.state):
-        counts = rebuild(job.state, job.additions(), time.time())
+    with job_lock(job.state_directory):
+        counts = rebuild(job.state_directory, job.additions(), time.time())
     return {"job": job.manifest.name, "directory": str(job.directory), "recovered": counts}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from runner import logs
 from runner.errors import RunnerError, StateError, UsageError
-from runner.store.registry import Entry
+from runner.store.registry import JobEntry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -23,84 +23,84 @@ if TYPE_CHECKING:
     from runner.store.store import Store
 
 #: seconds between two records of a job's progress
-_HEARD = 10.0
+_RECORD_INTERVAL = 10.0
 #: seconds for which an unfinished job blocks another job with the same tasks
-_WEEK = 7 * 86_400.0
-_ANEW = "Or, to buy its tasks anew whatever was bought before, add --buy-again."
+_MEMORY_SECONDS = 7 * 86_400.0
+_BUY_AGAIN_HINT = "Or, to buy its tasks anew whatever was bought before, add --buy-again."
 
 
-async def enlist(
-    registries: Sequence[Registry], store: Store, *, name: str, directory: str, now: float, anew: bool
-) -> Entry:
+async def register_run(
+    registries: Sequence[Registry], store: Store, *, name: str, directory: str, now: float, buy_again: bool
+) -> JobEntry:
     """Register the run with each account before anything is bought, and return its registry entry.
 
     `directory` is the job's resolved path. `buy_again` is the user's decision that earlier purchases do not count.
     Raises StateError if the job's state is a copy, is outdated or is gone, UsageError if another job has the same
     tasks and is not finished.
     """
-    entry = Entry(store.uuid, name, directory, await store.tasks(), store.epoch, now)
+    entry = JobEntry(store.uuid, name, directory, await store.key_sum(), store.epoch, now)
     for registry in registries:
-        if anew:
-            await registry.forget(entry.directory)
+        if buy_again:
+            await registry.forget_directory(entry.directory)
         else:
-            await _check(registry, store, entry)
+            await _check_known(registry, store, entry)
         await registry.put(entry)
-    await _reach(registries, store)
+    await _record_progress(registries, store)
     return entry
 
 
 @asynccontextmanager
-async def remembered(registries: Sequence[Registry], store: Store) -> AsyncIterator[None]:
+async def record_while_running(registries: Sequence[Registry], store: Store) -> AsyncIterator[None]:
     """Record the job's progress with each account during the block and at its end, even after an error.
 
     A copy of the job that was made meanwhile is recognised by these records when it is put back.
     """
-    recording = asyncio.create_task(_hear(registries, store))
+    recording = asyncio.create_task(_record_repeatedly(registries, store))
     try:
         yield
     finally:
         recording.cancel()
         await asyncio.wait([recording])
         try:
-            await _reach(registries, store)
+            await _record_progress(registries, store)
         except RunnerError as error:
             logs.warn(f"the account was not told how far this job has come: {error.message}")
 
 
-async def _hear(registries: Sequence[Registry], store: Store) -> None:
+async def _record_repeatedly(registries: Sequence[Registry], store: Store) -> None:
     """Record the job's progress at intervals until cancelled."""
     while True:
-        await asyncio.sleep(_HEARD)
+        await asyncio.sleep(_RECORD_INTERVAL)
         with suppress(RunnerError):  # the next attempt is soon enough; a lasting error is logged at the end
-            await _reach(registries, store)
+            await _record_progress(registries, store)
 
 
-async def _reach(registries: Sequence[Registry], store: Store) -> None:
+async def _record_progress(registries: Sequence[Registry], store: Store) -> None:
     """Record the journal's current end with each account."""
-    mark = await store.mark()
+    mark = await store.journal_mark()
     if mark is None:
         return
     for registry in registries:
-        await registry.reach(store.uuid, mark)
+        await registry.set_journal_mark(store.uuid, mark)
 
 
-async def dismiss(registries: Sequence[Registry], entry: Entry) -> None:
+async def mark_finished(registries: Sequence[Registry], entry: JobEntry) -> None:
     """Record that the run has left no task unfinished."""
     for registry in registries:
-        await registry.put(replace(entry, open=0))
+        await registry.put(replace(entry, unfinished=0))
 
 
-async def _check(registry: Registry, store: Store, entry: Entry) -> None:
+async def _check_known(registry: Registry, store: Store, entry: JobEntry) -> None:
     """Compare the job with its entry in the registry, or register it as new if it has never bought anything."""
-    known = await registry.of(entry.uuid)
+    known = await registry.get(entry.uuid)
     if known is not None:
-        mark = await registry.reached(entry.uuid)
-        _same(known, entry, lost=mark is not None and await store.mark(mark.end) != mark)
-    elif not await store.ever_bought():
-        await _new(registry, entry)
+        mark = await registry.get_journal_mark(entry.uuid)
+        _check_same_job(known, entry, lost=mark is not None and await store.journal_mark(mark.end) != mark)
+    elif not await store.has_ever_sent():
+        await _register_new_job(registry, entry)
 
 
-def _same(known: Entry, entry: Entry, *, lost: bool) -> None:
+def _check_same_job(known: JobEntry, entry: JobEntry, *, lost: bool) -> None:
     """Raise StateError if the state is an older copy of the registered job, or a second copy beside it.
 
     The number of runs alone does not show that: a copy may stem from the middle of a run, and each attempt to run the
@@ -110,42 +110,42 @@ def _same(known: Entry, entry: Entry, *, lost: bool) -> None:
         raise StateError(
             f"{entry.directory}: this job had come further than its state knows: it was put back from a copy,"
             " and what was bought since is not in it",
-            hint=f"Put the latest state back; `runner audit` lists what the provider has. {_ANEW}",
+            hint=f"Put the latest state back; `runner audit` lists what the provider has. {_BUY_AGAIN_HINT}",
         )
     other = Path(known.directory)
     if known.directory != entry.directory and (other / ".runner" / "state.db").exists():
         raise StateError(
             f"{entry.directory} is a copy of {other}, which is still there: each would buy what is left",
-            hint=f"Go on in one of them, and move the other away. {_ANEW}",
+            hint=f"Go on in one of them, and move the other away. {_BUY_AGAIN_HINT}",
         )
 
 
-async def _new(registry: Registry, entry: Entry) -> None:
+async def _register_new_job(registry: Registry, entry: JobEntry) -> None:
     """Register a job that the account does not know, unless another job stands in its way.
 
     The entry is written before the check. So of two jobs that begin at the same time, at least one sees the other.
     """
     await registry.put(entry)
     try:
-        await _alone(registry, entry)
+        await _check_no_other_job(registry, entry)
     except RunnerError:
-        await registry.strike(entry.uuid)
+        await registry.remove(entry.uuid)
         raise
 
 
-async def _alone(registry: Registry, entry: Entry) -> None:
+async def _check_no_other_job(registry: Registry, entry: JobEntry) -> None:
     """Raise StateError if another job bought in this directory, UsageError if one is at work on the same tasks."""
-    for known in await registry.at(entry.directory):
+    for known in await registry.find_by_directory(entry.directory):
         if known.uuid == entry.uuid:
             continue
         raise StateError(
             f"{entry.directory}: the job {known.name!r} has bought here, and its state is gone",
-            hint=f"Put its .runner back; `runner audit` lists what the provider has. {_ANEW}",
+            hint=f"Put its .runner back; `runner audit` lists what the provider has. {_BUY_AGAIN_HINT}",
         )
-    for known in await registry.like(entry.tasks, entry.began_at - _WEEK):
+    for known in await registry.find_same_tasks(entry.key_sum, entry.began_at - _MEMORY_SECONDS):
         if known.uuid == entry.uuid:
             continue
         raise UsageError(
             f"the same tasks are not finished in {known.directory} (job {known.name!r})",
-            hint=f"Go on there: what it has bought would be bought twice. {_ANEW}",
+            hint=f"Go on there: what it has bought would be bought twice. {_BUY_AGAIN_HINT}",
         )

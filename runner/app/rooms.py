@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from runner import logs
 from runner.app import lanes, pacing
-from runner.app.attaching import attaching
-from runner.app.crash import points
-from runner.app.tidying import rename
+from runner.app.attaching import image_source
+from runner.app.crash import failpoint_hook
+from runner.app.tidying import rename_outputs
 from runner.errors import RunnerError
 from runner.net.download import Downloader
-from runner.net.limiter import Window
+from runner.net.limiter import InFlightWindow
 from runner.net.quarantine import Quarantine
-from runner.net.space import Space
+from runner.net.space import FreeSpace
 from runner.pipeline.capacity import Capacity
 from runner.pipeline.clock import Clock
 from runner.pipeline.pipeline import ProviderPipeline, poll_schedule
@@ -27,9 +27,9 @@ from runner.pipeline.spending import Spending
 from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
-from runner.report.results import timestamp
-from runner.report.tally import Tally
-from runner.report.text import many
+from runner.report.results import iso_timestamp
+from runner.report.tally import RunStats
+from runner.report.text import pluralize
 from runner.store.claims import Claims
 from runner.store.registry import Registry
 from runner.store.store import Store
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
 Verb = Literal["run", "retry", "reconcile", "verify", "audit"]
 #: seconds for which `verify` tries to fetch outputs that the provider may have deleted long ago
-_VERIFYING = 600.0
+_MAX_VERIFY_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class RunOptions:
     """Options of one run."""
 
     quiet: bool = False
@@ -71,18 +71,18 @@ class Choices:
     #: cap on the job's costs, beside the manifest's
     max_cost: float | None = None
     #: ignore earlier purchases that are not in this job's state
-    anew: bool = False
+    buy_again: bool = False
     #: file for Prometheus, updated during the run
     metrics_file: Path | None = None
 
     @property
-    def buys(self) -> bool:
+    def may_buy(self) -> bool:
         """Return True if the verb may send requests that cost money."""
         return self.verb == "run" or self.failed
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class RunContext:
     """Open resources of one command.
 
     Its exit stack closes them.
@@ -96,68 +96,70 @@ class Rooms:
     registries: list[Registry]
 
 
-async def open_rooms(
+async def open_context(
     job: Job,
     settings: Settings,
-    options: Choices,
+    options: RunOptions,
     stack: AsyncExitStack,
-    stats: Tally | None = None,
+    stats: RunStats | None = None,
     clock: Clock | None = None,
-) -> Rooms:
+) -> RunContext:
     """Open the store, add the job's drafts if the verb may buy them, and open a pipeline for each provider with tasks.
 
     The `stack` closes everything. Raises RunnerError if a resource cannot be opened.
     """
-    clock, notifier, failpoint = clock or Clock(), Notifier(), points(settings)
-    store = await Store.open(job.state, reach=failpoint)
+    clock, notifier, failpoint = clock or Clock(), Notifier(), failpoint_hook(settings)
+    store = await Store.open(job.state_directory, failpoint=failpoint)
     stack.push_async_callback(store.aclose)
-    await store.name(job.manifest.name)
-    await _check_places(store, settings)
-    if options.buys:
+    await store.set_name(job.manifest.name)
+    await _check_origins(store, settings)
+    if options.may_buy:
         naming = job.manifest.output_name or ""
         if await store.add(job.additions(), job.digest, clock.now(), naming):
-            renamed = await rename(store, job.directory)
-            logs.warn(f"output.name has changed: {many(renamed, 'file')} renamed")
-    context = Rooms(store, [], clock, notifier, [])
-    on_change = _hearing(stats or Tally(), clock)
-    names = await store.providers(again=options.again)
+            renamed = await rename_outputs(store, job.directory)
+            logs.warn(f"output.name has changed: {pluralize(renamed, 'file')} renamed")
+    context = RunContext(store, [], clock, notifier, [])
+    on_change = _change_listener(stats or RunStats(), clock)
+    names = await store.providers_with_work(include_finished=options.again)
     if options.verb == "run":
-        names |= await _late(store, settings, clock.now())
+        names |= await _providers_with_late_results(store, settings, clock.now())
     for name in sorted(names):
-        context.pipelines.append(await _pipeline(name, job, settings, context, on_change, stack, failpoint, options))
+        context.pipelines.append(
+            await _open_pipeline(name, job, settings, context, on_change, stack, failpoint, options)
+        )
     return context
 
 
-async def _late(store: Store, settings: Settings, now: float) -> set[str]:
+async def _providers_with_late_results(store: Store, settings: Settings, now: float) -> set[str]:
     """Return the providers that may still deliver tasks which count as lost.
 
     A provider without credentials or address is left out, because a late result is not worth an error.
     """
     found = set()
-    for name in await store.lost_at():
+    for name in await store.providers_with_losses():
         spec = specs.load(name, settings.providers)
         with suppress(RunnerError):
             lanes.credentials(spec, settings)
             lanes.base_url(spec, settings)
-            if await store.late(name, list(spec.operations), now - LATE_RESULT_AGE, 1):
+            if await store.late_candidates(name, list(spec.operations), now - LATE_RESULT_AGE, 1):
                 found.add(name)
     return found
 
 
-async def _check_places(store: Store, settings: Settings) -> None:
+async def _check_origins(store: Store, settings: Settings) -> None:
     """Raise if a provider's address is not the one that the job is bound to, even if no task is left."""
-    for name in await store.bound():
+    for name in await store.bound_providers():
         spec = specs.load(name, settings.providers)
         if url := settings.text(f"{spec.env}_BASE_URL") or spec.base_url:
             await store.check_origin(name, lanes.origin(url))
 
 
-def _hearing(stats: Tally, clock: Clock) -> Callable[[Task, Event, Task], None]:
+def _change_listener(stats: RunStats, clock: Clock) -> Callable[[Task, Event, Task], None]:
     """Return a listener that counts and logs every committed transition."""
     log = logs.listener()
 
     def on_change(before: Task, event: Event, after: Task) -> None:
-        stats.hear(before, event, after, clock.now())
+        stats.on_event(before, event, after, clock.now())
         # the reader of our output may be gone, which must not stop a run with paid tasks in flight
         with suppress(OSError):
             log(before, event, after)
@@ -165,15 +167,15 @@ def _hearing(stats: Tally, clock: Clock) -> Callable[[Task, Event, Task], None]:
     return on_change
 
 
-async def _pipeline(
+async def _open_pipeline(
     name: str,
     job: Job,
     settings: Settings,
-    context: Rooms,
+    context: RunContext,
     on_change: Callable[[Task, Event, Task], None],
     stack: AsyncExitStack,
     failpoint: Callable[[str], None],
-    options: Choices,
+    options: RunOptions,
 ) -> ProviderPipeline:
     """Open the pipeline of one provider.
 
@@ -181,25 +183,27 @@ async def _pipeline(
     """
     spec, manifest = specs.load(name, settings.providers), job.manifest
     url = lanes.base_url(spec, settings)
-    loopback = lanes.on_loopback(url)
-    client = lanes.gateway(spec, settings)
+    loopback = lanes.is_on_loopback(url)
+    client = lanes.provider_client(spec, settings)
     stack.push_async_callback(client.aclose)
     downloader = _downloader(spec, job, loopback=loopback)
     stack.push_async_callback(downloader.aclose)
-    await context.store.bind(name, lanes.origin(url), lanes.account(spec, settings), same=options.same_account)
-    account = lanes.home(spec, settings)
+    await context.store.bind(
+        name, lanes.origin(url), lanes.account_hash(spec, settings), same_account=options.same_account
+    )
+    account = lanes.account_directory(spec, settings)
     registry = Registry(account)
     context.registries.append(registry)
-    limiters = pacing.limiters(spec, manifest, account, context.clock, stack, logs.warn, loopback=loopback)
-    policy = lanes.patience(spec, manifest, loopback=loopback)
+    limiters = pacing.build_limiters(spec, manifest, account, context.clock, stack, logs.warn, loopback=loopback)
+    policy = lanes.retry_policy(spec, manifest, loopback=loopback)
     if options.verb == "verify":
-        policy = replace(policy, paid=min(policy.paid, _VERIFYING))
+        policy = replace(policy, paid_timeout=min(policy.paid_timeout, _MAX_VERIFY_SECONDS))
     caps = [cap for cap in (options.max_cost, manifest.limits.max_cost) if cap is not None]
     capacity = Capacity(
         name,
-        Window(manifest.limits.in_flight),
-        space=Space(job.directory),
-        other_processes_active=lambda: pacing.has_company(limiters),
+        InFlightWindow(manifest.limits.in_flight),
+        space=FreeSpace(job.directory),
+        other_processes_active=lambda: pacing.has_other_processes(limiters),
         on_warning=logs.warn,
     )
     session = ProviderSession(
@@ -210,14 +214,14 @@ async def _pipeline(
         capacity,
         context.clock,
         context.notifier,
-        signs=lanes.signs(spec, settings),
+        signs_requests=lanes.has_signed_requests(spec, settings),
         on_warning=logs.warn,
     )
     spending = Spending(
         session,
         context.store,
         max_cost=min(caps, default=None),
-        count_daily=_spending(registry, lanes.daily_cost(spec, settings)),
+        count_daily=_daily_spending(registry, lanes.daily_cost_cap(spec, settings)),
     )
     schedule = poll_schedule(session, policy)
     settlement = Settlement(
@@ -228,7 +232,7 @@ async def _pipeline(
         policy=policy,
         claims=Claims(account, context.store.uuid) if spec.needs_claims else None,
         on_change=on_change,
-        last_resort=logs.emergency,
+        last_resort=logs.write_last_resort,
         failpoint=failpoint,
     )
     return ProviderPipeline(
@@ -237,19 +241,19 @@ async def _pipeline(
         spending,
         schedule,
         downloader,
-        images=attaching(session, job.album, account, stack, loopback=loopback),
-        submits=8 if spec.can_look_up else 2,
+        images=image_source(session, job.images, account, stack, loopback=loopback),
+        submits=8 if spec.can_reconcile else 2,
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
     )
 
 
-def _spending(registry: Registry, cap: float | None) -> Callable[[float, float], Awaitable[bool]] | None:
+def _daily_spending(registry: Registry, cap: float | None) -> Callable[[float, float], Awaitable[bool]] | None:
     """Return a function that books an amount on the account's UTC day if the cap allows it, or None without a cap."""
     if cap is None:
         return None
 
     async def spend(amount: float, at: float) -> bool:
-        return await registry.spend(amount, timestamp(at)[:10], cap)
+        return await registry.spend(amount, iso_timestamp(at)[:10], cap)
 
     return spend
 
@@ -257,4 +261,4 @@ def _spending(registry: Registry, cap: float | None) -> Callable[[float, float],
 def _downloader(spec: Spec, job: Job, *, loopback: bool) -> Downloader:
     """Return the downloader of a provider's outputs."""
     per_host = job.manifest.limits.downloads or spec.limits.downloads
-    return Downloader(per_host=per_host, loopback=loopback, quarantine=Quarantine(job.state / "quarantine"))
+    return Downloader(per_host=per_host, loopback=loopback, quarantine=Quarantine(job.state_directory / "quarantine"))

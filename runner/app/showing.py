@@ -5,24 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.app.pretending import pretends
-from runner.app.units import unit_of
+from runner.app.pretending import is_sandbox
+from runner.app.units import cost_unit
 from runner.pipeline.clock import Clock
 from runner.report.gallery import page, place
-from runner.report.gallery.darkroom import Developed, develop, wanted
-from runner.store.view import view
+from runner.report.gallery.darkroom import ThumbnailCounts, make_thumbnails, missing_thumbnails
+from runner.store.view import open_read_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from runner.report.gallery.darkroom import Original
+    from runner.report.gallery.darkroom import ThumbnailSource
     from runner.settings import Settings
-    from runner.store.view import View
+    from runner.store.view import ReadOnlyQueries
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class GalleryResult:
     """Path and counts of a written page."""
 
     page: Path
@@ -30,10 +30,12 @@ class Shown:
     tasks: int
     #: tasks of the job
     total: int
-    thumbnails: Developed
+    thumbnails: ThumbnailCounts
 
 
-def show(directory: Path, *, now: float, unit: str, has_time: Callable[[], bool], light: int = 0) -> Shown:
+def write_gallery(
+    directory: Path, *, now: float, unit: str, has_time: Callable[[], bool], light_bytes: int = 0
+) -> GalleryResult:
     """Make thumbnails as long as `has_time()` is true, then write the page.
 
     No thumbnails are made if the files need at most `light_bytes` together. `now` is in seconds since the epoch.
@@ -41,12 +43,12 @@ def show(directory: Path, *, now: float, unit: str, has_time: Callable[[], bool]
     Raises NoSuchJob, UsageError, StateError or OSError.
     """
     state = directory / ".runner"
-    with view(state) as job:
-        gallery = place.taken(directory)
-        sources = _wanted(job, gallery.made(), light) if has_time() else []
+    with open_read_only(state) as job:
+        gallery = place.open_gallery(directory)
+        sources = _missing_thumbnails(job, gallery.file_names(), light_bytes) if has_time() else []
     # outside of the blocks, because no child process may start while a database is open
-    thumbnails = develop(directory, gallery.folder, sources, has_time)
-    with view(state) as job, gallery.turn(), job.at_once():
+    thumbnails = make_thumbnails(directory, gallery.folder, sources, has_time)
+    with open_read_only(state) as job, gallery.lock(), job.snapshot():
         counts = job.counts()
         total = sum(counts.values())
         data = {
@@ -56,27 +58,27 @@ def show(directory: Path, *, now: float, unit: str, has_time: Callable[[], bool]
             "total": total,
             "cost": job.spent(),
             "unit": unit,
-            "pretend": pretends(state),
+            "pretend": is_sandbox(state),
         }
-        tasks = page.write(gallery, job.newest(page.MOST), data)
-    return Shown(gallery.page, tasks, total, thumbnails)
+        tasks = page.write(gallery, job.newest_results(page.MAX_TASKS), data)
+    return GalleryResult(gallery.page, tasks, total, thumbnails)
 
 
-def look(directory: Path, settings: Settings) -> Shown:
+def write_full_gallery(directory: Path, settings: Settings) -> GalleryResult:
     """Write the page with every thumbnail, without a time limit.
 
     Raises what `write_gallery` raises.
     """
-    with view(directory / ".runner") as job:
-        unit = unit_of(job.providers(), settings)
-    return show(directory, now=Clock().now(), unit=unit, has_time=lambda: True)
+    with open_read_only(directory / ".runner") as job:
+        unit = cost_unit(job.bound_providers(), settings)
+    return write_gallery(directory, now=Clock().now(), unit=unit, has_time=lambda: True)
 
 
-def _wanted(job: View, made: set[str], light_bytes: int) -> list[Original]:
+def _missing_thumbnails(job: ReadOnlyQueries, made: set[str], light_bytes: int) -> list[ThumbnailSource]:
     """Return the files without a thumbnail, or none if they need at most `light_bytes` together.
 
     The list is read at once, because a read transaction of minutes would let the database's log grow.
     """
-    outputs = (output for row in job.newest(page.MOST) for output in row["outputs"])
-    found = list(wanted(outputs, made))
+    outputs = (output for row in job.newest_results(page.MAX_TASKS) for output in row["outputs"])
+    found = list(missing_thumbnails(outputs, made))
     return found if sum(source.bytes for source in found) > light_bytes else []

@@ -7,31 +7,31 @@ from typing import Literal
 
 from runner.pipeline.outcome import Exit
 
-Level = Literal["ok", "warning", "problem"]
+CheckLevel = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class CheckResult:
     """Result of one check, with a hint what to do next."""
 
     check: str
-    level: Level
-    said: str
-    cure: str = ""
+    level: CheckLevel
+    message: str
+    hint: str = ""
     #: exit code of a run that would end by this problem; only problems have one
-    exit: Exit = Exit.DONE
+    exit_code: Exit = Exit.DONE
 
 
-def ok(check: str, message: str, hint: str = "") -> Sign:
+def ok(check: str, message: str, hint: str = "") -> CheckResult:
     """Return the result of a check that found nothing wrong."""
-    return Sign(check, "ok", message, hint)
+    return CheckResult(check, "ok", message, hint)
 
 
-def warning(check: str, message: str, hint: str) -> Sign:
+def warning(check: str, message: str, hint: str) -> CheckResult:
     """Return the result of a check that found something unusual with which a run can still succeed."""
-    return Sign(check, "warning", message, hint)
+    return CheckResult(check, "warning", message, hint)
 
 
-def problem(check: str, message: str, hint: str, exit_code: Exit = Exit.CONFIGURATION) -> Sign:
+def problem(check: str, message: str, hint: str, exit_code: Exit = Exit.CONFIGURATION) -> CheckResult:
     """Return the result of a check that found what would make a run fail."""
-    return Sign(check, "problem", message, hint, exit_code)
+    return CheckResult(check, "problem", message, hint, exit_code)

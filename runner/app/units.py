@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 
-def unit_of(providers: Iterable[str], settings: Settings) -> str:
+def cost_unit(providers: Iterable[str], settings: Settings) -> str:
     """Return the unit that all providers share, or "" if they differ or a spec is missing."""
     from runner.providers import spec as specs  # noqa: PLC0415 - takes 0.2 s, which `status` mostly does not need
 
-    known = specs.names(settings.providers)
+    known = specs.spec_paths(settings.providers)
     units = {specs.load(name, settings.providers).unit if name in known else "" for name in providers}
     return units.pop() if len(units) == 1 else ""

@@ -16,22 +16,22 @@ from runner.errors import DiskError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runner.app.starter import Start
+    from runner.app.starter import StarterOptions
     from runner.settings import Settings
 
 #: file beside the manifest, so that editors find it offline and in every copy of the directory
-_SCHEMA = ".runner-schema.json"
+_SCHEMA_NAME = ".runner-schema.json"
 _MARK = "written by `runner init`, which keeps it up to date"
 #: provider if neither the user nor the environment names one
-_USUAL = "chanjing"
+_DEFAULT_PROVIDER = "chanjing"
 
 
 @click.command()
-@click.argument("provider", required=False, shell_complete=completion.provider)
+@click.argument("provider", required=False, shell_complete=completion.complete_provider)
 @click.option(
     "--model",
     metavar="MODEL",
-    shell_complete=completion.model,
+    shell_complete=completion.complete_model,
     help="One of `runner models PROVIDER`; default: the first that needs only words.",
 )
 @click.option("--items", type=PATH, metavar="FILE", help="Your own table: its columns become variables.")
@@ -43,8 +43,8 @@ def init(provider: str | None, model: str | None, items: Path | None, output: Pa
     Without PROVIDER: the one whose credentials are in the environment, else chanjing.
     A table in its place is taken for --items.
     """
-    from runner.app.starter import compose  # noqa: PLC0415
-    from runner.manifest.expand import examine  # noqa: PLC0415
+    from runner.app.starter import compose_manifest  # noqa: PLC0415
+    from runner.manifest.expand import parse_and_check  # noqa: PLC0415
     from runner.providers.catalogue import Catalogue  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
@@ -52,23 +52,23 @@ def init(provider: str | None, model: str | None, items: Path | None, output: Pa
         items, provider = Path(provider), None
     settings = Settings(os.environ)
     path = output or Path(f"{items.stem}.yaml" if items else "job.yaml")
-    _refuse_what_is_there(path)
-    options = _wish(settings, provider, model, items, path)
-    text = compose(options).encode()
-    _, summary = examine(text, path, Catalogue(settings.providers))
+    _check_target(path)
+    options = _start_options(settings, provider, model, items, path)
+    text = compose_manifest(options).encode()
+    _, summary = parse_and_check(text, path, Catalogue(settings.providers))
     try:
         with path.open("xb") as file:
             file.write(text)
     except FileExistsError:
-        _refuse_what_is_there(path)
+        _check_target(path)
     except OSError as error:
         raise DiskError(
             f"{path}: {error.strerror}", hint="Mend the permissions, or name another file with -o."
         ) from None
-    warning = _write_schema(path.with_name(_SCHEMA))
+    warning = _write_schema(path.with_name(_SCHEMA_NAME))
     result = {
         "manifest": str(path),
-        "schema": str(path.with_name(_SCHEMA)),
+        "schema": str(path.with_name(_SCHEMA_NAME)),
         "provider": options.spec.name,
         "model": options.model,
         "tasks": summary.tasks,
@@ -84,31 +84,33 @@ def init(provider: str | None, model: str | None, items: Path | None, output: Pa
     return 0
 
 
-def _wish(settings: Settings, provider: str | None, model: str | None, items: Path | None, path: Path) -> Start:
-    from runner.app.columns import look  # noqa: PLC0415
+def _start_options(
+    settings: Settings, provider: str | None, model: str | None, items: Path | None, path: Path
+) -> StarterOptions:
+    from runner.app.columns import sample_table  # noqa: PLC0415
     from runner.app.lanes import credential_names  # noqa: PLC0415
-    from runner.app.starter import start  # noqa: PLC0415
+    from runner.app.starter import starter_options  # noqa: PLC0415
     from runner.providers import spec as specs  # noqa: PLC0415
     from runner.providers.catalogue import Catalogue  # noqa: PLC0415
-    from runner.report.text import shell  # noqa: PLC0415
+    from runner.report.text import shell_join  # noqa: PLC0415
 
     data = os.path.relpath(items, path.parent) if items else ""
     if not data.isprintable():
         raise UsageError(f"the path {data!r} cannot stand in a manifest", hint="Rename it: letters, digits, blanks.")
-    spec = specs.load(provider or _likely(settings), settings.providers)
-    return start(
+    spec = specs.load(provider or _likely_provider(settings), settings.providers)
+    return starter_options(
         Catalogue(settings.providers),
         spec,
         model,
-        manifest=shell(str(path)),
-        schema=_SCHEMA,
+        manifest=shell_join(str(path)),
+        schema=_SCHEMA_NAME,
         credentials=tuple(credential_names(spec)),
-        table=look(items) if items else None,
+        table=sample_table(items) if items else None,
         data=data,
     )
 
 
-def _likely(settings: Settings) -> str:
+def _likely_provider(settings: Settings) -> str:
     """Return the only provider with credentials in the environment, or the default one."""
     from runner.app.lanes import credential_names  # noqa: PLC0415
     from runner.providers import spec as specs  # noqa: PLC0415
@@ -117,11 +119,11 @@ def _likely(settings: Settings) -> str:
         known = credential_names(specs.load(name, settings.providers))
         return any(all(settings.text(each) or settings.text(f"{each}_FILE") for each in names) for names in known)
 
-    candidates = [name for name in sorted(specs.names(settings.providers)) if has_credentials(name)]
-    return candidates[0] if len(candidates) == 1 else _USUAL
+    candidates = [name for name in sorted(specs.spec_paths(settings.providers)) if has_credentials(name)]
+    return candidates[0] if len(candidates) == 1 else _DEFAULT_PROVIDER
 
 
-def _refuse_what_is_there(path: Path) -> None:
+def _check_target(path: Path) -> None:
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path} is there already, and nothing is ever overwritten", hint="Name another file with -o.")
     if not path.parent.is_dir():
@@ -143,11 +145,12 @@ def _write_schema(path: Path) -> str | None:
 
 
 def _lines(result: dict[str, Any], *, chosen: bool) -> Iterator[str]:
-    from runner.report.text import many, shell  # noqa: PLC0415
+    from runner.report.text import pluralize, shell_join  # noqa: PLC0415
 
-    path = shell(result["manifest"])
+    path = shell_join(result["manifest"])
     merged = f" ({result['merged']} identical ones merged)" if result["merged"] else ""
-    yield f"{result['manifest']}: {many(result['tasks'], 'task')} for {result['provider']} {result['model']}{merged}"
+    tasks = pluralize(result["tasks"], "task")
+    yield f"{result['manifest']}: {tasks} for {result['provider']} {result['model']}{merged}"
     yield f"  look      runner plan {path}"
     if result["sandbox"]:
         yield f"  try       runner run {path} --sandbox"

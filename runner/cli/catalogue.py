@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from runner.cli.completion import provider_or_model
+from runner.cli.completion import complete_provider_or_model
 from runner.cli.options import as_json
 
 if TYPE_CHECKING:
@@ -22,31 +22,31 @@ def _specs() -> list[Spec]:
     from runner.settings import Settings  # noqa: PLC0415
 
     extra = Settings(os.environ).providers
-    return [spec.load(known, extra) for known in sorted(spec.names(extra))]
+    return [spec.load(known, extra) for known in sorted(spec.spec_paths(extra))]
 
 
 @click.command()
 @as_json
 def providers(as_json: bool) -> None:
     """What can be called, where, and what its credentials are called."""
-    from runner.report.text import many  # noqa: PLC0415
+    from runner.report.text import pluralize  # noqa: PLC0415
 
     for spec in _specs():
-        entry = _provider(spec)
+        entry = _provider_entry(spec)
         if as_json:
             click.echo(orjson.dumps(entry))
             continue
-        click.echo(f"{spec.name}  {spec.title}, {many(len(spec.models), 'model')}")
+        click.echo(f"{spec.name}  {spec.title}, {pluralize(len(spec.models), 'model')}")
         click.echo(f"  at           {spec.base_url or f'set {spec.env}_BASE_URL'}")
         click.echo(f"  credentials  {entry['credentials']}")
         click.echo(f"  starts at    submit {spec.limits.submit}, query {spec.limits.query}")
         click.echo(f"  lost answer  {entry['lost_answer']}")
 
 
-def _provider(spec: Spec) -> dict[str, Any]:
+def _provider_entry(spec: Spec) -> dict[str, Any]:
     from runner.app.lanes import credential_names  # noqa: PLC0415
 
-    lost_answer = "looked up, adopted or bought once more" if spec.can_look_up else "held for a person (exit code 4)"
+    lost_answer = "looked up, adopted or bought once more" if spec.can_reconcile else "held for a person (exit code 4)"
     return {
         "name": spec.name,
         "title": spec.title,
@@ -60,28 +60,28 @@ def _provider(spec: Spec) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[WORD]…", shell_complete=provider_or_model)
+@click.argument("words", nargs=-1, metavar="[WORD]…", shell_complete=complete_provider_or_model)
 @as_json
 def models(words: tuple[str, ...], as_json: bool) -> int:
     """Models with their parameters: of a provider, and with every WORD in what they are called or what they make.
 
     `runner models kling`, `runner models video`, `runner models chanjing seedream`.
     """
-    chosen = list(_chosen([word.casefold() for word in words]))
+    chosen = list(_matching_models([word.casefold() for word in words]))
     for spec, name, model in chosen:
         if as_json:
-            click.echo(orjson.dumps(_model(spec, name, model)))
+            click.echo(orjson.dumps(_model_entry(spec, name, model)))
         else:
-            facts = (model.operation, _price(model, spec.unit), model.source)
+            facts = (model.operation, _price_text(model, spec.unit), model.source)
             click.echo(f"{spec.name} {name}  ({'; '.join(filter(None, facts))})")
             for key, parameter in model.parameters.items():
-                click.echo(f"  {key}: {_shown(parameter)}")
+                click.echo(f"  {key}: {_parameter_text(parameter)}")
     if not chosen:
-        _nothing_fits(words)
+        _fail_without_match(words)
     return 0
 
 
-def _chosen(words: Sequence[str]) -> Iterator[tuple[Spec, str, Model]]:
+def _matching_models(words: Sequence[str]) -> Iterator[tuple[Spec, str, Model]]:
     """Yield the models that match every word: exactly by provider, or as a part of a name, operation or media."""
     specs = _specs()
     named = {spec.name for spec in specs} & set(words)
@@ -92,7 +92,7 @@ def _chosen(words: Sequence[str]) -> Iterator[tuple[Spec, str, Model]]:
                 yield spec, name, model
 
 
-def _nothing_fits(words: Sequence[str]) -> None:
+def _fail_without_match(words: Sequence[str]) -> None:
     from difflib import get_close_matches  # noqa: PLC0415
 
     from runner.errors import UsageError  # noqa: PLC0415
@@ -108,7 +108,7 @@ def _nothing_fits(words: Sequence[str]) -> None:
     )
 
 
-def _model(spec: Spec, name: str, model: Model) -> dict[str, Any]:
+def _model_entry(spec: Spec, name: str, model: Model) -> dict[str, Any]:
     return {
         "provider": spec.name,
         "model": name,
@@ -116,11 +116,11 @@ def _model(spec: Spec, name: str, model: Model) -> dict[str, Any]:
         "source": model.source,
         "price": model.price and model.price.model_dump(exclude_defaults=True),
         "unit": spec.unit or None,
-        "parameters": {key: _shown(parameter) for key, parameter in model.parameters.items()},
+        "parameters": {key: _parameter_text(parameter) for key, parameter in model.parameters.items()},
     }
 
 
-def _price(model: Model, unit: str) -> str:
+def _price_text(model: Model, unit: str) -> str:
     price = model.price
     if price is None:
         return "price unknown"
@@ -129,7 +129,7 @@ def _price(model: Model, unit: str) -> str:
     return " × ".join([f"{amount} {unit}".rstrip(), *price.times])
 
 
-def _shown(parameter: Parameter) -> str:
+def _parameter_text(parameter: Parameter) -> str:
     facts: list[str] = (
         [", ".join(str(choice) for choice in parameter.choices)] if parameter.choices else [parameter.type]
     )

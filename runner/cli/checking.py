@@ -14,7 +14,7 @@ from runner.cli.options import MANIFEST, as_json, out
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runner.app.sign import Sign
+    from runner.app.sign import CheckResult
 
 
 @click.command()
@@ -28,26 +28,27 @@ def doctor(manifest: Path | None, online: bool, out: Path | None, as_json: bool)
     With MANIFEST: its directory and its providers. Sends nothing without --online, and nothing that costs with it.
     Exit code: 0 without a problem, else 14, 12 or 7 by the worst.
     """
-    from runner.app.doctor import examined, verdict  # noqa: PLC0415
+    from runner.app.doctor import run_checks, worst_exit_code  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
     results = []
     encoding = getattr(sys.stdout, "encoding", None) or "unknown"
-    for result in examined(Settings(os.environ), manifest, out=out, encoding=encoding, online=online):
+    for result in run_checks(Settings(os.environ), manifest, out=out, encoding=encoding, online=online):
         results.append(result)
         if not as_json:
             click.echo(_line(result))
-    code = verdict(results)
+    code = worst_exit_code(results)
     if as_json:
         checks = [
-            {"check": each.check, "level": each.level, "said": each.said, "next": each.cure or None} for each in results
+            {"check": each.check, "level": each.level, "said": each.message, "next": each.hint or None}
+            for each in results
         ]
         click.echo(orjson.dumps({"exit_code": code, "checks": checks}))
     return code
 
 
-def _line(result: Sign) -> str:
-    from runner.report.text import harmless  # noqa: PLC0415
+def _line(result: CheckResult) -> str:
+    from runner.report.text import sanitize  # noqa: PLC0415
 
-    line = f"{result.level:<8} {result.check:<13} {harmless(result.said, 500)}"
-    return f"{line}\n{'':<22} → {harmless(result.cure, 500)}" if result.cure else line
+    line = f"{result.level:<8} {result.check:<13} {sanitize(result.message, 500)}"
+    return f"{line}\n{'':<22} → {sanitize(result.hint, 500)}" if result.hint else line

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from runner.providers.spec import Spec
 
 #: most manifests that are offered, levels of directories that are searched, and directory entries that are read
-_OFFERED, _LEVELS, _LOOKED_AT = 200, 3, 5_000
+_MAX_OFFERED, _MAX_DEPTH, _MAX_ENTRIES = 200, 3, 5_000
 
 
-def provider(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_provider(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the names of providers that begin with `incomplete`."""
     return _items(_providers(), incomplete)
 
 
-def model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return model names that begin with `incomplete`, of the provider on the command line or of all."""
     named = ctx.params.get("provider")
     return _items((name for spec in _specs([named] if named else _providers()) for name in spec.models), incomplete)
 
 
-def provider_or_model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_provider_or_model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return provider and model names that begin with `incomplete`; providers on the command line limit the models."""
     words = ctx.params.get("words") or ()
     named = [name for name in _providers() if name in words]
@@ -38,26 +38,26 @@ def provider_or_model(ctx: click.Context, _param: click.Parameter, incomplete: s
     return _items([*(() if named else _providers()), *models], incomplete)
 
 
-def manifest(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_manifest(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return manifests in the typed directory and below; if there are none, the shell completes file names."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415
 
     typed, slash, _ = incomplete.rpartition("/")
     folder = typed + slash
-    below = _below(Path(folder or ".").expanduser())
-    paths = sorted(f"{folder}{path}" for path in below if f"{folder}{path}".startswith(incomplete))[:_OFFERED]
+    below = _manifests_below(Path(folder or ".").expanduser())
+    paths = sorted(f"{folder}{path}" for path in below if f"{folder}{path}".startswith(incomplete))[:_MAX_OFFERED]
     return [CompletionItem(path) for path in paths] or [CompletionItem(incomplete, type="file")]
 
 
-def _below(top: Path) -> Iterator[str]:
+def _manifests_below(top: Path) -> Iterator[str]:
     """Yield relative paths of YAML files in `top` and in a few levels of directories that are not hidden."""
     read, levels = 0, [""]
-    for _ in range(_LEVELS):
+    for _ in range(_MAX_DEPTH):
         level, levels = levels, []
         for folder in level:
-            for entry in _entries(top / folder):
+            for entry in _visible_entries(top / folder):
                 read += 1
-                if read > _LOOKED_AT:
+                if read > _MAX_ENTRIES:
                     return
                 if entry.is_dir():
                     levels.append(f"{folder}{entry.name}/")
@@ -65,7 +65,7 @@ def _below(top: Path) -> Iterator[str]:
                     yield f"{folder}{entry.name}"
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _visible_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))
@@ -77,7 +77,7 @@ def _providers() -> list[str]:
     from runner.providers import spec  # noqa: PLC0415 - pydantic is slow to import
     from runner.settings import Settings  # noqa: PLC0415
 
-    return sorted(spec.names(Settings(os.environ).providers))
+    return sorted(spec.spec_paths(Settings(os.environ).providers))
 
 
 def _specs(names: Iterable[str]) -> list[Spec]:

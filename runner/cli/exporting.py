@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from runner.store.view import View
+    from runner.store.view import ReadOnlyQueries
 
 #: first bytes of each format; a file that begins otherwise is no export and is not overwritten
 _FORMATS = {"jsonl": b'{"key":', "csv": b"\xef\xbb\xbfkey,index,", "parquet": b"PAR1"}
@@ -42,32 +42,32 @@ def export(
     jsonl has the lines of results.jsonl. In csv and parquet a row is a task, with a column for every name in `vars` and
     `request`. csv is for spreadsheets: text that would run as a formula, and ids too long for them, begin with '.
     """
-    from runner.report.text import many  # noqa: PLC0415 - loaded only by verbs that need it
-    from runner.store.view import view  # noqa: PLC0415
+    from runner.report.text import pluralize  # noqa: PLC0415 - loaded only by verbs that need it
+    from runner.store.view import open_read_only  # noqa: PLC0415
 
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     chosen = kind or (suffix if suffix in _FORMATS else "jsonl")
-    _refuse(output, chosen)
+    _check_output(output, chosen)
     directory = where
     if not where.is_dir():
         from runner.app.jobs import directory_of  # noqa: PLC0415 - slow to import, and a directory needs no manifest
 
         directory = directory_of(where, out=out, in_sandbox=in_sandbox)
-    with view(directory / ".runner") as job, job.at_once():
+    with open_read_only(directory / ".runner") as job, job.snapshot():
         if output is None:
-            _write_out(chosen, job, set(states))
+            _write_stdout(chosen, job, set(states))
             return 0
         count = _write_file(output, chosen, job, set(states))
-    click.echo(f"{output}: {many(count, 'task')} as {chosen}")
+    click.echo(f"{output}: {pluralize(count, 'task')} as {chosen}")
     return 0
 
 
-def _refuse(output: Path | None, kind: str) -> None:
+def _check_output(output: Path | None, kind: str) -> None:
     """Raise UsageError or ConfigError if the export cannot be written, before any result is read."""
     if kind == "parquet":
-        from runner.report.parquet import pyarrow  # noqa: PLC0415
+        from runner.report.parquet import import_pyarrow  # noqa: PLC0415
 
-        pyarrow()
+        import_pyarrow()
         if output is None:
             raise UsageError("parquet is not for a terminal or a pipe", hint="Name a file with -o.")
     if output is None:
@@ -87,7 +87,7 @@ def _is_export(path: Path) -> bool:
     return not head or any(head.startswith(magic) for magic in _FORMATS.values())
 
 
-def _write_out(kind: str, job: View, states: set[str]) -> None:
+def _write_stdout(kind: str, job: ReadOnlyQueries, states: set[str]) -> None:
     try:
         _write(kind, job, states, sys.stdout.buffer)
     except BrokenPipeError:
@@ -96,39 +96,39 @@ def _write_out(kind: str, job: View, states: set[str]) -> None:
         raise DiskError(f"stdout: {error.strerror}", hint="Make room, or write elsewhere.") from None
 
 
-def _write_file(output: Path, kind: str, job: View, states: set[str]) -> int:
-    from runner.report.whole_file import whole_file  # noqa: PLC0415
+def _write_file(output: Path, kind: str, job: ReadOnlyQueries, states: set[str]) -> int:
+    from runner.report.whole_file import atomic_write  # noqa: PLC0415
 
     try:
-        with whole_file(output) as file:
+        with atomic_write(output) as file:
             return _write(kind, job, states, file)
     except OSError as error:
         hint = "Make room or mend the permissions, or name another file; what was there is untouched."
         raise DiskError(f"{output}: {error.strerror or error}", hint=hint) from None
 
 
-def _write(kind: str, job: View, states: set[str], file: BinaryIO) -> int:
+def _write(kind: str, job: ReadOnlyQueries, states: set[str], file: BinaryIO) -> int:
     """Write the rows in a format, and return their number."""
     from runner.report import export  # noqa: PLC0415
 
-    rows = _Rows(job, states)
+    rows = _SelectedRows(job, states)
     match kind:
         case "csv":
-            export.as_csv(rows, export.Columns().see(rows), file)
+            export.write_csv(rows, export.ColumnTypes().scan(rows), file)
         case "parquet":
-            from runner.report.parquet import parquet  # noqa: PLC0415
+            from runner.report.parquet import write_parquet  # noqa: PLC0415
 
-            parquet(rows, export.Columns().see(rows), file)
+            write_parquet(rows, export.ColumnTypes().scan(rows), file)
         case _:
-            export.jsonl(rows, file)
+            export.write_jsonl(rows, file)
     file.flush()
     return rows.count
 
 
-class _Rows:
+class _SelectedRows:
     """Results of a job in the chosen states; every iteration starts from the beginning and counts the rows."""
 
-    def __init__(self, job: View, states: set[str]) -> None:
+    def __init__(self, job: ReadOnlyQueries, states: set[str]) -> None:
         self._job, self._states = job, states
         self.count = 0
 

@@ -64,7 +64,7 @@ Exit codes:
 """
 
 
-class _Verbs(click.Group):
+class _VerbGroup(click.Group):
     """Command group that imports the module of a verb when the verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -81,7 +81,7 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in _VERBS and not args[0].startswith("-"):
-            ctx.fail(f"There is no verb {args[0]!r}.{_meant(args[0])}")
+            ctx.fail(f"There is no verb {args[0]!r}.{_suggestion(args[0])}")
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -104,21 +104,21 @@ class _Verbs(click.Group):
             formatter.write_dl([(verb, about) for verb, (_, about) in _VERBS.items()])
 
 
-def _meant(word: str) -> str:
+def _suggestion(word: str) -> str:
     """Return a suggestion for an unknown verb, or an empty string."""
     from difflib import get_close_matches  # noqa: PLC0415 - needed only for an unknown verb
 
-    from runner.report.text import shell  # noqa: PLC0415
+    from runner.report.text import shell_join  # noqa: PLC0415
 
     if word.endswith((".yaml", ".yml")):
-        return f" For a manifest: runner plan {shell(word)}, then runner run {shell(word)}."
+        return f" For a manifest: runner plan {shell_join(word)}, then runner run {shell_join(word)}."
     if word == "help":
         return " For all verbs: runner --help; for one: runner run --help."
     matches = get_close_matches(word, _VERBS, n=1)
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
-@click.group(cls=_Verbs, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_VerbGroup, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="runner")
 def runner() -> None:
     """Bulk generation against asynchronous image and video APIs: every task paid for once, every result kept."""
@@ -127,7 +127,7 @@ def runner() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; errors are printed on stderr."""
     _open_streams()
-    _leave_no_core()
+    _disable_core_dumps()
     try:
         return _run(arguments)
     finally:
@@ -152,7 +152,7 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")  # a prompt that the locale cannot encode must not end a run
 
 
-def _leave_no_core() -> None:
+def _disable_core_dumps() -> None:
     """Disable core dumps, since the memory of the process holds credentials."""
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.app.jobs import Job
-    from runner.errors import Problem
+    from runner.errors import Diagnostic
 
 #: most requests and changes that `plan` shows
-_SAMPLES = 3
+_MAX_SAMPLES = 3
 #: most characters of a warning
-_LONGEST = 1000
+_MAX_WARNING = 1000
 
 
 @click.command()
@@ -31,7 +31,7 @@ def validate(manifests: tuple[Path, ...], as_json: bool) -> int:
     """Every mistake in a manifest, with line and column; sends nothing."""
     from runner.app.jobs import load  # noqa: PLC0415 - loaded only by verbs that need it
     from runner.errors import ManifestError  # noqa: PLC0415
-    from runner.report.text import many  # noqa: PLC0415
+    from runner.report.text import pluralize  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
     code = 0
@@ -40,39 +40,41 @@ def validate(manifests: tuple[Path, ...], as_json: bool) -> int:
             job = load(path, Settings(os.environ))
         except ManifestError as error:
             code = error.exit_code
-            _tell_problems(path, error, as_json=as_json)
+            _print_diagnostics(path, error, as_json=as_json)
         else:
             entry = {"manifest": str(path), "valid": True, "tasks": job.summary.tasks, "problems": [],
-                     "warnings": _warned(job)}  # fmt: skip
+                     "warnings": _print_warnings(job)}  # fmt: skip
             click.echo(
-                orjson.dumps(entry) if as_json else f"{path}: valid, {many(job.summary.tasks, 'task')}{_merged(job)}"
+                orjson.dumps(entry)
+                if as_json
+                else f"{path}: valid, {pluralize(job.summary.tasks, 'task')}{_merged_note(job)}"
             )
     return code
 
 
-def _tell_problems(path: Path, error: Any, *, as_json: bool) -> None:
+def _print_diagnostics(path: Path, error: Any, *, as_json: bool) -> None:
     if not as_json:
         click.echo(str(error), err=True)
         return
-    problems = [_entry(diagnostic) for diagnostic in error.problems]
+    problems = [_diagnostic_entry(diagnostic) for diagnostic in error.problems]
     entry = {"manifest": str(path), "valid": False, "tasks": None, "problems": problems, "warnings": []}
     click.echo(orjson.dumps(entry))
 
 
-def _entry(diagnostic: Problem) -> dict[str, Any]:
+def _diagnostic_entry(diagnostic: Diagnostic) -> dict[str, Any]:
     return {name: getattr(diagnostic, name) for name in ("file", "line", "column", "key", "message", "hint")}
 
 
-def _warned(job: Job) -> list[dict[str, Any]]:
+def _print_warnings(job: Job) -> list[dict[str, Any]]:
     """Print the warnings of a manifest on stderr, and return them for `--json`."""
-    from runner.report.text import harmless  # noqa: PLC0415
+    from runner.report.text import sanitize  # noqa: PLC0415
 
     for warning in job.summary.warnings:
-        click.echo(f"warning: {harmless(str(warning), _LONGEST)}", err=True)
-    return [_entry(warning) for warning in job.summary.warnings]
+        click.echo(f"warning: {sanitize(str(warning), _MAX_WARNING)}", err=True)
+    return [_diagnostic_entry(warning) for warning in job.summary.warnings]
 
 
-def _merged(job: Job) -> str:
+def _merged_note(job: Job) -> str:
     merged = job.summary.merged
     copies = "1 identical one" if merged == 1 else f"{merged} identical ones"
     return f" ({copies} merged; `repeat` makes several of each)" if merged else ""
@@ -91,10 +93,10 @@ def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_jso
     from runner.settings import Settings  # noqa: PLC0415
 
     settings = Settings(os.environ)
-    planned = Plan(_SAMPLES, out, in_sandbox, settings.providers, _line(as_json=as_json) if tasks else None)
-    job = load(manifest, settings, out=out, in_sandbox=in_sandbox, each=planned.see)
+    planned = Plan(_MAX_SAMPLES, out, in_sandbox, settings.providers, _task_printer(as_json=as_json) if tasks else None)
+    job = load(manifest, settings, out=out, in_sandbox=in_sandbox, on_draft=planned.add)
     planned.finish()
-    plan = {**planned.told(job), "warnings": _warned(job)}
+    plan = {**planned.to_dict(job), "warnings": _print_warnings(job)}
     if as_json:
         click.echo(orjson.dumps(plan))
     else:
@@ -103,49 +105,50 @@ def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_jso
 
 
 def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
-    from runner.report.text import duration, harmless, many  # noqa: PLC0415
+    from runner.report.text import format_duration, pluralize, sanitize  # noqa: PLC0415
 
     known = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in plan["known"].items())
-    models = ", ".join(f"{entry['provider']} {harmless(entry['model'], 80)}" for entry in plan["models"])
+    models = ", ".join(f"{entry['provider']} {sanitize(entry['model'], 80)}" for entry in plan["models"])
     rates = ", ".join(dict.fromkeys(plan["rate"].values()))
     lines = [
-        f"{plan['job']}: {many(plan['tasks'], 'task')} for {models}{_merged(job)}",
+        f"{plan['job']}: {pluralize(plan['tasks'], 'task')} for {models}{_merged_note(job)}",
         f"  to submit  {plan['new']} new{f' (here already: {known})' if known else ''}",
-        f"  price      {_price(plan)}",
-        f"  time       {duration(plan['seconds'])} to submit them at {rates}",
-        f"  files      {harmless(plan['directory'], 500)}",
+        f"  price      {_price_text(plan)}",
+        f"  time       {format_duration(plan['seconds'])} to submit them at {rates}",
+        f"  files      {sanitize(plan['directory'], 500)}",
     ]
-    lines += _changes(plan)
+    lines += _change_lines(plan)
     for sample in plan["samples"]:
-        request = harmless(orjson.dumps(sample["request"]).decode(), _width() - 16)
-        lines.append(f"  {sample['key'][:8]}   {harmless(sample['name'], 40)}")
+        request = sanitize(orjson.dumps(sample["request"]).decode(), _terminal_width() - 16)
+        lines.append(f"  {sample['key'][:8]}   {sanitize(sample['name'], 40)}")
         lines.append(f"             {request}")
     return lines
 
 
-def _changes(plan: dict[str, Any]) -> Iterator[str]:
+def _change_lines(plan: dict[str, Any]) -> Iterator[str]:
     """Yield lines about tasks that were changed or removed since the last run."""
-    from runner.report.text import harmless  # noqa: PLC0415
+    from runner.report.text import sanitize  # noqa: PLC0415
 
     if plan["changed"]:
         yield f"  changed    {len(plan['changed'])} of the new ones stand where another task stood:"
-    for change in plan["changed"][:_SAMPLES]:
+    for change in plan["changed"][:_MAX_SAMPLES]:
         keys = f"{change['was'][:8]} ({change['was_state'].replace('_', ' ')}) → {change['key'][:8]}"
         yield f"             task {change['index']}: {keys}"
         for name, field in change["fields"].items():
-            yield f"               {name}: {harmless(_short(field['was']), 60)} → {harmless(_short(field['is']), 60)}"
+            was, is_now = (sanitize(_value_text(field[side]), 60) for side in ("was", "is"))
+            yield f"               {name}: {was} → {is_now}"
     if plan["gone"]:
         gone = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in plan["gone"].items())
         yield f"  gone       {gone}: no longer in the manifest; what was bought is kept, the rest is not bought"
 
 
-def _short(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return "nothing" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _line(*, as_json: bool) -> Callable[[dict[str, Any]], None]:
+def _task_printer(*, as_json: bool) -> Callable[[dict[str, Any]], None]:
     """Return a function that prints a task."""
-    from runner.report.text import harmless  # noqa: PLC0415
+    from runner.report.text import sanitize  # noqa: PLC0415
 
     def show(task: dict[str, Any]) -> None:
         if as_json:
@@ -154,19 +157,19 @@ def _line(*, as_json: bool) -> Callable[[dict[str, Any]], None]:
             state = f" ({task['state'].replace('_', ' ')})" if task["state"] else ""
             if task["plan"] == "changed":
                 state = f" ({', '.join(task['fields'])}; was {task['was_state'].replace('_', ' ')})"
-            click.echo(f"{task['key'][:8]}  {task['plan']}{state}  {harmless(task['name'], 80)}")
+            click.echo(f"{task['key'][:8]}  {task['plan']}{state}  {sanitize(task['name'], 80)}")
 
     return show
 
 
-def _price(plan: dict[str, Any]) -> str:
+def _price_text(plan: dict[str, Any]) -> str:
     if plan["cost"] is not None:
-        return f"{plan['cost']:g} {plan['unit'] or ''}".rstrip() + _cap(plan)
+        return f"{plan['cost']:g} {plan['unit'] or ''}".rstrip() + _cap_note(plan)
     models = ", ".join(plan["unpriced"])
     return f"unknown for {models}: say it with `cost:`" if models else "in several units"
 
 
-def _cap(plan: dict[str, Any]) -> str:
+def _cap_note(plan: dict[str, Any]) -> str:
     """Return a note on the cap, what is spent of it, and whether it suffices for the plan."""
     if plan["max_cost"] is None:
         return ""
@@ -175,7 +178,7 @@ def _cap(plan: dict[str, Any]) -> str:
     return f" (max_cost {plan['max_cost']:g}{f', {spent:g} of it spent' if spent else ''}{short})"
 
 
-def _width() -> int:
+def _terminal_width() -> int:
     try:
         return max(60, os.get_terminal_size(sys.stdout.fileno()).columns)
     except OSError:

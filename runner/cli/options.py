@@ -17,9 +17,9 @@ class _Manifest(click.Path):
     """Path that a shell completes to manifests first."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from runner.cli.completion import manifest  # noqa: PLC0415 - needed only for shell completion
+        from runner.cli.completion import complete_manifest  # noqa: PLC0415 - needed only for shell completion
 
-        return manifest(ctx, param, incomplete)
+        return complete_manifest(ctx, param, incomplete)
 
 
 #: a manifest or a job directory; the verb opens it, so that errors have our form and not click's

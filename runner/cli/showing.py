@@ -13,7 +13,7 @@ from runner.cli.options import MANIFEST, as_json, in_sandbox, out
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runner.app.showing import Shown
+    from runner.app.showing import GalleryResult
 
 
 @click.command()
@@ -28,41 +28,41 @@ def gallery(where: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> i
     end of every run. Thumbnails are made once and kept in gallery/, which may be deleted at any time.
     """
     from runner.app.jobs import directory_of  # noqa: PLC0415
-    from runner.app.showing import look  # noqa: PLC0415
+    from runner.app.showing import write_full_gallery  # noqa: PLC0415
     from runner.errors import DiskError  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
     directory = where if where.is_dir() else directory_of(where, out=out, in_sandbox=in_sandbox)
     try:
-        result = look(directory, Settings(os.environ))
+        result = write_full_gallery(directory, Settings(os.environ))
     except OSError as error:
         hint = "Make room or mend the permissions; the job itself is untouched."
         raise DiskError(f"{error.filename or directory}: {error.strerror or error}", hint=hint) from None
-    click.echo(orjson.dumps(_told(result)) if as_json else "\n".join(_lines(result)))
+    click.echo(orjson.dumps(_to_dict(result)) if as_json else "\n".join(_lines(result)))
     return 0
 
 
-def _told(result: Shown) -> dict[str, object]:
+def _to_dict(result: GalleryResult) -> dict[str, object]:
     counts = result.thumbnails
     return {
         "page": str(result.page),
         "tasks": result.tasks,
         "total": result.total,
-        "thumbnails": {"made": counts.made, "refused": counts.refused, "unable": counts.unable},
+        "thumbnails": {"made": counts.made, "refused": counts.refused, "unable": counts.unavailable},
     }
 
 
-def _lines(result: Shown) -> list[str]:
-    from runner.report.text import many  # noqa: PLC0415
+def _lines(result: GalleryResult) -> list[str]:
+    from runner.report.text import pluralize  # noqa: PLC0415
 
     counts = result.thumbnails
     newest = "" if result.tasks == result.total else f", the newest of {result.total}"
-    lines = [f"{result.page}: {many(result.tasks, 'task')}{newest}; {many(counts.made, 'new thumbnail')}"]
+    lines = [f"{result.page}: {pluralize(result.tasks, 'task')}{newest}; {pluralize(counts.made, 'new thumbnail')}"]
     if counts.refused:
-        lines.append(f"  {many(counts.refused, 'file')} that cannot be decoded, without a preview")
-    if counts.unable:
+        lines.append(f"  {pluralize(counts.refused, 'file')} that cannot be decoded, without a preview")
+    if counts.unavailable:
         lines.append(
-            f"  {many(counts.unable, 'file')} without a thumbnail, shown as they are: unless they are gone,"
+            f"  {pluralize(counts.unavailable, 'file')} without a thumbnail, shown as they are: unless they are gone,"
             ' pip install "genrunner[gallery]"'
         )
     return lines
@@ -81,11 +81,11 @@ def serve(where: Path | None, port: int, as_json: bool) -> int:
     from pathlib import Path  # noqa: PLC0415
 
     from runner.app.serving import serve as serve_jobs  # noqa: PLC0415
-    from runner.errors import NoSuchJob  # noqa: PLC0415
+    from runner.errors import JobNotFoundError  # noqa: PLC0415
 
     root = where or Path()
     if not root.is_dir():
-        raise NoSuchJob(f"{root} is no directory", hint="Name the directory that your jobs are in.")
+        raise JobNotFoundError(f"{root} is no directory", hint="Name the directory that your jobs are in.")
 
     def print_address(address: str) -> None:
         text = orjson.dumps({"url": address}).decode() if as_json else f"{address}   (Ctrl-C ends it)"

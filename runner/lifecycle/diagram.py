@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from runner.lifecycle.task import State
-from runner.lifecycle.transitions import COUNTED, TRANSITIONS
+from runner.lifecycle.transitions import EVENT_COSTS, TRANSITIONS
 
 _NEEDS = {
     State.QUEUED: "a submit",
@@ -20,7 +20,7 @@ _NEEDS = {
 }
 
 
-def page() -> str:
+def render_page() -> str:
     """Return the whole text of `docs/lifecycle.md`."""
     arrows = [
         f"    {state} --> {target}: {event.__name__}"
@@ -29,7 +29,7 @@ def page() -> str:
         for target in targets
     ]
     needs = [f"| `{state}` | {_NEEDS[state]} |" for state in State]
-    costs = [f"| {event.__name__} | {cost} |" for event, cost in COUNTED.items()]
+    costs = [f"| {event.__name__} | {cost} |" for event, cost in EVENT_COSTS.items()]
     return "\n".join(
         [
             "# The life of a task",
@@ -58,4 +58,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(render_page())

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output
+from runner.lifecycle.task import NO_ERROR, Moment, Output, TaskError
 
 #: cause of a retryable failure; only `trouble` may be the task's own fault
-SetbackKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
+FailureKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
 #: cause for which all submits of an account stop
 BlockKind = Literal["credentials", "credit", "account", "configuration", "cost", "refusals", "disk", "window"]
 #: decision of an operator about a held task
-Verdict = Literal["adopt", "absent", "abandon"]
+Resolution = Literal["adopt", "absent", "abandon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,14 @@ class Accepted:
     """The provider accepted the submit and named the task in its answer."""
 
     remote_id: str
-    evidence: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
     """A submit ended without a clear answer."""
 
-    evidence: str
+    reason: str
     #: accepted under an id that cannot be used, so that only an operator can resolve it and no reconcile can
     hopeless: bool = False
 
@@ -46,7 +46,7 @@ class Found:
     """A reconcile found the task at the provider."""
 
     remote_id: str
-    evidence: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class Pending:
     """The provider still works on the task."""
 
     #: state in the provider's own word
-    word: str = ""
+    remote_state: str = ""
     #: the provider claims success but shows no output yet
     settling: bool = False
     #: the spec does not know the provider's word for the state
-    strange: bool = False
+    unknown_state: bool = False
     #: trace id that the provider's support asks for
     trace: str = ""
 
@@ -84,7 +84,7 @@ class Finished:
 class LinkExpired:
     """A download link no longer works. The next poll fetches a new one."""
 
-    fault: Fault
+    error: TaskError
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +93,24 @@ class Saved:
 
     outputs: tuple[Output, ...]
     #: set if there are fewer outputs than were ordered
-    fault: Fault = NO_FAULT
+    error: TaskError = NO_ERROR
 
 
 @dataclass(frozen=True, slots=True)
-class Setback:
+class RetryableFailure:
     """An attempt failed, certainly without being paid for. The task is tried again later."""
 
-    kind: SetbackKind
-    fault: Fault
+    kind: FailureKind
+    error: TaskError
     #: seconds that the server asked to wait, already within bounds
     wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """The provider rejects the task and will not make it."""
 
-    fault: Fault
+    error: TaskError
     #: the rejection may mean that an earlier submit with the same reference was accepted
     maybe_taken: bool = False
     #: a task that was accepted costs its price although it has no output
@@ -118,11 +118,11 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
+class AccountBlocked:
     """The provider accepts nothing from this account at present."""
 
     kind: BlockKind
-    fault: Fault
+    error: TaskError
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Retried:
 class Resolved:
     """An operator decided about a held task. `remote_id` belongs to the decision `adopt`."""
 
-    verdict: Verdict
+    resolution: Resolution
     #: name of the operator
     by: str
     remote_id: str | None = None
@@ -150,9 +150,9 @@ Event = (
     | Finished
     | LinkExpired
     | Saved
-    | Setback
-    | Refused
-    | Blocked
+    | RetryableFailure
+    | Rejected
+    | AccountBlocked
     | Retried
     | Resolved
 )

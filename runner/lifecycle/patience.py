@@ -6,35 +6,35 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """Retry limits of one provider's tasks. All times are in seconds."""
 
     #: counted rejections of a submit after which the task has failed
-    attempts: int = 4
+    max_attempts: int = 4
     #: rejections caused by the account (rate limit, no network) after which the task has failed
-    throttles: int = 1000
+    max_throttles: int = 1000
     #: time limit for polling and downloading a paid task (manifest key `retry.patience`)
-    paid: float = 172_800.0
-    #: quiet time after which an absence from the provider's list is believed (manifest key `retry.doubt`)
-    doubt: float = 120.0
+    paid_timeout: float = 172_800.0
+    #: quiet time after which an absence from the provider's list is believed (manifest key `retry.quiet_time`)
+    quiet_time: float = 120.0
     #: True if the provider offers a way to find a submit whose answer was lost
-    can_look_up: bool = True
+    can_reconcile: bool = True
     #: clean reconciles that must agree on an absence; the last one begins after the quiet time
-    looks: int = 2
+    required_absences: int = 2
     #: unclear submits of one generation after which an operator must decide
-    sends: int = 3
+    max_doubts: int = 3
     #: purchases of one task after which even a retry by the user is not accepted
-    generations: int = 20
+    max_generations: int = 20
     #: failed reconciles in a row after which the task is left to the next run
-    unclean: int = 10
+    max_unclean: int = 10
     #: answers without an id adopted by an operator, after which the operator must decide again
-    unknown: int = 4
+    max_unknown: int = 4
     #: polls that report success without outputs, after which the outputs count as lost
-    settlings: int = 20
+    max_settlings: int = 20
     #: expired links after which the outputs count as lost
-    refreshes: int = 8
+    max_refreshes: int = 8
     #: delay from acceptance to the first poll
-    first_look: float = 2.0
+    first_poll: float = 2.0
 
 
 def backoff(failures: int, *, base: float = 1.0, cap: float = 60.0) -> float:
@@ -42,6 +42,6 @@ def backoff(failures: int, *, base: float = 1.0, cap: float = 60.0) -> float:
     return min(cap, base * 2.0 ** min(failures - 1, 30)) if failures > 0 else 0.0
 
 
-def look_gap(policy: Patience) -> float:
+def reconcile_interval(policy: RetryPolicy) -> float:
     """Return the seconds between two reconciles of one doubt: a quarter of the quiet time, at least 0.25."""
-    return max(0.25, policy.doubt / 4)
+    return max(0.25, policy.quiet_time / 4)

@@ -80,7 +80,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class TaskError:
     """Reason why a task did not succeed, for users and for results. All fields are None if nothing went wrong."""
 
     reason: str | None = None
@@ -89,7 +89,7 @@ class Fault:
 
 
 #: absence of an error
-NO_FAULT = Fault()
+NO_ERROR = TaskError()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Task:
     #: submits of this generation whose outcome was unclear
     doubts: int = 0
     #: clean reconciles since the doubt began that did not find the task
-    looks: int = 0
+    absences: int = 0
     #: failures in a row
     failures: int = 0
     #: links that expired before their file was complete
@@ -135,13 +135,13 @@ class Task:
     #: start of the time limit for paid tasks, seconds since the epoch
     since: float | None = None
     finished_at: float | None = None
-    fault: Fault = NO_FAULT
+    error: TaskError = NO_ERROR
     #: basis of the current state, one line
-    evidence: str = ""
+    reason: str = ""
     #: request as JSON, present where its stage needs it
     request: bytes = b""
     #: place of every local image in the request and the path of its file, as JSON; empty: no local images
-    pictures: str = ""
+    images: str = ""
     name: str = ""
     outputs: tuple[Output, ...] = ()
 

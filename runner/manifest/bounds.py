@@ -5,89 +5,91 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runner.manifest.blame import Blame
+    from runner.manifest.blame import Provenance
     from runner.manifest.combine import Combinations
     from runner.manifest.model import Manifest
 
 #: combinations without a new task that are tried, for each task that `max_tasks` allows
-_PATIENCE = 10
+_IDLE_FACTOR = 10
 
 
-class Bounds:
+class TaskLimit:
     """Limit of `limits.max_tasks`, reported once when `exceeded` becomes true."""
 
-    def __init__(self, manifest: Manifest, combinations: Combinations, provenance: Blame) -> None:
-        self.over = False
+    def __init__(self, manifest: Manifest, combinations: Combinations, provenance: Provenance) -> None:
+        self.exceeded = False
         self._manifest = manifest
         self._combinations = combinations
-        self._blame = provenance
-        self._most = manifest.limits.max_tasks
-        self._idle = 0
-        self._wide = False
+        self._provenance = provenance
+        self._max_tasks = manifest.limits.max_tasks
+        self._idle_count = 0
+        self._slots_reported = False
 
-    def check(self) -> bool:
+    def check_product(self) -> bool:
         """Report and return whether the product alone exceeds the limit.
 
         Leave a margin, since rows may be identical and `exclude` may remove most combinations.
         """
         per_row = self._combinations.size * self._manifest.repeat
-        margin = _PATIENCE if self._manifest.matrix.exclude else 1
-        if per_row > self._most * margin or self._all() > self._most * _PATIENCE:
-            self._tell()
-        return self.over
+        margin = _IDLE_FACTOR if self._manifest.matrix.exclude else 1
+        if per_row > self._max_tasks * margin or self._combination_count() > self._max_tasks * _IDLE_FACTOR:
+            self._report()
+        return self.exceeded
 
-    def full(self, made: int) -> bool:
+    def check_next(self, made: int) -> bool:
         """Report and return whether one task more exceeds the limit."""
-        if made >= self._most:
-            self._tell()
-        return self.over
+        if made >= self._max_tasks:
+            self._report()
+        return self.exceeded
 
-    def idle(self) -> bool:
+    def count_idle(self) -> bool:
         """Count a combination without a new task, and return whether there are too many of them."""
-        self._idle += 1
-        if self._idle > self._most * _PATIENCE:
-            self._tell(f"more than {self._most * _PATIENCE:,} combinations that make no new task")
-        return self.over
+        self._idle_count += 1
+        if self._idle_count > self._max_tasks * _IDLE_FACTOR:
+            self._report(f"more than {self._max_tasks * _IDLE_FACTOR:,} combinations that make no new task")
+        return self.exceeded
 
-    def skipped(self) -> bool:
+    def count_skipped(self) -> bool:
         """Count a combination that `exclude` removed, and return whether there are too many of them.
 
         Do not count it if its row has no other one, since such a row costs no more than reading it.
         """
-        return self._combinations.size > 1 and self.idle()
+        return self._combinations.size > 1 and self.count_idle()
 
-    def watch(self, slots: int) -> int:
+    def check_slots(self, slots: int) -> int:
         """Return `slots`, the account's slots that one task takes. Report once if `limits.in_flight` is smaller."""
         window = self._manifest.limits.in_flight
-        if window is not None and slots > window and not self._wide:
-            self._wide = True
+        if window is not None and slots > window and not self._slots_reported:
+            self._slots_reported = True
             message = f"allows {window} at once, and one task takes {slots} slots by itself"
             hint = f"raise it to {slots} or more if the account has as many, or ask for fewer outputs a task"
-            self._blame.at(("limits", "in_flight"), message, hint)
+            self._provenance.report_at(("limits", "in_flight"), message, hint)
         return slots
 
-    def _all(self) -> int:
+    def _combination_count(self) -> int:
         """Return the largest number of tasks that is known before the rows of a file are read."""
         source = self._manifest.items
         rows = len(source.rows) if source is not None and source.file is None else 1
         return self._combinations.size * self._manifest.repeat * rows
 
-    def _tell(self, reason: str = "") -> None:
-        if self.over:
+    def _report(self, reason: str = "") -> None:
+        if self.exceeded:
             return
-        self.over = True
+        self.exceeded = True
         hint = "take some away, or raise `limits.max_tasks`"
-        self._blame.at(
-            ("limits", "max_tasks"), f"{reason or self._counted()}, and at most {self._most:,} are allowed", hint
+        self._provenance.report_at(
+            ("limits", "max_tasks"),
+            f"{reason or self._count_text()}, and at most {self._max_tasks:,} are allowed",
+            hint,
         )
 
-    def _counted(self) -> str:
-        sizes = self._product() or "a row each"
+    def _count_text(self) -> str:
+        sizes = self._product_text() or "a row each"
         if self._manifest.matrix.exclude:
-            return f"too many tasks of {self._all():,} combinations ({sizes})"
-        return f"at least {max(self._all(), self._most + 1):,} tasks ({sizes})"
+            return f"too many tasks of {self._combination_count():,} combinations ({sizes})"
+        return f"at least {max(self._combination_count(), self._max_tasks + 1):,} tasks ({sizes})"
 
-    def _product(self) -> str:
+    def _product_text(self) -> str:
         """Return the sizes that multiply as text, like `3 style × 2 repeat`."""
         sizes, source = [str(self._combinations)] if self._combinations.size > 1 else [], self._manifest.items
         if sizes and "+" in sizes[0] and (self._manifest.repeat > 1 or source):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from runner.manifest.recipe import Path
+    from runner.manifest.recipe import KeyPath
 
 _BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
 
 
-def slips(value: Any, path: Path, known: Collection[str]) -> Iterator[tuple[Path, str, str]]:
+def find_wrong_braces(value: Any, path: KeyPath, known: Collection[str]) -> Iterator[tuple[KeyPath, str, str]]:
     """Yield path, written text and name of each known variable, at any depth, that stands in the wrong braces."""
     if isinstance(value, str):
         for found in _BRACED.finditer(value):
@@ -21,4 +21,4 @@ def slips(value: Any, path: Path, known: Collection[str]) -> Iterator[tuple[Path
                 yield path, found[0], found[1]
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, each in pairs:
-        yield from slips(each, (*path, step), known)
+        yield from find_wrong_braces(each, (*path, step), known)

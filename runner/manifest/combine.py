@@ -10,61 +10,61 @@ from itertools import chain, product
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runner.manifest.teach import closest
-from runner.manifest.values import said
+from runner.manifest.teach import closest_hint
+from runner.manifest.values import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from runner.manifest.formats import Row
+    from runner.manifest.formats import SourceRow
     from runner.manifest.model import Axis, Manifest
 
-    Where = tuple[str | int, ...]
+    KeyPath = tuple[str | int, ...]
 
 #: largest number of values of an axis among which the nearest one is searched
-_COMPARED = 1_000
+_MAX_COMPARED = 1_000
 
 
-class Spot(NamedTuple):
+class Combination(NamedTuple):
     """One combination of a row and the matrix, and the origin of its values."""
 
-    row: Row
+    row: SourceRow
     #: values given by the matrix
     given: Mapping[str, Any]
     #: positions in the groups of axes, or the number of an added row
-    at: tuple[int, ...] | int
+    source: tuple[int, ...] | int
     #: numbers of the entries of `set` that changed it
-    changed: tuple[int, ...] = ()
+    changed_by: tuple[int, ...] = ()
 
 
 class Condition:
     """Values that a combination must have; `matched` is true as soon as one had them."""
 
-    def __init__(self, path: Where, accepted: Mapping[str, Any]) -> None:
+    def __init__(self, path: KeyPath, accepted: Mapping[str, Any]) -> None:
         self.path = path
         self.names = frozenset(accepted)
         #: true from the start for a broken condition, which has no values
         self.matched = not accepted
-        self._wanted = [
-            (name, frozenset(map(said, value if isinstance(value, list) else [value])))
+        self._accepted = [
+            (name, frozenset(map(value_text, value if isinstance(value, list) else [value])))
             for name, value in accepted.items()
         ]
 
-    def holds(self, values: Mapping[str, Any]) -> bool:
+    def matches(self, values: Mapping[str, Any]) -> bool:
         """Return whether all values are as required; false for a condition without values."""
-        for name, texts in self._wanted:
-            if said(values.get(name)) not in texts:
+        for name, texts in self._accepted:
+            if value_text(values.get(name)) not in texts:
                 return False
         self.matched = True
-        return bool(self._wanted)
+        return bool(self._accepted)
 
-    def advice(self, axes: Mapping[str, Axis]) -> str:
+    def hint(self, axes: Mapping[str, Axis]) -> str:
         """Return a hint for a condition that matched nothing: the nearest value of an axis, if there is one."""
-        for name, texts in self._wanted:
+        for name, texts in self._accepted:
             values = axes[name].values if name in axes else ()
-            known = set(map(said, values)) if len(values) <= _COMPARED else texts
+            known = set(map(value_text, values)) if len(values) <= _MAX_COMPARED else texts
             if known and not known & texts:
-                return f"for `{name}`: {closest(min(texts), known, 'it is')}"
+                return f"for `{name}`: {closest_hint(min(texts), known, 'it is')}"
         return "no task has all of these values; correct them, or take the entry away"
 
 
@@ -77,52 +77,62 @@ class Combinations:
         self._add = [(number, row) for number, row in enumerate(matrix.add) if row]
         self._axes = [(axis.name, axis.values, number) for number, group in enumerate(matrix.groups) for axis in group]
         self._ranges = [range(min((len(axis.values) for axis in group), default=0)) for group in matrix.groups]
-        self._then = [rule.then for rule in matrix.set]
-        self.rules = [Condition(("matrix", "set", at, "when"), rule.when) for at, rule in enumerate(matrix.set)]
-        self.exclude = [Condition(("matrix", "exclude", at), row) for at, row in enumerate(matrix.exclude)]
-        self._chosen = {name: getattr(manifest, name) for name in ("provider", "model") if getattr(manifest, name)}
+        self._set_values = [rule.then for rule in matrix.set]
+        self.set_conditions = [
+            Condition(("matrix", "set", at, "when"), rule.when) for at, rule in enumerate(matrix.set)
+        ]
+        self.exclude_conditions = [Condition(("matrix", "exclude", at), row) for at, row in enumerate(matrix.exclude)]
+        self._model_values = {
+            name: getattr(manifest, name) for name in ("provider", "model") if getattr(manifest, name)
+        }
 
     @property
     def size(self) -> int:
         """Return the number of combinations of one row, before `exclude`."""
-        return self._product() + len(self._add)
+        return self._product_size() + len(self._add)
 
     def __str__(self) -> str:
         """Return the sizes that make up `size`, like `3 style × 2 lens+mood + 1 added`."""
         sizes = zip(self._groups, self._ranges, strict=True)
         factors = [f"{len(each):,} {'+'.join(axis.name for axis in group)}" for group, each in sizes if len(each) > 1]
         added = [f"{len(self._add):,} added"] if self._add else []
-        return " + ".join([" × ".join(factors) or "1", *added] if factors or self._product() else added)
+        return " + ".join([" × ".join(factors) or "1", *added] if factors or self._product_size() else added)
 
-    def of(self, row: Row) -> Iterator[Spot | None]:
+    def of(self, row: SourceRow) -> Iterator[Combination | None]:
         """Yield the combinations of a row, and None for each that `exclude` removes."""
-        combinations = self._every(row)
-        return map(self._ruled, combinations) if self.rules or self.exclude else combinations
+        combinations = self._all_of_row(row)
+        return map(self._apply_rules, combinations) if self.set_conditions or self.exclude_conditions else combinations
 
-    def _product(self) -> int:
+    def _product_size(self) -> int:
         return prod(map(len, self._ranges)) if self._groups or not self._add else 0
 
-    def _every(self, row: Row) -> Iterator[Spot]:
+    def _all_of_row(self, row: SourceRow) -> Iterator[Combination]:
         axes = self._axes
         positions = product(*self._ranges) if self._groups or not self._add else iter(())
-        multiplied = (Spot(row, {name: values[at[group]] for name, values, group in axes}, at) for at in positions)
-        return chain(multiplied, (Spot(row, added, number) for number, added in self._add)) if self._add else multiplied
+        multiplied = (
+            Combination(row, {name: values[at[group]] for name, values, group in axes}, at) for at in positions
+        )
+        return (
+            chain(multiplied, (Combination(row, added, number) for number, added in self._add))
+            if self._add
+            else multiplied
+        )
 
-    def _ruled(self, combination: Spot) -> Spot | None:
-        values = {**combination.row.values, **self._chosen, **combination.given}
+    def _apply_rules(self, combination: Combination) -> Combination | None:
+        values = {**combination.row.values, **self._model_values, **combination.given}
         changed: list[int] = []
-        for number, rule in enumerate(self.rules):
-            if rule.holds(values):
+        for number, rule in enumerate(self.set_conditions):
+            if rule.matches(values):
                 changed.append(number)
-                values.update(self._then[number])
+                values.update(self._set_values[number])
         # no short cut: every condition has to record that it matched
-        if sum(condition.holds(values) for condition in self.exclude):
+        if sum(condition.matches(values) for condition in self.exclude_conditions):
             return None
         if not changed:
             return combination
         given = {
             name: values[name]
-            for each in (combination.given, *(self._then[number] for number in changed))
+            for each in (combination.given, *(self._set_values[number] for number in changed))
             for name in each
         }
-        return Spot(combination.row, given, combination.at, tuple(changed))
+        return Combination(combination.row, given, combination.source, tuple(changed))

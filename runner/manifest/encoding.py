@@ -10,31 +10,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: bytes that are read to recognise an encoding
-_ENOUGH = 64 * 1024
+_SAMPLE_SIZE = 64 * 1024
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
-def reads_as(path: Path) -> str:
+def guess_encoding(path: Path) -> str:
     """Return the encoding that the beginning of a file can be decoded as.
 
     The name is empty for UTF-8, for an unknown encoding and for an unreadable file.
     """
     try:
         with path.open("rb") as file:
-            head = file.read(_ENOUGH)
+            head = file.read(_SAMPLE_SIZE)
     except OSError:
         return ""
-    return _encoding(head.rpartition(b"\n")[0] if len(head) == _ENOUGH else head)
+    return _encoding_of(head.rpartition(b"\n")[0] if len(head) == _SAMPLE_SIZE else head)
 
 
-def cure(path: str, encoding: str) -> str:
+def conversion_hint(path: str, encoding: str) -> str:
     """Return the hint that names the command to convert a file to UTF-8."""
     stem, dot, suffix = path.rpartition(".")
     fresh = f"{stem}-utf8.{suffix}" if dot else f"{path}-utf8"
     return f"save it as “CSV UTF-8”, or: iconv -f {encoding} -t UTF-8 {shlex.quote(path)} > {shlex.quote(fresh)}"
 
 
-def _encoding(head: bytes) -> str:
+def _encoding_of(head: bytes) -> str:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16"
     try:

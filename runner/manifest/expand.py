@@ -12,72 +12,79 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runner.manifest import parse
-from runner.manifest.report import Report
-from runner.manifest.walk import Walk
+from runner.manifest.report import Diagnostics
+from runner.manifest.walk import ManifestExpander
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runner.errors import Problem
+    from runner.errors import Diagnostic
     from runner.lifecycle.task import Draft
-    from runner.manifest.parse import Parsed
-    from runner.manifest.recipe import Catalogue
+    from runner.manifest.parse import ParsedManifest
+    from runner.manifest.recipe import ModelCatalogue
 
 
 #: callback that gets each draft of a manifest while the manifest is checked
-Each = Callable[["Parsed", "Draft"], None]
+DraftCallback = Callable[["ParsedManifest", "Draft"], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ExpansionSummary:
     """Result of checking a manifest."""
 
     tasks: int
     #: number of tasks that were identical to an earlier one and merged with it
     merged: int
     #: warnings in the order of the files
-    warnings: tuple[Problem, ...] = field(default=(), compare=False)
+    warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
 
 
-def expand(parsed: Parsed, catalogue: Catalogue) -> Iterator[Draft]:
+def expand(parsed: ParsedManifest, catalogue: ModelCatalogue) -> Iterator[Draft]:
     """Yield the drafts of a manifest one by one. Raise ManifestError at the first that is wrong."""
-    diagnostics = Report(parsed.manifest.file)
-    for draft in Walk(parsed, catalogue, diagnostics).drafts():
+    diagnostics = Diagnostics(parsed.manifest.file)
+    for draft in ManifestExpander(parsed, catalogue, diagnostics).drafts():
         diagnostics.raise_any()
         yield draft
     diagnostics.raise_any()
 
 
-def check(parsed: Parsed, catalogue: Catalogue) -> Summary:
+def check(parsed: ParsedManifest, catalogue: ModelCatalogue) -> ExpansionSummary:
     """Expand a manifest without keeping its drafts, and return the summary.
 
     Raise ManifestError with all diagnostics if there are errors.
     """
-    diagnostics = Report(parsed.manifest.file)
-    summary = _counted(parsed, catalogue, diagnostics)
+    diagnostics = Diagnostics(parsed.manifest.file)
+    summary = _summarize(parsed, catalogue, diagnostics)
     diagnostics.raise_any()
     return summary
 
 
-def examine(
-    text: bytes, path: Path, catalogue: Catalogue, *, out: Path | None = None, each: Each | None = None
-) -> tuple[Parsed, Summary]:
+def parse_and_check(
+    text: bytes,
+    path: Path,
+    catalogue: ModelCatalogue,
+    *,
+    out: Path | None = None,
+    on_draft: DraftCallback | None = None,
+) -> tuple[ParsedManifest, ExpansionSummary]:
     """Parse and check a manifest in one step, so that the user sees the errors of both at once.
 
     Call `on_draft` with every draft. Raise ManifestError with all diagnostics if there are errors.
     """
-    parsed, diagnostics = parse.attempt(text, path, out=out)
+    parsed, diagnostics = parse.try_parse(text, path, out=out)
     if parsed is None:
         raise diagnostics.error()
-    summary = _counted(parsed, catalogue, diagnostics, each)
+    summary = _summarize(parsed, catalogue, diagnostics, on_draft)
     diagnostics.raise_any()
     return parsed, summary
 
 
-def _counted(parsed: Parsed, catalogue: Catalogue, diagnostics: Report, on_draft: Each | None = None) -> Summary:
-    expander = Walk(parsed, catalogue, diagnostics)
+def _summarize(
+    parsed: ParsedManifest, catalogue: ModelCatalogue, diagnostics: Diagnostics, on_draft: DraftCallback | None = None
+) -> ExpansionSummary:
+    expander = ManifestExpander(parsed, catalogue, diagnostics)
     for draft in expander.drafts():
         if on_draft is not None:
             on_draft(parsed, draft)
-    return Summary(expander.made, expander.merged, diagnostics.warnings)
+    return ExpansionSummary(expander.draft_count, expander.merged_count, diagnostics.warnings)

@@ -16,13 +16,13 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from runner.manifest import reader
-from runner.manifest.teach import described
-from runner.manifest.values import Mapping, unpack
+from runner.manifest.teach import describe_value
+from runner.manifest.values import YamlMapping, unpack_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from runner.manifest.report import Report
+    from runner.manifest.report import Diagnostics
 
 #: largest length of a line, in bytes
 MAX_LINE = 4 << 20
@@ -30,14 +30,14 @@ _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BLANK = re.compile(r"[ \t\r\n]*")
 #: names of the characters that tables use between columns, to recognise a file with another one
-_MARKS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", "，": "full-width commas",
+_DELIMITER_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", "，": "full-width commas",
           "；": "full-width semicolons", "、": "enumeration commas"}  # fmt: skip
-_SUFFIXES = {"\t": ".tsv", ",": ".csv"}
-_SHOWN = 60
-_OBJECTS = 'write [{"name": "value"}, …]'
+_DELIMITER_SUFFIXES = {"\t": ".tsv", ",": ".csv"}
+_EXCERPT_LENGTH = 60
+_OBJECTS_HINT = 'write [{"name": "value"}, …]'
 
 
-class Row(NamedTuple):
+class SourceRow(NamedTuple):
     """Variables of one row, and the position at which the row begins."""
 
     values: dict[str, Any]
@@ -69,11 +69,11 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
     while raw:
         if len(raw) >= MAX_LINE:
             raise BadDataError(number, f"a line of more than {MAX_LINE >> 20} MiB", "is this the right file?")
-        yield _text(raw, number)
+        yield _decode(raw, number)
         number, raw = number + 1, file.readline(MAX_LINE)
 
 
-def _text(raw: bytes, number: int) -> str:
+def _decode(raw: bytes, number: int) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
@@ -81,26 +81,26 @@ def _text(raw: bytes, number: int) -> str:
         raise BadTextError(number, "not UTF-8", "save the file with the encoding UTF-8") from None
 
 
-def _csv(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
-    return _table(csv.reader(_lines(file), strict=True), ",", label, diagnostics)
+def _read_csv(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
+    return _read_table(csv.reader(_lines(file), strict=True), ",", label, diagnostics)
 
 
-def _tsv(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
-    return _table(csv.reader(_lines(file), delimiter="\t", quoting=csv.QUOTE_NONE), "\t", label, diagnostics)
+def _read_tsv(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
+    return _read_table(csv.reader(_lines(file), delimiter="\t", quoting=csv.QUOTE_NONE), "\t", label, diagnostics)
 
 
-def _table(records: Any, delimiter: str, label: str, diagnostics: Report) -> Iterator[Row]:
-    _, header = _record(records)
-    names, width = _header(header or [], delimiter), len(header or [])
+def _read_table(records: Any, delimiter: str, label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
+    _, header = _next_record(records)
+    names, width = _parse_header(header or [], delimiter), len(header or [])
     empty = first_empty = 0
     while True:
-        line, fields = _record(records)
+        line, fields = _next_record(records)
         if fields is None:
             break
         if not any(fields):
             empty, first_empty = empty + bool(fields), first_empty or (line if fields else 0)
         elif len(fields) == width and not any(fields[len(names) :]):
-            yield Row(dict(zip(names, fields, strict=False)), label, line, 1)
+            yield SourceRow(dict(zip(names, fields, strict=False)), label, line, 1)
         elif len(fields) == width:
             number = next(at for at, value in enumerate(fields, 1) if value and at > len(names))
             diagnostics.add((line, 1), "", f"there is a value in column {number}, which has no name",
@@ -115,7 +115,7 @@ def _table(records: Any, delimiter: str, label: str, diagnostics: Report) -> Ite
                    "take out what is not meant as a row", file=label, warn=True)  # fmt: skip
 
 
-def _record(records: Any) -> tuple[int, list[str] | None]:
+def _next_record(records: Any) -> tuple[int, list[str] | None]:
     """Return the line at which the next record begins, and the record, None at the end."""
     line = records.line_num + 1
     try:
@@ -124,13 +124,18 @@ def _record(records: Any) -> tuple[int, list[str] | None]:
         raise BadDataError(line, f"not readable from here on: {error}", "is a quote opened and never closed?") from None
 
 
-def _header(written: list[str], delimiter: str) -> list[str]:
+def _parse_header(written: list[str], delimiter: str) -> list[str]:
     names = [name.strip() for name in written]
-    other = next((each for each in _MARKS if each in names[0] and each != delimiter), None) if len(names) == 1 else None
+    other = (
+        next((each for each in _DELIMITER_NAMES if each in names[0] and each != delimiter), None)
+        if len(names) == 1
+        else None
+    )
     if other:
-        rename = f"call the file {_SUFFIXES[other]}, or " if other in _SUFFIXES else ""
-        message = f"`{names[0][:_SHOWN]}` is one column: {_MARKS[other]} stand where {_MARKS[delimiter]} should"
-        raise BadDataError(1, message, f"{rename}save it with {_MARKS[delimiter]} between the columns")
+        rename = f"call the file {_DELIMITER_SUFFIXES[other]}, or " if other in _DELIMITER_SUFFIXES else ""
+        found, expected = _DELIMITER_NAMES[other], _DELIMITER_NAMES[delimiter]
+        message = f"`{names[0][:_EXCERPT_LENGTH]}` is one column: {found} stand where {expected} should"
+        raise BadDataError(1, message, f"{rename}save it with {_DELIMITER_NAMES[delimiter]} between the columns")
     if not any(names):
         raise BadDataError(1, "no header", "name the columns in the first line")
     while not names[-1]:  # spreadsheets save empty columns to the right of a table
@@ -143,48 +148,50 @@ def _header(written: list[str], delimiter: str) -> list[str]:
     return names
 
 
-def _jsonl(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
+def _read_jsonl(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
     for line, text in enumerate(_lines(file), 1):
         if not text.isspace():
-            yield from _object(text, label, line, diagnostics)
+            yield from _parse_object(text, label, line, diagnostics)
 
 
-def _object(text: str, label: str, line: int, diagnostics: Report) -> Iterator[Row]:
+def _parse_object(text: str, label: str, line: int, diagnostics: Diagnostics) -> Iterator[SourceRow]:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         diagnostics.add((line, error.colno), "", f"not JSON: {error.msg}", "write one object a line", file=label)
         return
     if isinstance(value, dict):
-        yield Row(value, label, line, 1)
+        yield SourceRow(value, label, line, 1)
     else:
         diagnostics.add(
-            (line, 1), "", f"expected an object, found {described(value)}", 'write {"name": "value"}', file=label
+            (line, 1), "", f"expected an object, found {describe_value(value)}", 'write {"name": "value"}', file=label
         )
 
 
-def _whole(file: IO[bytes]) -> bytes:
+def _read_whole(file: IO[bytes]) -> bytes:
     text = file.read(reader.MAX_BYTES + 1)
     if len(text) > reader.MAX_BYTES:
         raise BadDataError(0, "larger than 64 MiB", "convert it to .jsonl, which is read line by line")
     return text
 
 
-def _json(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
-    text = _text(_whole(file).removeprefix(_BOM), 1)
+def _read_json(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
+    text = _decode(_read_whole(file).removeprefix(_BOM), 1)
     line, counted = 1, 0
-    for value, at in _elements(text):
+    for value, at in _list_elements(text):
         line, counted = line + text.count("\n", counted, at), at
         if isinstance(value, dict):
-            if reason := _lost(value):
+            if reason := _unstorable_reason(value):
                 diagnostics.add((line, 1), "", f"cannot be kept: {reason}", "write long numbers in quotes", file=label)
             else:
-                yield Row(value, label, line, 1)
+                yield SourceRow(value, label, line, 1)
         else:
-            diagnostics.add((line, 1), "", f"expected an object, found {described(value)}", _OBJECTS, file=label)
+            diagnostics.add(
+                (line, 1), "", f"expected an object, found {describe_value(value)}", _OBJECTS_HINT, file=label
+            )
 
 
-def _lost(value: dict[str, Any]) -> str:
+def _unstorable_reason(value: dict[str, Any]) -> str:
     """Return the reason why orjson, and so the store, cannot write a value, empty if it can.
 
     Python's own parser accepts lone surrogates and numbers of any length.
@@ -196,10 +203,10 @@ def _lost(value: dict[str, Any]) -> str:
     return ""
 
 
-def _elements(text: str) -> Iterator[tuple[Any, int]]:
+def _list_elements(text: str) -> Iterator[tuple[Any, int]]:
     """Yield the values of a JSON list and the offset at which each begins."""
-    decode = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_pairs).raw_decode
-    at = _after(text, 0, "[")
+    decode = json.JSONDecoder(parse_constant=_reject_constant, object_pairs_hook=_unique_pairs).raw_decode
+    at = _skip_token(text, 0, "[")
     while text[at : at + 1] != "]":
         try:
             value, end = decode(text, at)
@@ -207,73 +214,79 @@ def _elements(text: str) -> Iterator[tuple[Any, int]]:
             reason = getattr(error, "msg", None) or (
                 str(error) if isinstance(error, ValueError) else "nested too deeply"
             )
-            raise BadDataError(_line(text, getattr(error, "pos", at)), f"not JSON: {reason}", _OBJECTS) from None
+            raise BadDataError(
+                _line_number(text, getattr(error, "pos", at)), f"not JSON: {reason}", _OBJECTS_HINT
+            ) from None
         yield value, at
-        at = _blank(text, end)
+        at = _skip_blanks(text, end)
         if text[at : at + 1] != "]":
-            at = _after(text, at, ",")
-    if text[_blank(text, at + 1) :]:
-        raise BadDataError(_line(text, at), "something follows the list", _OBJECTS)
+            at = _skip_token(text, at, ",")
+    if text[_skip_blanks(text, at + 1) :]:
+        raise BadDataError(_line_number(text, at), "something follows the list", _OBJECTS_HINT)
 
 
-def _after(text: str, at: int, token: str) -> int:
-    at = _blank(text, at)
+def _skip_token(text: str, at: int, token: str) -> int:
+    at = _skip_blanks(text, at)
     if text[at : at + 1] != token:
-        raise BadDataError(_line(text, at), f"not a JSON list: expected `{token}`", _OBJECTS)
-    return _blank(text, at + 1)
+        raise BadDataError(_line_number(text, at), f"not a JSON list: expected `{token}`", _OBJECTS_HINT)
+    return _skip_blanks(text, at + 1)
 
 
-def _blank(text: str, at: int) -> int:
+def _skip_blanks(text: str, at: int) -> int:
     found = _BLANK.match(text, at)
     return found.end() if found else at
 
 
-def _line(text: str, at: int) -> int:
+def _line_number(text: str, at: int) -> int:
     return text.count("\n", 0, at) + 1
 
 
-def _refuse(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         raise ValueError("a key stands twice in one object")
     return value
 
 
-def _yaml(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
-    values, errors = reader.scan(_whole(file), label)
+def _read_yaml(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
+    values, errors = reader.scan(_read_whole(file), label)
     diagnostics.extend(errors)
     if values is None or errors:
         return
     if not isinstance(values, list):
-        raise BadDataError(1, f"expected a list of rows, found {described(values)}", "write `- name: value` lines")
+        raise BadDataError(1, f"expected a list of rows, found {describe_value(values)}", "write `- name: value` lines")
     for value, at in zip(values, getattr(values, "places", ()), strict=False):
-        line, column = unpack(at)
-        if isinstance(value, Mapping):
-            yield Row(value, label, line, column)
+        line, column = unpack_position(at)
+        if isinstance(value, YamlMapping):
+            yield SourceRow(value, label, line, column)
         else:
             diagnostics.add(
-                (line, column), "", f"expected a mapping, found {described(value)}", "write `name: value`", file=label
+                (line, column),
+                "",
+                f"expected a mapping, found {describe_value(value)}",
+                "write `name: value`",
+                file=label,
             )
 
 
-def _txt(file: IO[bytes], label: str, _diagnostics: Report) -> Iterator[Row]:
+def _read_txt(file: IO[bytes], label: str, _diagnostics: Diagnostics) -> Iterator[SourceRow]:
     for line, text in enumerate(_lines(file), 1):
         if prompt := text.strip():
-            yield Row({"prompt": prompt}, label, line, 1)
+            yield SourceRow({"prompt": prompt}, label, line, 1)
 
 
 #: readers by the suffix of the file name
-READERS: dict[str, Callable[[IO[bytes], str, Report], Iterator[Row]]] = {
-    ".csv": _csv,
-    ".tsv": _tsv,
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
-    ".json": _json,
-    ".yaml": _yaml,
-    ".yml": _yaml,
-    ".txt": _txt,
+READERS: dict[str, Callable[[IO[bytes], str, Diagnostics], Iterator[SourceRow]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_json,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+    ".txt": _read_txt,
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def key(provider: str, operation: str, model: str, request: Mapping[str, Any], repeat: int) -> str:
+def task_key(provider: str, operation: str, model: str, request: Mapping[str, Any], repeat: int) -> str:
     """Return 32 hex digits of SHA-256 over the content as orjson writes it, with sorted keys.
 
     Raise TypeError for content that JSON cannot represent.

@@ -7,20 +7,20 @@ import stat
 from typing import IO, TYPE_CHECKING
 
 from runner.manifest import encoding
-from runner.manifest.content import flaw
-from runner.manifest.formats import READERS, BadDataError, BadTextError, Row
+from runner.manifest.content import value_error
+from runner.manifest.formats import READERS, BadDataError, BadTextError, SourceRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runner.manifest.report import Report
+    from runner.manifest.report import Diagnostics
 
 #: suffixes that the name of a data file may have
 SUFFIXES = tuple(READERS)
 
 
-def label(file: Path, manifest: Path) -> str:
+def file_label(file: Path, manifest: Path) -> str:
     """Return the path of a data file as messages show it.
 
     A file in or below the manifest's directory is shown with the directory as the user wrote it, any other in full.
@@ -30,7 +30,7 @@ def label(file: Path, manifest: Path) -> str:
     return str(file) if beside.startswith("..") else os.path.normpath(os.path.join(folder, beside))  # noqa: PTH118
 
 
-def unfit(path: Path) -> tuple[str, str] | None:
+def data_file_error(path: Path) -> tuple[str, str] | None:
     """Return message and hint if `path` cannot be a data file, else None."""
     if path.suffix.lower() not in SUFFIXES:
         return f"a data file ends in {', '.join(SUFFIXES)}", "convert it, or rename it"
@@ -43,20 +43,22 @@ def unfit(path: Path) -> tuple[str, str] | None:
     return None if regular else ("not a regular file", "give the path of a data file")
 
 
-def rows(path: Path, label: str, diagnostics: Report) -> Iterator[Row]:
-    """Yield the valid rows of `path` in order. Add errors to `diagnostics` with `label` as the name of the file."""
+def read_rows(path: Path, label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
+    """Yield the valid rows of `path` in order. Errors go to `diagnostics`, with `file_label` as the file's name."""
     read = READERS[path.suffix.lower()]
     empty = True
     try:
-        with _opened(path) as file:
+        with _open_regular(path) as file:
             for row in read(file, label, diagnostics):
                 empty = False
-                if _plain(row, diagnostics):
+                if _has_plain_values(row, diagnostics):
                     yield row
     except BadTextError as error:
-        name = encoding.reads_as(path)
+        name = encoding.guess_encoding(path)
         message = f"{error.message}; it reads as {name}, as spreadsheets save it" if name else error.message
-        diagnostics.add((error.line, 1), "", message, encoding.cure(label, name) if name else error.hint, file=label)
+        diagnostics.add(
+            (error.line, 1), "", message, encoding.conversion_hint(label, name) if name else error.hint, file=label
+        )
     except BadDataError as error:
         diagnostics.add((error.line, 1), "", error.message, error.hint, file=label)
     except OSError as error:
@@ -68,7 +70,7 @@ def rows(path: Path, label: str, diagnostics: Report) -> Iterator[Row]:
             diagnostics.add((1, 1), "", "no rows", "add one, or take `items` out of the manifest", file=label)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_regular(path: Path) -> IO[bytes]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -76,10 +78,10 @@ def _opened(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def _plain(row: Row, diagnostics: Report) -> bool:
+def _has_plain_values(row: SourceRow, diagnostics: Diagnostics) -> bool:
     is_plain = True
     for name, value in row.values.items():
-        if type(value) is not str and (message := flaw(value)):
+        if type(value) is not str and (message := value_error(value)):
             diagnostics.add((row.line, row.column), name, message, "a row holds plain values", file=row.file)
             is_plain = False
     return is_plain

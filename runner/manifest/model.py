@@ -22,7 +22,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class JobLimits:
     """Limits of the job and its account; None means that the spec or the runner decides."""
 
     qps: Rate | None = None
@@ -78,7 +78,7 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SetRule:
     """Entry of `set`: the values of `then` replace those of every row that matches `when`."""
 
     when: Mapping[str, Any]
@@ -96,7 +96,7 @@ class Matrix:
     groups: tuple[tuple[Axis, ...], ...] = ()
     #: rows added to the product
     add: tuple[Mapping[str, Any], ...] = ()
-    set: tuple[Change, ...] = ()
+    set: tuple[SetRule, ...] = ()
     exclude: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -104,7 +104,7 @@ class Matrix:
         """Return the axes of all groups by name."""
         return {axis.name: axis for group in self.groups for axis in group}
 
-    def gives(self, name: str) -> bool:
+    def provides(self, name: str) -> bool:
         """Return whether any task may get this variable from the matrix."""
         extra = (*self.add, *(rule.then for rule in self.set))
         return name in self.axes or any(name in values for values in extra)
@@ -130,14 +130,14 @@ class Manifest:
     repeat: int = 1
     #: template of the output names; None means the default names
     output_name: str | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: JobLimits = field(default_factory=JobLimits)
     retry: Retry = field(default_factory=Retry)
     notify: Notify | None = None
     #: cost of one task in the provider's unit, for all models or by model; None means the catalogue's price, if any
     cost: float | dict[str, float] | None = None
 
     @property
-    def files(self) -> list[Path]:
+    def data_files(self) -> list[Path]:
         """Return the data files that the tasks are made from."""
         axes = [axis.file for axis in self.matrix.axes.values()]
         items = self.items.file if self.items else None

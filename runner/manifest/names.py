@@ -25,7 +25,7 @@ def slug(text: str) -> str:
     return ("_" + name if _RESERVED.fullmatch(name) else name) or "_"
 
 
-def folded(name: str) -> str:
+def fold_name(name: str) -> str:
     """Return the form that is equal for names that a file system may take for the same one.
 
     Such file systems ignore case and Unicode composition.

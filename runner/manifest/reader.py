@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from runner.errors import Problem
-from runner.manifest.report import Report
-from runner.manifest.scalars import TELLING, resolve
-from runner.manifest.syntax import TAB, explained, wide_colon
-from runner.manifest.values import COLUMN_BITS, Mapping, Sequence, unpack
+from runner.errors import Diagnostic
+from runner.manifest.report import Diagnostics
+from runner.manifest.scalars import NON_TEXT_STARTS, resolve_scalar
+from runner.manifest.syntax import TAB, explain_syntax_error, find_wide_colon
+from runner.manifest.values import COLUMN_BITS, YamlMapping, YamlSequence, unpack_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,44 +44,44 @@ class _StopReadingError(Exception):
 class _Frame:
     """Mapping or sequence that is still open."""
 
-    __slots__ = ("anchor", "before", "height", "key", "key_at", "node")
+    __slots__ = ("anchor", "before", "depth", "key", "key_position", "node")
 
-    def __init__(self, node: Mapping | Sequence, anchor: str | None, before: int) -> None:
+    def __init__(self, node: YamlMapping | YamlSequence, anchor: str | None, before: int) -> None:
         self.node = node
         self.anchor = anchor
         self.before = before
-        self.height = 1
+        self.depth = 1
         self.key: Any = _UNSET
-        self.key_at = 0
+        self.key_position = 0
 
 
-def read(text: bytes, file: str) -> Mapping:
+def read(text: bytes, file: str) -> YamlMapping:
     """Return the mapping that a file consists of. Raise ManifestError with all errors of the file."""
     value, errors = scan(text, file)
-    diagnostics = Report(file)
+    diagnostics = Diagnostics(file)
     diagnostics.extend(errors)
-    if not errors and not isinstance(value, Mapping):
+    if not errors and not isinstance(value, YamlMapping):
         diagnostics.add((1, 1), "", "expected a mapping (`key: value` lines)", "begin with `version: 1`")
     diagnostics.raise_any()
-    assert isinstance(value, Mapping)  # noqa: S101 - an error was raised above otherwise
+    assert isinstance(value, YamlMapping)  # noqa: S101 - an error was raised above otherwise
     return value
 
 
-def scan(text: bytes, file: str) -> tuple[Any, list[Problem]]:
+def scan(text: bytes, file: str) -> tuple[Any, list[Diagnostic]]:
     """Return the value that a file consists of, None if reading had to stop, and all errors."""
-    reader = _Reader(file)
+    reader = _YamlReader(file)
     try:
-        return reader.read(text), reader.problems
+        return reader.read(text), reader.diagnostics
     except _StopReadingError:
-        return None, reader.problems
+        return None, reader.diagnostics
 
 
-class _Reader:
+class _YamlReader:
     """Builder of the value of one file from its YAML events. Collects errors."""
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.problems: list[Problem] = []
+        self.diagnostics: list[Diagnostic] = []
         self.root: Any = _UNSET
         self.stack: list[_Frame] = []
         self.anchors: dict[str, tuple[Any, int, int] | None] = {}
@@ -94,100 +94,109 @@ class _Reader:
         try:
             text.decode("utf-8")
         except UnicodeDecodeError as error:
-            self._stop(_offset(text, error.start), "not UTF-8", "save the file with the encoding UTF-8")
+            self._stop(_byte_position(text, error.start), "not UTF-8", "save the file with the encoding UTF-8")
         data = text.removeprefix(_BOM)
         try:
             self._consume(_LOADER(data).get_event)
         except yaml.MarkedYAMLError as error:
-            self._syntax(data, error)
+            self._stop_at_syntax_error(data, error)
         except yaml.reader.ReaderError as error:
-            self._unreadable(data, error)
+            self._stop_at_control_character(data, error)
         if self.root is _UNSET:
             self._stop(0, "the file is empty", "begin with an example of the README")
         return self.root
 
     def _consume(self, following: Callable[[], yaml.Event | None]) -> None:
         handlers: dict[type[yaml.Event], Callable[[Any], None]] = {
-            yaml.ScalarEvent: self._scalar,
+            yaml.ScalarEvent: self._add_scalar,
             yaml.MappingStartEvent: self._open_mapping,
             yaml.SequenceStartEvent: self._open_sequence,
             yaml.MappingEndEvent: self._close,
             yaml.SequenceEndEvent: self._close,
-            yaml.AliasEvent: self._alias,
-            yaml.DocumentStartEvent: self._document,
+            yaml.AliasEvent: self._add_alias,
+            yaml.DocumentStartEvent: self._reject_second_document,
         }
         while (event := following()) is not None:
             handler = handlers.get(type(event))
             if handler is not None:
                 handler(event)
 
-    def _document(self, event: yaml.DocumentStartEvent) -> None:
+    def _reject_second_document(self, event: yaml.DocumentStartEvent) -> None:
         if self.root is not _UNSET:
             self._stop(
-                _at(event), "a second document begins here", "one file is one job: delete `---` and what follows"
+                _event_position(event),
+                "a second document begins here",
+                "one file is one job: delete `---` and what follows",
             )
 
-    def _scalar(self, event: Any) -> None:
+    def _add_scalar(self, event: Any) -> None:
         value: Any = event.value
         mark = event.start_mark
         at = (mark.line + 1 << COLUMN_BITS) + mark.column + 1
         self.nodes += 1
         if event.tag is not None:
-            self._tag(event)
-        if event.implicit[0] and value[:1] in TELLING:
-            value = self._plain(value, at)
+            self._reject_tag(event)
+        if event.implicit[0] and value[:1] in NON_TEXT_STARTS:
+            value = self._resolve_plain(value, at)
         if event.anchor is not None:
             self.anchors[event.anchor] = (value, 1, 0)
-        self._put(value, at)
+        self._add_value(value, at)
 
-    def _plain(self, text: str, at: int) -> Any:
-        if text == "<<" and self.stack and isinstance(self.stack[-1].node, Mapping) and self.stack[-1].key is _UNSET:
+    def _resolve_plain(self, text: str, at: int) -> Any:
+        if (
+            text == "<<"
+            and self.stack
+            and isinstance(self.stack[-1].node, YamlMapping)
+            and self.stack[-1].key is _UNSET
+        ):
             return _MERGE
         try:
-            return resolve(text)
+            return resolve_scalar(text)
         except OverflowError:
-            self._problem(at, "a whole number beyond 64 bits", "put it in quotes if it is an identifier")
+            self._add_error(at, "a whole number beyond 64 bits", "put it in quotes if it is an identifier")
             return text
 
-    def _put(self, value: Any, at: int) -> None:
+    def _add_value(self, value: Any, at: int) -> None:
         if not self.stack:
             self.root = value
             return
         frame = self.stack[-1]
         node = frame.node
-        if isinstance(node, Sequence):
+        if isinstance(node, YamlSequence):
             node.append(value)
-            node.places.append(at)
+            node.positions.append(at)
         elif frame.key is _UNSET:
-            frame.key_at = at
-            frame.key = self._key(node, value, at)
+            frame.key_position = at
+            frame.key = self._check_key(node, value, at)
         else:
             if frame.key is not _SKIP:
                 node[frame.key] = value
-                node.places.extend((frame.key_at, at))
+                node.positions.extend((frame.key_position, at))
             frame.key = _UNSET
 
-    def _key(self, node: Mapping, value: Any, at: int) -> Any:
+    def _check_key(self, node: YamlMapping, value: Any, at: int) -> Any:
         if type(value) is not str:
-            self._problem(at, *_bad_key(value))
+            self._add_error(at, *_key_error(value))
         elif value in node:
-            line, _ = unpack(node.key_at(value))
-            self._problem(at, f"the key `{value}` stands here twice, first in line {line}", "keep one of the two")
+            line, _ = unpack_position(node.key_position(value))
+            self._add_error(at, f"the key `{value}` stands here twice, first in line {line}", "keep one of the two")
         else:
             return intern(value)
         return _SKIP
 
     def _open_mapping(self, event: yaml.MappingStartEvent) -> None:
-        self._open(event, Mapping(_at(event)))
+        self._open(event, YamlMapping(_event_position(event)))
 
     def _open_sequence(self, event: yaml.SequenceStartEvent) -> None:
-        self._open(event, Sequence(_at(event)))
+        self._open(event, YamlSequence(_event_position(event)))
 
-    def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent, node: Mapping | Sequence) -> None:
+    def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent, node: YamlMapping | YamlSequence) -> None:
         if event.tag is not None:
-            self._tag(event)
+            self._reject_tag(event)
         if len(self.stack) >= MAX_DEPTH:
-            self._stop(node.at, f"nested deeper than {MAX_DEPTH} levels", "no manifest needs that; check the brackets")
+            self._stop(
+                node.position, f"nested deeper than {MAX_DEPTH} levels", "no manifest needs that; check the brackets"
+            )
         if event.anchor is not None:
             self.anchors[event.anchor] = None
         self.stack.append(_Frame(node, event.anchor, self.nodes))
@@ -195,23 +204,23 @@ class _Reader:
 
     def _close(self, _event: yaml.Event) -> None:
         frame = self.stack.pop()
-        if self.stack and self.stack[-1].height <= frame.height:
-            self.stack[-1].height = frame.height + 1
+        if self.stack and self.stack[-1].depth <= frame.depth:
+            self.stack[-1].depth = frame.depth + 1
         if frame.anchor is not None:
-            self.anchors[frame.anchor] = (frame.node, self.nodes - frame.before, frame.height)
-        self._put(frame.node, frame.node.at)
+            self.anchors[frame.anchor] = (frame.node, self.nodes - frame.before, frame.depth)
+        self._add_value(frame.node, frame.node.position)
 
-    def _alias(self, event: Any) -> None:
-        at, name = _at(event), event.anchor
+    def _add_alias(self, event: Any) -> None:
+        at, name = _event_position(event), event.anchor
         known = self.anchors.get(name)
         if known is None:
             reason = "stands inside its own anchor" if name in self.anchors else "has no anchor above it"
-            self._problem(at, f"the alias `*{name}` {reason}", "put the text in quotes if `*` is part of it")
+            self._add_error(at, f"the alias `*{name}` {reason}", "put the text in quotes if `*` is part of it")
         value, size, height = known or (None, 1, 0)
-        self._grow(at, size, height)
-        self._put(value, at)
+        self._count_alias(at, size, height)
+        self._add_value(value, at)
 
-    def _grow(self, at: int, size: int, height: int) -> None:
+    def _count_alias(self, at: int, size: int, height: int) -> None:
         self.aliases += 1
         self.expanded += size
         self.nodes += size
@@ -221,54 +230,58 @@ class _Reader:
         if len(self.stack) + height > MAX_DEPTH:
             self._stop(at, f"nested deeper than {MAX_DEPTH} levels through aliases", "write the values out")
         if self.stack:
-            self.stack[-1].height = max(self.stack[-1].height, height + 1)
+            self.stack[-1].depth = max(self.stack[-1].depth, height + 1)
 
-    def _tag(self, event: Any) -> None:
+    def _reject_tag(self, event: Any) -> None:
         shown = str(event.tag).replace("tag:yaml.org,2002:", "!!")
-        self._problem(
-            _at(event), f"the tag `{shown}` is not allowed", "write the value without it, in quotes if it is text"
+        self._add_error(
+            _event_position(event),
+            f"the tag `{shown}` is not allowed",
+            "write the value without it, in quotes if it is text",
         )
 
-    def _syntax(self, data: bytes, error: yaml.MarkedYAMLError) -> None:
+    def _stop_at_syntax_error(self, data: bytes, error: yaml.MarkedYAMLError) -> None:
         mark = error.problem_mark or error.context_mark
         lines = [each.decode() for each in _LINE_END.split(data)]
-        if mark and (colon := wide_colon(lines, int(mark.line))):
+        if mark and (colon := find_wide_colon(lines, int(mark.line))):
             line, column, *message_and_hint = colon
             self._stop((line + 1 << COLUMN_BITS) + column + 1, *message_and_hint)
         at = (mark.line + 1 << COLUMN_BITS) + mark.column + 1 if mark else 0
         parser_message = " ".join(filter(None, (error.context, error.problem)))
         if mark and mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
             parser_message = TAB
-        self._stop(at, *explained(parser_message))
+        self._stop(at, *explain_syntax_error(parser_message))
 
-    def _unreadable(self, data: bytes, error: Any) -> None:
+    def _stop_at_control_character(self, data: bytes, error: Any) -> None:
         pure = error.encoding == "unicode"  # the parser in Python counts characters, the one in C bytes
         position = len(data.decode()[: error.position].encode()) if pure else error.position
-        self._stop(_offset(data, position), "a control character", "delete it, or write it as \\x.. in double quotes")
+        self._stop(
+            _byte_position(data, position), "a control character", "delete it, or write it as \\x.. in double quotes"
+        )
 
-    def _problem(self, at: int, message: str, hint: str) -> None:
-        self.problems.append(Problem(self.file, *unpack(at), "", message, hint))
+    def _add_error(self, at: int, message: str, hint: str) -> None:
+        self.diagnostics.append(Diagnostic(self.file, *unpack_position(at), "", message, hint))
 
     def _stop(self, at: int, message: str, hint: str) -> None:
-        self._problem(at, message, hint)
+        self._add_error(at, message, hint)
         raise _StopReadingError
 
 
-def _at(event: Any) -> int:
+def _event_position(event: Any) -> int:
     mark = event.start_mark
     return (int(mark.line) + 1 << COLUMN_BITS) + int(mark.column) + 1
 
 
-def _offset(text: bytes, position: int) -> int:
+def _byte_position(text: bytes, position: int) -> int:
     before = _LINE_END.split(text[:position])
     return (len(before) << COLUMN_BITS) + len(before[-1].decode("utf-8", "replace")) + 1
 
 
-def _bad_key(value: Any) -> tuple[str, str]:
+def _key_error(value: Any) -> tuple[str, str]:
     if value is _MERGE:
         return "the merge key `<<` is not supported", "write the keys out"
-    if isinstance(value, Mapping):
+    if isinstance(value, YamlMapping):
         return "a mapping stands where a key is expected", 'a template needs quotes: "{{ name }}"'
-    if isinstance(value, Sequence):
+    if isinstance(value, YamlSequence):
         return "a list stands where a key is expected", "put a text that begins with `[` in quotes"
     return "a key must be text", "put the key in quotes"

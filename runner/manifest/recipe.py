@@ -1,4 +1,4 @@
-"""Build the parameters of a task for one model, from templates of `params`, columns and the matrix."""
+"""Build the parameters of a task for one model, from templates of `render_params`, columns and the matrix."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from runner.manifest.templates import Template, TemplateError, is_template
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from runner.errors import Mistake
+    from runner.errors import ParameterDiagnostic
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 #: names of axes and columns that choose the model and set no parameter
-CHOICES = ("provider", "model")
+MODEL_KEYS = ("provider", "model")
 
 
-class Shape(Protocol):
+class ModelDescription(Protocol):
     """The catalogue's description of one model."""
 
     @property
@@ -30,24 +30,24 @@ class Shape(Protocol):
     def takes(self, name: str) -> bool:
         """Return whether `name` is a parameter of the model, by the provider's name or the common one."""
 
-    def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
-        """Return the parameters by the provider's names, and diagnostics by the names in `params`."""
+    def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[ParameterDiagnostic]]:
+        """Return the parameters by the provider's names, and diagnostics by the names in `render_params`."""
 
     def slots(self, request: Mapping[str, Any]) -> int:
         """Return the number of the account's slots that a task takes."""
 
 
-class Catalogue(Protocol):
+class ModelCatalogue(Protocol):
     """Descriptions of all models."""
 
-    def find(self, provider: str, model: str, *, unchecked: bool) -> Shape:
+    def find(self, provider: str, model: str, *, unchecked: bool) -> ModelDescription:
         """Return the description of a model. Raise UsageError if there is none."""
 
 
-class Text:
+class LocatedTemplate:
     """Template of a manifest, and the path at which it is written."""
 
-    def __init__(self, path: Path, template: Template) -> None:
+    def __init__(self, path: KeyPath, template: Template) -> None:
         self.path = path
         self.template = template
 
@@ -61,60 +61,64 @@ class Text:
 
 
 class Param:
-    """One entry of `params`, with templates at any depth of its value."""
+    """One entry of `render_params`, with templates at any depth of its value."""
 
-    def __init__(self, name: str, value: Any, path: Path, on_error: Callable[[Path, TemplateError], None]) -> None:
+    def __init__(
+        self, name: str, value: Any, path: KeyPath, on_error: Callable[[KeyPath, TemplateError], None]
+    ) -> None:
         self.name = name
         self.value = value
-        self.texts: list[Text] = []
-        self._broken = on_error
-        self._make = self._compile(value, path)
+        self.templates: list[LocatedTemplate] = []
+        self._on_error = on_error
+        self._renderer = self._compile(value, path)
 
     @property
-    def constant(self) -> bool:
+    def is_constant(self) -> bool:
         """Return whether the value holds no template."""
-        return self._make is None
+        return self._renderer is None
 
     @property
-    def uses(self) -> frozenset[str]:
+    def variables(self) -> frozenset[str]:
         """Return the variables of all its templates."""
-        return frozenset(name for located in self.texts for name in located.template.names)
+        return frozenset(name for located in self.templates for name in located.template.names)
 
-    def freeze(self) -> None:
+    def disable_templates(self) -> None:
         """Render the value as it is written from now on, since one of its templates is broken."""
-        self._make = None
+        self._renderer = None
 
     def render(self, variables: Mapping[str, Any]) -> Any:
         """Return the value with its templates rendered."""
-        return self._make(variables) if self._make else self.value
+        return self._renderer(variables) if self._renderer else self.value
 
-    def _compile(self, value: Any, path: Path) -> Callable[[Mapping[str, Any]], Any] | None:
+    def _compile(self, value: Any, path: KeyPath) -> Callable[[Mapping[str, Any]], Any] | None:
         match value:
             case str() if is_template(value):
-                return self._text(value, path)
+                return self._compile_text(value, path)
             case dict():
-                return _made_dict(value, {key: self._compile(each, (*path, key)) for key, each in value.items()})
+                return _dict_renderer(value, {key: self._compile(each, (*path, key)) for key, each in value.items()})
             case list():
-                return _made_list(value, [self._compile(each, (*path, number)) for number, each in enumerate(value)])
+                return _list_renderer(
+                    value, [self._compile(each, (*path, number)) for number, each in enumerate(value)]
+                )
             case _:
                 return None
 
-    def _text(self, value: str, path: Path) -> Callable[[Mapping[str, Any]], Any] | None:
+    def _compile_text(self, value: str, path: KeyPath) -> Callable[[Mapping[str, Any]], Any] | None:
         try:
-            self.texts.append(Text(path, Template(value)))
+            self.templates.append(LocatedTemplate(path, Template(value)))
         except TemplateError as error:
-            self._broken(path, error)
+            self._on_error(path, error)
             return None
-        return self.texts[-1].render
+        return self.templates[-1].render
 
 
-def _made_dict(value: dict[str, Any], renderers: dict[str, Any]) -> Callable[[Mapping[str, Any]], Any] | None:
+def _dict_renderer(value: dict[str, Any], renderers: dict[str, Any]) -> Callable[[Mapping[str, Any]], Any] | None:
     if not any(renderers.values()):
         return None
     return lambda variables: {key: render(variables) if render else value[key] for key, render in renderers.items()}
 
 
-def _made_list(value: list[Any], renderers: list[Any]) -> Callable[[Mapping[str, Any]], Any] | None:
+def _list_renderer(value: list[Any], renderers: list[Any]) -> Callable[[Mapping[str, Any]], Any] | None:
     if not any(renderers):
         return None
     return lambda variables: [
@@ -122,43 +126,49 @@ def _made_list(value: list[Any], renderers: list[Any]) -> Callable[[Mapping[str,
     ]
 
 
-class _Asked(dict[str, bool]):
+class _CachedPredicate(dict[str, bool]):
     """Answers of a predicate by name, each computed once."""
 
     def __init__(self, predicate: Callable[[str], bool]) -> None:
         super().__init__()
-        self._ask = predicate
+        self._predicate = predicate
 
     def __missing__(self, name: str) -> bool:
-        self[name] = self._ask(name)
+        self[name] = self._predicate(name)
         return self[name]
 
 
-class Recipe:
+class RequestTemplate:
     """Template of the parameters of one model. Columns cannot set the names in `reserved`."""
 
-    def __init__(self, provider: str, model: Shape, params: Sequence[Param], reserved: Collection[str]) -> None:
+    def __init__(
+        self, provider: str, model: ModelDescription, params: Sequence[Param], reserved: Collection[str]
+    ) -> None:
         self.provider = provider
-        self.shape = model
-        self._constants = {param.name: param.value for param in params if param.constant}
-        self._templated = [param for param in params if not param.constant]
+        self.model = model
+        self._constants = {param.name: param.value for param in params if param.is_constant}
+        self._templated = [param for param in params if not param.is_constant]
         names = {param.name for param in params}
-        not_columns = {*names, *reserved, *CHOICES}
+        not_columns = {*names, *reserved, *MODEL_KEYS}
         #: by name: true if a value of the matrix under this name sets a parameter of the model
-        self.sets = _Asked(lambda name: name not in CHOICES and (name in names or model.takes(name)))
+        self.matrix_params = _CachedPredicate(
+            lambda name: name not in MODEL_KEYS and (name in names or model.takes(name))
+        )
         #: by name: true if a column of this name sets a parameter of the model
-        self.fills = _Asked(lambda name: name not in not_columns and model.takes(name))
+        self.column_params = _CachedPredicate(lambda name: name not in not_columns and model.takes(name))
         #: names without effect on this model; the lint removes each one it has reported
-        self.unheeded: set[str] = set()
+        self.ignored: set[str] = set()
 
-    def params(self, row: Mapping[str, Any], given: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    def render_params(
+        self, row: Mapping[str, Any], given: Mapping[str, Any], variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return the parameters of one task.
 
         An empty cell sets nothing, and None in the matrix removes a parameter. Raise TemplateError if a template cannot
         be rendered.
         """
         params = dict(self._constants)
-        column_params, matrix_params = self.fills, self.sets
+        column_params, matrix_params = self.column_params, self.matrix_params
         params |= {
             name: value for name, value in row.items() if column_params[name] and value is not None and value != ""
         }

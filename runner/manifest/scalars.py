@@ -15,23 +15,23 @@ _CONSTANTS: dict[str, Scalar] = {
 }  # fmt: skip
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
-_FIRST = frozenset("-+.0123456789")
+_NUMBER_STARTS = frozenset("-+.0123456789")
 #: first characters of plain scalars that may be a merge key or something else than text; empty for the empty scalar
-TELLING = _FIRST | {constant[:1] for constant in _CONSTANTS} | {"<"}
+NON_TEXT_STARTS = _NUMBER_STARTS | {constant[:1] for constant in _CONSTANTS} | {"<"}
 _BASES = {"0x": 16, "0o": 8}
 #: largest number of digits to convert; int() rejects 4,300 of them
-_DIGITS = 400
+_MAX_DIGITS = 400
 
 
-def resolve(text: str) -> Scalar:
+def resolve_scalar(text: str) -> Scalar:
     """Return the value of a plain scalar. Raise OverflowError for whole numbers beyond 64 bits."""
-    if text[:1] in _FIRST and text:
-        return _number(text)
+    if text[:1] in _NUMBER_STARTS and text:
+        return _resolve_number(text)
     return _CONSTANTS.get(text, text)
 
 
-def _number(text: str) -> Scalar:
-    if len(text) > _DIGITS and text.strip("+-").isdigit():
+def _resolve_number(text: str) -> Scalar:
+    if len(text) > _MAX_DIGITS and text.strip("+-").isdigit():
         raise OverflowError
     if _INTEGER.fullmatch(text):
         base = _BASES.get(text[:2])

@@ -16,50 +16,52 @@ from pydantic_core import PydanticCustomError
 from runner.manifest import notices, units
 from runner.manifest.model import Rate
 
-_NAME = re.compile(r"[\w][\w. -]*(?<![. ])")
+_JOB_NAME = re.compile(r"[\w][\w. -]*(?<![. ])")
 _MAX_NAME = 100
 
 
-def _taught(message: str, hint: str = "") -> PydanticCustomError:
+def _schema_error(message: str, hint: str = "") -> PydanticCustomError:
     return PydanticCustomError("explained", "{message}", {"message": message, "hint": hint})
 
 
-def _duration(value: object) -> float:
+def _validate_duration(value: object) -> float:
     try:
-        return units.duration(value)
+        return units.parse_duration(value)
     except ValueError as error:
-        raise _taught(*str(error).split(": ", 1)) from None
+        raise _schema_error(*str(error).split(": ", 1)) from None
 
 
-def _rate(value: object) -> Rate:
+def _validate_rate(value: object) -> Rate:
     try:
-        return units.rate(value)
+        return units.parse_rate(value)
     except ValueError as error:
-        raise _taught(*str(error).split(": ", 1)) from None
+        raise _schema_error(*str(error).split(": ", 1)) from None
 
 
-def _cost(value: object) -> float | dict[str, float]:
+def _validate_cost(value: object) -> float | dict[str, float]:
     """Return the price for all models, or one for each."""
     if isinstance(value, dict) and value:
-        return {str(name): _amount(price, f" for {name}") for name, price in value.items()}
-    return _amount(value, "")
+        return {str(name): _validate_price(price, f" for {name}") for name, price in value.items()}
+    return _validate_price(value, "")
 
 
-def _amount(value: object, of_model: str) -> float:
+def _validate_price(value: object, of_model: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise _taught(f"the price{of_model} is not a number", "e.g. `cost: 4`, or `cost: {model-a: 4, model-b: 30}`")
+        raise _schema_error(
+            f"the price{of_model} is not a number", "e.g. `cost: 4`, or `cost: {model-a: 4, model-b: 30}`"
+        )
     return float(value)
 
 
-def _address(value: str) -> str:
-    if error := notices.unfit(value):
-        raise _taught(*error)
+def _validate_url(value: str) -> str:
+    if error := notices.url_error(value):
+        raise _schema_error(*error)
     return value
 
 
-def _name(value: object) -> object:
+def _validate_name(value: object) -> object:
     if isinstance(value, str) and not (is_name(value) and len(value) <= _MAX_NAME):
-        raise _taught(
+        raise _schema_error(
             f"`{value[:40]}` cannot name a job", "use letters, digits, `_`, `-`, `.` and spaces; no path, at most 100"
         )
     return value
@@ -67,18 +69,18 @@ def _name(value: object) -> object:
 
 def is_name(text: str) -> bool:
     """Return whether `text` is a valid name of a job."""
-    return _NAME.fullmatch(text) is not None
+    return _JOB_NAME.fullmatch(text) is not None
 
 
-Name = Annotated[str, BeforeValidator(_name)]
+Name = Annotated[str, BeforeValidator(_validate_name)]
 Duration = Annotated[
     float,
-    BeforeValidator(_duration),
+    BeforeValidator(_validate_duration),
     WithJsonSchema({"anyOf": [{"type": "string", "examples": ["90s", "6h", "1h30m"]}, {"type": "number"}]}),
 ]
 Qps = Annotated[
     Rate,
-    BeforeValidator(_rate),
+    BeforeValidator(_validate_rate),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "examples": ["5/s", "10/min"]}]}),
 ]
 _ROWS = {"type": "array", "minItems": 1, "items": {"type": "object"}}
@@ -105,7 +107,7 @@ _COLUMN = {
     "additionalProperties": False,
 }
 _AXIS = {"anyOf": [_LIST, _COUNT, _COLUMN]}
-_GIVEN = {"type": "object", "minProperties": 1}
+_VALUES = {"type": "object", "minProperties": 1}
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 _CONDITION = {
     "type": "object",
@@ -115,12 +117,12 @@ _CONDITION = {
 _RULE = {
     "type": "object",
     "required": ["when", "then"],
-    "properties": {"when": _CONDITION, "then": _GIVEN},
+    "properties": {"when": _CONDITION, "then": _VALUES},
     "additionalProperties": False,
 }
-_PARTS = {
-    "zip": ("axes that go in pairs", {**_GIVEN, "additionalProperties": _AXIS}),
-    "add": ("rows beside the product", _GIVEN),
+_MATRIX_PARTS = {
+    "zip": ("axes that go in pairs", {**_VALUES, "additionalProperties": _AXIS}),
+    "add": ("rows beside the product", _VALUES),
     "set": ("changes rows that match", _RULE),
     "exclude": ("takes rows out, at the very end", _CONDITION),
 }
@@ -128,36 +130,36 @@ _MATRIX = {
     "type": "object",
     "properties": {
         name: {"type": "array", "description": description, "items": items}
-        for name, (description, items) in _PARTS.items()
+        for name, (description, items) in _MATRIX_PARTS.items()
     },
     "additionalProperties": _AXIS,
 }
 Axes = Annotated[Any, WithJsonSchema(_MATRIX)]
 Params = Annotated[Any, WithJsonSchema({"type": "object"})]
 Address = Annotated[
-    str, AfterValidator(_address), WithJsonSchema({"type": "string", "examples": ["${HEALTHCHECK_URL}"]})
+    str, AfterValidator(_validate_url), WithJsonSchema({"type": "string", "examples": ["${HEALTHCHECK_URL}"]})
 ]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Cost = Annotated[
     float | dict[str, float] | None,
-    BeforeValidator(_cost),
+    BeforeValidator(_validate_cost),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "object"}]}),
 ]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
 
 
-class OutputPart(_Part):
+class OutputPart(_Section):
     """Where the files go and what they are called."""
 
     dir: str | None = Field(None, min_length=1)
     name: str | None = Field(None, min_length=1)
 
 
-class LimitsPart(_Part):
+class LimitsPart(_Section):
     """What the account may do."""
 
     qps: Qps | None = None
@@ -168,7 +170,7 @@ class LimitsPart(_Part):
     max_cost: Amount | None = None
 
 
-class RetryPart(_Part):
+class RetryPart(_Section):
     """How often and how long to try."""
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
@@ -176,14 +178,14 @@ class RetryPart(_Part):
     doubt: Duration | None = None
 
 
-class NotifyPart(_Part):
+class NotifyPart(_Section):
     """Whom to tell of a run: counts alone, never a prompt."""
 
     url: Address = ""
     on: Annotated[list[Literal["start", "success", "failure"]], Field(min_length=1)] = ["start", "success", "failure"]
 
 
-class Document(_Part):
+class Document(_Section):
     """A manifest."""
 
     version: int = 1

@@ -8,25 +8,25 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from runner.manifest.schema import Document, LimitsPart, NotifyPart, OutputPart, RetryPart
-from runner.manifest.values import dotted
+from runner.manifest.values import dotted_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic_core import ErrorDetails
 
-    from runner.manifest.report import Report
-    from runner.manifest.values import Places
+    from runner.manifest.report import Diagnostics
+    from runner.manifest.values import SourceMap
 
-_GAP = re.compile(r"[\s-]+")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_EXPECTED = {
+_SEPARATORS = re.compile(r"[\s-]+")
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_EXPECTED_TYPES = {
     "string_type": "text",
     "int_type": "a whole number",
     "bool_type": "`true` or `false`",
     "model_type": "a mapping (`key: value`)",
 }
-_KEYS: dict[str, Any] = {
+_SECTION_FIELDS: dict[str, Any] = {
     "": Document.model_fields,
     "output": OutputPart.model_fields,
     "limits": LimitsPart.model_fields,
@@ -35,17 +35,17 @@ _KEYS: dict[str, Any] = {
 }
 
 
-def translate(errors: list[ErrorDetails], source_map: Places, diagnostics: Report) -> None:
+def add_schema_errors(errors: list[ErrorDetails], source_map: SourceMap, diagnostics: Diagnostics) -> None:
     """Add a diagnostic for every error of pydantic."""
     for error in errors:
         path = error["loc"]
         if error["type"] == "extra_forbidden":
-            diagnostics.add(source_map.key_place(*path), dotted(path), *_unknown(path))
+            diagnostics.add(source_map.key_location(*path), dotted_path(path), *_unknown_key_error(path))
         else:
-            diagnostics.add(source_map.place(*path), dotted(path), *_wrong(error))
+            diagnostics.add(source_map.location(*path), dotted_path(path), *_wrong_value_error(error))
 
 
-def described(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """Return a value as messages show it."""
     match value:
         case None:
@@ -62,34 +62,34 @@ def described(value: Any) -> str:
             return "a list"
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return a name in the form of parameters: lower case, no full-width or invisible characters, no spaces."""
     visible = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
-    return _GAP.sub("_", _HUMP.sub("_", visible.strip())).casefold()
+    return _SEPARATORS.sub("_", _CAMEL_CASE.sub("_", visible.strip())).casefold()
 
 
-def closest(name: str, known: Iterable[str], label: str = "it may be") -> str:
+def closest_hint(name: str, known: Iterable[str], label: str = "it may be") -> str:
     """Return a hint with the nearest known name, or with the first twenty if none is near."""
     names = sorted(known)
-    by_form = {plain(each): each for each in names}
-    if near := get_close_matches(plain(name), by_form, n=1, cutoff=0.6):
+    by_form = {normalize_name(each): each for each in names}
+    if near := get_close_matches(normalize_name(name), by_form, n=1, cutoff=0.6):
         return f"did you mean `{by_form[near[0]]}`?"
     return f"{label} " + (", ".join(f"`{each}`" for each in names[:20]) or "none")
 
 
-def _unknown(path: tuple[str | int, ...]) -> tuple[str, str]:
-    known = _KEYS[dotted(path[:-1])]
-    elsewhere = [part for part, keys in _KEYS.items() if part and path[-1] in keys]
+def _unknown_key_error(path: tuple[str | int, ...]) -> tuple[str, str]:
+    known = _SECTION_FIELDS[dotted_path(path[:-1])]
+    elsewhere = [part for part, keys in _SECTION_FIELDS.items() if part and path[-1] in keys]
     if elsewhere and len(path) == 1:
         return "no such key here", f"it belongs under `{elsewhere[0]}:`"
-    hint = closest(str(path[-1]), known)
+    hint = closest_hint(str(path[-1]), known)
     if len(path) == 1 and not hint.startswith("did you mean"):
         hint = f"a parameter of the model belongs under `params:`; else {hint}"
     return "no such key", hint
 
 
-def _wrong(error: ErrorDetails) -> tuple[str, str]:
-    found = described(error["input"])
+def _wrong_value_error(error: ErrorDetails) -> tuple[str, str]:
+    found = describe_value(error["input"])
     match error["type"]:
         case "explained":
             return f"{error['msg']}; found {found}", error["ctx"]["hint"]
@@ -99,13 +99,13 @@ def _wrong(error: ErrorDetails) -> tuple[str, str]:
             return f"at most {error['ctx']['le']:,}, found {found}", "lower it"
         case "string_too_short":
             return "an empty text", "write something, or remove the key"
-        case kind if kind in _EXPECTED:
-            return f"expected {_EXPECTED[kind]}, found {found}", _cure(kind, error["input"])
+        case kind if kind in _EXPECTED_TYPES:
+            return f"expected {_EXPECTED_TYPES[kind]}, found {found}", _correction_hint(kind, error["input"])
         case _:
             return str(error["msg"]), "correct it, or remove the key"
 
 
-def _cure(kind: str, value: Any) -> str:
+def _correction_hint(kind: str, value: Any) -> str:
     if value is None:
         return "write a value, or remove the key"
     if kind == "string_type" and not isinstance(value, dict | list):

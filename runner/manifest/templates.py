@@ -28,7 +28,7 @@ _ALLOWED = (
     nodes.If, nodes.CondExpr, nodes.Test, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Concat,
     nodes.Add, nodes.Sub, nodes.Div, nodes.FloorDiv, nodes.Neg, nodes.Pos,
 )  # fmt: skip
-_REFUSED: dict[type[nodes.Node], str] = {
+_REJECTED: dict[type[nodes.Node], str] = {
     nodes.Getattr: "a variable has no parts",
     nodes.Getitem: "a variable has no parts",
     nodes.Call: "nothing can be called",
@@ -37,7 +37,7 @@ _REFUSED: dict[type[nodes.Node], str] = {
     nodes.Pow: "`**` is not for templates",
     nodes.Mod: "`%` is not for templates",
 }
-_KEPT_FILTERS = (
+_ALLOWED_FILTERS = (
     "upper", "lower", "title", "capitalize", "trim", "default", "d", "length", "count", "wordcount", "truncate", "int",
     "float", "abs", "string", "first", "last", "urlencode", "striptags",
 )  # fmt: skip
@@ -65,32 +65,32 @@ class Template:
     """Compiled template. `names` are the variables that it uses."""
 
     def __init__(self, text: str) -> None:
-        tree = _tree(text)
+        tree = _parse(text)
         self.names = frozenset(node.name for node in tree.find_all(nodes.Name))
-        self._template = _compiled(tree)
-        self.plain = tuple(_plain_parts(tree))
+        self._template = _compile(tree)
+        self.parts = tuple(_plain_parts(tree))
 
     def render(self, variables: Mapping[str, Any]) -> str:
         """Return the rendered text. Raise TemplateError if that fails or the text is too long."""
-        if self.plain:
-            text = self._joined(variables)
+        if self.parts:
+            text = self._join_parts(variables)
             if text is not None:
                 return text
-        return self._rendered(variables)
+        return self._render_jinja(variables)
 
-    def _joined(self, variables: Mapping[str, Any]) -> str | None:
+    def _join_parts(self, variables: Mapping[str, Any]) -> str | None:
         """Return the text of a template of plain names, five times as fast as Jinja.
 
         Return None if that fails, so that Jinja gives the reason.
         """
         try:
-            parts = [part if is_text else str(variables[part]) for is_text, part in self.plain]
+            parts = [part if is_text else str(variables[part]) for is_text, part in self.parts]
         except KeyError:
             return None
         # measure before joining: a long value that is named a thousand times would fill the memory
         return "".join(parts) if sum(map(len, parts)) <= MAX_LENGTH else None
 
-    def _rendered(self, variables: Mapping[str, Any]) -> str:
+    def _render_jinja(self, variables: Mapping[str, Any]) -> str:
         for name in self.names:
             value = variables.get(name)
             if isinstance(value, str) and len(value) > MAX_LENGTH:
@@ -101,7 +101,7 @@ class Template:
                 chunks.append(chunk)
                 length += len(chunk)
                 if length > MAX_LENGTH:
-                    raise _too_long()
+                    raise _length_error()
             return "".join(chunks)
         except jinja2.UndefinedError as error:
             found = _UNDEFINED.search(str(error))
@@ -110,11 +110,11 @@ class Template:
             raise TemplateError(f"the template fails: {error}", "correct it, or the value it is given") from None
 
 
-def _too_long() -> TemplateError:
+def _length_error() -> TemplateError:
     return TemplateError(f"the result has more than {MAX_LENGTH:,} characters", "shorten the template")
 
 
-def _tree(text: str) -> nodes.Template:
+def _parse(text: str) -> nodes.Template:
     if len(text) > MAX_LENGTH:
         raise TemplateError(f"a template of {len(text):,} characters; at most {MAX_LENGTH:,}", "shorten it")
     try:
@@ -124,23 +124,23 @@ def _tree(text: str) -> nodes.Template:
         raise TemplateError(f"not a template: {error.message} (its line {error.lineno})", hint) from None
     except (RecursionError, ValueError) as error:
         raise TemplateError(f"not a template: {type(error).__name__}", "simplify it") from None
-    _inspect(tree)
-    _measure(tree)
+    _check_nodes(tree)
+    _check_variable_count(tree)
     return tree
 
 
-def _inspect(tree: nodes.Template) -> None:
+def _check_nodes(tree: nodes.Template) -> None:
     level: list[nodes.Node] = list(tree.iter_child_nodes())
     for _ in range(_MAX_DEPTH):
         for node in level:
-            _admit(node)
+            _check_node(node)
         level = [child for node in level for child in node.iter_child_nodes()]
         if not level:
             return
     raise TemplateError(f"an expression nested deeper than {_MAX_DEPTH}", "simplify it")
 
 
-def _measure(tree: nodes.Template) -> None:
+def _check_variable_count(tree: nodes.Template) -> None:
     """Reject an expression that could hold thousands of long values at once.
 
     Jinja renders one `{{ }}` at a time, so a bound on each is enough.
@@ -152,16 +152,16 @@ def _measure(tree: nodes.Template) -> None:
             raise TemplateError(f"an expression with {count:,} variables; at most {_MAX_NAMES}", "simplify it")
 
 
-def _admit(node: nodes.Node) -> None:
+def _check_node(node: nodes.Node) -> None:
     if not isinstance(node, _ALLOWED):
-        reason = _REFUSED.get(type(node), f"`{type(node).__name__.lower()}` is not for templates")
+        reason = _REJECTED.get(type(node), f"`{type(node).__name__.lower()}` is not for templates")
         raise TemplateError(reason, "use {{ name }}, filters and {% if %}")
     if isinstance(node, nodes.Filter) and node.name not in _environment().filters:
         known = ", ".join(sorted(_environment().filters))
         raise TemplateError(f"no filter `{node.name}`", f"there are {known}")
 
 
-def _compiled(tree: nodes.Template) -> jinja2.Template:
+def _compile(tree: nodes.Template) -> jinja2.Template:
     environment = _environment()
     try:
         return environment.from_string(tree)
@@ -192,19 +192,19 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, optimized=False
     )
     ours: dict[str, Callable[..., Any]] = {"join": _join, "replace": _replace, "round": _round}
-    builtin = {name: environment.filters[name] for name in _KEPT_FILTERS}
-    environment.filters = {name: _guarded(function) for name, function in (builtin | ours).items()}
+    builtin = {name: environment.filters[name] for name in _ALLOWED_FILTERS}
+    environment.filters = {name: _length_limited(function) for name, function in (builtin | ours).items()}
     environment.globals.clear()
     return environment
 
 
-def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+def _length_limited(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a filter that raises TemplateError if its result is too long."""
 
     def limited(*args: Any, **options: Any) -> Any:
         value = function(*args, **options)
         if isinstance(value, str) and len(value) > MAX_LENGTH:
-            raise _too_long()
+            raise _length_error()
         return value
 
     # Jinja marks a filter that gets the environment or context as its first argument with an attribute
@@ -219,7 +219,7 @@ def _join(values: Any, separator: str = "") -> str:
 def _replace(value: Any, old: str, new: str) -> str:
     text, old, new = str(value), str(old), str(new)
     if len(text) + text.count(old) * len(new) > 2 * MAX_LENGTH:
-        raise _too_long()
+        raise _length_error()
     return text.replace(old, new)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from runner.lean import without
+from runner.lean import without_module
 
 
 def _load_aiohttp() -> None:
@@ -22,5 +22,5 @@ def _load_aiohttp() -> None:
 
 
 _load_aiohttp()
-with without("pygments"):  # needed by httpx's command line only
+with without_module("pygments"):  # needed by httpx's command line only
     import httpx  # noqa: F401 - loaded once, so that every later import finds it

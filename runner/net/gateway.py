@@ -23,9 +23,9 @@ import orjson
 from yarl import URL
 
 from runner import __version__
-from runner.net.body import Inflater, Unreadable, parsed
+from runner.net.body import Inflater, UnreadableBodyError, parse_body
 from runner.net.guard import GuardedResolver, check_base
-from runner.net.transport import AiohttpTransport, Answer, Evidence, target, tls_context
+from runner.net.transport import AiohttpTransport, RequestTrace, ResponseStream, tls_context, to_yarl
 from runner.providers.evidence import is_unclear
 from runner.providers.exchange import NoAnswer, NotSent, Outcome, Reply, Request
 
@@ -41,15 +41,15 @@ USER_AGENT = f"genrunner/{__version__}"
 _HEADERS = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
 _JSON = {"content-type": "application/json"}
 #: entries of each cache: URLs and patterns of credentials
-_ADDRESSES = 64
+_CACHE_SIZE = 64
 #: path and query that every URL parser reads alike: nothing to quote, no dot segments, no fragment
-_PLAIN = re.compile(
+_PLAIN_PATH = re.compile(
     r"(?!.*/\.)(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-F]{2})*)+(?:\?(?:[A-Za-z0-9._~!$&()*+,;=:@/-]|%[0-9A-F]{2})*)?"
 )
 #: bytes of an incomplete answer that the error quotes, since they may contain the id of a task
-_HINT = 300
+_HINT_SIZE = 300
 #: minimum characters of a credential that is redacted in answers
-_SECRET = 8
+_MIN_SECRET = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,11 @@ class Meter(Protocol):
 
     def answered(self, rtt: float) -> None: ...
 
-    async def again(self) -> None:
+    async def reacquire(self) -> None:
         """Wait for another slot before a replay."""
 
 
-class Gateway:
+class ProviderClient:
     """HTTP client of one provider and one account.
 
     `on_sent(endpoint, sent_at, rtt)` is called after each answer, with the time of sending by `clock` and the
@@ -100,73 +100,73 @@ class Gateway:
         # one context for both channels, since loading the root certificates takes 20 ms; none for http on loopback
         self._context = context or (tls_context() if self.base.scheme == "https" else None)
         self._resolver = resolver or (lambda: GuardedResolver(loopback=True, private=True))
-        base = target(self.base)
+        base = to_yarl(self.base)
         self._authority, self._prefix = base.raw_authority, base.raw_path.rstrip("/")
         # submits and batched polls use the same few URLs
-        self._url = lru_cache(maxsize=_ADDRESSES)(self._made_url)
-        self._single = self._line(force_close=True)
-        self._pooled = self._line(force_close=False)
+        self._url_for = lru_cache(maxsize=_CACHE_SIZE)(self._build_url)
+        self._single_use = self._open_channel(force_close=True)
+        self._pooled = self._open_channel(force_close=False)
 
     def __repr__(self) -> str:
         return f"ProviderClient({self.base}, {self._scheme!r})"
 
     async def send(self, request: Request, permit: Meter | None = None) -> Outcome:
         """Send a request within the deadline and return its outcome; raise nothing but cancellation and bugs."""
-        record = _Trail(permit)
+        record = _SendRecord(permit)
         with anyio.move_on_after(self._deadlines.total):
-            return await self._authorised(request, record)
-        return record.verdict(f"no answer within {self._deadlines.total:g} s")
+            return await self._send_authorised(request, record)
+        return record.outcome_at_deadline(f"no answer within {self._deadlines.total:g} s")
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._single.aclose()
+        await self._single_use.aclose()
         await self._pooled.aclose()
 
-    async def _authorised(self, request: Request, record: _Trail) -> Outcome:
+    async def _send_authorised(self, request: Request, record: _SendRecord) -> Outcome:
         """Send a request with a credential, and once more with a new one if the first is rejected."""
-        credential = await self._scheme.headers(self._bare)
+        credential = await self._scheme.headers(self._send_without_credential)
         if isinstance(credential, NotSent | Reply):
             return credential
-        outcome = await self._wire(request, credential, record)
-        if not isinstance(outcome, Reply) or not self._scheme.rejected(outcome):
+        outcome = await self._send_once(request, credential, record)
+        if not isinstance(outcome, Reply) or not self._scheme.is_rejected(outcome):
             return outcome
         if request.phase == "submit" and is_unclear(outcome.status):
             return outcome
         record.rejected = True
-        await self._scheme.renew(credential, outcome, self._bare)
-        renewed = await self._scheme.headers(self._bare)
+        await self._scheme.renew(credential, outcome, self._send_without_credential)
+        renewed = await self._scheme.headers(self._send_without_credential)
         if isinstance(renewed, NotSent | Reply):
             return renewed
         if renewed == credential:
             return outcome
         if record.permit is not None:
-            await record.permit.again()
-        return await self._wire(request, renewed, record)
+            await record.permit.reacquire()
+        return await self._send_once(request, renewed, record)
 
-    async def _bare(self, request: Request) -> Outcome:
+    async def _send_without_credential(self, request: Request) -> Outcome:
         """Send a request for a credential, so without one."""
-        record = _Trail(None)
+        record = _SendRecord(None)
         with anyio.move_on_after(self._deadlines.total):
-            return await self._wire(request, {}, record)
-        return record.verdict("no answer in time")
+            return await self._send_once(request, {}, record)
+        return record.outcome_at_deadline("no answer in time")
 
-    async def _wire(self, request: Request, credential: Headers, record: _Trail) -> Outcome:
-        exchange = record.begins(Evidence(self._clock), tuple(_secrets(request, credential)))
-        channel = self._single if request.phase in {"submit", "token"} else self._pooled
+    async def _send_once(self, request: Request, credential: Headers, record: _SendRecord) -> Outcome:
+        exchange = record.begin(RequestTrace(self._clock), tuple(_secrets(request, credential)))
+        channel = self._single_use if request.phase in {"submit", "token"} else self._pooled
         try:
-            answer = await channel.ask(request, self._url(request.path), credential, exchange.evidence)
+            answer = await channel.send(request, self._url_for(request.path), credential, exchange.trace)
             try:
                 self._heard(request, exchange, answer)
-                await exchange.reads(answer, self._max_bytes)
+                await exchange.read_body(answer, self._max_bytes)
             finally:
                 await answer.aclose()
-        except (httpx.RequestError, httpx.InvalidURL, Unreadable) as error:
-            return exchange.failed(error, hint=request.phase == "submit")
+        except (httpx.RequestError, httpx.InvalidURL, UnreadableBodyError) as error:
+            return exchange.to_failure(error, hint=request.phase == "submit")
         return exchange.reply()
 
-    def _made_url(self, path: str) -> URL:
+    def _build_url(self, path: str) -> URL:
         """Return the URL of a request: plain paths unchanged, other paths by httpx's rules like the base URL."""
-        if _PLAIN.fullmatch(path):
+        if _PLAIN_PATH.fullmatch(path):
             path, _, query = f"{self._prefix}{path}".partition("?")
             return URL.build(
                 scheme=self.base.scheme, authority=self._authority, path=path, query_string=query, encoded=True
@@ -174,12 +174,12 @@ class Gateway:
         url = httpx.URL(str(self.base).rstrip("/") + path)
         if (url.scheme, url.host, url.port) != (self.base.scheme, self.base.host, self.base.port):
             raise httpx.InvalidURL("the path leads to another origin")
-        return target(url)
+        return to_yarl(url)
 
-    def _heard(self, request: Request, exchange: _Exchange, answer: Answer) -> None:
+    def _heard(self, request: Request, exchange: _Exchange, answer: ResponseStream) -> None:
         """Record the headers of an answer and its round-trip time."""
         exchange.status, exchange.headers = answer.status, answer.headers
-        trace = exchange.evidence
+        trace = exchange.trace
         if trace.sent_at is None or trace.answered_at is None:
             return
         rtt = trace.answered_at - trace.sent_at
@@ -188,14 +188,14 @@ class Gateway:
         if self._on_sent is not None:
             self._on_sent(request.endpoint, trace.sent_at, rtt)
 
-    def _line(self, *, force_close: bool) -> _Line:
+    def _open_channel(self, *, force_close: bool) -> _Channel:
         transport = AiohttpTransport(
             resolver=self._resolver(), force_close=force_close, context=self._context, clock=self._clock
         )
-        return _Line(transport, self._deadlines)
+        return _Channel(transport, self._deadlines)
 
 
-class _Line:
+class _Channel:
     """Transport with the headers and timeouts that all its requests share; no redirects, cookies or proxies."""
 
     def __init__(self, transport: AiohttpTransport, deadlines: Deadlines) -> None:
@@ -204,7 +204,7 @@ class _Line:
             total=None, connect=deadlines.connect, sock_connect=deadlines.connect, sock_read=deadlines.read
         )
 
-    async def ask(self, request: Request, url: URL, credential: Headers, trace: Evidence) -> Answer:
+    async def send(self, request: Request, url: URL, credential: Headers, trace: RequestTrace) -> ResponseStream:
         """Send a request and return its answer.
 
         Raises httpx.InvalidURL if HTTP cannot represent the request, and httpx.TransportError if it fails on the way.
@@ -214,8 +214,8 @@ class _Line:
         headers = {**_HEADERS, **(_JSON if body else {}), **dict(own)}
         if not all(value.isascii() and value.isprintable() for value in headers.values()):
             raise httpx.InvalidURL("a key or header holds characters that HTTP cannot carry")
-        return await self._transport.ask(
-            request.method, url, headers.items(), body, timeout=self._timeout, evidence=trace
+        return await self._transport.send(
+            request.method, url, headers.items(), body, timeout=self._timeout, trace=trace
         )
 
     async def aclose(self) -> None:
@@ -227,29 +227,29 @@ class _Line:
 class _Exchange:
     """State of one request on the wire and of its answer; credentials that the answer echoes are redacted."""
 
-    evidence: Evidence
+    trace: RequestTrace
     permit: Meter | None
     secrets: tuple[str, ...] = ()
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
-    whole: bool = False
+    is_complete: bool = False
 
-    async def reads(self, answer: Answer, limit: int) -> None:
+    async def read_body(self, answer: ResponseStream, limit: int) -> None:
         """Read the decompressed body, of at most `limit` bytes."""
         inflater = Inflater(self.headers.get("content-encoding", ""), limit)
         async for chunk in answer:
             for piece in inflater.feed(chunk):
                 self.body += piece
         inflater.finish()
-        self.whole = True
+        self.is_complete = True
 
     def reply(self) -> Reply:
         """Return the complete answer."""
-        headers = {name: self._without(value) for name, value in self.headers.items()}
-        return Reply(self.status or 0, parsed(self._redacted()), headers)
+        headers = {name: self._redact(value) for name, value in self.headers.items()}
+        return Reply(self.status or 0, parse_body(self._redacted_body()), headers)
 
-    def _redacted(self) -> bytes:
+    def _redacted_body(self) -> bytes:
         """Return the body without the credentials, in any spelling that JSON allows."""
         body = bytes(self.body)
         for secret in self.secrets:
@@ -257,31 +257,31 @@ class _Exchange:
             if plain in body:
                 body = body.replace(plain, b"***")
             if b"\\" in body:
-                body = _spelled(secret).sub(b"***", body)
+                body = _escaped_pattern(secret).sub(b"***", body)
         return body
 
-    def _without(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
 
-    def failed(self, error: Exception | str, *, hint: bool) -> NotSent | NoAnswer:
+    def to_failure(self, error: Exception | str, *, hint: bool) -> NotSent | NoAnswer:
         """Return the outcome of a failed exchange; `hint` adds the beginning of the body to its text."""
         if isinstance(error, str):
             text = error
         else:
-            name = "Unreadable" if isinstance(error, Unreadable) else type(error).__name__
+            name = "Unreadable" if isinstance(error, UnreadableBodyError) else type(error).__name__
             text = f"{name}: {error}"
-        text = self._without(text)
-        if not self.evidence.sent:
-            return NotSent(text, terminal=self.evidence.terminal or isinstance(error, httpx.InvalidURL))
-        body = self._redacted()[:_HINT].decode("utf-8", "backslashreplace")
+        text = self._redact(text)
+        if not self.trace.sent:
+            return NotSent(text, terminal=self.trace.terminal or isinstance(error, httpx.InvalidURL))
+        body = self._redacted_body()[:_HINT_SIZE].decode("utf-8", "backslashreplace")
         status = f"; HTTP {self.status}" if self.status else ""
         return NoAnswer(f"{text}{status}" + (f"; body so far: {body}" if hint and body else ""))
 
 
-@lru_cache(maxsize=_ADDRESSES)
-def _spelled(secret: str) -> re.Pattern[bytes]:
+@lru_cache(maxsize=_CACHE_SIZE)
+def _escaped_pattern(secret: str) -> re.Pattern[bytes]:
     """Return a pattern for a secret in JSON, where any character may be escaped by number, and some by a backslash."""
     parts = (rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))" for char in secret)
     return re.compile("".join(parts).encode())
@@ -294,11 +294,11 @@ def _secrets(request: Request, credential: Headers) -> Iterator[str]:
         values += [value for value in request.body.values() if isinstance(value, str)]
     for value in values:
         secret = value.rpartition(" ")[2]
-        if len(secret) >= _SECRET:
+        if len(secret) >= _MIN_SECRET:
             yield secret
 
 
-class _Trail:
+class _SendRecord:
     """Record of one `send`, from which its outcome is derived if the deadline passes."""
 
     def __init__(self, permit: Meter | None) -> None:
@@ -308,21 +308,21 @@ class _Trail:
         self._replayed = False
         self._exchange: _Exchange | None = None
 
-    def begins(self, trace: Evidence, secrets: tuple[str, ...]) -> _Exchange:
+    def begin(self, trace: RequestTrace, secrets: tuple[str, ...]) -> _Exchange:
         """Start an exchange: the first one or a replay."""
         self._replayed = self.rejected
         if self.permit is not None:
-            trace.notify = self.permit.sent
+            trace.on_sent = self.permit.sent
         self._exchange = _Exchange(trace, self.permit, secrets)
         return self._exchange
 
-    def verdict(self, text: str) -> Outcome:
+    def outcome_at_deadline(self, text: str) -> Outcome:
         """Return the outcome at the deadline; `text` describes the deadline."""
         last = self._exchange
         if last is None:
             return NotSent(f"{text}: no credential to be had")
         if self.rejected and not self._replayed:
             return NotSent(f"{text}: the credential was rejected and no new one came")
-        if last.whole:  # the deadline passed in the same tick of the event loop in which the answer completed
+        if last.is_complete:  # the deadline passed in the same tick of the event loop in which the answer completed
             return last.reply()
-        return last.failed(text, hint=True)
+        return last.to_failure(text, hint=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Address = IPv4Address | IPv6Address
 
-_DENIED = tuple(
+_DENIED_NETWORKS = tuple(
     ip_network(text)
     for text in (
         "0.0.0.0/8",
@@ -46,39 +46,39 @@ _LAST_PORT = 65535
 _NAT64 = ip_network("64:ff9b::/96")
 
 
-class Denied(OSError):
+class AddressDeniedError(OSError):
     """Address that must not be reached; an OSError, so that aiohttp treats it as a failed name look-up."""
 
 
 def check_url(url: httpx.URL | str, *, loopback: bool) -> httpx.URL:
     """Return the parsed link of a download; only the returned URL may be connected to. Raises AddressDeniedError."""
-    checked = _parsed(url)
+    checked = _parse_url(url)
     local = loopback and is_loopback(checked.host)
     if checked.scheme != "https" and not (checked.scheme == "http" and local):
-        raise Denied(f"{checked.scheme or 'no scheme'} is not https")
-    literal = _literal(checked.host)
+        raise AddressDeniedError(f"{checked.scheme or 'no scheme'} is not https")
+    literal = _parse_address(checked.host)
     if literal is not None and not may_reach(literal, loopback=loopback):
-        raise Denied(f"{checked.host} is not a public address")
+        raise AddressDeniedError(f"{checked.host} is not a public address")
     return checked
 
 
 def check_base(url: str) -> httpx.URL:
     """Return the parsed base URL of an API, which may be a company gateway on a private address. Raises ConfigError."""
     try:
-        checked = _parsed(url)
+        checked = _parse_url(url)
         if checked.query or checked.fragment:
-            raise Denied("it has a query or a fragment")
+            raise AddressDeniedError("it has a query or a fragment")
         if checked.scheme == "https" or (checked.scheme == "http" and is_loopback(checked.host)):
             return checked
-        raise Denied("keys would travel in plain text")
-    except Denied as error:
+        raise AddressDeniedError("keys would travel in plain text")
+    except AddressDeniedError as error:
         hint = "Use an https:// address; http:// is for 127.0.0.1, [::1] and localhost."
         raise ConfigError(f"The base URL cannot be used: {error}.", hint=hint) from None
 
 
 def is_loopback(host: str) -> bool:
     """Return True if the host of a URL is `localhost` or a loopback address, without a name look-up."""
-    literal = _literal(host)
+    literal = _parse_address(host)
     return host == "localhost" if literal is None else literal.is_loopback
 
 
@@ -88,22 +88,22 @@ def may_reach(address: str | Address, *, loopback: bool, private: bool = False) 
     `loopback` allows this machine, `private` also allows private networks.
     """
     parsed = ip_address(address)
-    embedded = _unwrapped(parsed)
+    embedded = _embedded_addresses(parsed)
     if embedded:
         return all(may_reach(each, loopback=loopback, private=private) for each in embedded)
     if parsed.is_loopback:
         return loopback or private
     if parsed.is_multicast or parsed.is_unspecified or parsed.is_link_local:
         return False
-    return private or _public(parsed)
+    return private or _is_public(parsed)
 
 
-def _public(address: Address) -> bool:
-    listed = any(address.version == net.version and address in net for net in _DENIED)
+def _is_public(address: Address) -> bool:
+    listed = any(address.version == net.version and address in net for net in _DENIED_NETWORKS)
     return address.is_global and not address.is_private and not address.is_reserved and not listed
 
 
-def _unwrapped(address: Address) -> tuple[Address, ...]:
+def _embedded_addresses(address: Address) -> tuple[Address, ...]:
     if isinstance(address, IPv4Address):
         return ()
     if address.ipv4_mapped or address.sixtofour:
@@ -113,20 +113,20 @@ def _unwrapped(address: Address) -> tuple[Address, ...]:
     return (IPv4Address(int(address) & 0xFFFFFFFF),) if address in _NAT64 else ()
 
 
-def _parsed(url: httpx.URL | str) -> httpx.URL:
+def _parse_url(url: httpx.URL | str) -> httpx.URL:
     text = str(url)
     if any(char <= " " or char in "\\\x7f" for char in text):
-        raise Denied("the address holds a space, a backslash or a control character")
+        raise AddressDeniedError("the address holds a space, a backslash or a control character")
     try:
         parsed = httpx.URL(text)
     except (httpx.InvalidURL, ValueError):
-        raise Denied("the address cannot be read") from None
+        raise AddressDeniedError("the address cannot be read") from None
     if parsed.userinfo or "%" in parsed.host or not parsed.host or not 0 < (parsed.port or 1) <= _LAST_PORT:
-        raise Denied("the address holds user info, no plain host or no port")
+        raise AddressDeniedError("the address holds user info, no plain host or no port")
     return parsed
 
 
-def _literal(host: str) -> Address | None:
+def _parse_address(host: str) -> Address | None:
     try:
         return ip_address(host)
     except ValueError:
@@ -156,7 +156,7 @@ class GuardedResolver(AbstractResolver):
         results = await self._names.resolve(host, port, family)
         for result in results:
             if not may_reach(result["host"], loopback=self._loopback, private=self._private):
-                raise Denied(f"{host} leads to an address that must not be reached")
+                raise AddressDeniedError(f"{host} leads to an address that must not be reached")
         return results
 
     async def close(self) -> None:

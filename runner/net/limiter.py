@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 #: maximum seconds of one sleep, since another process may give slots back at any time
-_LONGEST_SLEEP = 1.0
+_MAX_SLEEP = 1.0
 
 
 class Pacer(Protocol):
@@ -52,23 +52,23 @@ class Permit:
 
     def sent(self, stamp: float) -> None:
         """Record that the request's bytes leave at `stamp` of the limiter's clock."""
-        self._limiter.bucket.sent(self._slot, stamp)
+        self._limiter.pacer.sent(self._slot, stamp)
 
     def answered(self, rtt: float) -> None:
         """Record that the reply's headers arrived `rtt` seconds after the bytes left."""
-        self._limiter.bucket.answered(self._slot, rtt)
+        self._limiter.pacer.answered(self._slot, rtt)
 
     def throttled(self, wait: float | None = None) -> None:
         """Record that the server refused the request as too fast, and asked for a pause of `wait` seconds if given."""
-        self._limiter.bucket.throttled(self._limiter.now(), wait, self._slot)
+        self._limiter.pacer.throttled(self._limiter.now(), wait, self._slot)
 
     def release(self) -> None:
         """Give the slot back if nothing was sent; do nothing otherwise."""
-        self._limiter.bucket.release(self._slot)
+        self._limiter.pacer.release(self._slot)
 
-    async def again(self) -> None:
+    async def reacquire(self) -> None:
         """Wait for another slot, since a replay counts as a request of its own."""
-        self._slot = await self._limiter.take()
+        self._slot = await self._limiter.acquire_slot()
 
 
 class _Waiter:
@@ -87,32 +87,32 @@ class Limiter:
 
     def __init__(
         self,
-        bucket: Pacer,
+        pacer: Pacer,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.bucket = bucket
+        self.pacer = pacer
         self.now = clock
         self._sleep = sleep
         self._queue: deque[_Waiter] = deque()
 
     def __repr__(self) -> str:
-        return f"Limiter({self.bucket!r}, {len(self._queue)} waiting)"
+        return f"Limiter({self.pacer!r}, {len(self._queue)} waiting)"
 
     async def acquire(self) -> Permit:
         """Wait for a permit to send one request."""
-        return Permit(self, await self.take())
+        return Permit(self, await self.acquire_slot())
 
-    async def take(self) -> Slot:
+    async def acquire_slot(self) -> Slot:
         """Wait for a slot without wrapping it in a Permit."""
         waiter = _Waiter()
         self._queue.append(waiter)
         try:
             while waiter.slot is None:
-                await self._wait(waiter)
+                await self._wait_once(waiter)
         except BaseException:
             if waiter.slot is not None:  # granted while the caller was cancelled
-                self.bucket.release(waiter.slot)
+                self.pacer.release(waiter.slot)
             raise
         finally:
             if waiter.slot is None:
@@ -121,20 +121,20 @@ class Limiter:
                 self._queue[0].woken.set()
         return waiter.slot
 
-    async def _wait(self, waiter: _Waiter) -> None:
+    async def _wait_once(self, waiter: _Waiter) -> None:
         if self._queue[0] is not waiter:
             await waiter.woken.wait()
             waiter.woken.clear()
             return
-        wait = self._serve()
+        wait = self._grant_due()
         if waiter.slot is None:
-            await self._sleep(min(_LONGEST_SLEEP, wait))
+            await self._sleep(min(_MAX_SLEEP, wait))
 
-    def _serve(self) -> float:
+    def _grant_due(self) -> float:
         """Give a slot to every waiter that is due; return the seconds until the next one is, or 0 if none waits."""
         while self._queue:
             now = self.now()
-            granted = self.bucket.grant(now)
+            granted = self.pacer.grant(now)
             if not isinstance(granted, Slot):
                 return granted - now
             waiter = self._queue.popleft()
@@ -143,26 +143,26 @@ class Limiter:
         return 0.0
 
 
-class Window:
+class InFlightWindow:
     """Limit on the tasks in flight at a provider, None for no limit.
 
     It shrinks when the provider refuses a task for lack of capacity, and grows again as tasks complete.
     """
 
-    def __init__(self, most: int | None = None) -> None:
+    def __init__(self, maximum: int | None = None) -> None:
         #: limit of the manifest
-        self.most = most
-        self._size = most
+        self.maximum = maximum
+        self._size = maximum
 
     def __repr__(self) -> str:
-        return f"InFlightWindow({self._size} of {self.most})"
+        return f"InFlightWindow({self._size} of {self.maximum})"
 
     @property
     def size(self) -> int | None:
         """Return the present limit."""
         return self._size
 
-    def room(self, running: int) -> int | None:
+    def available(self, running: int) -> int | None:
         """Return how many more tasks may start, or None if unlimited."""
         return None if self._size is None else max(0, self._size - running)
 
@@ -170,7 +170,7 @@ class Window:
         """Lower the limit to the running tasks, since the provider refused one more (Kling: code 1303)."""
         self._size = max(1, running if self._size is None else min(self._size, running))
 
-    def completed(self) -> None:
+    def grow(self) -> None:
         """Raise a lowered limit by one after a task of this run has ended."""
-        if self._size is not None and self._size != self.most:
+        if self._size is not None and self._size != self.maximum:
             self._size += 1

@@ -19,8 +19,8 @@ import httpx
 from runner.errors import ConfigError
 from runner.net.gateway import USER_AGENT
 from runner.net.guard import GuardedResolver, check_base
-from runner.net.targets import HINT, Target, clipped
-from runner.net.transport import AiohttpTransport, Evidence
+from runner.net.targets import HINT, AppriseTarget, clip
+from runner.net.transport import AiohttpTransport, RequestTrace
 
 if TYPE_CHECKING:
     import ssl
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 #: seconds for one attempt, and seconds before the second and the third attempt
 _DEADLINE, _PAUSES = 10.0, (1.0, 3.0)
 #: characters that a query may contain without escaping
-_IN_QUERY = frozenset(f"{string.ascii_letters}{string.digits}-._~!$&'()*+,;=:@/?%")
-_TRANSIENT = frozenset({408, 425, 429})
+_QUERY_CHARACTERS = frozenset(f"{string.ascii_letters}{string.digits}-._~!$&'()*+,;=:@/?%")
+_TRANSIENT_STATUSES = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """Notification about the start or the end of a run, with counts only."""
 
     #: exit code of the run, or None at its start
@@ -66,27 +66,29 @@ class Monitor:
     ) -> None:
         self._deadline, self._pauses = deadline, pauses
         if url.partition(":")[0].lower() in {"http", "https"}:
-            self._way: _Way = _Ping(url, rid, context, resolver)
+            self._sender: _Sender = _HttpPing(url, rid, context, resolver)
         else:
-            self._way = Target(url)
+            self._sender = AppriseTarget(url)
 
     def __repr__(self) -> str:
-        return f"Monitor({type(self._way).__name__})"
+        return f"Monitor({type(self._sender).__name__})"
 
-    async def tell(self, notification: Notice) -> str | None:
+    async def notify(self, notification: Notification) -> str | None:
         """Send a notification and return None, or the reason if it was not delivered; raise only cancellation."""
         reason: str | None = None
         for pause in (0.0, *self._pauses):
             await anyio.sleep(pause)
             reason, may_retry = f"no answer within {self._deadline:g} s", True
             with anyio.move_on_after(self._deadline):
-                reason, may_retry = await self._way.send(notification.exit_code, notification.title, notification.body)
+                reason, may_retry = await self._sender.send(
+                    notification.exit_code, notification.title, notification.body
+                )
             if not may_retry:
                 return reason
         return reason
 
 
-class _Way(Protocol):
+class _Sender(Protocol):
     """Sender of notifications over one protocol."""
 
     async def send(self, code: int | None, title: str, body: str) -> tuple[str | None, bool]:
@@ -94,7 +96,7 @@ class _Way(Protocol):
         ...
 
 
-class _Ping:
+class _HttpPing:
     """Sender over the protocol of healthchecks.io."""
 
     def __init__(
@@ -110,7 +112,7 @@ class _Ping:
         except ConfigError as error:
             reason = error.message.removeprefix("The base URL cannot be used: ")
             raise ConfigError(f"notify.url cannot be used: {reason}", hint=HINT) from None
-        if not set(self._query) <= _IN_QUERY:
+        if not set(self._query) <= _QUERY_CHARACTERS:
             raise ConfigError("notify.url cannot be used: its query holds what must be escaped", hint=HINT)
         self._rid, self._context = rid, context
         self._resolver = resolver or (lambda: GuardedResolver(loopback=True, private=True))
@@ -118,7 +120,7 @@ class _Ping:
     async def send(self, code: int | None, title: str, body: str) -> tuple[str | None, bool]:
         """Send one request on a new connection."""
         transport = AiohttpTransport(resolver=self._resolver(), force_close=True, context=self._context)
-        request, trace = self._request(code, f"{title}\n{body}")
+        request, trace = self._build_request(code, f"{title}\n{body}")
         try:
             response = await transport.handle_async_request(request)
             await response.aclose()
@@ -128,13 +130,13 @@ class _Ping:
             await transport.aclose()
         if response.is_success:
             return None, False
-        return f"HTTP {response.status_code}", response.is_server_error or response.status_code in _TRANSIENT
+        return f"HTTP {response.status_code}", response.is_server_error or response.status_code in _TRANSIENT_STATUSES
 
-    def _request(self, code: int | None, text: str) -> tuple[httpx.Request, Evidence]:
+    def _build_request(self, code: int | None, text: str) -> tuple[httpx.Request, RequestTrace]:
         word = "start" if code is None else str(code)
         query = "&".join(part for part in (self._query, f"rid={self._rid}") if part)
         url = httpx.URL(f"{str(self._base).rstrip('/')}/{word}?{query}")
-        trace = Evidence()
+        trace = RequestTrace()
         headers = {"User-Agent": USER_AGENT, "Content-Type": "text/plain; charset=utf-8"}
-        method, body = ("GET", None) if code is None else ("POST", clipped(text))
+        method, body = ("GET", None) if code is None else ("POST", clip(text))
         return httpx.Request(method, url, content=body, headers=headers, extensions={"request_trace": trace}), trace

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from runner.net.part import Part, discard
+from runner.net.part import PartialFile, discard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 #: bytes that are kept of one file, enough to recognise it
-MOST = 256 << 10
+MAX_QUARANTINED_BYTES = 256 << 10
 #: maximum number of files
-_FILES = 100
+_MAX_QUARANTINED_FILES = 100
 
 
 class Quarantine:
@@ -37,7 +37,7 @@ class Quarantine:
 
         Return None if the content is empty or the quarantine is full. Raises DiskError.
         """
-        return await to_thread.run_sync(self._kept, self._path(part), pieces) if any(pieces) else None
+        return await to_thread.run_sync(self._write, self._path(part), pieces) if any(pieces) else None
 
     async def release(self, part: Path) -> None:
         """Remove the file that was kept for `part`, since the output arrived after all. Raises DiskError."""
@@ -48,16 +48,19 @@ class Quarantine:
     def _path(self, part: Path) -> Path:
         return self._directory / f"{part.stem}.bin"
 
-    def _kept(self, path: Path, pieces: Sequence[bytes]) -> str | None:
+    def _write(self, path: Path, pieces: Sequence[bytes]) -> str | None:
         if not path.exists() and self._is_full():
             return None
-        file = Part(path)
+        file = PartialFile(path)
         try:
-            file.restart("")
-            file.write([b"".join(pieces)[:MOST]])
+            file.reset("")
+            file.write([b"".join(pieces)[:MAX_QUARANTINED_BYTES]])
         finally:
             file.close()
         return "/".join(path.parts[-3:])
 
     def _is_full(self) -> bool:
-        return self._directory.is_dir() and sum(1 for _ in islice(self._directory.iterdir(), _FILES)) >= _FILES
+        return (
+            self._directory.is_dir()
+            and sum(1 for _ in islice(self._directory.iterdir(), _MAX_QUARANTINED_FILES)) >= _MAX_QUARANTINED_FILES
+        )

@@ -18,34 +18,34 @@ from runner.net.traffic import Slot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.net.bucket import Bucket
+    from runner.net.bucket import SlidingWindow
 
 #: seconds until the next attempt if another process holds the lock, and until a change that is not urgent is stored
-_AGAIN, _LINGER = 0.001, 0.01
+_RETRY_INTERVAL, _FLUSH_DELAY = 0.001, 0.01
 #: seconds without an update after which this process continues alone
-_ALONE = 2.0
+_ALONE_AFTER = 2.0
 #: seconds between two checks for ended processes, and between two attempts of a process that continues alone
-_SWEEP = 0.25
+_SWEEP_INTERVAL = 0.25
 #: maximum number of changes that are stored later
-_MOST_PENDING = 1024
+_MAX_PENDING = 1024
 _BUSY = "another process holds it"
 
 
-class Budget(Protocol):
+class RateStateFile(Protocol):
     """State in a file that the processes of an account share; implemented by the store's `SharedRateState`."""
 
-    seat: int
+    process_slot: int
 
     def change(self, work: Callable[[bytes | None, bool], bytes | None]) -> bool: ...
 
     def forget(self) -> None: ...
 
-    def is_taken(self, seat: int) -> bool: ...
+    def is_taken(self, slot: int) -> bool: ...
 
     def close(self) -> None: ...
 
 
-class SharedBucket:
+class SharedSlidingWindow:
     """Sliding window whose state is shared through a `RateStateFile`; has the methods of a `Pacer`.
 
     `call_later(seconds, call)` schedules a call on the event loop. `on_warning` is called with a text for the user.
@@ -53,123 +53,123 @@ class SharedBucket:
 
     def __init__(
         self,
-        bucket: Bucket,
-        budget: Budget,
+        window: SlidingWindow,
+        state: RateStateFile,
         clock: Callable[[], float],
-        later: Callable[[float, Callable[[], None]], object],
-        notice: Callable[[str], None],
+        call_later: Callable[[float, Callable[[], None]], object],
+        on_warning: Callable[[str], None],
     ) -> None:
-        bucket.seat = budget.seat
-        self._bucket, self._budget = bucket, budget
-        self._clock, self._later, self._notice = clock, later, notice
-        self._pending: deque[Callable[[Bucket], None]] = deque(maxlen=_MOST_PENDING)
-        self._called = self._closed = self._alone = False
-        self._why = _BUSY
-        self._turn_at = clock()
+        window.process_slot = state.process_slot
+        self._window, self._state = window, state
+        self._clock, self._call_later, self._on_warning = clock, call_later, on_warning
+        self._pending: deque[Callable[[SlidingWindow], None]] = deque(maxlen=_MAX_PENDING)
+        self._is_scheduled = self._is_closed = self._is_alone = False
+        self._cause = _BUSY
+        self._updated_at = clock()
         self._swept_at = float("-inf")
-        self._do(lambda window: window.enter())
+        self._apply(lambda window: window.join())
 
     def __repr__(self) -> str:
-        return f"SharedSlidingWindow({self._bucket!r}, process slot {self._budget.seat})"
+        return f"SharedSlidingWindow({self._window!r}, process slot {self._state.process_slot})"
 
     @property
-    def others(self) -> int:
+    def other_processes(self) -> int:
         """Return the number of the account's other processes."""
-        return len(self._bucket.others)
+        return len(self._window.other_processes)
 
     def grant(self, now: float) -> Slot | float:
         """Return a slot, or the time at which to ask again."""
         results: list[Slot | float] = []
 
-        def ask(window: Bucket) -> bool:
-            has_removed = self._swept(window, now)
+        def ask(window: SlidingWindow) -> bool:
+            has_removed = self._remove_dead_processes(window, now)
             results.append(window.grant(now))
             return has_removed or isinstance(results[0], Slot)
 
-        if not self._alone and self._turn(ask):
+        if not self._is_alone and self._update(ask):
             return results[0]
         for lost in results:  # the update was made, but could not be stored
             if isinstance(lost, Slot):
-                self._bucket.release(lost)
-        if not self._alone and not self._goes_alone():
-            return now + _AGAIN
-        granted = self._bucket.grant(now)
+                self._window.release(lost)
+        if not self._is_alone and not self._continue_alone():
+            return now + _RETRY_INTERVAL
+        granted = self._window.grant(now)
         if isinstance(granted, Slot):
             slot = granted
             self._pending.append(lambda window: window.adopt(slot))
-        self._tell_in(_SWEEP)
+        self._flush_in(_SWEEP_INTERVAL)
         return granted
 
     def sent(self, slot: Slot, stamp: float) -> None:
         """Record that the slot's bytes leave, before they do, so that the request counts even if this process dies."""
-        self._do(lambda window: window.sent(slot, stamp), soon=slot.stamp is not None)
+        self._apply(lambda window: window.sent(slot, stamp), soon=slot.stamp is not None)
 
     def answered(self, slot: Slot, rtt: float) -> None:
         """Record that the reply's headers arrived `rtt` seconds after the stamp."""
-        self._do(lambda window: window.answered(slot, rtt), soon=True)
+        self._apply(lambda window: window.answered(slot, rtt), soon=True)
 
     def release(self, slot: Slot) -> None:
         """Give an unused slot back; do nothing for a used one."""
         if slot.stamp is None:
-            self._do(lambda window: window.release(slot), soon=True)
+            self._apply(lambda window: window.release(slot), soon=True)
 
     def throttled(self, now: float, wait: float | None = None, slot: Slot | None = None) -> None:
         """Pause every process of the account after the server refused a request as too fast, and adapt the rate."""
-        self._do(lambda window: window.throttled(now, wait, slot))
+        self._apply(lambda window: window.throttled(now, wait, slot))
 
     def close(self) -> None:
         """Leave the account and give the unused slots to its other processes."""
-        if not self._closed:
-            self._closed = True
-            self._pending.append(lambda window: window.leave(window.seat))
-            self._turn()
-            self._budget.close()
+        if not self._is_closed:
+            self._is_closed = True
+            self._pending.append(lambda window: window.leave(window.process_slot))
+            self._update()
+            self._state.close()
 
-    def _swept(self, window: Bucket, now: float) -> bool:
+    def _remove_dead_processes(self, window: SlidingWindow, now: float) -> bool:
         """Remove the processes that have ended; return True if there were any."""
-        if now - self._swept_at < _SWEEP:
+        if now - self._swept_at < _SWEEP_INTERVAL:
             return False
         self._swept_at = now
-        dead = [process for process in window.others if not self._budget.is_taken(process)]
+        dead = [process for process in window.other_processes if not self._state.is_taken(process)]
         for process in dead:
             window.leave(process)
         return bool(dead)
 
-    def _do(self, act: Callable[[Bucket], None], *, soon: bool = False) -> None:
+    def _apply(self, act: Callable[[SlidingWindow], None], *, soon: bool = False) -> None:
         """Apply a change to the shared state: at once, or shortly if it may wait (`soon`) or no update is possible."""
         self._pending.append(act)
-        if self._alone:
-            act(self._bucket)
-        if self._alone or soon:
-            self._tell_in(_LINGER)
-        elif not self._turn():
-            self._goes_alone()
-            self._tell_in(_AGAIN)
+        if self._is_alone:
+            act(self._window)
+        if self._is_alone or soon:
+            self._flush_in(_FLUSH_DELAY)
+        elif not self._update():
+            self._continue_alone()
+            self._flush_in(_RETRY_INTERVAL)
 
-    def _goes_alone(self) -> bool:
+    def _continue_alone(self) -> bool:
         """Continue without the shared state if there was no update for too long; return True if so.
 
         Pending changes are then applied to the local state.
         """
-        if self._clock() - self._turn_at < _ALONE:
+        if self._clock() - self._updated_at < _ALONE_AFTER:
             return False
-        self._alone = True
-        self._notice(f"the account's rate is not shared with its other processes for now: {self._why}")
+        self._is_alone = True
+        self._on_warning(f"the account's rate is not shared with its other processes for now: {self._cause}")
         for change in self._pending:
-            change(self._bucket)
+            change(self._window)
         return True
 
-    def _tell_in(self, seconds: float) -> None:
-        if not self._called:
-            self._called = True
-            self._later(_SWEEP if self._alone else seconds, self._tell)
+    def _flush_in(self, seconds: float) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._call_later(_SWEEP_INTERVAL if self._is_alone else seconds, self._flush)
 
-    def _tell(self) -> None:
-        self._called = False
-        if not self._closed and self._pending and not self._turn():
-            self._tell_in(_AGAIN)
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        if not self._is_closed and self._pending and not self._update():
+            self._flush_in(_RETRY_INTERVAL)
 
-    def _turn(self, act: Callable[[Bucket], bool] = lambda _: False) -> bool:
+    def _update(self, act: Callable[[SlidingWindow], bool] = lambda _: False) -> bool:
         """Apply pending changes and then `act` to the shared state; return False if that was not possible.
 
         `act` returns True if it changed anything.
@@ -177,19 +177,19 @@ class SharedBucket:
 
         def work(data: bytes | None, old: bool) -> bytes | None:
             if data is not None:
-                self._bucket.load(data, self._clock(), old=old)
+                self._window.load(data, self._clock(), earlier_boot=old)
             for change in self._pending:
-                change(self._bucket)
-            changed = act(self._bucket) or bool(self._pending)
-            return self._bucket.dump() if changed else None
+                change(self._window)
+            changed = act(self._window) or bool(self._pending)
+            return self._window.dump() if changed else None
 
         try:
-            done = self._budget.change(work)
+            done = self._state.change(work)
         except OSError as error:
-            self._why, done = str(error), False
+            self._cause, done = str(error), False
         if done:
             self._pending.clear()
-            self._turn_at, self._alone, self._why = self._clock(), False, _BUSY
-        elif self._alone or self._why is not _BUSY:
-            self._budget.forget()  # the local state differs from the file, so the next update must load it
+            self._updated_at, self._is_alone, self._cause = self._clock(), False, _BUSY
+        elif self._is_alone or self._cause is not _BUSY:
+            self._state.forget()  # the local state differs from the file, so the next update must load it
         return done

@@ -16,10 +16,10 @@ HINT = (
     "An https:// address in the manner of healthchecks.io, or a target of Apprise; http:// is for this machine alone."
 )
 #: maximum bytes of a notification's body
-_LONGEST = 1000
+_MAX_BODY = 1000
 
 
-class Target:
+class AppriseTarget:
     """Apprise target of a URL. Raises ConfigError, without the URL in its text, if it cannot be used."""
 
     def __init__(self, url: str) -> None:
@@ -48,24 +48,24 @@ class Target:
         """Send one notification from a daemon thread, so that the process can end before it is delivered."""
         loop = asyncio.get_running_loop()
         delivered: asyncio.Future[bool] = loop.create_future()
-        text = clipped(body or title).decode()
+        text = clip(body or title).decode()
 
         def work() -> None:
-            success = self._delivered(title, text)
+            success = self._deliver(title, text)
             with suppress(RuntimeError):  # the event loop is closed, so no caller waits for the result
-                loop.call_soon_threadsafe(_settle, delivered, success)
+                loop.call_soon_threadsafe(_set_result, delivered, success)
 
         threading.Thread(target=work, daemon=True).start()
         return (None, False) if await delivered else ("Apprise could not deliver it", True)
 
-    def _delivered(self, title: str, body: str) -> bool:
+    def _deliver(self, title: str, body: str) -> bool:
         try:
             return bool(self._target.notify(body=body, title=title))
         except Exception:  # noqa: BLE001 - a plugin's bug; its message may contain parts of the URL
             return False
 
 
-def _settle(delivered: asyncio.Future[bool], success: bool) -> None:
+def _set_result(delivered: asyncio.Future[bool], success: bool) -> None:
     if not delivered.done():
         delivered.set_result(success)
 
@@ -77,6 +77,6 @@ def _is_safe(target: Any) -> bool:
     return not target.secure_protocol or target.schema not in plain or bool(host and is_loopback(host))
 
 
-def clipped(text: str) -> bytes:
+def clip(text: str) -> bytes:
     """Return at most 1 kB of the text in UTF-8, cut between characters."""
-    return text.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore").encode()
+    return text.encode("utf-8", "replace")[:_MAX_BODY].decode("utf-8", "ignore").encode()

@@ -22,7 +22,7 @@ import certifi
 import httpx
 from yarl import URL
 
-from runner.net.guard import Denied
+from runner.net.guard import AddressDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
 #: bytes above which aiohttp needs a body as a stream, so that one write does not block the event loop
-_LARGE = 1 << 20
+_LARGE_BODY = 1 << 20
 #: headers of the connection, which aiohttp sets
-_HOP = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
+_HOP_HEADERS = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
 #: headers that aiohttp would add on its own
-_AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 #: seconds of a suspension of the machine after which kept-alive connections count as stale
-_STANDSTILL = 5.0
+_SUSPEND_THRESHOLD = 5.0
 #: exceptions with an external cause; any other exception is a bug
-_OUTSIDE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+_EXTERNAL_ERRORS = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 #: start of the unreadable bytes that aiohttp quotes in a message
-_QUOTED = re.compile(r":? b['\"]")
+_QUOTED_BYTES = re.compile(r":? b['\"]")
 #: TLS errors of a closed connection, which say nothing about the configuration
-_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_HANG_UP_ERRORS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 @dataclass(slots=True)
-class Evidence:
+class RequestTrace:
     """Events of one request on the wire."""
 
     clock: Callable[[], float] = time.monotonic
     #: callback with the time at which bytes leave
-    notify: Callable[[float], None] | None = None
+    on_sent: Callable[[float], None] | None = None
     #: True if a byte left or may have left
     sent: bool = False
     #: last known time before the bytes leave, in seconds of the clock
@@ -63,16 +63,16 @@ class Evidence:
     #: events in order: resolved, connected or reused, sent, answered
     phases: list[str] = field(default_factory=list)
 
-    def leaves(self) -> None:
+    def mark_sent(self) -> None:
         """Record that the next step is a write."""
         self.sent = True
         if not self.phases or self.phases[-1] != "sent":
             self.phases.append("sent")
         self.sent_at = self.clock()
-        if self.notify is not None:
-            self.notify(self.sent_at)
+        if self.on_sent is not None:
+            self.on_sent(self.sent_at)
 
-    def answered(self) -> None:
+    def mark_answered(self) -> None:
         """Record that the answer's headers have arrived."""
         self.phases.append("answered")
         self.answered_at = self.clock()
@@ -93,7 +93,7 @@ def tls_context(cafile: str | None = None) -> ssl.SSLContext:
     return context
 
 
-def suspended() -> float:
+def suspended_seconds() -> float:
     """Return the seconds that the machine was suspended since its boot, or 0 if the system does not report them."""
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return 0.0
@@ -114,42 +114,43 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         force_close: bool = False,
         context: ssl.SSLContext | None = None,
         limit: int = 0,
-        read: int = 64 << 10,
+        read_buffer: int = 64 << 10,
         clock: Callable[[], float] = time.monotonic,
-        slept: Callable[[], float] = suspended,
+        suspended: Callable[[], float] = suspended_seconds,
     ) -> None:
         self._resolver = resolver
-        self._slept, self._asleep = slept, slept()
+        self._suspended, self._suspended_before = suspended, suspended()
         #: sessions from before a suspension of the machine, closed after the next suspension or at the end
         self._stale: list[aiohttp.ClientSession] = []
         self._force_close = force_close
         self._context = context
-        self._limit, self._read = limit, read
+        self._limit, self._read_buffer = limit, read_buffer
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
-        return f"AiohttpTransport({'a connection each' if self._force_close else 'kept alive'}, {self.open} open)"
+        kind = "a connection each" if self._force_close else "kept alive"
+        return f"AiohttpTransport({kind}, {self.open_connections} open)"
 
     @property
-    def open(self) -> int:
+    def open_connections(self) -> int:
         """Return the number of connections in use; a test checks that none leaks."""
-        return sum(_in_use(session) for session in (*self._stale, self._session) if session is not None)
+        return sum(_connections_in_use(session) for session in (*self._stale, self._session) if session is not None)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send an httpx request; its extension `request_trace` may hold a RequestTrace. Raises httpx.TransportError."""
-        trace: Evidence = request.extensions.get("request_trace") or Evidence(self._clock)
-        answer = await self.ask(
+        trace: RequestTrace = request.extensions.get("request_trace") or RequestTrace(self._clock)
+        answer = await self.send(
             request.method,
-            target(request.url),
-            [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _HOP],
+            to_yarl(request.url),
+            [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _HOP_HEADERS],
             await request.aread(),
-            timeout=_timeout(request.extensions.get("timeout", {})),
-            evidence=trace,
+            timeout=_client_timeout(request.extensions.get("timeout", {})),
+            trace=trace,
         )
-        return httpx.Response(answer.status, headers=answer.raw, stream=answer)
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=answer)
 
-    async def ask(
+    async def send(
         self,
         method: str,
         url: URL,
@@ -157,27 +158,27 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         body: bytes,
         *,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
-        evidence: Evidence,
-    ) -> Answer:
+        trace: RequestTrace,
+    ) -> ResponseStream:
         """Send a request without httpx's Request and Response, which cost three times as much as the rest.
 
         Raises httpx.TransportError.
         """
-        await self._wake()
+        await self._renew_after_suspend()
         try:
-            answer = await self._opened().request(
+            answer = await self._get_session().request(
                 method,
                 url,
-                data=io.BytesIO(body) if len(body) > _LARGE else body or None,
+                data=io.BytesIO(body) if len(body) > _LARGE_BODY else body or None,
                 headers=headers,
                 allow_redirects=False,
                 timeout=timeout,
-                trace_request_ctx=evidence,
+                trace_request_ctx=trace,
             )
-        except _OUTSIDE as error:
-            raise translated(error, evidence) from error
-        evidence.answered()
-        return Answer(answer, evidence)
+        except _EXTERNAL_ERRORS as error:
+            raise translate_error(error, trace) from error
+        trace.mark_answered()
+        return ResponseStream(answer, trace)
 
     async def aclose(self) -> None:
         """Close every connection and the resolver."""
@@ -186,19 +187,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 await session.close()
         await self._resolver.close()
 
-    async def _wake(self) -> None:
+    async def _renew_after_suspend(self) -> None:
         """Use new connections after a suspension of the machine, since the kept ones may be dead without notice."""
-        seconds = self._slept()
-        was_suspended, self._asleep = seconds - self._asleep > _STANDSTILL, seconds
+        seconds = self._suspended()
+        was_suspended, self._suspended_before = seconds - self._suspended_before > _SUSPEND_THRESHOLD, seconds
         if not was_suspended or self._session is None:
             return
-        idle = [session for session in self._stale if not _in_use(session)]
+        idle = [session for session in self._stale if not _connections_in_use(session)]
         self._stale = [*(session for session in self._stale if session not in idle), self._session]
         self._session = None
         for session in idle:
             await session.close()
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _get_session(self) -> aiohttp.ClientSession:
         """Return the session, created on first use because aiohttp needs a running event loop."""
         if self._session is None:
             self._context = self._context or tls_context()
@@ -208,38 +209,38 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 auto_decompress=False,
-                read_bufsize=self._read,
+                read_bufsize=self._read_buffer,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
-                skip_auto_headers=_AUTO,
-                trace_configs=[_tracing()],
+                skip_auto_headers=_AUTO_HEADERS,
+                trace_configs=[_trace_config()],
             )
             # aiohttp would repeat a GET or DELETE when the connection drops, but one permit is one request
             self._session._retry_connection = False  # noqa: SLF001 - there is no public option
         return self._session
 
 
-def _in_use(session: aiohttp.ClientSession) -> int:
+def _connections_in_use(session: aiohttp.ClientSession) -> int:
     connector = session.connector
     return len(connector._acquired) if connector else 0  # noqa: SLF001 - there is no public count
 
 
-class Answer(httpx.AsyncByteStream):
+class ResponseStream(httpx.AsyncByteStream):
     """Status and headers of an answer, and its raw bytes as an asynchronous stream."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, evidence: Evidence) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, trace: RequestTrace) -> None:
         self._answer = answer
-        self._evidence = evidence
+        self._trace = trace
         self.status = answer.status
         #: names and values as received
-        self.raw: Sequence[tuple[bytes, bytes]] = answer.raw_headers
+        self.raw_headers: Sequence[tuple[bytes, bytes]] = answer.raw_headers
 
     @property
     def headers(self) -> dict[str, str]:
         """Return the headers by lower-case name, with the values of repeated headers joined by commas."""
         headers: dict[str, str] = {}
-        for name, value in self.raw:
-            key, text = _text(name).lower(), _text(value)
+        for name, value in self.raw_headers:
+            key, text = _decode(name).lower(), _decode(value)
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
         return headers
 
@@ -247,19 +248,19 @@ class Answer(httpx.AsyncByteStream):
         try:
             async for chunk in self._answer.content.iter_any():
                 yield chunk
-        except _OUTSIDE as error:
-            raise translated(error, self._evidence) from error
+        except _EXTERNAL_ERRORS as error:
+            raise translate_error(error, self._trace) from error
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer was read to its end and the connection is back in the pool."""
         self._answer.close()
 
 
-def translated(error: Exception, evidence: Evidence) -> httpx.TransportError:
+def translate_error(error: Exception, trace: RequestTrace) -> httpx.TransportError:
     """Return the httpx exception for an aiohttp exception, depending on the exception and on `trace.sent`."""
-    text = _said(error)
-    if not evidence.sent:
-        evidence.terminal = _in_vain(error)
+    text = _describe(error)
+    if not trace.sent:
+        trace.terminal = _is_terminal(error)
         return httpx.ConnectTimeout(text) if isinstance(error, TimeoutError) else httpx.ConnectError(text)
     match error:
         case TimeoutError():
@@ -272,14 +273,14 @@ def translated(error: Exception, evidence: Evidence) -> httpx.TransportError:
             return httpx.RemoteProtocolError(text)
 
 
-def _in_vain(error: Exception) -> bool:
+def _is_terminal(error: Exception) -> bool:
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLError | ssl.CertificateError):
-        return not isinstance(cause, _HUNG_UP)
-    return isinstance(cause, Denied | ValueError)
+        return not isinstance(cause, _HANG_UP_ERRORS)
+    return isinstance(cause, AddressDeniedError | ValueError)
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """Return a short text without addresses; aiohttp's own texts contain URLs and the repr of a context."""
     cause = getattr(error, "os_error", error)
     match cause:
@@ -289,23 +290,23 @@ def _said(error: Exception) -> str:
             return f"TLS: {cause.reason or type(cause).__name__}"
         case aiohttp.ClientResponseError():
             # without the quoted bytes of the answer, which may contain an echoed credential
-            return f"unreadable answer: {_QUOTED.split(' '.join(cause.message.split()))[0][:120]}"
+            return f"unreadable answer: {_QUOTED_BYTES.split(' '.join(cause.message.split()))[0][:120]}"
         case OSError() if cause.strerror:
             return cause.strerror
-        case Denied() | aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+        case AddressDeniedError() | aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             return str(cause)[:160]
         case _:
             return type(cause).__name__
 
 
-def _text(raw: bytes) -> str:
+def _decode(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("latin-1")
 
 
-def target(url: httpx.URL) -> URL:
+def to_yarl(url: httpx.URL) -> URL:
     """Return a yarl URL of exactly the checked parts, since a second parser could read the text differently."""
     path, _, query = url.raw_path.decode("ascii").partition("?")
     host = url.raw_host.decode("ascii")
@@ -313,12 +314,12 @@ def target(url: httpx.URL) -> URL:
     return URL.build(scheme=url.scheme, authority=authority, path=path, query_string=query, encoded=True)
 
 
-def _timeout(seconds: dict[str, Any]) -> aiohttp.ClientTimeout:
+def _client_timeout(seconds: dict[str, Any]) -> aiohttp.ClientTimeout:
     connect = seconds.get("connect")
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=seconds.get("read"))
 
 
-def _tracing() -> aiohttp.TraceConfig:
+def _trace_config() -> aiohttp.TraceConfig:
     def record(phase: str) -> Any:
         async def append(_session: Any, context: Any, _params: Any) -> None:
             context.trace_request_ctx.phases.append(phase)
@@ -326,8 +327,8 @@ def _tracing() -> aiohttp.TraceConfig:
         return append
 
     async def mark_sent(_session: Any, context: Any, _params: Any) -> None:
-        trace: Evidence = context.trace_request_ctx
-        trace.leaves()
+        trace: RequestTrace = context.trace_request_ctx
+        trace.mark_sent()
 
     config = aiohttp.TraceConfig()
     config.on_dns_resolvehost_end.append(record("resolved"))

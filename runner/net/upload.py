@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import anyio
 import httpx
 
-from runner.lifecycle.task import Fault
+from runner.lifecycle.task import TaskError
 from runner.net.gateway import USER_AGENT
-from runner.net.guard import Denied, GuardedResolver, check_url
-from runner.net.transport import AiohttpTransport, Evidence
-from runner.providers.evidence import clean
+from runner.net.guard import AddressDeniedError, GuardedResolver, check_url
+from runner.net.transport import AiohttpTransport, RequestTrace
+from runner.providers.evidence import sanitize_reply
 
 if TYPE_CHECKING:
     import ssl
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 #: seconds to connect, and between two reads
 _CONNECT, _READ = 10.0, 60.0
 #: deadline of an upload: constant seconds, plus one second for each of so many bytes
-_DEADLINE, _SLOWEST = 60.0, 32 * 1024
+_DEADLINE, _MIN_RATE = 60.0, 32 * 1024
 #: bytes of a rejection that are read for the message
-_SAID = 600
+_MAX_ERROR_BODY = 600
 
 
 class Uploader:
@@ -52,42 +52,42 @@ class Uploader:
     def __repr__(self) -> str:
         return f"Uploader(loopback={self._loopback})"
 
-    async def put(self, url: str, data: bytes, media_type: str, headers: Mapping[str, str]) -> Fault | None:
+    async def put(self, url: str, data: bytes, media_type: str, headers: Mapping[str, str]) -> TaskError | None:
         """Upload bytes with PUT and return None, or the error if they were not accepted; a repetition is harmless."""
         try:
             checked = check_url(url, loopback=self._loopback)
-        except Denied as error:
-            return Fault("link_denied", None, f"the place for the upload: {error}")
-        with anyio.move_on_after(self._deadline + len(data) / _SLOWEST):
+        except AddressDeniedError as error:
+            return TaskError("link_denied", None, f"the place for the upload: {error}")
+        with anyio.move_on_after(self._deadline + len(data) / _MIN_RATE):
             try:
-                return await self._sent(checked, data, {**headers, "content-type": media_type})
+                return await self._put_once(checked, data, {**headers, "content-type": media_type})
             except httpx.TransportError as error:
-                return Fault("network", None, f"the upload: {type(error).__name__}: {error}")
-        return Fault("timeout", None, "the upload was not whole in time")
+                return TaskError("network", None, f"the upload: {type(error).__name__}: {error}")
+        return TaskError("timeout", None, "the upload was not whole in time")
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
 
-    async def _sent(self, url: httpx.URL, data: bytes, headers: Mapping[str, str]) -> Fault | None:
-        extensions = {"timeout": {"connect": _CONNECT, "read": _READ}, "request_trace": Evidence(self._clock)}
+    async def _put_once(self, url: httpx.URL, data: bytes, headers: Mapping[str, str]) -> TaskError | None:
+        extensions = {"timeout": {"connect": _CONNECT, "read": _READ}, "request_trace": RequestTrace(self._clock)}
         constant = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"}
         request = httpx.Request("PUT", url, content=data, headers={**headers, **constant}, extensions=extensions)
         answer = await self._transport.handle_async_request(request)
         try:
             if answer.is_success:
                 return None
-            text = await _beginning(answer.aiter_raw())
-            return Fault("http", str(answer.status_code), f"the upload: HTTP {answer.status_code} {text}".rstrip())
+            text = await _read_beginning(answer.aiter_raw())
+            return TaskError("http", str(answer.status_code), f"the upload: HTTP {answer.status_code} {text}".rstrip())
         finally:
             await answer.aclose()
 
 
-async def _beginning(chunks: AsyncIterator[bytes]) -> str:
+async def _read_beginning(chunks: AsyncIterator[bytes]) -> str:
     """Return the beginning of a body as text for a message."""
     body = b""
     async for chunk in chunks:
-        body += chunk[:_SAID]
-        if len(body) >= _SAID:
+        body += chunk[:_MAX_ERROR_BODY]
+        if len(body) >= _MAX_ERROR_BODY:
             break
-    return clean(body[:_SAID].decode("utf-8", "replace"))[:200]
+    return sanitize_reply(body[:_MAX_ERROR_BODY].decode("utf-8", "replace"))[:200]

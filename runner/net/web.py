@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 #: security headers of every answer
-_HEADERS = (
+_RESPONSE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -36,12 +36,12 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
 )
 #: accepted values of Sec-Fetch-Site: the user's own navigation, or the served page
-_SITES = frozenset({"", "none", "same-origin"})
+_ALLOWED_SITES = frozenset({"", "none", "same-origin"})
 #: seconds that open streams may take at shutdown, and maximum concurrent requests
-_PATIENCE, _MOST = 3, 64
+_SHUTDOWN_SECONDS, _MAX_CONCURRENT = 3, 64
 
 
-class Source(Protocol):
+class PageSource(Protocol):
     """Content of the server."""
 
     def page(self) -> bytes:
@@ -57,7 +57,7 @@ class Source(Protocol):
         """End all streams of events, since the server ends."""
 
 
-class _Guard:
+class _AccessGuard:
     """ASGI middleware that rejects requests of other sites and hosts before the application sees them."""
 
     def __init__(self, app: ASGIApp, port: int) -> None:
@@ -73,7 +73,7 @@ class _Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS]
+                message["headers"] = [*message["headers"], *_RESPONSE_HEADERS]
             await send(message)
 
         refusal = self._refusal(scope)
@@ -84,7 +84,7 @@ class _Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if headers.get("host", "") not in self._hosts:
             return "This page is for this machine alone; open the address that `runner serve` printed.\n"
-        if headers.get("sec-fetch-site", "") not in _SITES or "origin" in headers:
+        if headers.get("sec-fetch-site", "") not in _ALLOWED_SITES or "origin" in headers:
             return "Another page must not read this one; open the address that `runner serve` printed yourself.\n"
         return ""
 
@@ -92,7 +92,7 @@ class _Guard:
 class _Server(uvicorn.Server):
     """Uvicorn server that ends its streams before it waits for them."""
 
-    def __init__(self, config: uvicorn.Config, source: Source) -> None:
+    def __init__(self, config: uvicorn.Config, source: PageSource) -> None:
         super().__init__(config)
         self._source = source
 
@@ -101,7 +101,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def application(source: Source, key: str, port: int) -> ASGIApp:
+def build_app(source: PageSource, key: str, port: int) -> ASGIApp:
     """Return the ASGI application, which serves everything under `/KEY/`."""
 
     def page(_: Request) -> Response:
@@ -125,10 +125,10 @@ def application(source: Source, key: str, port: int) -> ASGIApp:
         Route(f"/{key}/jobs/{{job}}/{{path:path}}", file),
         Route("/favicon.ico", no_icon),
     ]
-    return _Guard(Starlette(routes=routes), port)
+    return _AccessGuard(Starlette(routes=routes), port)
 
 
-def listening(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
     """Return a listening socket on loopback; port 0 selects any free port. Raises ConfigError."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -141,12 +141,12 @@ def listening(port: int) -> socket.socket:
     return sock
 
 
-def serve(source: Source, key: str, sock: socket.socket, started: Callable[[], None]) -> None:
+def serve(source: PageSource, key: str, sock: socket.socket, started: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; `started` is called before the first request is accepted."""
-    app = application(source, key, sock.getsockname()[1])
+    app = build_app(source, key, sock.getsockname()[1])
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False, ws="none",
-        lifespan="off", limit_concurrency=_MOST, timeout_graceful_shutdown=_PATIENCE,
+        lifespan="off", limit_concurrency=_MAX_CONCURRENT, timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )  # fmt: skip
     started()
     _Server(config, source).run(sockets=[sock])

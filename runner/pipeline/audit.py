@@ -9,16 +9,16 @@ import orjson
 
 from runner.lifecycle.task import State
 from runner.pipeline.reconcile import CLOCK_TOLERANCE, read_list
-from runner.providers.pictures import holds_mark
+from runner.providers.pictures import has_placeholder
 from runner.providers.reading import read_bills
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from runner.lifecycle.events import Blocked, Setback
+    from runner.lifecycle.events import AccountBlocked, RetryableFailure
     from runner.lifecycle.task import Task
     from runner.pipeline.session import ProviderSession
-    from runner.providers.reading import Bill, Row
+    from runner.providers.reading import Bill, ListedTask
 
 #: pages of bills that are read at most
 _PAGES = 200
@@ -48,13 +48,15 @@ class AuditReport:
     charged: float | None = None
 
 
-async def audit(session: ProviderSession, tasks: Sequence[Task], known: set[str]) -> AuditReport | Setback | Blocked:
+async def audit(
+    session: ProviderSession, tasks: Sequence[Task], known: set[str]
+) -> AuditReport | RetryableFailure | AccountBlocked:
     """Audit one provider. Return why, if its list or bills cannot be read.
 
     `tasks` are the job's tasks that were ever sent, `known` all remote ids that the job was ever given.
     """
     since = min((task.submitted_at or 0.0 for task in tasks), default=0.0) - CLOCK_TOLERANCE
-    rows: dict[str, Row] = {}
+    rows: dict[str, ListedTask] = {}
     for operation in _lists(session, tasks):
         listed = await read_list(session, operation, since)
         if not isinstance(listed, list):
@@ -73,10 +75,10 @@ def _lists(session: ProviderSession, tasks: Iterable[Task]) -> Iterable[str]:
     }.values()
 
 
-async def _bills(session: ProviderSession, since: float) -> list[Bill] | Setback | Blocked:
+async def _bills(session: ProviderSession, since: float) -> list[Bill] | RetryableFailure | AccountBlocked:
     bills: list[Bill] = []
     for number in range(1, _PAGES + 1):
-        request = session.dialect.bills(since, session.clock.now(), number)
+        request = session.dialect.bill_page(since, session.clock.now(), number)
         if request is None:
             return bills
         page = read_bills(session.spec, await session.send(request))
@@ -89,7 +91,11 @@ async def _bills(session: ProviderSession, since: float) -> list[Bill] | Setback
 
 
 def _compare(
-    session: ProviderSession, tasks: Sequence[Task], known: set[str], rows: Mapping[str, Row], bills: Sequence[Bill]
+    session: ProviderSession,
+    tasks: Sequence[Task],
+    known: set[str],
+    rows: Mapping[str, ListedTask],
+    bills: Sequence[Bill],
 ) -> AuditReport:
     owners = _OwnerIndex(session, tasks)
     report = AuditReport()
@@ -132,7 +138,7 @@ class _OwnerIndex:
             for task in sorted(tasks, key=lambda each: each.state not in _OPEN, reverse=True):
                 self._add(session, task)
 
-    def find(self, row: Row) -> Task | None:
+    def find(self, row: ListedTask) -> Task | None:
         """Return the row's task, first of all one that waits for an answer; None if the row is unrelated to the job."""
         if row.reference is not None:
             return self._by_ref.get(row.reference)
@@ -145,7 +151,7 @@ class _OwnerIndex:
     def _add(self, session: ProviderSession, task: Task) -> None:
         body = session.dialect.body(task.operation, task.model, orjson.loads(task.request))
         echo = self._listing.echo if self._listing else {}
-        fields = tuple(sorted(name for name in echo if name in body and not holds_mark(body[name])))
+        fields = tuple(sorted(name for name in echo if name in body and not has_placeholder(body[name])))
         self._by_echo.setdefault(fields, {})[_fingerprint(body, fields)] = task
 
 

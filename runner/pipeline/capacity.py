@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner.lifecycle.patience import backoff
-from runner.lifecycle.task import Fault, State
+from runner.lifecycle.task import State, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.lifecycle.task import Task
-    from runner.net.limiter import Window
-    from runner.net.space import Space
+    from runner.net.limiter import InFlightWindow
+    from runner.net.space import FreeSpace
 
 #: states whose tasks take slots of the window
 _IN_FLIGHT = {State.SUBMITTING, State.IN_DOUBT, State.RUNNING}
@@ -65,9 +65,9 @@ class Capacity:
     """Slots and disk space that the tasks of one provider take in one run."""
 
     name: str
-    window: Window
+    window: InFlightWindow
     #: free space of the output directory; None: unchecked
-    space: Space | None = None
+    space: FreeSpace | None = None
     #: returns True if other processes use the account now
     other_processes_active: Callable[[], bool] = lambda: False
     on_warning: Callable[[str], None] = lambda _: None
@@ -88,7 +88,7 @@ class Capacity:
     @property
     def free_slots(self) -> int:
         """Return how many slots are free. Without a window, or while nothing of ours runs, there is no limit."""
-        free = self.window.room(self.running)
+        free = self.window.available(self.running)
         return _UNLIMITED if free is None or self.running <= 0 else free
 
     def update(self, before: Task, after: Task) -> bool:
@@ -98,17 +98,17 @@ class Capacity:
         self.sending += ((after.state is State.SUBMITTING) - (before.state is State.SUBMITTING)) * after.slots
         self.ready += (after.state is State.READY) - (before.state is State.READY)
         if before.state is State.RUNNING and after.state is not State.RUNNING:
-            self.window.completed()
+            self.window.grow()
         return entered < 0
 
-    def refuse(self, error: Fault, now: float) -> Fault | None:
+    def refuse(self, error: TaskError, now: float) -> TaskError | None:
         """Shrink the window after the provider said that no slot is free.
 
         Return why the run should stop to submit, or None while one of our own tasks may end and free a slot.
         """
-        if self.window.most is not None and self.running <= self.window.most and not self._warned:
+        if self.window.maximum is not None and self.running <= self.window.maximum and not self._warned:
             self._warned = True
-            ours = f"{self.running - 1} of limits.in_flight {self.window.most}"
+            ours = f"{self.running - 1} of limits.in_flight {self.window.maximum}"
             self.on_warning(
                 f"{self.name} says that no slot is free ({error.code}), and this job has {ours}: another program has "
                 f"slots of the account, or tasks that were lost, which `runner audit` looks for"
@@ -124,9 +124,9 @@ class Capacity:
 
     def has_disk_space(self, more: int) -> bool:
         """Return True if outputs that are paid for and not here yet, and `more` outputs, will fit on the disk."""
-        return self.space is None or self.space.has_room(max(0, self.running) + max(0, self.ready) + more)
+        return self.space is None or self.space.has_space_for(max(0, self.running) + max(0, self.ready) + more)
 
-    def fill_disk(self) -> Fault:
+    def fill_disk(self) -> TaskError:
         """Note that the disk is full, and return the reason. Paid tasks are still polled."""
         self.disk_full = True
-        return Fault("disk", None, self.space.shortage() if self.space else "the disk is full")
+        return TaskError("disk", None, self.space.shortage() if self.space else "the disk is full")

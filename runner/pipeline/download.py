@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.errors import DiskError
-from runner.lifecycle.events import LinkExpired, Saved, Setback
-from runner.lifecycle.task import NO_FAULT, Fault, State
-from runner.net.download import TOO_MANY, Dead, Fetched, Later
-from runner.net.part import discard, is_full, publish
+from runner.lifecycle.events import LinkExpired, RetryableFailure, Saved
+from runner.lifecycle.task import NO_ERROR, State, TaskError
+from runner.net.download import TOO_MANY_REQUESTS, DeadLink, DownloadedFile, RetryLater
+from runner.net.part import discard, is_disk_full, publish
 from runner.pipeline.stage import Stage
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ class DownloadStage:
     async def _work(self, batch: Sequence[Task]) -> None:
         """Download one task's outputs. Where the disk is full the task stays as it is."""
         (task,) = batch
-        if self._capacity.space is not None and not self._capacity.space.has_room(1):
+        if self._capacity.space is not None and not self._capacity.space.has_space_for(1):
             self._session.block_disk()
             return
         try:
             await self._download(task)
         except DiskError as error:
-            if not is_full(error):
+            if not is_disk_full(error):
                 raise
             self._session.block_disk()
 
@@ -95,13 +95,13 @@ class DownloadStage:
         files: list[Output] = []
         for output in task.outputs:
             file = await self._save(task, output)
-            if isinstance(file, Dead | Later):
+            if isinstance(file, DeadLink | RetryLater):
                 await self._settlement.settle(task, _failure_event(task, file))
                 return
             files.append(file)
         await self._settlement.settle(task, Saved(tuple(files), self._shortfall(task, len(files))))
 
-    async def _save(self, task: Task, output: Output) -> Output | Dead | Later:
+    async def _save(self, task: Task, output: Output) -> Output | DeadLink | RetryLater:
         part = self._parts / f"{task.id}-{task.generation}-{output.number}.part"
         if output.file is not None and await self._offload(
             _has_hash, self._directory / output.file, output.sha256 or ""
@@ -109,14 +109,14 @@ class DownloadStage:
             await self._offload(discard, part)  # a crash may have struck between the name and the part's end
             return output
         fetched = await self._downloader.fetch(output.url, part)
-        if not isinstance(fetched, Fetched):
+        if not isinstance(fetched, DownloadedFile):
             return fetched
         if self._capacity.space is not None:
-            self._capacity.space.saved(fetched.bytes)
+            self._capacity.space.record_output(fetched.bytes)
         self._settlement.failpoint("part synced")
         return await self._publish(task, output, part, fetched)
 
-    async def _publish(self, task: Task, output: Output, part: Path, fetched: Fetched) -> Output:
+    async def _publish(self, task: Task, output: Output, part: Path, fetched: DownloadedFile) -> Output:
         """Record what the file will be, then give it its name. A name that is taken stays with its file."""
         other = output.sha256 is not None and output.sha256 != fetched.sha256
         if other:
@@ -126,7 +126,7 @@ class DownloadStage:
             if other and name == output.file:
                 continue
             file = replace(output, file=name, bytes=fetched.bytes, sha256=fetched.sha256, media_type=fetched.media_type)
-            await self._store.record(task, file)
+            await self._store.record_file(task, file)
             self._settlement.failpoint("output recorded")
             try:
                 await self._offload(publish, part, self._directory, stem, fetched.extension)
@@ -136,12 +136,12 @@ class DownloadStage:
             return file
         raise FileExistsError(f"{_NAMES} names like {task.name} are taken in {self._directory}")
 
-    def _shortfall(self, task: Task, got: int) -> Fault:
+    def _shortfall(self, task: Task, got: int) -> TaskError:
         operation = self._session.spec.operations.get(task.operation)
         ordered = orjson.loads(task.request).get(operation.count, 1) if operation and operation.count else 1
         if not isinstance(ordered, int) or got >= ordered:
-            return NO_FAULT
-        return Fault("partial", None, f"{got} of {ordered} outputs")
+            return NO_ERROR
+        return TaskError("partial", None, f"{got} of {ordered} outputs")
 
 
 def stems(name: str, key: str, number: int, *, many: bool) -> Iterator[str]:
@@ -162,8 +162,8 @@ def _has_hash(path: Path, sha256: str) -> bool:
         return False
 
 
-def _failure_event(task: Task, outcome: Dead | Later) -> Event:
+def _failure_event(task: Task, outcome: DeadLink | RetryLater) -> Event:
     # a host that has too many of our requests says nothing about the link: fresh links would be used up in vain
-    if isinstance(outcome, Dead) or (task.failures + 1 >= _STALE and outcome.fault.code != TOO_MANY):
-        return LinkExpired(outcome.fault)
-    return Setback("trouble", outcome.fault, outcome.wait)
+    if isinstance(outcome, DeadLink) or (task.failures + 1 >= _STALE and outcome.error.code != TOO_MANY_REQUESTS):
+        return LinkExpired(outcome.error)
+    return RetryableFailure("trouble", outcome.error, outcome.wait)

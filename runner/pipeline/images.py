@@ -21,11 +21,11 @@ import anyio
 import orjson
 
 from runner.errors import RunnerError
-from runner.lifecycle.events import Blocked, Refused, Setback
-from runner.lifecycle.task import Fault, State
-from runner.providers.pictures import Picture, Unfit, places
-from runner.providers.uploading import ask_place, ask_ready, read_place, read_ready
-from runner.store.uploads import Upload
+from runner.lifecycle.events import AccountBlocked, Rejected, RetryableFailure
+from runner.lifecycle.task import State, TaskError
+from runner.providers.pictures import ImageError, ImageInfo, find_placeholders
+from runner.providers.uploading import read_status, read_target, status_request, target_request
+from runner.store.uploads import CachedUpload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from runner.lifecycle.task import Task
     from runner.net.upload import Uploader
     from runner.pipeline.session import ProviderSession
-    from runner.providers.spec import Upload as UploadSpec
-    from runner.store.uploads import Uploads
+    from runner.providers.spec import UploadSpec
+    from runner.store.uploads import UploadCache
 
 #: reads an image by path and hash, in a thread; raises Unfit
-ReadImage = Callable[[str, str], tuple[Picture, bytes]]
+ReadImage = Callable[[str, str], tuple[ImageInfo, bytes]]
 
 #: queued tasks whose images are being uploaded, and uploads at once
 _AHEAD, _AT_ONCE = 16, 4
@@ -71,7 +71,7 @@ class ImageSource(Protocol):
     def prepare(self, task: Task) -> bool:
         """Start to upload a task's images. Return False if there are too many uploads already."""
 
-    async def values(self, task: Task) -> dict[str, str] | Refused | Setback:
+    async def values(self, task: Task) -> dict[str, str] | Rejected | RetryableFailure:
         """Return the value to send in the place of each hash, or why the task cannot be sent."""
 
     async def run(self, on_bug: Callable[[Exception], None], *, task_status: TaskStatus[None]) -> None:
@@ -94,13 +94,13 @@ class InlineImages:
         """Return False: there is nothing to upload."""
         return False
 
-    async def values(self, task: Task) -> dict[str, str] | Refused | Setback:
+    async def values(self, task: Task) -> dict[str, str] | Rejected | RetryableFailure:
         """Return the Base64 text of each image, or why the task cannot be sent."""
         values = {}
         for place, path, sha256 in local_images(task):
             try:
                 values[place] = await self._offload(self._encode, path, sha256)
-            except Unfit as error:
+            except ImageError as error:
                 return image_changed(path, error)
         return values
 
@@ -118,7 +118,7 @@ class UploadResult:
 
     url: str
     #: why the image's tasks are not sent; None: it was uploaded
-    event: Refused | Setback | None = None
+    event: Rejected | RetryableFailure | None = None
     until: float = float("inf")
     #: rounds of tries that have failed
     rounds: int = 0
@@ -133,7 +133,7 @@ class UploadedImages:
         spec: UploadSpec,
         read: ReadImage,
         uploader: Uploader,
-        known: Uploads,
+        known: UploadCache,
         offload: Callable[..., Awaitable[Any]],
     ) -> None:
         self._session, self._spec, self._read, self._uploader, self._known = session, spec, read, uploader, known
@@ -172,13 +172,13 @@ class UploadedImages:
                 self._group.start_soon(self._bring, sha256, path)
         return True
 
-    async def values(self, task: Task) -> dict[str, str] | Refused | Setback:
+    async def values(self, task: Task) -> dict[str, str] | Rejected | RetryableFailure:
         """Return the address of each image, or why the task cannot be sent."""
         values = {}
         for place, _, sha256 in local_images(task):
             result = self._result(sha256)
             if result is None:  # it was ready when the task was claimed, and has been forgotten since
-                return Setback("unsent", Fault("upload", None, "the picture is uploaded anew"), 1.0)
+                return RetryableFailure("unsent", TaskError("upload", None, "the picture is uploaded anew"), 1.0)
             if result.event is not None:
                 return result.event
             values[place] = result.url
@@ -208,8 +208,8 @@ class UploadedImages:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in one task's work must not stop the others
             self._on_bug(error)
-            bug = Fault("upload", None, f"internal error: {error!r}")
-            result = UploadResult("", Setback("trouble", bug, 2 * _COOLDOWN))
+            bug = TaskError("upload", None, f"internal error: {error!r}")
+            result = UploadResult("", RetryableFailure("trouble", bug, 2 * _COOLDOWN))
         self._results[sha256] = result
         while len(self._results) > _KEPT:
             del self._results[next(iter(self._results))]
@@ -221,21 +221,23 @@ class UploadedImages:
         self._session.notifier.notify((self._session.name, State.QUEUED))
 
     async def _upload_with_retries(self, sha256: str, path: str) -> UploadResult:
-        outcome: str | Refused | Setback = Setback("trouble", Fault("upload", None, "the upload took too long"))
+        outcome: str | Rejected | RetryableFailure = RetryableFailure(
+            "trouble", TaskError("upload", None, "the upload took too long")
+        )
         for tries in range(_TRIES):
             await anyio.sleep(_PAUSE * 2.0 ** (tries - 1) if tries else 0.0)
             await self._session.breaker.until_answering()
             with anyio.move_on_after(self._spec.patience):
-                async with self._known.turn(sha256):
+                async with self._known.lock(sha256):
                     outcome = await self._known_url(sha256) or await self._upload(sha256, path)
-            if not isinstance(outcome, Setback):
+            if not isinstance(outcome, RetryableFailure):
                 break
         match outcome:
             case str():
                 return UploadResult(outcome)
-            case Refused():
+            case Rejected():
                 return UploadResult("", outcome)
-            case Setback():
+            case RetryableFailure():
                 before = self._results.get(sha256)
                 rounds = before.rounds + 1 if before else 1
                 until = self._session.clock.now() + _COOLDOWN if rounds < _ROUNDS else float("inf")
@@ -247,41 +249,41 @@ class UploadedImages:
         known = await self._known.find(sha256, self._oldest)
         if known is None:
             return None
-        if known.at >= self._began:
+        if known.uploaded_at >= self._began:
             return known.url
-        outcome = await self._session.send(ask_ready(self._spec, known.file_id))
-        return known.url if read_ready(self._session.spec, self._spec, outcome) == "ready" else None
+        outcome = await self._session.send(status_request(self._spec, known.file_id))
+        return known.url if read_status(self._session.spec, self._spec, outcome) == "ready" else None
 
-    async def _upload(self, sha256: str, path: str) -> str | Refused | Setback:
+    async def _upload(self, sha256: str, path: str) -> str | Rejected | RetryableFailure:
         session = self._session
         try:
             picture, data = await self._offload(self._read, path, sha256)
-        except Unfit as error:
+        except ImageError as error:
             return image_changed(path, error)
-        place = read_place(session.spec, self._spec, await session.send(ask_place(self._spec, picture)))
-        if isinstance(place, Setback | Blocked):
+        place = read_target(session.spec, self._spec, await session.send(target_request(self._spec, picture)))
+        if isinstance(place, RetryableFailure | AccountBlocked):
             return _as_failure(place)
-        fault = await self._uploader.put(place.put, data, place.media_type, place.headers)
+        fault = await self._uploader.put(place.put_url, data, place.media_type, place.headers)
         if fault is not None:
-            return Setback("trouble", fault)
+            return RetryableFailure("trouble", fault)
         outcome = await self._until_ready(place.file_id)
         if outcome is not None:
             return outcome
-        await self._known.put(Upload(sha256, place.file_id, place.url, session.clock.now()), self._oldest)
+        await self._known.put(CachedUpload(sha256, place.file_id, place.url, session.clock.now()), self._oldest)
         return place.url
 
-    async def _until_ready(self, file_id: str) -> Refused | Setback | None:
+    async def _until_ready(self, file_id: str) -> Rejected | RetryableFailure | None:
         """Wait until the provider has taken the file in. Return None then, or why it has not."""
         pause = _SOON
         while True:
-            outcome = await self._session.send(ask_ready(self._spec, file_id))
-            status = read_ready(self._session.spec, self._spec, outcome)
+            outcome = await self._session.send(status_request(self._spec, file_id))
+            status = read_status(self._session.spec, self._spec, outcome)
             match status:
                 case "ready":
                     return None
-                case Fault():
-                    return Refused(status)
-                case Setback() | Blocked():
+                case TaskError():
+                    return Rejected(status)
+                case RetryableFailure() | AccountBlocked():
                     return _as_failure(status)
                 case "pending":
                     pass
@@ -293,29 +295,33 @@ class UploadedImages:
         return self._session.clock.now() - self._spec.days * _DAY
 
 
-async def image_values(images: ImageSource | None, task: Task, provider: str) -> dict[str, str] | Refused | Setback:
+async def image_values(
+    images: ImageSource | None, task: Task, provider: str
+) -> dict[str, str] | Rejected | RetryableFailure:
     """Return the value to send in the place of each hash of a task, or why the task cannot be sent."""
-    if not task.pictures:
+    if not task.images:
         return {}
     if images is None:
-        return Refused(Fault("image", None, f"{provider} takes no local pictures any more"))
+        return Rejected(TaskError("image", None, f"{provider} takes no local pictures any more"))
     return await images.values(task)
 
 
 def local_images(task: Task) -> list[tuple[str, str, str]]:
     """Return place in the request, path and hash of every local image of a task."""
-    if not task.pictures:
+    if not task.images:
         return []
-    request, paths = orjson.loads(task.request), orjson.loads(task.pictures)
+    request, paths = orjson.loads(task.request), orjson.loads(task.images)
     fields = dict.fromkeys(place.partition("/")[0] for place in paths)
-    return [(place, paths[place], sha256) for place, sha256 in places(request, fields).items() if place in paths]
+    return [
+        (place, paths[place], sha256) for place, sha256 in find_placeholders(request, fields).items() if place in paths
+    ]
 
 
-def image_changed(path: str, error: Unfit) -> Refused:
+def image_changed(path: str, error: ImageError) -> Rejected:
     """Return the refusal of a task whose image is gone or has changed."""
-    return Refused(Fault("image", None, f"{path} {error.message}: nothing was sent"))
+    return Rejected(TaskError("image", None, f"{path} {error.message}: nothing was sent"))
 
 
-def _as_failure(event: Setback | Blocked) -> Setback:
+def _as_failure(event: RetryableFailure | AccountBlocked) -> RetryableFailure:
     """Return a failure of the task. Where the account itself is refused, the session has noted it already."""
-    return event if isinstance(event, Setback) else Setback("unsent", event.fault)
+    return event if isinstance(event, RetryableFailure) else RetryableFailure("unsent", event.error)

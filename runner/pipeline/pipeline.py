@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
     from pathlib import Path
 
-    from runner.lifecycle.patience import Patience
+    from runner.lifecycle.patience import RetryPolicy
     from runner.net.download import Downloader
     from runner.pipeline.images import ImageSource
     from runner.pipeline.session import ProviderSession
@@ -58,7 +58,7 @@ class ProviderPipeline:
         for operations in self.groups():
             if State.RUNNING in states:
                 yield PollStage(self.session, self.settlement, self.schedule, operations).stage(on_broken)
-            if State.IN_DOUBT in states and self.session.spec.can_look_up:
+            if State.IN_DOUBT in states and self.session.spec.can_reconcile:
                 yield ReconcileStage(self.session, self.settlement, operations).stage(on_broken)
         if State.READY in states:
             yield DownloadStage(
@@ -78,11 +78,11 @@ class ProviderPipeline:
         return list(groups.values())
 
 
-def poll_schedule(session: ProviderSession, policy: Patience) -> PollSchedule:
+def poll_schedule(session: ProviderSession, policy: RetryPolicy) -> PollSchedule:
     """Return the schedule of a provider's polls, by its spec, its limits and the retry policy."""
     spec = session.spec
     bounds = PollBounds(
-        policy.first_look,
+        policy.first_poll,
         spec.longest_look,
         spec.query.many.max if spec.query.many else 1,
         shared=session.limiters["query"] is session.limiters["submit"],

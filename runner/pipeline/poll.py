@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import orjson
 
-from runner.lifecycle.events import Finished, Pending, Refused, Setback
-from runner.lifecycle.task import Fault, State
+from runner.lifecycle.events import Finished, Pending, Rejected, RetryableFailure
+from runner.lifecycle.task import State, TaskError
 from runner.lifecycle.transitions import advance
 from runner.pipeline.poll_schedule import HIGH, LOW
 from runner.pipeline.stage import Stage
-from runner.providers.reading import echoed, read_many, read_query
+from runner.providers.reading import compare_echo, read_many, read_query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ _WORDS = 20
 #: calls on the wire at once, where one call asks about many tasks and where it asks about one
 _CONCURRENCY_MANY, _CONCURRENCY_ONE = 4, 16
 #: an event of an outage, by which the deadlines of waiting tasks are checked
-_SILENCE = Setback("unsent", Fault("outage", None, "the provider does not answer"))
+_SILENCE = RetryableFailure("unsent", TaskError("outage", None, "the provider does not answer"))
 
 
 class PollStage:
@@ -118,16 +118,16 @@ class PollStage:
         if session.dead:
             return None
         where = (session.name, State.RUNNING, self._operations)
-        seen = await self._store.prospect(*where, session.clock.now(), bounds.few)
-        if seen.oldest is None:
+        seen = await self._store.poll_outlook(*where, session.clock.now(), bounds.few)
+        if seen.first_due_at is None:
             return None
-        queued, many = seen.queued and session.blocked is None, seen.last is not None
+        queued, many = seen.has_queued and session.blocked is None, seen.nth_due_at is not None
         self._urgency = self._schedule.urgency(
             queued=queued, many=many, running=session.capacity.running, window=session.capacity.window.size
         )
         alone = self._urgency is HIGH and not many and self._many is not None
-        few = await self._store.waiting(*where, self._held, bounds.few) if alone else ()
-        return self._schedule.next_call_at(seen.oldest, seen.last, self._urgency, few)
+        few = await self._store.earliest_due(*where, self._held, bounds.few) if alone else ()
+        return self._schedule.next_call_at(seen.first_due_at, seen.nth_due_at, self._urgency, few)
 
     async def _work(self, batch: Sequence[Task]) -> None:
         permit = self._permits.pop(batch[0].id, None)
@@ -159,7 +159,7 @@ class PollStage:
             match events[task.id]:
                 case Pending(settling=False):
                     self._schedule.record_running(task, at)
-                case Finished() | Refused():
+                case Finished() | Rejected():
                     self._schedule.record_end(task, at)
                 case _:
                     pass  # an error says nothing about how long tasks take
@@ -186,10 +186,10 @@ class PollStage:
     def _report_unknown_word(self, event: Pending) -> None:
         """Warn once of each state word that the spec does not list."""
         words = self._reported_words
-        if event.strange and event.word not in words and len(words) < _WORDS:
-            words.add(event.word)
+        if event.unknown_state and event.remote_state not in words and len(words) < _WORDS:
+            words.add(event.remote_state)
             self._session.on_warning(
-                f"{self._session.name} says {event.word!r} of a task, which nobody knows: taken for running"
+                f"{self._session.name} says {event.remote_state!r} of a task, which nobody knows: taken for running"
             )
 
     async def _compare_echoes(self, batch: Sequence[Task], objects: dict[int, Any]) -> None:
@@ -203,6 +203,8 @@ class PollStage:
             if task.id not in objects or task.adopted or seen >= _SAMPLES or not session.spec.look_up.listing:
                 continue
             self._samples[task.model] = seen + 1
-            (stored,) = await self._store.by_key(task.key)
+            (stored,) = await self._store.find_by_key_prefix(task.key)
             body = session.dialect.body(task.operation, task.model, orjson.loads(stored.request))
-            await self._store.put_echoes(session.name, task.model, echoed(session.spec, body, objects[task.id]))
+            await self._store.put_echoed_fields(
+                session.name, task.model, compare_echo(session.spec, body, objects[task.id])
+            )

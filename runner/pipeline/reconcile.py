@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from runner.lifecycle.events import Blocked, Finished, Found, Missing, Setback
-from runner.lifecycle.task import Fault, State
+from runner.lifecycle.events import AccountBlocked, Finished, Found, Missing, RetryableFailure
+from runner.lifecycle.task import State, TaskError
 from runner.pipeline.stage import Stage
 from runner.providers.exchange import Reply
-from runner.providers.reading import Page, Row, echoed, read_many, read_page, read_query, read_reference
+from runner.providers.reading import (
+    ListedTask,
+    ListPage,
+    compare_echo,
+    read_many,
+    read_page,
+    read_query,
+    read_reference,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +93,7 @@ class ReconcileStage:
             _BATCH,
             held,
             self._operations,
-            lambda _: now + self._settlement.policy.doubt,
+            lambda _: now + self._settlement.policy.quiet_time,
         )
         return [tasks] if tasks else []
 
@@ -121,7 +129,7 @@ class ReconcileStage:
         before: set[str] | None = None
         for _ in range(_READINGS):
             rows = await self._unclaimed_rows(min(self._earliest_row(task) for task in batch))
-            if isinstance(rows, Setback | Blocked):
+            if isinstance(rows, RetryableFailure | AccountBlocked):
                 break
             # of duplicates the oldest takes its row first
             oldest_first = sorted(batch, key=lambda task: task.submitted_at or 0.0)
@@ -132,11 +140,13 @@ class ReconcileStage:
                 return
             before = ids
         else:
-            rows = Setback("trouble", Fault("list_moves", None, "the provider's list changed with every reading"))
+            rows = RetryableFailure(
+                "trouble", TaskError("list_moves", None, "the provider's list changed with every reading")
+            )
         for task in batch:
             await self._settlement.settle(task, rows)
 
-    async def _adopt(self, task: Task, rows: list[Row]) -> bool:
+    async def _adopt(self, task: Task, rows: list[ListedTask]) -> bool:
         """Adopt the row that matches the task and remove it from `rows`. Return False if none matches."""
         for row in sorted(rows, key=lambda each: each.created):
             if await self._match(task, row) == "match":
@@ -145,7 +155,7 @@ class ReconcileStage:
                 return True
         return False
 
-    async def _settle_absent(self, batch: Sequence[Task], rows: Sequence[Row], begun: Moment) -> None:
+    async def _settle_absent(self, batch: Sequence[Task], rows: Sequence[ListedTask], begun: Moment) -> None:
         for task in batch:
             possible = [row for row in rows if await self._match(task, row) == "possible"]
             provable = not possible and await self._is_absence_provable(task)
@@ -153,7 +163,7 @@ class ReconcileStage:
             quiet = await self._is_quiet(task, begun) and known
             await self._settlement.settle(task, Missing(quiet=quiet, provable=provable))
 
-    async def _match(self, task: Task, row: Row) -> Match:
+    async def _match(self, task: Task, row: ListedTask) -> Match:
         """Compare by our reference where the list has it, else by time and by what the list shows of the request."""
         listing = self._session.spec.look_up.listing
         if listing is not None and listing.reference:
@@ -167,10 +177,10 @@ class ReconcileStage:
     async def _known(self, task: Task) -> tuple[Mapping[str, Any], Mapping[str, bool], bool]:
         """Return the body as it was sent, the trusted fields of its model, and True if another request looks alike."""
         if task.id not in self._cache:
-            (row,) = await self._store.by_key(task.key)
+            (row,) = await self._store.find_by_key_prefix(task.key)
             body = self._session.dialect.body(task.operation, task.model, orjson.loads(row.request))
-            trusted = await self._store.echoes(self._session.name, task.model)
-            ambiguous = await self._store.rivals(task.fingerprint, row.request.decode())
+            trusted = await self._store.echoed_fields(self._session.name, task.model)
+            ambiguous = await self._store.has_ambiguous_request(task.fingerprint, row.request.decode())
             self._cache[task.id] = (body, trusted, ambiguous)
         return self._cache[task.id]
 
@@ -199,40 +209,42 @@ class ReconcileStage:
         listing = self._session.spec.look_up.listing
         _, trusted, _ = await self._known(task)
         unknown = listing is not None and not listing.reference and any(each not in trusted for each in listing.proof)
-        return unknown and await self._store.is_running(self._session.name, task.model)
+        return unknown and await self._store.is_model_running(self._session.name, task.model)
 
     async def _is_quiet(self, task: Task, begun: Moment) -> bool:
         """Return True if this scan began after the quiet time of the latest doubtful send of the same request."""
         clock, claims = self._session.clock, self._settlement.claims
         sent = [(task.sent.boot, task.sent.seconds)] if task.sent else []
         if task.fingerprint:
-            if await self._store.twin_submitting(task.fingerprint):
+            if await self._store.is_duplicate_submitting(task.fingerprint):
                 return False
-            sent += await self._store.twins_sent(task.fingerprint)
+            sent += await self._store.duplicate_sends(task.fingerprint)
             if claims is not None:
-                sent += await claims.doubts(task.fingerprint)
+                sent += await claims.other_doubts(task.fingerprint)
         waited = min((clock.since(boot, seconds, begun) for boot, seconds in sent), default=0.0)
-        return waited >= self._settlement.policy.doubt
+        return waited >= self._settlement.policy.quiet_time
 
-    async def _unclaimed_rows(self, since: float) -> list[Row] | Setback | Blocked:
+    async def _unclaimed_rows(self, since: float) -> list[ListedTask] | RetryableFailure | AccountBlocked:
         """Return the list's rows since then that belong to no task of ours."""
         rows = await read_list(self._session, self._operations[0], since)
-        if isinstance(rows, Setback | Blocked):
+        if isinstance(rows, RetryableFailure | AccountBlocked):
             return rows
-        claimed = await self._store.claimed(self._session.name, [row.remote_id for row in rows])
+        claimed = await self._store.claimed_ids(self._session.name, [row.remote_id for row in rows])
         if self._settlement.claims is not None:
-            claimed |= await self._settlement.claims.others([row.remote_id for row in rows])
+            claimed |= await self._settlement.claims.owned_by_others([row.remote_id for row in rows])
         return [row for row in {row.remote_id: row for row in rows}.values() if row.remote_id not in claimed]
 
 
-def match(spec: Spec, body: Mapping[str, Any], row: Row, trusted: Mapping[str, bool], *, ambiguous: bool) -> Match:
+def match(
+    spec: Spec, body: Mapping[str, Any], row: ListedTask, trusted: Mapping[str, bool], *, ambiguous: bool
+) -> Match:
     """Compare a row of the list with a request, where the provider keeps no reference of ours.
 
     `trusted` are fields that the list is known to give back unchanged (False: changed). `ambiguous`: the job holds
     another request that the list shows alike. A row that differs only in fields that are not known to come back
     unchanged is a possible match: it is not adopted, and the task's absence is not believed.
     """
-    same = echoed(spec, body, row.value)
+    same = compare_echo(spec, body, row.raw)
     proof = spec.look_up.listing.proof if spec.look_up.listing else ()
     differs = {field for field, equal in same.items() if not equal and trusted.get(field, True)}
     if not same or any(field in proof or field in trusted for field in differs):
@@ -243,23 +255,25 @@ def match(spec: Spec, body: Mapping[str, Any], row: Row, trusted: Mapping[str, b
     return "possible" if differs or unsure or (hidden and ambiguous) else "match"
 
 
-async def read_list(session: ProviderSession, operation: str, since: float) -> list[Row] | Setback | Blocked:
+async def read_list(
+    session: ProviderSession, operation: str, since: float
+) -> list[ListedTask] | RetryableFailure | AccountBlocked:
     """Read the account's list back to `since` (seconds since the epoch). Return why if there is no clean reading."""
-    rows: list[Row] = []
+    rows: list[ListedTask] = []
     for number in range(1, _PAGES + 1):
-        request = session.dialect.page(operation, number)
+        request = session.dialect.list_page(operation, number)
         if request is None:
-            return Setback("trouble", Fault("no_list", None, "this provider has no list"))
+            return RetryableFailure("trouble", TaskError("no_list", None, "this provider has no list"))
         page = read_page(session.spec, await session.send(request))
-        if not isinstance(page, Page):
+        if not isinstance(page, ListPage):
             return page
         rows += page.rows
         if not page.rows or _reaches_back(rows, since):
             return rows
-    return Setback("trouble", Fault("list_too_long", None, f"the list has more than {_PAGES} pages"))
+    return RetryableFailure("trouble", TaskError("list_too_long", None, f"the list has more than {_PAGES} pages"))
 
 
-def _reaches_back(rows: Sequence[Row], since: float) -> bool:
+def _reaches_back(rows: Sequence[ListedTask], since: float) -> bool:
     """Return True if a list that has been newest-first so far has reached rows older than `since`.
 
     No provider documents the order. A list that is not plainly newest-first is read to its end.
@@ -284,7 +298,7 @@ class LateResults:
         session, since = self._session, self._session.clock.now() - LATE_RESULT_AGE
         for operations in groups:
             most = (_LATE_CALLS - len(self._batches)) * self._size
-            late = await self._settlement.store.late(session.name, operations, since, most)
+            late = await self._settlement.store.late_candidates(session.name, operations, since, most)
             self._batches += [late[at : at + self._size] for at in range(0, len(late), self._size)]
 
     async def search(self) -> int:

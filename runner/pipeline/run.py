@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from runner.errors import Locked, RunnerError
+from runner.errors import JobLockedError, RunnerError
 from runner.lifecycle.events import Interrupted
 from runner.lifecycle.task import State
 from runner.pipeline.outcome import Ending, Exit, RunOutcome, run_outcome
@@ -106,7 +106,7 @@ class Run:
             await self._flush_claims()
         except BaseExceptionGroup as errors:
             first = _first(errors)
-            if isinstance(first, Locked):
+            if isinstance(first, JobLockedError):
                 first.exit_code = Exit.RESUMABLE  # 11 says that the run has not begun
             raise first from None
         finally:
@@ -120,7 +120,7 @@ class Run:
         """Write the claims that could not be written while another process of the account stood still."""
         for pipeline in self._pipelines:
             if pipeline.settlement.claims is not None:
-                await pipeline.settlement.claims.settle_up()
+                await pipeline.settlement.claims.flush_pending()
 
     async def _recover(self) -> None:
         """Put what was on the wire when the last run ended in doubt, and make everything paid due at once."""
@@ -132,7 +132,7 @@ class Run:
                 await settlement.settle(self._with_latest_send(task), interrupted)
                 settlement.failpoint("recovery marked")
         now = self._clock.now()
-        shortest = min((pipeline.settlement.policy.paid for pipeline in self._pipelines), default=0.0)
+        shortest = min((pipeline.settlement.policy.paid_timeout for pipeline in self._pipelines), default=0.0)
         await self._store.wake(now, now - shortest + _AT_LEAST)
         ready = (await self._store.counts()).get(State.READY, 0)  # of every provider, which errs on the safe side
         for pipeline in self._pipelines:
@@ -211,7 +211,7 @@ class Run:
         # with the breaker open, only a settled doubt lets submits go on: where none is due, waiting is in vain
         if not (session.blocked or session.dead or self._deadline_passed or session.breaker.doubtful):
             states.append(State.QUEUED)
-        return await self._store.busy(session.name, self._states.intersection(states), session.capacity.free_slots)
+        return await self._store.has_work(session.name, self._states.intersection(states), session.capacity.free_slots)
 
     async def _endings(self) -> AsyncIterator[Ending]:
         """Yield every reason that holds now."""
@@ -226,12 +226,12 @@ class Run:
         if self._signal is not None:
             yield Ending(self._signal, "stopped by a signal")
         unfinished = sum(counts.get(state, 0) for state in (State.SUBMITTING, *self._states))
-        unfinished -= await self._store.gone() if State.QUEUED in self._states else 0
+        unfinished -= await self._store.removed_unsent_count() if State.QUEUED in self._states else 0
         if unfinished:
             late = " at the deadline" if self._deadline_passed else ""
             yield Ending(Exit.RESUMABLE, f"{unfinished} not finished{late}")
-        failed = counts.get(State.FAILED, 0) - await self._store.given_up()
-        lost = failed + counts.get(State.STRANDED, 0) + await self._store.partial()
+        failed = counts.get(State.FAILED, 0) - await self._store.removed_failed_count()
+        lost = failed + counts.get(State.STRANDED, 0) + await self._store.partial_count()
         if lost:
             yield Ending(Exit.FAILED, f"{lost} failed, incomplete or out of reach")
 

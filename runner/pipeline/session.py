@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import anyio
 
-from runner.lifecycle.events import Accepted, Finished, Found, Interrupted, Missing, Refused
-from runner.lifecycle.task import Fault, State
+from runner.lifecycle.events import Accepted, Finished, Found, Interrupted, Missing, Rejected
+from runner.lifecycle.task import State, TaskError
 from runner.pipeline.clock import SKEW_LIMIT, SKEW_WARNING, clock_skew, skew_refusal, skew_warning
-from runner.providers.evidence import is_good, judge, server_time
+from runner.providers.evidence import classify_response, is_success, server_time
 from runner.providers.exchange import NotSent, Reply
 
 if TYPE_CHECKING:
@@ -130,11 +130,11 @@ class ProviderSession:
     clock: Clock
     notifier: Notifier
     #: requests are signed by our clock
-    signs: bool = False
+    signs_requests: bool = False
     on_warning: Callable[[str], None] = lambda _: None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     #: why nothing more is submitted in this run
-    blocked: tuple[BlockKind, Fault] | None = None
+    blocked: tuple[BlockKind, TaskError] | None = None
     #: no request of any kind is sent any more in this run
     dead: bool = False
     #: the host was never reached
@@ -163,10 +163,10 @@ class ProviderSession:
 
     async def compare_clocks(self) -> None:
         """Check our clock with a free request before anything is bought with a signature that it dates."""
-        if self.signs and not self.proved and self.blocked is None:
+        if self.signs_requests and not self.proved and self.blocked is None:
             await self.send(self.dialect.probe())
 
-    def block(self, kind: BlockKind, error: Fault, *, on_query: bool = False) -> None:
+    def block(self, kind: BlockKind, error: TaskError, *, on_query: bool = False) -> None:
         """Stop submits. Stop every request where queries are refused as well."""
         self.blocked = self.blocked or (kind, error)
         if kind in {"credentials", "configuration"} or (on_query and kind == "account"):
@@ -198,15 +198,15 @@ class ProviderSession:
                 self.breaker.record_submit(doubtful=isinstance(event, Interrupted))
             case Found():
                 self.breaker.record_settled_doubt()
-            case Refused():
+            case Rejected():
                 at_submit = before.state is State.SUBMITTING
                 self._refused_submits += at_submit
                 self._refused_tasks += not at_submit
                 if max(self._refused_submits, self._refused_tasks) >= _MOST_REFUSALS:
                     # a manifest whose every prompt is refused is wrong as a whole, and may cost the account
-                    reason = f"{after.fault.reason}: {after.fault.message}"
+                    reason = f"{after.error.reason}: {after.error.message}"
                     message = f"{_MOST_REFUSALS} in a row were refused ({reason}); the rest was not sent"
-                    self.block("refusals", Fault("refusals", None, message))
+                    self.block("refusals", TaskError("refusals", None, message))
             case Finished():
                 self._refused_tasks = 0
             case Missing() if after.state is State.QUEUED:
@@ -228,9 +228,9 @@ class ProviderSession:
 
     def _check_skew(self, skew: float) -> None:
         """Warn of a wrong clock once in a run. Where it signs requests and nothing was bought yet, stop submits."""
-        if self.signs and abs(skew) > SKEW_LIMIT and not self.proved and self.blocked is None:
+        if self.signs_requests and abs(skew) > SKEW_LIMIT and not self.proved and self.blocked is None:
             # without `block`, which stops queries as well: those are signed by the server's time, which is known now
-            self.blocked = ("configuration", Fault("clock", None, skew_refusal(self.name, skew)))
+            self.blocked = ("configuration", TaskError("clock", None, skew_refusal(self.name, skew)))
             self.notifier.notify("idle")
         elif abs(skew) > SKEW_WARNING and not self.clock.skew_reported:
             self.clock.skew_reported = True
@@ -238,23 +238,23 @@ class ProviderSession:
 
     def _update_health(self, request: Request, outcome: Outcome, permit: Permit) -> None:
         phase: Literal["submit", "query"] = "submit" if request.phase == "submit" else "query"
-        if is_good(self.spec, outcome, phase):
+        if is_success(self.spec, outcome, phase):
             self.breaker.record_answer(proper=True)
             self.proved = True
             return
-        verdict = judge(self.spec, outcome, phase)
+        verdict = classify_response(self.spec, outcome, phase)
         proper = isinstance(outcome, Reply) and outcome.status < 500 and not isinstance(outcome.body, str)  # noqa: PLR2004
         self.breaker.record_answer(proper=proper)
         if not proper:
-            self._last_silence = verdict.fault.message or verdict.fault.reason or ""
+            self._last_silence = verdict.error.message or verdict.error.reason or ""
         if verdict.meaning in _BLOCKING:
-            self.block(_BLOCKING[verdict.meaning], verdict.fault, on_query=phase == "query")
+            self.block(_BLOCKING[verdict.meaning], verdict.error, on_query=phase == "query")
         elif proper:
             self.proved = True
         if verdict.meaning == "throttled":
             permit.throttled(verdict.wait)
         if verdict.meaning == "window":
-            reason = self.capacity.refuse(verdict.fault, self.clock.now())
+            reason = self.capacity.refuse(verdict.error, self.clock.now())
             if reason is not None:
                 self.block("window", reason)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runner.lifecycle.events import Accepted, Found, Interrupted, Setback
-from runner.lifecycle.task import Fault, State
+from runner.lifecycle.events import Accepted, Found, Interrupted, RetryableFailure
+from runner.lifecycle.task import State, TaskError
 from runner.lifecycle.transitions import advance
 from runner.pipeline.poll_schedule import HIGH, LOW
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runner.lifecycle.events import Event
-    from runner.lifecycle.patience import Patience
+    from runner.lifecycle.patience import RetryPolicy
     from runner.lifecycle.task import Task
     from runner.pipeline.capacity import Capacity
     from runner.pipeline.poll_schedule import PollSchedule
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runner.store.claims import Claims
     from runner.store.store import Store
 
-_TAKEN = Fault("taken", None, "the task that was found belongs to another task already")
+_TAKEN = TaskError("taken", None, "the task that was found belongs to another task already")
 
 
 class Settlement:
@@ -42,7 +42,7 @@ class Settlement:
         spending: Spending,
         schedule: PollSchedule,
         *,
-        policy: Patience,
+        policy: RetryPolicy,
         claims: Claims | None = None,
         on_change: Callable[[Task, Event, Task], None] = lambda *_: None,
         last_resort: Callable[[Task, Event], None] = lambda *_: None,
@@ -95,13 +95,13 @@ class Settlement:
             self._session.notifier.notify((self._session.name, state))
         self._session.notifier.notify("idle")
 
-    def _policy_for(self, task: Task, event: Event) -> Patience:
+    def _policy_for(self, task: Task, event: Event) -> RetryPolicy:
         """Return the retry policy, with the first poll of an accepted task where it is most useful."""
         if not isinstance(event, Accepted):
             return self.policy
         full = self._schedule.is_window_full(self._capacity.running, self._capacity.window.size)
         first = self._schedule.first_delay(task.operation, task.model, HIGH if full else LOW)
-        return replace(self.policy, first_look=first)
+        return replace(self.policy, first_poll=first)
 
     async def _claim_id(self, task: Task, event: Event) -> bool:
         """Make a remote id this job's among all jobs of the account. Return False if another job holds it."""
@@ -109,11 +109,11 @@ class Settlement:
             return True
         match event:
             case Accepted(remote_id):
-                return await self.claims.given(remote_id)
+                return await self.claims.register_accepted(remote_id)
             case Found(remote_id):
-                return await self.claims.take(remote_id)
+                return await self.claims.claim_found(remote_id)
             case Interrupted() if task.sent is not None:
-                await self.claims.doubt(task.ref, task.fingerprint, task.sent)
+                await self.claims.record_doubt(task.ref, task.fingerprint, task.sent)
         return True
 
     async def _settle_taken(self, before: Task, event: Event) -> Task | None:
@@ -121,7 +121,7 @@ class Settlement:
             case Accepted(remote_id):
                 return await self.settle(before, Interrupted(f"the id {remote_id} belongs to another task already"))
             case _:
-                return await self.settle(before, Setback("trouble", _TAKEN))
+                return await self.settle(before, RetryableFailure("trouble", _TAKEN))
 
     def _update_capacity(self, before: Task, after: Task) -> None:
         if self._capacity.update(before, after):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.lifecycle.task import Fault, State
+from runner.lifecycle.task import State, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,7 +47,7 @@ class Spending:
             return True
         why = "has no price" if task.cost is None else f"costs {task.cost:g} {self._session.spec.unit}"
         message = f"the account's limit for a day is reached: the next task {why}"
-        self._session.block("cost", Fault("daily_cost", None, message))
+        self._session.block("cost", TaskError("daily_cost", None, message))
         return False
 
     async def refund(self, before: Task, after: Task) -> None:
@@ -63,4 +63,4 @@ class Spending:
         spent = await self._store.spent()
         unit = self._session.spec.unit
         message = f"max_cost {self.max_cost:g} {unit} leaves no room for the next task: {spent:g} spent"
-        self._session.block("cost", Fault("max_cost", None, message))
+        self._session.block("cost", TaskError("max_cost", None, message))

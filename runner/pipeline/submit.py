@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from runner.errors import ConfigError, Locked, RunnerError
-from runner.lifecycle.events import Claimed, Interrupted, Refused, Setback
-from runner.lifecycle.task import Fault, State
+from runner.errors import ConfigError, JobLockedError, RunnerError
+from runner.lifecycle.events import Claimed, Interrupted, Rejected, RetryableFailure
+from runner.lifecycle.task import State, TaskError
 from runner.lifecycle.transitions import advance
 from runner.pipeline.images import image_values
 from runner.providers.exchange import NoAnswer, NotSent
@@ -142,7 +142,7 @@ class SubmitStage:
         """Return True if one more output fits. Block if it does not, and no task under way can free space."""
         if self._capacity.has_disk_space(self._claims + 1):
             return True
-        if not await self._store.busy(self._session.name, _UNDER_WAY):
+        if not await self._store.has_work(self._session.name, _UNDER_WAY):
             self._session.block_disk()
         elif not self._reported_wait:
             self._reported_wait = True
@@ -216,18 +216,18 @@ class SubmitStage:
             try:
                 await self._settlement.settle(task, event)
             except Exception as error:
-                if isinstance(error, Locked) and tries + 1 < _TRIES:
+                if isinstance(error, JobLockedError) and tries + 1 < _TRIES:
                     continue  # another process holds the database: an id in hand is worth waiting for
                 self._settlement.last_resort(task, event)
                 raise
             return
 
-    async def _prepare(self, task: Task, permit: Permit) -> dict[str, str] | Refused | Setback:
+    async def _prepare(self, task: Task, permit: Permit) -> dict[str, str] | Rejected | RetryableFailure:
         """Reserve the task's cost and return its image values, or why it is not sent. Not a byte has left until then.
 
         An error that ends the run must not leave a doubt behind: the task is settled as unsent before it is raised.
         """
-        stopped = Setback("unsent", Fault("stopped", None, "submits were stopped before it was sent"))
+        stopped = RetryableFailure("unsent", TaskError("stopped", None, "submits were stopped before it was sent"))
         try:
             if self._settlement.claims is not None:
                 self._settlement.claims.check()
@@ -240,11 +240,11 @@ class SubmitStage:
                 raise
             except Exception as error:  # noqa: BLE001 - a bug in one task's work must not stop the others
                 self._on_bug(error)
-                return Setback("trouble", Fault("image", None, f"internal error: {error!r}"))
+                return RetryableFailure("trouble", TaskError("image", None, f"internal error: {error!r}"))
         except (RunnerError, MemoryError) as error:
             permit.release()
             reason = error.message if isinstance(error, RunnerError) else repr(error)
-            unsent = Setback("unsent", Fault("stopped", None, f"it was not sent: {reason}"))
+            unsent = RetryableFailure("unsent", TaskError("stopped", None, f"it was not sent: {reason}"))
             await self._settlement.settle(task, unsent)
             raise
         return stopped if self._stopping else images

@@ -9,13 +9,13 @@ from urllib.parse import quote
 import orjson
 
 from runner.providers.exchange import Request
-from runner.providers.pictures import placed
+from runner.providers.pictures import fill_placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runner.lifecycle.task import Task
-    from runner.providers.spec import Operation, Spec
+    from runner.providers.spec import OperationSpec, Spec
 
 
 class Dialect:
@@ -34,7 +34,7 @@ class Dialect:
 
     def submit(self, task: Task, images: Mapping[str, str] | None = None) -> Request:
         """Return the paid request. `images` maps the place of each image placeholder to the value sent instead."""
-        request = placed(orjson.loads(task.request), images or {})
+        request = fill_placeholders(orjson.loads(task.request), images or {})
         body = self.body(task.operation, task.model, request)
         if self.spec.submit.reference:
             body[self.spec.submit.reference] = task.ref
@@ -64,7 +64,7 @@ class Dialect:
             return None
         return Request("lookup", "GET", self._fill(template, self._operation(task), ref=task.ref), "query")
 
-    def page(self, operation: str, number: int) -> Request | None:
+    def list_page(self, operation: str, number: int) -> Request | None:
         """Return the query for one page of the account's task list, from 1, or None if there is no list."""
         listing = self.spec.look_up.listing
         if listing is None:
@@ -79,16 +79,16 @@ class Dialect:
     def probe(self) -> Request:
         """Return a query free of charge. Any response except a 5xx proves that the provider is up."""
         operation = next(iter(self.spec.operations))
-        page = self.page(operation, 1)
+        page = self.list_page(operation, 1)
         if page is not None:
             return page
         path = self._fill(self.spec.query.path, self.spec.operations[operation], id="probe")
         return Request("query", "GET", path, "query")
 
-    def bills(self, start: float, end: float, page: int) -> Request | None:
+    def bill_page(self, start: float, end: float, page: int) -> Request | None:
         """Return the query for one page of the account's charges, or None if the provider does not show them.
 
-        `start` and `end` are seconds since the epoch, `page` counts from 1.
+        `start` and `end` are seconds since the epoch, `list_page` counts from 1.
         """
         billing = self.spec.billing
         if billing is None:
@@ -109,11 +109,11 @@ class Dialect:
         target = self.spec.operations[operation]
         return f"{target.path} {orjson.dumps(target.query, option=orjson.OPT_SORT_KEYS).decode()}"
 
-    def _operation(self, task: Task) -> Operation:
+    def _operation(self, task: Task) -> OperationSpec:
         return self.spec.operations[task.operation]
 
     @staticmethod
-    def _fill(template: str, operation: Operation, **values: str) -> str:
+    def _fill(template: str, operation: OperationSpec, **values: str) -> str:
         """Fill the placeholders of a path. Ids come from the provider, so every value is percent-encoded."""
         path = template.replace("{path}", operation.path)
         for name, value in values.items():

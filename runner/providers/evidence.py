@@ -12,9 +12,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from runner.lifecycle.task import Fault
+from runner.lifecycle.task import TaskError
 from runner.providers.exchange import NoAnswer, NotSent, Reply
-from runner.providers.expressions import compiled
+from runner.providers.expressions import compile_expression
 
 if TYPE_CHECKING:
     from runner.providers.exchange import Outcome
@@ -22,55 +22,59 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 #: characters of a provider's text that are kept
-_LONGEST = 500
+_MAX_TEXT = 500
 #: bounds of a server's Retry-After, seconds
-_LEAST, _MOST = 0.5, 900.0
+_MIN_WAIT, _MAX_WAIT = 0.5, 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Classification:
     """Meaning of a response, with its error."""
 
     meaning: Meaning | Literal["unsent"]
-    fault: Fault
+    error: TaskError
     #: seconds that the server asks to wait
     wait: float | None = None
     #: the rejection may mean that an earlier submit with the same reference was accepted
     maybe_taken: bool = False
 
 
-def is_good(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> bool:
+def is_success(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> bool:
     """Return True if the response is plainly successful, so that no error rule is needed."""
     if not isinstance(outcome, Reply):
         return False
     values, listing = scope(outcome), spec.look_up.listing
     if phase == "submit":
-        return compiled(spec.submit.accept).holds(values)
-    if compiled(spec.query.valid).holds(values):
+        return compile_expression(spec.submit.accept).is_true(values)
+    if compile_expression(spec.query.valid).is_true(values):
         return True
-    return listing is not None and compiled(listing.valid).holds(values)
+    return listing is not None and compile_expression(listing.valid).is_true(values)
 
 
-def judge(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> Verdict:
+def classify_response(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> Classification:
     """Return the meaning of an outcome that is not plainly successful."""
     match outcome:
         case NotSent(error, terminal):
-            return Verdict("configuration" if terminal else "unsent", Fault("network", None, clean(error)))
+            return Classification(
+                "configuration" if terminal else "unsent", TaskError("network", None, sanitize_reply(error))
+            )
         case NoAnswer(error):
-            return Verdict("doubt" if phase == "submit" else "trouble", Fault("no_answer", None, clean(error)))
+            return Classification(
+                "doubt" if phase == "submit" else "trouble", TaskError("no_answer", None, sanitize_reply(error))
+            )
         case Reply():
-            return _by_rule(spec, outcome, phase)
+            return _classify_reply(spec, outcome, phase)
 
 
-def _by_rule(spec: Spec, reply: Reply, phase: str) -> Verdict:
+def _classify_reply(spec: Spec, reply: Reply, phase: str) -> Classification:
     values = scope(reply)
     if phase == "submit" and is_unclear(reply.status):
-        return Verdict("doubt", fault_of(reply, "unclear"), retry_after(reply))
+        return Classification("doubt", error_from_reply(reply, "unclear"), retry_after(reply))
     for rule in spec.errors:
-        if rule.phase in {None, phase} and compiled(rule.when).holds(values):
-            return Verdict(rule.means, fault_of(reply, rule.means), retry_after(reply), rule.maybe_taken)
+        if rule.phase in {None, phase} and compile_expression(rule.when).is_true(values):
+            return Classification(rule.means, error_from_reply(reply, rule.means), retry_after(reply), rule.maybe_taken)
     meaning: Meaning = "doubt" if phase == "submit" else "throttled" if reply.status == 429 else "trouble"  # noqa: PLR2004
-    return Verdict(meaning, fault_of(reply, "unclear"), retry_after(reply))
+    return Classification(meaning, error_from_reply(reply, "unclear"), retry_after(reply))
 
 
 def is_unclear(status: int) -> bool:
@@ -80,7 +84,7 @@ def is_unclear(status: int) -> bool:
 
 def server_time(reply: Reply) -> float | None:
     """Return the server's clock from the `Date` header in seconds since the epoch, or None."""
-    return _moment(reply.headers.get("date", ""))
+    return _parse_http_date(reply.headers.get("date", ""))
 
 
 def scope(reply: Reply) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def scope(reply: Reply) -> dict[str, Any]:
     return {"status": reply.status, "headers": dict(reply.headers), "body": reply.body}
 
 
-def fault_of(reply: Reply, reason: str) -> Fault:
+def error_from_reply(reply: Reply, reason: str) -> TaskError:
     """Return the error code and message of a response, whichever envelope it uses."""
     body: dict[str, Any] = reply.body if isinstance(reply.body, dict) else {}
     error = body.get("error")
@@ -96,19 +100,19 @@ def fault_of(reply: Reply, reason: str) -> Fault:
     code = inner.get("code") or body.get("code") or f"http {reply.status}"
     message = next((inner[key] for key in ("msg", "message", "detail") if isinstance(inner.get(key), str)), None)
     text = message if message is not None else reply.body if isinstance(reply.body, str) else f"http {reply.status}"
-    return Fault(reason, clean(code), clean(text))
+    return TaskError(reason, sanitize_reply(code), sanitize_reply(text))
 
 
-def clean(value: Any) -> str:
+def sanitize_reply(value: Any) -> str:
     """Return a provider's text fit for a database and a terminal: bounded, without control or format characters."""
     try:
-        text = str(value)[: 2 * _LONGEST].encode("utf-8", "backslashreplace").decode()
+        text = str(value)[: 2 * _MAX_TEXT].encode("utf-8", "backslashreplace").decode()
     except (ValueError, RecursionError):  # an integer of thousands of digits, a list nested a thousand deep
         text = f"unreadable {type(value).__name__}"
-    return "".join(char if char.isprintable() else " " for char in text)[:_LONGEST].strip()
+    return "".join(char if char.isprintable() else " " for char in text)[:_MAX_TEXT].strip()
 
 
-def remote_id(value: Any) -> str | None:
+def parse_remote_id(value: Any) -> str | None:
     """Return an id of text or a whole number as text, or None unless it is 1 to 128 of `[A-Za-z0-9._:-]`."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
@@ -118,21 +122,21 @@ def remote_id(value: Any) -> str | None:
 
 def retry_after(reply: Reply) -> float | None:
     """Return the seconds of the Retry-After header, between 0.5 s and 15 min, or None if it is missing or invalid."""
-    return waiting(reply.headers.get("retry-after", ""), reply.headers.get("date", ""))
+    return parse_retry_after(reply.headers.get("retry-after", ""), reply.headers.get("date", ""))
 
 
-def waiting(text: str, date: str) -> float | None:
+def parse_retry_after(text: str, date: str) -> float | None:
     """Return the seconds of a Retry-After value, or None if it is invalid.
 
     A value is ASCII digits, or a date, which is compared with the server's own clock in the same response's Date.
     """
     if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
-        return min(_MOST, max(_LEAST, float(text)))
-    until, now = _moment(text), _moment(date)
-    return None if until is None or now is None else min(_MOST, max(_LEAST, until - now))
+        return min(_MAX_WAIT, max(_MIN_WAIT, float(text)))
+    until, now = _parse_http_date(text), _parse_http_date(date)
+    return None if until is None or now is None else min(_MAX_WAIT, max(_MIN_WAIT, until - now))
 
 
-def _moment(text: str) -> float | None:
+def _parse_http_date(text: str) -> float | None:
     """Return a date in any of HTTP's three forms as seconds since the epoch, or None."""
     try:
         found = parsedate_to_datetime(text) if text.isascii() else None

@@ -14,7 +14,7 @@ import orjson
 from jmespath import functions
 
 #: characters of a text that `match` looks at
-_LONGEST = 10_000
+_MAX_SUBJECT = 10_000
 
 
 class _Functions(functions.Functions):  # type: ignore[misc]  # jmespath has no types
@@ -29,7 +29,7 @@ class _Functions(functions.Functions):  # type: ignore[misc]  # jmespath has no 
     @functions.signature({"types": []}, {"types": ["string"]})  # type: ignore[untyped-decorator]
     def _func_match(self, text: Any, pattern: str) -> Any:
         """Return the first group, or the whole match, or null if `text` is no text or does not match."""
-        found = re.search(pattern, text[:_LONGEST]) if isinstance(text, str) else None
+        found = re.search(pattern, text[:_MAX_SUBJECT]) if isinstance(text, str) else None
         return None if found is None else found.group(found.re.groups and 1)
 
 
@@ -52,7 +52,7 @@ class Expression:
         except Exception:  # noqa: BLE001 - jmespath raises TypeError, AttributeError and its own on odd shapes
             return None
 
-    def holds(self, value: Any) -> bool:
+    def is_true(self, value: Any) -> bool:
         """Return True only if the result is exactly true. Other truthy values count as false."""
         return self.search(value) is True
 
@@ -61,6 +61,6 @@ class Expression:
 
 
 @lru_cache(maxsize=1024)
-def compiled(text: str) -> Expression:
+def compile_expression(text: str) -> Expression:
     """Return the compiled expression from a cache. Raises jmespath.exceptions.ParseError."""
     return Expression(text)

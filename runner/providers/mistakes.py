@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 _SHOWN = 60
 
 
-def told(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
+def render_errors(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
     """Yield one line for each mistake. `known` are the names of all fields of a spec."""
     names = sorted(known)
     for each in error.errors():
-        path, message = _place(each["loc"]), _said(each, names)
+        path, message = _field_path(each["loc"]), _render_error(each, names)
         yield f"{path}: {message}" if path else message
 
 
-def _place(path: tuple[int | str, ...]) -> str:
+def _field_path(path: tuple[int | str, ...]) -> str:
     """Return the path of a field in the form `errors[2].means`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-def _said(each: ErrorDetails, known: list[str]) -> str:
+def _render_error(each: ErrorDetails, known: list[str]) -> str:
     match each["type"]:
         case "missing":
             return "is missing"
@@ -39,9 +39,9 @@ def _said(each: ErrorDetails, known: list[str]) -> str:
             return " ".join(str(each.get("ctx", {}).get("error", each["msg"])).split())
         case _:
             expected = each["msg"].replace("Input should be", "expected").replace("valid dictionary", "mapping")
-            return f"{expected}; found {_found(each['input'])}"
+            return f"{expected}; found {_shorten(each['input'])}"
 
 
-def _found(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -17,29 +17,29 @@ from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from runner.errors import ConfigError, UsageError
-from runner.providers.expressions import compiled
-from runner.providers.mistakes import told
+from runner.providers.expressions import compile_expression
+from runner.providers.mistakes import render_errors
 
 
-def _compiles(text: str) -> str:
+def _check_expression(text: str) -> str:
     try:
-        compiled(text)
+        compile_expression(text)
     except JMESPathError as error:
         raise ValueError(f"not a JMESPath expression: {error}") from None
     return text
 
 
-def _is_rate(text: str) -> str:
-    match = _RATE.fullmatch(text)
+def _check_rate(text: str) -> str:
+    match = _RATE_PATTERN.fullmatch(text)
     if match is None or float(match[1]) <= 0:
         raise ValueError(f"expected a rate like `5/s`, `10/min` or `100/h`; found {text!r}")
     return text
 
 
-Jmes = Annotated[str, AfterValidator(_compiles)]
-Rate = Annotated[str, AfterValidator(_is_rate)]
+JmesPath = Annotated[str, AfterValidator(_check_expression)]
+RateText = Annotated[str, AfterValidator(_check_rate)]
 #: form of a rate; the module `units` parses it
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(?:s|sec|second|m|min|minute|h|hour)", re.ASCII)
+_RATE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(?:s|sec|second|m|min|minute|h|hour)", re.ASCII)
 
 #: meaning of a failed response; `doubt` is also the meaning of every unlisted response to a submit
 Meaning = Literal[
@@ -56,18 +56,18 @@ Meaning = Literal[
     "absent",
 ]
 #: state of a remote task, the same for all providers
-Word = Literal["queued", "running", "succeeded", "failed"]
+RemoteState = Literal["queued", "running", "succeeded", "failed"]
 #: kinds of images whose headers can be read
-PictureKind = Literal["png", "jpeg", "webp"]
+ImageKind = Literal["png", "jpeg", "webp"]
 
 
-class _Part(BaseModel):
+class _SpecPart(BaseModel):
     """Base of all parts of a spec: frozen, without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Auth(_Part):
+class AuthSpec(_SpecPart):
     """Named scheme that signs the requests, and its parameters."""
 
     scheme: Literal["bearer", "header", "kling", "chanjing"]
@@ -77,7 +77,7 @@ class Auth(_Part):
     path: str = ""
 
 
-class Operation(_Part):
+class OperationSpec(_SpecPart):
     """One endpoint of the provider for paid requests."""
 
     path: str
@@ -92,20 +92,20 @@ class Operation(_Part):
     count: str | None = None
 
 
-class Submit(_Part):
+class SubmitSpec(_SpecPart):
     """Form of a paid request and of a successful response."""
 
     #: true for a response that accepts the task
-    accept: Jmes
+    accept: JmesPath
     #: id of the accepted task
-    id: Jmes
+    id: JmesPath
     #: body fields that hold the model code
     model_fields_: tuple[str, ...] = Field(alias="model_fields")
     #: body field for the reference, if the provider keeps one
     reference: str | None = None
 
 
-class Many(_Part):
+class BatchQuerySpec(_SpecPart):
     """Form of a query for several tasks at once."""
 
     path: str
@@ -116,49 +116,49 @@ class Many(_Part):
     max: int = Field(gt=0)
     body: dict[str, Any] = {}
     #: task objects of the response
-    items: Jmes
+    items: JmesPath
     #: id in a task object
-    key: Jmes
+    key: JmesPath
 
 
-class Query(_Part):
+class QuerySpec(_SpecPart):
     """Form of a query for one task, and of the task object in its response."""
 
     path: str
     #: true for a response that holds a task object
-    valid: Jmes
+    valid: JmesPath
     #: task object of a complete response
-    task: Jmes
+    task: JmesPath
     #: id of the task that a complete response is about; if left out, it is not compared
-    id: Jmes | None = None
-    state: Jmes
-    map: dict[str, Word]
+    id: JmesPath | None = None
+    state: JmesPath
+    map: dict[str, RemoteState]
     ignore_case: bool = False
-    outputs: Jmes
-    error: Jmes
-    many: Many | None = None
+    outputs: JmesPath
+    error: JmesPath
+    many: BatchQuerySpec | None = None
 
 
-class Listing(_Part):
+class ListingSpec(_SpecPart):
     """Form of the account's list of tasks, page by page."""
 
     path: str
     method: Literal["GET", "POST"]
     body: dict[str, Any] | None = None
-    valid: Jmes
-    items: Jmes
-    id: Jmes
+    valid: JmesPath
+    items: JmesPath
+    id: JmesPath
     #: time at which the provider created it, seconds or milliseconds since the epoch
-    created: Jmes
+    created: JmesPath
     #: reference in an entry, if the provider keeps one
-    reference: Jmes | None = None
+    reference: JmesPath | None = None
     #: request parameter -> its echo in an entry
-    echo: dict[str, Jmes] = {}
+    echo: dict[str, JmesPath] = {}
     #: parameters without which an entry proves nothing
     proof: tuple[str, ...] = ()
 
 
-class Billing(_Part):
+class BillingSpec(_SpecPart):
     """Form of the account's list of charges, page by page. `{start}`, `{end}` and `{page}` are filled in."""
 
     path: str
@@ -168,53 +168,53 @@ class Billing(_Part):
     times: str
     #: hours by which the provider's times are ahead of UTC
     hours: float = 0.0
-    valid: Jmes
-    items: Jmes
-    id: Jmes
-    amount: Jmes
+    valid: JmesPath
+    items: JmesPath
+    id: JmesPath
+    amount: JmesPath
 
 
-class LookUp(_Part):
+class ReconcileSpec(_SpecPart):
     """Ways to find a submit whose response was lost."""
 
     #: path that takes the reference instead of the id
     by_reference: str | None = None
-    listing: Listing | None = None
+    listing: ListingSpec | None = None
 
 
-class Rule(_Part):
+class ErrorRule(_SpecPart):
     """One rule that classifies failed responses. The first rule that holds decides."""
 
-    when: Jmes
+    when: JmesPath
     means: Meaning
     phase: Literal["submit", "query"] | None = None
     #: after an unclear submit the response may mean that the reference already exists
     maybe_taken: bool = False
 
 
-class ImageLimits(_Part):
+class ImageLimits(_SpecPart):
     """Limits of a local image. A limit that is left out is not checked."""
 
-    kinds: tuple[PictureKind, ...] | None = None
+    kinds: tuple[ImageKind, ...] | None = None
     max_bytes: int | None = Field(default=None, gt=0)
     #: minimum of the shorter side, pixels
     min_side: int | None = Field(default=None, gt=0)
     #: maximum of longer side divided by shorter side
     ratio: float | None = Field(default=None, ge=1)
 
-    def with_(self, other: ImageLimits | None) -> ImageLimits:
+    def merge(self, other: ImageLimits | None) -> ImageLimits:
         """Return these limits, replaced by those of `other` where it sets some."""
         return self if other is None else ImageLimits(**{**dict(self), **other.model_dump(exclude_none=True)})
 
 
-class Images(_Part):
+class ImagesSpec(_SpecPart):
     """Way to send local images instead of URLs, and the limits of all of them."""
 
     send: Literal["base64", "upload"]
     limits: ImageLimits
 
 
-class Upload(_Part):
+class UploadSpec(_SpecPart):
     """Form of an upload in three steps: request a target, PUT the bytes there, wait until the file is ready.
 
     `id`, `put`, `media_type`, `headers` and `url` are read from the response to the first step.
@@ -222,28 +222,28 @@ class Upload(_Part):
 
     #: path of the first step, with `{name}`: a hash and an extension, no personal data
     path: str
-    valid: Jmes
-    id: Jmes
+    valid: JmesPath
+    id: JmesPath
     #: URL for the PUT of the bytes; no credentials are sent there
-    put: Jmes
-    media_type: Jmes
+    put: JmesPath
+    media_type: JmesPath
     #: additional headers of the PUT; only `x-…` headers are sent
-    headers: Jmes | None = None
+    headers: JmesPath | None = None
     #: URL that a request holds instead of the image
-    url: Jmes
+    url: JmesPath
     #: path of the query for a file's status, with `{id}`
     detail: str
-    ready: Jmes
-    pending: Jmes
+    ready: JmesPath
+    pending: JmesPath
     #: true if the content is rejected for good
-    refused: Jmes
+    refused: JmesPath
     #: time limit of one upload, seconds
     patience: float = 300.0
     #: age after which a file is uploaded again, days
     days: float = 25.0
 
 
-class Parameter(_Part):
+class Parameter(_SpecPart):
     """One parameter of a model, checked before anything is sent."""
 
     type: Literal["string", "integer", "number", "boolean", "list", "object", "image"] = "string"
@@ -262,14 +262,14 @@ class Parameter(_Part):
     about: str = ""
 
 
-class Refusal(_Part):
+class Refusal(_SpecPart):
     """Combination of parameters that the provider does not accept."""
 
-    when: Jmes
+    when: JmesPath
     say: str
 
 
-class Price(_Part):
+class Price(_SpecPart):
     """Price of one task in the unit of the spec: an amount, or one per value of a parameter, times other parameters."""
 
     amount: float | None = Field(default=None, ge=0)
@@ -280,13 +280,13 @@ class Price(_Part):
     times: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _one_way(self) -> Price:
+    def _check_form(self) -> Price:
         if (self.amount is None) == (self.by is None) or (self.by is None) != (not self.amounts):
             raise ValueError("a price is an amount, or `by` a parameter with `amounts` for its values")
         return self
 
 
-class Model(_Part):
+class Model(_SpecPart):
     """One model of the catalogue."""
 
     operation: str
@@ -298,18 +298,18 @@ class Model(_Part):
     source: str = ""
 
 
-class Limits(_Part):
+class LimitsSpec(_SpecPart):
     """Cautious initial rates of the provider per endpoint, like `10/min`."""
 
-    submit: Rate
-    query: Rate
+    submit: RateText
+    query: RateText
     #: rate of the requests around uploads
-    upload: Rate = "30/min"
+    upload: RateText = "30/min"
     #: concurrent downloads per host
     downloads: int = 4
 
 
-class Spec(_Part):
+class Spec(_SpecPart):
     """Description of one provider's API."""
 
     name: str
@@ -317,8 +317,8 @@ class Spec(_Part):
     #: prefix of its environment variables
     env: str
     base_url: str | None = None
-    auth: Auth
-    limits: Limits
+    auth: AuthSpec
+    limits: LimitsSpec
     #: quiet time before a missing task is believed to be absent, seconds
     doubt: float
     #: unit of prices
@@ -329,39 +329,39 @@ class Spec(_Part):
     first_look: float = 2.0
     #: maximum delay between two polls, seconds
     longest_look: float = 15.0
-    operations: dict[str, Operation]
+    operations: dict[str, OperationSpec]
     #: None: local images are not accepted
-    images: Images | None = None
-    upload: Upload | None = None
-    submit: Submit
-    query: Query
-    look_up: LookUp = LookUp()
-    billing: Billing | None = None
-    errors: tuple[Rule, ...]
+    images: ImagesSpec | None = None
+    upload: UploadSpec | None = None
+    submit: SubmitSpec
+    query: QuerySpec
+    look_up: ReconcileSpec = ReconcileSpec()
+    billing: BillingSpec | None = None
+    errors: tuple[ErrorRule, ...]
     #: trace id of any response, which the provider's support asks for
-    trace: Jmes | None = None
+    trace: JmesPath | None = None
     #: reasons of failed tasks, evaluated on the task object; if none holds: `provider`
-    task_errors: tuple[Rule, ...] = ()
+    task_errors: tuple[ErrorRule, ...] = ()
     #: place for YAML anchors, otherwise unused
     parts: Any = None
     models: dict[str, Model]
     not_established: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _operations_exist(self) -> Spec:
+    def _check_operations(self) -> Spec:
         for name, model in self.models.items():
             if model.operation not in self.operations:
                 raise ValueError(f"model {name} names an operation that is not there: {model.operation}")
         return self
 
     @model_validator(mode="after")
-    def _upload_is_told(self) -> Spec:
+    def _check_upload(self) -> Spec:
         if self.images is not None and (self.images.send == "upload") != (self.upload is not None):
             raise ValueError("`images: {send: upload}` and `upload` go together")
         return self
 
     @property
-    def can_look_up(self) -> bool:
+    def can_reconcile(self) -> bool:
         """Return True if a submit without a response can be found again, by its reference or in a list."""
         return self.look_up.by_reference is not None or self.look_up.listing is not None
 
@@ -396,25 +396,25 @@ def parse(text: str, origin: str) -> Spec:
     except yaml.YAMLError as error:
         messages = [" ".join(str(error).split())]
     except ValidationError as error:
-        messages = list(told(error, _fields(Spec)))
+        messages = list(render_errors(error, _field_names(Spec)))
     lines = "\n".join(f"{origin}: {line}" for line in messages)
     raise ConfigError(f"not a provider spec\n{lines}", hint="docs/providers.md says what one holds.")
 
 
-def _fields(part: type[BaseModel]) -> set[str]:
+def _field_names(part: type[BaseModel]) -> set[str]:
     """Return the names of the fields of all levels of a spec, as they are written in YAML."""
     own = {field.alias or name for name, field in part.model_fields.items()}
-    inner = [arg for field in part.model_fields.values() for arg in _parts(field.annotation)]
-    return own.union(*(_fields(each) for each in inner))
+    inner = [arg for field in part.model_fields.values() for arg in _nested_models(field.annotation)]
+    return own.union(*(_field_names(each) for each in inner))
 
 
-def _parts(annotation: Any) -> list[type[BaseModel]]:
+def _nested_models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for each in get_args(annotation) for found in _parts(each)]
+    return [found for each in get_args(annotation) for found in _nested_models(each)]
 
 
-def names(extra: Path | None = None) -> dict[str, Path]:
+def spec_paths(extra: Path | None = None) -> dict[str, Path]:
     """Return the spec file of every provider by name. Files in `extra` take precedence."""
     folders = [Path(str(resources.files("runner.providers") / "specs")), *([extra] if extra else [])]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
@@ -423,7 +423,7 @@ def names(extra: Path | None = None) -> dict[str, Path]:
 @lru_cache(maxsize=32)
 def load(name: str, extra: Path | None = None) -> Spec:
     """Return the spec of that name. Raises UsageError for an unknown name, ConfigError for a broken file."""
-    known = names(extra)
+    known = spec_paths(extra)
     if name not in known:
         raise UsageError(f"unknown provider {name!r}", hint=f"known are: {', '.join(sorted(known))}")
     spec = parse(known[name].read_text(encoding="utf-8"), str(known[name]))

@@ -6,93 +6,106 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from runner.lifecycle.events import Setback
-from runner.lifecycle.task import Fault
-from runner.providers.evidence import fault_of, scope
+from runner.lifecycle.events import RetryableFailure
+from runner.lifecycle.task import TaskError
+from runner.providers.evidence import error_from_reply, scope
 from runner.providers.exchange import Reply, Request
-from runner.providers.expressions import compiled
-from runner.providers.reading import query_setback
+from runner.providers.expressions import compile_expression
+from runner.providers.reading import query_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.lifecycle.events import Blocked
+    from runner.lifecycle.events import AccountBlocked
     from runner.providers.exchange import Outcome
-    from runner.providers.pictures import Picture
-    from runner.providers.spec import Spec, Upload
+    from runner.providers.pictures import ImageInfo
+    from runner.providers.spec import Spec, UploadSpec
 
 _EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 #: characters of a URL, an id or a header
-_LONGEST = 4096
-_MOST_HEADERS = 20
+_MAX_FIELD = 4096
+_MAX_HEADERS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UploadTarget:
     """Destination of the bytes of one file, and the URL that a request will hold."""
 
     file_id: str
     #: signed URL of the PUT, a secret: its holder can write there
-    put: str = field(repr=False)
+    put_url: str = field(repr=False)
     media_type: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def ask_place(upload: Upload, image: Picture) -> Request:
+def target_request(upload: UploadSpec, image: ImageInfo) -> Request:
     """Return the request for an upload target. The file is named after its content, so that no personal name leaks."""
     name = f"{image.sha256[:32]}.{_EXTENSIONS[image.kind]}"
     return Request("query", "GET", upload.path.replace("{name}", quote(name, safe="")), "upload")
 
 
-def read_place(spec: Spec, upload: Upload, outcome: Outcome) -> Place | Setback | Blocked:
+def read_target(spec: Spec, upload: UploadSpec, outcome: Outcome) -> UploadTarget | RetryableFailure | AccountBlocked:
     """Return the upload target, or the event if the provider gives none."""
-    if not isinstance(outcome, Reply) or not compiled(upload.valid).holds(scope(outcome)):
-        return query_setback(spec, outcome)
+    if not isinstance(outcome, Reply) or not compile_expression(upload.valid).is_true(scope(outcome)):
+        return query_failure(spec, outcome)
     seen = scope(outcome)
-    texts = [_text(compiled(each).search(seen)) for each in (upload.id, upload.put, upload.media_type, upload.url)]
+    texts = [
+        _safe_text(compile_expression(each).search(seen))
+        for each in (upload.id, upload.put, upload.media_type, upload.url)
+    ]
     if not all(texts):
-        return Setback("trouble", Fault("upload", None, "the answer names no place, or no type, for the file"))
+        return RetryableFailure(
+            "trouble", TaskError("upload", None, "the answer names no place, or no type, for the file")
+        )
     file_id, put, media_type, url = texts
-    return Place(
-        file_id, put, media_type, url, _headers(compiled(upload.headers).search(seen)) if upload.headers else {}
+    return UploadTarget(
+        file_id,
+        put,
+        media_type,
+        url,
+        _storage_headers(compile_expression(upload.headers).search(seen)) if upload.headers else {},
     )
 
 
-def ask_ready(upload: Upload, file_id: str) -> Request:
+def status_request(upload: UploadSpec, file_id: str) -> Request:
     """Return the query for the status of an uploaded file."""
     return Request("query", "GET", upload.detail.replace("{id}", quote(file_id, safe="")), "upload")
 
 
-def read_ready(spec: Spec, upload: Upload, outcome: Outcome) -> Literal["ready", "pending"] | Fault | Setback | Blocked:
+def read_status(
+    spec: Spec, upload: UploadSpec, outcome: Outcome
+) -> Literal["ready", "pending"] | TaskError | RetryableFailure | AccountBlocked:
     """Return the status of an uploaded file.
 
     A TaskError means that its content is rejected, a RetryableFailure that it must be uploaded again.
     """
     if not isinstance(outcome, Reply):
-        return query_setback(spec, outcome)
+        return query_failure(spec, outcome)
     seen = scope(outcome)
-    if compiled(upload.ready).holds(seen):
+    if compile_expression(upload.ready).is_true(seen):
         return "ready"
-    if compiled(upload.pending).holds(seen):
+    if compile_expression(upload.pending).is_true(seen):
         return "pending"
-    if compiled(upload.refused).holds(seen):
-        return Fault("moderation", fault_of(outcome, "").code, "the provider does not take this picture's content")
-    return query_setback(spec, outcome)
+    if compile_expression(upload.refused).is_true(seen):
+        return TaskError(
+            "moderation", error_from_reply(outcome, "").code, "the provider does not take this picture's content"
+        )
+    return query_failure(spec, outcome)
 
 
-def _text(value: Any) -> str:
+def _safe_text(value: Any) -> str:
     """Return an id or a URL as text, or an empty string if it is none or cannot be sent in a header."""
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    return text if text.isascii() and text.isprintable() and len(text) <= _LONGEST and " " not in text else ""
+    return text if text.isascii() and text.isprintable() and len(text) <= _MAX_FIELD and " " not in text else ""
 
 
-def _headers(value: Any) -> dict[str, str]:
+def _storage_headers(value: Any) -> dict[str, str]:
     """Return the `x-…` headers, which belong to the storage service: no credentials, no host, no length."""
-    pairs = list(value.items())[:_MOST_HEADERS] if isinstance(value, dict) else []
+    pairs = list(value.items())[:_MAX_HEADERS] if isinstance(value, dict) else []
     return {
         name.lower(): each
         for name, each in pairs
-        if name.lower().startswith("x-") and _text(name) and isinstance(each, str) and each.isascii()
-        and each.isprintable() and len(each) <= _LONGEST
+        if name.lower().startswith("x-") and _safe_text(name) and isinstance(each, str) and each.isascii()
+        and each.isprintable() and len(each) <= _MAX_FIELD
     }  # fmt: skip

@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from runner.report.progress import Facts
-from runner.report.whole_file import whole_file
+from runner.report.progress import RunInfo
+from runner.report.whole_file import atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_NAME = "facts.json"
+_RUN_INFO_NAME = "facts.json"
 
 
-def write(state: Path, info: Facts) -> None:
+def write_run_info(state: Path, info: RunInfo) -> None:
     """Write a run's information into a job's state directory, readable by its owner only; raises OSError."""
     stored = {"job": info.job, "units": info.units, "max_cost": info.max_cost, "limits": info.limits}
-    with whole_file(state / _NAME, 0o600) as file:
+    with atomic_write(state / _RUN_INFO_NAME, 0o600) as file:
         file.write(orjson.dumps(stored))
 
 
-def read(state: Path) -> Facts:
+def read_run_info(state: Path) -> RunInfo:
     """Return the information of the latest run, or an empty RunInfo if there is none or it cannot be read."""
     with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        stored = orjson.loads((state / _NAME).read_bytes())
+        stored = orjson.loads((state / _RUN_INFO_NAME).read_bytes())
         units = {str(name): str(unit) for name, unit in dict(stored["units"]).items()}
         limits = {str(name): float(limit) for name, limit in dict(stored["limits"]).items()}
         cap = stored["max_cost"]
-        return Facts(str(stored["job"]), units, None if cap is None else float(cap), limits)
-    return Facts("")
+        return RunInfo(str(stored["job"]), units, None if cap is None else float(cap), limits)
+    return RunInfo("")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.lifecycle.task import State
-from runner.report.whole_file import whole_file
+from runner.report.whole_file import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 #: states of tasks that may have been paid for, which is not yet known
 _UNSETTLED = (State.SUBMITTING, State.IN_DOUBT, State.HELD)
-_ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+_LABEL_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class JobMetrics:
     """Metrics of a job at one moment; fields that are None are left out of the file."""
 
     job: str
     #: time of the file, seconds since the epoch
-    at: float
+    written_at: float
     running: bool
     counts: Mapping[str, int]
     #: cost in the provider's unit, tasks in doubt included
@@ -38,9 +38,9 @@ class Sample:
     downloaded: int | None = None
 
 
-def text(metrics: Sample) -> str:
+def render(metrics: JobMetrics) -> str:
     """Return the content of the metrics file."""
-    job = metrics.job.translate(_ESCAPED)
+    job = metrics.job.translate(_LABEL_ESCAPES)
     lines = []
     for name, about, value in _gauges(metrics):
         if value is None:
@@ -51,7 +51,7 @@ def text(metrics: Sample) -> str:
     return "".join(lines)
 
 
-def _gauges(metrics: Sample) -> Iterator[tuple[str, str, float | dict[str, float] | None]]:
+def _gauges(metrics: JobMetrics) -> Iterator[tuple[str, str, float | dict[str, float] | None]]:
     counts = metrics.counts
     yield "tasks", "Tasks by state.", {f',state="{state}"': counts.get(state, 0) for state in State}
     unsettled = sum(counts.get(state, 0) for state in _UNSETTLED)
@@ -60,14 +60,14 @@ def _gauges(metrics: Sample) -> Iterator[tuple[str, str, float | dict[str, float
     yield "oldest_ready_seconds", "Age of the oldest result that is not downloaded; links expire.", metrics.oldest_ready
     yield "running", "Whether a run is going on.", metrics.running
     yield "exit_code", "How the latest run ended; absent while one goes on.", metrics.exit_code
-    yield "last_run_timestamp_seconds", "When this file was written.", metrics.at
+    yield "last_run_timestamp_seconds", "When this file was written.", metrics.written_at
     yield "run_submitted_tasks", "Tasks that the latest run had accepted.", metrics.submitted
     yield "run_adopted_tasks", "Tasks that the latest run found again after a lost answer.", metrics.adopted
     yield "run_downloaded_files", "Files that the latest run brought home.", metrics.downloaded
 
 
-def write(path: Path, metrics: Sample) -> None:
+def write(path: Path, metrics: JobMetrics) -> None:
     """Write the metrics file atomically with mode 0644, since a collector may read it at any moment; raises OSError."""
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         os.fchmod(file.fileno(), 0o644)  # the collector runs as another user, so the umask must not apply
-        file.write(text(metrics).encode("utf-8", "backslashreplace"))
+        file.write(render(metrics).encode("utf-8", "backslashreplace"))

@@ -6,30 +6,30 @@ from collections import deque
 from itertools import pairwise
 
 #: latest events that a rate covers
-_RECENT = 60
+_MAX_STAMPS = 60
 #: events below which no remaining time is predicted
-_FEWEST = 3
+_MIN_STAMPS = 3
 #: seconds without an event after which a rate is stale, unless twice the longest earlier pause is more
-_PATIENT = 60.0
+_MAX_SILENCE = 60.0
 
 
-class Pace:
+class EventRate:
     """Rate of an event over its latest occurrences."""
 
     def __init__(self) -> None:
-        self._stamps: deque[float] = deque(maxlen=_RECENT)
+        self._stamps: deque[float] = deque(maxlen=_MAX_STAMPS)
         self._since: float | None = None
 
     def start(self, now: float) -> None:
         """Start the measurement at `now` (seconds), before the first event."""
         self._since = now
 
-    def beat(self, now: float) -> None:
+    def record(self, now: float) -> None:
         """Record an event at `now` (seconds)."""
         if self._since is None:
             self._since = now  # the first event is the origin of the others
             return
-        if len(self._stamps) == _RECENT:
+        if len(self._stamps) == _MAX_STAMPS:
             self._since = self._stamps[0]
         self._stamps.append(now)
 
@@ -39,10 +39,10 @@ class Pace:
             return 0.0
         return len(self._stamps) / (now - self._since)
 
-    def steady(self, now: float) -> bool:
+    def is_steady(self, now: float) -> bool:
         """Return whether the rate may be used for a prediction: enough events, the last one recent."""
-        if len(self._stamps) < _FEWEST or self._since is None:
+        if len(self._stamps) < _MIN_STAMPS or self._since is None:
             return False
         stamps = [self._since, *self._stamps]
         longest_pause = max(later - earlier for earlier, later in pairwise(stamps))
-        return now - stamps[-1] <= max(_PATIENT, 2 * longest_pause)
+        return now - stamps[-1] <= max(_MAX_SILENCE, 2 * longest_pause)

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from runner.lifecycle.task import State
-from runner.report.text import duration, harmless, pace
+from runner.report.text import format_duration, format_rate, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from runner.report.tally import Tally
+    from runner.report.tally import RunStats
 
 #: seconds between two plain lines
-EVERY = 30.0
+PLAIN_INTERVAL = 30.0
 #: seconds of remaining time below which no number is shown
-_SOON = 10.0
-_WORDS = (
+_MIN_ETA = 10.0
+_LABELS = (
     (State.QUEUED, "to submit"),
     (State.SUBMITTING, "submitting"),
     (State.RUNNING, "running"),
@@ -28,13 +28,13 @@ _WORDS = (
     (State.FAILED, "failed"),
     (State.STRANDED, "stranded"),
 )
-_TROUBLES = _WORDS[4:]
+_PROBLEM_LABELS = _LABELS[4:]
 #: states that every task enters and leaves all the time, which make no line of their own
-_FLEETING = {State.SUBMITTING, State.READY}
+_TRANSIENT_STATES = {State.SUBMITTING, State.READY}
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RunInfo:
     """Facts about a run that do not change while it runs."""
 
     job: str
@@ -52,11 +52,13 @@ class Facts:
         return found.pop() if len(found) == 1 else ""
 
 
-def cost(info: Facts, stats: Tally) -> str:
+def cost_text(info: RunInfo, stats: RunStats) -> str:
     """Return the cost so far, such as `cost 48 of 500 credits`, or an empty string if there is none."""
     if len(set(info.units.values())) > 1:
         parts = (
-            f"{provider.cost:g} {info.units.get(name, '')}" for name, provider in stats.shares.items() if provider.cost
+            f"{provider.cost:g} {info.units.get(name, '')}"
+            for name, provider in stats.by_provider.items()
+            if provider.cost
         )
         amounts = " + ".join(part.rstrip() for part in parts)
         return f"cost {amounts}" if amounts else ""
@@ -67,62 +69,62 @@ def cost(info: Facts, stats: Tally) -> str:
     return f"cost {'at least ' if stats.unpriced else ''}{spent:g}{cap} {info.unit}".rstrip()
 
 
-def speed(stats: Tally, now: float) -> str:
+def speed_text(stats: RunStats, now: float) -> str:
     """Return rate and remaining time, such as `12/min, eta 3 min`, or an empty string if no task is left."""
     if not stats.open or stats.stopping:
         return ""
     eta = stats.eta(now)
-    eta_text = "eta unknown" if eta is None else "eta under 10 s" if eta < _SOON else f"eta {duration(eta)}"
+    eta_text = "eta unknown" if eta is None else "eta under 10 s" if eta < _MIN_ETA else f"eta {format_duration(eta)}"
     rate = stats.rate(now)
-    return f"{pace(rate)}, {eta_text}" if rate and eta is not None else eta_text
+    return f"{format_rate(rate)}, {eta_text}" if rate and eta is not None else eta_text
 
 
-def sentence(info: Facts, stats: Tally, now: float) -> str:
+def status_line(info: RunInfo, stats: RunStats, now: float) -> str:
     """Return the state of the run in one line."""
     states = stats.states
     parts = [f"{states[State.DONE]}/{stats.total} done"]
-    parts += [f"{states[state]} {word}" for state, word in _WORDS if states[state] > 0]
-    parts += [part for part in (speed(stats, now), cost(info, stats)) if part]
+    parts += [f"{states[state]} {word}" for state, word in _LABELS if states[state] > 0]
+    parts += [part for part in (speed_text(stats, now), cost_text(info, stats)) if part]
     if stats.stopping:
         parts.append("stopping")
-    if stats.last_fault:
-        parts.append(f"last: {harmless(stats.last_fault, 60)}")
+    if stats.last_error:
+        parts.append(f"last: {sanitize(stats.last_error, 60)}")
     return f"{info.job}: {' · '.join(parts)}"
 
 
-def brief(info: Facts, stats: Tally, now: float) -> str:
+def short_status_line(info: RunInfo, stats: RunStats, now: float) -> str:
     """Return the state of the run in a short line for a narrow terminal, most important parts first."""
     states = stats.states
     parts = [f"{states[State.DONE]}/{stats.total}", "stopping" if stats.stopping else ""]
-    parts += [f"{states[state]} {word}" for state, word in _TROUBLES if states[state] > 0]
-    parts += [speed(stats, now).rpartition(", ")[2], cost(info, stats)]
+    parts += [f"{states[state]} {word}" for state, word in _PROBLEM_LABELS if states[state] > 0]
+    parts += [speed_text(stats, now).rpartition(", ")[2], cost_text(info, stats)]
     return f"{info.job} {' · '.join(part for part in parts if part)}"
 
 
-class Plain:
+class PlainProgress:
     """Progress as plain lines: one every 30 seconds, and one when a state is entered for the first time."""
 
-    def __init__(self, info: Facts, stats: Tally, stream: TextIO) -> None:
-        self._facts, self._tally, self._stream = info, stats, stream
-        self._kinds: set[str] = set()
+    def __init__(self, info: RunInfo, stats: RunStats, stream: TextIO) -> None:
+        self._info, self._stats, self._stream = info, stats, stream
+        self._seen_states: set[str] = set()
         self._next = float("-inf")
 
     def update(self, now: float) -> None:
         """Print a line if one is due at `now` (seconds); a closed output must not stop the run."""
-        states = {state for state, count in self._tally.states.items() if count > 0} - _FLEETING
-        states |= {"stopping"} if self._tally.stopping else set()
-        if now < self._next and states <= self._kinds:
+        states = {state for state, count in self._stats.states.items() if count > 0} - _TRANSIENT_STATES
+        states |= {"stopping"} if self._stats.stopping else set()
+        if now < self._next and states <= self._seen_states:
             return
-        self._kinds |= states
-        self._next = now + EVERY
+        self._seen_states |= states
+        self._next = now + PLAIN_INTERVAL
         try:
-            print(sentence(self._facts, self._tally, now), file=self._stream, flush=True)
+            print(status_line(self._info, self._stats, now), file=self._stream, flush=True)
         except OSError:
             self._next = float("inf")
 
 
 @contextmanager
-def shown(info: Facts, stats: Tally, stream: TextIO, *, quiet: bool) -> Iterator[Callable[[float], None]]:
+def show_progress(info: RunInfo, stats: RunStats, stream: TextIO, *, quiet: bool) -> Iterator[Callable[[float], None]]:
     """Yield a function that updates the progress when it is called with the current time in seconds.
 
     The progress is live on a terminal, plain lines elsewhere, and nothing if `quiet`.
@@ -131,10 +133,10 @@ def shown(info: Facts, stats: Tally, stream: TextIO, *, quiet: bool) -> Iterator
         yield lambda _: None
         return
     if stream.isatty():
-        from runner.report.live import live  # noqa: PLC0415 - only a terminal pays for rich
+        from runner.report.live import live_display  # noqa: PLC0415 - only a terminal pays for rich
 
-        with live(info, stats, stream) as update:
+        with live_display(info, stats, stream) as update:
             if update is not None:
                 yield update
                 return
-    yield Plain(info, stats, stream).update
+    yield PlainProgress(info, stats, stream).update

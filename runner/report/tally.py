@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner.lifecycle.events import Accepted, Claimed, Finished, Found, Saved
 from runner.lifecycle.task import State
-from runner.report.pace import Pace
+from runner.report.pace import EventRate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from runner.lifecycle.task import Task
 
 #: latest losses kept for the live view
-_FAULTS = 3
+_MAX_LOSSES = 3
 _LOST = frozenset({State.FAILED, State.STRANDED, State.HELD})
-_AT_REST = _LOST | {State.DONE}
+_INACTIVE_STATES = _LOST | {State.DONE}
 
 
 @dataclass
-class Share:
+class ProviderStats:
     """Counters of one provider in a run."""
 
     states: Counter[str] = field(default_factory=Counter)
     #: cost of this run at the provider, in the provider's unit
     cost: float = 0.0
-    submits: Pace = field(default_factory=Pace)
+    submits: EventRate = field(default_factory=EventRate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,16 @@ class Loss:
 
 
 @dataclass
-class Tally:
+class RunStats:
     """Current counts by state, and what this run did so far."""
 
     states: Counter[str] = field(default_factory=Counter)
     #: counters by provider name
-    shares: dict[str, Share] = field(default_factory=dict)
+    by_provider: dict[str, ProviderStats] = field(default_factory=dict)
     submitted: int = 0
     adopted: int = 0
     #: tasks whose outputs arrived after they had failed or were given up
-    bonus: int = 0
+    late_results: int = 0
     downloaded: int = 0
     bytes: int = 0
     #: cost of this run in the provider's unit, tasks in doubt included
@@ -64,59 +64,59 @@ class Tally:
     #: true once the user asked the run to stop
     stopping: bool = False
     #: reason and message of the latest loss, for the progress line
-    last_fault: str = ""
+    last_error: str = ""
     #: latest losses, oldest first
-    losses: deque[Loss] = field(default_factory=lambda: deque(maxlen=_FAULTS))
-    _completions: Pace = field(default_factory=Pace)
+    losses: deque[Loss] = field(default_factory=lambda: deque(maxlen=_MAX_LOSSES))
+    _completions: EventRate = field(default_factory=EventRate)
 
     def start(
         self,
         counts: Mapping[str, int],
         now: float | None = None,
         *,
-        shares: Mapping[str, Mapping[str, int]] | None = None,
+        by_provider: Mapping[str, Mapping[str, int]] | None = None,
         cost_before: float = 0.0,
     ) -> None:
         """Set the counts that the store holds, in total and by provider; `now` is in seconds since the epoch."""
         self.states = Counter(counts)
-        self.shares = {name: Share(Counter(states)) for name, states in (shares or {}).items()}
+        self.by_provider = {name: ProviderStats(Counter(states)) for name, states in (by_provider or {}).items()}
         self.cost_before = cost_before
         if now is not None:
             self._completions.start(now)
 
-    def hear(self, before: Task, event: Event, after: Task, now: float) -> None:
+    def on_event(self, before: Task, event: Event, after: Task, now: float) -> None:
         """Update the counters after a committed transition; `now` is in seconds since the epoch."""
-        provider = self.shares.setdefault(after.provider, Share())
+        provider = self.by_provider.setdefault(after.provider, ProviderStats())
         if before.state is not after.state:
             for states in (self.states, provider.states):
                 states[before.state] -= 1
                 states[after.state] += 1
             if after.state in {State.DONE, State.FAILED}:
-                self._completions.beat(now)
+                self._completions.record(now)
         self.cost = round(self.cost + after.spent - before.spent, 6)
         provider.cost = round(provider.cost + after.spent - before.spent, 6)
         match event:
             case Claimed():
-                provider.submits.beat(now)
+                provider.submits.record(now)
                 self.unpriced = self.unpriced or after.cost is None
             case Accepted():
                 self.submitted += 1
             case Found():
                 self.adopted += 1
             case Finished() if before.state in _LOST:
-                self.bonus += 1
+                self.late_results += 1
             case Saved(outputs):
                 self.downloaded += len(outputs)
                 self.bytes += sum(output.bytes or 0 for output in outputs)
             case _:
                 pass
         if after.state in _LOST and before.state is not after.state:
-            self._lose(after)
+            self._record_loss(after)
 
-    def _lose(self, task: Task) -> None:
-        reason, message = task.fault.reason or "unknown", task.fault.message or ""
+    def _record_loss(self, task: Task) -> None:
+        reason, message = task.error.reason or "unknown", task.error.message or ""
         self.losses.append(Loss(task.name or task.key[:8], task.state, reason, message))
-        self.last_fault = f"{reason} {message}".rstrip()
+        self.last_error = f"{reason} {message}".rstrip()
 
     @property
     def total(self) -> int:
@@ -126,7 +126,7 @@ class Tally:
     @property
     def open(self) -> int:
         """Return the number of tasks that this run still works on."""
-        return self.total - sum(self.states[state] for state in _AT_REST)
+        return self.total - sum(self.states[state] for state in _INACTIVE_STATES)
 
     def rate(self, now: float) -> float:
         """Return completions per second over the latest ones, or 0.0 with fewer than two."""
@@ -135,4 +135,4 @@ class Tally:
     def eta(self, now: float) -> float | None:
         """Return seconds until no task is left, or None if too few completed or none did recently."""
         rate = self.rate(now)
-        return self.open / rate if rate > 0 and self._completions.steady(now) else None
+        return self.open / rate if rate > 0 and self._completions.is_steady(now) else None

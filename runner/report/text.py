@@ -9,10 +9,10 @@ import unicodedata
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEP = 1000
 #: words that no shell interprets: letters of any language, and a few signs
-_PLAIN = re.compile(r"[\w@%+=:,./-]+")
+_UNQUOTED = re.compile(r"[\w@%+=:,./-]+")
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Return seconds as `0.4 s`, `41 s`, `6 min`, `3 min 20 s`, `2 h 5 min` or `1 d 3 h`, and None as a dash."""
     if seconds is None:
         return "–"
@@ -22,18 +22,18 @@ def duration(seconds: float | None) -> str:
     if rounded < _MINUTE:
         return f"{rounded} s"
     if rounded < _HOUR:
-        return _two(rounded // _MINUTE, "min", rounded % _MINUTE, "s")
+        return _two_units(rounded // _MINUTE, "min", rounded % _MINUTE, "s")
     if rounded < _DAY:
-        return _two(rounded // _HOUR, "h", rounded % _HOUR // _MINUTE, "min")
-    return _two(rounded // _DAY, "d", rounded % _DAY // _HOUR, "h")
+        return _two_units(rounded // _HOUR, "h", rounded % _HOUR // _MINUTE, "min")
+    return _two_units(rounded // _DAY, "d", rounded % _DAY // _HOUR, "h")
 
 
-def _two(large: int, name: str, small: int, rest: str) -> str:
+def _two_units(large: int, name: str, small: int, rest: str) -> str:
     """Return a value in two units, or in the large one only if the small one is zero."""
     return f"{large} {name} {small} {rest}" if small else f"{large} {name}"
 
 
-def size(count: float) -> str:
+def format_size(count: float) -> str:
     """Return a number of bytes in decimal units, such as `170.3 kB`."""
     if count < _STEP:
         return f"{count:.0f} B"
@@ -44,12 +44,12 @@ def size(count: float) -> str:
     return f"{count / _STEP:.1f} TB"
 
 
-def many(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return a count with its noun: `1 task`, `2 tasks`, `12,000 tasks`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def pace(per_second: float) -> str:
+def format_rate(per_second: float) -> str:
     """Return a rate in the unit that makes it at least one: `1.9/s`, `12/min`, `4/h`. No rate is `0/s`."""
     if per_second <= 0:
         return "0/s"
@@ -57,16 +57,16 @@ def pace(per_second: float) -> str:
     return f"{float(f'{per_second * seconds:.2g}'):g}/{unit}"
 
 
-def shell(*words: str) -> str:
+def shell_join(*words: str) -> str:
     """Return words quoted for a shell and joined by blanks.
 
     A command that is copied from a message runs nothing else. Unlike `shlex.join`, letters of any language, such as
     Chinese, stay unquoted.
     """
-    return " ".join(word if _PLAIN.fullmatch(word) else shlex.quote(word) for word in words)
+    return " ".join(word if _UNQUOTED.fullmatch(word) else shlex.quote(word) for word in words)
 
 
-def harmless(text: str, max_length: int = 200) -> str:
+def sanitize(text: str, max_length: int = 200) -> str:
     """Return foreign text as one line without control, format or surrogate characters.
 
     Terminal escape sequences in a provider's message must not reach the terminal. Longer text is cut to `max_length`

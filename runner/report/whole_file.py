@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def whole_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Yield a file that replaces `path` when the block succeeds; `mode` holds its permission bits.
 
     An error in the block removes the temporary file and leaves `path` as it was. The data is synced to disk before the

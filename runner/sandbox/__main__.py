@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.sandbox.faults import KINDS, Faults
-from runner.sandbox.options import Options, Span
+from runner.sandbox.options import Options, SecondsRange
 from runner.sandbox.world import FAILING, FORBIDDEN
 
 CANNOT_START = 7
@@ -24,19 +24,19 @@ def main(argv: list[str] | None = None) -> int:
 
     With `--until-stdin-closes` it also stops when standard input closes.
     """
-    parser = _parser()
+    parser = _build_parser()
     arguments = parser.parse_args(argv)
     if not all(map(find_spec, ("h11", "PIL", "av"))):
         sys.stderr.write("the sandbox needs: pip install 'genrunner[sandbox]'\n")
         return CANNOT_START
     try:
-        options = _options(arguments)
+        options = _build_options(arguments)
     except ValueError as error:
         parser.error(str(error))
     return asyncio.run(_serve(options, arguments))
 
 
-def _options(arguments: argparse.Namespace) -> Options:
+def _build_options(arguments: argparse.Namespace) -> Options:
     values = vars(arguments).copy()
     for name in ("json", "until_stdin_closes"):
         del values[name]
@@ -82,7 +82,7 @@ def _watch_stdin(on_close: Callable[[], object]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="runner sandbox",
         description="Serve Chanjing, Kling and a Kling gateway on loopback, with faults and a ledger; nothing is paid.",
@@ -106,8 +106,14 @@ def _arguments() -> list[tuple[tuple[str, ...], dict[str, Any]]]:
         (("--qps",), {"type": float, "help": "requests in any window, for each endpoint and credential"}),
         (("--window-s",), {"type": float, "help": "length of that window; 60 for limits per minute (1)"}),
         (("--concurrency",), {"type": int, "help": "Kling tasks at once; an image takes n places"}),
-        (("--seconds",), {"type": _span, "metavar": "MIN,MAX", "help": "how long an image takes (0.5,2)"}),
-        (("--video-seconds",), {"type": _span, "metavar": "MIN,MAX", "help": "how long a video takes (1,4)"}),
+        (
+            ("--seconds",),
+            {"type": _parse_seconds_range, "metavar": "MIN,MAX", "help": "how long an image takes (0.5,2)"},
+        ),
+        (
+            ("--video-seconds",),
+            {"type": _parse_seconds_range, "metavar": "MIN,MAX", "help": "how long a video takes (1,4)"},
+        ),
         (("--token-life-s",), {"type": float, "help": "life of a Chanjing token (86400)"}),
         (("--token-requests",), {"type": int, "help": "a Chanjing token ends after so many requests"}),
         (("--credit",), {"type": int, "help": "charges until there is no money left; an image task counts n"}),
@@ -121,16 +127,19 @@ def _arguments() -> list[tuple[tuple[str, ...], dict[str, Any]]]:
         (("--outage",), {"action": boolean, "help": "answer every API request with 503 (no)"}),
         (("--slow-s",), {"type": float, "help": "wait of slow_reply, length of slow_download (90)"}),
         (("--late-s",), {"type": float, "help": "late_accept accepts so long after the cut (5)"}),
-        (("--fault",), {"action": "append", "dest": "faults", "default": [], "metavar": "KIND=SHARE", "help": FAULT}),
+        (
+            ("--fault",),
+            {"action": "append", "dest": "faults", "default": [], "metavar": "KIND=SHARE", "help": FAULT_HELP},
+        ),
         (("--json",), {"action": "store_true", "default": False, "help": "print url and environment as JSON"}),
         (stdin, {"action": "store_true", "default": False, "help": "stop when standard input closes"}),
     ]
 
 
-FAULT = "0.05 is a share of the requests, @3,7 means the 3rd and the 7th; repeatable"
+FAULT_HELP = "0.05 is a share of the requests, @3,7 means the 3rd and the 7th; repeatable"
 
 
-def _span(text: str) -> Span:
+def _parse_seconds_range(text: str) -> SecondsRange:
     low, _, high = text.partition(",")
     return float(low), float(high or low)
 

@@ -45,7 +45,7 @@ AUTH = ("token_dead",)
 KINDS = frozenset((*SUBMIT, *POLL, *FINISH, *DOWNLOAD, *AUTH))
 
 #: A share of the requests (0 to 1), or the numbers (from 1) of the requests that get the fault.
-Plan = float | frozenset[int]
+FaultPlan = float | frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Faults:
     def __post_init__(self) -> None:
         if unknown := set(self.plans) - KINDS:
             raise ValueError(f"no such fault: {', '.join(sorted(unknown))}; there are: {', '.join(sorted(KINDS))}")
-        object.__setattr__(self, "plans", {kind: _plan(value) for kind, value in self.plans.items()})
+        object.__setattr__(self, "plans", {kind: _parse_plan(value) for kind, value in self.plans.items()})
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> "Faults":
@@ -69,21 +69,21 @@ class Faults:
 
         Raise ValueError for anything else.
         """
-        return cls(dict(map(_parse, texts)))
+        return cls(dict(map(_split_argument, texts)))
 
-    def to_json(self) -> dict[str, float | list[int]]:
+    def to_dict(self) -> dict[str, float | list[int]]:
         """Return the plans as JSON values that the constructor accepts."""
         return {kind: plan if isinstance(plan, float) else sorted(plan) for kind, plan in self.plans.items()}
 
 
-def _parse(text: str) -> tuple[str, str]:
+def _split_argument(text: str) -> tuple[str, str]:
     kind, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"{text!r} is no fault: write kind=0.05 or kind=@3,7")
     return kind, value
 
 
-def _plan(value: object) -> Plan:
+def _parse_plan(value: object) -> FaultPlan:
     if isinstance(value, str) and value.startswith("@"):
         return frozenset(int(number) for number in value[1:].split(","))
     if isinstance(value, list | set | frozenset | tuple):
@@ -100,28 +100,28 @@ def fraction(*parts: object) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-class Dice:
+class FaultInjector:
     """Chooser of the fault for each request, by counting the requests of each group."""
 
     def __init__(self, faults: Faults, seed: int) -> None:
         self._faults = faults
         self._seed = seed
-        self._rolled: Counter[tuple[str, ...]] = Counter()
+        self._counts: Counter[tuple[str, ...]] = Counter()
         #: Number of faults injected, by kind.
-        self.struck: Counter[str] = Counter()
+        self.injected: Counter[str] = Counter()
 
-    def roll(self, group: tuple[str, ...]) -> str | None:
+    def next_fault(self, group: tuple[str, ...]) -> str | None:
         """Count a request of the group, and return the kind of fault to inject into it, or None."""
         if self._faults.plans.keys().isdisjoint(group):
             return None
-        self._rolled[group] += 1
-        kind = next((kind for kind in group if self._strikes(kind, self._rolled[group])), None)
+        self._counts[group] += 1
+        kind = next((kind for kind in group if self._is_due(kind, self._counts[group])), None)
         if kind:
-            self.struck[kind] += 1
+            self.injected[kind] += 1
         return kind
 
-    def _strikes(self, kind: str, number: int) -> bool:
-        plan: Plan = self._faults.plans.get(kind, 0.0)
+    def _is_due(self, kind: str, number: int) -> bool:
+        plan: FaultPlan = self._faults.plans.get(kind, 0.0)
         if isinstance(plan, frozenset):
             return number in plan
         return fraction(self._seed, kind, number) < plan

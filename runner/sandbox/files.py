@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from runner.sandbox.faults import DOWNLOAD
-from runner.sandbox.ledger import Accepted
-from runner.sandbox.messages import Answer, Request, as_page
-from runner.sandbox.troubles import DOWNLOAD_ANSWERS, spoiled_download
-from runner.sandbox.world import EXTENSIONS, Phase, World
+from runner.sandbox.ledger import AcceptedTask
+from runner.sandbox.messages import SandboxRequest, SandboxResponse, html_response
+from runner.sandbox.troubles import DOWNLOAD_RESPONSES, faulty_download_response
+from runner.sandbox.world import EXTENSIONS, Phase, SandboxState
 
 PATH = re.compile(r"/files/([0-9A-Za-z_-]{1,64})/([0-9])\.(png|mp4)")
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 CONTENT_TYPES = {"png": "image/png", "mp4": "video/mp4"}
 #: Bytes of drawn files kept in memory.
 CACHE_BYTES = 64 * 2**20
-NOT_FOUND = as_page(404, "404 Not Found")
-EXPIRED = as_page(403, "403 Forbidden: request has expired")
+NOT_FOUND = html_response(404, "404 Not Found")
+EXPIRED = html_response(403, "403 Forbidden: request has expired")
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class RenderedFile:
     """A drawn output file."""
 
     content: bytes
@@ -31,61 +31,61 @@ class File:
     content_type: str
 
 
-class Files:
+class FileHost:
     """The host of output files. It draws them on request, in threads, and caches the recent ones."""
 
-    def __init__(self, state: World) -> None:
-        self._world = state
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sandbox-media")
-        self._cache: OrderedDict[tuple[str, int, int | None], File] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int, int | None], RenderedFile] = OrderedDict()
         self._cached_bytes = 0
 
-    async def answer(self, request: Request) -> Answer:
+    async def handle(self, request: SandboxRequest) -> SandboxResponse:
         """Answer a download request."""
-        self._world.traffic.arrived("GET /files", self._world.clock())
+        self._state.counters.record_arrival("GET /files", self._state.clock())
         if not {"authorization", "access_token", "cookie"}.isdisjoint(request.headers):
-            self._world.traffic.counts["downloads_with_credentials"] += 1
-        task, number = self._wanted(request.path)
-        if task is None or self._world.phase(task) is not Phase.SUCCEEDED:
+            self._state.counters.counts["downloads_with_credentials"] += 1
+        task, number = self._find_output(request.path)
+        if task is None or self._state.phase(task) is not Phase.SUCCEEDED:
             return NOT_FOUND
-        if self._expired(request):
+        if self._is_expired(request):
             return EXPIRED
-        fault = self._world.dice.roll(DOWNLOAD)
-        if fault in DOWNLOAD_ANSWERS:
-            return DOWNLOAD_ANSWERS[fault]
-        response = ranged(await self._file(task, number), request)
-        return spoiled_download(response, fault, self._world.options.slow_s)
+        fault = self._state.fault_injector.next_fault(DOWNLOAD)
+        if fault in DOWNLOAD_RESPONSES:
+            return DOWNLOAD_RESPONSES[fault]
+        response = range_response(await self._file(task, number), request)
+        return faulty_download_response(response, fault, self._state.options.slow_s)
 
     def close(self) -> None:
         """Stop the drawing threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _wanted(self, path: str) -> tuple[Accepted | None, int]:
+    def _find_output(self, path: str) -> tuple[AcceptedTask | None, int]:
         """Return the task and the number of the output at this path, or None and a meaningless number."""
         match = PATH.fullmatch(path)
-        task = match and self._world.ledger.by_id(match[1])
+        task = match and self._state.ledger.by_id(match[1])
         if not match or not task or EXTENSIONS[task.kind] != match[3]:
             return None, 0
         count = task.charge if task.kind == "image" else 1
         return (task if int(match[2]) < count else None), int(match[2])
 
-    def _expired(self, request: Request) -> bool:
-        if self._world.options.link_life_s is None:
+    def _is_expired(self, request: SandboxRequest) -> bool:
+        if self._state.options.link_life_s is None:
             return False
         until = request.query.get("until", "")
-        return not until.replace(".", "", 1).isdigit() or float(until) <= self._world.clock()
+        return not until.replace(".", "", 1).isdigit() or float(until) <= self._state.clock()
 
-    async def _file(self, task: Accepted, number: int) -> File:
-        self._world.traffic.counts["downloads_served"] += 1
-        key = task.id, number, self._world.options.file_bytes
+    async def _file(self, task: AcceptedTask, number: int) -> RenderedFile:
+        self._state.counters.counts["downloads_served"] += 1
+        key = task.id, number, self._state.options.file_bytes
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        file = await asyncio.get_running_loop().run_in_executor(self._pool, _draw, task, *key[1:])
-        self._keep(key, file)
+        file = await asyncio.get_running_loop().run_in_executor(self._pool, _draw_file, task, *key[1:])
+        self._cache_file(key, file)
         return file
 
-    def _keep(self, key: tuple[str, int, int | None], file: File) -> None:
+    def _cache_file(self, key: tuple[str, int, int | None], file: RenderedFile) -> None:
         if key not in self._cache:
             self._cached_bytes += len(file.content)
             self._cache[key] = file
@@ -93,32 +93,32 @@ class Files:
             self._cached_bytes -= len(self._cache.popitem(last=False)[1].content)
 
 
-def _draw(task: Accepted, number: int, size: int | None) -> File:
+def _draw_file(task: AcceptedTask, number: int, size: int | None) -> RenderedFile:
     from runner.sandbox import media  # noqa: PLC0415  Pillow and PyAV take 0.1 s to load, and only files need them
 
     ratio = str(task.request.get("aspect_ratio") or ("1:1" if task.provider == "chanjing" else "16:9"))
     caption = media.Caption(task.prompt, task.model, task.id, number, ratio)
-    data = media.png(caption) if task.kind == "image" else media.mp4(caption)
-    content = media.padded(data, size or 0)
-    return File(content, f'"{sha256(content).hexdigest()[:32]}"', CONTENT_TYPES[EXTENSIONS[task.kind]])
+    data = media.draw_png(caption) if task.kind == "image" else media.draw_mp4(caption)
+    content = media.pad(data, size or 0)
+    return RenderedFile(content, f'"{sha256(content).hexdigest()[:32]}"', CONTENT_TYPES[EXTENSIONS[task.kind]])
 
 
-def ranged(file: File, request: Request) -> Answer:
+def range_response(file: RenderedFile, request: SandboxRequest) -> SandboxResponse:
     """Return the whole file, or the requested range of it. A request for several ranges gets the whole file."""
     size = len(file.content)
-    requested = _span(request, file, size)
+    requested = _requested_range(request, file, size)
     headers: tuple[tuple[str, str], ...] = (("etag", file.etag), ("accept-ranges", "bytes"))
     if requested is None:
-        return Answer(body=file.content, content_type=file.content_type, headers=headers)
+        return SandboxResponse(body=file.content, content_type=file.content_type, headers=headers)
     first, last = requested
     if first > last:
         headers += (("content-range", f"bytes */{size}"),)
-        return Answer(status=416, content_type=file.content_type, headers=headers)
+        return SandboxResponse(status=416, content_type=file.content_type, headers=headers)
     headers += (("content-range", f"bytes {first}-{last}/{size}"),)
-    return Answer(206, file.content[first : last + 1], file.content_type, headers)
+    return SandboxResponse(206, file.content[first : last + 1], file.content_type, headers)
 
 
-def _span(request: Request, file: File, size: int) -> tuple[int, int] | None:
+def _requested_range(request: SandboxRequest, file: RenderedFile, size: int) -> tuple[int, int] | None:
     """Return the first and the last byte of the requested range, or None for the whole file.
 
     The first is greater than the last if the range lies outside of the file.

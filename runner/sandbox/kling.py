@@ -17,131 +17,136 @@ from runner.sandbox.kling_rules import (
     OPERATIONS,
     TOO_FAST,
     TOO_MANY,
-    Refused,
-    check,
+    KlingRefusedError,
+    check_submit,
 )
-from runner.sandbox.kling_shapes import envelope, new_task_object, refusal, task_object, told
-from runner.sandbox.ledger import Accepted, Order
-from runner.sandbox.messages import Answer, Request
-from runner.sandbox.pictures import pictures
-from runner.sandbox.troubles import QUERY_ANSWERS
-from runner.sandbox.world import World
+from runner.sandbox.kling_shapes import accepted_response, envelope, newer_task_object, refusal_response, task_object
+from runner.sandbox.ledger import AcceptedTask, Order
+from runner.sandbox.messages import SandboxRequest, SandboxResponse
+from runner.sandbox.pictures import image_hashes
+from runner.sandbox.troubles import QUERY_RESPONSES
+from runner.sandbox.world import SandboxState
 
 PREFIX = "/v1/"
-TASKS = "/tasks"
-MOST_PAGES, MOST_ROWS = 1000, 500
+TASKS_PATH = "/tasks"
+MAX_PAGES, MAX_PAGE_SIZE = 1000, 500
 
 
-class Kling:
+class KlingApi:
     """Kling's endpoints. A valid submit becomes an Order, which the application accepts."""
 
-    def __init__(self, state: World) -> None:
-        self._world = state
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
 
-    def answer(self, request: Request) -> Answer | Order:
+    def handle(self, request: SandboxRequest) -> SandboxResponse | Order:
         """Answer a request, or return the order that a valid submit makes."""
-        operation, task_id = split(request.path, PREFIX)
-        self._world.traffic.arrived(_endpoint(request, operation, task_id), self._world.clock())
+        operation, task_id = split_path(request.path, PREFIX)
+        self._state.counters.record_arrival(_endpoint(request, operation, task_id), self._state.clock())
         try:
-            return self._routed(request, operation, task_id)
-        except Refused as error:
-            self._world.traffic.refused[str(error.code)] += 1
-            return refusal(error)
+            return self._route(request, operation, task_id)
+        except KlingRefusedError as error:
+            self._state.counters.refused[str(error.code)] += 1
+            return refusal_response(error)
 
-    def _routed(self, request: Request, operation: str, task_id: str) -> Answer | Order:
-        account = self._account(request, _endpoint(request, operation, task_id))
+    def _route(self, request: SandboxRequest, operation: str, task_id: str) -> SandboxResponse | Order:
+        account = self._authenticate(request, _endpoint(request, operation, task_id))
         match request.method, operation, task_id:
             case "POST", str(op), "" if op in OPERATIONS:
-                return ordered(self._world, "kling", account, operation, request)
+                return build_order(self._state, "kling", account, operation, request)
             case "GET", str(op), "" if op in OPERATIONS:
-                return self._list(request, account, operation)
+                return self._list_tasks(request, account, operation)
             case "GET", str(op), str(name) if op in OPERATIONS:
-                return self._task(account, operation, name)
+                return self._get_task(account, operation, name)
             case "GET", "tasks", "":
-                return self._tasks(request, account)
+                return self._find_tasks(request, account)
             case _:
-                raise Refused(NO_RESOURCE)
+                raise KlingRefusedError(NO_RESOURCE)
 
-    def _account(self, request: Request, endpoint: str) -> str:
-        account = keys.holder(request, self._world.clock())
+    def _authenticate(self, request: SandboxRequest, endpoint: str) -> str:
+        account = keys.identify_account(request, self._state.clock())
         if isinstance(account, int):
-            raise Refused(account)
-        if not self._world.admit(endpoint, account):
-            raise Refused(TOO_FAST)
+            raise KlingRefusedError(account)
+        if not self._state.admit(endpoint, account):
+            raise KlingRefusedError(TOO_FAST)
         return account
 
-    def _task(self, account: str, operation: str, name: str) -> Answer:
-        by_id = self._world.ledger.by_id(name) is not None
-        fault = self._world.dice.roll(POLL if by_id else QUERY)
-        if fault in QUERY_ANSWERS:
-            return QUERY_ANSWERS[fault]
-        tasks = found(self._world, "kling", account, [name])
+    def _get_task(self, account: str, operation: str, name: str) -> SandboxResponse:
+        by_id = self._state.ledger.by_id(name) is not None
+        fault = self._state.fault_injector.next_fault(POLL if by_id else QUERY)
+        if fault in QUERY_RESPONSES:
+            return QUERY_RESPONSES[fault]
+        tasks = find_tasks(self._state, "kling", account, [name])
         task = next((task for task in tasks if task.operation == operation), None)
         if task is None or fault == "poll_missing":
-            raise Refused(NO_RESOURCE, "task does not exist")
+            raise KlingRefusedError(NO_RESOURCE, "task does not exist")
         return envelope(self._rows([task], fault)[0])
 
-    def _list(self, request: Request, account: str, operation: str) -> Answer:
-        page, size = _number(request, "pageNum", 1, MOST_PAGES), _number(request, "pageSize", 30, MOST_ROWS)
-        fault = self._world.dice.roll(QUERY)
-        if fault in QUERY_ANSWERS:
-            return QUERY_ANSWERS[fault]
-        tasks, _ = self._world.page("kling", account, operation, page, size)
+    def _list_tasks(self, request: SandboxRequest, account: str, operation: str) -> SandboxResponse:
+        page, size = (
+            _read_number(request, "pageNum", 1, MAX_PAGES),
+            _read_number(request, "pageSize", 30, MAX_PAGE_SIZE),
+        )
+        fault = self._state.fault_injector.next_fault(QUERY)
+        if fault in QUERY_RESPONSES:
+            return QUERY_RESPONSES[fault]
+        tasks, _ = self._state.page("kling", account, operation, page, size)
         return envelope(self._rows(tasks, fault))
 
-    def _tasks(self, request: Request, account: str) -> Answer:
+    def _find_tasks(self, request: SandboxRequest, account: str) -> SandboxResponse:
         selectors = [name for name in ("task_ids", "external_task_ids") if request.query.get(name)]
         if len(selectors) != 1 or len(request.query) != 1:
-            raise Refused(BAD_VALUE, "task_ids or external_task_ids, one of the two")
-        fault = self._world.dice.roll(QUERY)
-        if fault in QUERY_ANSWERS:
-            return QUERY_ANSWERS[fault]
+            raise KlingRefusedError(BAD_VALUE, "task_ids or external_task_ids, one of the two")
+        fault = self._state.fault_injector.next_fault(QUERY)
+        if fault in QUERY_RESPONSES:
+            return QUERY_RESPONSES[fault]
         names = request.query[selectors[0]].split(",")
-        tasks = found(self._world, "kling", account, names)
+        tasks = find_tasks(self._state, "kling", account, names)
         by_task_id = selectors == ["task_ids"]
         return envelope(
-            [new_task_object(self._world, t) for t in tasks if (t.id if by_task_id else t.external_id) in names]
+            [newer_task_object(self._state, t) for t in tasks if (t.id if by_task_id else t.external_id) in names]
         )
 
-    def _rows(self, tasks: Sequence[Accepted], fault: str | None) -> list[dict[str, Any]]:
-        rows = [task_object(self._world, task) for task in tasks]
+    def _rows(self, tasks: Sequence[AcceptedTask], fault: str | None) -> list[dict[str, Any]]:
+        rows = [task_object(self._state, task) for task in tasks]
         if fault == "poll_unknown_state":
             rows[0] |= {"task_status": "reviewing", "task_result": {}}
         return rows
 
 
-def split(path: str, prefix: str) -> tuple[str, str]:
+def split_path(path: str, prefix: str) -> tuple[str, str]:
     """Return operation and task id of a path such as `/v1/videos/text2video/123`, with `""` if there is no id."""
-    if path == TASKS:
+    if path == TASKS_PATH:
         return "tasks", ""
     parts = path.removeprefix(prefix).split("/", 2)
     return "/".join(parts[:2]), parts[2] if len(parts) > 2 else ""  # noqa: PLR2004  family, operation, id
 
 
-def ordered(state: World, provider: str, account: str, operation: str, request: Request) -> Order:
+def build_order(state: SandboxState, provider: str, account: str, operation: str, request: SandboxRequest) -> Order:
     """Return the order that a submit makes. Raise KlingRefusedError if it cannot be accepted."""
-    body = request.fields()
+    body = request.json_object()
     if body is None:
-        raise Refused(BAD_BODY)
-    check(operation, body)
+        raise KlingRefusedError(BAD_BODY)
+    check_submit(operation, body)
     kind, external_id = OPERATIONS[operation], body.get("external_task_id")
     charge = body.get("n", 1) if kind == "image" else 1
-    if state.repeats(provider, account, external_id):
-        raise Refused(BAD_VALUE, "external_task_id already exists")
-    if not state.affords(charge):
-        raise Refused(NO_MONEY)
+    if state.is_external_id_taken(provider, account, external_id):
+        raise KlingRefusedError(BAD_VALUE, "external_task_id already exists")
+    if not state.can_afford(charge):
+        raise KlingRefusedError(NO_MONEY)
     if not state.has_slots(provider, account, kind, charge):
-        raise Refused(TOO_MANY)
-    task_id = new_id()
-    return Order(task_id, provider, account, operation, kind, external_id, body, charge, told, pictures(body))
+        raise KlingRefusedError(TOO_MANY)
+    task_id = new_task_id()
+    return Order(
+        task_id, provider, account, operation, kind, external_id, body, charge, accepted_response, image_hashes(body)
+    )
 
 
-def found(state: World, provider: str, account: str, names: Sequence[str]) -> list[Accepted]:
+def find_tasks(state: SandboxState, provider: str, account: str, names: Sequence[str]) -> list[AcceptedTask]:
     """Return the account's tasks with these names, which are task ids or external ids.
 
     A task is found by its external id only when it is visible in lists.
     """
-    tasks: list[Accepted] = []
+    tasks: list[AcceptedTask] = []
     for name in names:
         by_id = state.ledger.by_id(name)
         visible = [t for t in state.ledger.by_external_id(name) if t.at <= state.visible_until()]
@@ -149,20 +154,20 @@ def found(state: World, provider: str, account: str, names: Sequence[str]) -> li
     return [t for t in tasks if (t.provider, t.account) == (provider, account)]
 
 
-def new_id() -> str:
+def new_task_id() -> str:
     """Return a random task id of 18 digits. It is unique across sandboxes as well."""
     return str(8 * 10**17 + secrets.randbelow(10**17))
 
 
-def _endpoint(request: Request, operation: str, task_id: str) -> str:
+def _endpoint(request: SandboxRequest, operation: str, task_id: str) -> str:
     if operation not in OPERATIONS and operation != "tasks":
         return "unknown"
-    path = TASKS if operation == "tasks" else PREFIX + operation
+    path = TASKS_PATH if operation == "tasks" else PREFIX + operation
     return f"{request.method} {path}/{{id}}" if task_id else f"{request.method} {path}"
 
 
-def _number(request: Request, name: str, default: int, maximum: int) -> int:
+def _read_number(request: SandboxRequest, name: str, default: int, maximum: int) -> int:
     text = request.query.get(name, str(default))
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= maximum):
-        raise Refused(BAD_VALUE, f"{name} is invalid")
+        raise KlingRefusedError(BAD_VALUE, f"{name} is invalid")
     return int(text)

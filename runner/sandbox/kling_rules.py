@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from runner.sandbox.ledger import Kind
-from runner.sandbox.pictures import wrong
+from runner.sandbox.pictures import malformed_image_field
 from runner.sandbox.world import FORBIDDEN
 
 #: The kind of media that each paid operation makes, by the end of its path.
@@ -62,11 +62,11 @@ IMAGE_RATIOS = frozenset(["16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21
 VIDEO_RATIOS = frozenset(["16:9", "9:16", "1:1"])
 DURATIONS = frozenset(str(n) for n in range(3, 16))
 OLD_DURATIONS = frozenset({"5", "10"})
-LONGEST_PROMPT = 2500
-MOST_IMAGES = 9
+MAX_PROMPT_LENGTH = 2500
+MAX_IMAGES = 9
 
 
-class Refused(Exception):
+class KlingRefusedError(Exception):
     """Raised for a request that Kling answers with a code other than 0."""
 
     def __init__(self, code: int, message: str = "") -> None:
@@ -80,22 +80,24 @@ class Refused(Exception):
         return STATUS[self.code]
 
 
-def check(operation: str, body: Mapping[str, Any]) -> None:
+def check_submit(operation: str, body: Mapping[str, Any]) -> None:
     """Raise KlingRefusedError if Kling would refuse this body of a submit."""
     kind = OPERATIONS[operation]
     model = str(body.get("model_name") or "kling-v1")
     if model not in (IMAGE_MODELS if kind == "image" else VIDEO_MODELS):
-        raise Refused(NO_RESOURCE, f"model {model} does not exist")
-    field = _wrong_text(operation, body) or (_wrong_image(body) if kind == "image" else _wrong_video(body))
+        raise KlingRefusedError(NO_RESOURCE, f"model {model} does not exist")
+    field = _invalid_common_field(operation, body) or (
+        _invalid_image_task_field(body) if kind == "image" else _invalid_video_task_field(body)
+    )
     if field:
-        raise Refused(BAD_VALUE, f"{field} is invalid")
+        raise KlingRefusedError(BAD_VALUE, f"{field} is invalid")
     if any(word in body.get("prompt", "") for word in FORBIDDEN):
-        raise Refused(UNSAFE)
+        raise KlingRefusedError(UNSAFE)
 
 
-def _wrong_text(operation: str, body: Mapping[str, Any]) -> str | None:
+def _invalid_common_field(operation: str, body: Mapping[str, Any]) -> str | None:
     prompt, external_id, image = body.get("prompt", ""), body.get("external_task_id"), body.get("image") or ""
-    if not isinstance(prompt, str) or len(prompt) > LONGEST_PROMPT:
+    if not isinstance(prompt, str) or len(prompt) > MAX_PROMPT_LENGTH:
         return "prompt"
     if not prompt and operation != "videos/image2video":
         return "prompt"
@@ -103,21 +105,21 @@ def _wrong_text(operation: str, body: Mapping[str, Any]) -> str | None:
         return "external_task_id"
     if not isinstance(image, str) or image.startswith("data:"):
         return "image"
-    if field := wrong(body):
+    if field := malformed_image_field(body):
         return field
     return "image" if operation == "videos/image2video" and not (image or body.get("image_tail")) else None
 
 
-def _wrong_image(body: Mapping[str, Any]) -> str | None:
+def _invalid_image_task_field(body: Mapping[str, Any]) -> str | None:
     n = body.get("n", 1)
-    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_IMAGES:
+    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_IMAGES:
         return "n"
     if body.get("image") and body.get("negative_prompt"):
         return "negative_prompt"
     return None if str(body.get("aspect_ratio", "16:9")) in IMAGE_RATIOS else "aspect_ratio"
 
 
-def _wrong_video(body: Mapping[str, Any]) -> str | None:
+def _invalid_video_task_field(body: Mapping[str, Any]) -> str | None:
     allowed = DURATIONS if body.get("model_name") == "kling-v3" else OLD_DURATIONS
     if str(body.get("duration", "5")) not in allowed:
         return "duration"

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 Kind = Literal["image", "video"]
 #: Longest text recorded in full, in characters. Longer ones, such as images in Base64, are recorded by their hash.
-LONGEST_TEXT = 4096
+MAX_TEXT_LENGTH = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedTask:
     """A task that the provider has accepted. It is one line of the ledger file, by field name."""
 
     #: Position in the order of acceptance, from 1.
@@ -65,7 +65,7 @@ class Order:
     request: dict[str, Any]
     charge: int
     #: Builder of the provider's response to the accepted submit.
-    to_response: Callable[[Accepted], Any]
+    to_response: Callable[[AcceptedTask], Any]
     pictures: dict[str, str] = field(default_factory=dict)
 
 
@@ -73,20 +73,20 @@ class Ledger:
     """The accepted tasks, with the indexes that queries need."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.accepted: list[Accepted] = []
-        self._by_id: dict[str, Accepted] = {}
-        self._by_external: defaultdict[str, list[Accepted]] = defaultdict(list)
-        self._lists: defaultdict[tuple[str, str, str], list[Accepted]] = defaultdict(list)
-        self._copies: Counter[str] = Counter()
+        self.accepted: list[AcceptedTask] = []
+        self._by_id: dict[str, AcceptedTask] = {}
+        self._by_external: defaultdict[str, list[AcceptedTask]] = defaultdict(list)
+        self._lists: defaultdict[tuple[str, str, str], list[AcceptedTask]] = defaultdict(list)
+        self._request_counts: Counter[str] = Counter()
         self._charges = 0
         self._file = None if path is None else self._open(path)
 
-    def accept(self, order: Order, at: float) -> Accepted:
+    def accept(self, order: Order, at: float) -> AcceptedTask:
         """Record an order as accepted at this time (Unix time, seconds), and return the task."""
-        request = {name: _shortened(value) for name, value in order.request.items()}
+        request = {name: _shorten(value) for name, value in order.request.items()}
         values = {f.name: getattr(order, f.name) for f in fields(order) if f.name not in {"to_response", "request"}}
-        key = _key(order, request)
-        accepted = Accepted(**values, number=len(self.accepted) + 1, request=request, at=at, key=key)
+        key = _request_key(order, request)
+        accepted = AcceptedTask(**values, number=len(self.accepted) + 1, request=request, at=at, key=key)
         if self._file is not None:
             os.write(self._file, json.dumps(asdict(accepted)).encode() + b"\n")
         self._index(accepted)
@@ -98,24 +98,26 @@ class Ledger:
 
     def duplicates(self) -> int:
         """Return the number of accepted requests that equal an earlier one in everything but the external id."""
-        return len(self.accepted) - len(self._copies)
+        return len(self.accepted) - len(self._request_counts)
 
-    def by_id(self, task_id: str) -> Accepted | None:
+    def by_id(self, task_id: str) -> AcceptedTask | None:
         """Return the task with this id, or None."""
         return self._by_id.get(task_id)
 
-    def by_external_id(self, external_id: str) -> list[Accepted]:
+    def by_external_id(self, external_id: str) -> list[AcceptedTask]:
         """Return the tasks of all accounts with this external id, oldest first."""
         return self._by_external.get(external_id, [])
 
-    def by_request(self) -> dict[str, list[Accepted]]:
+    def by_request(self) -> dict[str, list[AcceptedTask]]:
         """Return the accepted tasks by the key of their request. A list of several tasks is a repeated purchase."""
-        groups: defaultdict[str, list[Accepted]] = defaultdict(list)
+        groups: defaultdict[str, list[AcceptedTask]] = defaultdict(list)
         for accepted in self.accepted:
             groups[accepted.key].append(accepted)
         return dict(groups)
 
-    def visible(self, provider: str, account: str, operation: str, until: float) -> tuple[Sequence[Accepted], int]:
+    def visible_tasks(
+        self, provider: str, account: str, operation: str, until: float
+    ) -> tuple[Sequence[AcceptedTask], int]:
         """Return all tasks of an account and operation, oldest first, and how many of them were accepted by `until`."""
         tasks = self._lists.get((provider, account, operation), [])
         return tasks, bisect_right(tasks, until, key=attrgetter("at"))
@@ -126,13 +128,13 @@ class Ledger:
             os.close(self._file)
             self._file = None
 
-    def _index(self, accepted: Accepted) -> None:
+    def _index(self, accepted: AcceptedTask) -> None:
         self.accepted.append(accepted)
         self._by_id[accepted.id] = accepted
         if accepted.external_id is not None:
             self._by_external[accepted.external_id].append(accepted)
         self._lists[accepted.provider, accepted.account, accepted.operation].append(accepted)
-        self._copies[accepted.key] += 1
+        self._request_counts[accepted.key] += 1
         self._charges += accepted.charge
 
     def _open(self, path: Path) -> int:
@@ -141,20 +143,20 @@ class Ledger:
         whole = text.rfind(b"\n") + 1
         os.ftruncate(file, whole)  # the client never got the response of a line that a crash cut short
         for line in text[:whole].splitlines():
-            self._index(Accepted(**json.loads(line)))
+            self._index(AcceptedTask(**json.loads(line)))
         return file
 
 
-def _shortened(value: Any) -> Any:
+def _shorten(value: Any) -> Any:
     if isinstance(value, list):
-        return [_shortened(part) for part in value]
-    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        return [_shorten(part) for part in value]
+    if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH:
         digest = sha256(value.encode(errors="backslashreplace")).hexdigest()
         return f"{value[:64]}... ({len(value)} characters, sha256 {digest})"
     return value
 
 
-def _hashed(request: dict[str, Any], pictures: Mapping[str, str]) -> dict[str, Any]:
+def _replace_images_by_hashes(request: dict[str, Any], pictures: Mapping[str, str]) -> dict[str, Any]:
     """Return the request with each image replaced by its hash, because an image has many possible URLs."""
     replaced = {name: list(value) if isinstance(value, list) else value for name, value in request.items()}
     for position, digest in pictures.items():
@@ -166,7 +168,11 @@ def _hashed(request: dict[str, Any], pictures: Mapping[str, str]) -> dict[str, A
     return replaced
 
 
-def _key(order: Order, request: dict[str, Any]) -> str:
-    content = {name: value for name, value in _hashed(request, order.pictures).items() if name != "external_task_id"}
+def _request_key(order: Order, request: dict[str, Any]) -> str:
+    content = {
+        name: value
+        for name, value in _replace_images_by_hashes(request, order.pictures).items()
+        if name != "external_task_id"
+    }
     text = json.dumps([order.provider, order.operation, content], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]

@@ -4,10 +4,10 @@ from collections import defaultdict, deque
 from heapq import heappop, heappush
 
 #: Pairs of endpoint and credential that are remembered. Beyond it all are forgotten, which can only admit too much.
-LARGEST = 10_000
+MAX_REMEMBERED = 10_000
 
 
-class SlidingWindow:
+class WindowLimit:
     """A sliding-window limit on requests, for each endpoint and account. Refused requests do not count."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class SlidingWindow:
         `window_s` is in seconds. A `qps` below 1 admits one request in a window of `window_s / qps`.
         """
         limit = max(1, int(qps))
-        if len(self._admitted) > LARGEST:
+        if len(self._admitted) > MAX_REMEMBERED:
             self._admitted.clear()
         stamps = self._admitted[endpoint, account]
         while stamps and stamps[0] <= now - window_s * limit / qps:
@@ -42,7 +42,7 @@ class Slots:
         heappush(self._ends[pack], (end, count))
         self._taken[pack] += count
 
-    def taken(self, pack: tuple[str, ...], now: float) -> int:
+    def count_taken(self, pack: tuple[str, ...], now: float) -> int:
         """Return the number of occupied slots."""
         ends = self._ends[pack]
         while ends and ends[0][0] <= now:

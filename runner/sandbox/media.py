@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont
 
 #: Length of the longer side, in pixels.
-SIDE = 320
+LONGER_SIDE = 320
 SHORTEST_SIDE = 32
 MARGIN = 10
 TEXT_SIZE, SMALL_SIZE = 16, 9
@@ -55,28 +55,28 @@ class Caption:
     ratio: str
 
 
-def png(caption: Caption) -> bytes:
+def draw_png(caption: Caption) -> bytes:
     """Return a PNG with the prompt on a background whose colour comes from the prompt."""
-    image = _drawn(caption)
+    image = _draw_image(caption)
     file = BytesIO()
     image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
-def mp4(caption: Caption) -> bytes:
+def draw_mp4(caption: Caption) -> bytes:
     """Return an MP4 video of one second with the image and a bar that moves across it."""
-    image = _drawn(caption).convert("RGB")
+    image = _draw_image(caption).convert("RGB")
     file = BytesIO()
     codec: Literal["libx264", "mpeg4"] = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with av.open(file, "w", format="mp4") as container:
-        stream = _stream(container.add_stream(codec, rate=FRAMES), image)
+        stream = _configure_stream(container.add_stream(codec, rate=FRAMES), image)
         for frame in _frames(image):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file.getvalue()
 
 
-def padded(content: bytes, size: int) -> bytes:
+def pad(content: bytes, size: int) -> bytes:
     """Return a PNG or MP4 grown to about `size` bytes by a part that readers skip."""
     padding = size - len(content) - 12
     if padding <= 0:
@@ -88,28 +88,28 @@ def padded(content: bytes, size: int) -> bytes:
     return content + struct.pack(">I", padding + 8) + b"free" + bytes(padding)
 
 
-def canvas(ratio: str) -> tuple[int, int]:
+def canvas_size(ratio: str) -> tuple[int, int]:
     """Return even width and height in pixels for a ratio. An invalid ratio counts as 16:9."""
     across, _, down = ratio.partition(":")
     if not (across.isdecimal() and down.isdecimal() and int(across) and int(down)):
         across, down = "16", "9"
-    scale = SIDE / max(int(across), int(down))
+    scale = LONGER_SIDE / max(int(across), int(down))
     width, height = (max(SHORTEST_SIDE, round(int(side) * scale / 2) * 2) for side in (across, down))
     return width, height
 
 
-def _drawn(caption: Caption) -> Image.Image:
-    width, height = canvas(caption.ratio)
+def _draw_image(caption: Caption) -> Image.Image:
+    width, height = canvas_size(caption.ratio)
     image = Image.new("L", (width, height))
     draw = ImageDraw.Draw(image)
-    draw.multiline_text((MARGIN, MARGIN), _wrapped(caption.prompt, width, height), 255, _font(TEXT_SIZE))
+    draw.multiline_text((MARGIN, MARGIN), _wrap_prompt(caption.prompt, width, height), 255, _font(TEXT_SIZE))
     small = f"{caption.model}  #{caption.number}\n{caption.task_id}"
     draw.multiline_text((MARGIN, height - 2 * SMALL_SIZE - MARGIN), small, 200, _font(SMALL_SIZE), spacing=1)
     image.putpalette(_palette(caption.prompt))
     return image
 
 
-def _wrapped(prompt: str, width: int, height: int) -> str:
+def _wrap_prompt(prompt: str, width: int, height: int) -> str:
     """Break the prompt into the lines that fit. Widths are estimated, which is cheaper than measuring."""
     wide = sum(ord(c) >= WIDE for c in prompt[:200]) * 2 > len(prompt[:200])
     columns = max(4, int((width - 2 * MARGIN) / (TEXT_SIZE if wide else TEXT_SIZE * 0.6)))
@@ -131,7 +131,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def _stream(stream: VideoStream, image: Image.Image) -> VideoStream:
+def _configure_stream(stream: VideoStream, image: Image.Image) -> VideoStream:
     stream.width, stream.height = image.size
     stream.pix_fmt = "yuv420p"
     stream.codec_context.thread_count = 1

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Any
 
 
-class Ending(Enum):
+class ResponseEnding(Enum):
     """The way in which a response is sent and ends."""
 
     WHOLE = auto()
@@ -22,7 +22,7 @@ class Ending(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SandboxRequest:
     """A complete request. Header names are in lower case. A repeated query name has its last value."""
 
     method: str
@@ -31,7 +31,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
-    def fields(self) -> dict[str, Any] | None:
+    def json_object(self) -> dict[str, Any] | None:
         """Return the body as a JSON object, or None if it is not one."""
         try:
             value = json.loads(self.body)
@@ -41,44 +41,44 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SandboxResponse:
     """A complete response, with the failures of its delivery."""
 
     status: int = 200
     body: bytes = b""
     content_type: str = "application/json; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
-    ending: Ending = Ending.WHOLE
+    ending: ResponseEnding = ResponseEnding.WHOLE
     #: Delay before the first byte, in seconds.
     delay_s: float = 0.0
     #: Time over which the body is spread, in seconds.
     spread_s: float = 0.0
 
-    def with_(self, **changes: Any) -> "Answer":
+    def with_(self, **changes: Any) -> "SandboxResponse":
         """Return a copy with other values of these fields."""
         return replace(self, **changes)
 
 
-def as_json(value: object, status: int = 200) -> Answer:
+def json_response(value: object, status: int = 200) -> SandboxResponse:
     """Return a JSON response. Characters outside of ASCII are escaped, so that any text of a client can be echoed."""
-    return Answer(status=status, body=json.dumps(value, separators=(",", ":")).encode())
+    return SandboxResponse(status=status, body=json.dumps(value, separators=(",", ":")).encode())
 
 
-def as_text(text: str, status: int) -> Answer:
+def text_response(text: str, status: int) -> SandboxResponse:
     """Return a response in plain text."""
-    return Answer(status=status, body=text.encode(), content_type="text/plain; charset=utf-8")
+    return SandboxResponse(status=status, body=text.encode(), content_type="text/plain; charset=utf-8")
 
 
-def as_page(status: int, title: str) -> Answer:
+def html_response(status: int, title: str) -> SandboxResponse:
     """Return an HTML page, as proxies and captive portals send it where a client expects JSON."""
     page = f"<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>\r\n"
-    return Answer(status=status, body=page.encode(), content_type="text/html; charset=utf-8")
+    return SandboxResponse(status=status, body=page.encode(), content_type="text/html; charset=utf-8")
 
 
-LOST = Answer(ending=Ending.CLOSED)
-RESET = Answer(ending=Ending.RESET)
-PORTAL = as_page(200, "Welcome: please log in to use this network")
-OUTAGE = as_page(503, "503 Service Temporarily Unavailable")
-BAD_GATEWAY = as_page(502, "502 Bad Gateway")
-GATEWAY_TIMEOUT = as_page(504, "504 Gateway Time-out")
-SERVER_ERROR = as_page(500, "500 Internal Server Error")
+LOST = SandboxResponse(ending=ResponseEnding.CLOSED)
+RESET = SandboxResponse(ending=ResponseEnding.RESET)
+PORTAL = html_response(200, "Welcome: please log in to use this network")
+OUTAGE = html_response(503, "503 Service Temporarily Unavailable")
+BAD_GATEWAY = html_response(502, "502 Bad Gateway")
+GATEWAY_TIMEOUT = html_response(504, "504 Gateway Time-out")
+SERVER_ERROR = html_response(500, "500 Internal Server Error")

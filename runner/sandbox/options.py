@@ -9,11 +9,11 @@ from runner.sandbox.faults import Faults
 
 Dialect = Literal["A", "B", "C"]
 #: A shortest and a longest duration, in seconds.
-Span = tuple[float, float]
+SecondsRange = tuple[float, float]
 #: Options that cannot change after the start.
-FIXED = frozenset({"host", "port", "ledger", "seed"})
+FIXED_OPTIONS = frozenset({"host", "port", "ledger", "seed"})
 #: Options that take a number from JSON as a float.
-NUMBERS = frozenset(
+FLOAT_OPTIONS = frozenset(
     {"qps", "window_s", "token_life_s", "list_lag_s", "accept_delay_s", "link_life_s", "slow_s", "late_s", "upload_s"}
 )
 
@@ -36,9 +36,9 @@ class Options:
     #: Kling tasks that may run at once, for each credential and kind. An image task occupies n slots.
     concurrency: int | None = None
     #: Duration of an image task.
-    seconds: Span = (0.5, 2.0)
+    seconds: SecondsRange = (0.5, 2.0)
     #: Duration of a video task. None: twice that of an image task.
-    video_seconds: Span | None = None
+    video_seconds: SecondsRange | None = None
     #: Lifetime of a Chanjing token.
     token_life_s: float = 86400.0
     #: Requests after which a Chanjing token expires.
@@ -81,33 +81,33 @@ class Options:
             low, high = getattr(self, name) or (0, 0)
             yield name, 0 <= low <= high
 
-    def span(self, kind: str) -> Span:
+    def duration_range(self, kind: str) -> SecondsRange:
         """Return the shortest and the longest duration of a task of this kind."""
         if kind == "image":
             return self.seconds
         low, high = self.seconds
         return self.video_seconds or (2 * low, 2 * high)
 
-    def changed(self, changes: Mapping[str, Any]) -> "Options":
+    def with_changes(self, changes: Mapping[str, Any]) -> "Options":
         """Return a copy with some options changed to JSON values. Raise ValueError for those that cannot change."""
-        names = {f.name for f in fields(self)} - FIXED
+        names = {f.name for f in fields(self)} - FIXED_OPTIONS
         if unknown := set(changes) - names:
             raise ValueError(f"cannot be changed here: {', '.join(sorted(unknown))}; can: {', '.join(sorted(names))}")
-        return replace(self, **{name: _value(name, value) for name, value in changes.items()})
+        return replace(self, **{name: _convert_value(name, value) for name, value in changes.items()})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON values, by name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {"ledger": self.ledger and str(self.ledger), "faults": self.faults.to_json()}
+        return values | {"ledger": self.ledger and str(self.ledger), "faults": self.faults.to_dict()}
 
 
-def _value(name: str, value: Any) -> Any:
+def _convert_value(name: str, value: Any) -> Any:
     match name, value:
         case "faults", _:
             return Faults(value)
         case (("seconds" | "video_seconds"), [low, high]):
             return float(low), float(high)
-        case _ if name in NUMBERS and value is not None:
+        case _ if name in FLOAT_OPTIONS and value is not None:
             return float(value)
         case _:
             return value

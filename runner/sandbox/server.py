@@ -12,27 +12,27 @@ from runner.sandbox.app import App
 from runner.sandbox.faults import Faults
 from runner.sandbox.ledger import Ledger
 from runner.sandbox.options import Options
-from runner.sandbox.wire import Wire
-from runner.sandbox.world import World
+from runner.sandbox.wire import HttpConnection
+from runner.sandbox.world import SandboxState
 
 __all__ = ["Faults", "Options", "Sandbox"]
 
-MOST_CONNECTIONS = 4096
+MAX_CONNECTIONS = 4096
 
 
 class Sandbox:
     """The providers on a loopback port for the duration of a context. `clock` returns Unix time in seconds."""
 
     def __init__(self, options: Options | None = None, *, clock: Callable[[], float] = time.time) -> None:
-        self._world = World(options or Options(), clock)
-        self._app = App(self._world)
+        self._state = SandboxState(options or Options(), clock)
+        self._app = App(self._state)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        options = self._world.options
-        self._server = await asyncio.start_server(self._connected, options.host, options.port, backlog=1024)
-        self._world.url = f"http://{options.host}:{self._server.sockets[0].getsockname()[1]}"
+        options = self._state.options
+        self._server = await asyncio.start_server(self._on_connection, options.host, options.port, backlog=1024)
+        self._state.url = f"http://{options.host}:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -42,7 +42,7 @@ class Sandbox:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._app.close()
-        self._world.ledger.close()
+        self._state.ledger.close()
 
     def __repr__(self) -> str:
         return f"<Sandbox {self.url or 'not started'}, {len(self.ledger.accepted)} accepted>"
@@ -50,17 +50,17 @@ class Sandbox:
     @property
     def url(self) -> str:
         """Return the base URL, or `""` before the start."""
-        return self._world.url
+        return self._state.url
 
     @property
     def ledger(self) -> Ledger:
         """Return the ledger of accepted tasks."""
-        return self._world.ledger
+        return self._state.ledger
 
     @property
     def options(self) -> Options:
         """Return the options in force now."""
-        return self._world.options
+        return self._state.options
 
     @property
     def stats(self) -> dict[str, Any]:
@@ -82,14 +82,14 @@ class Sandbox:
 
     def change(self, **changes: Any) -> None:
         """Change options while the sandbox runs. The values are those of `POST /_sandbox/options`."""
-        self._world.change(changes)
+        self._state.change(changes)
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._tasks) >= MOST_CONNECTIONS:
-            self._world.traffic.counts["connections_refused"] += 1
+    def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._tasks) >= MAX_CONNECTIONS:
+            self._state.counters.counts["connections_refused"] += 1
             writer.transport.abort()
             return
-        self._world.traffic.counts["connections"] += 1
-        task = asyncio.ensure_future(Wire(reader, writer, self._app).serve())
+        self._state.counters.counts["connections"] += 1
+        task = asyncio.ensure_future(HttpConnection(reader, writer, self._app).serve())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -4,16 +4,16 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 
 #: Arrival times kept for each endpoint.
-STAMPS = 100_000
+MAX_ARRIVALS = 100_000
 
 
-class Traffic:
+class RequestCounters:
     """Counters and arrival times, by endpoint. Memory is bounded, because the number of endpoints is fixed."""
 
     def __init__(self) -> None:
         #: Requests by endpoint.
         self.requests: Counter[str] = Counter()
-        self.arrivals: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=STAMPS))
+        self.arrivals: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MAX_ARRIVALS))
         #: Refused requests by the provider's code.
         self.refused: Counter[str] = Counter()
         #: Requests over the rate limit, by endpoint.
@@ -21,17 +21,17 @@ class Traffic:
         #: Other events, such as tokens issued, downloads and connections.
         self.counts: Counter[str] = Counter()
 
-    def arrived(self, endpoint: str, at: float) -> None:
+    def record_arrival(self, endpoint: str, at: float) -> None:
         """Count a request that arrived at this time (Unix time, seconds)."""
         self.requests[endpoint] += 1
         self.arrivals[endpoint].append(at)
 
     def peaks(self, window_s: float) -> dict[str, int]:
         """Return the largest number of arrivals in any window of `window_s` seconds, by endpoint."""
-        return {endpoint: most_within(stamps, window_s) for endpoint, stamps in self.arrivals.items()}
+        return {endpoint: peak_within(stamps, window_s) for endpoint, stamps in self.arrivals.items()}
 
 
-def most_within(stamps: Iterable[float], window_s: float) -> int:
+def peak_within(stamps: Iterable[float], window_s: float) -> int:
     """Return the largest number of these ascending times in any half-open window of `window_s` seconds."""
     window: deque[float] = deque()
     most = 0

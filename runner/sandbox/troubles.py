@@ -10,13 +10,13 @@ from runner.sandbox.messages import (
     PORTAL,
     RESET,
     SERVER_ERROR,
-    Answer,
-    Ending,
-    as_page,
+    ResponseEnding,
+    SandboxResponse,
+    html_response,
 )
 
 #: Responses to a submit that is not accepted.
-BEFORE: Mapping[str | None, Answer] = MappingProxyType(
+SUBMIT_RESPONSES: Mapping[str | None, SandboxResponse] = MappingProxyType(
     {
         "reset_before": RESET,
         "http_504_before": GATEWAY_TIMEOUT,
@@ -26,21 +26,21 @@ BEFORE: Mapping[str | None, Answer] = MappingProxyType(
     }
 )
 #: Responses to a query that is not executed.
-QUERY_ANSWERS: Mapping[str | None, Answer] = MappingProxyType(
+QUERY_RESPONSES: Mapping[str | None, SandboxResponse] = MappingProxyType(
     {"poll_500": SERVER_ERROR, "poll_html": PORTAL, "poll_reset": RESET}
 )
 #: Responses to a download instead of the file.
-DOWNLOAD_ANSWERS: Mapping[str | None, Answer] = MappingProxyType(
+DOWNLOAD_RESPONSES: Mapping[str | None, SandboxResponse] = MappingProxyType(
     {
-        "html_download": as_page(200, "This file is not available right now"),
-        "expired_link": as_page(403, "403 Forbidden: request has expired"),
-        "http_429_download": as_page(429, "429 Too Many Requests"),
-        "empty_download": Answer(content_type="application/octet-stream"),
+        "html_download": html_response(200, "This file is not available right now"),
+        "expired_link": html_response(403, "403 Forbidden: request has expired"),
+        "http_429_download": html_response(429, "429 Too Many Requests"),
+        "empty_download": SandboxResponse(content_type="application/octet-stream"),
     }
 )
 
 
-def spoiled_submit(response: Answer, fault: str | None, slow_s: float) -> Answer:
+def faulty_submit_response(response: SandboxResponse, fault: str | None, slow_s: float) -> SandboxResponse:
     """Return the response to an accepted submit with this fault. `slow_s` is the delay of `slow_reply` in seconds."""
     match fault:
         case "lost_reply":
@@ -50,20 +50,20 @@ def spoiled_submit(response: Answer, fault: str | None, slow_s: float) -> Answer
         case "http_500_after":
             return SERVER_ERROR
         case "cut_reply":
-            return response.with_(ending=Ending.CUT)
+            return response.with_(ending=ResponseEnding.CUT)
         case "slow_reply":
             return response.with_(delay_s=slow_s)
         case _:
             return response
 
 
-def spoiled_download(response: Answer, fault: str | None, slow_s: float) -> Answer:
+def faulty_download_response(response: SandboxResponse, fault: str | None, slow_s: float) -> SandboxResponse:
     """Return the response to a download with this fault. `slow_s` is the duration of `slow_download` in seconds."""
     match fault:
         case "cut_download":
-            return response.with_(ending=Ending.CUT)
+            return response.with_(ending=ResponseEnding.CUT)
         case "reset_download":
-            return response.with_(ending=Ending.CUT_RESET)
+            return response.with_(ending=ResponseEnding.CUT_RESET)
         case "slow_download":
             return response.with_(spread_s=slow_s)
         case _:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote
 
 import h11
 
-from runner.sandbox.messages import Answer, Ending, Request, as_text
+from runner.sandbox.messages import ResponseEnding, SandboxRequest, SandboxResponse, text_response
 
 MAX_HEAD = 64 * 2**10
 MAX_BODY = 32 * 2**20
@@ -28,18 +28,18 @@ IDLE_S = 120.0
 #: Seconds for which a refused client may go on sending.
 LINGER_S = 1.0
 #: Number of pieces in which a slow body is sent.
-DRIPS = 20
-CUT_SHORT = frozenset({Ending.CUT, Ending.CUT_RESET})
+DRIP_PIECES = 20
+CUT_SHORT = frozenset({ResponseEnding.CUT, ResponseEnding.CUT_RESET})
 
 
-class Wire:
+class HttpConnection:
     """One connection of a client, whose requests `app` answers."""
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        app: Callable[[Request], Awaitable[Answer]],
+        app: Callable[[SandboxRequest], Awaitable[SandboxResponse]],
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -49,7 +49,7 @@ class Wire:
     async def serve(self) -> None:
         """Answer requests until the connection ends."""
         try:
-            while await self._exchange():
+            while await self._serve_request():
                 self._h11.start_next_cycle()
         except h11.RemoteProtocolError as error:
             await self._refuse(error)
@@ -58,8 +58,8 @@ class Wire:
         finally:
             self._writer.close()
 
-    async def _exchange(self) -> bool:
-        request = await self._request()
+    async def _serve_request(self) -> bool:
+        request = await self._read_request()
         if request is None:
             return False
         response = await self._app(request)
@@ -68,18 +68,18 @@ class Wire:
         await self._deliver(response, head=request.method == "HEAD")
         return self._h11.our_state is h11.DONE
 
-    async def _request(self) -> Request | None:
-        event = await self._event()
+    async def _read_request(self) -> SandboxRequest | None:
+        event = await self._next_event()
         if not isinstance(event, h11.Request):
             return None
         body = bytearray()
-        while isinstance(part := await self._event(), h11.Data):
+        while isinstance(part := await self._next_event(), h11.Data):
             body += part.data
             if len(body) > MAX_BODY:
                 raise h11.RemoteProtocolError("body too large", error_status_hint=413)
-        return _read(event, bytes(body))
+        return _build_request(event, bytes(body))
 
-    async def _event(self) -> h11.Event | type[h11.PAUSED]:
+    async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._h11.they_are_waiting_for_100_continue:
                 self._send(h11.InformationalResponse(status_code=100, headers=[]))
@@ -87,27 +87,27 @@ class Wire:
                 self._h11.receive_data(await self._reader.read(CHUNK))
         return event  # type: ignore[return-value]  # the loop has ended, so it is not NEED_DATA
 
-    async def _deliver(self, response: Answer, *, head: bool) -> None:
-        if response.ending is Ending.RESET:
+    async def _deliver(self, response: SandboxResponse, *, head: bool) -> None:
+        if response.ending is ResponseEnding.RESET:
             self._reset()
-        if response.ending in {Ending.CLOSED, Ending.RESET}:
+        if response.ending in {ResponseEnding.CLOSED, ResponseEnding.RESET}:
             return
-        self._send(_head(response))
+        self._send(_response_head(response))
         if not head:
             await self._send_body(response)
-        if response.ending is Ending.WHOLE:
+        if response.ending is ResponseEnding.WHOLE:
             self._send(h11.EndOfMessage())
         await self._writer.drain()
-        if response.ending is Ending.CUT_RESET:
+        if response.ending is ResponseEnding.CUT_RESET:
             self._reset()
 
-    async def _send_body(self, response: Answer) -> None:
+    async def _send_body(self, response: SandboxResponse) -> None:
         body = memoryview(response.body)
         end = len(body) // 2 if response.ending in CUT_SHORT else len(body)
-        step = max(1, -(-end // DRIPS)) if response.spread_s else CHUNK
+        step = max(1, -(-end // DRIP_PIECES)) if response.spread_s else CHUNK
         for start in range(0, end, step):
             if response.spread_s:
-                await asyncio.sleep(response.spread_s / DRIPS)
+                await asyncio.sleep(response.spread_s / DRIP_PIECES)
             self._send(h11.Data(data=bytes(body[start : min(end, start + step)])))
             await self._writer.drain()
 
@@ -118,8 +118,8 @@ class Wire:
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
         if self._h11.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             return
-        response = as_text(str(error), error.error_status_hint)
-        self._send(_head(response.with_(headers=(("connection", "close"),))))
+        response = text_response(str(error), error.error_status_hint)
+        self._send(_response_head(response.with_(headers=(("connection", "close"),))))
         self._send(h11.Data(data=response.body))
         with suppress(ConnectionError, TimeoutError):
             await self._drain_client()
@@ -138,20 +138,24 @@ class Wire:
         self._writer.transport.abort()
 
 
-def _read(event: h11.Request, body: bytes) -> Request:
+def _build_request(event: h11.Request, body: bytes) -> SandboxRequest:
     path, _, query = event.target.decode("ascii").partition("?")
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
     fields = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
-    return Request(event.method.decode("ascii"), unquote(path), fields, headers, body)
+    return SandboxRequest(event.method.decode("ascii"), unquote(path), fields, headers, body)
 
 
-def _head(response: Answer) -> h11.Response:
+def _response_head(response: SandboxResponse) -> h11.Response:
     length = str(len(response.body))
-    always = [("date", _date(int(time.time()))), ("content-type", response.content_type), ("content-length", length)]
+    always = [
+        ("date", _http_date(int(time.time()))),
+        ("content-type", response.content_type),
+        ("content-length", length),
+    ]
     reason = HTTPStatus(response.status).phrase.encode()
     return h11.Response(status_code=response.status, headers=[*always, *response.headers], reason=reason)
 
 
 @lru_cache(maxsize=1)
-def _date(second: int) -> str:
+def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)

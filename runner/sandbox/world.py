@@ -5,18 +5,18 @@ from enum import Enum, auto
 from itertools import islice
 from typing import Any
 
-from runner.sandbox.faults import FINISH, Dice, fraction
-from runner.sandbox.ledger import Accepted, Ledger, Order
-from runner.sandbox.limits import SlidingWindow, Slots
+from runner.sandbox.faults import FINISH, FaultInjector, fraction
+from runner.sandbox.ledger import AcceptedTask, Ledger, Order
+from runner.sandbox.limits import Slots, WindowLimit
 from runner.sandbox.options import Options
-from runner.sandbox.traffic import Traffic
+from runner.sandbox.traffic import RequestCounters
 
 #: Words in a prompt that the content check refuses.
 FORBIDDEN = ("违规", "NSFW-TEST")
 #: Word in a prompt whose task is accepted and fails later.
 FAILING = "FAIL-TEST"
 #: Share of its duration for which a task is queued.
-QUEUED_PART = 0.3
+QUEUED_SHARE = 0.3
 #: Extension of output files, by kind of media.
 EXTENSIONS = {"image": "png", "video": "mp4"}
 
@@ -30,7 +30,7 @@ class Phase(Enum):
     FAILED = auto()
 
 
-class World:
+class SandboxState:
     """The shared state of a sandbox. All times are Unix times in seconds, from `clock`."""
 
     def __init__(self, options: Options, clock: Callable[[], float]) -> None:
@@ -38,21 +38,21 @@ class World:
         self.clock = clock
         self.url = ""
         self.ledger = Ledger(options.ledger)
-        self.traffic = Traffic()
-        self.dice = Dice(options.faults, options.seed)
-        self._window = SlidingWindow()
+        self.counters = RequestCounters()
+        self.fault_injector = FaultInjector(options.faults, options.seed)
+        self._window = WindowLimit()
         self._slots = Slots()
-        self._shown: set[str] = set()
+        self._reported_finished: set[str] = set()
         for accepted in self.ledger.accepted:
             self._take_slots(accepted)
 
     def change(self, changes: dict[str, Any]) -> None:
         """Change some options. If the faults change, their requests are counted from 1 again."""
-        self.options = self.options.changed(changes)
+        self.options = self.options.with_changes(changes)
         if "faults" in changes:
-            struck = self.dice.struck
-            self.dice = Dice(self.options.faults, self.options.seed)
-            self.dice.struck = struck
+            struck = self.fault_injector.injected
+            self.fault_injector = FaultInjector(self.options.faults, self.options.seed)
+            self.fault_injector.injected = struck
 
     def admit(self, endpoint: str, account: str) -> bool:
         """Return whether the rate limit admits one more request, and count the request or the violation."""
@@ -61,10 +61,10 @@ class World:
             return True
         admitted = self._window.admit(endpoint, account, self.clock(), options.qps, options.window_s)
         if not admitted:
-            self.traffic.violations[endpoint] += 1
+            self.counters.violations[endpoint] += 1
         return admitted
 
-    def affords(self, charge: int) -> bool:
+    def can_afford(self, charge: int) -> bool:
         """Return whether the credit covers this charge."""
         credit = self.options.credit
         return credit is None or self.ledger.charges() + charge <= credit
@@ -72,34 +72,34 @@ class World:
     def has_slots(self, provider: str, account: str, kind: str, count: int) -> bool:
         """Return whether this many slots are free for the account's tasks of this kind."""
         limit = self.options.concurrency
-        return limit is None or self._slots.taken((provider, account, kind), self.clock()) + count <= limit
+        return limit is None or self._slots.count_taken((provider, account, kind), self.clock()) + count <= limit
 
-    def repeats(self, provider: str, account: str, external_id: str | None) -> bool:
+    def is_external_id_taken(self, provider: str, account: str, external_id: str | None) -> bool:
         """Return whether a task of the account has this external id already. False if ids need not be unique."""
         if external_id is None or not self.options.external_id_unique:
             return False
         tasks = self.ledger.by_external_id(external_id)
         return any(task.provider == provider and task.account == account for task in tasks)
 
-    def accept(self, order: Order) -> Accepted:
+    def accept(self, order: Order) -> AcceptedTask:
         """Accept and charge an order, and return its task."""
         accepted = self.ledger.accept(order, self.clock())
         self._take_slots(accepted)
         return accepted
 
-    def finish_at(self, task: Accepted) -> float:
+    def finish_time(self, task: AcceptedTask) -> float:
         """Return the time at which the task succeeds or fails."""
-        low, high = self.options.span(task.kind)
+        low, high = self.options.duration_range(task.kind)
         return task.at + low + (high - low) * fraction(self.options.seed, "time", task.number)
 
-    def phase(self, task: Accepted) -> Phase:
+    def phase(self, task: AcceptedTask) -> Phase:
         """Return the present phase of the task."""
-        now, end = self.clock(), self.finish_at(task)
+        now, end = self.clock(), self.finish_time(task)
         if now >= end:
             return Phase.FAILED if FAILING in task.prompt else Phase.SUCCEEDED
-        return Phase.QUEUED if now < task.at + QUEUED_PART * (end - task.at) else Phase.RUNNING
+        return Phase.QUEUED if now < task.at + QUEUED_SHARE * (end - task.at) else Phase.RUNNING
 
-    def links(self, task: Accepted) -> list[str]:
+    def output_links(self, task: AcceptedTask) -> list[str]:
         """Return the download links of a succeeded task. A fault can make the first result empty."""
         if self._hides_outputs(task):
             return []
@@ -109,9 +109,9 @@ class World:
         count = task.charge if task.kind == "image" else 1
         return [f"{self.url}/files/{task.id}/{n}.{extension}{until}" for n in range(count)]
 
-    def page(self, provider: str, account: str, operation: str, page: int, size: int) -> tuple[list[Accepted], int]:
+    def page(self, provider: str, account: str, operation: str, page: int, size: int) -> tuple[list[AcceptedTask], int]:
         """Return a page (from 1) of an account's visible tasks, newest first, and the number of all of them."""
-        tasks, total = self.ledger.visible(provider, account, operation, self.visible_until())
+        tasks, total = self.ledger.visible_tasks(provider, account, operation, self.visible_until())
         newest = range(total - 1, -1, -1)
         return [tasks[i] for i in islice(newest, (page - 1) * size, page * size)], total
 
@@ -119,13 +119,13 @@ class World:
         """Return the time up to which a task must have been accepted to show in lists."""
         return self.clock() - self.options.list_lag_s
 
-    def _hides_outputs(self, task: Accepted) -> bool:
-        if task.id in self._shown:
+    def _hides_outputs(self, task: AcceptedTask) -> bool:
+        if task.id in self._reported_finished:
             return False
-        self._shown.add(task.id)
-        return self.dice.roll(FINISH) is not None
+        self._reported_finished.add(task.id)
+        return self.fault_injector.next_fault(FINISH) is not None
 
-    def _take_slots(self, task: Accepted) -> None:
+    def _take_slots(self, task: AcceptedTask) -> None:
         if task.provider != "chanjing":
             count = task.charge if task.kind == "image" else 1
-            self._slots.take((task.provider, task.account, task.kind), self.finish_at(task), count)
+            self._slots.take((task.provider, task.account, task.kind), self.finish_time(task), count)

@@ -12,16 +12,16 @@ import filelock
 import orjson
 
 from runner.errors import ConfigError
-from runner.store.directories import make_account
+from runner.store.directories import make_account_directory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
 #: seconds to wait for another process that holds the lock while it fetches a new token
-_PATIENCE = 120.0
+_TOKEN_LOCK_TIMEOUT = 120.0
 #: bytes of the token file that are read at most
-_LARGEST = 64 * 1024
+_MAX_TOKEN_BYTES = 64 * 1024
 
 
 class TokenFile:
@@ -33,7 +33,9 @@ class TokenFile:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = directory / "token.json"
-        self._lock = filelock.FileLock(directory / "token.lock", timeout=_PATIENCE, mode=0o600, thread_local=False)
+        self._lock = filelock.FileLock(
+            directory / "token.lock", timeout=_TOKEN_LOCK_TIMEOUT, mode=0o600, thread_local=False
+        )
 
     async def read(self) -> tuple[str, float] | None:
         """Return the stored token and its expiry time, or None if there is no readable one."""
@@ -54,7 +56,7 @@ class TokenFile:
         Raises ConfigError if another process holds it for too long, or if the directory cannot be used.
         """
         try:
-            make_account(self._directory)
+            make_account_directory(self._directory)
             await anyio.to_thread.run_sync(self._lock.acquire, abandon_on_cancel=False)
         except filelock.Timeout:
             raise ConfigError(
@@ -72,7 +74,7 @@ class TokenFile:
     def _read(self) -> tuple[str, float] | None:
         try:
             with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-                stored = orjson.loads(file.read(_LARGEST))
+                stored = orjson.loads(file.read(_MAX_TOKEN_BYTES))
             value, expires = stored["value"], stored["expires"]
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.lifecycle.task import reference
 from runner.store import sql
-from runner.store.rows import as_json
+from runner.store.rows import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runner.lifecycle.task import Draft
 
 #: drafts added in one transaction
-PAGE = 10_000
+PAGE_SIZE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +31,19 @@ class Addition:
     #: price of one purchase in the provider's unit, None if unknown
     cost: float | None = None
     #: path of each local image by its position in the request
-    pictures: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
-def forget(connection: sqlite3.Connection) -> None:
+def mark_all_removed(connection: sqlite3.Connection) -> None:
     """Mark every task as removed from the manifest until its draft is added again.
 
     Must be called in a transaction.
     """
-    connection.execute(sql.queries()["unschedule_queued"])
-    connection.execute(sql.queries()["clear_positions"])
+    connection.execute(sql.statements()["unschedule_queued"])
+    connection.execute(sql.statements()["clear_positions"])
 
 
-def add(
+def add_drafts(
     connection: sqlite3.Connection, page: Sequence[Addition], uuid: str, now: float, *, rename: bool = False
 ) -> None:
     """Insert rows for the drafts that have none, and update the others.
@@ -52,13 +52,13 @@ def add(
     Raises StateError if the rows violate a constraint of the schema.
     """
     try:
-        connection.executemany(sql.queries()["add_task"], (_hot(addition, uuid) for addition in page))
-        connection.executemany(sql.queries()["add_draft"], _cold(page, now, rename=rename))
+        connection.executemany(sql.statements()["add_task"], (_task_row(addition, uuid) for addition in page))
+        connection.executemany(sql.statements()["add_draft"], _draft_rows(page, now, rename=rename))
     except sqlite3.IntegrityError as error:  # a key or a reference in the file was changed by something else
-        raise sql.explained(error, "the job's state is damaged") from None
+        raise sql.to_runner_error(error, "the job's state is damaged") from None
 
 
-def _hot(addition: Addition, uuid: str) -> dict[str, Any]:
+def _task_row(addition: Addition, uuid: str) -> dict[str, Any]:
     draft = addition.draft
     return {
         "key": draft.key,
@@ -69,21 +69,21 @@ def _hot(addition: Addition, uuid: str) -> dict[str, Any]:
         "fingerprint": addition.fingerprint,
         "slots": draft.slots,
         "cost": addition.cost,
-        "pictures": as_json(addition.pictures) if addition.pictures else "",
+        "pictures": to_json(addition.images) if addition.images else "",
         # a draft read from the journal must not overwrite the images that the manifest named
         "gone": not draft.index,
     }
 
 
-def _cold(page: Sequence[Addition], now: float, *, rename: bool) -> Iterator[dict[str, Any]]:
+def _draft_rows(page: Sequence[Addition], now: float, *, rename: bool) -> Iterator[dict[str, Any]]:
     for addition in page:
         draft = addition.draft
         yield {
             "key": draft.key,
             "position": draft.index or None,
             "repeat": draft.repeat,
-            "vars": as_json(draft.vars),
-            "request": as_json(draft.request),
+            "vars": to_json(draft.vars),
+            "request": to_json(draft.request),
             "name": draft.name,
             "now": now,
             "rename": rename,

@@ -17,41 +17,41 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class _Batch:
+class _ClaimBatch:
     """Remote ids of one transaction, and the owner of each afterwards or the error that prevented it."""
 
     ids: set[str] = field(default_factory=set)
     outcome: Mapping[str, str] | RunnerError = field(default_factory=dict)
 
 
-class Queue:
+class ClaimQueue:
     """Remote ids to be claimed, gathered while a transaction is under way.
 
     `write` claims a set of ids in one transaction, and returns the owner of each.
     """
 
     def __init__(self, write: Callable[[frozenset[str]], Awaitable[Mapping[str, str]]]) -> None:
-        self._write, self._turn, self._next = write, anyio.Lock(), _Batch()
+        self._write, self._lock, self._open_batch = write, anyio.Lock(), _ClaimBatch()
 
     def __repr__(self) -> str:
-        return f"ClaimQueue({len(self._next.ids)} waiting)"
+        return f"ClaimQueue({len(self._open_batch.ids)} waiting)"
 
-    async def owner(self, remote_id: str) -> str:
+    async def claim(self, remote_id: str) -> str:
         """Claim the remote id and return the job that owns it now.
 
         Raises RunnerError if the transaction failed, in every task that shares it.
         """
-        batch = self._next
+        batch = self._open_batch
         batch.ids.add(remote_id)
-        async with self._turn:
-            if batch is self._next:
-                await self._take_all()
+        async with self._lock:
+            if batch is self._open_batch:
+                await self._write_batch()
         if isinstance(batch.outcome, RunnerError):
             raise batch.outcome
         return batch.outcome[remote_id]
 
-    async def _take_all(self) -> None:
-        batch, self._next = self._next, _Batch()
+    async def _write_batch(self) -> None:
+        batch, self._open_batch = self._open_batch, _ClaimBatch()
         with anyio.CancelScope(shield=True):  # other tasks wait for this result too
             try:
                 batch.outcome = await self._write(frozenset(batch.ids))

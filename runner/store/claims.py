@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from runner.errors import Locked, RunnerError
-from runner.store.claiming import Queue
-from runner.store.shared_file import SharedFile
+from runner.errors import JobLockedError, RunnerError
+from runner.store.claiming import ClaimQueue
+from runner.store.shared_file import SharedDatabase
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 #: seconds to wait for the file when an id was found, and when a provider has just returned one
 #: A caller that comes while a transaction waits must wait for the next one too, so for twice as long.
-_PATIENCE, _MOMENT = 30.0, 0.5
+_CLAIM_TIMEOUT, _ACCEPTED_TIMEOUT = 30.0, 0.5
 
 # no write-ahead log: many processes write, and in most SQLite releases two at once can damage it (see `has_wal_race`)
-_SCHEMA = """
+_CLAIMS_SCHEMA = """
 pragma journal_mode = delete;
 create table if not exists claim (remote_id text primary key, job text not null) strict, without rowid;
 create table if not exists doubt (
@@ -46,75 +46,77 @@ class Claims:
     """
 
     def __init__(self, directory: Path, job: str) -> None:
-        self._file, self._job = SharedFile(directory / "claims.db", _SCHEMA), job
+        self._file, self._job = SharedDatabase(directory / "claims.db", _CLAIMS_SCHEMA), job
         #: accepted ids that could not be written yet
-        self._owed: set[str] = set()
+        self._pending: set[str] = set()
         #: error that keeps ids from being written, unless it is a lock of another process
-        self._broken: RunnerError | None = None
-        self._queues = {wait: Queue(partial(self._write, wait=wait)) for wait in (_PATIENCE, _MOMENT)}
+        self._write_error: RunnerError | None = None
+        self._queues = {
+            wait: ClaimQueue(partial(self._write, wait=wait)) for wait in (_CLAIM_TIMEOUT, _ACCEPTED_TIMEOUT)
+        }
 
-    async def take(self, remote_id: str) -> bool:
+    async def claim_found(self, remote_id: str) -> bool:
         """Claim a remote id that was found in a list; return False if another job owns it."""
-        return await self._take(remote_id, _PATIENCE)
+        return await self._claim(remote_id, _CLAIM_TIMEOUT)
 
-    async def given(self, remote_id: str) -> bool:
+    async def register_accepted(self, remote_id: str) -> bool:
         """Claim the remote id that the provider returned for our own request; return False if another job owns it.
 
         Such an id must reach the journal before anything else happens. So this waits at most a second for another
         process, and not at all for a full or broken disk. In these cases the id counts as ours, and is written later.
         """
         try:
-            return await self._take(remote_id, _MOMENT)
+            return await self._claim(remote_id, _ACCEPTED_TIMEOUT)
         except RunnerError as error:
-            self._owed.add(remote_id)
-            self._broken = None if isinstance(error, Locked) else error
+            self._pending.add(remote_id)
+            self._write_error = None if isinstance(error, JobLockedError) else error
             return True
 
     def check(self) -> None:
         """Raise the error that keeps ids from being written, so that nothing more is bought until it is resolved."""
-        if self._broken is not None:
-            raise self._broken
+        if self._write_error is not None:
+            raise self._write_error
 
-    async def settle_up(self) -> None:
+    async def flush_pending(self) -> None:
         """Write the accepted ids that could not be written yet, unless another process holds the file."""
-        if self._owed:
-            with suppress(Locked):
-                await self._take(next(iter(self._owed)), _MOMENT)
+        if self._pending:
+            with suppress(JobLockedError):
+                await self._claim(next(iter(self._pending)), _ACCEPTED_TIMEOUT)
 
-    async def _take(self, remote_id: str, wait: float) -> bool:
-        return await self._queues[wait].owner(remote_id) == self._job
+    async def _claim(self, remote_id: str, wait: float) -> bool:
+        return await self._queues[wait].claim(remote_id) == self._job
 
     async def _write(self, remote_ids: frozenset[str], wait: float) -> dict[str, str]:
         """Claim the pending ids and `remote_ids`; return the owner of each of the latter."""
-        pending = frozenset(self._owed)
+        pending = frozenset(self._pending)
 
         def work(connection: sqlite3.Connection) -> dict[str, str]:
             rows = [(remote_id, self._job) for remote_id in pending | remote_ids]
             connection.executemany("insert or ignore into claim values (?, ?)", rows)
             query = "select remote_id, job from claim where remote_id in (select value from json_each(?))"
-            return dict(connection.execute(query, (_json(sorted(remote_ids)),)).fetchall())
+            return dict(connection.execute(query, (_ids_as_json(sorted(remote_ids)),)).fetchall())
 
         owners = await self._file.transact(work, wait)
-        self._owed -= pending
-        self._broken = None
+        self._pending -= pending
+        self._write_error = None
         return owners
 
-    async def others(self, remote_ids: Sequence[str]) -> set[str]:
+    async def owned_by_others(self, remote_ids: Sequence[str]) -> set[str]:
         """Return the ids that other jobs own."""
         query = "select remote_id from claim where job <> ? and remote_id in (select value from json_each(?))"
         rows = await self._file.transact(
-            lambda connection: connection.execute(query, (self._job, _json(remote_ids))).fetchall()
+            lambda connection: connection.execute(query, (self._job, _ids_as_json(remote_ids))).fetchall()
         )
         return {row[0] for row in rows}
 
-    async def doubt(self, ref: str, fingerprint: str, sent: Moment) -> None:
+    async def record_doubt(self, ref: str, fingerprint: str, sent: Moment) -> None:
         """Record a send that had no clear answer."""
         values = (ref, fingerprint, self._job, sent.boot, sent.seconds)
         await self._file.transact(
             lambda connection: connection.execute("insert or replace into doubt values (?, ?, ?, ?, ?)", values)
         )
 
-    async def doubts(self, fingerprint: str) -> list[tuple[str, float]]:
+    async def other_doubts(self, fingerprint: str) -> list[tuple[str, float]]:
         """Return boot and seconds of other jobs' doubtful sends of a fingerprint."""
         query = "select boot, seconds from doubt where fingerprint = ? and job <> ?"
         return list(
@@ -122,5 +124,5 @@ class Claims:
         )
 
 
-def _json(values: Sequence[str]) -> str:
+def _ids_as_json(values: Sequence[str]) -> str:
     return orjson.dumps(list(values)).decode()

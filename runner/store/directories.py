@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ACCOUNTS = "accounts"
 
 
-def make(directory: Path, *, mode: int = 0o700) -> None:
+def make_directory(directory: Path, *, mode: int = 0o700) -> None:
     """Make the directory and its missing parents, and sync each new name.
 
     Without the sync a crash could remove a new directory and all that is in it. Parents get the mode that the umask
@@ -24,23 +24,23 @@ def make(directory: Path, *, mode: int = 0o700) -> None:
     for missing in reversed([path for path in (directory, *directory.parents) if not path.exists()]):
         missing.mkdir(mode=mode if missing == directory else 0o777, exist_ok=True)
         with suppress(PermissionError):  # the parent may be writable but not readable
-            sync(missing.parent)
+            sync_directory(missing.parent)
     if not directory.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
-def make_account(directory: Path) -> None:
+def make_account_directory(directory: Path) -> None:
     """Make the private directory of an account.
 
     If it stands in RUNNER_HOME, its parents up to RUNNER_HOME are made private too. Raises OSError.
     """
     parents = [directory.parent.parent, directory.parent] if directory.parent.name == ACCOUNTS else []
     for path in [*parents, directory]:
-        make(path)
-        _narrow(path)
+        make_directory(path)
+        _restrict_to_owner(path)
 
 
-def sync(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Sync the names in a directory to disk.
 
     Raises OSError.
@@ -52,7 +52,7 @@ def sync(directory: Path) -> None:
         os.close(handle)
 
 
-def _narrow(path: Path) -> None:
+def _restrict_to_owner(path: Path) -> None:
     """Restrict a directory to its owner, if it holds nothing but accounts.
 
     An older version, or another umask, may have made it wider. A user's home or a public directory is left as it is.

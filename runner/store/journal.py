@@ -25,7 +25,7 @@ import orjson
 
 from runner.errors import DiskError, StateError
 from runner.lifecycle.task import State
-from runner.store.directories import sync
+from runner.store.directories import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
     from runner.lifecycle.task import Task
 
-Line = dict[str, Any]
+JournalLine = dict[str, Any]
 #: bytes of the longest line that this program writes
-_LONGEST = 1 << 20
+_MAX_LINE_BYTES = 1 << 20
 #: bytes before an offset that identify a journal
-_TOLD_BY = 4096
+_MARK_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
     """Lines of a journal behind an offset, and the offset where they end."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[JournalLine, ...]
     end: int
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class JournalMark:
     """An offset in a journal, and a digest of the bytes before it.
 
     The digest identifies the journal, since every run begins with a line that no other run has.
@@ -59,27 +59,27 @@ class Mark:
     digest: str
 
 
-def mark(path: Path, end: int) -> Mark:
+def read_mark(path: Path, end: int) -> JournalMark:
     """Return the mark of a journal at an offset.
 
     Raises DiskError.
     """
-    start = max(0, end - _TOLD_BY)
+    start = max(0, end - _MARK_BYTES)
     try:
         with path.open("rb") as file:
             file.seek(start)
-            return Mark(end, sha256(file.read(end - start)).hexdigest()[:32])
+            return JournalMark(end, sha256(file.read(end - start)).hexdigest()[:32])
     except OSError as error:
-        raise _full(path, error) from None
+        raise _disk_error(path, error) from None
 
 
-def encode(line: Line) -> bytes:
+def encode(line: JournalLine) -> bytes:
     """Return the bytes of one line, with its checksum."""
     text = orjson.dumps(line)
     return b"%08x %b\n" % (zlib.crc32(text), text)
 
 
-def decode(raw: bytes) -> Line | None:
+def decode(raw: bytes) -> JournalLine | None:
     """Return the line in these bytes, or None if it is incomplete or its checksum is wrong."""
     if len(raw) < 10 or not raw.endswith(b"\n"):  # noqa: PLR2004 - checksum, space, line feed
         return None
@@ -93,7 +93,7 @@ def decode(raw: bytes) -> Line | None:
     return line if isinstance(line, dict) else None
 
 
-def read(path: Path, offset: int = 0) -> Iterator[tuple[Line, int]]:
+def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[JournalLine, int]]:
     """Yield each complete line from `offset` on, with the offset behind it.
 
     Raises StateError if a line before the last one is damaged.
@@ -101,18 +101,18 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Line, int]]:
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            while raw := file.readline(_LONGEST):
+            while raw := file.readline(_MAX_LINE_BYTES):
                 offset += len(raw)
                 line = decode(raw)
                 if line is None:
-                    _only_torn(path, file.read(1), offset - len(raw))
+                    _check_torn(path, file.read(1), offset - len(raw))
                     return
                 yield line, offset
     except (FileNotFoundError, NotADirectoryError):
         return
 
 
-def _only_torn(path: Path, following: bytes, offset: int) -> None:
+def _check_torn(path: Path, following: bytes, offset: int) -> None:
     if following:
         raise StateError(
             f"{path}: a damaged line at byte {offset}, and more behind it",
@@ -120,13 +120,13 @@ def _only_torn(path: Path, following: bytes, offset: int) -> None:
         )
 
 
-def tail(path: Path, offset: int) -> Tail:
+def read_tail(path: Path, offset: int) -> Tail:
     """Return the lines behind `offset`, which a database in that state has not seen.
 
     Raises StateError.
     """
     lines, end = [], offset
-    for line, behind in read(path, offset):
+    for line, behind in read_lines(path, offset):
         lines.append(line)
         end = behind
     return Tail(tuple(lines), end)
@@ -145,14 +145,14 @@ class Journal:
             self._file = os.open(path, flags, 0o600)
             os.ftruncate(self._file, end)
             os.fsync(self._file)
-            sync(path.parent)
+            sync_directory(path.parent)
         except OSError as error:
-            raise _full(path, error) from None
+            raise _disk_error(path, error) from None
         self.end = end
         #: True if part of a line may stand behind `end`
         self._torn = False
 
-    def append(self, lines: Sequence[Line]) -> int:
+    def append(self, lines: Sequence[JournalLine]) -> int:
         """Write the lines to disk and return the offset behind them.
 
         Raises DiskError, and then none of the lines is in the journal.
@@ -166,8 +166,8 @@ class Journal:
                 written += os.write(self._file, data[written:])
             os.fdatasync(self._file)
         except OSError as error:
-            self._cut()
-            raise _full(self.path, error) from error
+            self._truncate()
+            raise _disk_error(self.path, error) from error
         self._torn = False
         self.end += len(data)
         return self.end
@@ -175,7 +175,7 @@ class Journal:
     def close(self) -> None:
         os.close(self._file)
 
-    def _cut(self) -> None:
+    def _truncate(self) -> None:
         """Remove an incomplete line.
 
         If that fails too, it is tried again before the next line, and a reader ignores a torn last line.
@@ -185,20 +185,20 @@ class Journal:
             self._torn = False
 
 
-def _full(path: Path, error: OSError) -> DiskError:
+def _disk_error(path: Path, error: OSError) -> DiskError:
     return DiskError(
         f"{path}: {error.strerror}", hint="Make room or mend the permissions, then run the same command again."
     )
 
 
-def of_change(before: Task, after: Task) -> Line | None:
+def line_for_change(before: Task, after: Task) -> JournalLine | None:
     """Return the journal line for a change of a task, or None if the change needs none."""
     if after.state is State.SUBMITTING:
-        return _intent(after)
+        return _intent_line(after)
     if after.remote_id not in {None, before.remote_id}:
         line = {"t": "id", "ref": after.ref, "remote_id": after.remote_id, "adopted": after.adopted}
-        line |= {"evidence": after.evidence} if after.evidence else {}
-        return line if before.state is not State.QUEUED else {**_intent(after), **line}
+        line |= {"evidence": after.reason} if after.reason else {}
+        return line if before.state is not State.QUEUED else {**_intent_line(after), **line}
     if after.state is State.DONE:
         files = [
             {
@@ -210,35 +210,35 @@ def of_change(before: Task, after: Task) -> Line | None:
             }
             for out in after.outputs
         ]
-        return {"t": "saved", "ref": after.ref, "files": files, "reason": after.fault.reason}
+        return {"t": "saved", "ref": after.ref, "files": files, "reason": after.error.reason}
     if after.generation != before.generation:
         return {"t": "retry", "ref": before.ref, "generation": after.generation, "next": after.ref}
-    return _settlement(before, after) if before.state is not after.state else None
+    return _state_line(before, after) if before.state is not after.state else None
 
 
-def _settlement(before: Task, after: Task) -> Line | None:
+def _state_line(before: Task, after: Task) -> JournalLine | None:
     match after.state:
         case State.READY if before.state is State.FAILED:
             return {"t": "bonus", "ref": after.ref, "spent": after.spent}
         case State.QUEUED | State.FAILED | State.HELD:
-            return _settle(after, before.ref)
+            return _settle_line(after, before.ref)
         case _:
             return None
 
 
-def unsent(task: Task) -> Line:
+def unsent_line(task: Task) -> JournalLine:
     """Return the line that withdraws an intent: nothing was sent, and the task is as before."""
-    return _settle(task, task.ref)
+    return _settle_line(task, task.ref)
 
 
-def _settle(task: Task, ref: str) -> Line:
-    error = task.fault
+def _settle_line(task: Task, ref: str) -> JournalLine:
+    error = task.error
     return {
         # without a line for a held task, a rebuilt database would reconcile it, and could buy it again unasked
         "t": "held" if task.state is State.HELD else "settle",
         "ref": ref,
         "state": task.state,
-        "evidence": task.evidence,
+        "evidence": task.reason,
         "reason": error.reason,
         "message": error.message,
         "spent": task.spent,
@@ -248,7 +248,7 @@ def _settle(task: Task, ref: str) -> Line:
     }
 
 
-def _intent(task: Task) -> Line:
+def _intent_line(task: Task) -> JournalLine:
     sent = task.sent
     return {
         "t": "intent",
@@ -267,5 +267,5 @@ def _intent(task: Task) -> Line:
         "at": task.submitted_at,
         "name": task.name,
         "request": task.request.decode(),
-        **({"pictures": task.pictures} if task.pictures else {}),
+        **({"pictures": task.images} if task.images else {}),
     }

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_NUMBER = (int, float)
-_INTENT: dict[str, tuple[type, ...]] = {
+_NUMBER_TYPES = (int, float)
+_INTENT_FIELDS: dict[str, tuple[type, ...]] = {
     "key": (str,),
     "generation": (int,),
     "provider": (str,),
@@ -18,14 +18,14 @@ _INTENT: dict[str, tuple[type, ...]] = {
     "fingerprint": (str,),
     "slots": (int,),
     "boot": (str,),
-    "seconds": _NUMBER,
-    "at": (*_NUMBER, type(None)),
+    "seconds": _NUMBER_TYPES,
+    "at": (*_NUMBER_TYPES, type(None)),
     "name": (str,),
     "request": (str,),
 }
-_SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
+_FIELDS_BY_KIND: dict[str, dict[str, tuple[type, ...]]] = {
     "epoch": {"uuid": (str,), "epoch": (int,)},
-    "intent": {"ref": (str,), **_INTENT},
+    "intent": {"ref": (str,), **_INTENT_FIELDS},
     "id": {"ref": (str,), "remote_id": (str,), "adopted": (bool,)},
     "settle": {
         "ref": (str,),
@@ -38,37 +38,39 @@ _SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "retry": {"ref": (str,), "generation": (int,), "next": (str,)},
 }
 #: fields that only newer lines have
-_OPTIONAL: dict[str, tuple[type, ...]] = {
-    "cost": (*_NUMBER, type(None)),
-    "spent": _NUMBER,
+_OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
+    "cost": (*_NUMBER_TYPES, type(None)),
+    "spent": _NUMBER_TYPES,
     "pictures": (str,),
     "ref": (str,),
     "next": (str,),
 }
-_FILE: dict[str, tuple[type, ...]] = {"number": (int,), "file": (str,), "bytes": (int,), "sha256": (str,)}
+_FILE_FIELDS: dict[str, tuple[type, ...]] = {"number": (int,), "file": (str,), "bytes": (int,), "sha256": (str,)}
 #: bound of the integers that a database can hold
-_BITS = 2**63
+_INTEGER_LIMIT = 2**63
 
 
-def flaw(line: dict[str, Any]) -> str:
+def invalid_field(line: dict[str, Any]) -> str:
     """Return the name of a field that is missing or has a wrong type, or an empty string if the line is valid."""
     kind = line.get("t")
     if not isinstance(kind, str):
         return "t"
-    shape = _SHAPES.get(kind, {})
+    shape = _FIELDS_BY_KIND.get(kind, {})
     if "key" in line:
-        shape = {"ref": (str,), **_INTENT, **shape}
-    optional = {name: kinds for name, kinds in _OPTIONAL.items() if name in line}
-    return _unfit(line, optional | shape) or next((each for each in map(_file, line.get("files") or ()) if each), "")
+        shape = {"ref": (str,), **_INTENT_FIELDS, **shape}
+    optional = {name: kinds for name, kinds in _OPTIONAL_FIELDS.items() if name in line}
+    return _first_mismatch(line, optional | shape) or next(
+        (each for each in map(_invalid_file, line.get("files") or ()) if each), ""
+    )
 
 
-def _file(file: Any) -> str:
-    return "files" if not isinstance(file, dict) or _unfit(file, _FILE) else ""
+def _invalid_file(file: Any) -> str:
+    return "files" if not isinstance(file, dict) or _first_mismatch(file, _FILE_FIELDS) else ""
 
 
-def _unfit(values: dict[str, Any], shape: dict[str, tuple[type, ...]]) -> str:
-    return next((name for name, kinds in shape.items() if not _fits(values.get(name, _SHAPES), kinds)), "")
+def _first_mismatch(values: dict[str, Any], shape: dict[str, tuple[type, ...]]) -> str:
+    return next((name for name, kinds in shape.items() if not _has_type(values.get(name, _FIELDS_BY_KIND), kinds)), "")
 
 
-def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
-    return type(value) in kinds and (type(value) is not int or -_BITS <= value < _BITS)
+def _has_type(value: Any, kinds: tuple[type, ...]) -> bool:
+    return type(value) in kinds and (type(value) is not int or -_INTEGER_LIMIT <= value < _INTEGER_LIMIT)

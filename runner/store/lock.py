@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from runner.errors import DiskError, Locked
-from runner.store.directories import make
+from runner.errors import DiskError, JobLockedError
+from runner.store.directories import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +30,13 @@ def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
     """
     holder = directory / "lock.holder"
     try:
-        make(directory)
+        make_directory(directory)
         lock = filelock.FileLock(directory / "lock", timeout=wait, mode=0o600)
         lock.acquire()
     except filelock.Timeout:
-        raise Locked(f"this job is being run by {_held_by(holder)}", hint="Wait for it, or use --wait-lock.") from None
+        raise JobLockedError(
+            f"this job is being run by {_read_holder(holder)}", hint="Wait for it, or use --wait-lock."
+        ) from None
     except OSError as error:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
     try:
@@ -49,12 +51,12 @@ def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
-def runs(directory: Path) -> bool:
+def is_run_active(directory: Path) -> bool:
     """Return whether a process of this machine runs the job, according to the note that it left.
 
     The lock itself is not tried, so that no run is disturbed.
     """
-    host, _, process = _held_by(directory / "lock.holder").partition(" process ")
+    host, _, process = _read_holder(directory / "lock.holder").partition(" process ")
     if host != socket.gethostname() or not process.isdigit():
         return False
     try:
@@ -66,7 +68,7 @@ def runs(directory: Path) -> bool:
     return True
 
 
-def _held_by(holder: Path) -> str:
+def _read_holder(holder: Path) -> str:
     with contextlib.suppress(OSError):
         return holder.read_text(encoding="utf-8").strip() or "another process"
     return "another process"

@@ -12,15 +12,15 @@ import orjson
 from runner.errors import StateError
 from runner.lifecycle.task import Draft, State, Task
 from runner.store import ground, recovery, sql
-from runner.store.adding import PAGE, Addition, add
-from runner.store.opening import prepare, set_up
-from runner.store.rows import beside, task_from
+from runner.store.adding import PAGE_SIZE, Addition, add_drafts
+from runner.store.opening import prepare_file, set_up_connection
+from runner.store.rows import check_output_name, task_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from runner.store.recovery import Story
+    from runner.store.recovery import TaskHistory
 
 
 def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[str, int]:
@@ -31,27 +31,27 @@ def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[
     """
     journal, fresh = directory / "journal.jsonl", directory / "state.db.new"
     try:
-        uuid, epoch, end, histories = recovery.stories(journal)
+        uuid, epoch, end, histories = recovery.read_histories(journal)
         if not uuid:
-            raise StateError(f"{journal} has nothing to rebuild from", hint=recovery.COPY)
+            raise StateError(f"{journal} has nothing to rebuild from", hint=recovery.RESTORE_COPY_HINT)
         _check_length(directory / "state.db", journal, uuid, end)
-        for leftover in _files(fresh):
+        for leftover in _database_files(fresh):
             leftover.unlink(missing_ok=True)
-        prepare(fresh)
+        prepare_file(fresh)
         with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-            set_up(connection, log=not ground.is_remote(directory))
+            set_up_connection(connection, write_ahead_log=not ground.is_remote(directory))
             connection.execute("begin immediate")
-            connection.execute(sql.queries()["set_identity"], {"uuid": uuid, "epoch": epoch})
-            connection.execute(sql.queries()["set_journal"], {"journal": end})
-            remaining = chain(additions, _gone(histories))
-            while page := list(islice(remaining, PAGE)):
-                add(connection, page, uuid, now)
+            connection.execute(sql.statements()["set_identity"], {"uuid": uuid, "epoch": epoch})
+            connection.execute(sql.statements()["set_journal"], {"journal": end})
+            remaining = chain(additions, _drafts_from_journal(histories))
+            while page := list(islice(remaining, PAGE_SIZE)):
+                add_drafts(connection, page, uuid, now)
             counts = _restore(connection, histories)
             connection.execute("commit")
             connection.execute("pragma wal_checkpoint(truncate)")
-        _swap(directory, fresh, now)
-    except sql.DAMAGED as error:
-        raise sql.explained(error, str(journal)) from None
+        _swap_databases(directory, fresh, now)
+    except sql.DATABASE_ERRORS as error:
+        raise sql.to_runner_error(error, str(journal)) from None
     return counts
 
 
@@ -59,19 +59,19 @@ def _check_length(database: Path, journal: Path, uuid: str, end: int) -> None:
     """Raise StateError if the journal is shorter than the database knows it; an unreadable database is ignored."""
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            sql.guard(connection)
+            sql.harden(connection)
             connection.row_factory = sqlite3.Row
-            job = connection.execute(sql.queries()["job"]).fetchone()
-    except sql.DAMAGED:
+            job = connection.execute(sql.statements()["job"]).fetchone()
+    except sql.DATABASE_ERRORS:
         return
     if job is not None and job["uuid"] == uuid and job["journal"] > end:
         raise StateError(
             f"{journal} has {end:,} bytes, and the database has seen {job['journal']:,}: what is missing was bought",
-            hint=recovery.COPY,
+            hint=recovery.RESTORE_COPY_HINT,
         )
 
 
-def _gone(histories: Iterable[Story]) -> Iterator[Addition]:
+def _drafts_from_journal(histories: Iterable[TaskHistory]) -> Iterator[Addition]:
     """Yield an addition for every task in the journal.
 
     Tasks that the manifest still has were added before, and keep the manifest's values.
@@ -86,32 +86,34 @@ def _gone(histories: Iterable[Story]) -> Iterator[Addition]:
         yield Addition(draft, intent["fingerprint"], intent.get("cost"), orjson.loads(intent.get("pictures") or "{}"))
 
 
-def _restore(connection: sqlite3.Connection, histories: Iterable[Story]) -> dict[str, int]:
+def _restore(connection: sqlite3.Connection, histories: Iterable[TaskHistory]) -> dict[str, int]:
     """Apply the history of every task to its row; return the number of tasks by state."""
     counts: dict[str, int] = {}
     for history in histories:
-        row = connection.execute(sql.queries()["by_key"], {"key": history.intent["key"]}).fetchone()
-        state = _restored(connection, task_from(row), history)
+        row = connection.execute(sql.statements()["by_key"], {"key": history.intent["key"]}).fetchone()
+        state = _restore_task(connection, task_from(row), history)
         counts[state] = counts.get(state, 0) + 1
     return counts
 
 
-def _restored(connection: sqlite3.Connection, task: Task, history: Story) -> str:
+def _restore_task(connection: sqlite3.Connection, task: Task, history: TaskHistory) -> str:
     try:
         task = recovery.replay(connection, task, history.lines)
     except sqlite3.IntegrityError:
         # its id belongs to a duplicate that adopted it: the outcome of this send is unknown again
         intents = [line for line in history.lines if line["t"] != "id" or line["ref"] != history.intent["ref"]]
         task = recovery.replay(connection, task, intents)
-    outputs: list[dict[str, Any]] = [{**file, "task_id": task.id} for file in history.files if beside(file["file"])]
+    outputs: list[dict[str, Any]] = [
+        {**file, "task_id": task.id} for file in history.files if check_output_name(file["file"])
+    ]
     if task.state is State.DONE:
-        connection.executemany(sql.queries()["restore_output"], outputs)
+        connection.executemany(sql.statements()["restore_output"], outputs)
     return str(State.IN_DOUBT if task.state is State.SUBMITTING else task.state)
 
 
-def _swap(directory: Path, fresh: Path, now: float) -> None:
+def _swap_databases(directory: Path, fresh: Path, now: float) -> None:
     """Rename the old database with its companion files, then give its name to the new one."""
-    for old in _files(directory / "state.db"):
+    for old in _database_files(directory / "state.db"):
         if old.exists():
             old.rename(directory / f"{old.name}.before-{now:.0f}")
     for suffix in ("-wal", "-shm"):
@@ -119,7 +121,7 @@ def _swap(directory: Path, fresh: Path, now: float) -> None:
     fresh.rename(directory / "state.db")
 
 
-def _files(database: Path) -> Iterator[Path]:
+def _database_files(database: Path) -> Iterator[Path]:
     yield database
     for suffix in ("-wal", "-shm"):
         yield database.with_name(database.name + suffix)

@@ -11,29 +11,29 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import StateError
-from runner.lifecycle.task import NO_FAULT, Fault, Moment, State, Task
+from runner.lifecycle.task import NO_ERROR, Moment, State, Task, TaskError
 from runner.store import journal as journals
 from runner.store.journal import Journal, Tail
-from runner.store.lines import flaw
-from runner.store.rows import columns, task_from
-from runner.store.sql import queries
+from runner.store.lines import invalid_field
+from runner.store.rows import task_columns, task_from
+from runner.store.sql import statements
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from runner.store.journal import Line
+    from runner.store.journal import JournalLine
 
-_RECOVER = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
-COPY = "Put back a good copy of the job directory; `runner audit MANIFEST` lists what the provider has."
+_RECOVER_HINT = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
+RESTORE_COPY_HINT = "Put back a good copy of the job directory; `runner audit MANIFEST` lists what the provider has."
 
 
-def check_before(database: Path, journal: Path) -> None:
+def check_database_present(database: Path, journal: Path) -> None:
     """Raise StateError if the database is missing or empty, but the journal beside it has tasks."""
     empty = not database.exists() or database.stat().st_size == 0
-    if empty and any("key" in line for line, _ in journals.read(journal)):
-        raise StateError(f"{database} is gone, but the journal beside it knows of tasks", hint=_RECOVER)
+    if empty and any("key" in line for line, _ in journals.read_lines(journal)):
+        raise StateError(f"{database} is gone, but the journal beside it knows of tasks", hint=_RECOVER_HINT)
 
 
 def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
@@ -41,21 +41,21 @@ def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
 
     Raises StateError, DiskError and sqlite3.Error.
     """
-    job = connection.execute(queries()["job"]).fetchone()
+    job = connection.execute(statements()["job"]).fetchone()
     size = path.stat().st_size if path.exists() else 0
     if size < job["journal"]:
-        raise StateError(f"{path} is shorter than the database knows it", hint=COPY)
+        raise StateError(f"{path} is shorter than the database knows it", hint=RESTORE_COPY_HINT)
     _check_identity(path, job["uuid"])
-    seen = journals.tail(path, job["journal"])
+    seen = journals.read_tail(path, job["journal"])
     for line in seen.lines:
         _check_shape(path, line)
-    if _later_run(seen, job["epoch"]):
-        raise StateError(f"{path} knows of later runs than the database: it was put back", hint=_RECOVER)
+    if _has_later_run(seen, job["epoch"]):
+        raise StateError(f"{path} knows of later runs than the database: it was put back", hint=_RECOVER_HINT)
     _merge(connection, seen)
     return Journal(path, seen.end)
 
 
-def _later_run(seen: Tail, epoch: int) -> bool:
+def _has_later_run(seen: Tail, epoch: int) -> bool:
     """Return whether the journal has changes of a run that the database does not know.
 
     A run that died between its first line and its first commit has changed nothing. The next run has the same epoch.
@@ -69,32 +69,34 @@ def _later_run(seen: Tail, epoch: int) -> bool:
 
 
 def _check_identity(path: Path, uuid: str) -> None:
-    first = next((line for line, _ in journals.read(path)), None)
+    first = next((line for line, _ in journals.read_lines(path)), None)
     if first is not None and first.get("uuid") != uuid:
-        raise StateError(f"{path} belongs to another database", hint=_RECOVER)
+        raise StateError(f"{path} belongs to another database", hint=_RECOVER_HINT)
 
 
-def _check_shape(path: Path, line: Line) -> None:
+def _check_shape(path: Path, line: JournalLine) -> None:
     """Raise StateError if this program cannot have written the line."""
-    if field := flaw(line):
-        raise StateError(f"{path} holds a line that is none of ours: {field!r} is missing or no such thing", hint=COPY)
+    if field := invalid_field(line):
+        raise StateError(
+            f"{path} holds a line that is none of ours: {field!r} is missing or no such thing", hint=RESTORE_COPY_HINT
+        )
 
 
 def _merge(connection: sqlite3.Connection, seen: Tail) -> None:
     connection.execute("begin immediate")
     for line in seen.lines:
-        row = connection.execute(queries()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
+        row = connection.execute(statements()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
         if row is not None:
             replay(connection, task_from(row), (line,))
-        elif "ref" in line and not _is_known(connection, line.get("next", "")):
+        elif "ref" in line and not _is_known_reference(connection, line.get("next", "")):
             raise StateError(
-                "the journal knows of tasks that the database has lost: it is an older copy", hint=_RECOVER
+                "the journal knows of tasks that the database has lost: it is an older copy", hint=_RECOVER_HINT
             )
-    connection.execute(queries()["set_journal"], {"journal": seen.end})
+    connection.execute(statements()["set_journal"], {"journal": seen.end})
     connection.execute("commit")
 
 
-def catch_up(connection: sqlite3.Connection, lines: Sequence[Line]) -> list[Line]:
+def catch_up(connection: sqlite3.Connection, lines: Sequence[JournalLine]) -> list[JournalLine]:
     """Apply the journal lines of a transaction that was rolled back in this process.
 
     Return the lines that withdraw the intents among them: their callers got an error, so nothing was sent.
@@ -102,21 +104,21 @@ def catch_up(connection: sqlite3.Connection, lines: Sequence[Line]) -> list[Line
     """
     unsent, latest = [], {line.get("ref"): line for line in lines}
     for line in lines:
-        row = connection.execute(queries()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
+        row = connection.execute(statements()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
         task = None if row is None else task_from(row)
         if task is not None and line["t"] != "intent":
             replay(connection, task, (line,))
         elif task is not None and task.state is State.QUEUED and line is latest[task.ref]:
-            unsent.append(journals.unsent(task))
+            unsent.append(journals.unsent_line(task))
     return unsent
 
 
-def _is_known(connection: sqlite3.Connection, ref: str) -> bool:
+def _is_known_reference(connection: sqlite3.Connection, ref: str) -> bool:
     """Return whether a task has the reference already, as after a retry that was journaled twice."""
-    return connection.execute(queries()["by_ref"], {"ref": ref}).fetchone() is not None
+    return connection.execute(statements()["by_ref"], {"ref": ref}).fetchone() is not None
 
 
-def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[Line]) -> Task:
+def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[JournalLine]) -> Task:
     """Apply lines of the journal to a task and write its row; every remote id that it ever had stays claimed.
 
     A task that is to be bought again is not due if its draft was removed from the manifest, as when it is settled.
@@ -125,16 +127,16 @@ def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[Line]) ->
     for line in lines:
         after = apply(task, line)
         if task.remote_id not in {None, after.remote_id}:
-            connection.execute(queries()["keep_former_id"], {"provider": task.provider, "remote_id": task.remote_id})
-            connection.execute(queries()["drop_outputs"], {"task_id": task.id})
+            connection.execute(statements()["keep_former_id"], {"provider": task.provider, "remote_id": task.remote_id})
+            connection.execute(statements()["drop_outputs"], {"task_id": task.id})
         task = after
-    connection.execute(queries()["restore"], columns(task))
+    connection.execute(statements()["restore"], task_columns(task))
     if task.state is State.QUEUED:
-        connection.execute(queries()["unschedule_removed"], {"id": task.id})
+        connection.execute(statements()["unschedule_removed"], {"id": task.id})
     return task
 
 
-def apply(task: Task, line: Line) -> Task:  # noqa: PLR0911 - a table
+def apply(task: Task, line: JournalLine) -> Task:  # noqa: PLR0911 - a table
     """Return the task after one line of the journal.
 
     After an intent alone the task is `submitting`: a submit whose answer is unknown.
@@ -162,27 +164,27 @@ def apply(task: Task, line: Line) -> Task:  # noqa: PLR0911 - a table
                 adopted=line["adopted"],
                 spent=line.get("spent", task.spent),
                 failures=0,
-                looks=0,
-                fault=NO_FAULT,
-                evidence=line.get("evidence", task.evidence),
+                absences=0,
+                error=NO_ERROR,
+                reason=line.get("evidence", task.reason),
             )
         case "settle" | "held":
             return _apply_outcome(task, line)
         case "bonus" if task.remote_id is not None:
-            return replace(task, state=State.RUNNING, due_at=0.0, spent=line["spent"], fault=NO_FAULT)
+            return replace(task, state=State.RUNNING, due_at=0.0, spent=line["spent"], error=NO_ERROR)
         case "retry":
             again = replace(task, generation=line["generation"], ref=line["next"], doubts=0, attempts=0, throttles=0)
-            return replace(_anew(again), refreshes=0, fault=NO_FAULT, evidence="retried")
+            return replace(_reset_for_submit(again), refreshes=0, error=NO_ERROR, reason="retried")
         case "saved" if task.remote_id is not None:
-            error = NO_FAULT if line["reason"] is None else Fault(line["reason"])
-            return replace(task, state=State.DONE, due_at=None, fault=error)
+            error = NO_ERROR if line["reason"] is None else TaskError(line["reason"])
+            return replace(task, state=State.DONE, due_at=None, error=error)
         case _:
             return task
 
 
-def _apply_outcome(task: Task, line: Line) -> Task:
+def _apply_outcome(task: Task, line: JournalLine) -> Task:
     """Return the task after the outcome of a send; lines of older versions have no counters."""
-    error = NO_FAULT if line["reason"] is None else Fault(line["reason"], None, line["message"])
+    error = NO_ERROR if line["reason"] is None else TaskError(line["reason"], None, line["message"])
     absent = max(task.doubts, 1) if line["evidence"] == "absent" else task.doubts
     task = replace(
         task,
@@ -190,8 +192,8 @@ def _apply_outcome(task: Task, line: Line) -> Task:
         doubts=line.get("doubts", absent),
         attempts=line.get("attempts", task.attempts),
         throttles=line.get("throttles", task.throttles),
-        fault=error,
-        evidence=line["evidence"],
+        error=error,
+        reason=line["evidence"],
     )
     match line["state"]:
         case State.FAILED:
@@ -199,19 +201,21 @@ def _apply_outcome(task: Task, line: Line) -> Task:
         case State.HELD:
             return replace(task, state=State.HELD, due_at=None, remote_id=None)
         case _:
-            return _anew(task)
+            return _reset_for_submit(task)
 
 
-def _anew(task: Task) -> Task:
-    return replace(task, state=State.QUEUED, due_at=0.0, remote_id=None, sent=None, adopted=False, looks=0, failures=0)
+def _reset_for_submit(task: Task) -> Task:
+    return replace(
+        task, state=State.QUEUED, due_at=0.0, remote_id=None, sent=None, adopted=False, absences=0, failures=0
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class TaskHistory:
     """Journal lines of one task key: its latest intent, and all lines of all its purchases in order."""
 
-    intent: Line
-    lines: tuple[Line, ...]
+    intent: JournalLine
+    lines: tuple[JournalLine, ...]
 
     @property
     def files(self) -> list[dict[str, Any]]:
@@ -220,16 +224,16 @@ class Story:
         return next((line["files"] for line in reversed(self.lines) if line["t"] == "saved" and line["ref"] == ref), [])
 
 
-def stories(path: Path) -> tuple[str, int, int, list[Story]]:
+def read_histories(path: Path) -> tuple[str, int, int, list[TaskHistory]]:
     """Return identity, last epoch and end of a journal, and the history of every key that was ever bought.
 
     Raises StateError.
     """
     uuid, epoch, end = "", 0, 0
     keys: dict[str, str] = {}
-    latest: dict[str, Line] = {}
-    lines: dict[str, list[Line]] = {}
-    for line, behind in journals.read(path):
+    latest: dict[str, JournalLine] = {}
+    lines: dict[str, list[JournalLine]] = {}
+    for line, behind in journals.read_lines(path):
         _check_shape(path, line)
         end = behind
         match line["t"]:
@@ -240,4 +244,4 @@ def stories(path: Path) -> tuple[str, int, int, list[Story]]:
                 lines.setdefault(line["key"], []).append(line)
             case _:
                 lines.get(keys.get(line.get("ref", ""), ""), []).append(line)
-    return uuid, epoch, end, [Story(intent, tuple(lines[key])) for key, intent in latest.items()]
+    return uuid, epoch, end, [TaskHistory(intent, tuple(lines[key])) for key, intent in latest.items()]

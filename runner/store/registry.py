@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.store.journal import Mark
-from runner.store.shared_file import SharedFile
+from runner.store.journal import JournalMark
+from runner.store.shared_file import SharedDatabase
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
 #: seconds to wait for the file when a mark is written, since a later call writes it again
-_MOMENT = 5.0
+_MARK_TIMEOUT = 5.0
 
-_SCHEMA = """
+_REGISTRY_SCHEMA = """
 create table if not exists job (
   uuid text primary key, name text not null, directory text not null, tasks text not null,
   epoch integer not null, began_at real not null, open integer not null
@@ -34,7 +34,7 @@ create table if not exists spent (day text primary key, amount real not null) st
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JobEntry:
     """A job after its latest run."""
 
     uuid: str
@@ -42,13 +42,13 @@ class Entry:
     #: resolved path of the job directory
     directory: str
     #: sum of its tasks' keys, the same for the same tasks in any order and directory
-    tasks: str
+    key_sum: str
     #: epoch of its latest run
     epoch: int
     #: start of its latest run, seconds since the epoch
     began_at: float
     #: 1 if that run may have left tasks unfinished, else 0
-    open: int = 1
+    unfinished: int = 1
 
 
 class Registry:
@@ -58,45 +58,45 @@ class Registry:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._file = SharedFile(directory / "jobs.db", _SCHEMA)
+        self._file = SharedDatabase(directory / "jobs.db", _REGISTRY_SCHEMA)
 
-    async def of(self, uuid: str) -> Entry | None:
+    async def get(self, uuid: str) -> JobEntry | None:
         """Return the entry of a job, or None if it is unknown."""
-        rows = await self._rows("select * from job where uuid = ?", uuid)
+        rows = await self._fetch_entries("select * from job where uuid = ?", uuid)
         return rows[0] if rows else None
 
-    async def at(self, directory: str) -> list[Entry]:
+    async def find_by_directory(self, directory: str) -> list[JobEntry]:
         """Return the jobs that were run in a directory, the latest first."""
-        return await self._rows("select * from job where directory = ? order by began_at desc", directory)
+        return await self._fetch_entries("select * from job where directory = ? order by began_at desc", directory)
 
-    async def like(self, tasks: str, since: float) -> list[Entry]:
+    async def find_same_tasks(self, key_sum: str, since: float) -> list[JobEntry]:
         """Return unfinished jobs with exactly these tasks, run since then (seconds since the epoch), latest first."""
-        if not tasks:
+        if not key_sum:
             return []
         query = "select * from job where tasks = ? and open = 1 and began_at >= ? order by began_at desc"
-        return await self._rows(query, tasks, since)
+        return await self._fetch_entries(query, key_sum, since)
 
-    async def put(self, entry: Entry) -> None:
+    async def put(self, entry: JobEntry) -> None:
         """Store the entry of a job when its run begins or has ended."""
         query = "insert or replace into job values (?, ?, ?, ?, ?, ?, ?)"
         await self._file.transact(lambda connection: connection.execute(query, astuple(entry)))
 
-    async def reached(self, uuid: str) -> Mark | None:
+    async def get_journal_mark(self, uuid: str) -> JournalMark | None:
         """Return the last stored mark of a job's journal, or None if there is none."""
         query = "select journal, digest from reached where uuid = ?"
         row = await self._file.transact(lambda connection: connection.execute(query, (uuid,)).fetchone())
-        return None if row is None else Mark(*row)
+        return None if row is None else JournalMark(*row)
 
-    async def reach(self, uuid: str, mark: Mark) -> None:
+    async def set_journal_mark(self, uuid: str, mark: JournalMark) -> None:
         """Store the mark of a job's journal."""
         query = "insert or replace into reached values (?, ?, ?)"
-        await self._file.transact(lambda connection: connection.execute(query, (uuid, *astuple(mark))), _MOMENT)
+        await self._file.transact(lambda connection: connection.execute(query, (uuid, *astuple(mark))), _MARK_TIMEOUT)
 
-    async def strike(self, uuid: str) -> None:
+    async def remove(self, uuid: str) -> None:
         """Remove a job that has bought nothing after all."""
         await self._file.transact(lambda connection: connection.execute("delete from job where uuid = ?", (uuid,)))
 
-    async def forget(self, directory: str) -> None:
+    async def forget_directory(self, directory: str) -> None:
         """Remove the jobs of a directory, as the user asked."""
         await self._file.transact(
             lambda connection: connection.execute("delete from job where directory = ?", (directory,))
@@ -119,6 +119,6 @@ class Registry:
 
         return bool(await self._file.transact(work))
 
-    async def _rows(self, query: str, *values: Any) -> list[Entry]:
+    async def _fetch_entries(self, query: str, *values: Any) -> list[JobEntry]:
         rows = await self._file.transact(lambda connection: connection.execute(query, values).fetchall())
-        return [Entry(*row) for row in rows]
+        return [JobEntry(*row) for row in rows]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.errors import StateError
-from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output, State, Task
+from runner.lifecycle.task import NO_ERROR, Moment, Output, State, Task, TaskError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
     """Return the task in a row of `task.*, request, name`."""
-    error = NO_FAULT if row["reason"] is None else Fault(row["reason"], row["code"], row["message"])
+    error = NO_ERROR if row["reason"] is None else TaskError(row["reason"], row["code"], row["message"])
     sent = None if row["sent_boot"] is None else Moment(row["sent_boot"], row["sent_seconds"])
     return Task(
         id=row["id"],
@@ -30,13 +30,13 @@ def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
         fingerprint=row["fingerprint"],
         slots=row["slots"],
         cost=row["cost"],
-        pictures=row["pictures"],
+        images=row["pictures"],
         spent=row["spent"],
         remote_id=row["remote_id"],
         attempts=row["attempts"],
         throttles=row["throttles"],
         doubts=row["doubts"],
-        looks=row["looks"],
+        absences=row["looks"],
         failures=row["failures"],
         refreshes=row["refreshes"],
         adopted=bool(row["adopted"]),
@@ -44,15 +44,15 @@ def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
         submitted_at=row["submitted_at"],
         since=row["since"],
         finished_at=row["finished_at"],
-        fault=error,
-        evidence=row["evidence"],
+        error=error,
+        reason=row["evidence"],
         request=row["request"].encode(),
         name=row["name"],
         outputs=outputs,
     )
 
 
-def columns(task: Task) -> dict[str, Any]:
+def task_columns(task: Task) -> dict[str, Any]:
     """Return the columns of a task that may change, by their names in the settle query."""
     return {
         "id": task.id,
@@ -65,7 +65,7 @@ def columns(task: Task) -> dict[str, Any]:
         "attempts": task.attempts,
         "throttles": task.throttles,
         "doubts": task.doubts,
-        "looks": task.looks,
+        "looks": task.absences,
         "failures": task.failures,
         "refreshes": task.refreshes,
         "adopted": int(task.adopted),
@@ -74,14 +74,14 @@ def columns(task: Task) -> dict[str, Any]:
         "submitted_at": task.submitted_at,
         "since": task.since,
         "finished_at": task.finished_at,
-        "reason": task.fault.reason,
-        "code": task.fault.code,
-        "message": task.fault.message,
-        "evidence": task.evidence,
+        "reason": task.error.reason,
+        "code": task.error.code,
+        "message": task.error.message,
+        "evidence": task.reason,
     }
 
 
-def beside(file: str | None) -> str | None:
+def check_output_name(file: str | None) -> str | None:
     """Return the file name of an output after a check that it leads nowhere but into the job directory.
 
     Raises StateError.
@@ -99,10 +99,10 @@ def output_from(row: sqlite3.Row) -> Output:
 
     Raises StateError.
     """
-    beside(row["file"])
+    check_output_name(row["file"])
     return Output(row["number"], row["url"], row["file"], row["bytes"], row["sha256"], row["media_type"])
 
 
-def as_json(value: Any) -> str:
+def to_json(value: Any) -> str:
     """Return JSON text for a column or a query parameter."""
     return orjson.dumps(list(value) if isinstance(value, set | frozenset) else value, default=str).decode()

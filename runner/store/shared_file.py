@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio.to_thread
 
 from runner.errors import StateError
-from runner.store.directories import make_account
-from runner.store.sql import explained
+from runner.store.directories import make_account_directory
+from runner.store.sql import to_runner_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 #: seconds to wait for another process that holds the file
-_PATIENCE = 30
+_LOCK_TIMEOUT = 30
 
 
-class SharedFile:
+class SharedDatabase:
     """A SQLite file that many processes write; each call runs one transaction in a thread.
 
     `hint` tells the user what to do with a damaged file. Methods raise DiskError, JobLockedError and StateError.
@@ -34,7 +34,7 @@ class SharedFile:
         self.path, self._schema, self._hint = path, schema, hint
         self._ready = False
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T], wait: float = _PATIENCE) -> T:
+    async def transact(self, work: Callable[[sqlite3.Connection], T], wait: float = _LOCK_TIMEOUT) -> T:
         """Run `work` in a transaction and return its result once its changes are on disk.
 
         Raises JobLockedError if another process holds the file for `wait` seconds.
@@ -55,24 +55,24 @@ class SharedFile:
                 connection.execute("commit")
                 return value
         except sqlite3.Error as error:
-            raise self._explained(error) from None
+            raise self._to_runner_error(error) from None
 
     def _prepare(self) -> None:
         if self._ready:
             return
         try:
-            make_account(self.path.parent)
+            make_account_directory(self.path.parent)
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-            with closing(sqlite3.connect(self.path, timeout=_PATIENCE)) as connection:
+            with closing(sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT)) as connection:
                 connection.executescript(self._schema)
         except OSError as error:
-            raise explained(sqlite3.OperationalError(f"unable to open: {error}"), str(self.path)) from None
+            raise to_runner_error(sqlite3.OperationalError(f"unable to open: {error}"), str(self.path)) from None
         except sqlite3.Error as error:
-            raise self._explained(error) from None
+            raise self._to_runner_error(error) from None
         self._ready = True
 
-    def _explained(self, error: sqlite3.Error) -> RunnerError:
+    def _to_runner_error(self, error: sqlite3.Error) -> RunnerError:
         if self._hint and not isinstance(error, sqlite3.OperationalError):
             return StateError(f"{self.path}: {error}", hint=self._hint)
-        return explained(error, str(self.path))
+        return to_runner_error(error, str(self.path))

@@ -12,26 +12,26 @@ from pathlib import Path
 
 import orjson
 
-from runner.errors import DiskError, Locked, RunnerError, StateError
+from runner.errors import DiskError, JobLockedError, RunnerError, StateError
 
 #: application id of our databases ("GENR")
 APPLICATION_ID = 0x47454E52
 
 #: errors of SQLite, Python's sqlite3 and the JSON parser for a file that is damaged or cannot be used
-DAMAGED = (sqlite3.Error, UnicodeDecodeError, orjson.JSONDecodeError)
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError, orjson.JSONDecodeError)
 #: bytes of the longest value that is read, while a request with its row has a few kilobytes
-_LONGEST = 64 << 20
+_MAX_VALUE_BYTES = 64 << 20
 
-_RECOVER = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
-_NAMED = re.compile(r"^-- name: (\w+)\n((?:-- .*\n)+)", re.MULTILINE)
-_FULL = ("full", "disk i/o", "readonly", "read-only", "unable to open")
+_RECOVER_HINT = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
+_NAMED_STATEMENT = re.compile(r"^-- name: (\w+)\n((?:-- .*\n)+)", re.MULTILINE)
+_DISK_ERROR_WORDS = ("full", "disk i/o", "readonly", "read-only", "unable to open")
 
 
 @cache
-def queries() -> dict[str, str]:
-    """Return every statement of `queries.sql` by name."""
+def statements() -> dict[str, str]:
+    """Return every statement of `statements.sql` by name."""
     text = (resources.files("runner.store") / "queries.sql").read_text(encoding="utf-8")
-    parts = _NAMED.split(text)
+    parts = _NAMED_STATEMENT.split(text)
     return {name: statement.strip() for name, statement in zip(parts[1::3], parts[3::3], strict=True)}
 
 
@@ -43,7 +43,7 @@ def migrations() -> tuple[str, ...]:
     return tuple(entry.read_text(encoding="utf-8") for entry in files)
 
 
-def version(connection: sqlite3.Connection) -> int:
+def schema_version(connection: sqlite3.Connection) -> int:
     """Return how many migrations the database has.
 
     Raises StateError if another program or a newer version made it.
@@ -58,9 +58,9 @@ def version(connection: sqlite3.Connection) -> int:
     return int(count)
 
 
-def guard(connection: sqlite3.Connection) -> None:
+def harden(connection: sqlite3.Connection) -> None:
     """Restrict what a database from an untrusted source can do; must be called before anything is read."""
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
     connection.execute("pragma trusted_schema = off")
     connection.execute("pragma cell_size_check = on")
 
@@ -70,27 +70,29 @@ def check_schema(connection: sqlite3.Connection) -> None:
 
     A foreign trigger, view or table could change what our statements do.
     """
-    foreign = sorted(name for name, statement in _schema(connection).items() if _expected().get(name) != statement)
-    missing = sorted(_expected().keys() - _schema(connection).keys())
+    foreign = sorted(
+        name for name, statement in _read_schema(connection).items() if _expected_schema().get(name) != statement
+    )
+    missing = sorted(_expected_schema().keys() - _read_schema(connection).keys())
     if foreign or missing:
         names = ", ".join(f"{kind} {name}" for kind, name in (foreign or missing)[:3])
         raise StateError(
             f"the database is not as this program makes it: {names[:200]}",
-            hint=_RECOVER,
+            hint=_RECOVER_HINT,
         )
 
 
-def _schema(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+def _read_schema(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
     """Return the statements that made the schema by kind and name, without what SQLite makes by itself."""
     rows = connection.execute("select type, name, sql from sqlite_schema where name not like 'sqlite\\_%' escape '\\'")
     return {(str(row[0]), str(row[1])): " ".join(str(row[2]).split()) for row in rows}
 
 
 @cache
-def _expected() -> dict[tuple[str, str], str]:
+def _expected_schema() -> dict[tuple[str, str], str]:
     with closing(sqlite3.connect(":memory:")) as fresh:
         migrate(fresh)
-        return _schema(fresh)
+        return _read_schema(fresh)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -98,14 +100,14 @@ def migrate(connection: sqlite3.Connection) -> None:
 
     Raises DiskError and StateError.
     """
-    if 0 < version(connection) < len(migrations()):
-        _keep(connection, version(connection))
-    for number, script in enumerate(migrations()[version(connection) :], start=version(connection) + 1):
+    if 0 < schema_version(connection) < len(migrations()):
+        _back_up(connection, schema_version(connection))
+    for number, script in enumerate(migrations()[schema_version(connection) :], start=schema_version(connection) + 1):
         marks = f"pragma application_id = {APPLICATION_ID}; pragma user_version = {number}"
         connection.executescript(f"begin immediate; {script}; {marks}; commit;")
 
 
-def _keep(connection: sqlite3.Connection, number: int) -> None:
+def _back_up(connection: sqlite3.Connection, number: int) -> None:
     """Copy the database to a private file beside it, such as `state.db.v1`."""
     (path,) = [row[2] for row in connection.execute("pragma database_list") if row[1] == "main"]
     if not path:  # a temporary database is a copy itself
@@ -121,11 +123,13 @@ def _keep(connection: sqlite3.Connection, number: int) -> None:
         raise DiskError(f"{backup}: {error.strerror}", hint="Make room or mend the permissions.") from None
 
 
-def explained(error: Exception, path: str) -> RunnerError:
+def to_runner_error(error: Exception, path: str) -> RunnerError:
     """Return the error of ours that explains one of `DATABASE_ERRORS` to the user."""
     text = str(error).lower()
-    if any(word in text for word in _FULL):
+    if any(word in text for word in _DISK_ERROR_WORDS):
         return DiskError(f"{path}: {error}", hint="Make room or mend the permissions, then run the same command again.")
     if "locked" in text or "busy" in text:
-        return Locked(f"{path}: held by another program for too long", hint="End it, then run the same command again.")
-    return StateError(f"{path}: {error}", hint=_RECOVER)
+        return JobLockedError(
+            f"{path}: held by another program for too long", hint="End it, then run the same command again."
+        )
+    return StateError(f"{path}: {error}", hint=_RECOVER_HINT)

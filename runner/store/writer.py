@@ -12,9 +12,9 @@ import sqlite3
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runner.errors import DiskError, Locked, RunnerError
+from runner.errors import DiskError, JobLockedError, RunnerError
 from runner.store import recovery
-from runner.store.sql import DAMAGED, explained, queries
+from runner.store.sql import DATABASE_ERRORS, statements, to_runner_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
     import aiosqlite
 
-    from runner.store.journal import Journal, Line
+    from runner.store.journal import Journal, JournalLine
 
 T = TypeVar("T")
 
 
-class Superseded(Locked):
+class SupersededError(JobLockedError):
     """A later run of the job has begun, so this one may change nothing."""
 
 
 #: most closures that share one commit, which bounds how long each waits for the others
-_GROUP = 512
+_MAX_GROUP = 512
 #: error codes of SQLite for a failed sync
-_UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+_SYNC_ERROR_CODES = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 
 class Writer:
@@ -45,28 +45,28 @@ class Writer:
     """
 
     def __init__(self, database: aiosqlite.Connection, path: str, failpoint: Callable[[str], None]) -> None:
-        self._database, self._place, self._reach = database, path, failpoint
+        self._database, self._path, self._failpoint = database, path, failpoint
         #: reserve file that is deleted when the disk is full
         self.ballast: Path | None = None
         #: epoch of the run that writes, once it has begun
         self.epoch: int | None = None
         #: True once the current transaction has checked the epoch
-        self._latest = False
+        self._epoch_checked = False
         #: error of a failed sync: the content of the disk is unknown, so nothing more is written
-        self._untrusted: DiskError | None = None
+        self._sync_error: DiskError | None = None
         #: journal lines of the current transaction
-        self.notes: list[Line] = []
+        self.journal_lines: list[JournalLine] = []
         self.journal: Journal | None = None
         #: lines on disk whose transaction was not committed, to be applied before anything else
-        self._ahead: list[Line] = []
+        self._uncommitted_lines: list[JournalLine] = []
         #: lines that were applied later in this way, in case their caller tries again
-        self.replayed: deque[Line] = deque(maxlen=_GROUP)
+        self.replayed: deque[JournalLine] = deque(maxlen=_MAX_GROUP)
         #: failpoint names of the changes in the current transaction
-        self.labels: list[str] = []
+        self.failpoint_labels: list[str] = []
         #: True once the ballast was used: paid tasks can still be written, but nothing new may be bought
         self.exhausted = False
         self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
-        self._draining: asyncio.Task[None] | None = None
+        self._drain_task: asyncio.Task[None] | None = None
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction and return its result once its changes are on disk.
@@ -75,11 +75,11 @@ class Writer:
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
-        if self._draining is None or self._draining.done():
-            self._draining = asyncio.create_task(self._drain())
+        if self._drain_task is None or self._drain_task.done():
+            self._drain_task = asyncio.create_task(self._drain())
         return await future  # a cancelled caller stops waiting, but its work is done
 
-    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work`, which writes, as `transact` does.
 
         Raises SupersededError if a later run has begun.
@@ -93,27 +93,27 @@ class Writer:
 
     async def set_up(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Run `work` outside of a transaction, before the first one."""
-        await self._run(work, self._database._conn)  # noqa: SLF001 - see `_run`
+        await self._run_in_thread(work, self._database._conn)  # noqa: SLF001 - see `_run_in_thread`
 
     async def aclose(self) -> None:
         """Finish the waiting work, then close the connection and the journal."""
-        if self._draining is not None:
-            await self._draining
+        if self._drain_task is not None:
+            await self._drain_task
         await self._database.close()
         if self.journal is not None:
             self.journal.close()
 
     async def _drain(self) -> None:
         while self._waiting:
-            group, self._waiting = self._waiting[:_GROUP], self._waiting[_GROUP:]
+            group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
             try:
-                outcomes = await self._run(self._commit, [work for work, _ in group])
+                outcomes = await self._run_in_thread(self._commit, [work for work, _ in group])
             except Exception as closed:  # noqa: BLE001 - there is no connection: every waiting caller gets the error
                 outcomes = [(None, closed)] * len(group)
             for (_, future), (value, error) in zip(group, outcomes, strict=True):
                 _resolve(future, value, error)
 
-    async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
+    async def _run_in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         # aiosqlite has no public way to run a closure in its thread; a test pins this one.
         return await self._database._execute(work, *args)  # type: ignore[no-untyped-call]  # noqa: SLF001
 
@@ -131,8 +131,8 @@ class Writer:
             return [(value, None) for value in self._with_ballast(works)]
         except sqlite3.IntegrityError as error:
             return [(None, error)]
-        except DAMAGED as error:
-            return [(None, explained(error, self._place))]
+        except DATABASE_ERRORS as error:
+            return [(None, to_runner_error(error, self._path))]
         except Exception as error:  # noqa: BLE001 - raised in the coroutine that called
             return [(None, error)]
 
@@ -141,8 +141,8 @@ class Writer:
         try:
             return self._transaction(works)
         except (sqlite3.OperationalError, DiskError) as error:
-            known = error if isinstance(error, RunnerError) else explained(error, self._place)
-            if self._untrusted is not None or not isinstance(known, DiskError):
+            known = error if isinstance(error, RunnerError) else to_runner_error(error, self._path)
+            if self._sync_error is not None or not isinstance(known, DiskError):
                 raise
             if self.ballast is None or not self.ballast.exists():
                 raise
@@ -155,36 +155,36 @@ class Writer:
 
         Otherwise the database's journal offset would skip those lines.
         """
-        if self._ahead:
+        if self._uncommitted_lines:
             self._attempt([self._catch_up])
         return self._attempt(works)
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
         self._fence(connection)
-        self.notes += recovery.catch_up(connection, self._ahead)
-        self.replayed.extend(self._ahead)
+        self.journal_lines += recovery.catch_up(connection, self._uncommitted_lines)
+        self.replayed.extend(self._uncommitted_lines)
 
     def _attempt(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        if self._untrusted is not None:
-            raise self._untrusted
-        connection = self._database._conn  # noqa: SLF001 - see `_run`
+        if self._sync_error is not None:
+            raise self._sync_error
+        connection = self._database._conn  # noqa: SLF001 - see `_run_in_thread`
         connection.execute("begin immediate")
-        self.notes.clear()
-        self.labels.clear()
-        self._latest = False
+        self.journal_lines.clear()
+        self.failpoint_labels.clear()
+        self._epoch_checked = False
         try:
             values = [work(connection) for work in works]
-            self._journal(connection)
+            self._append_journal(connection)
             connection.execute("commit")
         except BaseException as failed:
-            if _is_unsynced(failed):
+            if _is_sync_failure(failed):
                 message = failed.message if isinstance(failed, DiskError) else str(failed)
-                self._untrusted = DiskError(f"{self._place}: {message}", hint="Check the disk before the next run.")
+                self._sync_error = DiskError(f"{self._path}: {message}", hint="Check the disk before the next run.")
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
-        self._ahead.clear()
-        self._tell("committed")
+        self._uncommitted_lines.clear()
+        self._hit_failpoints("committed")
         return values
 
     def _fence(self, connection: sqlite3.Connection) -> None:
@@ -192,37 +192,37 @@ class Writer:
 
         This can happen although we hold the lock, on a file system whose locks fail. Only the latest run may write.
         """
-        if self._latest or self.epoch is None:
+        if self._epoch_checked or self.epoch is None:
             return
-        if connection.execute(queries()["epoch"]).fetchone()["epoch"] != self.epoch:
-            raise Superseded(
-                f"{self._place}: another run has taken this job over", hint="Let that one finish; this one ends here."
+        if connection.execute(statements()["epoch"]).fetchone()["epoch"] != self.epoch:
+            raise SupersededError(
+                f"{self._path}: another run has taken this job over", hint="Let that one finish; this one ends here."
             )
-        self._latest = True
+        self._epoch_checked = True
 
-    def _tell(self, phase: str) -> None:
-        for label in self.labels:
-            self._reach(f"{label} {phase}")
+    def _hit_failpoints(self, phase: str) -> None:
+        for label in self.failpoint_labels:
+            self._failpoint(f"{label} {phase}")
 
-    def _journal(self, connection: sqlite3.Connection) -> None:
+    def _append_journal(self, connection: sqlite3.Connection) -> None:
         """Append the lines of the transaction to the journal, and store its new offset in the database."""
         if self.journal is None:
             return
-        if self.notes:
-            self.journal.append(self.notes)
-            self._ahead += self.notes
-            self._tell("journaled")
-        if self._ahead:
-            connection.execute(queries()["set_journal"], {"journal": self.journal.end})
+        if self.journal_lines:
+            self.journal.append(self.journal_lines)
+            self._uncommitted_lines += self.journal_lines
+            self._hit_failpoints("journaled")
+        if self._uncommitted_lines:
+            connection.execute(statements()["set_journal"], {"journal": self.journal.end})
 
 
-def _is_unsynced(error: BaseException) -> bool:
+def _is_sync_failure(error: BaseException) -> bool:
     """Return whether a sync failed.
 
     A second sync may succeed although the data of the first is lost.
     """
     if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", None) in _UNSYNCED
+        return getattr(error, "sqlite_errorcode", None) in _SYNC_ERROR_CODES
     cause = error.__cause__ if isinstance(error, DiskError) else None
     return isinstance(cause, OSError) and cause.errno == errno.EIO
 

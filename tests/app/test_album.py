@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runner.app.album import Album
+from runner.app.album import LocalImages
 from runner.app.jobs import Fingerprints
 from runner.providers import pictures
-from runner.providers.pictures import Unfit
+from runner.providers.pictures import ImageError
 from runner.settings import Settings
 
 
@@ -36,25 +36,25 @@ def desk(tmp_path):
 
 @pytest.fixture
 def local_images(desk):
-    return Album(desk / "job")
+    return LocalImages(desk / "job")
 
 
 def error_message(local_images, path):
-    with pytest.raises(Unfit) as caught:
-        local_images.look(path)
+    with pytest.raises(ImageError) as caught:
+        local_images.inspect(path)
     assert caught.value.hint
     return caught.value.message
 
 
 @pytest.mark.parametrize("path", ["photos/a.png", "./photos/../photos/a.png"])
 def test_finds_image_below_manifest_directory(local_images, path):
-    found = local_images.look(path)
+    found = local_images.inspect(path)
     assert (found.kind, found.width, found.height, found.bytes) == ("png", 320, 300, len(png()))
     assert found.sha256 == hashlib.sha256(png()).hexdigest()
 
 
 def test_accepts_absolute_path_below_directory(local_images, desk):
-    assert local_images.look(str(desk / "job/photos/a.png")).width == 320
+    assert local_images.inspect(str(desk / "job/photos/a.png")).width == 320
 
 
 @pytest.mark.parametrize("path", ["../private/passport.png", "photos/../../private/passport.png", "/etc/passwd",
@@ -74,18 +74,18 @@ def test_refuses_link_out_of_directory(local_images, desk):
 
 def test_follows_link_within_directory(local_images, desk):
     (desk / "job/link.png").symlink_to("photos/a.png")
-    assert local_images.look("link.png") == local_images.look("photos/a.png")
+    assert local_images.inspect("link.png") == local_images.inspect("photos/a.png")
 
 
 def test_accepts_image_in_allowed_directory(desk):
-    local_images = Album(desk / "job", [desk / "private"])
-    assert local_images.look("../private/passport.png").width == 320
+    local_images = LocalImages(desk / "job", [desk / "private"])
+    assert local_images.inspect("../private/passport.png").width == 320
     assert error_message(local_images, "../elsewhere.png") == "is outside of the manifest's directory"
 
 
 def test_manifest_directory_may_be_a_link(desk):
     (desk / "alias").symlink_to("job")
-    assert Album(desk / "alias").look("photos/a.png").width == 320
+    assert LocalImages(desk / "alias").inspect("photos/a.png").width == 320
 
 
 def test_refuses_pipe_directory_and_link_loop(local_images, desk):
@@ -122,40 +122,40 @@ def test_refuses_file_over_the_size_limit(local_images, desk, monkeypatch):
     monkeypatch.setattr("runner.app.album.LARGEST", 1000)
     (desk / "job/large.png").write_bytes(png() + bytes(10_000))
     assert error_message(local_images, "large.png") == "has more than 1,000 bytes"
-    assert pictures.LARGEST == 64 * 2**20
+    assert pictures.MAX_IMAGE_BYTES == 64 * 2**20
 
 
 def test_inspects_each_path_once(local_images, desk):
-    first = local_images.look("photos/a.png")
+    first = local_images.inspect("photos/a.png")
     (desk / "job/photos/a.png").write_bytes(png(9))
-    assert local_images.look("photos/a.png") == first
+    assert local_images.inspect("photos/a.png") == first
     assert error_message(local_images, "b.png") == error_message(local_images, "b.png")
     (desk / "job/b.png").write_bytes(png())
     assert "there is no such file" in error_message(local_images, "b.png")
 
 
 def test_read_refuses_content_that_changed(local_images, desk):
-    found = local_images.look("photos/a.png")
+    found = local_images.inspect("photos/a.png")
     assert local_images.read("photos/a.png", found.sha256) == (found, png())
     (desk / "job/photos/a.png").write_bytes(png(9))
-    with pytest.raises(Unfit, match="has changed"):
+    with pytest.raises(ImageError, match="has changed"):
         local_images.read("photos/a.png", found.sha256)
     (desk / "job/photos/a.png").unlink()
-    with pytest.raises(Unfit, match="no such file"):
+    with pytest.raises(ImageError, match="no such file"):
         local_images.read("photos/a.png", found.sha256)
 
 
 def test_request_images_are_found_by_their_hash(local_images, desk):
     (desk / "job/copy.png").write_bytes(png())
-    placeholder = local_images.look("photos/a.png").mark
-    assert local_images.look("copy.png").mark == placeholder
+    placeholder = local_images.inspect("photos/a.png").mark
+    assert local_images.inspect("copy.png").mark == placeholder
     request = {
         "image": placeholder,
         "prompt": placeholder,
         "list": ["https://x.example", placeholder],
         "other": "sha256:" + "0" * 64,
     }
-    assert local_images.paths(request, ["image", "list", "other"]) == {
+    assert local_images.image_paths(request, ["image", "list", "other"]) == {
         "image": "photos/a.png",
         "list/1": "photos/a.png",
     }

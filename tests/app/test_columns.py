@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.app.columns import look
+from runner.app.columns import sample_table
 from runner.errors import UsageError
 
 
@@ -25,41 +25,41 @@ def write(tmp_path, text: str, *, name="rows.csv", encoding="utf-8"):
     ],
 )
 def test_finds_column_that_reads_like_a_prompt(tmp_path, text, column):
-    assert look(write(tmp_path, text)).prompt(lambda name: False) == column
+    assert sample_table(write(tmp_path, text)).prompt_column(lambda name: False) == column
 
 
 def test_parameter_column_is_not_used_as_prompt(tmp_path):
-    table = look(write(tmp_path, "style,name\nwatercolour on old paper,heron\n"))
-    assert table.prompt(lambda name: name == "style") == "name"
+    table = sample_table(write(tmp_path, "style,name\nwatercolour on old paper,heron\n"))
+    assert table.prompt_column(lambda name: name == "style") == "name"
 
 
 def test_counts_every_row_and_keeps_the_first(tmp_path):
-    table = look(write(tmp_path, "a\n" + "x\n" * 5_000))
+    table = sample_table(write(tmp_path, "a\n" + "x\n" * 5_000))
     assert (table.rows, len(table.values["a"])) == (5_000, 200)
 
 
 def test_byte_order_mark_is_not_part_of_a_name(tmp_path):
-    assert list(look(write(tmp_path, "产品,b\n茶壶,\n", encoding="utf-8-sig")).values) == ["产品", "b"]
+    assert list(sample_table(write(tmp_path, "产品,b\n茶壶,\n", encoding="utf-8-sig")).values) == ["产品", "b"]
 
 
 def test_finds_column_of_links(tmp_path):
     text = "a,url\nx,https://example.com/1.png\ny,\n"
-    assert look(write(tmp_path, text)).image() == "url"
-    assert look(write(tmp_path, text.replace("y,", "y,none"))).image() is None
+    assert sample_table(write(tmp_path, text)).image_column() == "url"
+    assert sample_table(write(tmp_path, text.replace("y,", "y,none"))).image_column() is None
 
 
 @pytest.mark.parametrize(("encoding", "called"), [("gb18030", "GB18030"), ("gbk", "GB18030"), ("utf-16", "UTF-16")])
 def test_names_spreadsheet_encoding_with_a_hint(tmp_path, encoding, called):
     path = write(tmp_path, "产品,场景\n青瓷茶壶,竹影\n", encoding=encoding)
     with pytest.raises(UsageError) as caught:
-        look(path)
+        sample_table(path)
     assert f"reads as {called}" in caught.value.message
     assert f"iconv -f {called} -t UTF-8 {path} > {tmp_path}/rows-utf8.csv" in caught.value.hint
 
 
 def test_does_not_guess_other_encodings(tmp_path):
     with pytest.raises(UsageError, match="not UTF-8") as caught:
-        look(write(tmp_path, "café,b\nthé,1\n", encoding="latin-1"))
+        sample_table(write(tmp_path, "café,b\nthé,1\n", encoding="latin-1"))
     assert "GB18030" not in str(caught.value)
 
 
@@ -74,10 +74,10 @@ def test_does_not_guess_other_encodings(tmp_path):
 )
 def test_refuses_unreadable_table(tmp_path, name, text, word):
     with pytest.raises(UsageError) as caught:
-        look(write(tmp_path, text, name=name))
+        sample_table(write(tmp_path, text, name=name))
     assert word in str(caught.value)
 
 
 def test_refuses_missing_file(tmp_path):
     with pytest.raises(UsageError, match="No such file"):
-        look(tmp_path / "none.csv")
+        sample_table(tmp_path / "none.csv")

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from runner.app import accounts, machine, places
-from runner.app.doctor import verdict
+from runner.app.doctor import worst_exit_code
 from runner.app.sign import ok, problem, warning
 from runner.pipeline.outcome import Exit
 from runner.providers import spec as specs
@@ -29,14 +29,14 @@ def result_of(results, check: str):
 
 
 def machine_result(check: str, *, encoding="utf-8", now=NOW, **environ):
-    return result_of(machine.signs(environ, encoding=encoding, now=now), check)
+    return result_of(machine.check_machine(environ, encoding=encoding, now=now), check)
 
 
 # the machine
 
 
 def test_all_checks_pass_on_this_machine():
-    assert {result.level for result in machine.signs({}, encoding="UTF-8", now=NOW)} == {"ok"}
+    assert {result.level for result in machine.check_machine({}, encoding="UTF-8", now=NOW)} == {"ok"}
 
 
 def test_checks_every_optional_dependency(monkeypatch):
@@ -44,22 +44,25 @@ def test_checks_every_optional_dependency(monkeypatch):
     monkeypatch.setattr(machine, "find_spec", lambda name: None)
     missing = ", ".join(machine._EXTRAS)
     assert sorted(machine._EXTRAS) == sorted(project["optional-dependencies"])
-    assert machine_result("extras").said == f"not installed: {missing}"
+    assert machine_result("extras").message == f"not installed: {missing}"
     monkeypatch.setattr(machine, "find_spec", lambda name: None if name == "uvicorn" else name)
-    assert machine_result("extras").cure == 'pip install "genrunner[web]"'
+    assert machine_result("extras").hint == 'pip install "genrunner[web]"'
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"])
 def test_names_proxy_without_its_password(name):
     result = machine_result("proxies", **{name: "http://user:pass@proxy.example"})
-    assert (result.level, name in result.said) == ("warning", True)
-    assert "pass" not in result.said
+    assert (result.level, name in result.message) == ("warning", True)
+    assert "pass" not in result.message
     assert machine_result("proxies", no_proxy="x", **{name: ""}).level == "ok"
 
 
 def test_warns_of_ignored_certificate_variables():
     result = machine_result("tls", SSL_CERT_FILE="/x", CURL_CA_BUNDLE="/y", SSL_CERT_DIR="")
-    assert (result.level, result.said.startswith("SSL_CERT_FILE, CURL_CA_BUNDLE set and ignored")) == ("warning", True)
+    assert (result.level, result.message.startswith("SSL_CERT_FILE, CURL_CA_BUNDLE set and ignored")) == (
+        "warning",
+        True,
+    )
 
 
 def test_warns_of_text_encoding_other_than_utf8():
@@ -68,36 +71,36 @@ def test_warns_of_text_encoding_other_than_utf8():
 
 
 def test_clock_that_was_never_set_is_a_problem():
-    assert (machine_result("clock", now=0.0).exit, machine_result("clock").level) == (Exit.CONFIGURATION, "ok")
+    assert (machine_result("clock", now=0.0).exit_code, machine_result("clock").level) == (Exit.CONFIGURATION, "ok")
 
 
 @pytest.mark.parametrize(
     ("version", "level", "race"), [((3, 36, 0), "problem", False), ((3, 40, 1), "ok", True), ((3, 51, 3), "ok", False)]
 )
 def test_checks_sqlite_version(version, level, race):
-    result = machine._sqlite(version)
-    assert (result.level, "race" in result.said) == (level, race)
+    result = machine._check_sqlite(version)
+    assert (result.level, "race" in result.message) == (level, race)
 
 
 # places
 
 
 def test_missing_directory_is_checked_at_its_parent(tmp_path):
-    (result,) = places.home(tmp_path / "a" / "b")
-    assert (result.level, "(to be made)" in result.said) == ("ok", True)
+    (result,) = places.check_home(tmp_path / "a" / "b")
+    assert (result.level, "(to be made)" in result.message) == ("ok", True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unwritable_directory_is_a_problem():
-    (result,) = places.job(Path("/proc/none/job"))
-    assert (result.level, result.exit) == ("problem", Exit.DISK)
+    (result,) = places.check_job_directory(Path("/proc/none/job"))
+    assert (result.level, result.exit_code) == ("problem", Exit.DISK)
 
 
 @pytest.mark.parametrize(("free", "level"), [(10**6, "problem"), (10**8, "warning"), (10**12, "ok")])
 def test_checks_free_space(tmp_path, monkeypatch, free, level):
     monkeypatch.setattr(places.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    (result,) = places.job(tmp_path)
-    assert (result.level, result.exit) == (level, Exit.DISK if level == "problem" else Exit.DONE)
+    (result,) = places.check_job_directory(tmp_path)
+    assert (result.level, result.exit_code) == (level, Exit.DISK if level == "problem" else Exit.DONE)
 
 
 @pytest.mark.parametrize(
@@ -113,33 +116,33 @@ def test_warns_of_account_directory_open_to_others(tmp_path, path, mode, levels)
     home = tmp_path / "home"
     (home / "accounts/x").mkdir(parents=True, mode=0o700)
     (home / path).chmod(mode)
-    assert [result.level for result in places.home(home)] == levels
+    assert [result.level for result in places.check_home(home)] == levels
 
 
 def test_warns_of_open_state_and_missing_ballast(tmp_path):
     state = tmp_path / ".runner"
     state.mkdir(mode=0o755)
-    _, opened, ballast = places.job(tmp_path)
-    assert ("open to others" in opened.said, "ballast" in ballast.said) == (True, True)
+    _, opened, ballast = places.check_job_directory(tmp_path)
+    assert ("open to others" in opened.message, "ballast" in ballast.message) == (True, True)
     state.chmod(0o700)
     (state / "ballast").touch()
-    assert [result.level for result in places.job(tmp_path)] == ["ok"]
+    assert [result.level for result in places.check_job_directory(tmp_path)] == ["ok"]
 
 
 def test_file_of_another_user_is_a_problem(tmp_path, monkeypatch):
     """A run with sudo leaves such files."""
     (tmp_path / ".runner").mkdir(mode=0o700)
     monkeypatch.setattr(places.os, "geteuid", lambda: os.getuid() + 4321)
-    found = [result for result in places.job(tmp_path) if result.level == "problem"]
-    assert [result.exit for result in found] == [Exit.CONFIGURATION]
-    assert "belongs to another user" in found[0].said
+    found = [result for result in places.check_job_directory(tmp_path) if result.level == "problem"]
+    assert [result.exit_code for result in found] == [Exit.CONFIGURATION]
+    assert "belongs to another user" in found[0].message
 
 
 # accounts
 
 
 def credentials(spec=CHANJING, *, needed=True, **environ):
-    return accounts.credentials(spec, Settings(environ), needed=needed)
+    return accounts.check_credentials(spec, Settings(environ), needed=needed)
 
 
 def test_credentials_are_shown_only_as_a_mark():
@@ -149,13 +152,16 @@ def test_credentials_are_shown_only_as_a_mark():
 
 
 def test_missing_credentials_matter_only_if_needed():
-    assert credentials().exit == Exit.CREDENTIALS
+    assert credentials().exit_code == Exit.CREDENTIALS
     assert credentials(needed=False) == ok("chanjing", "no credentials")
 
 
 def test_incomplete_set_is_a_problem_that_names_all():
     result = credentials(KLING, needed=False, KLING_ACCESS_KEY="abc")
-    assert (result.exit, result.cure) == (Exit.CREDENTIALS, "Set KLING_API_KEY or KLING_ACCESS_KEY + KLING_SECRET_KEY.")
+    assert (result.exit_code, result.hint) == (
+        Exit.CREDENTIALS,
+        "Set KLING_API_KEY or KLING_ACCESS_KEY + KLING_SECRET_KEY.",
+    )
 
 
 @pytest.mark.parametrize("value", ['"quoted"', "two words", "密钥", "it's"])
@@ -168,10 +174,10 @@ def test_key_file_readable_by_others_is_a_problem(tmp_path):
     path.write_text("secret-in-a-file")
     path.chmod(0o644)
     result = credentials(KLING, KLING_API_KEY_FILE=str(path))
-    assert (result.exit, result.cure) == (Exit.CONFIGURATION, f"chmod 600 {path}")
+    assert (result.exit_code, result.hint) == (Exit.CONFIGURATION, f"chmod 600 {path}")
     path.chmod(0o600)
-    assert "(its file)" in credentials(KLING, KLING_API_KEY_FILE=str(path)).said
-    assert "not looked at" in credentials(KLING, KLING_API_KEY_FILE=str(path), KLING_API_KEY="x").said
+    assert "(its file)" in credentials(KLING, KLING_API_KEY_FILE=str(path)).message
+    assert "not looked at" in credentials(KLING, KLING_API_KEY_FILE=str(path), KLING_API_KEY="x").message
 
 
 @pytest.mark.parametrize(
@@ -188,17 +194,17 @@ def test_key_file_readable_by_others_is_a_problem(tmp_path):
 )
 def test_reports_address_other_than_the_usual_one(spec, url, level):
     environ = {} if url is None else {f"{spec.env}_BASE_URL": url}
-    found = list(accounts.address(spec, Settings(environ), needed=True))
+    found = list(accounts.check_address(spec, Settings(environ), needed=True))
     assert [result.level for result in found] == ([] if level is None else [level])
 
 
 def online_results(outcome, spec=KLING, *, kept=False):
-    return list(accounts._heard(spec, outcome, NOW, kept=kept))
+    return list(accounts._online_results(spec, outcome, NOW, has_stored_token=kept))
 
 
 def test_unreachable_provider_is_a_problem():
     (result,) = online_results(NotSent("ConnectError: refused"))
-    assert (result.exit, "refused" in result.said) == (Exit.CONFIGURATION, True)
+    assert (result.exit_code, "refused" in result.message) == (Exit.CONFIGURATION, True)
     assert online_results(NoAnswer("cut"))[0].level == "warning"
 
 
@@ -216,13 +222,13 @@ GOOD = {"code": 0, "data": []}
 )
 def test_answer_shows_state_of_the_account(status, body, level, code):
     (result,) = online_results(Reply(status, body))
-    assert (result.level, result.exit) == (level, code)
+    assert (result.level, result.exit_code) == (level, code)
 
 
 def test_stored_token_does_not_prove_the_secret_key():
     good = Reply(200, {"code": 0, "data": {"list": []}})
-    assert "secret key is tried when that ends" in online_results(good, CHANJING, kept=True)[0].said
-    assert online_results(good, CHANJING)[0].said == "answers, and takes the credentials"
+    assert "secret key is tried when that ends" in online_results(good, CHANJING, kept=True)[0].message
+    assert online_results(good, CHANJING)[0].message == "answers, and takes the credentials"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +237,7 @@ def test_stored_token_does_not_prove_the_secret_key():
 def test_compares_clock_with_the_provider(apart, level):
     _, clock = online_results(Reply(200, GOOD, {"date": formatdate(NOW - apart, usegmt=True)}))
     assert (clock.check, clock.level) == ("clock", level)
-    assert ("behind" if apart < 0 else "ahead of") in clock.said or apart == 0
+    assert ("behind" if apart < 0 else "ahead of") in clock.message or apart == 0
 
 
 # the exit code
@@ -248,4 +254,4 @@ def test_compares_clock_with_the_provider(apart, level):
 )
 def test_worst_problem_gives_the_exit_code(exits, code):
     results = [ok("a", "b"), warning("a", "b", "c"), *(problem("a", "b", "c", each) for each in exits)]
-    assert verdict(results) == code
+    assert worst_exit_code(results) == code

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.app.jobs import directory_of, load
-from runner.errors import ManifestError, NoSuchJob
+from runner.errors import JobNotFoundError, ManifestError
 from runner.settings import Settings
 
 
@@ -38,9 +38,9 @@ def test_missing_manifest_suggests_what_is_meant(here, name, message):
 
 
 def test_missing_job_suggests_what_is_meant(here):
-    with pytest.raises(NoSuchJob, match=r"\n  Did you mean products\.yaml\?$"):
+    with pytest.raises(JobNotFoundError, match=r"\n  Did you mean products\.yaml\?$"):
         directory_of(Path("product.yaml"))
-    with pytest.raises(NoSuchJob, match=r"\n  Check the path\.$"):
+    with pytest.raises(JobNotFoundError, match=r"\n  Check the path\.$"):
         directory_of(Path("out"))
 
 
@@ -48,7 +48,7 @@ def test_cap_without_price_is_reported_at_its_source(here):
     text = "version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: a heron}\n"
     (here / "job.yaml").write_text(text)
     with pytest.raises(ManifestError, match=r"^job\.yaml: --max-cost: nobody knows what kling-v2-1 costs; "):
-        load(Path("job.yaml"), Settings({}), capped=True)
+        load(Path("job.yaml"), Settings({}), has_cost_cap=True)
     (here / "job.yaml").write_text(f"{text}limits: {{max_cost: 5}}\n")
     with pytest.raises(ManifestError, match=r"^job\.yaml:5:20: limits\.max_cost: nobody knows"):
-        load(Path("job.yaml"), Settings({}), capped=True)
+        load(Path("job.yaml"), Settings({}), has_cost_cap=True)

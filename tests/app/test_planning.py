@@ -28,9 +28,9 @@ async def planned(tmp_path):
 
     def planned(*prompts: str) -> tuple[list[dict], list[dict], Plan]:
         lines: list[dict] = []
-        made = Plan(0, None, in_sandbox=False, line=lines.append)
+        made = Plan(0, None, in_sandbox=False, on_task=lines.append)
         for number, prompt in enumerate(prompts, start=1):
-            made.see(parsed, draft(number, prompt))
+            made.add(parsed, draft(number, prompt))
         before = list(lines)
         made.finish()
         return before, lines, made
@@ -46,7 +46,7 @@ def test_tasks_keep_their_order_and_name_changes(planned):
 
 
 def test_large_job_is_reported_at_once(planned, monkeypatch):
-    monkeypatch.setattr(planning, "_REMEMBERED", 1)
+    monkeypatch.setattr(planning, "_MAX_REMEMBERED", 1)
     before, lines, made = planned("fresh", "kept", "new")
     assert [line["plan"] for line in before] == ["new", "kept", "new"]
     assert lines == before

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from runner.app import registering
-from runner.app.registering import enlist, remembered
+from runner.app.registering import record_while_running, register_run
 from runner.errors import StateError, UsageError
 from runner.store.registry import Registry
 from runner.store.store import Store
@@ -19,32 +19,32 @@ async def _begin(state, registry, now=1.0):
     store = await Store.open(state)
     try:
         await store.add([], "digest", now)
-        await enlist([registry], store, name="job", directory=str(state.parent), now=now, anew=False)
+        await register_run([registry], store, name="job", directory=str(state.parent), now=now, buy_again=False)
     finally:
         await store.aclose()
 
 
 async def test_recorded_progress_reveals_an_old_copy(tmp_path, monkeypatch):
     """The copy was made during a run that was killed later. The account has recorded progress since."""
-    monkeypatch.setattr(registering, "_HEARD", 0.01)
+    monkeypatch.setattr(registering, "_RECORD_INTERVAL", 0.01)
     registry, state, recorded = Registry(tmp_path / "home"), tmp_path / "job" / "state", anyio.Event()
     store = await Store.open(state)
     await store.add([], "digest", 1.0)
-    await enlist([registry], store, name="job", directory=str(state.parent), now=1.0, anew=False)
+    await register_run([registry], store, name="job", directory=str(state.parent), now=1.0, buy_again=False)
     shutil.copytree(state, tmp_path / "copy")
 
     class RecordingRegistry(Registry):
-        async def reach(self, uuid, mark):
-            await super().reach(uuid, mark)
+        async def set_journal_mark(self, uuid, mark):
+            await super().set_journal_mark(uuid, mark)
             recorded.set()
 
-    async with remembered([RecordingRegistry(tmp_path / "home")], store):
+    async with record_while_running([RecordingRegistry(tmp_path / "home")], store):
         writer = store._writer
-        await writer.transact(lambda _: writer.notes.append({"t": "later"}))
+        await writer.transact(lambda _: writer.journal_lines.append({"t": "later"}))
         recorded = anyio.Event()
         with anyio.fail_after(5):
             await recorded.wait()
-        assert await registry.reached(store.uuid) == await store.mark()
+        assert await registry.get_journal_mark(store.uuid) == await store.journal_mark()
     await store.aclose()
     shutil.rmtree(state)
     shutil.copytree(tmp_path / "copy", state)
@@ -58,16 +58,16 @@ async def test_same_job_may_run_any_number_of_times(tmp_path):
     for _ in range(3):
         await _begin(state, registry)
         store = await Store.open(state)  # a verb that buys nothing
-        known = await registry.of(store.uuid)
+        known = await registry.get(store.uuid)
         await store.aclose()
         assert known.directory == str(state.parent)
-    assert await registry.reached(store.uuid) is not None
+    assert await registry.get_journal_mark(store.uuid) is not None
 
 
 async def test_of_two_simultaneous_jobs_one_is_refused(tmp_path, monkeypatch):
     """FM4: if both checked before either was registered, neither would see the other."""
     registry, both, arrived = Registry(tmp_path / "home"), anyio.Event(), 0
-    real = registering._alone
+    real = registering._check_no_other_job
 
     async def alone(*arguments):
         nonlocal arrived
@@ -77,23 +77,23 @@ async def test_of_two_simultaneous_jobs_one_is_refused(tmp_path, monkeypatch):
         await both.wait()
         await real(*arguments)
 
-    monkeypatch.setattr(registering, "_alone", alone)
+    monkeypatch.setattr(registering, "_check_no_other_job", alone)
     stores = [await Store.open(tmp_path / name / "state") for name in ("one", "two")]
     refused = []
 
     async def begin(store, directory):
         try:
-            await enlist([registry], store, name="job", directory=directory, now=1.0, anew=False)
+            await register_run([registry], store, name="job", directory=directory, now=1.0, buy_again=False)
         except UsageError as error:
             refused.append(error)
 
     for store in stores:
-        await store._write("set_digest", digest="d", tasks="1" * 32, naming=None)
+        await store._execute("set_digest", digest="d", tasks="1" * 32, naming=None)
     async with anyio.create_task_group() as group:
         for number, store in enumerate(stores):
             group.start_soon(begin, store, f"/jobs/{number}")
     assert refused
-    await registry.strike("nobody")
-    assert len(await registry.like("1" * 32, 0.0)) == 2 - len(refused)
+    await registry.remove("nobody")
+    assert len(await registry.find_same_tasks("1" * 32, 0.0)) == 2 - len(refused)
     for store in stores:
         await store.aclose()

@@ -5,28 +5,30 @@ import re
 import pytest
 import yaml
 
-from runner.app.columns import Table
-from runner.app.starter import compose, start
+from runner.app.columns import TableSample
+from runner.app.starter import compose_manifest, starter_options
 from runner.errors import ManifestError, UsageError
-from runner.manifest.expand import examine
+from runner.manifest.expand import parse_and_check
 from runner.manifest.reader import scan
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 
 CATALOGUE = Catalogue()
-MODELS = [(name, model) for name in specs.names() for model in specs.load(name).models]
+MODELS = [(name, model) for name in specs.spec_paths() for model in specs.load(name).models]
 KEYS = (("AN_ID", "A_SECRET"), ("A_TOKEN",))
 
 
 def options(provider="chanjing", model=None, **fields):
     given = {"manifest": "job.yaml", "schema": ".schema.json", "credentials": KEYS, **fields}
-    return start(CATALOGUE, specs.load(provider), model, **given)
+    return starter_options(CATALOGUE, specs.load(provider), model, **given)
 
 
 def examined(text: str, tmp_path):
     """Return the drafts of a manifest; raise ManifestError if it is wrong."""
     drafts = []
-    _, summary = examine(text.encode(), tmp_path / "job.yaml", CATALOGUE, each=lambda _, draft: drafts.append(draft))
+    _, summary = parse_and_check(
+        text.encode(), tmp_path / "job.yaml", CATALOGUE, on_draft=lambda _, draft: drafts.append(draft)
+    )
     assert (summary.merged, summary.warnings) == (0, ())
     return drafts
 
@@ -34,7 +36,7 @@ def examined(text: str, tmp_path):
 @pytest.mark.parametrize(("provider", "model"), MODELS)
 def test_manifest_and_its_commented_lines_are_valid(provider, model, tmp_path):
     """Every commented line is tried on its own, for every model of every provider."""
-    text = compose(options(provider, model))
+    text = compose_manifest(options(provider, model))
     assert len(examined(text, tmp_path)) == 4
     lines = text.splitlines()
     assert max(map(len, lines)) <= 118
@@ -45,14 +47,14 @@ def test_manifest_and_its_commented_lines_are_valid(provider, model, tmp_path):
         assert examined("\n".join(tried), tmp_path), lines[number]
 
 
-@pytest.mark.parametrize("provider", specs.names())
+@pytest.mark.parametrize("provider", specs.spec_paths())
 def test_default_model_needs_only_a_prompt(provider):
-    params = yaml.safe_load(compose(options(provider)))["params"]
+    params = yaml.safe_load(compose_manifest(options(provider)))["params"]
     assert params == {"prompt": "{{ subject }}, {{ light }}"}
 
 
 def test_first_line_names_the_schema_for_editors():
-    first, *rest = compose(options(schema=".runner-schema.json")).splitlines()
+    first, *rest = compose_manifest(options(schema=".runner-schema.json")).splitlines()
     assert first == "# yaml-language-server: $schema=.runner-schema.json"
     assert "AN_ID + A_SECRET or A_TOKEN" in "\n".join(rest)
 
@@ -60,7 +62,7 @@ def test_first_line_names_the_schema_for_editors():
 @pytest.mark.parametrize(("provider", "model"), MODELS)
 def test_yaml_1_1_reads_the_same_values(provider, model):
     """An editor may use YAML 1.1, to which `9:16` is a number."""
-    text = re.sub(r"^  # (\w+:)", r"  \1", compose(options(provider, model)), flags=re.MULTILINE)
+    text = re.sub(r"^  # (\w+:)", r"  \1", compose_manifest(options(provider, model)), flags=re.MULTILINE)
     ours, problems = scan(text.encode(), "job.yaml")
     assert problems == []
     assert yaml.safe_load(text)["params"] == ours["params"]
@@ -71,12 +73,12 @@ def rows(tmp_path, text: str, count: int = 2):
     (tmp_path / "rows.csv").write_text(text)
     names, *lines = [line.split(",") for line in text.splitlines()]
     values = {name: [line[number] for line in lines if line[number]] for number, name in enumerate(names)}
-    return {"table": Table(count, values), "data": "rows.csv"}
+    return {"table": TableSample(count, values), "data": "rows.csv"}
 
 
 def test_parameter_set_by_a_column_is_left_out(tmp_path):
     given = rows(tmp_path, "subject,aspect_ratio,n\nheron,1:1,2\nbird,,1\n")
-    text = compose(options(**given))
+    text = compose_manifest(options(**given))
     assert yaml.safe_load(text)["params"] == {"prompt": "{{ subject }}"}
     assert [dict(draft.request) for draft in examined(text, tmp_path)] == [
         {"aspect_ratio": "1:1", "number_of_images": 2, "ref_prompt": "heron"},
@@ -85,48 +87,54 @@ def test_parameter_set_by_a_column_is_left_out(tmp_path):
 
 
 def test_prompt_column_needs_no_template(tmp_path):
-    text = compose(options(**rows(tmp_path, "prompt\nheron\nbird\n")))
+    text = compose_manifest(options(**rows(tmp_path, "prompt\nheron\nbird\n")))
     assert "params" not in yaml.safe_load(text)
     assert [draft.request["ref_prompt"] for draft in examined(text, tmp_path)] == ["heron", "bird"]
 
 
 def test_column_of_links_becomes_the_required_image(tmp_path):
     given = rows(tmp_path, "subject,url\nheron,https://example.com/1.png\nbird,https://example.com/2.png\n")
-    text = compose(options("kling", "image2video/kling-v2-6", **given))
+    text = compose_manifest(options("kling", "image2video/kling-v2-6", **given))
     assert [draft.request["image"][-5:] for draft in examined(text, tmp_path)] == ["1.png", "2.png"]
 
 
 def test_large_table_sets_max_tasks(tmp_path):
-    large = yaml.safe_load(compose(options(**rows(tmp_path, "subject\nheron\n", 25_000))))
+    large = yaml.safe_load(compose_manifest(options(**rows(tmp_path, "subject\nheron\n", 25_000))))
     assert large["limits"] == {"max_tasks": 25_000}
-    small = yaml.safe_load(compose(options(**rows(tmp_path, "subject\nheron\n", 10_000))))
+    small = yaml.safe_load(compose_manifest(options(**rows(tmp_path, "subject\nheron\n", 10_000))))
     assert "limits" not in small
 
 
 def test_refuses_table_without_a_usable_column(tmp_path):
     with pytest.raises(UsageError, match="no column that a prompt can be made of"):
-        compose(options(**rows(tmp_path, "product name,if\nheron,x\n")))
+        compose_manifest(options(**rows(tmp_path, "product name,if\nheron,x\n")))
 
 
 def test_column_name_cannot_break_out_of_its_line(tmp_path):
     names = {"subject": ["heron"], "x\nprovider: kling": [], "\x07\u2028y": [], "n" * 500: []}
-    text = compose(options(table=Table(1, names), data="rows.csv"))
+    text = compose_manifest(options(table=TableSample(1, names), data="rows.csv"))
     assert yaml.safe_load(text)["provider"] == "chanjing"
     assert "# column x provider: kling: to use it" in text
     assert max(map(len, text.splitlines())) < 200
 
 
 def test_long_path_is_never_cut(tmp_path):
-    text = compose(options(table=Table(1, {"subject": ["heron"]}), data="d/" * 100 + "rows.csv"))
+    text = compose_manifest(options(table=TableSample(1, {"subject": ["heron"]}), data="d/" * 100 + "rows.csv"))
     assert yaml.safe_load(text)["items"] == {"file": "d/" * 100 + "rows.csv"}
 
 
 def test_model_and_provider_columns_are_ignored(tmp_path):
     (tmp_path / "rows.csv").write_text("subject,model,provider\nheron,X-200,acme\n")
-    given = {"table": Table(1, {"subject": ["heron"], "model": ["X-200"], "provider": ["acme"]}), "data": "rows.csv"}
+    given = {
+        "table": TableSample(1, {"subject": ["heron"], "model": ["X-200"], "provider": ["acme"]}),
+        "data": "rows.csv",
+    }
     seen = []
-    examine(
-        compose(options(**given)).encode(), tmp_path / "job.yaml", CATALOGUE, each=lambda _, draft: seen.append(draft)
+    parse_and_check(
+        compose_manifest(options(**given)).encode(),
+        tmp_path / "job.yaml",
+        CATALOGUE,
+        on_draft=lambda _, draft: seen.append(draft),
     )
     assert [(draft.provider, draft.model) for draft in seen] == [("chanjing", "kling-v2-1")]
 
@@ -139,4 +147,4 @@ def test_refuses_unknown_model():
 def test_check_of_these_tests_finds_errors(tmp_path):
     """Otherwise the tests above could not fail."""
     with pytest.raises(ManifestError, match="is not a parameter"):
-        examined(compose(options()).replace("params:", "params:\n  nonsense: 1 #", 1), tmp_path)
+        examined(compose_manifest(options()).replace("params:", "params:\n  nonsense: 1 #", 1), tmp_path)

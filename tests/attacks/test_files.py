@@ -16,20 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import DiskError
-from runner.manifest.names import MAX_BYTES, folded, slug
-from runner.net.download import Bounds, Downloader, Fetched, Later
+from runner.manifest.names import MAX_BYTES, fold_name, slug
+from runner.net.download import DownloadedFile, Downloader, DownloadLimits, RetryLater
 from runner.net.media import sniff
-from runner.net.part import Part, publish
+from runner.net.part import PartialFile, publish
 from runner.pipeline.download import stems
-from runner.providers.evidence import remote_id
-from runner.providers.heads import NotAPicture, measured
-from runner.report.whole_file import whole_file
+from runner.providers.evidence import parse_remote_id
+from runner.providers.heads import NotAnImageError, read_image_header
+from runner.report.whole_file import atomic_write
 
 MIB = 1 << 20
 
 
 async def fetch(url, directory):
-    made = Downloader(loopback=True, bounds=Bounds(read=2, deadline=8))
+    made = Downloader(loopback=True, bounds=DownloadLimits(read=2, deadline=8))
     try:
         return await made.fetch(url, directory / "parts/1.part")
     finally:
@@ -67,7 +67,7 @@ def test_x08_chinese_name_of_255_bytes_is_published(tmp_path):
 )
 def test_x09_equivalent_file_names_collide(one, other):
     """Names that a file system treats as one collide in the manifest as well."""
-    assert folded(slug(one)) == folded(slug(other)) or folded(one) == folded(other)
+    assert fold_name(slug(one)) == fold_name(slug(other)) or fold_name(one) == fold_name(other)
 
 
 @pytest.mark.parametrize("there", ["file", "link", "dangling", "directory", "pipe"])
@@ -102,8 +102,8 @@ def test_x10_partial_files_are_not_written_through_links(tmp_path, name):
     parts = tmp_path / "parts"
     parts.mkdir()
     (parts / name).symlink_to(victim)
-    part = Part(parts / "1.part")
-    part.anew('"tag"')
+    part = PartialFile(parts / "1.part")
+    part.reset_on_write('"tag"')
     part.write([b"new"])
     part.close()
     assert victim.read_text() == "precious"
@@ -114,7 +114,7 @@ def test_x10_partial_directory_is_not_a_link(tmp_path):
     elsewhere.mkdir()
     (tmp_path / "parts").symlink_to(elsewhere)
     with pytest.raises(DiskError, match="is a link"):
-        Part(tmp_path / "parts" / "1.part").write([b"new"])
+        PartialFile(tmp_path / "parts" / "1.part").write([b"new"])
     assert list(elsewhere.iterdir()) == []
 
 
@@ -122,7 +122,7 @@ def test_x10_reports_are_not_written_through_links(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "report").symlink_to(victim)
-    with whole_file(tmp_path / "report") as file:
+    with atomic_write(tmp_path / "report") as file:
         file.write(b"new")
     assert victim.read_text() == "precious"
     assert (tmp_path / "report").read_text() == "new"
@@ -139,9 +139,9 @@ def test_x10_reports_are_not_written_through_links(tmp_path):
 )
 @pytest.mark.parametrize("path", ["x.php", "x.lnk", "x.desktop", "x.html", "..%2f..%2fx", "x.png%00.exe"])
 async def test_x11_extension_depends_on_content_only(tmp_path, wires, headers, path):
-    async with wires.Wire(wires.always(wires.answer(PNG, **headers))) as wire:
+    async with wires.Wire(wires.always(wires.handle(PNG, **headers))) as wire:
         fetched = await fetch(f"{wire.url}/{path}", tmp_path)
-    assert isinstance(fetched, Fetched)
+    assert isinstance(fetched, DownloadedFile)
     assert (fetched.extension, fetched.media_type) == ("png", "image/png")
 
 
@@ -169,8 +169,8 @@ NO_MEDIA = {
 async def test_x12_executable_content_is_rejected(tmp_path, wires, data):
     assert sniff(data[:512]) is None
     for kind in ("image/png", "image/svg+xml"):
-        async with wires.Wire(wires.always(wires.answer(data, content_type=kind))) as wire:
-            assert isinstance(await fetch(f"{wire.url}/x.png", tmp_path), Later)
+        async with wires.Wire(wires.always(wires.handle(data, content_type=kind))) as wire:
+            assert isinstance(await fetch(f"{wire.url}/x.png", tmp_path), RetryLater)
     assert [path.name for path in tmp_path.iterdir()] in ([], ["parts"])
 
 
@@ -203,10 +203,10 @@ async def test_x38_images_are_not_decoded_and_checked_quickly(tmp_path, wires, d
     began = time.process_time()
     tracemalloc.start()
     try:
-        async with wires.Wire(wires.always(wires.answer(data))) as wire:
+        async with wires.Wire(wires.always(wires.handle(data))) as wire:
             await fetch(f"{wire.url}/x.png", tmp_path)
-        with suppress(NotAPicture):
-            measured(data)
+        with suppress(NotAnImageError):
+            read_image_header(data)
         assert tracemalloc.get_traced_memory()[1] < 32 * MIB
     finally:
         tracemalloc.stop()
@@ -221,12 +221,12 @@ IDS = (
 
 @pytest.mark.parametrize("value", IDS, ids=repr)
 def test_x39_path_characters_are_invalid_in_ids(value):
-    assert remote_id(value) is None
+    assert parse_remote_id(value) is None
 
 
 @given(value=st.text(max_size=140) | st.integers() | st.floats() | st.none() | st.lists(st.text(), max_size=2))
 def test_x39_valid_id_needs_no_quoting(value):
-    found = remote_id(value)
+    found = parse_remote_id(value)
     assert found is None or (0 < len(found) <= 128 and not set(found) & set("/?#%&\\ \n\0;") and found.isascii())
 
 

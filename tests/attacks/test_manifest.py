@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from runner.app.jobs import load
 from runner.errors import ManifestError
 from runner.manifest import reader
-from runner.manifest.notices import unfit
+from runner.manifest.notices import url_error
 from runner.manifest.templates import MAX_LENGTH, Template, TemplateError
 from runner.settings import Settings
 from tests.whole.conftest import images
@@ -198,7 +198,7 @@ def test_x07_environment_does_not_get_into_requests(tmp_path):
     ],
 )
 def test_x07_manifest_cannot_choose_host_for_secrets(url):
-    assert unfit(url) is not None
+    assert url_error(url) is not None
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_x07_manifest_cannot_choose_host_for_secrets(url):
             "tgram://${BOT_TOKEN}/${CHAT}", "http://127.0.0.1:8000/${PING_KEY}"]
 )  # fmt: skip
 def test_x07_operators_addresses_are_accepted(url):
-    assert unfit(url) is None
+    assert url_error(url) is None
 
 
 @pytest.mark.parametrize(

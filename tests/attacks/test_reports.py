@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import ManifestError, Problem, RunnerError, visible
-from runner.report.export import Columns, as_csv
-from runner.report.text import harmless
+from runner.errors import Diagnostic, ManifestError, RunnerError, escape_control
+from runner.report.export import ColumnTypes, write_csv
+from runner.report.text import sanitize
 from tests.whole.conftest import images
 
 #: clears the screen, fills the clipboard, is a C1 sequence, a link, turns the line around, forges a line
@@ -30,13 +30,13 @@ def steering(text):
 
 @given(text=st.text() | st.just(HOSTILE))
 def test_x31_error_messages_hold_no_control_characters(text):
-    printed = str(RunnerError(text, hint=text)) + visible(text)
+    printed = str(RunnerError(text, hint=text)) + escape_control(text)
     assert steering(printed) == set()
 
 
 @given(text=st.text() | st.just(HOSTILE))
 def test_x31_diagnostic_is_one_line(text):
-    problem = Problem("a.yaml", 1, 1, text, text, text)
+    problem = Diagnostic("a.yaml", 1, 1, text, text, text)
     assert steering(str(problem)) == set()
     assert "\n" not in str(problem)
     assert len(str(ManifestError([problem, problem])).splitlines()) == 3
@@ -44,9 +44,9 @@ def test_x31_diagnostic_is_one_line(text):
 
 @given(text=st.text() | st.just(HOSTILE))
 def test_x31_provider_message_is_one_sanitized_line(text):
-    assert steering(harmless(text)) == set()
-    assert "\n" not in harmless(text)
-    assert len(harmless(text)) <= 200
+    assert steering(sanitize(text)) == set()
+    assert "\n" not in sanitize(text)
+    assert len(sanitize(text)) <= 200
 
 
 def test_x31_no_verb_prints_control_characters_of_manifest(desk):
@@ -82,7 +82,7 @@ FORMULAS = ("=cmd|'/C calc'!A0", "+1+cmd", "-2+3", "@SUM(1)", "\t=1", "\r=1", "\
 @pytest.mark.parametrize("text", FORMULAS)
 def test_x30_no_cell_is_a_formula(text):
     file = io.BytesIO()
-    as_csv([row(text)], Columns().see([row(text)]), file)
+    write_csv([row(text)], ColumnTypes().scan([row(text)]), file)
     table = list(csv.reader(io.StringIO(file.getvalue().decode("utf-8-sig"), newline="")))
     cells = [cell for cell in table[1] if "'" in cell]
     assert len(cells) >= 6
@@ -94,7 +94,7 @@ def test_x30_no_cell_is_a_formula(text):
 @given(text=st.text(max_size=20))
 def test_x30_value_stays_in_its_cell(text):
     file = io.BytesIO()
-    as_csv([row(text), row("x")], Columns().see([row(text), row("x")]), file)
+    write_csv([row(text), row("x")], ColumnTypes().scan([row(text), row("x")]), file)
     table = list(csv.reader(io.StringIO(file.getvalue().decode("utf-8-sig"), newline="")))
     assert len(table) == 3
     assert len({len(line) for line in table}) == 1

@@ -16,7 +16,7 @@ from runner.errors import DiskError, RunnerError, StateError
 from runner.store import journal
 from runner.store.rebuild import rebuild
 from runner.store.store import Store
-from runner.store.view import view
+from runner.store.view import open_read_only
 from tests.store.conftest import NOW
 
 
@@ -27,8 +27,8 @@ def change(path, script):
 
 
 def looks(directory):
-    with view(directory) as job:
-        return job.counts(), job.faults(), list(job.results()), list(job.files())
+    with open_read_only(directory) as job:
+        return job.counts(), job.error_groups(), list(job.results()), list(job.saved_files())
 
 
 async def made(bench):
@@ -144,7 +144,7 @@ async def test_x33_key_text_is_no_statement_and_no_pattern(bench):
     async with bench() as one:
         await one.add(1, 2)
         for text in HOSTILE[:-2]:
-            assert await one.store.by_key(text) == [], text
+            assert await one.store.find_by_key_prefix(text) == [], text
         assert one.sql("select count(*) from task") == [(2,)]
 
 
@@ -153,7 +153,7 @@ async def test_x33_key_text_is_no_statement_and_no_pattern(bench):
 async def test_x33_manifest_text_is_stored_unchanged(tmp_path_factory, bench, text):
     async with bench(tmp_path_factory.mktemp("job") / ".runner") as one:
         await one.add(5, digest=f"d{text}", vars={"v": text}, request={"p": text}, provider=text, model=text)
-        with view(one.path.parent) as job:
+        with open_read_only(one.path.parent) as job:
             (row,) = job.results()
     assert (row["request"], row["vars"], row["provider"], row["model"]) == ({"p": text}, {"v": text}, text, text)
 

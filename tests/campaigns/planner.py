@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.app.crash import POINTS
+from runner.app.crash import FAILPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Kind:
 
     @property
     def points(self) -> tuple[str, ...]:
-        return tuple(point for point in POINTS if point not in self.impossible)
+        return tuple(point for point in FAILPOINTS if point not in self.impossible)
 
 
 _SETTLED = ("adopted journaled", "adopted committed", "absent journaled", "absent committed")
@@ -75,7 +75,7 @@ class Kill:
         if text.startswith("@"):
             return cls(seconds=float(text[1:]))
         point, _, count = text.partition(":")
-        if point not in POINTS:
+        if point not in FAILPOINTS:
             raise ValueError(f"{text!r} is no blow: `point:n` or `@seconds`")
         return cls(point, int(count))
 

@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from runner.store import journal as journals
-from runner.store.view import view
+from runner.store.view import open_read_only
 from tests.campaigns.oracle import COMPLETE, HELD, Case, Violation, find_violations
 from tests.campaigns.planner import Kill, Outlook
 from tests.whole.conftest import Box, Desk, sandbox
@@ -136,7 +136,7 @@ class Trial:
     def outlook(self) -> Outlook:
         """Return the state of the job, from journal, database and ledger."""
         last: dict[str, str] = {}
-        for line, _ in journals.read(self._job / ".runner" / "journal.jsonl"):
+        for line, _ in journals.read_lines(self._job / ".runner" / "journal.jsonl"):
             if "ref" in line:
                 last[line["ref"]] = line["t"]
         found = Counter(last.values())
@@ -157,7 +157,7 @@ class Trial:
 
     # runs
 
-    def _run(self, kill: Kill | None = None) -> tuple[int, dict[str, Any] | None]:
+    def _run_in_thread(self, kill: Kill | None = None) -> tuple[int, dict[str, Any] | None]:
         """Run one process to its end or kill, and return exit code and summary, if any."""
         self.report.runs += 1
         env = {"RUNNER_CRASH_AT": str(kill)} if kill and kill.point else None
@@ -201,13 +201,13 @@ class Trial:
             time.sleep(0.05)
 
     def _check(self, last: dict[str, Any], idle: dict[str, Any], before: int) -> None:
-        with view(self._job / ".runner") as seen:
+        with open_read_only(self._job / ".runner") as seen:
             rows = list(seen.results())
         self.case = case = Case(
             can_reconcile=self.kind.can_reconcile,
             by_reference=self.kind.by_reference,
             rows=rows,
-            journal=[line for line, _ in journals.read(self._job / ".runner" / "journal.jsonl")],
+            journal=[line for line, _ in journals.read_lines(self._job / ".runner" / "journal.jsonl")],
             ledger=self._accepted(),
             directory=self._job,
             last=last,

@@ -15,7 +15,7 @@ from runner.lifecycle.task import Draft, State
 from runner.report import results
 from runner.store.adding import Addition
 from runner.store.store import Store
-from runner.store.view import view
+from runner.store.view import open_read_only
 
 MANIFEST = "version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: a heron}\n"
 
@@ -31,7 +31,7 @@ async def add_three_tasks(directory) -> None:
     store = await Store.open(directory)
     try:
         await store.add([addition(number) for number in (1, 2, 3)], "digest", 1.0)
-        (task,) = await store.by_key(addition(2).draft.key)
+        (task,) = await store.find_by_key_prefix(addition(2).draft.key)
         assert await store.settle(task, replace(task, state=State.FAILED, due_at=None)) == "done"
     finally:
         await store.aclose()
@@ -45,8 +45,8 @@ def job(desk):
 
 
 def expected(job) -> list[dict]:
-    with view(job.root / "out/job/.runner") as opened:
-        return [json.loads(json.dumps(results.line(row))) for row in opened.results()]
+    with open_read_only(job.root / "out/job/.runner") as opened:
+        return [json.loads(json.dumps(results.result_dict(row))) for row in opened.results()]
 
 
 def test_stdout_gets_jsonl(job):

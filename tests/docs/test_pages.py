@@ -10,14 +10,14 @@ import sys
 
 import pytest
 
-from runner.app.notices import notice
+from runner.app.notices import notification
 from runner.lifecycle.task import State
 from runner.pipeline.outcome import Exit
 from runner.report import metrics
-from runner.report.live import View
-from runner.report.metrics import Sample
-from runner.report.progress import Facts
-from runner.report.tally import Tally
+from runner.report.live import LiveView
+from runner.report.metrics import JobMetrics
+from runner.report.progress import RunInfo
+from runner.report.tally import RunStats
 
 PAGES = ("docs/bulk.md", "docs/resume.md", "docs/nightly.md", "docs/gallery.md")
 #: output that a page shows for its commands
@@ -68,9 +68,9 @@ def test_named_options_exist(name, desk, document):
 def test_shown_view_matches_program(document):
     shown = next(block.text for block in document("docs/bulk.md").of("text") if "━" in block.text)
     states = {State.QUEUED: 1, State.SUBMITTING: 1, State.RUNNING: 5, State.DONE: 5}
-    tally = Tally()
-    tally.start(states, 0.0, shares={"chanjing": states})
-    drawn = View(Facts("scenes", limits={"chanjing": 5.0}), tally).lines(1.0, 100, 40)
+    tally = RunStats()
+    tally.start(states, 0.0, by_provider={"chanjing": states})
+    drawn = LiveView(RunInfo("scenes", limits={"chanjing": 5.0}), tally).lines(1.0, 100, 40)
     assert len(drawn) == len(shown.splitlines())
     for ours, theirs in list(zip(drawn, shown.splitlines(), strict=True))[1:]:
         assert _bar(ours.plain) == _bar(theirs)
@@ -92,7 +92,7 @@ def test_shown_notification_matches_program(document):
         "cost": 48.0,
         "seconds": 200.0,
     }
-    message = notice("nightly", 3, summary)
+    message = notification("nightly", 3, summary)
     assert f"{message.title}\n{message.body}\n" == shown
 
 
@@ -105,7 +105,7 @@ def page(document):
 
 
 def test_exit_codes_match_program(page):
-    codes = [int(code) for row in page.table("code") for code in row[0].split(",")]
+    codes = [int(code) for row in page.table("code") for code in row[0].split_path(",")]
     assert codes == sorted(Exit)
 
 
@@ -142,7 +142,7 @@ def test_systemd_accepts_units(page, desk):
 def test_cron_line_runs_silently_in_empty_environment(page, desk, document):
     (line,) = page.noted("a line of cron").text.splitlines()
     desk.lay_out(document("docs/nightly.md"))
-    minute, hour, *_, command = line.split(None, 5)
+    minute, hour, *_, command = line.split_path(None, 5)
     assert (minute.isdecimal(), hour.isdecimal(), "%" in line) == (True, True, False)
     (desk.path / ".runner-env").write_text("export HEALTHCHECK_URL=https://hc.example/1\n")
     command = command.replace("/usr/local/bin/runner", f"{sys.executable} -m runner")
@@ -157,7 +157,9 @@ def test_cron_line_runs_silently_in_empty_environment(page, desk, document):
 
 def test_every_metric_is_documented(page):
     numbers = {"submitted": 1, "adopted": 1, "downloaded": 1, "cost": 1.0, "exit_code": 0}
-    written = set(re.findall(r"# TYPE (\w+)", metrics.text(Sample("j", 0.0, running=False, counts={}, **numbers))))
+    written = set(
+        re.findall(r"# TYPE (\w+)", metrics.render(JobMetrics("j", 0.0, running=False, counts={}, **numbers)))
+    )
     listed = {name for row in page.table("metric") for name in re.findall(r"`(\w+)`", row[0])}
     assert listed == written
     for row in page.table("alert"):

@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks import quoted
 from benchmarks.__main__ import MEASURES
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.patience import RetryPolicy
 from runner.manifest.formats import READERS
 from runner.pipeline.outcome import PRECEDENCE, Exit
 from runner.providers import spec as specs
@@ -22,7 +22,7 @@ both = pytest.mark.parametrize("name", READMES)
 
 def _codes(document) -> list[int]:
     head = "code" if document.path.name == "README.md" else "退出码"
-    return [int(code) for row in document.table(head) for code in row[0].split(",")]
+    return [int(code) for row in document.table(head) for code in row[0].split_path(",")]
 
 
 @both
@@ -109,16 +109,16 @@ def test_statements_on_lost_responses_match_specs():
     assert (kling.submit.reference, bool(kling.look_up.by_reference)) == ("external_task_id", True)
     assert kling.look_up.listing is not None
     assert (chanjing.look_up.by_reference, bool(chanjing.look_up.listing)) == (None, True)
-    assert not gateway.can_look_up
+    assert not gateway.can_reconcile
     assert {kling.doubt, chanjing.doubt} == {300}
-    assert (Patience().looks, Patience().sends) == (2, 3)
+    assert (RetryPolicy().required_absences, RetryPolicy().max_doubts) == (2, 3)
 
 
 @both
 def test_every_common_name_is_listed(name, document):
     known = {
         common
-        for provider in specs.names()
+        for provider in specs.spec_paths()
         for model in specs.load(provider).models.values()
         for parameter in model.parameters.values()
         for common in parameter.common
@@ -171,7 +171,7 @@ def _facts(section: str) -> tuple[set[str], int, int, int]:
 @both
 def test_named_make_targets_exist(name, document):
     makefile = (document(name).path.parent / "Makefile").read_text(encoding="utf-8")
-    targets = [command.split()[1] for block in document(name).of("sh") for command in block.commands
+    targets = [command.split_path()[1] for block in document(name).of("sh") for command in block.commands
                if command.startswith("make ")]  # fmt: skip
     assert targets == ["demo", "test"]
     assert all(f"\n{target}: " in makefile for target in targets)
@@ -195,7 +195,7 @@ def test_figures_match_performance_page(name, document):
 @both
 def test_quoted_figures_are_measured(name, document):
     lines = [line for line in document("docs/performance.md").text.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rows = [[cell.strip() for cell in line.strip("|").split_path("|")] for line in lines]
     measured = {(measure, what): [figure, goal] for measure, what, figure, goal, _ in rows}
     quotes = {(quote.measure, quote.what): quote for quote in quoted.QUOTES}
     assert {measure for measure, _ in quotes} <= set(MEASURES)

@@ -18,11 +18,11 @@ from runner.app import lanes
 from runner.app.jobs import Fingerprints
 from runner.lifecycle import transitions
 from runner.lifecycle.events import Claimed, Retried
-from runner.lifecycle.patience import Patience, backoff
+from runner.lifecycle.patience import RetryPolicy, backoff
 from runner.lifecycle.task import Draft
-from runner.net.bucket import Bucket
-from runner.net.download import Bounds, Downloader
-from runner.net.gateway import Deadlines, Gateway
+from runner.net.bucket import SlidingWindow
+from runner.net.download import Downloader, DownloadLimits
+from runner.net.gateway import Deadlines, ProviderClient
 from runner.net.limiter import Limiter
 from runner.net.quarantine import Quarantine
 from runner.pipeline.audit import AuditReport, audit
@@ -37,7 +37,7 @@ from runner.settings import Settings
 from runner.store.adding import Addition
 from runner.store.claims import Claims
 from runner.store.store import Store
-from runner.store.view import known_ids
+from runner.store.view import known_remote_ids
 from tests.pipelines import pipeline
 
 from .server import Middle
@@ -109,8 +109,8 @@ class Chain:
     #: URL, if it is not the proxy's
     url: str | None = None
     deadlines: Deadlines = QUICK
-    bounds: Bounds = field(default_factory=lambda: Bounds(read=0.8, deadline=3))
-    policy: Patience = field(default_factory=lambda: Patience(doubt=0.3, first_look=0.05, paid=20.0))
+    bounds: DownloadLimits = field(default_factory=lambda: DownloadLimits(read=0.8, deadline=3))
+    policy: RetryPolicy = field(default_factory=lambda: RetryPolicy(quiet_time=0.3, first_poll=0.05, paid_timeout=20.0))
     #: submits and queries per second
     rate: float = 200.0
     query_rate: float = 500.0
@@ -171,7 +171,7 @@ class Chain:
                 outcome = await run.run()
             if audited:
                 found = await audit(
-                    made.session, await store.ever_sent(made.name), known_ids(self.directory / ".runner")
+                    made.session, await store.tasks_ever_sent(made.name), known_remote_ids(self.directory / ".runner")
                 )
         assert not bugs, bugs
         reasons = [ending.why for ending in outcome.endings]
@@ -182,8 +182,8 @@ class Chain:
     async def elsewhere(self, *wanted):
         """Buy these as another client of the account, directly at the sandbox, and return their ids."""
         spec = specs.load(self.provider)
-        scheme = lanes.scheme(spec, self.settings)
-        gateway = Gateway(f"http://127.0.0.1:{self.middle.port}", scheme, deadlines=self.deadlines)
+        scheme = lanes.auth_scheme(spec, self.settings)
+        gateway = ProviderClient(f"http://127.0.0.1:{self.middle.port}", scheme, deadlines=self.deadlines)
         for fields in wanted:
             body = Dialect(spec).body("image", MODELS[self.provider], fields)
             await gateway.send(Request("submit", "POST", spec.operations["image"].path, "submit", body))
@@ -194,9 +194,9 @@ class Chain:
         spec = specs.load(self.provider)
         store = await Store.open(self.directory / ".runner")
         stack.push_async_callback(store.aclose)
-        client = Gateway(
+        client = ProviderClient(
             self.url or self.middle.url,
-            self.scheme or lanes.scheme(spec, self.settings),
+            self.scheme or lanes.auth_scheme(spec, self.settings),
             deadlines=self.deadlines,
             context=self.context,
             resolver=self.resolver,
@@ -214,15 +214,15 @@ class Chain:
             store=store,
             clock=clock,
             notifier=notifier,
-            policy=replace(self.policy, can_look_up=spec.can_look_up),
+            policy=replace(self.policy, can_reconcile=spec.can_reconcile),
             window=self.window,
-            claims=Claims(lanes.home(spec, self.settings), store.uuid) if spec.needs_claims else None,
-            submits=self.workers or (8 if spec.can_look_up else 2),
+            claims=Claims(lanes.account_directory(spec, self.settings), store.uuid) if spec.needs_claims else None,
+            submits=self.workers or (8 if spec.can_reconcile else 2),
             **listeners,
         )
 
     def _limiter(self, rate):
-        return Limiter(Bucket(rate * self.span, self.span), time.monotonic, anyio.sleep)
+        return Limiter(SlidingWindow(rate * self.span, self.span), time.monotonic, anyio.sleep)
 
     def _additions(self, spec, wanted):
         prints, model = Fingerprints(self.settings), MODELS[self.provider]

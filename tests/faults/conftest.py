@@ -69,7 +69,7 @@ class Rig(Desk):
         self.living.append(subprocess.Popen([*self.inside, *command], cwd=self.root, env=whole, **pipes))
         return self.living[-1]
 
-    def tidy(self) -> None:
+    def remove_stale_data(self) -> None:
         """End the processes that a failed test has left behind."""
         for process in self.living:
             with process:
@@ -90,7 +90,7 @@ class Rig(Desk):
 
     @property
     def journal(self) -> list[dict]:
-        return [line for line, _ in journal.read(self.state / "journal.jsonl")]
+        return [line for line, _ in journal.read_lines(self.state / "journal.jsonl")]
 
     def paid_once(self, box: Box, count: int) -> None:
         """Check that every task was bought once, belongs to one row, and has its complete file."""

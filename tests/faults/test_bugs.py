@@ -20,7 +20,7 @@ WORK = (
     ("kling", "runner.pipeline.poll:read_query"),
     ("kling", "runner.pipeline.download:DownloadStage._save"),
     ("kling", "runner.pipeline.download:DownloadStage._publish"),
-    ("kling", "runner.store.store:Store.record"),
+    ("kling", "runner.store.store:Store.record_file"),
     ("kling", "runner.pipeline.session:ProviderSession.send"),
 )
 #: what every task goes through, and one call for many tasks: the run may end there, with an error
@@ -30,7 +30,7 @@ SHARED = (
     ("chanjing", "runner.store.store:Store.claim"),
     ("chanjing", "runner.store.store:Store.claim_group"),
     ("chanjing", "runner.store.store:Store.settle"),
-    ("chanjing", "runner.net.limiter:Limiter.take"),
+    ("chanjing", "runner.net.limiter:Limiter.acquire_slot"),
     ("chanjing", "tests.simulation.world:Client.on_change"),
     ("kling", "runner.pipeline.settlement:Settlement.publish_claim"),
 )

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.app import lanes
-from runner.lifecycle.events import Claimed, Found, Interrupted, Missing, Setback
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.events import Claimed, Found, Interrupted, Missing, RetryableFailure
+from runner.lifecycle.patience import RetryPolicy
 from runner.net import auth, download
-from runner.net.gateway import Gateway
+from runner.net.gateway import ProviderClient
 from runner.providers import evidence
 from runner.providers.exchange import Reply, Request
 from runner.providers.spec import load
@@ -50,8 +50,8 @@ def chanjing(ours, fake_clock):
     """Return the real token scheme with the account's token file. Only the wait between two refreshes is skipped."""
     spec, settings = load("chanjing"), ours.settings
     held = lanes.credentials(spec, settings)
-    tokens = lanes._Tokens(lanes.home(spec, settings))
-    return auth.Chanjing(*held.values(), tokens, wall=time.time, clock=fake_clock, sleep=fake_clock.sleep)
+    tokens = lanes._AccountTokens(lanes.account_directory(spec, settings))
+    return auth.ChanjingToken(*held.values(), tokens, wall=time.time, clock=fake_clock, sleep=fake_clock.sleep)
 
 
 # FA1 to FA3: tokens and keys
@@ -61,10 +61,12 @@ async def test_fa01_three_processes_refresh_expired_token_once(tmp_path):
     """Fifty concurrent requests in three processes refresh an invalid token once."""
     spec = load("chanjing")
     async with chain(tmp_path, "chanjing") as ours, AsyncExitStack() as stack:
-        stored = TokenFile(lanes.home(spec, ours.settings))
+        stored = TokenFile(lanes.account_directory(spec, ours.settings))
         async with stored.lock():
             await stored.write("dead", time.time() + 80_000)
-        senders = [Gateway(ours.middle.url, lanes.scheme(spec, ours.settings), deadlines=QUICK) for _ in range(3)]
+        senders = [
+            ProviderClient(ours.middle.url, lanes.auth_scheme(spec, ours.settings), deadlines=QUICK) for _ in range(3)
+        ]
         for sender in senders:
             stack.push_async_callback(sender.aclose)
         outcomes = []
@@ -194,11 +196,13 @@ async def slowed_down(tmp_path, provider):
         assert result.events_of(Interrupted) == []
         assert [task["attempts"] for task in result.tasks] == [0] * 8, "a refusal for haste is no attempt"
         assert sum(task["throttles"] for task in result.tasks) == 5
-        refused = next(n for n, (_, event, _) in enumerate(result.changes) if isinstance(event, Setback))
-        assert result.pipeline.session.limiters["submit"].bucket.rate(time.monotonic()) < 200.0, (
+        refused = next(n for n, (_, event, _) in enumerate(result.changes) if isinstance(event, RetryableFailure))
+        assert result.pipeline.session.limiters["submit"].pacer.rate(time.monotonic()) < 200.0, (
             "half the rate, regained in steps"
         )
-        assert all(event.kind == "throttled" for _, event, _ in result.changes[refused:] if isinstance(event, Setback))
+        assert all(
+            event.kind == "throttled" for _, event, _ in result.changes[refused:] if isinstance(event, RetryableFailure)
+        )
 
 
 async def test_fa04_burst_of_40001_halves_rate_and_is_no_attempt(tmp_path):
@@ -221,7 +225,7 @@ async def test_fa05_1303_waits_for_own_completion(tmp_path):
     async with chain(tmp_path, concurrency=2, seconds=(0.2, 0.2)) as ours:
         result = await ours.run(4)
         ours.paid_once(result, 4)
-        full = [event for event in result.events_of(Setback) if event.kind == "window"]
+        full = [event for event in result.events_of(RetryableFailure) if event.kind == "window"]
         assert 1 <= len(full) <= 6, "not sent repeatedly while the window is full"
         assert [task["attempts"] for task in result.tasks] == [0] * 4
 
@@ -423,7 +427,7 @@ async def test_fa09_outage_sends_only_probes_and_next_run_continues(tmp_path):
 async def test_fa10_burst_of_doubts_stops_submits(tmp_path):
     """A burst of doubts stops submits until one is settled."""
     async with chain(tmp_path) as ours:
-        ours.policy = Patience(doubt=0.3, first_look=0.05, paid=20.0, unclean=2)
+        ours.policy = RetryPolicy(quiet_time=0.3, first_poll=0.05, paid_timeout=20.0, max_unclean=2)
         ours.middle.deeds["submit"] = instead(b"", after=True)
         ours.middle.deeds["query"] = instead(answer({"code": 1200, "message": "no"}, 400), end="open")
         result = await ours.run(40)

@@ -11,7 +11,7 @@ import resource
 import pytest
 
 from runner.errors import StateError
-from runner.store.journal import read
+from runner.store.journal import read_lines
 from tests.faults import sick_sqlite
 from tests.faults import small_disk as disks
 from tests.faults.chain import chain
@@ -229,7 +229,9 @@ async def test_fd04_ids_are_saved_with_broken_account_database(tmp_path):
         with pytest.raises(StateError, match=r"claims\.db"):
             await ours.run(4)
         known = [
-            line["remote_id"] for line, _ in read(ours.directory / ".runner" / "journal.jsonl") if line["t"] == "id"
+            line["remote_id"]
+            for line, _ in read_lines(ours.directory / ".runner" / "journal.jsonl")
+            if line["t"] == "id"
         ]
         assert known == [task.id for task in ours.accepted]
         assert len(known) == 2

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.app import jobs
-from runner.errors import Locked
+from runner.errors import JobLockedError
 from runner.lifecycle.events import Retried
-from runner.lifecycle.patience import Patience
-from runner.lifecycle.task import Fault, State, Task
+from runner.lifecycle.patience import RetryPolicy
+from runner.lifecycle.task import State, Task, TaskError
 from runner.lifecycle.transitions import advance
 from runner.pipeline.spending import Spending
 from runner.settings import Settings
@@ -83,9 +83,9 @@ def test_fm03_task_is_bought_again_only_if_request_changed(tmp_path, before, aft
 
 
 def test_fm05_purchases_of_one_task_are_capped():
-    task = Task(1, "k" * 32, "kling", "image", "m", State.FAILED, None, ref="r0-1-g1", fault=Fault("provider"))
+    task = Task(1, "k" * 32, "kling", "image", "m", State.FAILED, None, ref="r0-1-g1", error=TaskError("provider"))
     for _ in range(1000):
-        task = replace(advance(task, Retried(), 0.0, Patience()), state=State.FAILED)
+        task = replace(advance(task, Retried(), 0.0, RetryPolicy()), state=State.FAILED)
     assert task.generation < 1000
 
 
@@ -93,11 +93,11 @@ async def test_fm02_unreachable_account_leaves_nothing_in_doubt(tmp_path, monkey
     """Nothing was sent when the day's spending could not be counted, so no task is held."""
 
     async def held_by_another(*_):
-        raise Locked("jobs.db: held by another program for too long")
+        raise JobLockedError("jobs.db: held by another program for too long")
 
     async with chain(tmp_path, "kling-gateway", cost=4.0) as ours:
         with monkeypatch.context() as patch:
             patch.setattr(Spending, "reserve", held_by_another)
-            with pytest.raises(Locked):
+            with pytest.raises(JobLockedError):
                 await ours.run(2)
         ours.paid_once(await ours.run(2), 2)

@@ -21,13 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import ConfigError
-from runner.lifecycle.events import Accepted, Blocked, Claimed, Interrupted, Missing, Setback
+from runner.lifecycle.events import Accepted, AccountBlocked, Claimed, Interrupted, Missing, RetryableFailure
 from runner.net.auth import bearer
-from runner.net.body import parsed
-from runner.net.gateway import Deadlines, Gateway
+from runner.net.body import parse_body
+from runner.net.gateway import Deadlines, ProviderClient
 from runner.net.guard import GuardedResolver
 from runner.net.transport import tls_context
-from runner.providers.evidence import remote_id
+from runner.providers.evidence import parse_remote_id
 from runner.providers.exchange import NoAnswer, NotSent, Reply, Request
 from runner.providers.reading import read_submit
 from runner.providers.spec import load
@@ -44,7 +44,7 @@ PROVIDERS = ("kling", "chanjing", "kling-gateway")
 
 @contextlib.asynccontextmanager
 async def gateway(url, **options):
-    made = Gateway(url, bearer("sandbox-kling-key"), **{"deadlines": QUICK, **options})
+    made = ProviderClient(url, bearer("sandbox-kling-key"), **{"deadlines": QUICK, **options})
     try:
         yield made
     finally:
@@ -105,8 +105,8 @@ async def test_fn01_unknown_host(tmp_path):
         nothing_left(result, 3)
         assert result.exit == 5
         # five silences open the breaker; after them only the probe asks, which costs nothing
-        assert len(result.events_of(Setback)) <= 5
-        assert {event.kind for event in result.events_of(Setback)} == {"unsent"}
+        assert len(result.events_of(RetryableFailure)) <= 5
+        assert {event.kind for event in result.events_of(RetryableFailure)} == {"unsent"}
         assert ours.accepted == []
 
 
@@ -125,7 +125,7 @@ async def test_fn02_connect_timeout(tmp_path):
         async with chain(tmp_path, url=f"http://127.0.0.1:{port}", deadlines=replace(QUICK, connect=0.1)) as ours:
             result = await ours.run(2, deadline=0.8)
     nothing_left(result, 2)
-    assert result.events_of(Setback)[0].fault.message.startswith("ConnectTimeout")
+    assert result.events_of(RetryableFailure)[0].error.message.startswith("ConnectTimeout")
 
 
 def certificate(at, name):
@@ -151,7 +151,7 @@ async def test_fn03_untrusted_tls(tmp_path, wrong):
         nothing_left(result, 4)
         assert result.exit == 7, result.reasons
         assert ours.middle.calls.total() == 0
-        assert [type(event) for event in result.events_of(Blocked)] == [Blocked], (
+        assert [type(event) for event in result.events_of(AccountBlocked)] == [AccountBlocked], (
             "one try is enough: it is the configuration"
         )
 
@@ -164,7 +164,7 @@ def test_fn03_tls_check_cannot_be_disabled():
     context = tls_context()
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     with pytest.raises(ConfigError):
-        Gateway("http://api.example.com", bearer("key"))
+        ProviderClient("http://api.example.com", bearer("key"))
 
 
 async def test_fn04_hundred_hanging_queries_delay_no_submit(tmp_path):
@@ -217,7 +217,7 @@ async def test_fp09_stale_connection_costs_at_most_one_poll_retry(tmp_path, end)
         assert ours.middle.calls["submit"] == 6, "none was sent again"
         assert {call.headers.get("connection") for call in ours.middle.seen["submit"]} == {"close"}, "each on its own"
         assert result.events_of(Interrupted) == []
-        assert {event.kind for event in result.events_of(Setback)} == {"trouble"}
+        assert {event.kind for event in result.events_of(RetryableFailure)} == {"trouble"}
         assert result.notices == [], "no outage"
 
 
@@ -227,7 +227,7 @@ async def test_fn05_reset_before_request_is_read(tmp_path):
             call.reset()
 
     async with chain(tmp_path, greet=at_once) as ours:
-        ours.policy = replace(ours.policy, doubt=0.8)
+        ours.policy = replace(ours.policy, quiet_time=0.8)
         result = await ours.run(1)
         doubted(result)
         ours.paid_once(result, 1)
@@ -294,7 +294,7 @@ async def test_fn08_truncated_response_keeps_id_as_hint(tmp_path, provider, end)
         ours.middle.deeds["submit"] = {1: cut}
         result = await ours.run(2)
         doubted(result)
-        assert ours.accepted[0].id in result.events_of(Interrupted)[0].evidence
+        assert ours.accepted[0].id in result.events_of(Interrupted)[0].reason
         assert len(ours.accepted) == 2
         if provider == "kling-gateway":
             assert result.states == ["held", "done"], "a hint is no proof"
@@ -316,7 +316,7 @@ async def test_fn09_slow_body_without_read_timeout(tmp_path):
         ours.middle.deeds["submit"] = {1: drip}
         result = await ours.run(2)
         doubted(result)
-        assert result.events_of(Interrupted)[0].evidence.startswith("no answer within 0.6 s")
+        assert result.events_of(Interrupted)[0].reason.startswith("no answer within 0.6 s")
         ours.paid_once(result, 2)
 
 
@@ -460,11 +460,13 @@ def test_fn11_damaged_bytes_make_no_id_and_no_exception(data):
         at = data.draw(st.integers(0, len(raw)))
         cut = data.draw(st.integers(0, 12))
         raw[at : at + cut] = data.draw(st.one_of(st.sampled_from(PIECES), st.binary(max_size=4)))
-    event = read_submit(load("kling"), Reply(200, parsed(bytes(raw))))
-    assert isinstance(event, Accepted | Interrupted | Setback | Blocked) or event.fault.reason == "invalid"
+    event = read_submit(load("kling"), Reply(200, parse_body(bytes(raw))))
+    assert (
+        isinstance(event, Accepted | Interrupted | RetryableFailure | AccountBlocked) or event.error.reason == "invalid"
+    )
     if isinstance(event, Accepted):
         value = strict(bytes(raw).removeprefix(b"\xef\xbb\xbf"))
-        assert (value["code"], remote_id(value["data"]["task_id"])) == (0, event.remote_id)
+        assert (value["code"], parse_remote_id(value["data"]["task_id"])) == (0, event.remote_id)
     if bytes(raw) == GOOD.encode():
         assert event == Accepted("8123-a", "http 200")
 
@@ -667,13 +669,13 @@ async def test_fn18_ipv6_black_hole_falls_back_to_ipv4(tmp_path):
             ours.deadlines = Deadlines(connect=3.0, read=3.0, total=5.0)
             result = await ours.run(1)
         ours.paid_once(result, 1)
-        assert result.events_of(Setback) == []
+        assert result.events_of(RetryableFailure) == []
 
 
 async def test_fn18_slow_name_server_proves_nothing_was_sent(tmp_path):
     """A name server that takes half a minute is proof that no request was sent."""
     async with chain(tmp_path) as ours:
-        slow = Gateway(
+        slow = ProviderClient(
             ours.middle.url.replace("127.0.0.1", "localhost"),
             bearer("key"),
             deadlines=replace(QUICK, connect=0.2),

@@ -16,18 +16,18 @@ import pytest
 from PIL import Image
 
 from runner.lifecycle.events import LinkExpired
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.patience import RetryPolicy
 from runner.lifecycle.task import State
-from runner.net.download import Bounds, Downloader, Fetched, Later
-from runner.net.quarantine import MOST, Quarantine
-from runner.sandbox.media import Caption, mp4
+from runner.net.download import DownloadedFile, Downloader, DownloadLimits, RetryLater
+from runner.net.quarantine import MAX_QUARANTINED_BYTES, Quarantine
+from runner.sandbox.media import Caption, draw_mp4
 from tests.whole.conftest import Desk, images, sandbox
 
 from .chain import chain
 from .server import answer, instead
 
 #: dead links before a task is stranded
-FEW = Patience(doubt=0.3, first_look=0.05, paid=20.0, refreshes=3)
+FEW = RetryPolicy(quiet_time=0.3, first_poll=0.05, paid_timeout=20.0, max_refreshes=3)
 
 
 def make_image(kind, side=40):
@@ -150,7 +150,7 @@ KINDS = {
     "jpg": lambda: make_image("JPEG"),
     "webp": lambda: make_image("WEBP"),
     "gif": lambda: make_image("GIF"),
-    "mp4": lambda: mp4(Caption("x", "m", "1", 0, "16:9")),
+    "mp4": lambda: draw_mp4(Caption("x", "m", "1", 0, "16:9")),
 }
 
 
@@ -169,9 +169,9 @@ async def test_fo04_truncation_is_detected_without_length(tmp_path, kind):
     async with server, contextlib.aclosing(Downloader(loopback=True)) as ours:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         for tenth in range(10):
-            assert isinstance(await ours.fetch(f"{url}/{tenth}", tmp_path / "parts" / f"{tenth}"), Later)
+            assert isinstance(await ours.fetch(f"{url}/{tenth}", tmp_path / "parts" / f"{tenth}"), RetryLater)
         got = await ours.fetch(f"{url}/10", tmp_path / "parts" / "10")
-    assert got == Fetched(len(data), sha256(data).hexdigest(), got.media_type, kind)
+    assert got == DownloadedFile(len(data), sha256(data).hexdigest(), got.media_type, kind)
 
 
 # FO5 to FO7: bytes that are too many, packed, or of no kind that is kept
@@ -193,7 +193,7 @@ async def test_fo05_endless_and_huge_bodies_are_aborted(tmp_path):
             await asyncio.sleep(0.02)
 
     huge = instead(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n" + make_image("PNG")[:600], end="hang")
-    bounds = Bounds(other=1 << 20, read=0.8, deadline=3, over=0.2)
+    bounds = DownloadLimits(other=1 << 20, read=0.8, deadline=3, min_rate_period=0.2)
     async with chain(tmp_path, bounds=bounds) as ours:
         ours.middle.deeds["file"] = {1: pour, 2: drip, 3: huge}
         whole(ours, await ours.run(3), 3)
@@ -208,7 +208,7 @@ async def test_fo06_gzip_on_file_is_decoded_within_bounds(tmp_path):
         return deed
 
     bomb = gzip.compress(make_image("PNG")[:600] + bytes(8 << 20))
-    async with chain(tmp_path, bounds=Bounds(other=1 << 20, read=0.8, deadline=3)) as ours:
+    async with chain(tmp_path, bounds=DownloadLimits(other=1 << 20, read=0.8, deadline=3)) as ours:
         ours.middle.deeds["file"] = {
             1: packed(gzip.compress),
             2: packed(lambda _: bomb),
@@ -265,7 +265,7 @@ async def test_fo07_quarantine_keeps_beginning_until_real_file(tmp_path):
         ours.middle.deeds["file"] = instead(huge, end="open")
         assert (await ours.run(1)).states == ["stranded"]
         (kept,) = ours.directory.rglob("*.bin")
-        assert kept.read_bytes() == b"<html>" + bytes(MOST - 6)
+        assert kept.read_bytes() == b"<html>" + bytes(MAX_QUARANTINED_BYTES - 6)
         ours.middle.deeds.clear()
         whole(ours, await ours.run(1, retried=(State.STRANDED,)), 1)
         assert not list(ours.directory.rglob("*.bin"))
@@ -318,10 +318,10 @@ async def test_fo08_three_redirects_are_followed_and_a_fourth_is_not(tmp_path):
         assert (await ours.run(2)).states == ["done", "stranded"]
         deeds = [instead(answer("", 307, location=place), end="open") for place in inward]
         ours.middle.deeds["file"] = {ours.middle.calls["file"] + n: deed for n, deed in enumerate(deeds, start=1)}
-        ours.policy = replace(FEW, refreshes=20)
+        ours.policy = replace(FEW, max_refreshes=20)
         result = await ours.run(2, retried=(State.STRANDED,))
         whole(ours, result, 2)
-        assert {event.fault.reason for event in result.events_of(LinkExpired)} == {"redirect_denied"}
+        assert {event.error.reason for event in result.events_of(LinkExpired)} == {"redirect_denied"}
         assert len(result.events_of(LinkExpired)) == len(inward)
         for call in ours.middle.seen["file"]:
             assert {"authorization", "access_token", "cookie"}.isdisjoint(call.headers)

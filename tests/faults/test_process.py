@@ -15,8 +15,8 @@ import pytest
 
 import runner
 from runner.app import showing
-from runner.app.crash import POINTS
-from runner.report.gallery.darkroom import Developed
+from runner.app.crash import FAILPOINTS
+from runner.report.gallery.darkroom import ThumbnailCounts
 from runner.store import sql
 from tests.faults.conftest import FAST, ended, images, on_linux, reaches, sandbox, until
 
@@ -30,7 +30,7 @@ def test_fp01_kill_at_every_failpoint_and_during_recovery(rig):
         *("adopted committed", "ready committed", "part synced", "output recorded", "renamed", "done committed"),
         *("intent journaled", "recovery marked", "absent journaled", "intent committed", "absent committed"),
     ]
-    assert set(order) == set(POINTS)
+    assert set(order) == set(FAILPOINTS)
     rig.write("job.yaml", images(40, qps=5, more="retry: {doubt: 0.3s}"))
     with sandbox(*FAST, "--fault", "lost_reply=0.3") as box:
         for point in order:
@@ -258,10 +258,10 @@ def test_fp13_thumbnail_process_has_no_open_database(rig, monkeypatch):
 
     def developed(*_):
         opened.extend(str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
-        return Developed()
+        return ThumbnailCounts()
 
-    monkeypatch.setattr(showing, "develop", developed)
-    shown = showing.show(rig.directory, now=0.0, unit="", has_time=lambda: True)
+    monkeypatch.setattr(showing, "make_thumbnails", developed)
+    shown = showing.write_gallery(rig.directory, now=0.0, unit="", has_time=lambda: True)
     assert shown.tasks == 2
     assert opened
     assert not [name for name in opened if "state.db" in name]
@@ -281,7 +281,7 @@ def test_fp11_three_processes_share_one_rate(rig):
     with sandbox(*FAST, "--qps", "30") as box:
 
         def begun():
-            return {task["request"]["prompt"].split()[0] for task in box.accepted}
+            return {task["request"]["prompt"].split_path()[0] for task in box.accepted}
 
         first, second = (rig.start("run", f"{name}.yaml", "--json", env=box.env) for name in ("one", "two"))
         reaches(second, lambda: "two" in begun())

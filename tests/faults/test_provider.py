@@ -19,8 +19,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.lifecycle.events import Accepted, Blocked, Finished, Found, Interrupted, Missing, Pending, Refused, Setback
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.events import (
+    Accepted,
+    AccountBlocked,
+    Finished,
+    Found,
+    Interrupted,
+    Missing,
+    Pending,
+    Rejected,
+    RetryableFailure,
+)
+from runner.lifecycle.patience import RetryPolicy
 from runner.lifecycle.task import State
 from runner.providers.exchange import Reply
 from runner.providers.reading import read_page, read_query, read_reference, read_submit
@@ -33,8 +43,8 @@ from .chain import chain, request
 from .server import answer, changed, first, instead
 
 PROVIDERS = ("kling", "chanjing", "kling-gateway")
-SHORT = Patience(doubt=0.3, first_look=0.05, paid=0.6)
-LATER = Patience(doubt=0.3, first_look=0.05, paid=20.0, settlings=2, refreshes=3)
+SHORT = RetryPolicy(quiet_time=0.3, first_poll=0.05, paid_timeout=0.6)
+LATER = RetryPolicy(quiet_time=0.3, first_poll=0.05, paid_timeout=20.0, max_settlings=2, max_refreshes=3)
 
 
 def shown(change):
@@ -220,7 +230,7 @@ def test_fv03_unknown_state_counts_as_running(provider, word):
     event = read_query(spec, Reply(200, ENVELOPE[provider](word)))
     if isinstance(word, str) and (word.lower() if spec.query.ignore_case else word) in known:
         return
-    assert isinstance(event, Pending | Setback), "no unknown state ends a task"
+    assert isinstance(event, Pending | RetryableFailure), "no unknown state ends a task"
     assert not getattr(event, "settling", False)
 
 
@@ -303,7 +313,7 @@ async def test_fv04_refusal_that_names_a_task_is_in_doubt(tmp_path, provider, co
         ours.middle.deeds["submit"] = {1: both}
         result = await ours.run(1)
         (doubt,) = result.events_of(Interrupted)
-        assert ours.accepted[0].id in doubt.evidence
+        assert ours.accepted[0].id in doubt.reason
         if provider == "kling-gateway":
             assert (result.states, result.exit, len(ours.accepted)) == (["held"], 4, 1)
         else:
@@ -320,7 +330,7 @@ async def test_fv05_same_id_for_two_submits_belongs_to_one(tmp_path, provider):
         ours.middle.deeds["submit"] = {2: changed(again)}
         result = await ours.run(3)
         (doubt,) = result.events_of(Interrupted)
-        assert "another task" in doubt.evidence
+        assert "another task" in doubt.reason
         assert ours.middle.calls["submit"] == 3
         if provider == "kling-gateway":
             assert result.states == ["done", "held", "done"]
@@ -358,7 +368,7 @@ async def test_fv06_response_about_other_task_is_ignored(tmp_path, provider):
 
     async with chain(tmp_path, provider) as ours:
         ours.middle.deeds["query"] = first(6, mixed_up)
-        ours.policy = Patience(doubt=0.3, first_look=0.2, paid=20.0)
+        ours.policy = RetryPolicy(quiet_time=0.3, first_poll=0.2, paid_timeout=20.0)
         result = await ours.run(2)
         ours.paid_once(result, 2)
         for task, output in zip(result.tasks, result.outputs, strict=True):
@@ -634,9 +644,13 @@ def test_fv13_missing_or_changed_keys_never_raise(provider):
             assert (submit == Accepted(wanted, f"http {status_}")) if wanted else not isinstance(submit, Accepted), (
                 result
             )
-            assert isinstance(read_query(spec, reply), Pending | Finished | Refused | Setback | Blocked), result
+            assert isinstance(
+                read_query(spec, reply), Pending | Finished | Rejected | RetryableFailure | AccountBlocked
+            ), result
             found = read_reference(spec, Asked, reply)
-            assert found is None or isinstance(found, Setback | Blocked) or good_id(found.remote_id), result
+            assert found is None or isinstance(found, RetryableFailure | AccountBlocked) or good_id(found.remote_id), (
+                result
+            )
             read_page(spec, reply)
             tried += 1
     assert tried > 500
@@ -721,7 +735,7 @@ async def test_fv14_endless_list_is_abandoned_without_purchase(tmp_path):
         return [{**fresh, "unique_id": f"noise-{page}"}]
 
     async with chain(tmp_path, "chanjing", query_rate=2000.0) as ours:
-        ours.policy = replace(LATER, unclean=1)
+        ours.policy = replace(LATER, max_unclean=1)
         ours.middle.deeds["submit"] = {2: instead(b"", after=True)}
         ours.middle.deeds["query"] = listed(endless)
         result = await ours.run(2)

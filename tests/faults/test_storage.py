@@ -17,7 +17,7 @@ import pytest
 from runner.app.jobs import load
 from runner.errors import DiskError, ManifestError, StateError
 from runner.lifecycle.events import Claimed
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.patience import RetryPolicy
 from runner.lifecycle.task import Moment
 from runner.lifecycle.transitions import advance
 from runner.settings import Settings
@@ -133,14 +133,14 @@ class Ledger:
         paid = {line["ref"] for line in rig.journal if line["t"] == "id"}
         self.bought = {line["key"] for line in rig.journal if line["t"] == "intent" and line["ref"] in paid}
 
-    async def buys(self, home: Path) -> set[str]:
+    async def may_buy(self, home: Path) -> set[str]:
         """Return the keys that a run with a changed manifest would buy."""
         store, found = await Store.open(home), set()
         try:
             await store.add(iter(self.additions), "changed", 2e9)
             claimed = Claimed(Moment("boot", 1.0), 2e9)
             while task := await store.claim_queued(
-                "chanjing", 2e12, 10**6, lambda task: advance(task, claimed, 2e9, Patience())
+                "chanjing", 2e12, 10**6, lambda task: advance(task, claimed, 2e9, RetryPolicy())
             ):
                 found.add(task.key)
         finally:
@@ -319,7 +319,7 @@ def test_fd12_moved_job_continues(half):
     """Paths are relative to the job, so manifest, outputs and state under another name are the same job."""
     rig, box = half
     there = rig.root.with_name("moved")
-    rig.root.rename(there)
+    rig.root.rename_outputs(there)
     rig.root, bought = there, box.stats["accepted"]
     rig.env = {**rig.env, "RUNNER_HOME": str(there / "home")}
     assert rig.finishes(box, 16)["submitted"] == 16 - bought
@@ -332,10 +332,10 @@ def test_fd12_directory_moved_during_run_is_not_recreated(rig):
         process = rig.start("run", "job.yaml", "--json", env=box.env)
         reaches(process, lambda: box.stats["accepted"] >= 3)
         away = rig.root / "away"
-        rig.directory.rename(away)
+        rig.directory.rename_outputs(away)
         code, _, err = ended(process)
         assert (code, "Traceback" in err) == (14, False), err
         assert not (rig.directory / ".runner/state.db").exists()
         shutil.rmtree(rig.directory, ignore_errors=True)
-        away.rename(rig.directory)
+        away.rename_outputs(rig.directory)
         rig.finishes(box, 12)

@@ -20,12 +20,12 @@ from runner.lifecycle.task import State, Task
 from runner.manifest import expand
 from runner.manifest.names import MAX_BYTES, slug
 from runner.net import media
-from runner.net.body import parsed
+from runner.net.body import parse_body
 from runner.providers import reading
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 from runner.providers.exchange import Reply
-from runner.providers.heads import NotAPicture, measured
+from runner.providers.heads import NotAnImageError, read_image_header
 from runner.store import journal
 from runner.store.rebuild import rebuild
 
@@ -49,7 +49,7 @@ def manifest(data: bytes) -> None:
     """Check that bytes give tasks, or diagnostics with location and without control characters."""
     rendered = ""
     try:
-        expand.examine(data, ROOT / "jobs" / "fuzz.yaml", _catalogue())
+        expand.parse_and_check(data, ROOT / "jobs" / "fuzz.yaml", _catalogue())
     except ManifestError as error:
         rendered = str(error)
     assert all(unicodedata.category(char) != "Cc" or char == "\n" for char in rendered)
@@ -62,7 +62,7 @@ def _catalogue() -> Catalogue:
 
 def reply(data: bytes) -> None:
     """Check that a response gives only events, for every provider and query. A clear acceptance keeps its id."""
-    status, body = 200 + data[0] % 4 * 100 if data else 200, parsed(data)
+    status, body = 200 + data[0] % 4 * 100 if data else 200, parse_body(data)
     outcome = Reply(status, body, {"retry-after": data[:9].decode("latin-1"), "date": data[:40].decode("latin-1")})
     for name in PROVIDERS:
         spec = specs.load(name)
@@ -80,11 +80,11 @@ def reply(data: bytes) -> None:
 
 def file(data: bytes) -> None:
     """Check that a media file gets a result in linear time."""
-    media.sniff(data[: media.HEAD])
-    whole = media.complete(data)
-    assert not whole or media.sniff(data[: media.HEAD]) is not None
-    with suppress(NotAPicture):
-        measured(data)
+    media.sniff(data[: media.HEAD_SIZE])
+    whole = media.is_complete(data)
+    assert not whole or media.sniff(data[: media.HEAD_SIZE]) is not None
+    with suppress(NotAnImageError):
+        read_image_header(data)
 
 
 def lines(data: bytes) -> None:
@@ -97,7 +97,7 @@ def lines(data: bytes) -> None:
             rebuild(directory, (), 1_790_000_000.0)
         path.write_bytes(data)
         with suppress(StateError):
-            list(journal.read(path))
+            list(journal.read_lines(path))
 
 
 def _line(text: bytes) -> bytes:

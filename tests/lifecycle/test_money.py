@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 
 from runner.lifecycle.events import (
     Accepted,
-    Blocked,
+    AccountBlocked,
     Claimed,
     Finished,
     Found,
     Interrupted,
     Missing,
-    Refused,
+    Rejected,
     Resolved,
     Retried,
-    Setback,
+    RetryableFailure,
 )
-from runner.lifecycle.patience import Patience
-from runner.lifecycle.task import Fault, Moment, Output, State, Task
+from runner.lifecycle.patience import RetryPolicy
+from runner.lifecycle.task import Moment, Output, State, Task, TaskError
 from runner.lifecycle.transitions import TRANSITIONS, advance
 
 NOW = 1_790_000_000.0
-POLICY = Patience(doubt=10.0)
+POLICY = RetryPolicy(quiet_time=10.0)
 SENT = Claimed(Moment("boot", 1.0), NOW)
-ERROR = Fault("because")
+ERROR = TaskError("because")
 LATE = Finished((Output(1, "https://x"),))
 
 
@@ -45,19 +45,19 @@ def run_events(*events, cost=4.0, policy=POLICY):
         pytest.param([SENT], 4.0, id="on the wire"),
         pytest.param([SENT, Interrupted("lost")], 4.0, id="in doubt"),
         pytest.param([SENT, Accepted("u")], 4.0, id="accepted"),
-        pytest.param([SENT, Setback("throttled", ERROR)], 0.0, id="throttled"),
-        pytest.param([SENT, Setback("unsent", ERROR)], 0.0, id="not sent"),
-        pytest.param([SENT, Blocked("credit", ERROR)], 0.0, id="account blocked"),
-        pytest.param([SENT, Refused(ERROR)], 0.0, id="rejected at once"),
-        pytest.param([SENT, Accepted("u"), Refused(ERROR)], 4.0, id="failed and billed"),
-        pytest.param([SENT, Accepted("u"), Refused(ERROR, billed=False)], 0.0, id="failed and free"),
-        pytest.param([SENT, Accepted("u"), Refused(ERROR), LATE], 4.0, id="billed failure with late outputs"),
+        pytest.param([SENT, RetryableFailure("throttled", ERROR)], 0.0, id="throttled"),
+        pytest.param([SENT, RetryableFailure("unsent", ERROR)], 0.0, id="not sent"),
+        pytest.param([SENT, AccountBlocked("credit", ERROR)], 0.0, id="account blocked"),
+        pytest.param([SENT, Rejected(ERROR)], 0.0, id="rejected at once"),
+        pytest.param([SENT, Accepted("u"), Rejected(ERROR)], 4.0, id="failed and billed"),
+        pytest.param([SENT, Accepted("u"), Rejected(ERROR, billed=False)], 0.0, id="failed and free"),
+        pytest.param([SENT, Accepted("u"), Rejected(ERROR), LATE], 4.0, id="billed failure with late outputs"),
         pytest.param(
-            [SENT, Accepted("u"), Refused(ERROR, billed=False), LATE], 4.0, id="free failure with late outputs"
+            [SENT, Accepted("u"), Rejected(ERROR, billed=False), LATE], 4.0, id="free failure with late outputs"
         ),
-        pytest.param([SENT, Accepted("u"), Refused(ERROR), Retried(), SENT], 8.0, id="bought again"),
+        pytest.param([SENT, Accepted("u"), Rejected(ERROR), Retried(), SENT], 8.0, id="bought again"),
         pytest.param(
-            [SENT, Accepted("u"), Refused(ERROR, billed=False), Retried(), SENT],
+            [SENT, Accepted("u"), Rejected(ERROR, billed=False), Retried(), SENT],
             4.0,
             id="bought again after a free failure",
         ),
@@ -84,9 +84,9 @@ EVENTS = {
     Found: [Found("u-1")],
     Interrupted: [Interrupted("x"), Interrupted("x", hopeless=True)],
     Missing: [Missing(quiet=True), Missing(quiet=True, provable=False)],
-    Setback: [Setback("throttled", ERROR), Setback("trouble", ERROR)],
-    Blocked: [Blocked("credit", ERROR)],
-    Refused: [Refused(ERROR), Refused(ERROR, billed=False)],
+    RetryableFailure: [RetryableFailure("throttled", ERROR), RetryableFailure("trouble", ERROR)],
+    AccountBlocked: [AccountBlocked("credit", ERROR)],
+    Rejected: [Rejected(ERROR), Rejected(ERROR, billed=False)],
     Finished: [Finished((Output(1, "https://x"),))],
     Retried: [Retried()],
     Resolved: [Resolved("adopt", "ann", "u-2"), Resolved("absent", "ann"), Resolved("abandon", "ann")],
@@ -102,7 +102,7 @@ def test_purchase_that_may_be_paid_always_counts(data):
         kinds = [event for event in TRANSITIONS[task.state] if event in EVENTS]
         if task.state is State.STRANDED or (task.state is State.FAILED and task.remote_id is None):
             kinds.remove(Finished)  # late outputs come only for tasks that were accepted, and rejected or timed out
-        if task.state is State.FAILED and task.fault.reason == "abandoned":
+        if task.state is State.FAILED and task.error.reason == "abandoned":
             kinds = [Retried]
         if not kinds:
             return

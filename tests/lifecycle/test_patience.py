@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.lifecycle.patience import Patience, backoff, look_gap
+from runner.lifecycle.patience import RetryPolicy, backoff, reconcile_interval
 
 
 def test_backoff_doubles_up_to_its_cap():
@@ -16,5 +16,5 @@ def test_backoff_takes_any_count(failures):
 
 
 def test_reconcile_interval_is_a_quarter_of_the_quiet_time():
-    assert look_gap(Patience(doubt=120)) == 30.0
-    assert look_gap(Patience(doubt=0)) > 0
+    assert reconcile_interval(RetryPolicy(quiet_time=120)) == 30.0
+    assert reconcile_interval(RetryPolicy(quiet_time=0)) > 0

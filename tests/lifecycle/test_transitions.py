@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runner.lifecycle.events import (
     Accepted,
-    Blocked,
+    AccountBlocked,
     Claimed,
     Event,
     Finished,
@@ -20,24 +20,24 @@ from runner.lifecycle.events import (
     LinkExpired,
     Missing,
     Pending,
-    Refused,
+    Rejected,
     Resolved,
     Retried,
+    RetryableFailure,
     Saved,
-    Setback,
 )
-from runner.lifecycle.patience import Patience, look_gap
-from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output, State, Task, reference
-from runner.lifecycle.transitions import COUNTED, TRANSITIONS, IllegalTransition, advance
+from runner.lifecycle.patience import RetryPolicy, reconcile_interval
+from runner.lifecycle.task import NO_ERROR, Moment, Output, State, Task, TaskError, reference
+from runner.lifecycle.transitions import EVENT_COSTS, TRANSITIONS, IllegalTransitionError, advance
 
 NOW = 1_790_000_000.0
-TROUBLE = Fault("trouble", "5000", "the other side is tired")
-RISK = Fault("moderation", "1301", "risk")
+TROUBLE = TaskError("trouble", "5000", "the other side is tired")
+RISK = TaskError("moderation", "1301", "risk")
 LINKS = (Output(1, "https://files.example/1.png"), Output(2, "https://files.example/2.png"))
 PAID = {State.RUNNING, State.READY, State.DONE, State.STRANDED}
 ENDED = {State.FAILED, State.STRANDED}
 NOT_DUE = {State.SUBMITTING, State.HELD, State.DONE, State.FAILED, State.STRANDED}
-POLICY = Patience()
+POLICY = RetryPolicy()
 
 #: one event of each kind, and its notable variants
 EVENTS: tuple[Event, ...] = (
@@ -52,14 +52,14 @@ EVENTS: tuple[Event, ...] = (
     Pending("Generating"),
     Pending("Success", settling=True),
     Finished(LINKS),
-    LinkExpired(Fault("expired", "403", None)),
+    LinkExpired(TaskError("expired", "403", None)),
     Saved(LINKS),
-    Setback("trouble", TROUBLE),
-    Setback("throttled", TROUBLE, 30.0),
-    Setback("unsent", TROUBLE),
-    Refused(RISK),
-    Refused(RISK, maybe_taken=True),
-    Blocked("credit", TROUBLE),
+    RetryableFailure("trouble", TROUBLE),
+    RetryableFailure("throttled", TROUBLE, 30.0),
+    RetryableFailure("unsent", TROUBLE),
+    Rejected(RISK),
+    Rejected(RISK, maybe_taken=True),
+    AccountBlocked("credit", TROUBLE),
     Retried(),
     Resolved("absent", "ann"),
     Resolved("adopt", "ann", "u-9"),
@@ -81,16 +81,16 @@ def make_task(state: State, **fields) -> Task:
 
 def late_fields(state: State, event: type[Event]) -> dict:
     """Return the fields of a task that takes late outputs: it was accepted and timed out."""
-    return {"remote_id": "u-1", "fault": Fault("stuck")} if event is Finished and state in ENDED else {}
+    return {"remote_id": "u-1", "fault": TaskError("stuck")} if event is Finished and state in ENDED else {}
 
 
 def possible(task: Task) -> list[type[Event]]:
     """Return the events that can happen to a task. Late outputs come only for some failed and stranded tasks."""
-    is_lost = task.state in ENDED and (task.remote_id is None or task.fault.reason not in {"stuck", "moderation"})
+    is_lost = task.state in ENDED and (task.remote_id is None or task.error.reason not in {"stuck", "moderation"})
     return [kind for kind in TRANSITIONS[task.state] if not (kind is Finished and is_lost)]
 
 
-def after(state: State, event: Event, *, now: float = NOW, policy: Patience = POLICY, **fields) -> Task:
+def after(state: State, event: Event, *, now: float = NOW, policy: RetryPolicy = POLICY, **fields) -> Task:
     return advance(make_task(state, **fields), event, now, policy)
 
 
@@ -101,25 +101,25 @@ def test_table_covers_every_state_and_event():
     assert set(TRANSITIONS) == set(State)
     known = {event for events in TRANSITIONS.values() for event in events}
     assert known == set(get_args(Event)) == {type(event) for event in EVENTS}
-    assert set(COUNTED) <= known
+    assert set(EVENT_COSTS) <= known
 
 
 def test_no_cycle_without_counted_events():
     graph = {
-        state: {target for event, targets in events.items() if event not in COUNTED for target in targets}
+        state: {target for event, targets in events.items() if event not in EVENT_COSTS for target in targets}
         for state, events in TRANSITIONS.items()
     }
     graphlib.TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("counted", COUNTED)
+@pytest.mark.parametrize("counted", EVENT_COSTS)
 def test_every_counted_event_is_part_of_a_cycle(counted):
     """With any one of them allowed, the table has a cycle, so none is in the list in vain."""
     graph = {
         state: {
             target
             for event, targets in events.items()
-            if event is counted or event not in COUNTED
+            if event is counted or event not in EVENT_COSTS
             for target in targets
         }
         for state, events in TRANSITIONS.items()
@@ -133,7 +133,7 @@ OUTSIDE = [(state, event) for state in State for event in EVENTS if type(event) 
 
 @pytest.mark.parametrize(("state", "event"), OUTSIDE, ids=lambda value: str(value)[:40])
 def test_event_outside_the_table_raises(state, event):
-    with pytest.raises(IllegalTransition, match=state):
+    with pytest.raises(IllegalTransitionError, match=state):
         after(state, event)
 
 
@@ -152,7 +152,7 @@ def test_done_and_failed_ignore_other_events(event):
         assert after(State.DONE, event).state is State.RUNNING, "`verify` downloads missing files, and buys nothing"
         return
     for state in (State.DONE, State.FAILED):
-        with pytest.raises(IllegalTransition):
+        with pytest.raises(IllegalTransitionError):
             after(state, event)
 
 
@@ -160,16 +160,16 @@ def test_late_outputs_revive_a_failed_task():
     """Outputs that appear after all end a failure, if the task was accepted and not abandoned."""
     found = after(State.FAILED, Finished(LINKS), remote_id="u-1", fault=RISK, due_at=None)
     assert (found.state, found.outputs, found.due_at, found.since) == (State.READY, LINKS, NOW, NOW)
-    assert (found.fault, found.remote_id) == (NO_FAULT, "u-1")
-    with pytest.raises(IllegalTransition):
-        after(State.FAILED, Finished(LINKS), remote_id="u-1", fault=Fault("abandoned"))
+    assert (found.error, found.remote_id) == (NO_ERROR, "u-1")
+    with pytest.raises(IllegalTransitionError):
+        after(State.FAILED, Finished(LINKS), remote_id="u-1", fault=TaskError("abandoned"))
 
 
 def test_late_outputs_revive_a_stuck_task_only():
     """A stranded task takes late outputs if it timed out, not if its links had expired."""
-    assert after(State.STRANDED, Finished(LINKS), fault=Fault("stuck")).state is State.READY
-    with pytest.raises(IllegalTransition):
-        after(State.STRANDED, Finished(LINKS), fault=Fault("link_expired"))
+    assert after(State.STRANDED, Finished(LINKS), fault=TaskError("stuck")).state is State.READY
+    with pytest.raises(IllegalTransitionError):
+        after(State.STRANDED, Finished(LINKS), fault=TaskError("link_expired"))
 
 
 # the submit
@@ -182,20 +182,20 @@ def test_claimed_task_is_submitting():
 
 
 def test_accepted_task_is_polled_after_the_first_delay():
-    task = after(State.SUBMITTING, Accepted("u-5", "http 200"), policy=Patience(first_look=4.0), failures=3)
+    task = after(State.SUBMITTING, Accepted("u-5", "http 200"), policy=RetryPolicy(first_poll=4.0), failures=3)
     assert (task.state, task.remote_id, task.due_at) == (State.RUNNING, "u-5", NOW + 4.0)
-    assert (task.adopted, task.failures, task.fault, task.evidence) == (False, 0, NO_FAULT, "http 200")
+    assert (task.adopted, task.failures, task.error, task.reason) == (False, 0, NO_ERROR, "http 200")
 
 
 def test_interrupted_submit_is_reconciled_at_once():
     task = after(State.SUBMITTING, Interrupted("cut off"), doubts=1, looks=5)
-    assert (task.state, task.due_at, task.doubts, task.looks) == (State.IN_DOUBT, NOW, 2, 0)
-    assert task.fault == Fault("in_doubt", None, "cut off")
+    assert (task.state, task.due_at, task.doubts, task.absences) == (State.IN_DOUBT, NOW, 2, 0)
+    assert task.error == TaskError("in_doubt", None, "cut off")
     assert task.sent is not None
 
 
 def test_interrupted_submit_is_held_without_reconcile():
-    task = after(State.SUBMITTING, Interrupted("cut off"), policy=Patience(can_look_up=False))
+    task = after(State.SUBMITTING, Interrupted("cut off"), policy=RetryPolicy(can_reconcile=False))
     assert (task.state, task.due_at, task.doubts) == (State.HELD, None, 1)
 
 
@@ -206,27 +206,27 @@ def test_unusable_id_is_held_even_with_a_list():
 
 
 def test_rejection_fails_the_task():
-    task = after(State.SUBMITTING, Refused(RISK))
-    assert (task.state, task.due_at, task.fault, task.finished_at) == (State.FAILED, None, RISK, NOW)
+    task = after(State.SUBMITTING, Rejected(RISK))
+    assert (task.state, task.due_at, task.error, task.finished_at) == (State.FAILED, None, RISK, NOW)
 
 
 @pytest.mark.parametrize(("doubts", "state"), [(0, State.FAILED), (1, State.IN_DOUBT), (2, State.IN_DOUBT)])
 def test_rejection_of_a_known_reference_keeps_the_doubt(doubts, state):
     """A rejection that may mean "the reference exists" does not settle an earlier doubt."""
-    assert after(State.SUBMITTING, Refused(RISK, maybe_taken=True), doubts=doubts).state is state
-    assert after(State.SUBMITTING, Refused(RISK), doubts=doubts).state is State.FAILED
+    assert after(State.SUBMITTING, Rejected(RISK, maybe_taken=True), doubts=doubts).state is state
+    assert after(State.SUBMITTING, Rejected(RISK), doubts=doubts).state is State.FAILED
 
 
 def test_rejection_of_a_known_reference_is_held():
     """Without a way to reconcile, such a rejection is held."""
-    task = after(State.SUBMITTING, Refused(RISK, maybe_taken=True), doubts=1, policy=Patience(can_look_up=False))
+    task = after(State.SUBMITTING, Rejected(RISK, maybe_taken=True), doubts=1, policy=RetryPolicy(can_reconcile=False))
     assert task.state is State.HELD
 
 
 @pytest.mark.parametrize("kind", ["throttled", "window", "unsent"])
 def test_unaccepted_submit_waits_and_costs_no_attempt(kind):
     """A submit that was certainly not accepted waits as long as the server asks, and costs no attempt."""
-    task = after(State.SUBMITTING, Setback(kind, TROUBLE, 30.0))
+    task = after(State.SUBMITTING, RetryableFailure(kind, TROUBLE, 30.0))
     assert (task.state, task.due_at, task.sent) == (State.QUEUED, NOW + 30.0, None)
     assert (task.attempts, task.throttles) == (0, 1)
 
@@ -234,17 +234,20 @@ def test_unaccepted_submit_waits_and_costs_no_attempt(kind):
 @pytest.mark.parametrize("kind", ["throttled", "unsent"])
 def test_throttled_submit_is_due_at_once(kind):
     """The limiter waits for the rate and the network, so that the task itself need not."""
-    assert after(State.SUBMITTING, Setback(kind, TROUBLE), throttles=9).due_at == NOW
+    assert after(State.SUBMITTING, RetryableFailure(kind, TROUBLE), throttles=9).due_at == NOW
 
 
 def test_full_window_backs_off():
-    full = [after(State.SUBMITTING, Setback("window", TROUBLE), throttles=n).due_at - NOW for n in (0, 1, 2, 50)]
+    full = [
+        after(State.SUBMITTING, RetryableFailure("window", TROUBLE), throttles=n).due_at - NOW for n in (0, 1, 2, 50)
+    ]
     assert full == [1.0, 2.0, 4.0, 60.0]
 
 
 def test_trouble_costs_attempts_and_backs_off():
     due = [
-        after(State.SUBMITTING, Setback("trouble", TROUBLE), attempts=n, policy=Patience(attempts=9)) for n in range(4)
+        after(State.SUBMITTING, RetryableFailure("trouble", TROUBLE), attempts=n, policy=RetryPolicy(max_attempts=9))
+        for n in range(4)
     ]
     assert [task.due_at - NOW for task in due] == [1.0, 2.0, 4.0, 8.0]
     assert [task.attempts for task in due] == [1, 2, 3, 4]
@@ -252,17 +255,17 @@ def test_trouble_costs_attempts_and_backs_off():
 
 @pytest.mark.parametrize(
     ("event", "field", "last"),
-    [(Setback("trouble", TROUBLE), "attempts", 3), (Setback("throttled", TROUBLE), "throttles", 999)],
+    [(RetryableFailure("trouble", TROUBLE), "attempts", 3), (RetryableFailure("throttled", TROUBLE), "throttles", 999)],
 )
 def test_repeated_rejections_fail_the_task_in_the_end(event, field, last):
     assert after(State.SUBMITTING, event, **{field: last - 1}).state is State.QUEUED
     task = after(State.SUBMITTING, event, **{field: last})
-    assert (task.state, task.fault, getattr(task, field)) == (State.FAILED, TROUBLE, last + 1)
+    assert (task.state, task.error, getattr(task, field)) == (State.FAILED, TROUBLE, last + 1)
 
 
 def test_blocked_account_costs_the_task_nothing():
-    task = after(State.SUBMITTING, Blocked("credit", TROUBLE), attempts=2, throttles=3)
-    assert (task.state, task.due_at, task.sent, task.fault) == (State.QUEUED, NOW, None, TROUBLE)
+    task = after(State.SUBMITTING, AccountBlocked("credit", TROUBLE), attempts=2, throttles=3)
+    assert (task.state, task.due_at, task.sent, task.error) == (State.QUEUED, NOW, None, TROUBLE)
     assert (task.attempts, task.throttles) == (2, 3)
 
 
@@ -272,22 +275,22 @@ def test_blocked_account_costs_the_task_nothing():
 def test_found_task_is_polled_at_once():
     task = after(State.IN_DOUBT, Found("u-3", "found by reference"), looks=1, failures=4, doubts=2)
     assert (task.state, task.remote_id, task.due_at, task.adopted) == (State.RUNNING, "u-3", NOW, True)
-    assert (task.looks, task.failures, task.doubts) == (0, 0, 2)
+    assert (task.absences, task.failures, task.doubts) == (0, 0, 2)
 
 
 @pytest.mark.parametrize("looks", [0, 1, 7])
 def test_absence_before_the_quiet_time_proves_nothing(looks):
     task = after(State.IN_DOUBT, Missing(quiet=False), looks=looks)
-    assert (task.state, task.looks, task.due_at) == (State.IN_DOUBT, looks + 1, NOW + look_gap(POLICY))
+    assert (task.state, task.absences, task.due_at) == (State.IN_DOUBT, looks + 1, NOW + reconcile_interval(POLICY))
 
 
 def test_absence_needs_two_quiet_reconciles():
     """The second reconcile follows a quarter of the quiet time after the first."""
-    first = after(State.IN_DOUBT, Missing(quiet=True), policy=Patience(doubt=300))
-    assert (first.state, first.looks, first.due_at) == (State.IN_DOUBT, 1, NOW + 75)
-    second = advance(first, Missing(quiet=True), NOW + 75, Patience(doubt=300))
-    assert (second.state, second.due_at, second.looks, second.evidence) == (State.QUEUED, NOW + 75, 0, "absent")
-    assert second.fault == NO_FAULT
+    first = after(State.IN_DOUBT, Missing(quiet=True), policy=RetryPolicy(quiet_time=300))
+    assert (first.state, first.absences, first.due_at) == (State.IN_DOUBT, 1, NOW + 75)
+    second = advance(first, Missing(quiet=True), NOW + 75, RetryPolicy(quiet_time=300))
+    assert (second.state, second.due_at, second.absences, second.reason) == (State.QUEUED, NOW + 75, 0, "absent")
+    assert second.error == NO_ERROR
 
 
 def test_absence_keeps_reference_and_doubts():
@@ -308,27 +311,27 @@ def test_unprovable_absence_is_held_after_the_quiet_time():
     assert after(State.IN_DOUBT, Missing(quiet=False, provable=False), looks=5, doubts=1).state is State.IN_DOUBT
     task = after(State.IN_DOUBT, unproved, looks=1, doubts=1)
     assert (task.state, task.due_at) == (State.HELD, None)
-    assert "not known to show" in task.fault.message
+    assert "not known to show" in task.error.message
 
 
 def test_failed_reconciles_leave_the_task_to_the_next_run():
-    policy = Patience(unclean=3, doubt=120)
+    policy = RetryPolicy(max_unclean=3, quiet_time=120)
     task, waits = make_task(State.IN_DOUBT), []
     for _ in range(3):
-        task = advance(task, Setback("trouble", TROUBLE), NOW, policy)
+        task = advance(task, RetryableFailure("trouble", TROUBLE), NOW, policy)
         waits.append(task.due_at and task.due_at - NOW)
     assert (task.state, waits) == (State.IN_DOUBT, [1.0, 2.0, None])
 
 
 def test_failed_reconcile_counts_as_no_absence():
     """It also waits as long as the server asks."""
-    task = after(State.IN_DOUBT, Setback("throttled", TROUBLE, 45.0), looks=1)
-    assert (task.state, task.looks, task.due_at) == (State.IN_DOUBT, 1, NOW + 45.0)
+    task = after(State.IN_DOUBT, RetryableFailure("throttled", TROUBLE, 45.0), looks=1)
+    assert (task.state, task.absences, task.due_at) == (State.IN_DOUBT, 1, NOW + 45.0)
 
 
 def test_doubt_is_not_due_while_the_account_is_blocked():
-    task = after(State.IN_DOUBT, Blocked("credentials", TROUBLE), looks=1)
-    assert (task.state, task.due_at, task.looks) == (State.IN_DOUBT, None, 1)
+    task = after(State.IN_DOUBT, AccountBlocked("credentials", TROUBLE), looks=1)
+    assert (task.state, task.due_at, task.absences) == (State.IN_DOUBT, None, 1)
 
 
 # decisions of an operator
@@ -337,12 +340,12 @@ def test_doubt_is_not_due_while_the_account_is_blocked():
 def test_operator_adopts_a_held_task():
     task = after(State.HELD, Resolved("adopt", "ann", "u-9"))
     assert (task.state, task.remote_id, task.due_at, task.adopted) == (State.RUNNING, "u-9", NOW, True)
-    assert task.evidence == "adopt by ann"
+    assert task.reason == "adopt by ann"
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_adoption_needs_an_id(nothing):
-    with pytest.raises(IllegalTransition):
+    with pytest.raises(IllegalTransitionError):
         after(State.HELD, Resolved("adopt", "ann", nothing))
 
 
@@ -350,16 +353,16 @@ def test_operator_absent_resubmits_and_keeps_the_doubts():
     """`absent` sends the same purchase again under the same reference, and forgets no doubt."""
     before = make_task(State.HELD, doubts=3, looks=2)
     task = advance(before, Resolved("absent", "ann"), NOW, POLICY)
-    assert (task.state, task.due_at, task.evidence) == (State.QUEUED, NOW, "absent by ann")
-    assert (task.generation, task.ref, task.doubts, task.looks) == (1, before.ref, 3, 0)
+    assert (task.state, task.due_at, task.reason) == (State.QUEUED, NOW, "absent by ann")
+    assert (task.generation, task.ref, task.doubts, task.absences) == (1, before.ref, 3, 0)
     sent = advance(task, Claimed(Moment("boot-a", 20.0), NOW), NOW, POLICY)
-    rejected = advance(sent, Refused(RISK, maybe_taken=True), NOW, POLICY)
+    rejected = advance(sent, Rejected(RISK, maybe_taken=True), NOW, POLICY)
     assert rejected.state is State.IN_DOUBT, "the reference exists after all: the operator was mistaken"
 
 
 def test_operator_abandons_a_held_task():
     task = after(State.HELD, Resolved("abandon", "ann"))
-    assert (task.state, task.due_at, task.fault.reason, task.evidence) == (
+    assert (task.state, task.due_at, task.error.reason, task.reason) == (
         State.FAILED,
         None,
         "abandoned",
@@ -382,8 +385,8 @@ def test_retry_of_a_failure_is_a_new_purchase():
     task = advance(before, Retried(), NOW + 10, POLICY)
     assert (task.state, task.due_at, task.since, task.generation) == (State.QUEUED, NOW + 10, NOW + 10, 2)
     assert task.ref == reference("0123456789abcdef", before.key, 2) != before.ref
-    assert (task.remote_id, task.sent, task.fault, task.adopted) == (None, None, NO_FAULT, False)
-    assert {task.attempts, task.throttles, task.doubts, task.looks, task.refreshes, task.failures} == {0}
+    assert (task.remote_id, task.sent, task.error, task.adopted) == (None, None, NO_ERROR, False)
+    assert {task.attempts, task.throttles, task.doubts, task.absences, task.refreshes, task.failures} == {0}
     third = advance(replace(task, state=State.FAILED), Retried(), NOW, POLICY)
     assert (third.generation, third.ref) == (3, reference("0123456789abcdef", before.key, 3))
 
@@ -393,7 +396,7 @@ def test_retry_of_a_stranded_task_is_free():
     task = advance(before, Retried(), NOW + 10, POLICY)
     assert (task.state, task.due_at, task.since) == (State.RUNNING, NOW + 10, NOW + 10)
     assert (task.remote_id, task.generation, task.ref) == (before.remote_id, 1, before.ref)
-    assert (task.refreshes, task.failures, task.fault) == (0, 0, NO_FAULT)
+    assert (task.refreshes, task.failures, task.error) == (0, 0, NO_ERROR)
 
 
 # paid tasks
@@ -413,17 +416,19 @@ def test_success_without_outputs_is_stranded():
         task = advance(task, settling, NOW, POLICY)
         assert (task.state, task.failures) == (State.RUNNING, step)
     task = advance(task, settling, NOW, POLICY)
-    assert (task.state, task.due_at, task.fault.reason) == (State.STRANDED, None, "no_output")
+    assert (task.state, task.due_at, task.error.reason) == (State.STRANDED, None, "no_output")
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.READY])
 @pytest.mark.parametrize(
-    "event", [Pending("x"), Setback("trouble", TROUBLE), Blocked("account", TROUBLE), LinkExpired(TROUBLE)], ids=str
+    "event",
+    [Pending("x"), RetryableFailure("trouble", TROUBLE), AccountBlocked("account", TROUBLE), LinkExpired(TROUBLE)],
+    ids=str,
 )
 def test_paid_task_is_stranded_after_its_time_limit(state, event):
     if type(event) not in TRANSITIONS[state]:
         return
-    policy = Patience(paid=100.0)
+    policy = RetryPolicy(paid_timeout=100.0)
     assert after(state, event, now=NOW + 100.0, policy=policy).state is not State.STRANDED
     task = after(state, event, now=NOW + 100.5, policy=policy)
     assert (task.state, task.due_at, task.remote_id) == (State.STRANDED, None, "u-1")
@@ -434,16 +439,16 @@ def test_failure_of_a_paid_task_backs_off_for_ever(state):
     """However often a paid task is polled or downloaded in vain, it never fails for that."""
     task, waits = make_task(state), []
     for _ in range(40):
-        task = advance(task, Setback("trouble", TROUBLE), NOW, POLICY)
+        task = advance(task, RetryableFailure("trouble", TROUBLE), NOW, POLICY)
         waits.append(task.due_at - NOW)
     assert (task.state, task.failures) == (state, 40)
     assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
     assert max(waits) == 60.0
-    assert after(state, Setback("throttled", TROUBLE, 300.0)).due_at == NOW + 300.0
+    assert after(state, RetryableFailure("throttled", TROUBLE, 300.0)).due_at == NOW + 300.0
 
 
 def test_remote_failure_fails_the_task_and_keeps_its_id():
-    task = after(State.RUNNING, Refused(RISK))
+    task = after(State.RUNNING, Rejected(RISK))
     assert (task.state, task.remote_id, task.finished_at) == (State.FAILED, "u-1", NOW)
 
 
@@ -460,14 +465,14 @@ def test_expired_link_is_renewed_a_bounded_number_of_times():
         assert (task.state, task.refreshes) == (State.RUNNING, step)
         task = advance(task, Finished(LINKS), NOW, POLICY)
     task = advance(task, LinkExpired(TROUBLE), NOW, POLICY)
-    assert (task.state, task.due_at, task.fault) == (State.STRANDED, None, TROUBLE)
+    assert (task.state, task.due_at, task.error) == (State.STRANDED, None, TROUBLE)
 
 
 def test_saved_task_is_done_and_reports_missing_outputs():
     task = after(State.READY, Saved(LINKS))
-    assert (task.state, task.due_at, task.outputs, task.fault) == (State.DONE, None, LINKS, NO_FAULT)
-    partial = Fault("partial", None, "1 of 2")
-    assert after(State.READY, Saved(LINKS[:1], partial)).fault == partial
+    assert (task.state, task.due_at, task.outputs, task.error) == (State.DONE, None, LINKS, NO_ERROR)
+    partial = TaskError("partial", None, "1 of 2")
+    assert after(State.READY, Saved(LINKS[:1], partial)).error == partial
 
 
 # every sequence of events
@@ -485,13 +490,23 @@ STRATEGIES = {
     Finished: st.just(Finished(LINKS)),
     LinkExpired: st.just(LinkExpired(TROUBLE)),
     Saved: st.just(Saved(LINKS)),
-    Setback: st.builds(Setback, KINDS, st.just(TROUBLE), WAITS),
-    Refused: st.builds(Refused, st.just(RISK), st.booleans()),
-    Blocked: st.builds(Blocked, st.sampled_from(["credentials", "credit"]), st.just(TROUBLE)),
+    RetryableFailure: st.builds(RetryableFailure, KINDS, st.just(TROUBLE), WAITS),
+    Rejected: st.builds(Rejected, st.just(RISK), st.booleans()),
+    AccountBlocked: st.builds(AccountBlocked, st.sampled_from(["credentials", "credit"]), st.just(TROUBLE)),
     Retried: st.just(Retried()),
     Resolved: st.builds(Resolved, st.sampled_from(["adopt", "absent", "abandon"]), st.just("ann"), IDS),
 }
-SHORT = Patience(attempts=2, throttles=4, paid=60.0, doubt=4.0, looks=2, sends=2, unclean=3, settlings=3, refreshes=3)
+SHORT = RetryPolicy(
+    max_attempts=2,
+    max_throttles=4,
+    paid_timeout=60.0,
+    quiet_time=4.0,
+    required_absences=2,
+    max_doubts=2,
+    max_unclean=3,
+    max_settlings=3,
+    max_refreshes=3,
+)
 
 
 def sound(task: Task) -> bool:
@@ -511,19 +526,19 @@ def sound(task: Task) -> bool:
 @given(st.data(), st.booleans())
 def test_every_sequence_is_sound_and_ends(data, can_look_up):
     """Without operators and users, every sequence of events ends in a bounded number of steps."""
-    policy = replace(SHORT, can_look_up=can_look_up)
+    policy = replace(SHORT, can_reconcile=can_look_up)
     task, now, blocks = make_task(State.QUEUED), NOW, 3
     for _ in range(600):
         kinds = [kind for kind in possible(task) if kind not in {Retried, Resolved}]
         if task.state is State.SUBMITTING and not blocks:
-            kinds.remove(Blocked)  # a run that is blocked submits nothing more
+            kinds.remove(AccountBlocked)  # a run that is blocked submits nothing more
         if not kinds or (task.state is State.IN_DOUBT and task.due_at is None):
             return
         now = max(now, task.due_at or now) + 1.0
         event = data.draw(STRATEGIES[data.draw(st.sampled_from(kinds))])
-        if isinstance(event, Missing) and task.looks > 5:
+        if isinstance(event, Missing) and task.absences > 5:
             event = replace(event, quiet=True)  # the quiet time has passed
-        blocks -= isinstance(event, Blocked) and task.state is State.SUBMITTING
+        blocks -= isinstance(event, AccountBlocked) and task.state is State.SUBMITTING
         before, task = task, advance(task, event, now, policy)
         assert sound(task), (before, event, task)
         assert (task.generation, task.key, task.ref) == (1, before.key, before.ref)
@@ -546,7 +561,12 @@ def test_every_sequence_with_an_operator_is_sound(data):
         if task.generation != before.generation:
             assert (before.state, type(event)) == (State.FAILED, Retried)
         if before.state in {State.IN_DOUBT, State.HELD} and task.state is State.QUEUED:
-            believed = isinstance(event, Missing) and event.quiet and event.provable and before.looks + 1 >= SHORT.looks
+            believed = (
+                isinstance(event, Missing)
+                and event.quiet
+                and event.provable
+                and before.absences + 1 >= SHORT.required_absences
+            )
             assert believed or event == Resolved("absent", "ann", event.remote_id)
 
 

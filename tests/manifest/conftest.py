@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.errors import ManifestError, Mistake, UsageError
-from runner.manifest.expand import examine, expand
+from runner.errors import ManifestError, ParameterDiagnostic, UsageError
+from runner.manifest.expand import expand, parse_and_check
 from runner.manifest.parse import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from runner.errors import Problem
+    from runner.errors import Diagnostic
     from runner.lifecycle.task import Draft
-    from runner.manifest.expand import Summary
-    from runner.manifest.parse import Parsed
+    from runner.manifest.expand import ExpansionSummary
+    from runner.manifest.parse import ParsedManifest
 
 HEAD = "version: 1\nprovider: fake\nmodel: ink\n"
 
@@ -36,12 +36,14 @@ class FakeShape:
     def takes(self, name: str) -> bool:
         return name in self.names
 
-    def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
-        diagnostics = [Mistake(name, "is no parameter", "remove it") for name in params if name not in self.names]
+    def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[ParameterDiagnostic]]:
+        diagnostics = [
+            ParameterDiagnostic(name, "is no parameter", "remove it") for name in params if name not in self.names
+        ]
         if str(params.get("clarity", 1024)) not in {"1024", "2048"}:
-            diagnostics.append(Mistake("clarity", f"{params['clarity']} is not 1024 or 2048", "choose one"))
+            diagnostics.append(ParameterDiagnostic("clarity", f"{params['clarity']} is not 1024 or 2048", "choose one"))
         if not params.get("prompt"):
-            diagnostics.append(Mistake("", "ink needs prompt", "add it", needs=("prompt",)))
+            diagnostics.append(ParameterDiagnostic("", "ink needs prompt", "add it", needs=("prompt",)))
         return {self.names[name]: value for name, value in params.items() if name in self.names}, diagnostics
 
     def slots(self, request: Mapping[str, Any]) -> int:
@@ -70,7 +72,7 @@ class Bench:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
-    def parsed(self, text: str, *, head: str = HEAD, out: Path | None = None) -> Parsed:
+    def parsed(self, text: str, *, head: str = HEAD, out: Path | None = None) -> ParsedManifest:
         return parse((head + dedent(text)).encode(), self.home / "job.yaml", out=out)
 
     def drafts(self, text: str, *, head: str = HEAD) -> list[Draft]:
@@ -79,19 +81,19 @@ class Bench:
     def prompts(self, text: str) -> list[str]:
         return [draft.request["ref_prompt"] for draft in self.drafts(text)]
 
-    def examine(self, text: str | bytes, *, head: str = HEAD) -> Summary:
+    def examine(self, text: str | bytes, *, head: str = HEAD) -> ExpansionSummary:
         data = text if isinstance(text, bytes) else (head + dedent(text)).encode()
-        return examine(data, self.home / "job.yaml", self.catalogue)[1]
+        return parse_and_check(data, self.home / "job.yaml", self.catalogue)[1]
 
     def warnings(self, text: str, *, head: str = HEAD) -> list[str]:
         """Return the warnings of a valid manifest, without its directory."""
         return [str(warning).replace(f"{self.home}/", "") for warning in self.examine(text, head=head).warnings]
 
-    def errors(self, text: str | bytes, *, head: str = HEAD) -> list[Problem]:
+    def errors(self, text: str | bytes, *, head: str = HEAD) -> list[Diagnostic]:
         """Return all errors of a manifest."""
         with pytest.raises(ManifestError) as caught:
             self.examine(text, head=head)
-        return list(caught.value.problems)
+        return list(caught.value.diagnostics)
 
     def error(self, text: str | bytes, *, head: str = HEAD) -> str:
         """Return the only error of a manifest, without its directory."""

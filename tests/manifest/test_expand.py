@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ManifestError
-from runner.manifest.expand import Summary, check, examine, expand
+from runner.manifest.expand import ExpansionSummary, check, expand, parse_and_check
 from runner.manifest.parse import parse
 
 PARTI = Path(__file__).resolve().parents[3] / "shared/data/PartiPrompts.tsv"
@@ -87,7 +87,7 @@ def test_identical_tasks_merge_and_repeats_do_not(bench):
     text = "params: {prompt: '{{ s }}'}\nitems: [{s: a}, {s: b}, {s: a}]\nrepeat: 2\n"
     found = bench.drafts(text)
     assert [(d.index, d.vars["s"], d.repeat) for d in found] == [(1, "a", 1), (2, "a", 2), (3, "b", 1), (4, "b", 2)]
-    assert bench.examine(text) == Summary(tasks=4, merged=2)
+    assert bench.examine(text) == ExpansionSummary(tasks=4, merged=2)
 
 
 def test_models_as_an_axis_or_a_column(bench):
@@ -173,7 +173,7 @@ def test_speed(bench):
 @pytest.mark.skipif(not PARTI.exists(), reason="the shared data are not here")
 def test_parti_prompts_expand_completely(bench):
     text = f"version: 1\nprovider: fake\nmodel: ink\nparams: {{prompt: '{{{{ Prompt }}}}'}}\nitems: {{file: {PARTI}}}\n"
-    parsed, summary = examine(text.encode(), bench.home / "job.yaml", bench.catalogue)
+    parsed, summary = parse_and_check(text.encode(), bench.home / "job.yaml", bench.catalogue)
     assert summary.tasks + summary.merged == 1632
     names = [draft.name for draft in expand(parsed, bench.catalogue)]
     assert len({name.casefold() for name in names}) == summary.tasks

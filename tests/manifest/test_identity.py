@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.manifest.identity import key
+from runner.manifest.identity import task_key
 
 VECTORS = [
     (("chanjing", "image", "kling-v2-1", {"ref_prompt": "cat"}, 1), "e77a6fdb273255890f6dba52be627b36"),
@@ -24,19 +24,19 @@ VECTORS = [
 
 @pytest.mark.parametrize(("content", "expected"), VECTORS)
 def test_keys_match_the_recorded_vectors(content, expected):
-    assert key(*content) == expected
+    assert task_key(*content) == expected
 
 
 def test_order_of_parameters_does_not_change_the_key():
-    assert key("p", "o", "m", {"a": 1, "b": {"c": 2, "d": 3}}, 1) == key(
+    assert task_key("p", "o", "m", {"a": 1, "b": {"c": 2, "d": 3}}, 1) == task_key(
         "p", "o", "m", {"b": {"d": 3, "c": 2}, "a": 1}, 1
     )
 
 
 def test_integers_and_floats_have_different_keys():
-    assert key("p", "o", "m", {"a": 5}, 1) != key("p", "o", "m", {"a": 5.0}, 1)
+    assert task_key("p", "o", "m", {"a": 5}, 1) != task_key("p", "o", "m", {"a": 5.0}, 1)
 
 
 def test_numbers_beyond_json_raise_type_error():
     with pytest.raises(TypeError):
-        key("p", "o", "m", {"a": 2**64}, 1)
+        task_key("p", "o", "m", {"a": 2**64}, 1)

@@ -6,24 +6,24 @@ from pathlib import Path
 import pytest
 
 from runner.manifest.formats import MAX_LINE
-from runner.manifest.items import rows
-from runner.manifest.report import Report
+from runner.manifest.items import read_rows
+from runner.manifest.report import Diagnostics
 
 PARTI = Path(__file__).resolve().parents[3] / "shared/data/PartiPrompts.tsv"
 
 
 def read(bench, name: str, content: str | bytes) -> list[tuple[int, dict]]:
-    diagnostics = Report("job.yaml")
-    found = [(row.line, row.values) for row in rows(bench.write(name, content), name, diagnostics)]
+    diagnostics = Diagnostics("job.yaml")
+    found = [(row.line, row.values) for row in read_rows(bench.write(name, content), name, diagnostics)]
     diagnostics.raise_any()
     return found
 
 
 def wrong(bench, name: str, content: str | bytes) -> list[tuple[int, str]]:
-    diagnostics = Report("job.yaml")
-    list(rows(bench.write(name, content), name, diagnostics))
-    assert {each.file for each in diagnostics.error().problems} == {name}
-    return [(each.line, each.message) for each in diagnostics.error().problems]
+    diagnostics = Diagnostics("job.yaml")
+    list(read_rows(bench.write(name, content), name, diagnostics))
+    assert {each.file for each in diagnostics.error().diagnostics} == {name}
+    return [(each.line, each.message) for each in diagnostics.error().diagnostics]
 
 
 TWO = [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]
@@ -73,8 +73,8 @@ def test_empty_cells_are_empty_texts(bench):
 def test_empty_rows_are_skipped_with_a_warning(name, mark, bench):
     """Spreadsheets leave them behind a table, and each would be a task with an empty request."""
     text = f"a{mark}b\n{mark}\n1{mark}x\n\n{mark}{mark}{mark}\n2{mark}y\n{mark}\n"
-    diagnostics = Report("job.yaml")
-    found = [row.values for row in rows(bench.write(name, text), name, diagnostics)]
+    diagnostics = Diagnostics("job.yaml")
+    found = [row.values for row in read_rows(bench.write(name, text), name, diagnostics)]
     assert (found, len(diagnostics)) == (TWO, 0)
     (warning,) = diagnostics.warnings
     assert (warning.file, warning.line) == (name, 2)
@@ -95,9 +95,9 @@ def test_empty_columns_to_the_right_are_ignored(bench):
 def test_spreadsheet_encoding_is_named_with_a_conversion(encoding, bench):
     called = {"gbk": "GB18030", "utf-16": "UTF-16"}[encoding]
     path = bench.write("我的 表.csv", "品名\n茶壶\n".encode(encoding))
-    diagnostics = Report("job.yaml")
-    assert list(rows(path, "我的 表.csv", diagnostics)) == []
-    (error,) = diagnostics.error().problems
+    diagnostics = Diagnostics("job.yaml")
+    assert list(read_rows(path, "我的 表.csv", diagnostics)) == []
+    (error,) = diagnostics.error().diagnostics
     assert f"it reads as {called}, as spreadsheets save it" in error.message
     assert error.hint.endswith(f"iconv -f {called} -t UTF-8 '我的 表.csv' > '我的 表-utf8.csv'")
 
@@ -166,19 +166,19 @@ def test_only_regular_files_are_opened(kind, bench):
             path.mkdir()
         case "device":
             path.symlink_to("/dev/zero")
-    diagnostics = Report("job.yaml")
-    assert list(rows(path, "r.csv", diagnostics)) == []
+    diagnostics = Diagnostics("job.yaml")
+    assert list(read_rows(path, "r.csv", diagnostics)) == []
     assert diagnostics
 
 
 def test_rows_are_read_lazily(bench):
-    found = rows(bench.write("r.csv", "a\n" + "1\n" * 100_000), "r.csv", Report("job.yaml"))
+    found = read_rows(bench.write("r.csv", "a\n" + "1\n" * 100_000), "r.csv", Diagnostics("job.yaml"))
     assert next(found).line == 2
 
 
 @pytest.mark.skipif(not PARTI.exists(), reason="the shared data are not here")
 def test_parti_prompts(bench):
-    found = list(rows(PARTI, "parti", Report("job.yaml")))
+    found = list(read_rows(PARTI, "parti", Diagnostics("job.yaml")))
     assert len(found) == 1632
     assert all(row.values["Prompt"] and len(row.values) == 4 for row in found)
     assert any(row.values["Prompt"].startswith('A green sign that says "Very Deep Learning"') for row in found)

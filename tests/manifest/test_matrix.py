@@ -394,5 +394,5 @@ def test_any_matrix_gives_tasks_or_located_errors(bench, matrix, rows, model):
     try:
         assert bench.examine(text, head=head).tasks
     except ManifestError as error:
-        unhelpful = [each for each in error.problems if not (each.hint and each.line)]
+        unhelpful = [each for each in error.diagnostics if not (each.hint and each.line)]
         assert unhelpful == []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.manifest.names import MAX_BYTES, folded, slug
+from runner.manifest.names import MAX_BYTES, fold_name, slug
 
 HOSTILE = [
     "../../.ssh/authorized_keys",
@@ -74,4 +74,4 @@ def test_slug_examples():
 
 
 def test_folding_ignores_case_and_composition():
-    assert folded("É.PNG") == folded("e\u0301.png")
+    assert fold_name("É.PNG") == fold_name("e\u0301.png")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ManifestError
-from runner.manifest.model import Items, Limits, Rate, Retry
+from runner.manifest.model import Items, JobLimits, Rate, Retry
 from runner.manifest.parse import load, parse
-from runner.manifest.report import SHOWN
+from runner.manifest.report import MAX_SHOWN
 from runner.manifest.schema import json_schema
 
 WHOLE = """
@@ -31,7 +31,7 @@ def test_complete_manifest(bench):
     assert manifest.items == Items(rows=({"subject": "cat"}, {"subject": "dog"}))
     axes = {name: axis.values for name, axis in manifest.matrix.axes.items()}
     assert axes == {"style": ["ink", "oil"], "aspect_ratio": ["1:1", "9:16"]}
-    assert manifest.limits == Limits(Rate(10, 60), 20, 4, 2000, 21600)
+    assert manifest.limits == JobLimits(Rate(10, 60), 20, 4, 2000, 21600)
     assert manifest.retry == Retry(3, 86400, 120)
     assert manifest.directory == bench.home.parent / "out/posters"
     assert (manifest.root, manifest.repeat, manifest.output_name, manifest.unchecked) == (
@@ -45,7 +45,7 @@ def test_complete_manifest(bench):
 def test_defaults(bench):
     manifest = bench.parsed("").manifest
     assert (manifest.name, manifest.directory) == ("job", bench.home / "out/job")
-    assert (manifest.limits, manifest.retry, manifest.items) == (Limits(), Retry(), None)
+    assert (manifest.limits, manifest.retry, manifest.items) == (JobLimits(), Retry(), None)
 
 
 def test_out_overrides_the_directory(bench, monkeypatch):
@@ -68,7 +68,7 @@ def test_invalid_file_stem_becomes_a_valid_name(bench):
 def test_locations_of_values_and_keys(bench):
     source_map = bench.parsed(WHOLE).places
     assert source_map.place("items", 1, "subject") == (8, 35)
-    assert source_map.key_place("limits") == (12, 1)
+    assert source_map.key_location("limits") == (12, 1)
 
 
 WRONG = [
@@ -140,7 +140,7 @@ WRONG = [
 def test_error_has_its_location(text, line, column, key, message, bench):
     with pytest.raises(ManifestError) as caught:
         bench.parsed(text)
-    (error,) = caught.value.problems
+    (error,) = caught.value.diagnostics
     assert (error.line, error.column, error.key) == (line, column, key)
     assert message in str(error)
     assert error.hint
@@ -162,7 +162,7 @@ HEADS = [
 def test_errors_in_the_required_keys(head, key, message, bench):
     with pytest.raises(ManifestError) as caught:
         bench.parsed("", head=head)
-    assert [(each.key, message in each.message) for each in caught.value.problems] == [(key, True)]
+    assert [(each.key, message in each.message) for each in caught.value.diagnostics] == [(key, True)]
 
 
 def test_all_errors_in_the_order_of_the_file(bench):
@@ -183,7 +183,7 @@ def test_all_errors_in_the_order_of_the_file(bench):
 def test_fifty_errors_are_shown_and_the_rest_counted(bench):
     with pytest.raises(ManifestError) as caught:
         bench.parsed("\n".join(f"k{number}: 1" for number in range(80)))
-    assert len(caught.value.problems) == SHOWN
+    assert len(caught.value.diagnostics) == MAX_SHOWN
     assert caught.value.omitted == 30
     assert "and 30 more" in str(caught.value)
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import ManifestError
-from runner.manifest.expand import examine, expand
+from runner.manifest.expand import expand, parse_and_check
 from runner.manifest.items import SUFFIXES
 from runner.manifest.parse import parse
 from runner.providers.catalogue import Catalogue
@@ -80,9 +80,11 @@ def ends_well(home, text):
 
 def examined(home, text):
     try:
-        _, summary = examine(text.encode("utf-8", "surrogatepass"), home / "job.yaml", CATALOGUE, each=storable)
+        _, summary = parse_and_check(
+            text.encode("utf-8", "surrogatepass"), home / "job.yaml", CATALOGUE, on_draft=storable
+        )
     except ManifestError as error:
-        return 0, error.problems
+        return 0, error.diagnostics
     return summary.tasks, ()
 
 
@@ -223,7 +225,7 @@ def test_any_text_gives_tasks_or_located_errors(home, text):
 @given(data=st.binary(max_size=200))
 def test_any_bytes_give_tasks_or_manifest_error(home, data):
     with suppress(ManifestError):
-        examine(data, home / "job.yaml", CATALOGUE)
+        parse_and_check(data, home / "job.yaml", CATALOGUE)
 
 
 @settings(LIMITED, max_examples=400 * TIMES)

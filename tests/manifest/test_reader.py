@@ -7,7 +7,7 @@ import yaml
 
 from runner.errors import ManifestError
 from runner.manifest import reader
-from runner.manifest.values import Places
+from runner.manifest.values import SourceMap
 
 
 @pytest.fixture(params=["C", "pure"])
@@ -19,21 +19,21 @@ def parser(request, monkeypatch):
 def wrong(text: str | bytes) -> list[tuple[int, int, str]]:
     with pytest.raises(ManifestError) as caught:
         reader.read(text if isinstance(text, bytes) else text.encode(), "job.yaml")
-    return [(each.line, each.column, each.message) for each in caught.value.problems]
+    return [(each.line, each.column, each.message) for each in caught.value.diagnostics]
 
 
 def test_values_and_their_locations(parser):
     root = reader.read("a: 9:16\nb:\n  - {c: '1', d: [x, \"y\"]}\n  - no\n鱼: |\n  text\n".encode(), "job.yaml")
     assert root == {"a": "9:16", "b": [{"c": "1", "d": ["x", "y"]}, "no"], "鱼": "text\n"}
-    source_map = Places(root)
-    assert source_map.place("a") == (1, 4)
-    assert source_map.key_place("b") == (2, 1)
-    assert source_map.place("b", 0, "d", 1) == (3, 21)
-    assert source_map.key_place("b", 0, "d") == (3, 14)
-    assert source_map.place("b", 1) == (4, 5)
-    assert source_map.place("鱼") == (5, 4)
-    assert source_map.place("b", 7, "x") == (3, 3)
-    assert source_map.key_place("nowhere") == (1, 1)
+    source_map = SourceMap(root)
+    assert source_map.location("a") == (1, 4)
+    assert source_map.key_location("b") == (2, 1)
+    assert source_map.location("b", 0, "d", 1) == (3, 21)
+    assert source_map.key_location("b", 0, "d") == (3, 14)
+    assert source_map.location("b", 1) == (4, 5)
+    assert source_map.location("鱼") == (5, 4)
+    assert source_map.location("b", 7, "x") == (3, 3)
+    assert source_map.key_location("nowhere") == (1, 1)
 
 
 def test_bom_crlf_and_flow_ratios(parser):

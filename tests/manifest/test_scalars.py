@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.manifest.scalars import TELLING, resolve
+from runner.manifest.scalars import NON_TEXT_STARTS, resolve_scalar
 
 TABLE = [
     ("", None), ("~", None), ("null", None), ("Null", None), ("NULL", None), ("nUll", "nUll"),
@@ -19,20 +19,22 @@ TABLE = [
 
 @pytest.mark.parametrize(("text", "value"), TABLE)
 def test_core_schema(text, value):
-    assert resolve(text) == value
-    assert type(resolve(text)) is type(value)
+    assert resolve_scalar(text) == value
+    assert type(resolve_scalar(text)) is type(value)
 
 
 def test_other_first_characters_are_text():
     """The reader resolves only scalars with one of these first characters."""
-    others = [chr(code) for code in range(0x3000) if chr(code) not in TELLING]
+    others = [chr(code) for code in range(0x3000) if chr(code) not in NON_TEXT_STARTS]
     assert all(
-        resolve(first + rest) == first + rest for first in others for rest in ("", "1", "ull", "rue", "alse", "<")
+        resolve_scalar(first + rest) == first + rest
+        for first in others
+        for rest in ("", "1", "ull", "rue", "alse", "<")
     )
-    assert {text[:1] for text, value in TABLE if text != value} | {"<"} <= TELLING
+    assert {text[:1] for text, value in TABLE if text != value} | {"<"} <= NON_TEXT_STARTS
 
 
 @pytest.mark.parametrize("text", ["18446744073709551616", "-9223372036854775809", "9" * 5000, "0xFFFFFFFFFFFFFFFFF"])
 def test_integers_beyond_64_bits_overflow(text):
     with pytest.raises(OverflowError):
-        resolve(text)
+        resolve_scalar(text)

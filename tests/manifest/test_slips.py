@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.errors import visible
+from runner.errors import escape_control
 
 UNUSED = "what is here stands in results.jsonl only"
 
@@ -71,7 +71,7 @@ def test_column_is_used_if_one_model_takes_it(bench):
 def test_column_misspelling_a_parameter_is_an_error(written, bench):
     bench.write("r.jsonl", f'{{"prompt": "a", "{written}": 1024}}\n')
     assert bench.error("items: {file: r.jsonl}") == (
-        f"r.jsonl:1:1: no text uses the column `{visible(written)}`, and the parameter is called `clarity`; "
+        f"r.jsonl:1:1: no text uses the column `{escape_control(written)}`, and the parameter is called `clarity`; "
         "call it `clarity`, or something else if it is not meant for the model"
     )
 
@@ -111,7 +111,7 @@ DELIMITERS = [
 def test_other_delimiter_in_the_header_is_named(name, delimiter, message, bench):
     bench.write(name, f"prompt{delimiter}seed\na{delimiter}5\n")
     found = bench.error(f"items: {{file: {name}}}")
-    assert found.startswith(f"{name}:1:1: `prompt{visible(delimiter)}seed` is one column: {message}")
+    assert found.startswith(f"{name}:1:1: `prompt{escape_control(delimiter)}seed` is one column: {message}")
 
 
 def test_single_column_is_valid(bench):
@@ -225,7 +225,7 @@ def test_excluded_row_may_be_empty(bench):
 def test_variable_in_wrong_braces_gives_a_warning(written, bench):
     bench.write("r.csv", "s\na\n")
     warnings = bench.warnings(f'params: {{prompt: "draw {written}"}}\nitems: {{file: r.csv}}\n')
-    shown = visible(written.removeprefix("$"))
+    shown = escape_control(written.removeprefix("$"))
     assert f"job.yaml:4:18: params.prompt: `{shown}` stays as it stands; a variable is written {{{{ s }}}}" in warnings
 
 

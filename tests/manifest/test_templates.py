@@ -68,7 +68,7 @@ def test_failing_template_raises_template_error(text):
 def test_fast_path_agrees_with_jinja():
     template = Template("{{ a }}/{{ n }}/{{ tags }}/{{ a }}")
     fast = template.render(GIVEN)
-    template.plain = ()
+    template.parts = ()
     assert template.render(GIVEN) == fast == "cat/3/['x', 'y']/cat"
 
 

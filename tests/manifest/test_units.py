@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runner.manifest.model import Rate
-from runner.manifest.units import duration, rate
+from runner.manifest.units import parse_duration, parse_rate
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from runner.manifest.units import duration, rate
     ],
 )
 def test_durations(written, seconds):
-    assert duration(written) == seconds
+    assert parse_duration(written) == seconds
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_durations(written, seconds):
 )
 def test_invalid_durations(written):
     with pytest.raises(ValueError, match="expected a duration"):
-        duration(written)
+        parse_duration(written)
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_invalid_durations(written):
     [(5, Rate(5)), (0.5, Rate(0.5)), ("5/s", Rate(5)), ("10/min", Rate(10, 60)), ("100 / h", Rate(100, 3600))],
 )
 def test_rates(written, expected):
-    assert rate(written) == expected
+    assert parse_rate(written) == expected
 
 
 @pytest.mark.parametrize("written", ["", "5", "5/day", 0, -1, True, None, "0/s", "/s", float("nan")])
 def test_invalid_rates(written):
     with pytest.raises(ValueError, match="expected a rate"):
-        rate(written)
+        parse_rate(written)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.errors import ManifestError, Mistake
-from runner.manifest.expand import Summary
+from runner.errors import ManifestError, ParameterDiagnostic
+from runner.manifest.expand import ExpansionSummary
 
 ERRORS = [
     (
@@ -173,7 +173,7 @@ def test_broken_axis_or_file_causes_no_second_error(bench):
 def test_max_tasks_error_counts_the_tasks(bench):
     text = "params: {prompt: '{{ a }}{{ s }}'}\nitems: [{s: 1}, {s: 2}]\nmatrix: {a: [1, 2, 3]}\nrepeat: 4\n"
     text += "limits: {max_tasks: %d}"
-    assert bench.examine(text % 24) == Summary(24, 0)
+    assert bench.examine(text % 24) == ExpansionSummary(24, 0)
     assert "at least 24 tasks (3 a × 4 repeat × 2 items), and at most 23 are allowed" in bench.error(text % 23)
 
 
@@ -199,13 +199,13 @@ def test_numbers_beyond_json_are_reported(bench):
 def test_many_errors_are_counted(bench):
     bench.catalogue.shapes["ink"].request = lambda params: (
         dict(params),
-        [Mistake("prompt", f"bad {params['prompt']}")],
+        [ParameterDiagnostic("prompt", f"bad {params['prompt']}")],
     )
     bench.write("r.txt", "".join(f"prompt {number}\n" for number in range(5000)))
     with pytest.raises(ManifestError) as caught:
         bench.examine("items: {file: r.txt}")
-    assert (len(caught.value.problems), caught.value.omitted) == (50, 4950)
-    assert [each.line for each in caught.value.problems] == list(range(1, 51))
+    assert (len(caught.value.diagnostics), caught.value.omitted) == (50, 4950)
+    assert [each.line for each in caught.value.diagnostics] == list(range(1, 51))
 
 
 WORDS = [
@@ -226,5 +226,5 @@ def test_any_file_is_a_manifest_or_an_error_with_a_hint(bench, content):
     try:
         bench.examine(data)
     except ManifestError as error:
-        errors = error.problems
+        errors = error.diagnostics
     assert all(each.hint for each in errors)

@@ -13,8 +13,8 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from runner.net.auth import Chanjing, Token, bearer, code_of, header, kling, signed_jwt
-from runner.net.gateway import Deadlines, Gateway
+from runner.net.auth import AccessToken, ChanjingToken, bearer, business_code, header, kling, signed_jwt
+from runner.net.gateway import Deadlines, ProviderClient
 from runner.providers.exchange import NotSent, Reply, Request
 
 SUBMIT = Request("submit", "POST", "/make", "submit", {"prompt": "x"})
@@ -85,7 +85,7 @@ async def test_second_rejection_is_returned(wires):
 
 @pytest.mark.parametrize("code", [None, True, "x", "１", "9" * 5000, [], 1.5])
 def test_malformed_codes_are_ignored(code):
-    assert code_of(Reply(200, {"code": code})) in {None, 1}
+    assert business_code(Reply(200, {"code": code})) in {None, 1}
 
 
 class Files:
@@ -96,7 +96,7 @@ class Files:
 
     async def read(self):
         with contextlib.suppress(FileNotFoundError):
-            return Token(*json.loads(self.path.read_text()))
+            return AccessToken(*json.loads(self.path.read_text()))
         return None
 
     async def write(self, token):
@@ -158,12 +158,12 @@ class Time:
 
 def chanjing(store, time=None, wall=lambda: NOW):
     time = time or Time()
-    return Chanjing("app", "canary", store, wall=wall, clock=time, sleep=time.sleep)
+    return ChanjingToken("app", "canary", store, wall=wall, clock=time, sleep=time.sleep)
 
 
 @contextlib.asynccontextmanager
 async def open_client(url, scheme, **options):
-    client = Gateway(url, scheme, deadlines=Deadlines(2, 5, 5), **options)
+    client = ProviderClient(url, scheme, deadlines=Deadlines(2, 5, 5), **options)
     try:
         yield client
     finally:
@@ -186,7 +186,7 @@ async def send_all(pairs):
 async def test_concurrent_requests_refresh_the_token_once(wires, tmp_path):
     """Fifty concurrent requests with an invalid token cause one token request."""
     store, account = Files(tmp_path / "token"), Account(wires)
-    await store.write(Token("dead", NOW + 80000))
+    await store.write(AccessToken("dead", NOW + 80000))
     async with wires.Wire(account.act) as wire, open_client(wire.url, chanjing(store)) as client:
         outcomes = await send_all([(client, 50)])
     assert all(outcome.body == {"code": 0, "data": "T-1"} for outcome in outcomes)
@@ -196,7 +196,7 @@ async def test_concurrent_requests_refresh_the_token_once(wires, tmp_path):
 
 async def test_token_is_renewed_before_it_expires(wires, tmp_path):
     store, account = Files(tmp_path / "token"), Account(wires)
-    await store.write(Token("old", NOW + 299))
+    await store.write(AccessToken("old", NOW + 299))
     async with wires.Wire(account.act) as wire, open_client(wire.url, chanjing(store)) as client:
         await send_all([(client, 9)])
     assert (account.issued, account.refusals) == (1, 0)
@@ -278,11 +278,13 @@ async def test_hanging_token_endpoint_means_not_sent(wires, tmp_path):
         await asyncio.sleep(30)
 
     async with wires.Wire(act) as wire:
-        client = Gateway(wire.url, chanjing(Files(tmp_path / "t")), deadlines=Deadlines(1, 9, 0.3))
+        client = ProviderClient(wire.url, chanjing(Files(tmp_path / "t")), deadlines=Deadlines(1, 9, 0.3))
         assert isinstance(await client.send(SUBMIT), NotSent)
         await client.aclose()
 
 
 async def test_no_secret_in_any_repr(tmp_path):
     scheme = chanjing(Files(tmp_path / "t"))
-    assert "canary" not in repr(scheme) + repr(Token("canary", 1.0)) + repr(kling(secret_key="canary", wall=lambda: 0))
+    assert "canary" not in repr(scheme) + repr(AccessToken("canary", 1.0)) + repr(
+        kling(secret_key="canary", wall=lambda: 0)
+    )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.net.body import Inflater, Unreadable, parsed
+from runner.net.body import Inflater, UnreadableBodyError, parse_body
 
 TEXT = [
     '{"a": 1, "a": 2}',
@@ -26,23 +26,23 @@ TEXT = [
 
 @pytest.mark.parametrize("text", TEXT, ids=range(len(TEXT)))
 def test_invalid_json_stays_text(text):
-    assert parsed(text.encode()) == text[:2000]
+    assert parse_body(text.encode()) == text[:2000]
 
 
 def test_invalid_utf8_is_escaped():
-    assert parsed(b'{"a": "\xff"}') == '{"a": "\\xff"}'
+    assert parse_body(b'{"a": "\xff"}') == '{"a": "\\xff"}'
 
 
 @pytest.mark.parametrize(
     ("raw", "value"), [(b'\xef\xbb\xbf{"a": "\\u732b"}', {"a": "猫"}), (b"[1, 2.5, null]", [1, 2.5, None])]
 )
 def test_valid_json(raw, value):
-    assert parsed(raw) == value
+    assert parse_body(raw) == value
 
 
 @given(st.binary(max_size=300))
 def test_any_body_can_be_stored(raw):
-    value = parsed(raw)
+    value = parse_body(raw)
     if isinstance(value, str):
         value.encode()
 
@@ -66,14 +66,14 @@ def test_decompression_restores_the_data(data, step):
 
 @given(st.binary(min_size=1, max_size=200), st.sampled_from(["gzip", "deflate"]))
 def test_damaged_data_raises_only_unreadable_body_error(data, encoding):
-    with contextlib.suppress(Unreadable):
+    with contextlib.suppress(UnreadableBodyError):
         inflated(data, encoding)
 
 
 def test_gzip_bomb_is_read_in_small_pieces():
     bomb = gzip.compress(b"\0" * (64 << 20))
     inflater, largest = Inflater("gzip", 32 << 20), 0
-    with pytest.raises(Unreadable, match="larger"):  # noqa: PT012 - the largest piece before the exception is tested
+    with pytest.raises(UnreadableBodyError, match="larger"):  # noqa: PT012 - the largest piece before the exception is tested
         for piece in inflater.feed(bomb):
             largest = max(largest, len(piece))
     assert largest <= 1 << 20
@@ -81,5 +81,5 @@ def test_gzip_bomb_is_read_in_small_pieces():
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "x"])
 def test_unsupported_encodings(encoding):
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableBodyError):
         Inflater(encoding, 1)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.net.bucket import Bucket
-from runner.net.traffic import MOST, Slot
+from runner.net.bucket import SlidingWindow
+from runner.net.traffic import MAX_REQUESTS, Slot
 from tests.net.pacing import FAST, SLOW, Client, Server, Simulation, violations
 
 COUNTS = [(5, 600), (50, 4000), (500, 7000)]
@@ -17,7 +17,7 @@ COUNTS = [(5, 600), (50, 4000), (500, 7000)]
 
 def simulated(count, total, seconds=1.0, **options):
     """Return the server after `total` requests of one client at its limit."""
-    clients = [Client(Bucket(count, seconds), concurrency=max(8, count))]
+    clients = [Client(SlidingWindow(count, seconds), concurrency=max(8, count))]
     return Simulation(**options).run(clients, total)
 
 
@@ -50,7 +50,7 @@ def test_server_stalls_are_detected_by_steady_replies(count):
 def test_rates_per_minute_and_fractional_rates(count, seconds, back):
     most = max(1, int(count))
     total = 200 if count < 1000 else 6000
-    clients = [Client(Bucket(count, seconds), concurrency=100)]
+    clients = [Client(SlidingWindow(count, seconds), concurrency=100)]
     server = Simulation(stalls=0.02, back=back).run(clients, total)
     assert violations(server.arrivals, most, seconds * most / count) == 0
     assert server.use(count / seconds) >= 0.965
@@ -82,7 +82,7 @@ def test_wild_reply_times_cost_a_bounded_share():
             self._back = (0.05, 0.06) if dice.random() < 0.9 else (0.5, 1.5)
             super()._arrive(client, slot, sent)
 
-    server = Wild(there=(0.001, 0.005)).run([Client(Bucket(50), concurrency=100)], 5000)
+    server = Wild(there=(0.001, 0.005)).run([Client(SlidingWindow(50), concurrency=100)], 5000)
     assert violations(server.arrivals, 50) == 0
     assert server.use(50) >= 0.95
 
@@ -95,22 +95,22 @@ def test_no_burst_after_a_suspend():
 
 
 def test_high_counts_use_a_shorter_window():
-    bucket = Bucket(6000, 60.0)
+    bucket = SlidingWindow(6000, 60.0)
     server = Simulation().run([Client(bucket, concurrency=50)], 3000)
     assert violations(server.arrivals, 6000, 60.0) == 0
     assert server.use(100) >= 0.97
-    assert len(bucket.dump()) < 8 * 4 * MOST
+    assert len(bucket.dump()) < 8 * 4 * MAX_REQUESTS
 
 
 @pytest.mark.parametrize(("wait", "pause"), [(5.0, 5.0), (0.0, 0.5), (-3, 0.5), (1e20, 900.0), (None, 1.0)])
 def test_requested_pause_is_bounded(wait, pause):
-    bucket = Bucket(10)
+    bucket = SlidingWindow(10)
     bucket.throttled(100.0, wait)
     assert bucket.grant(100.0) == pytest.approx(100.0 + pause)
 
 
 def test_unused_latest_slot_is_reused():
-    bucket = Bucket(1, 60.0)
+    bucket = SlidingWindow(1, 60.0)
     slot = bucket.grant(0.0)
     assert bucket.grant(0.1) > 0.1
     bucket.release(slot)
@@ -118,7 +118,7 @@ def test_unused_latest_slot_is_reused():
 
 
 def test_used_slot_is_not_reused():
-    bucket = Bucket(1, 60.0)
+    bucket = SlidingWindow(1, 60.0)
     slot = bucket.grant(0.0)
     bucket.sent(slot, 0.0)
     bucket.release(slot)
@@ -128,12 +128,12 @@ def test_used_slot_is_not_reused():
 def test_rate_must_be_positive():
     for number, seconds in ((0, 1.0), (-1, 1.0), (5, 0.0)):
         with pytest.raises(ValueError, match="positive"):
-            Bucket(number, seconds)
+            SlidingWindow(number, seconds)
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.sampled_from("grs!a")), max_size=60), st.integers(1, 9))
 def test_any_sequence_of_calls_keeps_to_the_limit(steps, most):
-    bucket, now, held, sends = Bucket(most), 0.0, [], []
+    bucket, now, held, sends = SlidingWindow(most), 0.0, [], []
     for pause, step in steps:
         now += pause / 5
         if step in "g!" and isinstance(slot := bucket.grant(now), Slot):
@@ -166,7 +166,7 @@ def fill(bucket, now=0.0, count=40):
 
 
 def test_dump_and_load_transfer_the_whole_state():
-    bucket, other = Bucket(7), Bucket(7)
+    bucket, other = SlidingWindow(7), SlidingWindow(7)
     now = fill(bucket)
     bucket.grant(now + 0.2)
     bucket.throttled(now + 0.3)
@@ -178,37 +178,37 @@ def test_dump_and_load_transfer_the_whole_state():
 
 @pytest.mark.parametrize("origin", ["another boot", "the future"])
 def test_load_of_an_earlier_boot_keeps_the_learned_rate(origin):
-    bucket, other = Bucket(50), Bucket(50)
+    bucket, other = SlidingWindow(50), SlidingWindow(50)
     server = Simulation(server=Server(10)).run([Client(bucket)], 200)
     assert len(server.refused) > 0
-    other.load(bucket.dump(), 5.0, old=origin == "another boot")
+    other.load(bucket.dump(), 5.0, earlier_boot=origin == "another boot")
     assert other.rate(5.0) == pytest.approx(10)
     assert isinstance(other.grant(5.0), Slot), "send times of another boot do not count"
 
 
 @given(st.binary(max_size=400), st.booleans())
 def test_load_ignores_unreadable_data(data, old):
-    bucket = Bucket(5)
-    bucket.load(data, 1.0, old=old)
+    bucket = SlidingWindow(5)
+    bucket.load(data, 1.0, earlier_boot=old)
     assert isinstance(bucket.grant(1.0), Slot)
 
 
 @given(st.integers(0, 2000), st.integers(0, 7))
 def test_damaged_state_cannot_block_for_long(cut, bit):
     """A truncated or changed state is ignored, or delays a grant by a bounded time."""
-    bucket = Bucket(5)
+    bucket = SlidingWindow(5)
     now = fill(bucket)
     data = bytearray(bucket.dump())
     data[cut % len(data)] ^= 1 << bit
     for broken in (bytes(data[: cut % len(data)]), bytes(data[: len(data) // 8 * 4])):
-        other = Bucket(5)
+        other = SlidingWindow(5)
         other.load(broken, now)
         assert isinstance(other.grant(now + 1000), Slot)
 
 
 def test_highest_target_decides_for_the_account():
     """The process with the highest target decides the rate, and each process keeps to its own ceiling."""
-    low, high = Bucket(5, seat=1), Bucket(50, seat=2)
+    low, high = SlidingWindow(5, process_slot=1), SlidingWindow(50, process_slot=2)
     high.load(low.dump(), 0.0)
     low.load(high.dump(), 0.0)
     assert low.rate(0.0) == high.rate(0.0) == 50
@@ -223,7 +223,7 @@ def test_highest_target_decides_for_the_account():
 
 
 def test_ended_process_holds_no_slots():
-    one, other = Bucket(2, seat=1), Bucket(2, seat=2)
+    one, other = SlidingWindow(2, process_slot=1), SlidingWindow(2, process_slot=2)
     one.load(other.dump(), 0.0)
     assert isinstance(one.grant(0.0), Slot)
     assert isinstance(one.grant(0.6), Slot)
@@ -231,4 +231,4 @@ def test_ended_process_holds_no_slots():
     assert isinstance(other.grant(1.2), float)
     other.leave(1)
     assert isinstance(other.grant(1.2), Slot)
-    assert other.others == []
+    assert other.other_processes == []

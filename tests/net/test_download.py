@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from runner.errors import DiskError
-from runner.net.download import Bounds, Dead, Downloader, Fetched, Later
-from runner.net.guard import Denied
+from runner.net.download import DeadLink, DownloadedFile, Downloader, DownloadLimits, RetryLater
+from runner.net.guard import AddressDeniedError
 from runner.net.part import publish
 from runner.net.transport import tls_context
 
@@ -33,7 +33,7 @@ LARGE = png(1100)
 @contextlib.asynccontextmanager
 async def downloader(**options):
     options.setdefault("loopback", True)
-    options.setdefault("bounds", Bounds(read=0.5, deadline=3))
+    options.setdefault("bounds", DownloadLimits(read=0.5, deadline=3))
     files = Downloader(**options)
     try:
         yield files
@@ -48,7 +48,7 @@ def part(tmp_path):
 
 def complete(data):
     """Return the outcome of a complete download."""
-    return Fetched(len(data), hashlib.sha256(data).hexdigest(), "image/png", "png")
+    return DownloadedFile(len(data), hashlib.sha256(data).hexdigest(), "image/png", "png")
 
 
 @pytest.mark.parametrize("data", [PNG, LARGE], ids=["small", "several MiB"])
@@ -65,8 +65,8 @@ async def test_file_is_downloaded(wires, part, data):
 async def test_dead_links(wires, part, status):
     async with wires.Wire(wires.always(wires.answer("gone", status))) as wire, downloader() as client:
         outcome = await client.fetch(wire.url, part)
-    assert isinstance(outcome, Dead)
-    assert outcome.fault.code == str(status)
+    assert isinstance(outcome, DeadLink)
+    assert outcome.error.code == str(status)
 
 
 RETRY_AFTER = {"7": 7.0, "0": 0.5, "999999": 900.0, "": None, "-1": None, "1e20": None, "７": None, "1.5": None}
@@ -78,19 +78,19 @@ async def test_retry_after_is_returned_within_bounds(wires, part, value):
     reply = wires.answer("", 429, retry_after=value.encode().decode("latin-1")).decode().encode("latin-1")
     async with wires.Wire(wires.always(reply)) as wire, downloader() as client:
         outcome = await client.fetch(wire.url, part)
-    assert isinstance(outcome, Later)
+    assert isinstance(outcome, RetryLater)
     assert outcome.wait == RETRY_AFTER[value]
 
 
 @pytest.mark.parametrize("status", [408, 418, 429, 500, 502, 503, 504])
 async def test_server_errors_may_be_retried(wires, part, status):
     async with wires.Wire(wires.always(wires.answer("<html>", status))) as wire, downloader() as client:
-        assert isinstance(await client.fetch(wire.url, part), Later)
+        assert isinstance(await client.fetch(wire.url, part), RetryLater)
 
 
 async def test_refused_connection_may_be_retried(closed_port, part):
     async with downloader() as client:
-        assert isinstance(await client.fetch(f"http://127.0.0.1:{closed_port}/", part), Later)
+        assert isinstance(await client.fetch(f"http://127.0.0.1:{closed_port}/", part), RetryLater)
 
 
 def cutting(wires, data, *, tags, cut=2_000_000, honest=True):
@@ -117,7 +117,7 @@ def cutting(wires, data, *, tags, cut=2_000_000, honest=True):
 async def test_cut_file_is_resumed_with_the_same_tag(wires, part):
     async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'])) as wire, downloader() as client:
         first = await client.fetch(wire.url, part)
-        assert first.fault.reason == "network"
+        assert first.error.reason == "network"
         size = part.stat().st_size
         assert size > 1_900_000
         assert await client.fetch(wire.url, part) == complete(LARGE)
@@ -128,7 +128,7 @@ async def test_cut_file_is_resumed_with_the_same_tag(wires, part):
 @pytest.mark.parametrize("tags", [['"v1"', '"v2"'], ['W/"v1"'], ["v1"], [""]], ids=["changed", "weak", "bare", "none"])
 async def test_download_restarts_without_the_same_strong_tag(wires, part, tags):
     async with wires.Wire(cutting(wires, LARGE, tags=tags)) as wire, downloader() as client:
-        assert isinstance(await client.fetch(wire.url, part), Later)
+        assert isinstance(await client.fetch(wire.url, part), RetryLater)
         assert await client.fetch(wire.url, part) == complete(LARGE)
         assert ("range" in wire.seen[1].headers) == (tags[0] == '"v1"')
     assert part.read_bytes() == LARGE
@@ -137,7 +137,7 @@ async def test_download_restarts_without_the_same_strong_tag(wires, part, tags):
 async def test_wrong_content_range_restarts_the_download(wires, part):
     async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'], honest=False)) as wire, downloader() as client:
         outcomes = [await client.fetch(wire.url, part) for _ in range(3)]
-        assert [type(each) for each in outcomes] == [Later, Later, Fetched]
+        assert [type(each) for each in outcomes] == [RetryLater, RetryLater, DownloadedFile]
         assert "range" not in wire.seen[2].headers
     assert part.read_bytes() == LARGE
 
@@ -146,7 +146,7 @@ async def test_tampered_partial_file_is_detected(wires, part):
     async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'])) as wire, downloader() as client:
         await client.fetch(wire.url, part)
         part.write_bytes(b"x" * 100)
-        assert isinstance(await client.fetch(wire.url, part), Later)
+        assert isinstance(await client.fetch(wire.url, part), RetryLater)
         assert await client.fetch(wire.url, part) == complete(LARGE)
 
 
@@ -156,7 +156,7 @@ NO_MEDIA = {"html": "<!DOCTYPE html>", "json": '{"error": "x"}', "svg": "<svg/>"
 @pytest.mark.parametrize("name", NO_MEDIA)
 async def test_incomplete_or_non_media_content_may_be_retried(wires, part, name):
     async with wires.Wire(wires.always(wires.answer(NO_MEDIA[name]))) as wire, downloader() as client:
-        assert isinstance(await client.fetch(wire.url, part), Later)
+        assert isinstance(await client.fetch(wire.url, part), RetryLater)
 
 
 async def test_three_redirects_are_followed_without_cookies(wires, part):
@@ -169,8 +169,8 @@ async def test_three_redirects_are_followed_without_cookies(wires, part):
     async with wires.Wire(act) as wire, downloader() as client:
         assert await client.fetch(wire.url + "/3", part) == complete(PNG)
         assert all("cookie" not in seen.headers for seen in wire.seen)
-        assert isinstance(await client.fetch(wire.url + "/4", part), Dead)
-        assert isinstance(await client.fetch(wire.url + "/50", part), Dead)
+        assert isinstance(await client.fetch(wire.url + "/4", part), DeadLink)
+        assert isinstance(await client.fetch(wire.url + "/50", part), DeadLink)
 
 
 PRIVATE = ["http://10.0.0.1/", "https://169.254.169.254/latest", "file:///etc/passwd", "https://a@b/", "http://x.com/"]
@@ -181,14 +181,14 @@ PRIVATE += ["https://cdn.good.com\\@127.0.0.1/", "", "https://[::ffff:a00:1]/"]
 async def test_redirects_to_private_addresses_are_denied(wires, part, location):
     async with wires.Wire(wires.always(wires.answer("", 302, location=location))) as wire, downloader() as client:
         outcome = await client.fetch(wire.url, part)
-    assert isinstance(outcome, Dead)
-    assert outcome.fault.reason == "redirect_denied"
+    assert isinstance(outcome, DeadLink)
+    assert outcome.error.reason == "redirect_denied"
 
 
 async def test_loopback_is_denied_for_remote_providers(wires, part):
     async with wires.Wire(wires.always(wires.answer(PNG))) as wire, downloader(loopback=False) as client:
         for url in (wire.url, wire.url.replace("http:", "https:"), "https://localhost:1/", "https://10.0.0.1/"):
-            assert isinstance(await client.fetch(url, part), Dead | Later)
+            assert isinstance(await client.fetch(url, part), DeadLink | RetryLater)
         assert wire.connections == 0
 
 
@@ -199,7 +199,7 @@ async def test_no_downgrade_from_https(wires, part, self_signed):
             wires.Wire(wires.always(reply), tls=self_signed[0]) as wire,
             downloader(context=tls_context(self_signed[1])) as client,
         ):
-            assert isinstance(await client.fetch(wire.url, part), Dead)
+            assert isinstance(await client.fetch(wire.url, part), DeadLink)
         assert plain.connections == 0
 
 
@@ -219,36 +219,36 @@ async def endless(wires, chunk, pause):
 
 
 async def test_endless_body_ends_at_the_size_limit(wires, part):
-    bounds = Bounds(other=3 << 20, deadline=5)
+    bounds = DownloadLimits(other=3 << 20, deadline=5)
     async with endless(wires, b"\0" * 65536, 0) as url, downloader(bounds=bounds) as client:
         outcome = await client.fetch(url, part)
-    assert outcome.fault.reason == "too_large"
+    assert outcome.error.reason == "too_large"
     assert part.stat().st_size == 0
 
 
 async def test_slow_drip_ends_by_the_minimum_rate(wires, part):
-    bounds = Bounds(over=0.2, deadline=5)
+    bounds = DownloadLimits(min_rate_period=0.2, deadline=5)
     async with endless(wires, b"\0", 0.01) as url, downloader(bounds=bounds) as client:
         outcome = await client.fetch(url, part)
-    assert outcome.fault.reason == "too_slow"
+    assert outcome.error.reason == "too_slow"
 
 
 async def test_slow_drip_ends_by_the_deadline(wires, part):
-    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=Bounds(deadline=0.3)) as client:
-        assert (await client.fetch(url, part)).fault.reason == "timeout"
+    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=DownloadLimits(deadline=0.3)) as client:
+        assert (await client.fetch(url, part)).error.reason == "timeout"
 
 
 async def test_too_large_content_length_is_not_downloaded(wires, part):
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"
     async with wires.Wire(wires.always(reply)) as wire, downloader() as client:
-        assert (await client.fetch(wire.url, part)).fault.reason == "too_large"
+        assert (await client.fetch(wire.url, part)).error.reason == "too_large"
 
 
 async def test_gzip_media_is_decompressed_within_limits(wires, part):
     bomb = gzip.compress(PNG[:600] + b"\0" * (20 << 20))
     for body, good in ((gzip.compress(PNG), True), (bomb, False), (gzip.compress(PNG)[:-9], False)):
         reply = wires.answer(body, content_encoding="gzip", etag='"v"')
-        async with wires.Wire(wires.always(reply)) as wire, downloader(bounds=Bounds(other=4 << 20)) as client:
+        async with wires.Wire(wires.always(reply)) as wire, downloader(bounds=DownloadLimits(other=4 << 20)) as client:
             outcome = await client.fetch(wire.url, part)
         assert (outcome == complete(PNG)) is good
         assert not part.with_name(part.name + ".tag").exists()
@@ -310,7 +310,7 @@ async def test_host_that_answers_429_gets_fewer_downloads(wires, tmp_path):
     async with wires.Wire(act) as wire, downloader(per_host=8) as client, anyio.create_task_group() as group:
 
         async def fetch(number):
-            while not isinstance(await client.fetch(wire.url, tmp_path / f"{number}.part"), Fetched):
+            while not isinstance(await client.fetch(wire.url, tmp_path / f"{number}.part"), DownloadedFile):
                 pass
 
         for number in range(60):
@@ -386,7 +386,7 @@ async def test_file_in_place_of_a_directory_is_a_disk_error(tmp_path):
 
 
 def test_address_denied_is_an_oserror():
-    assert issubclass(Denied, OSError)
+    assert issubclass(AddressDeniedError, OSError)
 
 
 def test_moved_directory_is_not_created_again(part, tmp_path):

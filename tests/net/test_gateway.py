@@ -10,7 +10,7 @@ import pytest
 
 from runner.errors import ConfigError
 from runner.net.auth import bearer, header
-from runner.net.gateway import Deadlines, Gateway
+from runner.net.gateway import Deadlines, ProviderClient
 from runner.net.transport import tls_context
 from runner.providers.exchange import NoAnswer, NotSent, Reply, Request
 
@@ -22,7 +22,7 @@ KEY = "canary-5f1c"
 @contextlib.asynccontextmanager
 async def open_client(url, scheme=None, **options):
     options.setdefault("deadlines", Deadlines(connect=2, read=0.3, total=1))
-    client = Gateway(url, scheme or bearer(KEY), **options)
+    client = ProviderClient(url, scheme or bearer(KEY), **options)
     try:
         yield client
     finally:
@@ -199,7 +199,7 @@ async def test_compressed_answers_are_read(wires, encoding):
         "deflate": zlib.compress(b'{"a": 1}'),
         "raw deflate": raw.compress(b'{"a": 1}') + raw.flush(),
     }[encoding]
-    reply = wires.answer(body, content_encoding=encoding.split()[-1])
+    reply = wires.answer(body, content_encoding=encoding.split_path()[-1])
     async with wires.Wire(wires.always(reply)) as wire, open_client(wire.url) as client:
         assert (await client.send(QUERY)).body == {"a": 1}
 
@@ -324,13 +324,13 @@ async def test_path_cannot_leave_the_origin(wires):
 )
 def test_invalid_base_urls(url):
     with pytest.raises(ConfigError) as caught:
-        Gateway(url, bearer(KEY))
+        ProviderClient(url, bearer(KEY))
     assert caught.value.exit_code == 7
     assert caught.value.hint
 
 
 def test_repr_shows_no_secret():
-    assert KEY not in repr(Gateway("https://api.example.com", bearer(KEY)))
+    assert KEY not in repr(ProviderClient("https://api.example.com", bearer(KEY)))
 
 
 async def test_a_thousand_cancellations_leak_no_connection(wires):
@@ -345,8 +345,8 @@ async def test_a_thousand_cancellations_leak_no_connection(wires):
                     group.start_soon(client.send, QUERY if number % 2 else SUBMIT)
                 await asyncio.sleep(0.0005 * round_)
                 group.cancel_scope.cancel()
-        transports = (client._single._transport, client._pooled._transport)
-        assert [transport.open for transport in transports] == [0, 0]
+        transports = (client._single_use._transport, client._pooled._transport)
+        assert [transport.open_connections for transport in transports] == [0, 0]
         assert isinstance(await client.send(QUERY), Reply)
         assert isinstance(await client.send(SUBMIT), Reply)
     with anyio.fail_after(2):

@@ -5,7 +5,7 @@ import pytest
 from aiohttp.abc import AbstractResolver
 
 from runner.errors import ConfigError
-from runner.net.guard import Denied, GuardedResolver, check_base, check_url, is_loopback, may_reach
+from runner.net.guard import AddressDeniedError, GuardedResolver, check_base, check_url, is_loopback, may_reach
 
 PRIVATE = (  # noqa: SIM905 - a table, not fifty lines
     "127.0.0.1 127.1.2.3 ::1 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 100.127.255.254 0.0.0.0 "
@@ -39,7 +39,7 @@ def test_metadata_address_is_denied_to_private_apis():
 
 @pytest.mark.parametrize("url", [f"https://{f'[{each}]' if ':' in each else each}/x.png" for each in PRIVATE])
 def test_links_to_private_addresses_are_denied(url):
-    with pytest.raises(Denied):
+    with pytest.raises(AddressDeniedError):
         check_url(url, loopback=False)
 
 
@@ -69,7 +69,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("url", MALFORMED)
 def test_malformed_links_are_denied(url):
-    with pytest.raises(Denied):
+    with pytest.raises(AddressDeniedError):
         check_url(url, loopback=False)
 
 
@@ -82,9 +82,9 @@ def test_http_needs_allowed_loopback():
     assert check_url("http://localhost:1/x", loopback=True)
     assert check_url("http://127.0.0.1:1/x", loopback=True)
     for url in ("http://localhost:1/x", "http://127.0.0.1:1/x"):
-        with pytest.raises(Denied):
+        with pytest.raises(AddressDeniedError):
             check_url(url, loopback=False)
-    with pytest.raises(Denied):
+    with pytest.raises(AddressDeniedError):
         check_url("http://cdn.example.com/x", loopback=True)
 
 
@@ -131,7 +131,7 @@ class Names(AbstractResolver):
 
 async def test_one_private_address_denies_the_whole_name():
     resolver = GuardedResolver(loopback=False, names=Names(["8.8.8.8", "10.0.0.1"]))
-    with pytest.raises(Denied):
+    with pytest.raises(AddressDeniedError):
         await resolver.resolve("cdn.example.com", 443)
 
 
@@ -140,7 +140,7 @@ async def test_returned_addresses_are_the_checked_ones():
     resolver = GuardedResolver(loopback=False, names=names)
     assert [each["host"] for each in await resolver.resolve("cdn.example.com", 443)] == ["8.8.8.8"]
     assert names.asked == 1
-    with pytest.raises(Denied):
+    with pytest.raises(AddressDeniedError):
         await resolver.resolve("cdn.example.com", 443)
 
 

@@ -7,8 +7,8 @@ import asyncio
 import anyio
 import pytest
 
-from runner.net.bucket import Bucket
-from runner.net.limiter import Limiter, Window
+from runner.net.bucket import SlidingWindow
+from runner.net.limiter import InFlightWindow, Limiter
 
 
 class Clock:
@@ -28,7 +28,7 @@ class Clock:
 
 async def test_waiters_are_served_in_order():
     clock, order = Clock(), []
-    limiter = Limiter(Bucket(10), clock, clock.sleep)
+    limiter = Limiter(SlidingWindow(10), clock, clock.sleep)
 
     async def work(number):
         with await limiter.acquire() as permit:
@@ -46,7 +46,7 @@ async def test_waiters_are_served_in_order():
 async def test_one_timer_serves_all_due_waiters():
     """The head of the queue sleeps too long, as on a busy machine: all waiters that became due are served at once."""
     clock, times = Clock(), []
-    limiter = Limiter(Bucket(100), clock, clock.sleep)
+    limiter = Limiter(SlidingWindow(100), clock, clock.sleep)
 
     async def oversleep(seconds):
         clock.now += 0.09 if len(times) == 11 else seconds
@@ -67,7 +67,7 @@ async def test_one_timer_serves_all_due_waiters():
 
 async def test_cancelled_waiter_takes_no_slot_but_a_replay_does():
     clock = Clock()
-    limiter = Limiter(Bucket(2, 10.0), clock, clock.sleep)
+    limiter = Limiter(SlidingWindow(2, 10.0), clock, clock.sleep)
     with await limiter.acquire() as permit:
         permit.sent(clock())
         async with anyio.create_task_group() as group:
@@ -76,7 +76,7 @@ async def test_cancelled_waiter_takes_no_slot_but_a_replay_does():
             await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
         assert clock() < 5.0
-        await permit.again()
+        await permit.reacquire()
         permit.sent(clock())
         first = clock()
     with await limiter.acquire():
@@ -88,7 +88,7 @@ async def test_cancelled_waiter_takes_no_slot_but_a_replay_does():
 @pytest.mark.parametrize("steps", range(6))
 async def test_cancellation_does_not_stop_other_waiters(steps):
     clock, served = Clock(), []
-    limiter = Limiter(Bucket(5), clock, clock.sleep)
+    limiter = Limiter(SlidingWindow(5), clock, clock.sleep)
 
     async def work(number):
         with await limiter.acquire() as permit:
@@ -116,7 +116,7 @@ async def test_cancellation_does_not_stop_other_waiters(steps):
 async def test_slot_of_a_cancelled_waiter_is_released():
     """Two waiters get slots together, and the second is cancelled before it runs."""
     clock = Clock()
-    bucket = Bucket(2, 60.0)
+    bucket = SlidingWindow(2, 60.0)
     limiter = Limiter(bucket, clock, clock.sleep)
     second = None
 
@@ -124,7 +124,7 @@ async def test_slot_of_a_cancelled_waiter_is_released():
         with await limiter.acquire() as permit:
             permit.sent(clock())
             clock.now += 60.0  # a slot for the second is due by now
-            limiter._serve()
+            limiter._grant_due()
             second.cancel()
 
     async with asyncio.TaskGroup() as group:
@@ -139,7 +139,7 @@ async def test_slot_of_a_cancelled_waiter_is_released():
 async def test_sleeps_last_at_most_a_second():
     """Another process may give slots back at any time, so a waiter asks again after a second."""
     clock = Clock()
-    limiter = Limiter(Bucket(1, 60.0), clock, clock.sleep)
+    limiter = Limiter(SlidingWindow(1, 60.0), clock, clock.sleep)
     for _ in range(2):
         with await limiter.acquire() as permit:
             permit.sent(clock())
@@ -149,7 +149,7 @@ async def test_sleeps_last_at_most_a_second():
 
 async def test_throttled_request_pauses_all():
     clock = Clock()
-    limiter = Limiter(Bucket(10), clock, clock.sleep)
+    limiter = Limiter(SlidingWindow(10), clock, clock.sleep)
     with await limiter.acquire() as permit:
         permit.sent(clock())
         permit.answered(0.02)
@@ -159,20 +159,20 @@ async def test_throttled_request_pauses_all():
 
 
 def test_window_shrinks_to_running_tasks_and_grows_again():
-    window = Window(5)
-    assert window.room(2) == 3
+    window = InFlightWindow(5)
+    assert window.available(2) == 3
     window.shrink(2)
-    assert (window.size, window.room(2)) == (2, 0)
+    assert (window.size, window.available(2)) == (2, 0)
     for _ in range(9):
-        window.completed()
+        window.grow()
     assert window.size == 5
 
 
 def test_unlimited_window_learns_a_limit():
-    window = Window()
-    assert window.room(1000) is None
-    window.completed()
+    window = InFlightWindow()
+    assert window.available(1000) is None
+    window.grow()
     window.shrink(0)
     assert window.size == 1
-    window.completed()
-    assert window.room(1) == 1
+    window.grow()
+    assert window.available(1) == 1

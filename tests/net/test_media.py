@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from runner.net.media import AVIF, GIF, JPEG, MOV, MP3, MP4, PNG, WAV, WEBM, WEBP, complete, sniff, whole
+from runner.net.media import AVIF, GIF, JPEG, MOV, MP3, MP4, PNG, WAV, WEBM, WEBP, is_complete, is_complete_file, sniff
 
 av = pytest.importorskip("av")
 
@@ -74,16 +74,16 @@ def sample(request):
 def test_complete_file_is_accepted(sample, tmp_path):
     kind, data = sample
     assert sniff(data[:512]) == kind
-    assert complete(data)
+    assert is_complete(data)
     path = tmp_path / "x.part"
     path.write_bytes(data)
-    assert whole(path)
+    assert is_complete_file(path)
 
 
 def test_truncated_file_is_rejected(sample):
     kind, data = sample
     cuts = [len(data) * tenth // 10 for tenth in range(10)] + [len(data) - 1]
-    accepted = [cut for cut in cuts if complete(data[:cut])]
+    accepted = [cut for cut in cuts if is_complete(data[:cut])]
     assert accepted == [], f"{kind} of {len(data)}"
 
 
@@ -102,12 +102,12 @@ JUNK += ["#!/bin/sh\n", "%PDF-1.7", "PK\x03\x04", "RIFF\0\0\0\0AVI ", "\0\0\0\x1
 @pytest.mark.parametrize("text", JUNK)
 def test_other_content_is_rejected(text):
     assert sniff(text.encode("latin-1").ljust(64)) is None
-    assert not complete(text.encode("latin-1"))
+    assert not is_complete(text.encode("latin-1"))
 
 
 def test_empty_file_is_rejected(tmp_path):
     (tmp_path / "x").touch()
-    assert not whole(tmp_path / "x")
+    assert not is_complete_file(tmp_path / "x")
 
 
 STARTS = [make()[:80] for _, make in SAMPLES.values()] + [b"", b"\xff\xfb", struct.pack(">I", 1) + b"ftypisom"]
@@ -115,4 +115,4 @@ STARTS = [make()[:80] for _, make in SAMPLES.values()] + [b"", b"\xff\xfb", stru
 
 @given(st.sampled_from(STARTS), st.integers(0, 80), st.binary(max_size=400))
 def test_no_input_raises(start, cut, rest):
-    assert complete(start[:cut] + rest) in {True, False}
+    assert is_complete(start[:cut] + rest) in {True, False}

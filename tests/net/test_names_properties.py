@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from runner.errors import ManifestError
 from runner.lifecycle.task import Output, State, Task
 from runner.manifest.expand import expand
-from runner.manifest.names import folded, slug
-from runner.manifest.naming import Namer
+from runner.manifest.names import fold_name, slug
+from runner.manifest.naming import OutputNamer
 from runner.manifest.parse import parse
 from runner.manifest.templates import Template
 from runner.net.part import publish
@@ -57,7 +57,7 @@ def is_safe(name):
     assert len(name.encode("utf-8")) <= LONGEST
     assert name[0] not in ".-~ "
     assert name[-1] not in ". "
-    assert name.split(".")[0].rstrip(" ").upper() not in RESERVED
+    assert name.split_path(".")[0].rstrip(" ").upper() not in RESERVED
     assert not FORBIDDEN & set(name)
     assert not [char for char in name if unicodedata.category(char)[0] in "CZ"]
     assert name == unicodedata.normalize("NFC", name)
@@ -104,7 +104,7 @@ def test_name_does_not_depend_on_the_unicode_form(text):
 def test_names_equal_to_a_file_system_are_folded_alike(one, other):
     for first, second in ((one, other), (one, one.swapcase()), (one, unicodedata.normalize("NFD", one))):
         if any(alike(form(first), form(second)) for form in (str, str.casefold, str.lower)):
-            assert folded(first) == folded(second)
+            assert fold_name(first) == fold_name(second)
 
 
 def alike(first, second):
@@ -115,7 +115,7 @@ def alike(first, second):
 @given(name=HOSTILE.map(slug), outputs=st.integers(1, 12))
 def test_outputs_of_a_task_have_different_names(name, outputs):
     first_two = [names_of(name, number, outputs)[:2] for number in range(1, outputs + 1)]
-    names = [folded(each) for pair in first_two for each in pair]
+    names = [fold_name(each) for pair in first_two for each in pair]
     assert len(set(names)) == len(names)
 
 
@@ -137,13 +137,13 @@ TASKS = st.lists(st.tuples(INDICES, VALUES), min_size=2, max_size=6, unique_by=l
 @example(text="{{ index }}{{ a }}", tasks=[(1000, "05"), (10000, "5")])
 @example(text="{{ a }}", tasks=[(1, "É"), (2, "e\u0301")])
 def test_two_tasks_with_the_same_name_are_reported(text, tasks):
-    namer, seen, reported = Namer(text, Template(text) if "{" in text else None), defaultdict(list), []
+    namer, seen, reported = OutputNamer(text, Template(text) if "{" in text else None), defaultdict(list), []
     for line, (index, value) in enumerate(tasks, 1):
         name = namer.name(index, f"{index:032x}", None, {"a": value}, {})
         is_safe(name)
-        if namer.twin(name, index, line):
+        if namer.find_same_name(name, index, line):
             reported.append(index)
-        seen[folded(name)].append(index)
+        seen[fold_name(name)].append(index)
     duplicates = {later for same in seen.values() for later in same[1:]}
     assert reported == [index for index, _ in tasks if index in duplicates]
 
@@ -156,7 +156,7 @@ def test_manifest_has_unique_task_names_or_is_rejected(tmp_path, rows, pattern):
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     output = f"output: {{name: '{pattern}'}}\n" if pattern else ""
     drafts, problems = expanded(tmp_path / "job.yaml", (HEAD + output).encode())
-    assert len({folded(draft.name) for draft in drafts}) == len(drafts)
+    assert len({fold_name(draft.name) for draft in drafts}) == len(drafts)
     assert pattern is not None or not problems
     assert all("are both called" in problem.message for problem in problems)
     assert problems or drafts
@@ -167,7 +167,7 @@ def expanded(path, text):
     try:
         return list(expand(parse(text, path), Catalogue())), ()
     except ManifestError as error:
-        return [], error.problems
+        return [], error.diagnostics
 
 
 # on a disk

@@ -11,13 +11,13 @@ import anyio
 import pytest
 
 from runner.errors import ConfigError
-from runner.net.notify import Monitor, Notice
-from runner.net.targets import Target, clipped
+from runner.net.notify import Monitor, Notification
+from runner.net.targets import AppriseTarget, clip
 from runner.net.transport import tls_context
 
 RID = "0b0e0b0e-0b0e-4b0e-8b0e-0b0e0b0e0b0e"
-BEGINS = Notice(None, "job: a run begins", "")
-ENDED = Notice(3, "job: exit 3", "2 done, 1 failed")
+BEGINS = Notification(None, "job: a run begins", "")
+ENDED = Notification(3, "job: exit 3", "2 done, 1 failed")
 
 
 def monitor(url: str, **options) -> Monitor:
@@ -38,8 +38,8 @@ def in_turn(*raws):
 async def test_start_and_end_follow_the_healthchecks_protocol(wires):
     async with wires.Wire(wires.always(wires.answer("OK"))) as wire:
         recipient = monitor(f"{wire.url}/ping/uuid-1")
-        assert await recipient.tell(BEGINS) is None
-        assert await recipient.tell(ENDED) is None
+        assert await recipient.notify(BEGINS) is None
+        assert await recipient.notify(ENDED) is None
     start, end = wire.seen
     assert (start.method, start.path, start.body) == ("GET", f"/ping/uuid-1/start?rid={RID}", b"")
     assert (end.method, end.path) == ("POST", f"/ping/uuid-1/3?rid={RID}")
@@ -50,7 +50,7 @@ async def test_start_and_end_follow_the_healthchecks_protocol(wires):
 @pytest.mark.parametrize("end", ["", "/"])
 async def test_query_stays_after_the_added_path(wires, end):
     async with wires.Wire(wires.always(wires.answer())) as wire:
-        assert await monitor(f"{wire.url}/key/slug{end}?create=1").tell(ENDED) is None
+        assert await monitor(f"{wire.url}/key/slug{end}?create=1").notify(ENDED) is None
     parts = urlsplit(wire.seen[0].path)
     assert (parts.path, parse_qs(parts.query)) == ("/key/slug/3", {"create": ["1"], "rid": [RID]})
 
@@ -61,14 +61,14 @@ async def test_query_stays_after_the_added_path(wires, end):
 )
 async def test_only_transient_failures_are_retried(wires, status, asked, why):
     async with wires.Wire(wires.always(wires.answer(status=status, location="http://127.0.0.1:9/"))) as wire:
-        reason = await monitor(wire.url).tell(ENDED)
+        reason = await monitor(wire.url).notify(ENDED)
     assert reason == (why and f"HTTP {why}")
     assert len(wire.seen) == asked
 
 
 async def test_second_attempt_succeeds(wires):
     async with wires.Wire(in_turn(wires.answer(status=503), wires.answer())) as wire:
-        assert await monitor(wire.url).tell(ENDED) is None
+        assert await monitor(wire.url).notify(ENDED) is None
     assert len(wire.seen) == 2
 
 
@@ -78,13 +78,13 @@ async def test_hanging_monitor_ends_at_the_deadline(wires):
 
     async with wires.Wire(hang) as wire:
         began = time.monotonic()
-        assert await monitor(wire.url, deadline=0.1).tell(ENDED) == "no answer within 0.1 s"
+        assert await monitor(wire.url, deadline=0.1).notify(ENDED) == "no answer within 0.1 s"
         assert time.monotonic() - began < 5
         assert len(wire.seen) == 3
 
 
 async def test_unreachable_monitor_raises_nothing_and_stays_secret(closed_port):
-    reason = await monitor(f"http://127.0.0.1:{closed_port}/secret-uuid").tell(ENDED)
+    reason = await monitor(f"http://127.0.0.1:{closed_port}/secret-uuid").notify(ENDED)
     assert "ConnectError" in reason
     assert "secret-uuid" not in reason
     assert "secret-uuid" not in repr(monitor("https://example.com/secret-uuid"))
@@ -94,8 +94,8 @@ async def test_wrong_certificate_is_not_retried(wires, self_signed):
     server, certificate = self_signed
     async with wires.Wire(wires.always(wires.answer()), tls=server) as wire:
         with anyio.fail_after(20):  # another attempt would come after a minute
-            assert "certificate" in await Monitor(wire.url, RID, pauses=(60.0,)).tell(ENDED)
-        assert await monitor(wire.url, context=tls_context(certificate)).tell(ENDED) is None
+            assert "certificate" in await Monitor(wire.url, RID, pauses=(60.0,)).notify(ENDED)
+        assert await monitor(wire.url, context=tls_context(certificate)).notify(ENDED) is None
     assert len(wire.seen) == 1
 
 
@@ -120,8 +120,8 @@ def test_invalid_address_is_rejected_without_quoting_it(url):
 
 
 def test_body_is_cut_between_characters():
-    assert clipped("猫" * 1000).decode() == "猫" * 333
-    assert clipped("a\udc80b") == b"a?b"
+    assert clip("猫" * 1000).decode() == "猫" * 333
+    assert clip("a\udc80b") == b"a?b"
 
 
 # targets of Apprise
@@ -136,7 +136,7 @@ def test_missing_apprise_error_names_the_extra(monkeypatch):
 
 async def test_apprise_delivers(wires):
     async with wires.Wire(wires.always(wires.answer())) as wire:
-        assert await monitor(wire.url.replace("http", "json")).tell(ENDED) is None
+        assert await monitor(wire.url.replace("http", "json")).notify(ENDED) is None
     sent = json.loads(wire.seen[0].body)
     assert (sent["title"], sent["message"]) == (ENDED.title, ENDED.body)
 
@@ -145,7 +145,7 @@ async def test_failing_target_is_not_logged(wires, caplog):
     caplog.set_level(logging.DEBUG)
     async with wires.Wire(wires.always(wires.answer(status=500))) as wire:
         recipient = monitor(wire.url.replace("http://", "json://user:secret-pw@"))
-        assert await recipient.tell(ENDED) == "Apprise could not deliver it"
+        assert await recipient.notify(ENDED) == "Apprise could not deliver it"
         assert len(wire.seen) == 3
     assert "secret-pw" not in caplog.text
 
@@ -174,7 +174,7 @@ async def test_apprise_follows_no_redirect(wires):
     async with wires.Wire(wires.always(wires.answer())) as other:
         redirect = wires.always(wires.answer(status=307, location=other.url))
         async with wires.Wire(redirect) as wire:
-            assert await monitor(wire.url.replace("http", "json")).tell(ENDED) is not None
+            assert await monitor(wire.url.replace("http", "json")).notify(ENDED) is not None
     assert other.seen == []
 
 
@@ -196,4 +196,4 @@ def test_invalid_target_is_rejected_without_quoting_it(url, why, capfd):
 
 @pytest.mark.parametrize("url", ["jsons://hc.example/1", "mailtos://me:pw@example.com", "json://127.0.0.1:1/1"])
 def test_safe_target_is_accepted(url):
-    assert repr(Monitor(url, RID)) == f"Monitor({Target.__name__})"
+    assert repr(Monitor(url, RID)) == f"Monitor({AppriseTarget.__name__})"

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from runner.net.bucket import Bucket
+from runner.net.bucket import SlidingWindow
 from tests.net.pacing import FAST, Client, Server, Simulation
 
 SLOW = (0.1, 0.4)
@@ -25,26 +25,26 @@ def learn(bucket, total, *, most, seconds=1.0, counts_refused=False, **options):
 @pytest.mark.parametrize("seed", range(3))
 def test_rate_adapts_to_a_lower_server_limit(back, counts_refused, seed):
     """The manifest allows 50 requests per second, the server ten."""
-    server, ratio = learn(Bucket(50), 400, most=10, back=back, counts_refused=counts_refused, seed=seed)
+    server, ratio = learn(SlidingWindow(50), 400, most=10, back=back, counts_refused=counts_refused, seed=seed)
     assert len(server.refused) <= 0.05 * 400
     assert ratio <= 1.25
 
 
 def test_probing_costs_less_in_a_long_run():
-    server, ratio = learn(Bucket(50), 5000, most=10)
+    server, ratio = learn(SlidingWindow(50), 5000, most=10)
     assert len(server.refused) <= 15
     assert ratio <= 1.06
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_limit_per_minute_taken_for_one_per_second(seed):
-    server, ratio = learn(Bucket(10), 300, most=10, seconds=60.0, seed=seed)
+    server, ratio = learn(SlidingWindow(10), 300, most=10, seconds=60.0, seed=seed)
     assert len(server.refused) <= 0.05 * 300
     assert ratio <= 1.25
 
 
 def test_rate_rises_to_the_first_refusal_and_stays_below():
-    bucket = Bucket(2, ceiling=math.inf)
+    bucket = SlidingWindow(2, ceiling=math.inf)
     server, ratio = learn(bucket, 400, most=10)
     assert ratio <= 1.25
     assert len(server.refused) <= 3
@@ -53,7 +53,7 @@ def test_rate_rises_to_the_first_refusal_and_stays_below():
 
 def test_rate_rises_by_constant_steps():
     """The rate rises by half of the first rate with each window: 2, 3, 4, … requests per second."""
-    server = Simulation().run([Client(Bucket(2, ceiling=math.inf))], 200)
+    server = Simulation().run([Client(SlidingWindow(2, ceiling=math.inf))], 200)
     in_second = [sum(second <= at < second + 1 for at in server.arrivals) for second in range(12)]
     assert in_second[0] <= 3
     assert all(later - sooner <= 2 for sooner, later in itertools.pairwise(in_second))
@@ -61,7 +61,7 @@ def test_rate_rises_by_constant_steps():
 
 
 def test_rate_per_minute_rises_minute_by_minute():
-    server, ratio = learn(Bucket(10, 60.0, ceiling=math.inf), 400, most=30, seconds=60.0)
+    server, ratio = learn(SlidingWindow(10, 60.0, ceiling=math.inf), 400, most=30, seconds=60.0)
     assert len(server.refused) <= 2
     assert ratio <= 1.5
     assert sum(at < 60 for at in server.arrivals) <= 11, "the first minute is at the first rate"
@@ -69,7 +69,7 @@ def test_rate_per_minute_rises_minute_by_minute():
 
 def test_requests_below_the_rate_prove_nothing():
     """Two requests per second at a rate of ten must not raise the rate, even after an hour."""
-    bucket, now = Bucket(10, ceiling=math.inf), 0.0
+    bucket, now = SlidingWindow(10, ceiling=math.inf), 0.0
     for _ in range(2000):
         slot = bucket.grant(now)
         bucket.sent(slot, now)
@@ -79,7 +79,7 @@ def test_requests_below_the_rate_prove_nothing():
 
 
 def test_refusal_pauses_halves_and_recovers():
-    bucket = Bucket(10)
+    bucket = SlidingWindow(10)
     bucket.throttled(100.0)
     assert bucket.grant(100.5) == pytest.approx(101.0)
     bucket.throttled(100.6)  # a request that was in flight is refused as well
@@ -93,7 +93,7 @@ def test_refusal_pauses_halves_and_recovers():
 
 
 def test_refusals_in_a_row_lengthen_the_pause():
-    bucket, now, pauses = Bucket(10), 0.0, []
+    bucket, now, pauses = SlidingWindow(10), 0.0, []
     for _ in range(8):
         now = max(now, bucket.grant(now) if isinstance(bucket.grant(now), float) else now)
         bucket.throttled(now)
@@ -112,7 +112,7 @@ def test_single_refusal_at_the_right_rate_costs_little():
                 return False
             return super().admits(now)
 
-    bucket, simulation = Bucket(10), Simulation(server=OneRefusal(10))
+    bucket, simulation = SlidingWindow(10), Simulation(server=OneRefusal(10))
     simulation.run([Client(bucket)], 1000)
     assert len(simulation.server.refused) == 1
     assert bucket.rate(10**6) == 10
@@ -120,10 +120,10 @@ def test_single_refusal_at_the_right_rate_costs_little():
 
 
 def test_learned_rate_is_remembered():
-    first = Bucket(50)
+    first = SlidingWindow(50)
     learn(first, 100, most=10)
-    second = Bucket(50)
-    second.load(first.dump(), 0.0, old=True)
+    second = SlidingWindow(50)
+    second.load(first.dump(), 0.0, earlier_boot=True)
     server, ratio = learn(second, 200, most=10)
     assert server.refused == []
     assert ratio <= 1.05
@@ -131,17 +131,17 @@ def test_learned_rate_is_remembered():
 
 def test_probed_rate_does_not_limit_a_configured_rate():
     """A rate found by probing holds for the next run without a configured rate only."""
-    probing = Bucket(2, ceiling=math.inf)
+    probing = SlidingWindow(2, ceiling=math.inf)
     Simulation().run([Client(probing)], 100)
-    configured, unconfigured = Bucket(50), Bucket(2, ceiling=math.inf)
-    configured.load(probing.dump(), 0.0, old=True)
-    unconfigured.load(probing.dump(), 0.0, old=True)
+    configured, unconfigured = SlidingWindow(50), SlidingWindow(2, ceiling=math.inf)
+    configured.load(probing.dump(), 0.0, earlier_boot=True)
+    unconfigured.load(probing.dump(), 0.0, earlier_boot=True)
     assert configured.rate(0.0) == 50
     assert 5 < unconfigured.rate(0.0) < 20
 
 
 def test_raised_limit_is_found():
-    bucket = Bucket(50)
+    bucket = SlidingWindow(50)
     learn(bucket, 100, most=10)
     Simulation(server=Server(40)).run([Client(bucket)], 6000)
     assert bucket.rate(10**6) >= 30
@@ -149,7 +149,7 @@ def test_raised_limit_is_found():
 
 def test_server_that_never_accepts_is_asked_rarely():
     """The requests never stop, but are at most 150 in an hour."""
-    bucket, now, requests = Bucket(5), 0.0, 0
+    bucket, now, requests = SlidingWindow(5), 0.0, 0
     while now < 3600:
         granted = bucket.grant(now)
         if isinstance(granted, float):

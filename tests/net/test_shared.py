@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from runner.net.bucket import Bucket
-from runner.net.shared import SharedBucket
+from runner.net.bucket import SlidingWindow
+from runner.net.shared import SharedSlidingWindow
 from runner.net.traffic import Slot
-from runner.store.budget import Budget
+from runner.store.budget import SharedRateState
 from tests.net.pacing import FAST, SLOW, Client, Server, Simulation, violations
 
 NEVER = float("inf")
@@ -27,15 +27,15 @@ class Account:
     def process(self, count, seconds=1.0, *, begins=0.0, dies=NEVER, concurrency=8, **options):
         """Return a client with a lifetime; its requests in flight at its death have no further effect."""
         client = Client(None, concurrency, begins, dies)
-        client.bucket = LateJoin(self, client, Bucket(count, seconds, **options))
+        client.bucket = LateJoin(self, client, SlidingWindow(count, seconds, **options))
         client.kill = client.bucket.kill if dies < NEVER else None
         return client
 
     def join(self, bucket, alive=lambda: True):
         """Return a shared sliding window and the shared state below it."""
-        state = Budget(self.directory, "submit", self.boot)
+        state = SharedRateState(self.directory, "submit", self.boot)
         later = lambda seconds, call: self.simulation.later(seconds, lambda: alive() and call())  # noqa: E731
-        return SharedBucket(bucket, state, self.simulation.clock, later, self.warnings.append), state
+        return SharedSlidingWindow(bucket, state, self.simulation.clock, later, self.warnings.append), state
 
 
 class LateJoin:
@@ -50,7 +50,7 @@ class LateJoin:
             self._shared, self._state = self._account.join(self._bucket, self._alive)
         return getattr(self._shared, name)
 
-    def _alive(self):
+    def _is_usable(self):
         return self._account.simulation.now < self._client.dies
 
     def kill(self):
@@ -86,10 +86,10 @@ def test_processes_may_start_and_die_at_any_time(tmp_path, seed):
 def test_unused_slots_of_a_dead_process_are_released(tmp_path):
     """Two granted slots of a killed process do not count any more once its lock is free."""
     account = Account(tmp_path)
-    dead, state = account.join(Bucket(2, 60.0))
+    dead, state = account.join(SlidingWindow(2, 60.0))
     assert isinstance(dead.grant(0.0), Slot)
     assert isinstance(dead.grant(31.0), Slot)
-    heir, _ = account.join(Bucket(2, 60.0))
+    heir, _ = account.join(SlidingWindow(2, 60.0))
     assert isinstance(heir.grant(62.0), float)
     state.close()
     assert isinstance(heir.grant(63.0), Slot)
@@ -97,25 +97,25 @@ def test_unused_slots_of_a_dead_process_are_released(tmp_path):
 
 def test_requests_of_a_dead_process_still_count(tmp_path):
     account = Account(tmp_path)
-    dead, state = account.join(Bucket(2, 60.0))
+    dead, state = account.join(SlidingWindow(2, 60.0))
     for account.simulation.now in (0.0, 31.0):
         dead.sent(dead.grant(account.simulation.now), account.simulation.now)
     state.close()
-    heir, _ = account.join(Bucket(2, 60.0))
+    heir, _ = account.join(SlidingWindow(2, 60.0))
     assert heir.grant(32.0) == pytest.approx(60.0, abs=2.0)
 
 
 def test_closing_releases_unused_slots(tmp_path):
     account = Account(tmp_path)
-    one, _ = account.join(Bucket(2, 60.0))
-    other, _ = account.join(Bucket(2, 60.0))
+    one, _ = account.join(SlidingWindow(2, 60.0))
+    other, _ = account.join(SlidingWindow(2, 60.0))
     one.grant(0.0)
     one.grant(31.0)
-    assert other.others == 1
+    assert other.other_processes == 1
     one.close()
     one.close()
     assert isinstance(other.grant(62.0), Slot)
-    assert other.others == 0
+    assert other.other_processes == 0
 
 
 def test_one_refusal_slows_all_processes(tmp_path):
@@ -141,14 +141,14 @@ def test_after_a_reboot_only_the_learned_rate_remains(tmp_path):
 def test_next_run_continues_with_the_stored_state(tmp_path):
     """A run that used up the limit of a minute makes the next run wait."""
     account = Account(tmp_path)
-    first, _ = account.join(Bucket(10, 60.0))
+    first, _ = account.join(SlidingWindow(10, 60.0))
     for _ in range(10):
         while not isinstance(slot := first.grant(account.simulation.now), Slot):
             account.simulation.now = slot
         first.sent(slot, account.simulation.now)
         first.answered(slot, 0.01)
     first.close()
-    second, _ = account.join(Bucket(10, 60.0))
+    second, _ = account.join(SlidingWindow(10, 60.0))
     assert second.grant(account.simulation.now + 5.0) >= 60.0
 
 
@@ -193,7 +193,7 @@ def test_process_that_was_alone_reports_its_requests(tmp_path, stopped):
 def test_held_lock_delays_a_grant_by_a_millisecond(tmp_path):
     """A change that could not be stored is stored later."""
     account = Account(tmp_path)
-    bucket, _ = account.join(Bucket(10))
+    bucket, _ = account.join(SlidingWindow(10))
     file = os.open(tmp_path / "submit.budget", os.O_RDWR)
     slot = bucket.grant(0.0)
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -201,8 +201,8 @@ def test_held_lock_delays_a_grant_by_a_millisecond(tmp_path):
     assert bucket.grant(0.2) == pytest.approx(0.201)
     os.close(file)
     account.simulation.run([], 1, until=0.01)
-    heir, _ = account.join(Bucket(10))
-    assert list(heir._bucket._traffic._sends) == [0.0]
+    heir, _ = account.join(SlidingWindow(10))
+    assert list(heir._window._requests._send_times) == [0.0]
 
 
 def test_disk_error_is_reported_once_and_stops_no_process(tmp_path, monkeypatch):
@@ -227,12 +227,12 @@ def test_disk_error_is_reported_once_and_stops_no_process(tmp_path, monkeypatch)
 def test_sends_are_stored_before_the_bytes_leave(tmp_path):
     """A process that is killed right after sending has stored all that it sent."""
     account = Account(tmp_path)
-    bucket, state = account.join(Bucket(10))
+    bucket, state = account.join(SlidingWindow(10))
     slot = bucket.grant(0.0)
     bucket.sent(slot, 0.01)
     state.close()
-    heir, _ = account.join(Bucket(10))
-    assert list(heir._bucket._traffic._sends) == [0.01]
+    heir, _ = account.join(SlidingWindow(10))
+    assert list(heir._window._requests._send_times) == [0.01]
 
 
 def test_rate_does_not_jump_when_a_process_joins(tmp_path):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from runner.net.guard import GuardedResolver
-from runner.net.transport import AiohttpTransport, Evidence, tls_context
+from runner.net.transport import AiohttpTransport, RequestTrace, tls_context
 
 
 @pytest.fixture
@@ -24,24 +24,24 @@ async def test_phases_of_a_request(wires, transport):
     stamps = []
     async with wires.Wire(wires.always(wires.answer("{}"))) as wire:
         for phases in (["connected", "sent", "answered"], ["reused", "sent", "answered"]):
-            trace = Evidence(notify=stamps.append)
+            trace = RequestTrace(on_sent=stamps.append)
             request = httpx.Request("POST", wire.url, content=b"{}", extensions={"request_trace": trace})
             response = await transport.handle_async_request(request)
             assert await response.aread() == b"{}"
             await response.aclose()
             assert trace.phases == phases
             assert trace.sent_at == stamps[-1] <= trace.answered_at
-    assert transport.open == 0
+    assert transport.open_connections == 0
     assert repr(transport) == "AiohttpTransport(kept alive, 0 open)"
 
 
 async def test_fp09_kept_connections_are_dropped_after_a_suspend(wires):
     """The server has forgotten kept connections without notice; an answer that is being read is read to its end."""
     suspended = [100.0]
-    transport = AiohttpTransport(resolver=GuardedResolver(loopback=True), slept=lambda: suspended[0])
+    transport = AiohttpTransport(resolver=GuardedResolver(loopback=True), suspended=lambda: suspended[0])
 
     async def begin(wire):
-        trace = Evidence()
+        trace = RequestTrace()
         request = httpx.Request("GET", wire.url, extensions={"request_trace": trace})
         return await transport.handle_async_request(request), trace.phases[0]
 
@@ -66,12 +66,12 @@ async def test_fp09_kept_connections_are_dropped_after_a_suspend(wires):
         assert await in_flight.aread() == b"{}"
         await in_flight.aclose()
         assert len(transport._stale) <= 2, "old sessions pile up"
-        assert transport.open == 0
+        assert transport.open_connections == 0
         await transport.aclose()
 
 
 async def test_refused_connection_is_not_sent(transport, closed_port):
-    trace = Evidence()
+    trace = RequestTrace()
     request = httpx.Request("GET", f"http://127.0.0.1:{closed_port}", extensions={"request_trace": trace})
     with pytest.raises(httpx.ConnectError):
         await transport.handle_async_request(request)
@@ -83,7 +83,7 @@ async def test_reset_after_the_request_is_sent(wires, transport):
     async def act(_wire, _seen, writer):
         wires.reset(writer)
 
-    trace = Evidence()
+    trace = RequestTrace()
     async with wires.Wire(act) as wire:
         with pytest.raises(httpx.ReadError):
             await transport.handle_async_request(httpx.Request("GET", wire.url, extensions={"request_trace": trace}))
@@ -93,7 +93,7 @@ async def test_reset_after_the_request_is_sent(wires, transport):
 
 async def test_denied_name_is_terminal():
     transport = AiohttpTransport(resolver=GuardedResolver(loopback=False))
-    trace = Evidence()
+    trace = RequestTrace()
     with pytest.raises(httpx.ConnectError):
         await transport.handle_async_request(
             httpx.Request("GET", "http://localhost:9/", extensions={"request_trace": trace})
@@ -129,7 +129,7 @@ async def test_http_over_ipv6(transport):
     url = f"http://[::1]:{server.sockets[0].getsockname()[1]}/"
     with pytest.raises(httpx.TransportError):
         await transport.handle_async_request(
-            httpx.Request("GET", url, extensions={"request_trace": (seen := Evidence())})
+            httpx.Request("GET", url, extensions={"request_trace": (seen := RequestTrace())})
         )
     assert seen.sent
     server.close()

@@ -8,12 +8,12 @@ import pytest
 
 from runner.errors import DiskError
 from runner.lifecycle.events import Finished
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.patience import RetryPolicy
 from runner.lifecycle.task import Draft, Output, State
-from runner.net.bucket import Bucket
+from runner.net.bucket import SlidingWindow
 from runner.net.limiter import Limiter
-from runner.net.part import disk
-from runner.net.space import RESERVE, Space
+from runner.net.part import disk_errors
+from runner.net.space import RESERVE, FreeSpace
 from runner.pipeline.clock import Clock
 from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
@@ -79,7 +79,7 @@ async def scene(directory, count, downloader=None):
         ]
         await store.add([Addition(draft, "") for draft in drafts], "d", clock.now())
         warnings = []
-        limiters = {endpoint: Limiter(Bucket(100.0), anyio.current_time) for endpoint in ("submit", "query")}
+        limiters = {endpoint: Limiter(SlidingWindow(100.0), anyio.current_time) for endpoint in ("submit", "query")}
         disk_ = Disk()
         parts = pipeline(
             spec,
@@ -89,9 +89,9 @@ async def scene(directory, count, downloader=None):
             store=store,
             clock=clock,
             notifier=notifier,
-            policy=Patience(),
+            policy=RetryPolicy(),
             proved=True,
-            space=Space(directory, lambda _: disk_.left),
+            space=FreeSpace(directory, lambda _: disk_.left),
             on_warning=warnings.append,
         )
         made = Scene(parts, provider, directory, disk_, warnings)
@@ -160,7 +160,7 @@ class Downloader:
 
     async def fetch(self, url, part):
         self.asked += 1
-        with disk(part):
+        with disk_errors(part):
             raise OSError(self._errno, "said by the disk")
 
 
@@ -175,7 +175,7 @@ async def test_a_ready_task_waits_where_no_download_fits(tmp_path, way):
         await made.until(lambda: made.capacity.disk_full)
         assert downloader.asked == (way == "in the middle")
         assert await made.store.counts() == {"ready": 1}
-        assert (await made.store.by_key(task.key))[0].failures == 0
+        assert (await made.store.find_by_key_prefix(task.key))[0].failures == 0
         assert made.session.blocked[0] == "disk"
         group.cancel_scope.cancel()
 

@@ -11,16 +11,16 @@ import anyio
 import orjson
 import pytest
 
-from runner.lifecycle.events import Refused, Setback
-from runner.lifecycle.task import Fault, State, Task
+from runner.lifecycle.events import Rejected, RetryableFailure
+from runner.lifecycle.task import State, Task, TaskError
 from runner.pipeline import images
 from runner.pipeline.images import InlineImages, UploadedImages, image_values, local_images
 from runner.pipeline.session import CircuitBreaker
 from runner.pipeline.stage import Notifier
 from runner.providers.exchange import NotSent, Reply
-from runner.providers.pictures import Picture, Unfit
+from runner.providers.pictures import ImageError, ImageInfo
 from runner.providers.spec import load
-from runner.store.uploads import Upload, Uploads
+from runner.store.uploads import CachedUpload, UploadCache
 
 SPEC = load("chanjing")
 CONTENT = {name: name.encode() * 50 for name in ("a.png", "b.png")}
@@ -33,7 +33,7 @@ def task(number, **pictures):
     request = {"ref_prompt": "x"} | {field: f"sha256:{SHA[path]}" for field, path in pictures.items()}
     return Task(number, f"{number:032x}", "chanjing", "video", "tx_kling2.5", State.QUEUED, 0.0,
                 request=orjson.dumps(request),
-                pictures=orjson.dumps(pictures).decode() if pictures else "")  # fmt: skip
+                images=orjson.dumps(pictures).decode() if pictures else "")  # fmt: skip
 
 
 class Provider:
@@ -77,7 +77,7 @@ class Bench:
     def __init__(self, home):
         self.now, self.provider, self.bugs = 1_800_000_000.0, Provider(), []
         self.contents, self.reads = dict(CONTENT), []
-        self.known = Uploads(home)
+        self.known = UploadCache(home)
         self.images = None
         clock = SimpleNamespace(now=lambda: self.now)
         self.session = SimpleNamespace(
@@ -93,8 +93,8 @@ class Bench:
         self.reads.append(path)
         data = self.contents.get(path)
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
-            raise Unfit("has changed", "run again")
-        return Picture("png", 320, 320, len(data), sha256), data
+            raise ImageError("has changed", "run again")
+        return ImageInfo("png", 320, 320, len(data), sha256), data
 
     @asynccontextmanager
     async def working(self, **words):
@@ -195,7 +195,7 @@ async def test_the_next_run_checks_an_upload_and_repeats_nothing(bench):
     ids=["young", "old", "deleted", "unknown"],
 )
 async def test_an_old_or_deleted_upload_is_repeated(bench, days, detail, uploads_):
-    await bench.known.put(Upload(SHA["a.png"], "f0", "https://files.example/0", bench.now - days * DAY), 0.0)
+    await bench.known.put(CachedUpload(SHA["a.png"], "f0", "https://files.example/0", bench.now - days * DAY), 0.0)
     bench.provider.script = {"detail": list(detail)}
     one = task(1, start_frame="a.png")
     async with bench.working() as made:
@@ -208,7 +208,7 @@ async def test_an_old_or_deleted_upload_is_repeated(bench, days, detail, uploads
 async def test_an_upload_of_another_job_is_used(bench, tmp_path):
     one = task(1, start_frame="a.png")
     async with bench.working() as made:
-        await bench.known.put(Upload(SHA["a.png"], "f9", "https://files.example/9", bench.now), 0.0)
+        await bench.known.put(CachedUpload(SHA["a.png"], "f9", "https://files.example/9", bench.now), 0.0)
         made.prepare(one)
         await bench.until(made, one)
         assert await made.values(one) == {"start_frame": "https://files.example/9"}
@@ -226,7 +226,7 @@ async def test_a_file_that_is_pending_is_waited_for(bench):
 
 
 async def test_a_failed_upload_is_tried_again_with_a_fresh_address(bench):
-    bench.provider.faults = [Fault("network", None, "reset"), Fault("http", "403", "SignatureDoesNotMatch")]
+    bench.provider.faults = [TaskError("network", None, "reset"), TaskError("http", "403", "SignatureDoesNotMatch")]
     one = task(1, start_frame="a.png")
     async with bench.working() as made:
         made.prepare(one)
@@ -243,7 +243,7 @@ async def test_a_failed_upload_costs_an_attempt_and_is_retried_later(bench, answ
         made.prepare(one)
         await bench.until(made, one)
         event = await made.values(one)
-        assert isinstance(event, Setback)
+        assert isinstance(event, RetryableFailure)
         assert event.wait >= 30
         bench.now += event.wait
         assert not made.is_ready(one)
@@ -261,7 +261,7 @@ async def test_an_image_that_never_uploads_is_tried_a_bounded_time(bench):
             if not made.is_ready(one):
                 made.prepare(one)
                 await bench.until(made, one)
-            assert isinstance(await made.values(one), Setback)
+            assert isinstance(await made.values(one), RetryableFailure)
             bench.now += 60
     assert bench.provider.asked.count("place") == 3 * 8
 
@@ -273,8 +273,8 @@ async def test_an_upload_that_is_never_ready_times_out(bench):
         made.prepare(one)
         await bench.until(made, one)
         event = await made.values(one)
-    assert isinstance(event, Setback)
-    assert "too long" in event.fault.message
+    assert isinstance(event, RetryableFailure)
+    assert "too long" in event.error.message
 
 
 async def test_content_that_the_provider_refuses_is_uploaded_once(bench):
@@ -286,8 +286,8 @@ async def test_content_that_the_provider_refuses_is_uploaded_once(bench):
         event = await made.values(one)
         bench.now += DAY
         assert await made.values(one) == event
-    assert isinstance(event, Refused)
-    assert event.fault.reason == "moderation"
+    assert isinstance(event, Rejected)
+    assert event.error.reason == "moderation"
     assert bench.provider.asked.count("place") == 1
 
 
@@ -298,8 +298,8 @@ async def test_a_changed_file_fails_its_task_and_nothing_is_sent(bench):
         made.prepare(one)
         await bench.until(made, one)
         event = await made.values(one)
-    assert isinstance(event, Refused)
-    assert (event.fault.reason, "a.png" in event.fault.message) == ("image", True)
+    assert isinstance(event, Rejected)
+    assert (event.error.reason, "a.png" in event.error.message) == ("image", True)
     assert bench.provider.asked == []
 
 
@@ -311,7 +311,7 @@ async def test_a_bug_is_reported_and_the_other_images_go_on(bench):
         made.prepare(bad)
         made.prepare(good)
         await bench.until(made, bad, good)
-        assert isinstance(await made.values(bad), Setback)
+        assert isinstance(await made.values(bad), RetryableFailure)
         assert isinstance(await made.values(good), dict)
     assert [type(bug) for bug in bench.bugs] == [KeyError]
 
@@ -341,7 +341,7 @@ async def test_a_bounded_number_of_results_is_kept(bench, monkeypatch):
         for each in (one, two):
             made.prepare(each)
             await bench.until(made, each)
-        assert isinstance(await made.values(one), Setback), "forgotten, so that it is asked for again"
+        assert isinstance(await made.values(one), RetryableFailure), "forgotten, so that it is asked for again"
         made.prepare(one)
         await bench.until(made, one)
         assert await made.values(one) == {"start_frame": "https://files.example/1"}
@@ -357,13 +357,13 @@ async def test_base64_is_read_when_the_request_is_sent(bench):
     assert inline.is_ready(one)
     assert await image_values(inline, one, "chanjing") == {"image": base64.b64encode(CONTENT["a.png"]).decode()}
     bench.contents["a.png"] = b"another"
-    assert isinstance(await image_values(inline, one, "chanjing"), Refused)
+    assert isinstance(await image_values(inline, one, "chanjing"), Rejected)
 
 
 async def test_a_provider_that_takes_no_images_is_sent_none(bench):
     event = await image_values(None, task(1, image="a.png"), "chanjing")
-    assert isinstance(event, Refused)
-    assert event.fault.reason == "image"
+    assert isinstance(event, Rejected)
+    assert event.error.reason == "image"
 
 
 def test_a_text_that_looks_like_a_hash_is_no_image():

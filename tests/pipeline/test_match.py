@@ -4,16 +4,16 @@ import pytest
 
 from runner.pipeline.reconcile import match
 from runner.providers import spec
-from runner.providers.reading import Row
+from runner.providers.reading import ListedTask
 
 CHANJING = spec.load("chanjing")
 BODY = {"creation_type": 3, "model_code": "kling-v2", "ref_prompt": "boat", "aspect_ratio": "1:1"}
 KNOWN = {"creation_type": True, "model_code": True, "ref_prompt": True, "aspect_ratio": True}
 
 
-def row(**shown) -> Row:
+def row(**shown) -> ListedTask:
     photo = {"ref_prompt": "boat", "aspect_ratio": "1:1", **shown}
-    return Row("u-1", None, 0.0, {"model_code": "kling-v2", "type": 3, "photo_info": photo}, {})
+    return ListedTask("u-1", None, 0.0, {"model_code": "kling-v2", "type": 3, "photo_info": photo}, {})
 
 
 @pytest.mark.parametrize(

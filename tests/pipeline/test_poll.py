@@ -7,9 +7,9 @@ import anyio
 import pytest
 
 from runner.lifecycle.events import Accepted
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.patience import RetryPolicy
 from runner.lifecycle.task import Draft, Moment, State
-from runner.net.bucket import Bucket
+from runner.net.bucket import SlidingWindow
 from runner.net.limiter import Limiter
 from runner.pipeline.clock import Clock
 from runner.pipeline.poll import PollStage
@@ -54,7 +54,7 @@ async def polling(directory, count, *, name="chanjing", rate=100.0, first_look=0
             )
             running = replace(task, state=State.RUNNING, remote_id=f"u-{number:03}", due_at=clock.now())
             assert await store.settle(task, running) == "done"
-        limiters = {endpoint: Limiter(Bucket(rate), anyio.current_time) for endpoint in ("submit", "query")}
+        limiters = {endpoint: Limiter(SlidingWindow(rate), anyio.current_time) for endpoint in ("submit", "query")}
         made = pipeline(
             spec,
             provider,
@@ -63,7 +63,7 @@ async def polling(directory, count, *, name="chanjing", rate=100.0, first_look=0
             store=store,
             clock=clock,
             notifier=notifier,
-            policy=Patience(first_look=first_look),
+            policy=RetryPolicy(first_poll=first_look),
             proved=True,
         )
 

@@ -4,10 +4,10 @@ import pytest
 
 from runner.errors import UsageError
 from runner.providers.catalogue import Catalogue
-from runner.providers.spec import load, names
+from runner.providers.spec import load, spec_paths
 
 URL, TAIL = "https://files.example/a.png", "https://files.example/b.png"
-EVERY = [(provider, name) for provider in names() for name in load(provider).models]
+EVERY = [(provider, name) for provider in spec_paths() for name in load(provider).models]
 
 
 @pytest.fixture

@@ -81,10 +81,10 @@ def test_query_by_reference_only_if_the_provider_keeps_it(task):
 
 def test_list_is_requested_page_by_page():
     body = {"page": 3, "page_size": 50, "is_success": False, "type": 3}
-    assert CHANJING.page("image", 3) == Request("lookup", "POST", PAGE, "query", body)
+    assert CHANJING.list_page("image", 3) == Request("lookup", "POST", PAGE, "query", body)
     path = "/v1/videos/text2video?pageNum=2&pageSize=500"
-    assert KLING.page("text2video", 2) == Request("lookup", "GET", path, "query")
-    assert GATEWAY.page("image", 1) is None
+    assert KLING.list_page("text2video", 2) == Request("lookup", "GET", path, "query")
+    assert GATEWAY.list_page("image", 1) is None
 
 
 def test_probe_is_free_of_charge():

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from runner.lifecycle.events import Accepted, Blocked, Interrupted, Pending, Refused, Setback
-from runner.providers.evidence import clean, judge, remote_id, retry_after, server_time
+from runner.lifecycle.events import Accepted, AccountBlocked, Interrupted, Pending, Rejected, RetryableFailure
+from runner.providers.evidence import classify_response, parse_remote_id, retry_after, sanitize_reply, server_time
 from runner.providers.exchange import Reply
 from runner.providers.reading import read_query, read_submit
 from runner.providers.spec import load
@@ -48,12 +48,13 @@ TEXTS = ("", "internal", "审核", "余额不足", "模型不存在", '{"code": 
 #: the only business codes that settle a submit, with the event of each; every other code is a doubt
 DEFINITE = {
     "chanjing": {
-        10400: Blocked, 10401: Blocked, 40000: Refused, 40001: Setback, 40002: Blocked, 50011: Refused,
+        10400: AccountBlocked, 10401: AccountBlocked, 40000: Rejected, 40001: RetryableFailure,
+        40002: AccountBlocked, 50011: Rejected,
     },
     "kling": {
-        **dict.fromkeys((1000, 1001, 1002, 1003, 1004, 1100, 1101, 1102, 1103, 1304), Blocked),
-        **dict.fromkeys((1200, 1201, 1202, 1203, 1300, 1301), Refused),
-        **dict.fromkeys((1302, 1303), Setback),
+        **dict.fromkeys((1000, 1001, 1002, 1003, 1004, 1100, 1101, 1102, 1103, 1304), AccountBlocked),
+        **dict.fromkeys((1200, 1201, 1202, 1203, 1300, 1301), Rejected),
+        **dict.fromkeys((1302, 1303), RetryableFailure),
     },
 }  # fmt: skip
 
@@ -76,7 +77,7 @@ def test_only_listed_codes_settle_a_submit(provider):
         unclear = status >= 500 or 300 <= status < 400  # the request may have been processed, whatever the body says
         expected = Interrupted if unclear else DEFINITE[provider].get(whole(code), Interrupted)
         if provider == "chanjing" and not unclear and whole(code) in {400, 40000, 50000}:
-            expected = {"余额不足": Blocked, "审核": Refused, "模型不存在": Refused}.get(text, expected)
+            expected = {"余额不足": AccountBlocked, "审核": Rejected, "模型不存在": Rejected}.get(text, expected)
         assert type(event) is expected, (status, code, text, event)
 
 
@@ -125,20 +126,20 @@ def test_query_response_never_fails_or_doubts_a_task(provider):
     spec = load(provider)
     for status, code, text in itertools.product(STATUSES, CODES, TEXTS):
         event = read_query(spec, Reply(status, body(code, text)))
-        assert not isinstance(event, Refused | Interrupted | Accepted), (status, code, text, event)
+        assert not isinstance(event, Rejected | Interrupted | Accepted), (status, code, text, event)
         if provider == "kling-gateway" and status == 200 and code is not False and code in (0, "success"):
-            assert event == Pending(strange=True), "a successful envelope without a task object counts as running"
+            assert event == Pending(unknown_state=True), "a successful envelope without a task object counts as running"
         else:
-            assert isinstance(event, Setback | Blocked), (status, code, text, event)
+            assert isinstance(event, RetryableFailure | AccountBlocked), (status, code, text, event)
 
 
 @pytest.mark.parametrize("provider", ["chanjing", "kling", "kling-gateway"])
 @pytest.mark.parametrize("phase", ["submit", "query"])
 def test_every_classification_has_code_and_message(provider, phase):
     for status, code in itertools.product(STATUSES, CODES):
-        classification = judge(load(provider), Reply(status, body(code, "m")), phase)
-        assert classification.fault.code
-        assert classification.fault.message
+        classification = classify_response(load(provider), Reply(status, body(code, "m")), phase)
+        assert classification.error.code
+        assert classification.error.message
 
 
 # parts of a response
@@ -146,7 +147,7 @@ def test_every_classification_has_code_and_message(provider, phase):
 
 @pytest.mark.parametrize("good", ["a", "9", "A.b:c_d-9", "x" * 128, 7, 910000000000000001, 0])
 def test_usable_ids(good):
-    assert remote_id(good) == str(good)
+    assert parse_remote_id(good) == str(good)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_usable_ids(good):
     [None, True, False, "", " a", "a ", "a/b", "a?b", "a\n", "ä", "x" * 129, 1.0, [], {}, b"a", 10**128, "\ud800"],
 )
 def test_unusable_ids(bad):
-    assert remote_id(bad) is None
+    assert parse_remote_id(bad) is None
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ HOSTILE_TEXTS = ("a\x1b[31mb\u202ec\x00", "\ud800" * 900, "x" * 10_000, 10**5000
 
 @pytest.mark.parametrize("value", HOSTILE_TEXTS, ids=range(len(HOSTILE_TEXTS)))
 def test_sanitized_text_fits_database_and_terminal(value):
-    text = clean(value)
+    text = sanitize_reply(value)
     assert len(text) <= 500
     assert text.isprintable()
     assert text.encode("utf-8")

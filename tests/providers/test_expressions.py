@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 
-from runner.providers.expressions import compiled
+from runner.providers.expressions import compile_expression
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ from runner.providers.expressions import compiled
     ],
 )
 def test_search_finds_a_value_or_none(text, value, found):
-    assert compiled(text).search(value) == found
+    assert compile_expression(text).search(value) == found
 
 
 @pytest.mark.parametrize("truthy", [0, 1, "x", [0], {"a": 1}, None, "true"])
 def test_only_exactly_true_holds(truthy):
     """`0` is true in JMESPath, so a rule that is just `code` would match a success."""
-    assert not compiled("code").holds({"code": truthy})
-    assert compiled("code").holds({"code": True})
+    assert not compile_expression("code").is_true({"code": truthy})
+    assert compile_expression("code").is_true({"code": True})
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_only_exactly_true_holds(truthy):
     [('{"code": 1301}', 1301), ("{", None), ("", None), ("[1]", None), (7, None), (None, None), ({"code": 1}, None)],
 )
 def test_from_json_reads_json_text_only(text, found):
-    assert compiled("from_json(message).code").search({"message": text}) == found
+    assert compile_expression("from_json(message).code").search({"message": text}) == found
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def test_from_json_reads_json_text_only(text, found):
     ],
 )
 def test_match_reads_the_start_of_a_text_only(pattern, text, found):
-    assert compiled(f"match(a, '{pattern}')").search({"a": text}) == found
+    assert compile_expression(f"match(a, '{pattern}')").search({"a": text}) == found
 
 
 @pytest.mark.parametrize("broken", ["a[", "a ||", "", "nope(", "a = b"])
 def test_broken_expression_raises_when_compiled(broken):
     with pytest.raises(JMESPathError):
-        compiled(broken)
+        compile_expression(broken)
 
 
 def test_expression_is_compiled_once():
-    assert compiled("a.b") is compiled("a.b")
+    assert compile_expression("a.b") is compile_expression("a.b")
 
 
 JSON = st.recursive(
@@ -101,4 +101,4 @@ AWKWARD = [
 @given(JSON)
 def test_no_value_makes_search_raise(value):
     for text in AWKWARD[:-1]:
-        compiled(text).search(value)
+        compile_expression(text).search(value)

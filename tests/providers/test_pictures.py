@@ -11,12 +11,20 @@ from hypothesis import strategies as st
 from runner.lifecycle.task import State, Task
 from runner.providers.catalogue import Catalogue
 from runner.providers.dialect import Dialect
-from runner.providers.pictures import Picture, Unfit, brought, holds_mark, placed, places, unfit
-from runner.providers.reading import echoed
+from runner.providers.pictures import (
+    ImageError,
+    ImageInfo,
+    check_image,
+    fill_placeholders,
+    find_placeholders,
+    has_placeholder,
+    resolve_image,
+)
+from runner.providers.reading import compare_echo
 from runner.providers.spec import ImageLimits, Spec, load
 
 URL = "https://files.example/a.png"
-GOOD = Picture("png", 640, 480, 1000, "ab" * 32)
+GOOD = ImageInfo("png", 640, 480, 1000, "ab" * 32)
 LIMITS = ImageLimits(kinds=("png", "jpeg"), max_bytes=2000, min_side=300, ratio=2.5)
 
 
@@ -27,10 +35,10 @@ class FakeFiles:
         self.images = {"boat.png": GOOD, "quay.png": replace(GOOD, sha256="cd" * 32), **images}
         self.inspected = []
 
-    def look(self, path):
+    def inspect(self, path):
         self.inspected.append(path)
         if path not in self.images:
-            raise Unfit("is not here", "put it there")
+            raise ImageError("is not here", "put it there")
         return self.images[path]
 
 
@@ -63,13 +71,13 @@ def build(schema, params):
     ],
 )
 def test_image_outside_the_limits_is_reported(changed, message, hint):
-    assert unfit(LIMITS, replace(GOOD, **changed)) == (message and (message, hint))
-    assert unfit(ImageLimits(), replace(GOOD, **changed)) is None
+    assert check_image(LIMITS, replace(GOOD, **changed)) == (message and (message, hint))
+    assert check_image(ImageLimits(), replace(GOOD, **changed)) is None
 
 
 @pytest.mark.parametrize("value", [URL, "http://files.example/a", "A" * 200, "iVBOR" * 50 + "=="])
 def test_urls_and_base64_are_not_read_as_paths(files, value):
-    assert brought(value, LIMITS, files) == (value, None)
+    assert resolve_image(value, LIMITS, files) == (value, None)
     assert files.inspected == []
 
 
@@ -83,12 +91,12 @@ def test_urls_and_base64_are_not_read_as_paths(files, value):
         ("boat.png", LIMITS, None, "is neither a URL nor Base64"),
         ("raft.png", LIMITS, FakeFiles(), "'raft.png' is not here"),
         ("boat.png", ImageLimits(max_bytes=999), FakeFiles(), "'boat.png' has 1,000 bytes"),
-        (GOOD.mark, LIMITS, FakeFiles(), "is not here"),
+        (GOOD.placeholder, LIMITS, FakeFiles(), "is not here"),
     ],
 )
 def test_unusable_image_value_is_reported(value, limits, files, message):
     """A placeholder that a user writes is a path like any other, and never taken for an image."""
-    _, violation = brought(value, limits, files)
+    _, violation = resolve_image(value, limits, files)
     assert message in violation[0]
     assert violation[1]
 
@@ -108,12 +116,12 @@ def test_same_content_under_another_name_is_the_same():
 def test_local_images_and_urls_fill_one_list(find_model):
     schema = find_model("chanjing", "tx_kling-v2-1-master")
     request, diagnostics = build(schema, {"image": "boat.png", "image_tail": "quay.png", "duration": 5})
-    assert (request["ref_img_url"], diagnostics) == ([GOOD.mark, "sha256:" + "cd" * 32], [])
+    assert (request["ref_img_url"], diagnostics) == ([GOOD.placeholder, "sha256:" + "cd" * 32], [])
     assert schema.images == ("ref_img_url",)
     request, diagnostics = build(
         find_model("chanjing", "doubao-seedream-4.0"), {"prompt": "x", "ref_img_url": [URL, "boat.png"]}
     )
-    assert (request["ref_img_url"], diagnostics) == ([URL, GOOD.mark], [])
+    assert (request["ref_img_url"], diagnostics) == ([URL, GOOD.placeholder], [])
 
 
 def test_first_bad_entry_of_a_list_is_reported(find_model):
@@ -140,7 +148,7 @@ def test_parameter_may_have_its_own_limits():
 
 def test_unchecked_model_takes_images_by_common_name(find_model):
     schema = find_model("kling", "image2video/kling-v99", unchecked=True)
-    assert build(schema, {"image": "boat.png", "x": "boat.png"}) == ({"image": GOOD.mark, "x": "boat.png"}, [])
+    assert build(schema, {"image": "boat.png", "x": "boat.png"}) == ({"image": GOOD.placeholder, "x": "boat.png"}, [])
     schema = find_model("chanjing", "video/new", unchecked=True)
     assert schema.request({"start_frame": "file-17"}) == ({"start_frame": "file-17"}, [])
 
@@ -149,7 +157,7 @@ def test_provider_without_images_section_takes_none(files):
     spec = load("kling").model_copy(update={"images": None})
     assert spec.images is None
     assert Spec.model_validate(spec.model_dump(by_alias=True)).images is None
-    assert "is neither" in brought("boat.png", None, files)[1][0]
+    assert "is neither" in resolve_image("boat.png", None, files)[1][0]
 
 
 # placeholders
@@ -158,26 +166,30 @@ def test_provider_without_images_section_takes_none(files):
 @given(
     st.dictionaries(
         st.sampled_from(["image", "image_tail", "ref_img_url"]),
-        st.one_of(st.just(URL), st.just(GOOD.mark), st.lists(st.sampled_from([URL, GOOD.mark]), max_size=4)),
+        st.one_of(
+            st.just(URL), st.just(GOOD.placeholder), st.lists(st.sampled_from([URL, GOOD.placeholder]), max_size=4)
+        ),
     )
 )
 def test_placeholders_are_found_and_filled_exactly(request_):
-    found = places(request_, request_)
-    sent = placed(request_, dict.fromkeys(found, "sent"))
+    found = find_placeholders(request_, request_)
+    sent = fill_placeholders(request_, dict.fromkeys(found, "sent"))
     text = repr(request_)
     assert text.count("sha256:") == len(found)
-    assert repr(sent) == text.replace(GOOD.mark, "sent")
-    assert [holds_mark(value) for value in sent.values()] == [False] * len(sent)
+    assert repr(sent) == text.replace(GOOD.placeholder, "sent")
+    assert [has_placeholder(value) for value in sent.values()] == [False] * len(sent)
 
 
 def test_only_image_fields_are_searched():
-    assert places({"prompt": GOOD.mark, "image": URL}, ["image"]) == {}
-    assert places({"ref_img_url": [URL, GOOD.mark]}, ["ref_img_url", "end_frame"]) == {"ref_img_url/1": GOOD.sha256}
+    assert find_placeholders({"prompt": GOOD.placeholder, "image": URL}, ["image"]) == {}
+    assert find_placeholders({"ref_img_url": [URL, GOOD.placeholder]}, ["ref_img_url", "end_frame"]) == {
+        "ref_img_url/1": GOOD.sha256
+    }
 
 
 def test_submit_fills_the_placeholder():
     task = Task(1, "k" * 32, "kling", "image2video", "kling-v2-6", State.QUEUED, 0.0, ref="r0-1-g1",
-                request=b'{"image": "%s", "prompt": "x"}' % GOOD.mark.encode())  # fmt: skip
+                request=b'{"image": "%s", "prompt": "x"}' % GOOD.placeholder.encode())  # fmt: skip
     request = Dialect(load("kling")).submit(task, {"image": "QUJD"})
     assert request.body == {"model_name": "kling-v2-6", "image": "QUJD", "prompt": "x", "external_task_id": "r0-1-g1"}
 
@@ -188,5 +200,8 @@ def test_echo_of_an_image_is_not_compared():
     listing = spec.look_up.listing.model_copy(update={"echo": {"start_frame": "start_frame", "ref_prompt": "p"}})
     spec = spec.model_copy(update={"look_up": spec.look_up.model_copy(update={"listing": listing})})
     shown = {"start_frame": "https://cdn.example/1.png", "p": "boat"}
-    assert echoed(spec, {"start_frame": GOOD.mark, "ref_prompt": "boat"}, shown) == {"ref_prompt": True}
-    assert echoed(spec, {"start_frame": URL, "ref_prompt": "boat"}, shown) == {"start_frame": False, "ref_prompt": True}
+    assert compare_echo(spec, {"start_frame": GOOD.placeholder, "ref_prompt": "boat"}, shown) == {"ref_prompt": True}
+    assert compare_echo(spec, {"start_frame": URL, "ref_prompt": "boat"}, shown) == {
+        "start_frame": False,
+        "ref_prompt": True,
+    }

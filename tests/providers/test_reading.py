@@ -7,10 +7,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.lifecycle.events import Accepted, Blocked, Finished, Found, Interrupted, Pending, Refused, Setback
-from runner.providers.evidence import remote_id
+from runner.lifecycle.events import (
+    Accepted,
+    AccountBlocked,
+    Finished,
+    Found,
+    Interrupted,
+    Pending,
+    Rejected,
+    RetryableFailure,
+)
+from runner.providers.evidence import parse_remote_id
 from runner.providers.exchange import NoAnswer, NotSent, Reply
-from runner.providers.reading import Page, echoed, read_many, read_page, read_query, read_reference, read_submit
+from runner.providers.reading import (
+    ListPage,
+    compare_echo,
+    read_many,
+    read_page,
+    read_query,
+    read_reference,
+    read_submit,
+)
 from runner.providers.spec import load
 
 SPECS = [load(name) for name in ("chanjing", "kling", "kling-gateway")]
@@ -21,7 +38,7 @@ def describe(event) -> dict:  # noqa: C901, PLR0911 - a table
     match event:
         case None:
             return {"event": "nothing"}
-        case Page(rows):
+        case ListPage(rows):
             return {"rows": [[row.remote_id, row.reference, row.created] for row in rows]}
         case Accepted(remote_id):
             return {"event": "Accepted", "remote_id": remote_id}
@@ -33,11 +50,11 @@ def describe(event) -> dict:  # noqa: C901, PLR0911 - a table
             return {"event": "Pending", "word": word, "settling": settling, "strange": strange, "trace": trace}
         case Finished(outputs):
             return {"event": "Finished", "urls": [output.url for output in outputs]}
-        case Setback(kind, error, wait):
+        case RetryableFailure(kind, error, wait):
             return {"event": "Setback", "kind": kind, "why": error.reason, "message": error.message, "wait": wait}
-        case Blocked(kind, error):
+        case AccountBlocked(kind, error):
             return {"event": "Blocked", "kind": kind, "why": error.reason, "message": error.message}
-        case Refused(error, maybe_taken, billed):
+        case Rejected(error, maybe_taken, billed):
             flags = {"maybe_taken": maybe_taken, "billed": billed}
             return {"event": "Refused", "why": error.reason, "message": error.message, **flags}
 
@@ -71,9 +88,9 @@ def test_unsent_request_is_retried_or_blocks(spec, task):
     """A request that was not sent is tried again, but a wrong address blocks the account."""
     for read in (read_submit, read_query, read_page):
         event = read(spec, NotSent("refused"))
-        assert (type(event), event.kind) == (Setback, "unsent")
+        assert (type(event), event.kind) == (RetryableFailure, "unsent")
         event = read(spec, NotSent("bad certificate", terminal=True))
-        assert (type(event), event.kind) == (Blocked, "configuration")
+        assert (type(event), event.kind) == (AccountBlocked, "configuration")
     assert read_reference(spec, task(), NotSent("refused")).kind == "unsent"
 
 
@@ -83,7 +100,7 @@ def test_missing_response_is_doubt_or_trouble(spec, task):
     no_answer = NoAnswer("cut off; body so far: {\x1b[31m\ud800")
     event = read_submit(spec, no_answer)
     assert isinstance(event, Interrupted)
-    assert event.evidence.encode("utf-8").decode().isprintable()
+    assert event.reason.encode("utf-8").decode().isprintable()
     assert read_query(spec, no_answer).kind == "trouble"
     assert read_page(spec, no_answer).kind == "trouble"
     assert read_reference(spec, task(), no_answer).kind == "trouble"
@@ -110,7 +127,7 @@ def test_batch_response_covers_only_the_tasks_it_names(task):
         "u-2",
     )
     events, objects = read_many(chanjing, asked, answer)
-    assert {id_: type(event) for id_, event in events.items()} == {1: Finished, 2: Setback, 3: Pending}
+    assert {id_: type(event) for id_, event in events.items()} == {1: Finished, 2: RetryableFailure, 3: Pending}
     assert events[2].kind == "absent", "being left out proves nothing"
     assert set(objects) == {1, 3}
     assert objects[3]["progress_desc"] == "Queued"
@@ -157,12 +174,12 @@ def test_echo_is_compared_field_by_field():
         "photo_info": {"ref_prompt": "a boat", "clarity": 1024},
         "motion_info": {"ref_prompt": "", "clarity": 0},
     }
-    seen = echoed(SPECS[0], body, row)
+    seen = compare_echo(SPECS[0], body, row)
     assert seen == {"model_code": True, "creation_type": True, "ref_prompt": False, "clarity": True}
-    assert echoed(SPECS[0], {"clarity": 720}, {"photo_info": {"clarity": 0}, "motion_info": {"clarity": 720}})[
+    assert compare_echo(SPECS[0], {"clarity": 720}, {"photo_info": {"clarity": 0}, "motion_info": {"clarity": 720}})[
         "clarity"
     ]
-    assert echoed(SPECS[1], body, row) == {}
+    assert compare_echo(SPECS[1], body, row) == {}
 
 
 # any response gives an event
@@ -228,26 +245,26 @@ def encodable(value) -> bool:
 def check(spec, outcome, task):
     """Read a response in every way and check the invariants of every event."""
     submit = read_submit(spec, outcome)
-    assert isinstance(submit, Accepted | Interrupted | Setback | Refused | Blocked)
+    assert isinstance(submit, Accepted | Interrupted | RetryableFailure | Rejected | AccountBlocked)
     query = read_query(spec, outcome)
-    assert isinstance(query, Pending | Finished | Refused | Setback | Blocked)
+    assert isinstance(query, Pending | Finished | Rejected | RetryableFailure | AccountBlocked)
     found = read_reference(spec, task, outcome)
-    assert found is None or isinstance(found, Found | Setback | Blocked)
+    assert found is None or isinstance(found, Found | RetryableFailure | AccountBlocked)
     page = read_page(spec, outcome)
-    assert isinstance(page, Page | Setback | Blocked)
+    assert isinstance(page, ListPage | RetryableFailure | AccountBlocked)
     events, _ = read_many(spec, [task], outcome)
     assert set(events) <= {task.id}
     for event in (submit, query, found, *events.values()):
         assert event is None or encodable(event)
         if isinstance(event, Accepted | Found):
-            assert remote_id(event.remote_id) == event.remote_id
+            assert parse_remote_id(event.remote_id) == event.remote_id
         if isinstance(event, Finished):
             assert event.outputs
             assert [output.number for output in event.outputs] == list(range(1, len(event.outputs) + 1))
-        if isinstance(event, Setback) and event.wait is not None:
+        if isinstance(event, RetryableFailure) and event.wait is not None:
             assert 0.5 <= event.wait <= 900
-    if isinstance(page, Page):
-        assert all(remote_id(row.remote_id) == row.remote_id and row.created >= 0 for row in page.rows)
+    if isinstance(page, ListPage):
+        assert all(parse_remote_id(row.remote_id) == row.remote_id and row.created >= 0 for row in page.rows)
     return submit
 
 

@@ -9,7 +9,7 @@ import pytest
 from runner.errors import ConfigError, UsageError
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
-from runner.providers.expressions import compiled
+from runner.providers.expressions import compile_expression
 
 FOLDER = Path(str(resources.files("runner.providers") / "specs"))
 MINIMAL = """
@@ -47,7 +47,7 @@ def test_every_bundled_spec_loads_under_its_name(name):
 
 
 def test_which_providers_can_reconcile():
-    assert {name: specs.load(name).can_look_up for name in specs.names()} == {
+    assert {name: specs.load(name).can_reconcile for name in specs.spec_paths()} == {
         "chanjing": True,
         "kling": True,
         "kling-gateway": False,
@@ -128,7 +128,7 @@ def test_all_mistakes_of_a_spec_are_reported_at_once():
 def test_extra_directory_adds_and_overrides_specs(tmp_path):
     (tmp_path / "tiny.yaml").write_text(MINIMAL, encoding="utf-8")
     shutil.copy(FOLDER / "kling.yaml", tmp_path / "kling.yaml")
-    known = specs.names(tmp_path)
+    known = specs.spec_paths(tmp_path)
     assert set(known) == {"chanjing", "kling", "kling-gateway", "tiny"}
     assert known["kling"] == tmp_path / "kling.yaml"
     schema = Catalogue(tmp_path).find("tiny", "ink")
@@ -138,7 +138,7 @@ def test_extra_directory_adds_and_overrides_specs(tmp_path):
 
 
 def rules():
-    for name in specs.names():
+    for name in specs.spec_paths():
         spec = specs.load(name)
         for number, rule in enumerate((*spec.errors, *spec.task_errors)):
             yield pytest.param(rule, id=f"{name}-{number}")
@@ -160,4 +160,4 @@ def test_no_error_rule_holds_without_a_failing_code(rule, seen):
     """`body.code != 0` would be true of a text and of an empty body."""
     if rule.means == "absent":
         return
-    assert not compiled(rule.when).holds(seen)
+    assert not compile_expression(rule.when).is_true(seen)

@@ -10,24 +10,24 @@ import pytest
 from rich.cells import cell_len
 
 from runner.lifecycle.task import State
-from runner.report.live import View, live
-from runner.report.progress import Facts, shown
-from runner.report.tally import Loss, Tally
+from runner.report.live import LiveView, live_display
+from runner.report.progress import RunInfo, show_progress
+from runner.report.tally import Loss, RunStats
 
-INFO = Facts("海报", units={"p": "beans"}, max_cost=500.0, limits={"p": 2.0})
+INFO = RunInfo("海报", units={"p": "beans"}, max_cost=500.0, limits={"p": 2.0})
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
 
 
-def run_stats(counts: dict[str, int] | None = None, *providers: str) -> Tally:
+def run_stats(counts: dict[str, int] | None = None, *providers: str) -> RunStats:
     counts = counts or {"queued": 20, "submitting": 2, "running": 6, "ready": 1, "done": 10, "failed": 1}
-    stats = Tally()
-    stats.start(counts, 0.0, shares=dict.fromkeys(providers or ("p",), counts), cost_before=40.0)
+    stats = RunStats()
+    stats.start(counts, 0.0, by_provider=dict.fromkeys(providers or ("p",), counts), cost_before=40.0)
     stats.losses.append(Loss("0003-青瓷茶壶", State.FAILED, "moderation", "内容\x1b[2J审核"))
     return stats
 
 
-def text(stats: Tally, width: int = 80, height: int = 24, info: Facts = INFO, **options) -> list[str]:
-    return [line.plain for line in View(info, stats, **options).lines(1.0, width, height)]
+def text(stats: RunStats, width: int = 80, height: int = 24, info: RunInfo = INFO, **options) -> list[str]:
+    return [line.plain for line in LiveView(info, stats, **options).lines(1.0, width, height)]
 
 
 def test_every_stage_has_a_line_with_its_count():
@@ -51,9 +51,9 @@ def test_bar_shows_its_share_and_small_counts():
 
 
 def test_several_providers_have_a_line_each():
-    info = Facts("job", units={"p": "beans", "query": "units"}, limits={"p": 2.0, "query": 1.0})
+    info = RunInfo("job", units={"p": "beans", "query": "units"}, limits={"p": 2.0, "query": 1.0})
     stats = run_stats({"queued": 3, "done": 1, "running": 2}, "p", "query")
-    stats.shares["query"].cost = 2.5
+    stats.by_provider["query"].cost = 2.5
     lines = text(stats, info=info)
     assert lines[5:7] == [
         "  p      1 of 6 done · 2 running · 0/s of 2/s",
@@ -123,7 +123,7 @@ def test_log_lines_appear_above_the_display(monkeypatch):
     """The display is erased at the end."""
     with terminal() as (stream, read_output, master):
         monkeypatch.setattr(sys, "stderr", stream)
-        with shown(INFO, run_stats(), stream, quiet=False) as update:
+        with show_progress(INFO, run_stats(), stream, quiet=False) as update:
             update(1.0)
             first = read_output()
             print("a log line", file=sys.stderr)
@@ -154,7 +154,7 @@ def test_cursor_and_streams_are_restored_after_an_error(error, monkeypatch):
 
 
 def _interrupted(stream, read_output, error, drawn):
-    with shown(INFO, run_stats(), stream, quiet=False) as update:
+    with show_progress(INFO, run_stats(), stream, quiet=False) as update:
         update(1.0)
         drawn.append(read_output())
         raise error
@@ -163,7 +163,7 @@ def _interrupted(stream, read_output, error, drawn):
 def test_no_color_is_honoured(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     with terminal() as (stream, read_output, master):
-        with shown(INFO, run_stats(), stream, quiet=False) as update:
+        with show_progress(INFO, run_stats(), stream, quiet=False) as update:
             update(1.0)
             drawn = read_output()
         read_output()
@@ -174,7 +174,7 @@ def test_no_color_is_honoured(monkeypatch):
 def test_closed_terminal_ends_only_the_display(monkeypatch):
     with terminal() as (stream, read_output, master):
         monkeypatch.setattr(sys, "stderr", stream)
-        with shown(INFO, run_stats(), stream, quiet=False) as update:
+        with show_progress(INFO, run_stats(), stream, quiet=False) as update:
             update(1.0)
             read_output()
             os.close(master)
@@ -188,9 +188,9 @@ def test_dumb_terminal_gets_plain_lines(kind, monkeypatch):
     """A terminal that cannot move its cursor gets no escape sequences."""
     monkeypatch.setenv("TERM", kind)
     with terminal() as (stream, read_output, master):
-        with live(INFO, run_stats(), stream) as update:
+        with live_display(INFO, run_stats(), stream) as update:
             assert update is None
-        with shown(INFO, run_stats(), stream, quiet=False) as update:
+        with show_progress(INFO, run_stats(), stream, quiet=False) as update:
             update(1.0)
         drawn = read_output()
         os.close(master)

@@ -4,10 +4,18 @@ import pytest
 
 from runner.lifecycle.events import Accepted
 from runner.lifecycle.task import State, Task
-from runner.report.progress import EVERY, Facts, Plain, brief, cost, sentence, shown
-from runner.report.tally import Tally
+from runner.report.progress import (
+    PLAIN_INTERVAL,
+    PlainProgress,
+    RunInfo,
+    cost_text,
+    short_status_line,
+    show_progress,
+    status_line,
+)
+from runner.report.tally import RunStats
 
-INFO = Facts("job", units={"chanjing": "beans"}, max_cost=500.0)
+INFO = RunInfo("job", units={"chanjing": "beans"}, max_cost=500.0)
 
 
 def task(state: State) -> Task:
@@ -16,27 +24,27 @@ def task(state: State) -> Task:
 
 def test_plain_line_on_interval_and_new_state():
     """A plain line appears every 30 seconds, and at once when a state is entered for the first time."""
-    stats, stream = Tally(), io.StringIO()
+    stats, stream = RunStats(), io.StringIO()
     stats.start({"queued": 3})
-    plain = Plain(Facts("job"), stats, stream)
+    plain = PlainProgress(RunInfo("job"), stats, stream)
     for now in (0.0, 1.0, 2.0):
         plain.update(now)
     assert stream.getvalue().count("\n") == 1
-    stats.hear(task(State.SUBMITTING), Accepted("r"), task(State.RUNNING), 3.0)
+    stats.on_event(task(State.SUBMITTING), Accepted("r"), task(State.RUNNING), 3.0)
     stats.states["queued"] -= 1
     stats.states["submitting"] += 1
     plain.update(3.0)
     assert stream.getvalue().count("\n") == 2
     plain.update(4.0)
-    plain.update(3.0 + EVERY)
+    plain.update(3.0 + PLAIN_INTERVAL)
     assert stream.getvalue().count("\n") == 3
 
 
 def test_transient_states_print_no_line():
     """Every task passes through `submitting` and `ready`, so they are no news."""
-    stats, stream = Tally(), io.StringIO()
+    stats, stream = RunStats(), io.StringIO()
     stats.start({"running": 1})
-    plain = Plain(Facts("job"), stats, stream)
+    plain = PlainProgress(RunInfo("job"), stats, stream)
     plain.update(0.0)
     for state in ("submitting", "ready"):
         stats.states[state] = 1
@@ -52,21 +60,21 @@ def test_closed_stream_silences_progress_only():
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    plain = Plain(Facts("job"), Tally(), Closed())
+    plain = PlainProgress(RunInfo("job"), RunStats(), Closed())
     plain.update(0.0)
     plain.update(100.0)
 
 
 def test_status_line_has_counts_cost_and_last_error():
-    stats = Tally()
+    stats = RunStats()
     stats.start({"done": 2, "queued": 3, "running": 1, "failed": 1, "in_doubt": 1}, cost_before=8.0)
-    stats.last_fault = "moderation \x1b[2J refused"
-    line = sentence(INFO, stats, 0.0)
+    stats.last_error = "moderation \x1b[2J refused"
+    line = status_line(INFO, stats, 0.0)
     assert line.startswith(
         "job: 2/8 done · 3 to submit · 1 running · 1 in doubt · 1 failed · eta unknown · cost 8 of 500 beans"
     )
     assert "\x1b" not in line
-    assert brief(INFO, stats, 0.0) == "job 2/8 · 1 in doubt · 1 failed · eta unknown · cost 8 of 500 beans"
+    assert short_status_line(INFO, stats, 0.0) == "job 2/8 · 1 in doubt · 1 failed · eta unknown · cost 8 of 500 beans"
 
 
 @pytest.mark.parametrize(
@@ -80,16 +88,16 @@ def test_status_line_has_counts_cost_and_last_error():
     ],
 )
 def test_costs_are_shown_in_their_own_units(units, max_cost, unpriced, spent, text):
-    stats = Tally(cost=spent, unpriced=unpriced)
-    stats.start({}, shares={name: {} for name in units})
-    stats.shares["a"].cost = spent
+    stats = RunStats(cost=spent, unpriced=unpriced)
+    stats.start({}, by_provider={name: {} for name in units})
+    stats.by_provider["a"].cost = spent
     if "b" in units:
-        stats.shares["b"].cost = 2.5
-    assert cost(Facts("job", units=units, max_cost=max_cost), stats) == text
+        stats.by_provider["b"].cost = 2.5
+    assert cost_text(RunInfo("job", units=units, max_cost=max_cost), stats) == text
 
 
 def test_quiet_shows_nothing():
     stream = io.StringIO()
-    with shown(INFO, Tally(), stream, quiet=True) as update:
+    with show_progress(INFO, RunStats(), stream, quiet=True) as update:
         update(0.0)
     assert stream.getvalue() == ""

@@ -14,7 +14,7 @@ ROW = {
 
 
 def test_line_has_the_documented_shape():
-    line = results.line(ROW)
+    line = results.result_dict(ROW)
     assert line["outputs"] == [{"file": "a.png", "bytes": 3, "sha256": "s", "media_type": "image/png"}]
     assert line["error"] == {"reason": None, "code": None, "message": None}
     assert (line["attempts"], line["submitted_at"], line["finished_at"]) == (2, "1970-01-01T00:00:01.500Z", None)

@@ -4,9 +4,9 @@ import shlex
 import pytest
 
 from runner.report import summary as report
-from runner.report.advice import Findings, lines
-from runner.report.summary import summary, told
-from runner.report.tally import Tally
+from runner.report.advice import JobIssues, issue_lines
+from runner.report.summary import render, summary
+from runner.report.tally import RunStats
 
 WORDS = ["my posters.yaml", "--sandbox"]
 RETRY = "runner retry 'my posters.yaml' --sandbox"
@@ -24,19 +24,19 @@ def held(number: int = 1) -> dict:
     return {"key": f"{number:08}" + "f" * 24, "name": f"{number:04}-青瓷", "evidence": "ReadError; HTTP 200"}
 
 
-def made_summary(code: int = 3, counts: dict | None = None, issues: Findings | None = None, **counted) -> dict:
-    stats = Tally(**counted)
-    issues = issues or Findings(words=WORDS)
+def made_summary(code: int = 3, counts: dict | None = None, issues: JobIssues | None = None, **counted) -> dict:
+    stats = RunStats(**counted)
+    issues = issues or JobIssues(arguments=WORDS)
     reasons = [why for _, why in issues.endings]
     return summary(
         "posters",
         exit_code=code,
         reasons=reasons,
         counts=counts or {},
-        tally=stats,
+        stats=stats,
         in_doubt=[],
         seconds=360.0,
-        findings=issues,
+        issues=issues,
     )
 
 
@@ -55,7 +55,7 @@ HINTS = [
 
 @pytest.mark.parametrize(("state", "reason", "hint"), HINTS)
 def test_every_reason_has_its_hint(state, reason, hint):
-    first, second = lines(Findings([group(state, reason, 2, "so it says")], words=WORDS))
+    first, second = issue_lines(JobIssues([group(state, reason, 2, "so it says")], arguments=WORDS))
     assert first.startswith(f"2 {'incomplete' if state == 'done' else state}: {reason} (so it says)")
     assert hint in second
 
@@ -71,13 +71,13 @@ def test_every_reason_has_its_hint(state, reason, hint):
     ],
 )
 def test_group_line_says_what_was_paid(issue, payment):
-    first, *_ = lines(Findings([issue], words=WORDS, unit="beans"))
+    first, *_ = issue_lines(JobIssues([issue], arguments=WORDS, unit="beans"))
     assert first.endswith(payment)
 
 
 def test_held_task_comes_first_with_its_resolve_command():
     groups = [group("failed", "moderation", 9), group("held", "in_doubt", 5)]
-    text = list(lines(Findings(groups, [held(number) for number in range(1, 6)], words=WORDS)))
+    text = list(issue_lines(JobIssues(groups, [held(number) for number in range(1, 6)], arguments=WORDS)))
     assert text[0].startswith("5 held: in_doubt")
     commands = [line.strip() for line in text if "runner resolve" in line]
     assert commands == [f"runner resolve 'my posters.yaml' 0000000{n} --sandbox --adopt ID" for n in (1, 2, 3)]
@@ -87,7 +87,7 @@ def test_held_task_comes_first_with_its_resolve_command():
 
 
 def test_in_doubt_tasks_continue_with_run():
-    assert list(lines(Findings(in_doubt=2, words=WORDS)))[1].strip() == RUN
+    assert list(issue_lines(JobIssues(in_doubt=2, arguments=WORDS)))[1].strip() == RUN
 
 
 NEXT_STEPS = [
@@ -106,27 +106,27 @@ NEXT_STEPS = [
 
 @pytest.mark.parametrize(("code", "counts", "groups", "command"), NEXT_STEPS)
 def test_next_step_fits_the_exit_code(code, counts, groups, command):
-    issues = Findings(groups, [held()] if code == 4 else [], words=WORDS)
+    issues = JobIssues(groups, [held()] if code == 4 else [], arguments=WORDS)
     next_step = made_summary(code, counts, issues)["next"]
     assert next_step is None if command is None else next_step.startswith(command), next_step
 
 
 @pytest.mark.parametrize("name", ["a;rm -rf ~.yaml", "$(id).yaml", "it's.yaml", "`x`.yaml"])
 def test_a_command_that_is_copied_runs_nothing_else(name):
-    issues = Findings([group("held", "in_doubt")], [held()], words=[name])
-    commands = [line for line in lines(issues) if "runner resolve" in line]
+    issues = JobIssues([group("held", "in_doubt")], [held()], arguments=[name])
+    commands = [line for line in issue_lines(issues) if "runner resolve" in line]
     assert [shlex.split(line)[2] for line in commands] == [name]
     assert shlex.split(made_summary(5, issues=issues)["next"]) == ["runner", "run", name]
 
 
 def test_rendered_summary():
-    issues = Findings(
+    issues = JobIssues(
         [group("failed", "moderation", 2, "内容\x1b[2J审核")],
         endings=[(6, "chanjing: 50005 余额不足"), (3, "2 failed, incomplete or out of reach")],
-        words=["p.yaml"],
+        arguments=["p.yaml"],
         unit="beans",
     )
-    text = told(
+    text = render(
         made_summary(6, {"done": 1, "failed": 2}, issues, submitted=1, downloaded=1, bytes=2_500_000, cost=4.0),
         issues,
         "out/p",
@@ -153,11 +153,14 @@ def test_the_file_is_whole_and_never_written_through_a_link(tmp_path):
 
 def test_some_failed_tasks_are_named_the_rest_counted():
     named = group("failed", "moderation", 5, tasks=["0001-a\x1b[2J", "0002-b", "0003-c"])
-    assert list(lines(Findings(faults=[named], words=WORDS)))[-1] == "      0001-a [2J, 0002-b, 0003-c and 2 more"
+    assert (
+        list(issue_lines(JobIssues(groups=[named], arguments=WORDS)))[-1]
+        == "      0001-a [2J, 0002-b, 0003-c and 2 more"
+    )
 
 
 def test_removed_failures_need_no_action():
-    assert list(lines(Findings(left=3, given_up=2, words=WORDS))) == [
+    assert list(issue_lines(JobIssues(removed=3, removed_failed=2, arguments=WORDS))) == [
         "1 of them left the manifest: what was bought is kept",
         "2 that failed left the manifest: nothing is to be done about them",
     ]

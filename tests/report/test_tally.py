@@ -1,21 +1,21 @@
 import pytest
 
-from runner.lifecycle.events import Claimed, Refused, Saved
-from runner.lifecycle.task import Fault, Moment, Output, State, Task
-from runner.report.tally import Tally
+from runner.lifecycle.events import Claimed, Rejected, Saved
+from runner.lifecycle.task import Moment, Output, State, Task, TaskError
+from runner.report.tally import RunStats
 
 
 def task(state: State, provider: str = "p", spent: float = 0.0, cost: float | None = 1.0, **more) -> Task:
     return Task(1, "k" * 32, provider, "image", "m", state, 0.0, spent=spent, cost=cost, **more)
 
 
-def saved(stats: Tally, now: float) -> None:
-    stats.hear(task(State.READY), Saved((Output(1, "u", "f", 5),)), task(State.DONE), now)
+def saved(stats: RunStats, now: float) -> None:
+    stats.on_event(task(State.READY), Saved((Output(1, "u", "f", 5),)), task(State.DONE), now)
 
 
-def started(counts: dict[str, int], now: float = 0.0) -> Tally:
-    stats = Tally()
-    stats.start(counts, now, shares={"p": counts})
+def started(counts: dict[str, int], now: float = 0.0) -> RunStats:
+    stats = RunStats()
+    stats.start(counts, now, by_provider={"p": counts})
     return stats
 
 
@@ -69,23 +69,23 @@ def test_submit_rate_starts_at_the_first_submit():
     stats = started({"queued": 10})
     for second in range(5):
         after = task(State.SUBMITTING, spent=1.0)
-        stats.hear(task(State.QUEUED), Claimed(Moment("b", 0.0), 0.0), after, 100.0 + second / 2)
-    assert stats.shares["p"].submits.rate(102.0) == pytest.approx(2)
-    assert stats.cost == stats.shares["p"].cost == 5
+        stats.on_event(task(State.QUEUED), Claimed(Moment("b", 0.0), 0.0), after, 100.0 + second / 2)
+    assert stats.by_provider["p"].submits.rate(102.0) == pytest.approx(2)
+    assert stats.cost == stats.by_provider["p"].cost == 5
 
 
 def test_counters_by_provider():
-    stats = Tally()
-    stats.start({"queued": 3}, 0.0, shares={"p": {"queued": 2}, "q": {"queued": 1}})
-    stats.hear(task(State.QUEUED, "q"), Claimed(Moment("b", 0.0), 0.0), task(State.SUBMITTING, "q", 3.0), 1.0)
-    assert +stats.shares["p"].states == {"queued": 2}
-    assert +stats.shares["q"].states == {"submitting": 1}
-    assert (stats.shares["p"].cost, stats.shares["q"].cost) == (0, 3)
+    stats = RunStats()
+    stats.start({"queued": 3}, 0.0, by_provider={"p": {"queued": 2}, "q": {"queued": 1}})
+    stats.on_event(task(State.QUEUED, "q"), Claimed(Moment("b", 0.0), 0.0), task(State.SUBMITTING, "q", 3.0), 1.0)
+    assert +stats.by_provider["p"].states == {"queued": 2}
+    assert +stats.by_provider["q"].states == {"submitting": 1}
+    assert (stats.by_provider["p"].cost, stats.by_provider["q"].cost) == (0, 3)
 
 
 def test_task_without_a_price_is_noted():
     stats = started({"queued": 1})
-    stats.hear(task(State.QUEUED), Claimed(Moment("b", 0.0), 0.0), task(State.SUBMITTING, cost=None), 1.0)
+    stats.on_event(task(State.QUEUED), Claimed(Moment("b", 0.0), 0.0), task(State.SUBMITTING, cost=None), 1.0)
     assert stats.unpriced
 
 
@@ -93,13 +93,13 @@ def test_only_the_latest_losses_are_kept():
     """Losses keep their reasons and messages."""
     stats = started({"submitting": 9})
     for number in range(9):
-        error = Fault("moderation", None, f"number {number}")
+        error = TaskError("moderation", None, f"number {number}")
         after = task(State.FAILED, fault=error, name=f"{number:04}-猫")
-        stats.hear(task(State.SUBMITTING), Refused(error), after, 1.0)
+        stats.on_event(task(State.SUBMITTING), Rejected(error), after, 1.0)
     assert [(loss.task, loss.message) for loss in stats.losses] == [
         ("0006-猫", "number 6"),
         ("0007-猫", "number 7"),
         ("0008-猫", "number 8"),
     ]
-    assert stats.last_fault == "moderation number 8"
+    assert stats.last_error == "moderation number 8"
     assert (stats.total, stats.open) == (9, 0)

@@ -4,7 +4,7 @@ import time
 import httpx
 import pytest
 
-from runner.sandbox.faults import KINDS, POLL, SUBMIT, Dice
+from runner.sandbox.faults import KINDS, POLL, SUBMIT, FaultInjector
 from runner.sandbox.server import Faults, Options, Sandbox
 
 
@@ -222,21 +222,25 @@ async def test_refused_submits_do_not_count_for_faults(api):
 
 def test_same_seed_gives_same_faults():
     def injected(seed):
-        injector = Dice(Faults({"lost_reply": 0.1}), seed)
-        return [injector.roll(SUBMIT) for _ in range(1000)]
+        injector = FaultInjector(Faults({"lost_reply": 0.1}), seed)
+        return [injector.next_fault(SUBMIT) for _ in range(1000)]
 
     assert injected(1) == injected(1) != injected(2)
     assert 60 < injected(1).count("lost_reply") < 140
 
 
 def test_fault_numbers_are_exact():
-    injector = Dice(Faults.parse(["cut_reply=@3,7"]), 0)
-    assert [n for n in range(1, 20) if injector.roll(SUBMIT)] == [3, 7]
+    injector = FaultInjector(Faults.parse(["cut_reply=@3,7"]), 0)
+    assert [n for n in range(1, 20) if injector.next_fault(SUBMIT)] == [3, 7]
 
 
 def test_groups_are_counted_separately():
-    injector = Dice(Faults({"lost_reply": {2}, "poll_500": {1}}), 0)
-    assert [injector.roll(SUBMIT), injector.roll(POLL), injector.roll(SUBMIT)] == [None, "poll_500", "lost_reply"]
+    injector = FaultInjector(Faults({"lost_reply": {2}, "poll_500": {1}}), 0)
+    assert [injector.next_fault(SUBMIT), injector.next_fault(POLL), injector.next_fault(SUBMIT)] == [
+        None,
+        "poll_500",
+        "lost_reply",
+    ]
 
 
 @pytest.mark.parametrize("text", ["nothing=0.1", "lost_reply", "lost_reply=2", "lost_reply=@x", "lost_reply=nan"])

@@ -2,7 +2,7 @@ import asyncio
 import json
 
 from runner.sandbox.server import Options, Sandbox
-from runner.sandbox.traffic import most_within
+from runner.sandbox.traffic import peak_within
 
 KLING = {"model_name": "kling-v2-1", "prompt": "boat", "n": 2, "external_task_id": "e-1"}
 
@@ -90,6 +90,6 @@ async def test_hundred_concurrent_submits_are_hundred_tasks(api):
 
 
 def test_peak_is_largest_count_in_any_window():
-    assert most_within([], 1) == 0
-    assert most_within([0, 0.5, 1, 1.4, 1.45, 3], 1) == 4
-    assert most_within([0, 1, 2], 1) == 1
+    assert peak_within([], 1) == 0
+    assert peak_within([0, 0.5, 1, 1.4, 1.45, 3], 1) == 4
+    assert peak_within([0, 1, 2], 1) == 1

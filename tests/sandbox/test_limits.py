@@ -1,8 +1,8 @@
-from runner.sandbox.limits import SlidingWindow, Slots
+from runner.sandbox.limits import Slots, WindowLimit
 
 
 def admitted(times, qps, window_s=1.0):
-    window = SlidingWindow()
+    window = WindowLimit()
     return [at for at in times if window.admit("submit", "me", at, qps, window_s)]
 
 
@@ -22,7 +22,7 @@ def test_refused_requests_do_not_count():
 
 
 def test_endpoints_and_accounts_are_limited_separately():
-    window = SlidingWindow()
+    window = WindowLimit()
     assert window.admit("a", "x", 0, 1, 1)
     assert window.admit("b", "x", 0, 1, 1)
     assert window.admit("a", "y", 0, 1, 1)
@@ -33,4 +33,4 @@ def test_slots_become_free_when_tasks_end():
     slots = Slots()
     slots.take(("kling",), 10, 3)
     slots.take(("kling",), 5, 1)
-    assert [slots.taken(("kling",), now) for now in (0, 5, 10)] == [4, 3, 0]
+    assert [slots.count_taken(("kling",), now) for now in (0, 5, 10)] == [4, 3, 0]

@@ -59,22 +59,22 @@ def test_ledger_survives_sigkill(tmp_path):
 
 
 def test_every_option_has_an_argument():
-    arguments = command._parser().parse_args([])
-    help_text = command._parser().format_help()
+    arguments = command._build_parser().parse_args([])
+    help_text = command._build_parser().format_help()
     names = {f.name for f in fields(Options)} - {"faults"}
     assert [name for name in names if f"--{name.replace('_', '-')}" not in help_text] == []
-    assert command._options(arguments) == Options()
+    assert command._build_options(arguments) == Options()
 
 
 def test_help_names_refused_and_failing_words():
-    help_text = " ".join(command._parser().format_help().split())
+    help_text = " ".join(command._build_parser().format_help().split())
     assert "违规 or NSFW-TEST is refused by the content check, FAIL-TEST is accepted and fails later" in help_text
 
 
 def test_arguments_become_options():
     times = "--seconds 1,2 --video-seconds 3 --link-life-s 9"
     switches = "--no-external-id-unique --outage --credit 5 --gateway-dialect C"
-    options = command._options(command._parser().parse_args([*times.split(), *switches.split()]))
+    options = command._build_options(command._build_parser().parse_args([*times.split(), *switches.split()]))
     assert (options.seconds, options.video_seconds) == ((1.0, 2.0), (3.0, 3.0))
     assert (options.external_id_unique, options.outage, options.credit) == (False, True, 5)
     assert (options.gateway_dialect, options.link_life_s) == ("C", 9.0)

@@ -127,7 +127,7 @@ class Invariants:
         return None
 
     def _read_journal(self):
-        tail = journal.tail(self._state / "journal.jsonl", self._offset)
+        tail = journal.read_tail(self._state / "journal.jsonl", self._offset)
         self._offset = tail.end
         for line in tail.lines:
             ref = line.get("ref", "")
@@ -158,7 +158,7 @@ class Invariants:
 
     def stories(self):
         """Return the histories, read as `recover` reads them."""
-        _, _, _, found = recovery.stories(self._state / "journal.jsonl")
+        _, _, _, found = recovery.read_histories(self._state / "journal.jsonl")
         sent = {ref for _, ref, state, _, _, _ in self.rows() if state != "queued"}
         recorded = {story.intent["ref"] for story in found}
         return None if sent <= recorded else f"recovery knows nothing of {sorted(sent - recorded)}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from runner.lifecycle import patience
-from runner.lifecycle.events import Blocked, Setback
+from runner.lifecycle.events import AccountBlocked, RetryableFailure
 from runner.lifecycle.task import Moment, State
 from runner.pipeline import reconcile, session
 from runner.pipeline.clock import Clock
@@ -37,7 +37,7 @@ def _patched(*patches):
 
 
 def _judging(change):
-    def judge(spec, outcome, phase, judge=evidence.judge):
+    def judge(spec, outcome, phase, judge=evidence.classify_response):
         return change(outcome, phase, judge(spec, outcome, phase))
 
     return _patched((session, "judge", judge), (reading, "judge", judge))
@@ -98,13 +98,15 @@ def one_scan():
     async def by_list(self, batch, begun):
         self._cache.clear()
         rows = await self._unclaimed_rows(0.0)
-        if isinstance(rows, Setback | Blocked):
+        if isinstance(rows, RetryableFailure | AccountBlocked):
             for task in batch:
                 await self._settlement.settle(task, rows)
             return
         await self._settle_absent([task for task in batch if not await self._adopt(task, rows)], rows, begun)
 
-    return _patched((ReconcileStage, "_by_list", by_list), (world, "Patience", partial(patience.Patience, looks=1)))
+    return _patched(
+        (ReconcileStage, "_by_list", by_list), (world, "Patience", partial(patience.RetryPolicy, required_absences=1))
+    )
 
 
 def failed_page_is_clean():
@@ -113,7 +115,7 @@ def failed_page_is_clean():
 
     async def read_list(*args):
         rows = await read(*args)
-        return [] if isinstance(rows, Setback | Blocked) else rows
+        return [] if isinstance(rows, RetryableFailure | AccountBlocked) else rows
 
     return _patched((reconcile, "read_list", read_list))
 
@@ -123,7 +125,7 @@ def first_page_only():
 
     async def read_list(session, operation, since):
         page = reading.read_page(session.spec, await session.send(session.dialect.page(operation, 1)))
-        return list(page.rows) if isinstance(page, reading.Page) else page
+        return list(page.rows) if isinstance(page, reading.ListPage) else page
 
     return _patched((reconcile, "read_list", read_list))
 
@@ -150,9 +152,9 @@ def breaker_stops_polls():
 def own_doubt_only():
     """M11, M12: D counts from the task's own send, and duplicates are ignored."""
     gate = "twin.state = 'in_doubt'))"
-    claim = sql.queries()["claim_queued"]
+    claim = sql.statements()["claim_queued"]
     assert claim.count(gate) == 1
-    open_ = {**sql.queries(), "claim_queued": claim.replace(gate, "twin.state = 'nothing'))")}
+    open_ = {**sql.statements(), "claim_queued": claim.replace(gate, "twin.state = 'nothing'))")}
 
     async def none(self, fingerprint):
         return []
@@ -182,7 +184,7 @@ def no_mark_at_start():
 
 def id_not_journaled():
     """H1: the id is not written to the journal."""
-    of_change = stores.of_change
+    of_change = stores.line_for_change
 
     def silent(before, after):
         line = of_change(before, after)
@@ -194,7 +196,7 @@ def id_not_journaled():
 def queued_waits_for_the_wall():
     """FC1: a queued task waits for a wall-clock time from before the clock was set back."""
     wake = "update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')"
-    found = {**sql.queries(), "wake": wake}
+    found = {**sql.statements(), "wake": wake}
     return _patched((sql, "queries", lambda: found))
 
 

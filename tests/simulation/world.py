@@ -25,10 +25,10 @@ import anyio
 
 from runner.app.jobs import Fingerprints
 from runner.errors import RunnerError
-from runner.lifecycle.patience import Patience
-from runner.lifecycle.task import Draft, Fault
-from runner.net.bucket import Bucket
-from runner.net.download import Dead, Fetched, Later
+from runner.lifecycle.patience import RetryPolicy
+from runner.lifecycle.task import Draft, TaskError
+from runner.net.bucket import SlidingWindow
+from runner.net.download import DeadLink, DownloadedFile, RetryLater
 from runner.net.limiter import Limiter
 from runner.pipeline.clock import Clock
 from runner.pipeline.outcome import Exit
@@ -367,7 +367,7 @@ class Client:
 
     def _struck_by_time(self):
         if not self.dead:
-            self.world.report.crashes["time"] += 1
+            self.world.diagnostics.crashes["time"] += 1
             self.world.note("crash", "time")
             self.die()
 
@@ -383,7 +383,7 @@ class Client:
         self.violation = f"BUG: {context.get('message')}: {error!r}"
         self.die()
 
-    def strike(self, point):
+    def remove(self, point):
         """Handle a failpoint of the store or of the world, and crash at the chosen one."""
         self.gate()
         if point == "absent committed":
@@ -394,7 +394,7 @@ class Client:
         self._reached[""] += 1
         crash = self.life.crash
         if crash is not None and crash.at in {"", point} and self._reached[crash.at] >= crash.count:
-            self.world.report.crashes[point] += 1
+            self.world.diagnostics.crashes[point] += 1
             self.world.note("crash", point)
             self.die()
             raise SimCrash
@@ -423,20 +423,20 @@ class Client:
         """Download a file: write its bytes to disk, or fail."""
         self.gate()
         dice, provider = self._fetch_dice, self.world.provider
-        fault = provider._rolled(self.plan.fetch)
+        fault = provider._counts(self.plan.fetch)
         if provider._outage():
             fault = "later"
         await self.sleep(dice.uniform(5.0, 300.0) if fault == "slow" else dice.uniform(0.05, 2.0))
-        provider.traffic["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
+        provider.counters["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
         self.world.note("fetched", url, fault)
         if fault == "later":
-            return Later(Fault("network", None, "cut"), dice.choice((None, 5.0)))
+            return RetryLater(TaskError("network", None, "cut"), dice.choice((None, 5.0)))
         if fault == "dead":
-            return Dead(Fault("link", None, "403"))
+            return DeadLink(TaskError("link", None, "403"))
         data = b"picture " + url.partition("?")[0].encode()
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
-        return Fetched(len(data), hashlib.sha256(data).hexdigest(), "image/png", "png")
+        return DownloadedFile(len(data), hashlib.sha256(data).hexdigest(), "image/png", "png")
 
     def submit_leaves(self, sent):
         """Called when bytes are about to leave."""
@@ -488,13 +488,13 @@ class Client:
             boottime=lambda: self._loop.time() - world.boot_began,
             boot=world.boot,
         )
-        store = await Store.open(world.state, connect=self.connect, reach=self.strike)
+        store = await Store.open(world.state, connect=self.connect, failpoint=self.strike)
         try:
-            await store.name("simulation")
+            await store.set_name("simulation")
             await store.add(iter(world.additions), "digest", clock.now())
             provider, notifier = self._pipeline(store, clock)
             run = Run(
-                [provider] if await store.providers() else [],
+                [provider] if await store.providers_with_work() else [],
                 store=store,
                 directory=world.directory,
                 clock=clock,
@@ -509,15 +509,15 @@ class Client:
 
     def _pipeline(self, store, clock):
         plan, spec, notifier = self.plan, self.world.spec, Notifier()
-        patience = Patience(
-            paid=plan.paid,
-            throttles=plan.throttles,
-            doubt=plan.doubt,
-            can_look_up=spec.can_look_up,
-            first_look=spec.first_look,
+        patience = RetryPolicy(
+            paid_timeout=plan.paid_timeout,
+            max_throttles=plan.throttles,
+            quiet_time=plan.doubt,
+            can_reconcile=spec.can_reconcile,
+            first_poll=spec.first_look,
         )
         paces = {"submit": plan.pace, "query": plan.query_pace}
-        limiters = {name: Limiter(Bucket(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()}
+        limiters = {name: Limiter(SlidingWindow(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()}
         self.pipeline = pipeline(
             spec,
             self,
@@ -576,6 +576,6 @@ class Connection(sqlite3.Connection):
 
     def _is_full(self):
         if self.ballast.exists():
-            return self.world.dice.random() < 0.5
+            return self.world.fault_injector.random() < 0.5
         self._writes_left -= 1
         return self._writes_left < 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.lifecycle.task import Draft, Output, State, Task, reference
 from runner.store.adding import Addition
-from runner.store.rows import columns
+from runner.store.rows import task_columns
 
 from .conftest import key_of
 
@@ -151,7 +151,7 @@ class Expectation:
             waits = task.state is State.QUEUED and task.due_at is not None and task.due_at > now + 900
             if waits or task.state in {State.RUNNING, State.READY, State.IN_DOUBT}:
                 since = None if task.since is None else min(task.since, now)
-                self.tasks[key] = replace(task, due_at=now + 900 * waits, failures=0, looks=0, since=since)
+                self.tasks[key] = replace(task, due_at=now + 900 * waits, failures=0, absences=0, since=since)
 
     # starts
 
@@ -226,7 +226,7 @@ class Expectation:
 
     def _row(self, key: str, task: Task) -> dict[str, Any]:
         cold = {name: getattr(task, name) for name in _COLD}
-        return {**columns(task), **cold, "request": task.request.decode(), "position": self.positions[key]}
+        return {**task_columns(task), **cold, "request": task.request.decode(), "position": self.positions[key]}
 
 
 def saved(task: Task) -> list[tuple[Any, ...]]:

@@ -64,7 +64,7 @@ class FaultInjector:
         return copy
 
     def _execute(self, statement: str, run: Callable[[], Any]) -> Any:
-        word = "mark" if statement == sql.queries()["set_journal"] else statement.split(maxsplit=1)[0].lower()
+        word = "mark" if statement == sql.statements()["set_journal"] else statement.split(maxsplit=1)[0].lower()
         if word == "begin":
             self._began = self._size("journal.jsonl")
         if self.kind.startswith("full"):

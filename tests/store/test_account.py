@@ -83,7 +83,7 @@ def holder(home):
 
 async def test_token_lock_times_out_and_dies_with_its_holder(home, holder, monkeypatch):
     """The error names the other process; a killed process holds nothing."""
-    monkeypatch.setattr(account, "_PATIENCE", 0.1)
+    monkeypatch.setattr(account, "_TOKEN_LOCK_TIMEOUT", 0.1)
     with pytest.raises(ConfigError, match="another process holds the token"):
         async with TokenFile(home).lock():
             pass

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from runner.lifecycle.task import Fault, State
+from runner.lifecycle.task import State, TaskError
 from runner.store import sql
 
 COUNTED = """select provider, state, state = 'queued' and due_at is null, count(*) from task group by 1, 2, 3"""
@@ -65,15 +65,15 @@ async def test_errors_are_grouped_by_state_and_reason(bench):
     """Tasks without a reason are a group of their own."""
     async with bench() as made:
         await made.add(*range(1, 7))
-        await made.to(State.FAILED, fault=Fault("moderation", None, "no"), remote_id=None)
-        await made.to(State.FAILED, fault=Fault("moderation", None, "no"), remote_id=None)
-        await made.to(State.FAILED, fault=Fault(), remote_id=None)
-        await made.to(State.DONE, fault=Fault("partial", None, "1 of 2"))
+        await made.to(State.FAILED, fault=TaskError("moderation", None, "no"), remote_id=None)
+        await made.to(State.FAILED, fault=TaskError("moderation", None, "no"), remote_id=None)
+        await made.to(State.FAILED, fault=TaskError(), remote_id=None)
+        await made.to(State.DONE, fault=TaskError("partial", None, "1 of 2"))
         await made.to(State.DONE)
-        rows = made.sql(sql.queries()["error_groups"])
+        rows = made.sql(sql.statements()["error_groups"])
         counts = {(state, reason): count for state, reason, _, count, *_ in rows}
         assert counts == {("failed", "moderation"): 2, ("failed", ""): 1, ("done", "partial"): 1}
-        assert await made.store.partial() == 1
+        assert await made.store.partial_count() == 1
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

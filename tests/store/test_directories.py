@@ -9,11 +9,11 @@ import pytest
 
 from runner.store import directories
 from runner.store.claims import Claims
-from runner.store.directories import make, make_account
+from runner.store.directories import make_account_directory, make_directory
 from runner.store.ground import check
 from runner.store.registry import Registry
 from runner.store.store import Store
-from runner.store.uploads import Uploads
+from runner.store.uploads import UploadCache
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def mode(path):
 @pytest.fixture
 def synced(monkeypatch):
     """Record the directories that are synced, and sync them."""
-    seen, sync = [], directories.sync
-    monkeypatch.setattr(directories, "sync", lambda directory: seen.append(directory) or sync(directory))
+    seen, sync = [], directories.sync_directory
+    monkeypatch.setattr(directories, "sync_directory", lambda directory: seen.append(directory) or sync(directory))
     return seen
 
 
@@ -52,11 +52,11 @@ async def test_account_files_are_private_up_to_home(tmp_path, open_umask, kind):
     account = home / "accounts" / "chanjing-1"
     match kind:
         case "claims":
-            await Claims(account, "one").take("r")
+            await Claims(account, "one").claim_found("r")
         case "registry":
-            await Registry(account).at("/x")
+            await Registry(account).find_by_directory("/x")
         case "uploads":
-            await Uploads(account).find("ab", 0.0)
+            await UploadCache(account).find("ab", 0.0)
     assert {mode(place) for place in (home, account.parent, account)} == {0o700}
     assert mode(home.parent) == 0o755
 
@@ -66,7 +66,7 @@ def test_wider_modes_are_narrowed(tmp_path, open_umask):
     account = home / "accounts" / "chanjing-1"
     account.mkdir(parents=True)
     assert mode(home) == 0o755
-    make_account(account)
+    make_account_directory(account)
     assert {mode(place) for place in (home, account.parent, account)} == {0o700}
 
 
@@ -74,11 +74,11 @@ def test_home_with_other_content_keeps_its_mode(tmp_path, open_umask):
     """RUNNER_HOME may be a user's home or a public directory."""
     home = tmp_path / "home"
     (home / "letters").mkdir(parents=True)
-    make_account(home / "accounts" / "chanjing-1")
+    make_account_directory(home / "accounts" / "chanjing-1")
     assert (mode(home), mode(home / "accounts")) == (0o755, 0o700)
 
 
 def test_file_in_place_of_directory_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
-        make(tmp_path / "file")
+        make_directory(tmp_path / "file")

@@ -19,9 +19,9 @@ from runner.store import engine
     ],
 )
 def test_releases_with_wal_race_are_known(version, may):
-    assert engine.may_race(version) is may
+    assert engine.has_wal_race(version) is may
 
 
 def test_sqlite_version_is_new_enough():
-    assert ".".join(map(str, engine.VERSION)) == sqlite3.sqlite_version
-    assert engine.VERSION >= engine.OLDEST
+    assert ".".join(map(str, engine.SQLITE_VERSION)) == sqlite3.sqlite_version
+    assert engine.SQLITE_VERSION >= engine.MIN_SQLITE_VERSION

@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from runner.errors import DiskError, StateError
 from runner.lifecycle.events import (
     Accepted,
-    Blocked,
+    AccountBlocked,
     Found,
     Interrupted,
     Missing,
-    Refused,
+    Rejected,
     Resolved,
     Retried,
-    Setback,
+    RetryableFailure,
 )
-from runner.lifecycle.patience import Patience
-from runner.lifecycle.task import Fault, Moment, State, Task
+from runner.lifecycle.patience import RetryPolicy
+from runner.lifecycle.task import Moment, State, Task, TaskError
 from runner.lifecycle.transitions import advance
 from runner.store import journal, recovery
-from runner.store.journal import Journal, decode, encode, read, tail
+from runner.store.journal import Journal, decode, encode, read_lines, read_tail
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 LINES = st.lists(
@@ -51,9 +51,9 @@ def test_cut_journal_gives_its_complete_lines(tmp_path, lines, cut):
     whole = b"".join(map(encode, lines))
     kept = whole[: int(len(whole) * cut)]
     path.write_bytes(kept)
-    found = [line for line, _ in read(path)]
+    found = [line for line, _ in read_lines(path)]
     assert found == lines[: kept.count(b"\n")]
-    assert tail(path, 0).end == kept.rfind(b"\n") + 1
+    assert read_tail(path, 0).end == kept.rfind(b"\n") + 1
 
 
 @FILES
@@ -65,7 +65,7 @@ def test_flipped_bit_is_never_read_as_another_line(tmp_path, lines, position, bi
     path.write_bytes(bytes(data))
     found = []
     with contextlib.suppress(StateError):
-        for line, _ in read(path):
+        for line, _ in read_lines(path):
             found.append(line)
     # upper case in a checksum is the same checksum; apart from that every line is one that was written
     assert [json.dumps(line) for line in found] == [json.dumps(line) for line in lines[: len(found)]]
@@ -81,10 +81,10 @@ def test_append_is_on_disk_and_cuts_off_a_torn_end(tmp_path):
     path = tmp_path / "journal.jsonl"
     first = encode({"t": "epoch", "uuid": "u", "epoch": 1})
     path.write_bytes(first + b'00000000 {"t":"int')
-    opened = Journal(path, tail(path, 0).end)
+    opened = Journal(path, read_tail(path, 0).end)
     end = opened.append([{"t": "id", "ref": "r", "remote_id": "1"}])
     opened.close()
-    assert [line["t"] for line, _ in read(path)] == ["epoch", "id"]
+    assert [line["t"] for line, _ in read_lines(path)] == ["epoch", "id"]
     assert end == path.stat().st_size
 
 
@@ -102,7 +102,7 @@ def test_leftover_half_line_is_removed_before_the_next(tmp_path):
         half.write(b"0badc0de {")
     assert opened.append([{"t": "id", "ref": "r", "remote_id": "1"}]) == path.stat().st_size
     opened.close()
-    assert [line["t"] for line, _ in read(path)] == ["epoch", "id"]
+    assert [line["t"] for line, _ in read_lines(path)] == ["epoch", "id"]
 
 
 def test_new_journal_is_private(tmp_path):
@@ -115,7 +115,7 @@ def test_damage_before_the_end_is_reported_with_offset(tmp_path):
     good = encode({"t": "epoch", "uuid": "u", "epoch": 1})
     path.write_bytes(good + b"rubbish\n" + good)
     with pytest.raises(StateError, match=f"byte {len(good)}"):
-        list(read(path))
+        list(read_lines(path))
 
 
 def task(state: State, **more) -> Task:
@@ -140,11 +140,11 @@ def task(state: State, **more) -> Task:
     ],
 )
 def test_every_paid_change_has_its_line(before, after, kind):
-    line = journal.of_change(before, after)
+    line = journal.line_for_change(before, after)
     assert (line and line["t"]) == kind
 
 
-BUSY = Fault("trouble", None, "tired")
+BUSY = TaskError("trouble", None, "tired")
 COUNTERS = {
     "attempts": 1,
     "throttles": 2,
@@ -161,10 +161,10 @@ COUNTERS = {
     ("before", "event"),
     [
         (task(State.SUBMITTING, **COUNTERS), Accepted("x", "trace")),
-        (task(State.SUBMITTING, **COUNTERS), Setback("trouble", BUSY)),
-        (task(State.SUBMITTING, **COUNTERS), Setback("throttled", BUSY)),
-        (task(State.SUBMITTING, **COUNTERS), Blocked("credit", BUSY)),
-        (task(State.SUBMITTING, **COUNTERS), Refused(BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), RetryableFailure("trouble", BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), RetryableFailure("throttled", BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), AccountBlocked("credit", BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), Rejected(BUSY)),
         (task(State.SUBMITTING, **COUNTERS), Interrupted("an id of no shape", hopeless=True)),
         (task(State.IN_DOUBT, **COUNTERS), Found("x")),
         (task(State.IN_DOUBT, **COUNTERS), Missing(quiet=True)),
@@ -174,18 +174,18 @@ COUNTERS = {
         (task(State.HELD, **COUNTERS), Resolved("abandon", "ann")),
         (
             task(State.RUNNING, remote_id="x", adopted=True, evidence="adopt by ann", **COUNTERS),
-            Setback("absent", BUSY),
+            RetryableFailure("absent", BUSY),
         ),
         (task(State.RUNNING, remote_id="x", adopted=True, **COUNTERS), Resolved("adopt", "ann", "y")),
         (task(State.RUNNING, remote_id="x", adopted=True, **COUNTERS), Resolved("absent", "ann")),
-        (task(State.RUNNING, remote_id="x", **COUNTERS), Refused(BUSY, billed=False)),
+        (task(State.RUNNING, remote_id="x", **COUNTERS), Rejected(BUSY, billed=False)),
         (task(State.FAILED, remote_id="x", **COUNTERS), Retried()),
     ],
 )
 def test_applied_line_equals_the_transition(before, event):
     """Except for times, and for the counters that a start resets."""
-    after = advance(before, event, 9.0, Patience(looks=1, unknown=1))
-    applied = recovery.apply(before, journal.of_change(before, after))
+    after = advance(before, event, 9.0, RetryPolicy(required_absences=1, max_unknown=1))
+    applied = recovery.apply(before, journal.line_for_change(before, after))
     reset = {"due_at": None, "since": None, "finished_at": None, "looks": 0, "failures": 0}
     if after.state is not State.RUNNING:
         reset["sent"] = None
@@ -193,8 +193,8 @@ def test_applied_line_equals_the_transition(before, event):
 
 
 def test_intent_alone_is_a_submit_without_answer():
-    intent = journal.of_change(task(State.QUEUED), task(State.SUBMITTING))
-    id_ = journal.of_change(task(State.SUBMITTING), task(State.RUNNING, remote_id="x"))
+    intent = journal.line_for_change(task(State.QUEUED), task(State.SUBMITTING))
+    id_ = journal.line_for_change(task(State.SUBMITTING), task(State.RUNNING, remote_id="x"))
     merged = recovery.apply(task(State.QUEUED), intent)
     assert (merged.state, merged.remote_id) == (State.SUBMITTING, None)
     assert recovery.apply(merged, id_).remote_id == "x"

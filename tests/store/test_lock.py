@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from runner.errors import DiskError, Locked
+from runner.errors import DiskError, JobLockedError
 from runner.store.lock import job_lock
 
 HOLDER = """
@@ -34,7 +34,7 @@ def holder(home):
 
 
 def test_second_runner_gets_name_of_holder_at_once(home, holder):
-    with pytest.raises(Locked) as caught, job_lock(home):
+    with pytest.raises(JobLockedError) as caught, job_lock(home):
         pass
     assert f"{socket.gethostname()} process {holder.pid}" in caught.value.message
     assert caught.value.exit_code == 11
@@ -55,7 +55,7 @@ def test_waiting_process_gets_released_lock(home, holder):
 
 
 def test_lock_works_within_one_process_and_is_released(home):
-    with job_lock(home), pytest.raises(Locked), job_lock(home):
+    with job_lock(home), pytest.raises(JobLockedError), job_lock(home):
         pass
     with job_lock(home):
         pass

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from runner.errors import DiskError, StateError
 from runner.lifecycle.events import (
     Accepted,
-    Blocked,
+    AccountBlocked,
     Claimed,
     Finished,
     Found,
@@ -31,15 +31,15 @@ from runner.lifecycle.events import (
     LinkExpired,
     Missing,
     Pending,
-    Refused,
+    Rejected,
     Resolved,
     Retried,
+    RetryableFailure,
     Saved,
-    Setback,
 )
-from runner.lifecycle.patience import Patience
-from runner.lifecycle.task import Fault, Moment, Output, State
-from runner.lifecycle.transitions import BY_PERSON, advance
+from runner.lifecycle.patience import RetryPolicy
+from runner.lifecycle.task import Moment, Output, State, TaskError
+from runner.lifecycle.transitions import ADOPTED_BY_USER, advance
 from runner.store.rebuild import rebuild
 from runner.store.store import Store
 
@@ -50,9 +50,18 @@ from .machine import FaultInjector, find_double_purchase, keys_in, read_lines, r
 TIMES = int(os.environ.get("EXAMPLES_TIMES", "1"))
 #: the files of a dead process do not depend on the disk, and memory is faster
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-BUSY = Fault("trouble", "5000", "the other side is tired")
+BUSY = TaskError("trouble", "5000", "the other side is tired")
 #: short, so that every limit is reached soon
-PATIENCE = Patience(attempts=2, throttles=3, doubt=4.0, sends=2, unclean=2, unknown=2, settlings=2, refreshes=2)
+PATIENCE = RetryPolicy(
+    max_attempts=2,
+    max_throttles=3,
+    quiet_time=4.0,
+    max_doubts=2,
+    max_unclean=2,
+    max_unknown=2,
+    max_settlings=2,
+    max_refreshes=2,
+)
 
 QUEUED, SUBMITTING, IN_DOUBT, HELD = State.QUEUED, State.SUBMITTING, State.IN_DOUBT, State.HELD
 RUNNING, READY = State.RUNNING, State.READY
@@ -66,7 +75,7 @@ class InjectedFault(NamedTuple):
     part: float = 0.0
 
     @property
-    def fills(self):
+    def column_params(self):
         return self.kind.startswith("full")
 
 
@@ -116,7 +125,7 @@ class Job(RuleBasedStateMachine):
 
     @initialize(can_look_up=st.sampled_from([True, True, False]), numbers=ALL)
     def begins(self, can_look_up, numbers):
-        self.patience = replace(PATIENCE, can_look_up=can_look_up)
+        self.patience = replace(PATIENCE, can_reconcile=can_look_up)
         self.open()
         self.uuid = self.store.uuid
         self.add_manifest(numbers, 0, NO_FAULT)
@@ -179,7 +188,7 @@ class Job(RuleBasedStateMachine):
 
     def change(self, injected, work, before, after):
         """Change one task in one transaction with a fault injected; return the result or the error."""
-        injected = injected if injected.fills else injected._replace(nth=1)
+        injected = injected if injected.column_params else injected._replace(nth=1)
         reserve, row = self.store._writer.ballast.exists(), self.expected.tasks[before.key]
         behind = bool(self.expected.pending)
         size = self.size()
@@ -198,7 +207,7 @@ class Job(RuleBasedStateMachine):
     def fails(self, injected, before, after, *, reserve, journaled):
         """Check a failed change: the database is unchanged, and the next transaction applies the journal."""
         if not self.failing:
-            assert injected.fills
+            assert injected.column_params
             once = injected.nth == 1 and injected.kind not in {"full journal", "full ever more"}
             assert not (once and reserve) or after.state is SUBMITTING, "the ballast exists for this"
         self.failing = True
@@ -267,7 +276,7 @@ class Job(RuleBasedStateMachine):
     def buy(self, store, provider, free_slots, cap):
         return store.claim_queued(provider, self.now, free_slots, self.claimed, cap=cap)
 
-    def claimed(self, task):
+    def claimed_ids(self, task):
         return advance(task, Claimed(Moment("boot", self.now), self.now), self.now, self.patience)
 
     def exceeds_cap(self, task, cap):
@@ -338,26 +347,36 @@ class Job(RuleBasedStateMachine):
             case State.QUEUED:
                 return [Resolved("adopt", "ann", self.fresh())]
             case State.SUBMITTING:
-                failures = [Setback(kind, BUSY) for kind in ("trouble", "throttled", "window", "unsent")]
+                failures = [RetryableFailure(kind, BUSY) for kind in ("trouble", "throttled", "window", "unsent")]
                 doubts = [*[Interrupted("no answer")] * 5, Interrupted("no id", hopeless=True)]
-                rejections = [Blocked("credit", BUSY), Refused(BUSY), Refused(BUSY, maybe_taken=True)]
+                rejections = [AccountBlocked("credit", BUSY), Rejected(BUSY), Rejected(BUSY, maybe_taken=True)]
                 return [*map(Accepted, ids), *doubts, *failures, *rejections]
             case State.IN_DOUBT:
                 missing = [Missing(quiet=False), Missing(quiet=True), Missing(quiet=True, provable=False)]
-                return [*map(Found, ids), *missing, *missing, Setback("trouble", BUSY), Blocked("account", BUSY)]
+                return [
+                    *map(Found, ids),
+                    *missing,
+                    *missing,
+                    RetryableFailure("trouble", BUSY),
+                    AccountBlocked("account", BUSY),
+                ]
             case State.HELD:
                 return [*(Resolved("adopt", "ann", remote_id) for remote_id in ids), *by_user]
             case State.RUNNING:
                 links = [Output(number, f"https://a.example/{self.fresh()}") for number in range(1, 2 + task.id % 2)]
-                failures = [Setback("trouble", BUSY), Setback("absent", BUSY), Blocked("account", BUSY)]
-                ends = [Finished(tuple(links)), Finished(tuple(links)), Refused(BUSY), Refused(BUSY, billed=False)]
+                failures = [
+                    RetryableFailure("trouble", BUSY),
+                    RetryableFailure("absent", BUSY),
+                    AccountBlocked("account", BUSY),
+                ]
+                ends = [Finished(tuple(links)), Finished(tuple(links)), Rejected(BUSY), Rejected(BUSY, billed=False)]
                 others = [Resolved("adopt", "ann", remote_id) for remote_id in ids[:2]]
-                doubted = [*others, *by_user] if task.evidence.startswith(BY_PERSON) else []
+                doubted = [*others, *by_user] if task.evidence.startswith(ADOPTED_BY_USER) else []
                 return [*ends, Pending(), Pending(settling=True), *failures, *doubted]
             case State.READY:
                 files = tuple(self.file(task, output) for output in task.outputs)
-                return [Saved(files), Saved(files), LinkExpired(BUSY), Setback("trouble", BUSY)]
-            case State.FAILED if task.remote_id is not None and task.fault.reason != "abandoned":
+                return [Saved(files), Saved(files), LinkExpired(BUSY), RetryableFailure("trouble", BUSY)]
+            case State.FAILED if task.remote_id is not None and task.error.reason != "abandoned":
                 return [Retried(), Finished((Output(1, f"https://a.example/{self.fresh()}"),))]
             case _:
                 return [Retried()]
@@ -372,7 +391,7 @@ class Job(RuleBasedStateMachine):
 
     def record(self, key, output):
         """Record a file; return whether the record is on disk."""
-        _, error = self.attempt(NO_FAULT, lambda: self.store.record(self.expected.tasks[key], output))
+        _, error = self.attempt(NO_FAULT, lambda: self.store.record_file(self.expected.tasks[key], output))
         assert error is None or self.failing
         if error is None:
             self.expected.records(key, output)
@@ -488,7 +507,7 @@ class Job(RuleBasedStateMachine):
         assert self.loop.run(self.store.counts()) == seen.counts
         for provider in PROVIDERS:
             ids = [remote_id for name, remote_id in self.ids if name == provider]
-            assert self.loop.run(self.store.claimed(provider, ids)) == set(ids)
+            assert self.loop.run(self.store.claimed_ids(provider, ids)) == set(ids)
 
 
 TestJob = Job.TestCase

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from runner.lifecycle.events import Accepted
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.patience import RetryPolicy
 from runner.lifecycle.task import State
 from runner.lifecycle.transitions import advance
 from runner.store.rebuild import rebuild
@@ -17,7 +17,7 @@ from .conftest import NOW, additions
 
 
 def with_image(path, *numbers):
-    return [replace(one, pictures={"start_frame": path}) for one in additions(numbers)]
+    return [replace(one, images={"start_frame": path}) for one in additions(numbers)]
 
 
 def paths(made):
@@ -37,7 +37,7 @@ async def test_renamed_image_is_updated_in_every_state(bench, state):
         task = await made.to(state)
         await made.store.add([replace(one, cost=9.0) for one in with_image("b.png", 1)], "d2", NOW)
         assert paths(made) == ['{"start_frame":"b.png"}']
-        (found,) = await made.store.by_key(task.key)
+        (found,) = await made.store.find_by_key_prefix(task.key)
         assert (found.state, found.cost) == (state, 9.0 if state in {State.QUEUED, State.FAILED} else 4.0)
 
 
@@ -57,9 +57,9 @@ async def test_rebuilt_job_has_all_image_paths(bench):
         await made.store.add(with_image("a.png", 1, 2), "d", NOW)
         for _ in range(2):
             task = await made.claim()
-            await made.store.settle(task, advance(task, Accepted(f"u-{task.id}"), NOW, Patience()))
+            await made.store.settle(task, advance(task, Accepted(f"u-{task.id}"), NOW, RetryPolicy()))
         await made.store.aclose()
         rebuild(made.path.parent, with_image("b.png", 2), NOW)
         made.store = await Store.open(made.path.parent)
-        known = {task.key: task.pictures for task in await made.store.in_state(State.RUNNING)}
+        known = {task.key: task.images for task in await made.store.in_state(State.RUNNING)}
         assert known == {made.key(1): '{"start_frame":"a.png"}', made.key(2): '{"start_frame":"b.png"}'}

@@ -7,16 +7,16 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
-from runner.lifecycle.events import Accepted, Refused, Retried
-from runner.lifecycle.patience import Patience
-from runner.lifecycle.task import Fault, State
+from runner.lifecycle.events import Accepted, Rejected, Retried
+from runner.lifecycle.patience import RetryPolicy
+from runner.lifecycle.task import State, TaskError
 from runner.lifecycle.transitions import advance
 from runner.store.rebuild import rebuild
 from runner.store.store import Store
 
 from .conftest import NOW, additions
 
-PATIENCE = Patience()
+PATIENCE = RetryPolicy()
 
 
 async def happens(store, task, event):
@@ -29,7 +29,7 @@ async def bought_twice(made):
     """Return a task that failed after it was paid, and that the user retries."""
     task = await made.claim()
     task = await happens(made.store, task, Accepted("first"))
-    task = await happens(made.store, task, Refused(Fault("provider")))
+    task = await happens(made.store, task, Rejected(TaskError("provider")))
     return await happens(made.store, task, Retried())
 
 
@@ -63,7 +63,7 @@ async def test_rebuilt_job_has_the_cost_of_each_purchase(bench):
             return replace(made.begun(task), spent=task.spent + 4.0)
 
         task = await made.store.claim_queued("chanjing", NOW, 10, begin)
-        for event in (Accepted("first"), Refused(Fault("provider")), Retried()):
+        for event in (Accepted("first"), Rejected(TaskError("provider")), Retried()):
             task = await happens(made.store, task, event)
         task = await made.store.claim_queued("chanjing", NOW, 10, begin)
         await happens(made.store, task, Accepted("second"))
@@ -75,7 +75,7 @@ async def test_rebuilt_job_has_the_cost_of_each_purchase(bench):
         assert former == [("first",)]
         made.store = await Store.open(made.path.parent)
         assert await made.store.spent() == 8.0
-        assert await made.store.claimed("chanjing", ["first", "second", "third"]) == {"first", "second"}
+        assert await made.store.claimed_ids("chanjing", ["first", "second", "third"]) == {"first", "second"}
 
 
 async def test_retry_only_in_journal_is_merged(bench, tmp_path):
@@ -84,7 +84,7 @@ async def test_retry_only_in_journal_is_merged(bench, tmp_path):
         await made.add(1)
         task = await made.claim()
         task = await happens(made.store, task, Accepted("first"))
-        task = await happens(made.store, task, Refused(Fault("provider")))
+        task = await happens(made.store, task, Rejected(TaskError("provider")))
         for name in ("state.db", "state.db-wal"):
             shutil.copy(made.path.with_name(name), tmp_path / name)
         again = await happens(made.store, task, Retried())
@@ -95,4 +95,4 @@ async def test_retry_only_in_journal_is_merged(bench, tmp_path):
         made.store = await Store.open(made.path.parent)
         (merged,) = await made.store.in_state(State.QUEUED)
         assert (merged.generation, merged.ref, merged.remote_id) == (2, again.ref, None)
-        assert await made.store.claimed("chanjing", ["first"]) == {"first"}
+        assert await made.store.claimed_ids("chanjing", ["first"]) == {"first"}

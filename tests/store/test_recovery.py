@@ -8,7 +8,7 @@ import pytest
 
 from runner.errors import DiskError, StateError
 from runner.lifecycle.events import Accepted, Found, Missing, Resolved
-from runner.lifecycle.patience import Patience
+from runner.lifecycle.patience import RetryPolicy
 from runner.lifecycle.task import State
 from runner.lifecycle.transitions import advance
 from runner.store.rebuild import rebuild
@@ -17,7 +17,7 @@ from runner.store.store import Store
 from .conftest import NOW, Bench, additions
 from .machine import FaultInjector, read_lines, read_state
 
-PATIENCE = Patience(looks=1)
+PATIENCE = RetryPolicy(required_absences=1)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_repeated_settle_is_journaled_once(faulty):
     assert await bench.store.settle(task, after) == "done"
     assert kinds(injector) == ["intent", "id"]
     (seen,) = read_state(injector.directory).tasks.values()
-    assert (seen.evidence, seen.due_at) == (after.evidence, after.due_at)
+    assert (seen.reason, seen.due_at) == (after.reason, after.due_at)
     assert await bench.store.settle(task, advance(task, Accepted("another"), NOW, PATIENCE)) == "stale"
 
 
@@ -149,7 +149,7 @@ async def test_removed_task_is_not_bought_after_a_crash(faulty):
     after = await Store.open(injector.copy)
     try:
         await after.add([], "without it", NOW)
-        assert (await after.counts(), await after.gone()) == ({"queued": 1}, 1)
+        assert (await after.counts(), await after.removed_unsent_count()) == ({"queued": 1}, 1)
         assert await after.claim_queued("chanjing", NOW, 9, bench.begun) is None
     finally:
         await after.aclose()
@@ -162,12 +162,12 @@ async def test_replaced_id_stays_claimed(faulty, how):
     task = await adopted(bench, await held(bench), "first")
     injector.arm("crash before")
     assert await bench.store.settle(task, advance(task, Resolved("absent", "ann"), NOW, PATIENCE)) == "done"
-    assert await bench.store.claimed("chanjing", ["first"]) == {"first"}
+    assert await bench.store.claimed_ids("chanjing", ["first"]) == {"first"}
     if how == "rebuilt":
         rebuild(injector.copy, additions([1]), NOW)
     after = await Store.open(injector.copy)
     try:
-        assert await after.claimed("chanjing", ["first"]) == {"first"}
+        assert await after.claimed_ids("chanjing", ["first"]) == {"first"}
     finally:
         await after.aclose()
 
@@ -178,4 +178,4 @@ async def test_replacing_id_of_the_user_is_journaled(faulty):
     task = await adopted(bench, await held(bench), "wrong")
     await adopted(bench, task, "right")
     assert [line["remote_id"] for line in read_lines(injector.directory) if line["t"] == "id"] == ["wrong", "right"]
-    assert await bench.store.claimed("chanjing", ["wrong", "right"]) == {"wrong", "right"}
+    assert await bench.store.claimed_ids("chanjing", ["wrong", "right"]) == {"wrong", "right"}

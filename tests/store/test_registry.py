@@ -9,37 +9,37 @@ import anyio
 import pytest
 
 from runner.errors import DiskError
-from runner.store.registry import Entry, Registry
+from runner.store.registry import JobEntry, Registry
 
-JOB = Entry("u1", "posters", "/jobs/out/posters", "aa", 1, 100.0)
+JOB = JobEntry("u1", "posters", "/jobs/out/posters", "aa", 1, 100.0)
 
 
 async def test_job_is_found_by_uuid_directory_and_tasks(tmp_path):
     registry = Registry(tmp_path / "account")
-    assert await registry.of("u1") is None
+    assert await registry.get("u1") is None
     await registry.put(JOB)
     await registry.put(replace(JOB, epoch=2))
-    assert await registry.of("u1") == replace(JOB, epoch=2)
-    assert await registry.at("/jobs/out/posters") == [replace(JOB, epoch=2)]
-    assert await registry.at("/jobs/out") == []
-    assert [entry.uuid for entry in await registry.like("aa", 50.0)] == ["u1"]
-    assert await registry.like("aa", 101.0) == []
-    assert await registry.like("bb", 0.0) == []
+    assert await registry.get("u1") == replace(JOB, epoch=2)
+    assert await registry.find_by_directory("/jobs/out/posters") == [replace(JOB, epoch=2)]
+    assert await registry.find_by_directory("/jobs/out") == []
+    assert [entry.uuid for entry in await registry.find_same_tasks("aa", 50.0)] == ["u1"]
+    assert await registry.find_same_tasks("aa", 101.0) == []
+    assert await registry.find_same_tasks("bb", 0.0) == []
 
 
 async def test_finished_job_is_not_found_by_its_tasks(tmp_path):
     registry = Registry(tmp_path)
-    await registry.put(replace(JOB, open=0))
-    assert await registry.like("aa", 0.0) == []
+    await registry.put(replace(JOB, unfinished=0))
+    assert await registry.find_same_tasks("aa", 0.0) == []
 
 
 async def test_directory_can_be_forgotten(tmp_path):
     registry = Registry(tmp_path)
     await registry.put(JOB)
     await registry.put(replace(JOB, uuid="u2", directory="/elsewhere"))
-    await registry.forget(JOB.directory)
-    assert await registry.of("u1") is None
-    assert await registry.of("u2") is not None
+    await registry.forget_directory(JOB.directory)
+    assert await registry.get("u1") is None
+    assert await registry.get("u2") is not None
 
 
 async def test_all_jobs_share_the_daily_cap(tmp_path):

@@ -7,14 +7,14 @@ from dataclasses import fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output, State, Task
+from runner.lifecycle.task import NO_ERROR, Moment, Output, State, Task, TaskError
 from runner.store import sql
-from runner.store.rows import columns, output_from, task_from
+from runner.store.rows import output_from, task_columns, task_from
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
 TIMES = st.none() | st.floats(0, 4e9, allow_nan=False)
 COUNTS = st.integers(0, 2**31)
-FAULTS = st.just(NO_FAULT) | st.builds(Fault, TEXT, st.none() | TEXT, st.none() | TEXT)
+FAULTS = st.just(NO_ERROR) | st.builds(TaskError, TEXT, st.none() | TEXT, st.none() | TEXT)
 MOMENTS = st.builds(Moment, TEXT, st.floats(0, 1e9))
 UNPAID = {State.QUEUED, State.SUBMITTING, State.IN_DOUBT, State.HELD}
 HOT = {
@@ -46,8 +46,8 @@ def test_task_survives_the_way_through_a_row(task):
         )
         connection.execute("insert into draft values (1, 1, 1, '{}', '{}', 'n', 0)")
         guard = {"expected_state": State.QUEUED, "expected_generation": 1}
-        assert connection.execute(sql.queries()["settle"], columns(task) | guard).rowcount == 1
-        row = connection.execute(sql.queries()["by_key"], {"key": task.key}).fetchone()
+        assert connection.execute(sql.statements()["settle"], task_columns(task) | guard).rowcount == 1
+        row = connection.execute(sql.statements()["by_key"], {"key": task.key}).fetchone()
         assert task_from(row) == task
 
 
@@ -60,7 +60,7 @@ def test_every_changing_field_is_written_back():
     for field in fields(Task):
         if field.name not in cold:
             wanted |= spread.get(field.name, {field.name})
-    assert set(columns(Task(1, "k", "p", "o", "m", State.QUEUED, None))) == wanted
+    assert set(task_columns(Task(1, "k", "p", "o", "m", State.QUEUED, None))) == wanted
 
 
 def test_output_survives_the_way_through_a_row():

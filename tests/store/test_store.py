@@ -12,8 +12,8 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from runner.errors import DiskError, Locked, StateError
-from runner.lifecycle.task import Fault, Moment, Output, State, reference
+from runner.errors import DiskError, JobLockedError, StateError
+from runner.lifecycle.task import Moment, Output, State, TaskError, reference
 from runner.store import sql
 from runner.store.store import Store
 
@@ -367,10 +367,10 @@ async def test_wake_makes_paid_and_doubtful_tasks_due(bench):
 async def test_settled_task_is_read_back_unchanged(bench):
     async with bench() as made:
         await made.add(1)
-        fault = Fault("in_doubt", "E\u00e9", "nicht \u9519\n")
+        fault = TaskError("in_doubt", "E\u00e9", "nicht \u9519\n")
         task = await made.to(State.IN_DOUBT, fault=fault, doubts=2, looks=1, evidence="cut off")
         assert await made.store.in_state(State.IN_DOUBT) == [task]
-        assert await made.store.by_key(task.key[:31]) == [task]
+        assert await made.store.find_by_key_prefix(task.key[:31]) == [task]
 
 
 @pytest.mark.parametrize("stale", ["state", "generation"])
@@ -418,13 +418,13 @@ async def test_writer_of_older_epoch_gets_an_error(bench):
             for call in (
                 lambda: store.wake(NOW + 99),
                 lambda: store.record(task, links),
-                lambda: store.put_name(task.id, 1, "new.png"),
+                lambda: store.rename_output(task.id, 1, "new.png"),
                 lambda: old.add(1, 2, digest="d2"),
                 lambda: store.name("other"),
                 lambda: store.bind("chanjing", "https://a.example"),
-                lambda: store.put_echoes("chanjing", "m", {"clarity": True}),
+                lambda: store.put_echoed_fields("chanjing", "m", {"clarity": True}),
             ):
-                with pytest.raises(Locked, match="another run has taken this job over"):
+                with pytest.raises(JobLockedError, match="another run has taken this job over"):
                     await call()
             assert read_state(old.path.parent) == before
             assert new.sql("select count(*) from echo") + new.sql("select count(*) from provider") == [(0,), (0,)]
@@ -454,10 +454,10 @@ async def test_id_of_earlier_purchase_stays_claimed(bench):
         await made.add(1)
         running = await made.to(State.RUNNING, remote_id="u-1")
         failed = await made.to(State.FAILED, running)
-        assert await made.store.claimed("chanjing", ["u-1", "u-2"]) == {"u-1"}
+        assert await made.store.claimed_ids("chanjing", ["u-1", "u-2"]) == {"u-1"}
         await made.to(State.QUEUED, failed, generation=2, ref="r-g2", remote_id=None, sent=None)
-        assert await made.store.claimed("chanjing", ["u-1", "u-2"]) == {"u-1"}
-        assert await made.store.claimed("kling", ["u-1"]) == set()
+        assert await made.store.claimed_ids("chanjing", ["u-1", "u-2"]) == {"u-1"}
+        assert await made.store.claimed_ids("kling", ["u-1"]) == set()
 
 
 async def test_fresh_link_keeps_saved_file(bench):
@@ -514,16 +514,16 @@ async def test_duplicate_sends_exclude_ids_from_own_answers(bench):
     async with bench() as made:
         await made.add(1, 2, 3, 4, fingerprint="same")
         waiting = await made.claim()
-        assert await made.store.twin_submitting("same")
-        assert not await made.store.twin_submitting("")
+        assert await made.store.is_duplicate_submitting("same")
+        assert not await made.store.is_duplicate_submitting("")
         made.sent = Moment("boot-a", 20.0)
         await made.to(State.RUNNING, adopted=True)
         made.sent = Moment("boot-a", 30.0)
         await made.to(State.RUNNING)
         assert sorted(await made.store.twins_sent("same")) == [("boot-a", 10.0), ("boot-a", 20.0)]
         await made.to(State.IN_DOUBT, waiting)
-        assert not await made.store.twin_submitting("same")
-        assert await made.store.twins_sent("") == []
+        assert not await made.store.is_duplicate_submitting("same")
+        assert await made.store.duplicate_sends("") == []
 
 
 @pytest.mark.parametrize("state", [State.READY, State.DONE, State.FAILED, State.STRANDED])
@@ -533,7 +533,7 @@ async def test_finished_duplicate_with_adopted_id_counts(bench, state):
         await made.add(1, fingerprint="same")
         adopted = await made.to(State.RUNNING, adopted=True)
         await made.to(state, adopted)
-        assert await made.store.twins_sent("same") == [("boot-a", 10.0)]
+        assert await made.store.duplicate_sends("same") == [("boot-a", 10.0)]
 
 
 async def test_providers_and_states_with_work(bench):
@@ -541,12 +541,12 @@ async def test_providers_and_states_with_work(bench):
         await made.add(1, 2, 3)
         assert await made.store.providers() == {"chanjing"}
         submitting = await made.claim()
-        assert await made.store.busy("chanjing", ()), "a task that is being submitted always counts"
+        assert await made.store.has_work("chanjing", ()), "a task that is being submitted always counts"
         running = await made.to(State.RUNNING, submitting, due_at=None)
-        assert not await made.store.busy("chanjing", {State.RUNNING})
+        assert not await made.store.has_work("chanjing", {State.RUNNING})
         ready = await made.to(State.READY, running)
-        await made.to(State.DONE, ready, fault=Fault("partial", None, "1 of 2"))
-        assert await made.store.partial() == 1
+        await made.to(State.DONE, ready, fault=TaskError("partial", None, "1 of 2"))
+        assert await made.store.partial_count() == 1
         await made.to(State.FAILED)
         await made.to(State.FAILED)
         assert await made.store.providers() == set()
@@ -559,16 +559,16 @@ async def test_key_prefix_is_no_pattern(bench):
         assert [task.key for task in await made.store.by_key("000000")] == [made.key(n) for n in (1, 2, 17)]
         assert [task.key for task in await made.store.by_key(made.key(17))] == [made.key(17)]
         for strange in ("%", "_", "0%", "f", "g", "'", "\x00"):
-            assert await made.store.by_key(strange) == []
+            assert await made.store.find_by_key_prefix(strange) == []
 
 
 async def test_field_once_changed_is_never_trusted_again(bench):
     async with bench() as made:
-        await made.store.put_echoes("chanjing", "m", {"ref_prompt": True, "clarity": True})
-        await made.store.put_echoes("chanjing", "m", {"ref_prompt": False})
-        await made.store.put_echoes("chanjing", "m", {"ref_prompt": True})
-        assert await made.store.echoes("chanjing", "m") == {"ref_prompt": False, "clarity": True}
-        assert await made.store.echoes("chanjing", "other") == {}
+        await made.store.put_echoed_fields("chanjing", "m", {"ref_prompt": True, "clarity": True})
+        await made.store.put_echoed_fields("chanjing", "m", {"ref_prompt": False})
+        await made.store.put_echoed_fields("chanjing", "m", {"ref_prompt": True})
+        assert await made.store.echoed_fields("chanjing", "m") == {"ref_prompt": False, "clarity": True}
+        assert await made.store.echoed_fields("chanjing", "other") == {}
 
 
 # no query of a run reads the whole table
@@ -605,7 +605,7 @@ async def test_no_query_of_a_run_scans_the_task_table(bench):
         made.sql("analyze")
         with closing(sqlite3.connect(made.path)) as connection:
             seen = {}
-            for name, text in sql.queries().items():
+            for name, text in sql.statements().items():
                 if name in WHOLE or not re.search("task|tally|draft", text):
                     continue
                 values = {name: PARAMETERS.get(name) for name in set(parameter_names(text))}
@@ -628,7 +628,7 @@ def parameter_names(text):
 
 
 def test_every_query_is_one_statement():
-    assert all(text.startswith(("select", "update", "insert", "delete")) for text in sql.queries().values())
+    assert all(text.startswith(("select", "update", "insert", "delete")) for text in sql.statements().values())
 
 
 # the disk
@@ -691,7 +691,7 @@ async def test_unwritable_directory_is_a_disk_error(home):
     ],
 )
 def test_sqlite_errors_become_runner_errors(text, kind):
-    error = sql.explained(sqlite3.OperationalError(text), "/x/state.db")
+    error = sql.to_runner_error(sqlite3.OperationalError(text), "/x/state.db")
     assert type(error) is kind
     assert error.message == f"/x/state.db: {text}"
     assert error.hint

@@ -8,34 +8,34 @@ import anyio
 import pytest
 
 from runner.errors import DiskError, StateError
-from runner.store.uploads import Upload, Uploads
+from runner.store.uploads import CachedUpload, UploadCache
 
-ONE = Upload("ab" * 32, "f1", "https://files.example/1", 1000.0)
+ONE = CachedUpload("ab" * 32, "f1", "https://files.example/1", 1000.0)
 
 
 async def test_recent_upload_is_found_by_content(tmp_path):
-    await Uploads(tmp_path).put(ONE, 0.0)
-    other = Uploads(tmp_path)
+    await UploadCache(tmp_path).put(ONE, 0.0)
+    other = UploadCache(tmp_path)
     assert await other.find(ONE.sha256, 1000.0) == ONE
     assert await other.find(ONE.sha256, 1000.1) is None
     assert await other.find("cd" * 32, 0.0) is None
 
 
 async def test_newer_upload_replaces_older_and_old_are_deleted(tmp_path):
-    known = Uploads(tmp_path)
+    known = UploadCache(tmp_path)
     await known.put(ONE, 0.0)
-    newer = Upload(ONE.sha256, "f2", "https://files.example/2", 2000.0)
+    newer = CachedUpload(ONE.sha256, "f2", "https://files.example/2", 2000.0)
     await known.put(newer, 0.0)
     assert await known.find(ONE.sha256, 0.0) == newer
-    await known.put(Upload("cd" * 32, "f3", "https://files.example/3", 9000.0), 5000.0)
+    await known.put(CachedUpload("cd" * 32, "f3", "https://files.example/3", 9000.0), 5000.0)
     assert await known.find(ONE.sha256, 0.0) is None
 
 
 async def test_upload_files_are_private(tmp_path):
     home = tmp_path / "account"
-    known = Uploads(home)
+    known = UploadCache(home)
     await known.put(ONE, 0.0)
-    async with known.turn(ONE.sha256):
+    async with known.lock(ONE.sha256):
         pass
     assert home.stat().st_mode & 0o777 == 0o700
     assert {path.name: path.stat().st_mode & 0o077 for path in home.iterdir()} == {"uploads.db": 0, "upload-a.lock": 0}
@@ -46,7 +46,7 @@ async def test_one_process_uploads_a_content_at_a_time(tmp_path):
 
     async def upload(number):
         nonlocal at_once, most
-        async with Uploads(tmp_path).turn(ONE.sha256):
+        async with UploadCache(tmp_path).lock(ONE.sha256):
             at_once += 1
             most = max(most, at_once)
             await anyio.sleep(0.01)
@@ -61,9 +61,9 @@ async def test_one_process_uploads_a_content_at_a_time(tmp_path):
 
 
 async def test_another_content_does_not_wait(tmp_path):
-    known = Uploads(tmp_path)
+    known = UploadCache(tmp_path)
     with anyio.fail_after(5):
-        async with known.turn("ab" * 32), known.turn("cd" * 32):
+        async with known.lock("ab" * 32), known.lock("cd" * 32):
             pass
 
 
@@ -85,25 +85,25 @@ async def test_killed_process_releases_its_upload_lock(tmp_path):
             with anyio.fail_after(30):
                 assert (await holder.stdout.receive()).startswith(b"held")
             with anyio.move_on_after(0.3) as scope:
-                async with Uploads(tmp_path).turn("ab" * 32):
+                async with UploadCache(tmp_path).lock("ab" * 32):
                     pass
             assert scope.cancelled_caught
         finally:
             holder.kill()
         await holder.wait()
         with anyio.fail_after(5):
-            async with Uploads(tmp_path).turn("ab" * 32):
+            async with UploadCache(tmp_path).lock("ab" * 32):
                 pass
 
 
 async def test_damaged_cache_error_says_delete_it(tmp_path):
     (tmp_path / "uploads.db").write_bytes(b"no database" * 100)
     with pytest.raises(StateError) as caught:
-        await Uploads(tmp_path).find(ONE.sha256, 0.0)
+        await UploadCache(tmp_path).find(ONE.sha256, 0.0)
     assert "Delete it" in caught.value.hint
 
 
 async def test_unusable_home_is_a_disk_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError):
-        await Uploads(tmp_path / "file").find(ONE.sha256, 0.0)
+        await UploadCache(tmp_path / "file").find(ONE.sha256, 0.0)

@@ -5,20 +5,20 @@ from contextlib import closing
 
 import pytest
 
-from runner.errors import NoSuchJob, StateError
-from runner.lifecycle.task import Fault, Output, State
-from runner.store.view import view
+from runner.errors import JobNotFoundError, StateError
+from runner.lifecycle.task import Output, State, TaskError
+from runner.store.view import open_read_only
 
 
 async def test_reader_sees_commits_and_cannot_write(bench, home):
     async with bench() as made:
         await made.add(1, 2)
-        with view(home) as seen:
+        with open_read_only(home) as seen:
             assert seen.counts() == {"queued": 2}
-            held = await made.to(State.HELD, evidence="cut off", fault=Fault("in_doubt", None, "x"))
+            held = await made.to(State.HELD, evidence="cut off", fault=TaskError("in_doubt", None, "x"))
             assert seen.counts() == {"queued": 1, "held": 1}
             assert [task["key"] for task in seen.in_state("held")] == [held.key]
-            assert set(seen.keys()) == {made.key(1), made.key(2)}
+            assert set(seen.states_by_key()) == {made.key(1), made.key(2)}
             with pytest.raises(sqlite3.OperationalError, match="readonly"):
                 seen._connection.execute("delete from task")
 
@@ -26,8 +26,8 @@ async def test_reader_sees_commits_and_cannot_write(bench, home):
 async def test_snapshot_ignores_later_commits(bench, home):
     async with bench() as made:
         await made.add(1)
-        with view(home) as seen:
-            with seen.at_once():
+        with open_read_only(home) as seen:
+            with seen.snapshot():
                 assert len(list(seen.results())) == 1
                 await made.add(1, 2, digest="d2")
                 assert len(list(seen.results())) == 1
@@ -37,7 +37,7 @@ async def test_snapshot_ignores_later_commits(bench, home):
 async def test_reader_needs_no_writer(bench, home):
     async with bench() as made:
         await made.add(1)
-    with view(home) as seen:
+    with open_read_only(home) as seen:
         assert seen.counts() == {"queued": 1}
 
 
@@ -45,8 +45,8 @@ async def test_removed_tasks_are_counted_apart(bench, home):
     async with bench() as made:
         await made.add(1, 2)
         await made.add(2, digest="d2")
-        with view(home) as seen:
-            assert (seen.counts(), seen.gone()) == ({"queued": 1}, 1)
+        with open_read_only(home) as seen:
+            assert (seen.counts(), seen.removed_unsent_count()) == ({"queued": 1}, 1)
 
 
 async def test_results_are_in_manifest_order_with_outputs(bench, home):
@@ -55,7 +55,7 @@ async def test_results_are_in_manifest_order_with_outputs(bench, home):
         ready = await made.to(State.READY, outputs=(Output(1, "https://files.example/1.png"),))
         await made.store.record(ready, Output(1, "", "boat-1.png", 9, "ab" * 32, "image/png"))
         await made.add(2, digest="d2")
-        with view(home) as seen:
+        with open_read_only(home) as seen:
             first, second = seen.results()
         assert (first["key"], first["position"], first["outputs"]) == (made.key(2), 2, [])
         assert (second["key"], second["position"], second["vars"]) == (made.key(1), None, {"n": 1})
@@ -66,9 +66,9 @@ async def test_errors_are_grouped(bench, home):
     async with bench() as made:
         await made.add(1, 2, 3)
         for message in ("a", "b"):
-            await made.to(State.FAILED, fault=Fault("moderation", "1301", message))
-        with view(home) as seen:
-            (found,) = seen.faults()
+            await made.to(State.FAILED, fault=TaskError("moderation", "1301", message))
+        with open_read_only(home) as seen:
+            (found,) = seen.error_groups()
         grouped = {"state": "failed", "reason": "moderation", "message": "a", "count": 2}
         assert found == grouped | {"paid": 0, "cost": 0, "unpriced": 0, "tasks": ["boat-1", "boat-2"]}
 
@@ -76,29 +76,35 @@ async def test_errors_are_grouped(bench, home):
 async def test_error_group_names_a_few_tasks(bench, home):
     async with bench() as made:
         await made.add(*range(1, 7))
-        for fault in (Fault("moderation"), Fault(), Fault("moderation"), Fault("moderation"), Fault("moderation")):
+        for fault in (
+            TaskError("moderation"),
+            TaskError(),
+            TaskError("moderation"),
+            TaskError("moderation"),
+            TaskError("moderation"),
+        ):
             await made.to(State.FAILED, fault=fault)
-        with view(home) as seen:
-            named = {group["reason"]: group["tasks"] for group in seen.faults()}
+        with open_read_only(home) as seen:
+            named = {group["reason"]: group["tasks"] for group in seen.error_groups()}
         assert named == {"moderation": ["boat-1", "boat-3", "boat-4"], "": ["boat-2"]}
 
 
 async def test_failed_and_removed_task_is_in_no_error_group(bench, home):
     async with bench() as made:
         await made.add(1, 2, 3)
-        await made.to(State.FAILED, fault=Fault("moderation"))
-        await made.to(State.FAILED, fault=Fault("moderation"))
-        await made.to(State.STRANDED, fault=Fault("stuck"))
+        await made.to(State.FAILED, fault=TaskError("moderation"))
+        await made.to(State.FAILED, fault=TaskError("moderation"))
+        await made.to(State.STRANDED, fault=TaskError("stuck"))
         await made.add(2, digest="d2")
-        with view(home) as seen:
-            groups = {(group["state"], group["count"], *group["tasks"]) for group in seen.faults()}
-            assert (seen.given_up(), seen.left()) == (1, 2)
+        with open_read_only(home) as seen:
+            groups = {(group["state"], group["count"], *group["tasks"]) for group in seen.error_groups()}
+            assert (seen.removed_failed_count(), seen.removed_sent_count()) == (1, 2)
         assert groups == {("failed", 1, "boat-2"), ("stranded", 1, "boat-3")}
         assert await made.store.given_up() == 1
 
 
 def test_reading_a_missing_job_makes_nothing(home):
-    with pytest.raises(NoSuchJob), view(home):
+    with pytest.raises(JobNotFoundError), open_read_only(home):
         pass
     assert not home.exists()
 
@@ -107,7 +113,7 @@ def test_reading_a_missing_job_makes_nothing(home):
 def test_reading_garbage_is_a_state_error(home, content):
     home.mkdir(parents=True)
     (home / "state.db").write_bytes(content)
-    with pytest.raises(StateError), view(home) as seen:
+    with pytest.raises(StateError), open_read_only(home) as seen:
         seen.counts()
 
 
@@ -116,7 +122,7 @@ async def test_reading_a_newer_schema_is_refused(bench, home):
         pass
     with closing(sqlite3.connect(home / "state.db")) as connection:
         connection.execute("pragma user_version = 999")
-    with pytest.raises(StateError, match="newer version"), view(home):
+    with pytest.raises(StateError, match="newer version"), open_read_only(home):
         pass
 
 
@@ -124,5 +130,5 @@ async def test_directory_name_is_quoted_in_the_uri(bench, tmp_path):
     strange = tmp_path / "a?b#c%20d 纸" / ".runner"
     async with bench(strange) as made:
         await made.add(1)
-        with view(strange) as seen:
+        with open_read_only(strange) as seen:
             assert seen.counts() == {"queued": 1}

@@ -197,12 +197,12 @@ def test_removed_job_disappears_and_broken_job_is_marked(desk):
 
 
 def test_only_latest_jobs_are_shown(desk, monkeypatch):
-    monkeypatch.setattr(serving, "_MOST", 1)
+    monkeypatch.setattr(serving, "_MAX_JOBS", 1)
     for at, name in enumerate(("old", "new")):
         (desk.root / name / ".runner").mkdir(parents=True)
         (desk.root / name / ".runner/state.db").touch()
         os.utime(desk.root / name / ".runner/state.db", (at, at))
-    jobs, fresh, more = serving.Watch(desk.root)._look(0.0)
+    jobs, fresh, more = serving.LiveJobs(desk.root)._scan(0.0)
     assert ([job.directory.name for job in jobs.values()], len(fresh), more) == (["new"], 1, 1)
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
-from runner.report.whole_file import whole_file
+from runner.report.whole_file import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,55 +31,55 @@ _NOTE_TEXT = (
 )
 
 
-class Place:
+class GalleryDirectory:
     """Paths of the gallery in a job directory."""
 
     def __init__(self, directory: Path) -> None:
         self.page = directory / PAGE
         self.folder = directory / FOLDER
 
-    def made(self) -> set[str]:
+    def file_names(self) -> set[str]:
         """Return the names of all files in the folder, thumbnails included."""
         return {entry.name for entry in os.scandir(self.folder)}
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Hold the lock on the page, and wait while another process writes it."""
         with (self.folder / _NOTE).open("rb") as note:
             fcntl.flock(note, fcntl.LOCK_EX)
             yield
 
-    def tidy(self, kept: set[str]) -> None:
+    def remove_stale_data(self, kept: set[str]) -> None:
         """Remove the data files of earlier pages, except the names in `kept`."""
-        for name in self.made() - kept:
+        for name in self.file_names() - kept:
             if name.startswith("data-") and name.endswith(".js"):
                 (self.folder / name).unlink(missing_ok=True)
 
 
-def taken(directory: Path) -> Place:
+def open_gallery(directory: Path) -> GalleryDirectory:
     """Return the gallery of a job directory, and create its folder if needed.
 
     Raises UsageError if page or folder exists and is not ours, and OSError.
     """
-    gallery = Place(directory)
-    _refuse(gallery.page, os.path.lexists(gallery.page) and not _begins(gallery.page, MARK))
+    gallery = GalleryDirectory(directory)
+    _raise_if_foreign(gallery.page, os.path.lexists(gallery.page) and not _starts_with(gallery.page, MARK))
     with suppress(FileExistsError):
         gallery.folder.mkdir()
     note = gallery.folder / _NOTE
     is_folder = gallery.folder.is_dir() and not gallery.folder.is_symlink()
-    if is_folder and not gallery.made():
-        with whole_file(note) as file:
+    if is_folder and not gallery.file_names():
+        with atomic_write(note) as file:
             file.write(_NOTE_TEXT)
-    _refuse(gallery.folder, not is_folder or not _begins(note, _NOTE_MARK))
+    _raise_if_foreign(gallery.folder, not is_folder or not _starts_with(note, _NOTE_MARK))
     return gallery
 
 
 def is_ours(page: Path) -> bool:
     """Return whether a page was made by runner."""
-    return _begins(page, MARK)
+    return _starts_with(page, MARK)
 
 
-def _refuse(path: Path, foreign: bool) -> None:
+def _raise_if_foreign(path: Path, foreign: bool) -> None:
     if foreign:
         raise UsageError(
             f"{path} is there already and was not made by runner; it was left as it is",
@@ -87,7 +87,7 @@ def _refuse(path: Path, foreign: bool) -> None:
         )
 
 
-def _begins(path: Path, mark: bytes) -> bool:
+def _starts_with(path: Path, mark: bytes) -> bool:
     """Return whether a path is a regular file, not a symbolic link, that begins with `mark`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

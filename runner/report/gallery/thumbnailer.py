@@ -22,38 +22,38 @@ import orjson
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-HEAD = struct.Struct(">BI")
+HEADER = struct.Struct(">BI")
 #: outcomes: a thumbnail, a file that cannot be decoded, a missing file or library
-MADE, REFUSED, UNABLE = range(3)
+MADE, REFUSED, UNAVAILABLE = range(3)
 #: the longer side of a thumbnail, pixels
 _SIDE = 400
 _QUALITY = 74
 #: pixels above which a file is not decoded
-_PIXELS = 100_000_000
+_MAX_PIXELS = 100_000_000
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 #: bytes of address space, and packets of a video that are tried for its first frame
-_MEMORY, _PACKETS = 3 << 30, 200
+_MAX_MEMORY, _MAX_PACKETS = 3 << 30, 200
 
 
-def _confine() -> None:
+def _limit_resources() -> None:
     """Forbid file writes and core dumps, and bound memory, as far as the system supports such limits."""
     for kind, limit in (
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, _MEMORY),
+        (resource.RLIMIT_AS, _MAX_MEMORY),
     ):
         with suppress(OSError, ValueError):
             resource.setrlimit(kind, (limit, limit))
 
 
-def small(file: BinaryIO, *, film: bool) -> bytes:
+def make_thumbnail(file: BinaryIO, *, is_video: bool) -> bytes:
     """Return a WebP of an image, or of the first frame of a video; raises any exception that a decoder raises."""
     from PIL import Image, ImageOps  # noqa: PLC0415 - optional dependency
 
-    Image.MAX_IMAGE_PIXELS = _PIXELS
+    Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
     image: Image.Image
-    if film:
-        image = _poster(file)
+    if is_video:
+        image = _first_frame(file)
     else:
         image = Image.open(file, formats=_FORMATS)
         image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a JPEG is decoded at a fraction of its size
@@ -65,16 +65,16 @@ def small(file: BinaryIO, *, film: bool) -> bytes:
     return encoded.getvalue()
 
 
-def _poster(file: BinaryIO) -> Image:
+def _first_frame(file: BinaryIO) -> Image:
     """Return the first frame of a video."""
     import av  # noqa: PLC0415 - optional dependency
 
     with av.open(file, "r", metadata_errors="replace") as video:
         stream = video.streams.video[0]
-        if stream.width * stream.height > _PIXELS:
+        if stream.width * stream.height > _MAX_PIXELS:
             raise ValueError("too many pixels")
         stream.thread_type = "NONE"
-        for _, packet in zip(range(_PACKETS), video.demux(stream), strict=False):
+        for _, packet in zip(range(_MAX_PACKETS), video.demux(stream), strict=False):
             for frame in packet.decode():
                 image: Image = frame.to_image()  # type: ignore[no-untyped-call]
                 return image
@@ -87,12 +87,12 @@ def _answer(line: bytes) -> tuple[int, bytes]:
         descriptor = os.open(request["path"], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return UNABLE, b"is not a file"
-            return MADE, small(file, film=request["video"])
+                return UNAVAILABLE, b"is not a file"
+            return MADE, make_thumbnail(file, is_video=request["video"])
     except (ImportError, OSError) as error:
         # a file that cannot be opened may be there later; Pillow's OSError for one that cannot be decoded has no errno
         is_missing = isinstance(error, ImportError) or error.errno is not None
-        return (UNABLE if is_missing else REFUSED), repr(error).encode()
+        return (UNAVAILABLE if is_missing else REFUSED), repr(error).encode()
     except Exception as error:  # noqa: BLE001 - hostile bytes raise anything; the response carries the exception
         return REFUSED, repr(error).encode(errors="replace")
 
@@ -100,10 +100,10 @@ def _answer(line: bytes) -> tuple[int, bytes]:
 def main() -> None:
     """Handle requests until standard input ends."""
     warnings.simplefilter("error")  # Pillow warns of decompression bombs before it refuses them
-    _confine()
+    _limit_resources()
     for line in sys.stdin.buffer:
         outcome, body = _answer(line)
-        sys.stdout.buffer.write(HEAD.pack(outcome, len(body)) + body)
+        sys.stdout.buffer.write(HEADER.pack(outcome, len(body)) + body)
         sys.stdout.buffer.flush()
 
 

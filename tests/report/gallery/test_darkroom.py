@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 
 from runner.report.gallery import darkroom, thumbnailer
-from runner.report.gallery.darkroom import Developed, Original, develop, wanted
-from runner.sandbox.media import Caption, mp4
+from runner.report.gallery.darkroom import ThumbnailCounts, ThumbnailSource, make_thumbnails, missing_thumbnails
+from runner.sandbox.media import Caption, draw_mp4
 
 from .conftest import output
 
 
-def source(path: Path, *, video: bool = False) -> Original:
-    return Original(path.name, hashlib.sha256(path.name.encode()).hexdigest(), video, 1)
+def source(path: Path, *, video: bool = False) -> ThumbnailSource:
+    return ThumbnailSource(path.name, hashlib.sha256(path.name.encode()).hexdigest(), video, 1)
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ def gallery(tmp_path):
     """Return a function that writes a file, with a directory for thumbnails."""
     (tmp_path / "gallery").mkdir()
 
-    def make(name: str, data: bytes) -> Original:
+    def make(name: str, data: bytes) -> ThumbnailSource:
         (tmp_path / name).write_bytes(data)
         return source(tmp_path / name, video=name.endswith(".mp4"))
 
-    make.run = lambda *sources, **more: develop(
+    make.run = lambda *sources, **more: make_thumbnails(
         tmp_path, tmp_path / "gallery", sources, more.get("has_time", lambda: True)
     )
     make.made = lambda: {path.suffix: path for path in sorted((tmp_path / "gallery").iterdir())}
@@ -63,7 +63,7 @@ def bomb() -> bytes:
     [("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "I;16"), ("JPEG", "CMYK"), ("WEBP", "RGB"), ("GIF", "P")],
 )
 def test_image_becomes_a_thumbnail(gallery, kind, mode):
-    assert gallery.run(gallery("a.bin", image(kind, mode=mode))) == Developed(made=1)
+    assert gallery.run(gallery("a.bin", image(kind, mode=mode))) == ThumbnailCounts(made=1)
     with Image.open(gallery.made()[".webp"]) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("WEBP", (400, 267))
 
@@ -77,8 +77,8 @@ def test_exif_orientation_is_applied(gallery):
 
 
 def test_video_thumbnail_is_its_first_frame(gallery):
-    video = gallery("a.mp4", mp4(Caption("a heron", "m", "t", 0, "16:9")))
-    assert gallery.run(video) == Developed(made=1)
+    video = gallery("a.mp4", draw_mp4(Caption("a heron", "m", "t", 0, "16:9")))
+    assert gallery.run(video) == ThumbnailCounts(made=1)
     with Image.open(gallery.made()[".webp"]) as thumbnail:
         assert thumbnail.size[0] > thumbnail.size[1] > 100
 
@@ -90,17 +90,17 @@ def test_video_thumbnail_is_its_first_frame(gallery):
 )
 def test_undecodable_file_is_refused_once(gallery, data):
     bad, good = gallery("bad.png", data), gallery("good.png", image("PNG"))
-    assert gallery.run(bad, good) == Developed(made=1, refused=1)
+    assert gallery.run(bad, good) == ThumbnailCounts(made=1, refused=1)
     assert gallery.made()[".none"].stat().st_size == 0
     names = {path.name for path in gallery.made().values()}
     outputs = [
         {**output(file), "sha256": hashlib.sha256(file.encode()).hexdigest()} for file in ("bad.png", "good.png")
     ]
-    assert list(wanted(outputs, names)) == []
+    assert list(missing_thumbnails(outputs, names)) == []
 
 
 def test_broken_video_is_refused(gallery):
-    assert gallery.run(gallery("a.mp4", b"\0\0\0\x18ftypisom" + b"x" * 100)) == Developed(refused=1)
+    assert gallery.run(gallery("a.mp4", b"\0\0\0\x18ftypisom" + b"x" * 100)) == ThumbnailCounts(refused=1)
 
 
 def test_links_pipes_and_missing_files_are_unavailable(gallery):
@@ -108,43 +108,43 @@ def test_links_pipes_and_missing_files_are_unavailable(gallery):
     (gallery.root / "link.png").symlink_to(gallery.root / "secret")
     os.mkfifo(gallery.root / "pipe.png")
     foreign = [source(gallery.root / name) for name in ("link.png", "pipe.png", "gone.png")]
-    assert gallery.run(*foreign) == Developed(unable=3)
+    assert gallery.run(*foreign) == ThumbnailCounts(unavailable=3)
     assert gallery.made() == {}
 
 
 def test_whoever_takes_too_long_is_ended_and_the_rest_is_made(gallery, monkeypatch):
     """A worker that exceeds the timeout is killed, and the next request gets a new one."""
-    monkeypatch.setattr(darkroom, "_PATIENCE", 0.0)
-    with darkroom._Hand() as worker:
+    monkeypatch.setattr(darkroom, "_TIMEOUT", 0.0)
+    with darkroom._WorkerProcess() as worker:
         gallery("a.png", image("PNG"))
-        assert worker.ask(gallery.root / "a.png", film=False) == (darkroom.REFUSED, b"")
-        monkeypatch.setattr(darkroom, "_PATIENCE", 20.0)
-        outcome, body = worker.ask(gallery.root / "a.png", film=False)
+        assert worker.request(gallery.root / "a.png", is_video=False) == (darkroom.REFUSED, b"")
+        monkeypatch.setattr(darkroom, "_TIMEOUT", 20.0)
+        outcome, body = worker.request(gallery.root / "a.png", is_video=False)
     assert (outcome, body[:4]) == (darkroom.MADE, b"RIFF")
 
 
 def test_dead_worker_is_replaced(gallery):
     gallery("a.png", image("PNG"))
-    with darkroom._Hand() as worker:
-        worker.ask(gallery.root / "a.png", film=False)
+    with darkroom._WorkerProcess() as worker:
+        worker.request(gallery.root / "a.png", is_video=False)
         worker._process.kill()
         worker._process.wait()
-        assert worker.ask(gallery.root / "a.png", film=False)[0] == darkroom.REFUSED
-        assert worker.ask(gallery.root / "a.png", film=False)[0] == darkroom.MADE
+        assert worker.request(gallery.root / "a.png", is_video=False)[0] == darkroom.REFUSED
+        assert worker.request(gallery.root / "a.png", is_video=False)[0] == darkroom.MADE
 
 
 def test_nothing_starts_after_the_time_is_up(gallery):
     answers = iter([True, True])
     images = [gallery(f"{number}.png", image("PNG", (50, 50))) for number in range(6)]
-    assert gallery.run(*images, has_time=lambda: next(answers, False)) == Developed(made=2)
+    assert gallery.run(*images, has_time=lambda: next(answers, False)) == ThumbnailCounts(made=2)
 
 
 def test_what_decodes_can_write_nothing_and_knows_nothing(gallery, monkeypatch):
     """The worker has no environment, and cannot write files or core dumps."""
     monkeypatch.setenv("KLING_API_KEY", "canary")
-    with darkroom._Hand() as worker:
+    with darkroom._WorkerProcess() as worker:
         gallery("a.png", image("PNG"))
-        worker.ask(gallery.root / "a.png", film=False)
+        worker.request(gallery.root / "a.png", is_video=False)
         home = Path(f"/proc/{worker._process.pid}")
         assert b"canary" not in (home / "environ").read_bytes()
         limits = {line[:26].strip(): line[26:].split()[0] for line in (home / "limits").read_text().splitlines()[1:]}
@@ -155,7 +155,10 @@ def test_what_decodes_can_write_nothing_and_knows_nothing(gallery, monkeypatch):
 def test_each_content_once_and_no_audio():
     outputs = [output("a.png", "x" * 64), output("b.png", "x" * 64), output("c.mp3", "y" * 64, "audio/mpeg"),
                output(None, "z" * 64), output("d.mp4", "v" * 64, "video/mp4"), output("e.png", "")]  # fmt: skip
-    assert [(each.file, each.film) for each in wanted(outputs, set())] == [("a.png", False), ("d.mp4", True)]
+    assert [(each.file, each.is_video) for each in missing_thumbnails(outputs, set())] == [
+        ("a.png", False),
+        ("d.mp4", True),
+    ]
 
 
 @pytest.mark.parametrize(("library", "name"), [("PIL", "a.png"), ("av", "a.mp4")])
@@ -164,4 +167,4 @@ def test_missing_library_marks_nothing_refused(gallery, monkeypatch, library, na
     gallery(name, image("PNG"))
     monkeypatch.setitem(sys.modules, library, None)
     request = {"path": str(gallery.root / name), "video": name.endswith(".mp4")}
-    assert thumbnailer._answer(orjson.dumps(request))[0] == thumbnailer.UNABLE
+    assert thumbnailer._answer(orjson.dumps(request))[0] == thumbnailer.UNAVAILABLE

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.report.gallery import page, place
-from runner.report.gallery.cards import FIELDS, card, harmless_json
+from runner.report.gallery.cards import CARD_FIELDS, card, script_safe_json
 
 from .conftest import output, row
 
@@ -61,7 +61,7 @@ class Parsed(HTMLParser):
 
 
 def written(directory, rows, facts):
-    page.write(place.taken(directory), rows, facts)
+    page.write(place.open_gallery(directory), rows, facts)
     return (directory / "index.html").read_bytes().decode()
 
 
@@ -79,7 +79,7 @@ def data(directory):
 @given(TEXT)
 @example("@title@")
 def test_a_name_is_text_and_nothing_else(text):
-    parsed = Parsed(page.page_of(text, {"job": text}, ["gallery/data-0.js"]).decode())
+    parsed = Parsed(page.gallery_page(text, {"job": text}, ["gallery/data-0.js"]).decode())
     assert {tag for tag, _ in parsed.elements} == TAGS
     assert {name for _, fields in parsed.elements for name in fields} == ATTRIBUTES
     assert [fields["src"] for fields in parsed.of("script") if "src" in fields] == ["gallery/data-0.js"]
@@ -90,9 +90,9 @@ def test_a_name_is_text_and_nothing_else(text):
 @given(st.dictionaries(TEXT, TEXT | st.integers(min_value=-(2**53), max_value=2**53), max_size=3), TEXT, TEXT)
 def test_data_is_the_same_as_script_and_as_text(variables, file, message):
     encoded = card(row(vars=variables, message=message, reason="x", outputs=[output(file)]), set())
-    text = harmless_json(encoded).decode()
+    text = script_safe_json(encoded).decode()
     assert re.search("[<>&\u2028\u2029]", text) is None
-    fields = dict(zip(FIELDS, json.loads(text), strict=True))
+    fields = dict(zip(CARD_FIELDS, json.loads(text), strict=True))
     assert json.loads(fields["vars"]) == variables
     # an output without a name is left out
     assert [each[0] for each in fields["outputs"]] == ([file] if file else [])
@@ -151,5 +151,5 @@ def test_ten_thousand_tasks_come_in_parts(tmp_path, facts):
 )
 def test_thumbnail_is_present_impossible_or_not_made(file_names, thumbnail):
     """A card has the thumbnail's name, False if the file cannot be decoded, or None."""
-    fields = dict(zip(FIELDS, card(row(outputs=[output(sha256="abcd")]), file_names), strict=True))
+    fields = dict(zip(CARD_FIELDS, card(row(outputs=[output(sha256="abcd")]), file_names), strict=True))
     assert fields["outputs"] == [["a.png", 3, "image/png", thumbnail]]

@@ -11,7 +11,7 @@ from .conftest import row
 
 
 def write(directory, facts):
-    page.write(place.taken(directory), [row()], facts)
+    page.write(place.open_gallery(directory), [row()], facts)
 
 
 @pytest.mark.parametrize("text", ["<!doctype html>\n<p>mine", "", "<!-- made by runner -->"])
@@ -41,7 +41,7 @@ def test_no_link_is_followed(tmp_path, facts, name):
     before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
     (here / name).symlink_to(elsewhere / name)
     with pytest.raises(UsageError, match="left as it is"):
-        page.write(place.taken(here), [row(key="k2")], facts)
+        page.write(place.open_gallery(here), [row(key="k2")], facts)
     assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
 
 
