@@ -41,7 +41,7 @@ types: $(READY) ## mypy, strict
 	$(BIN)/mypy
 
 docs: $(READY) ## draw what is drawn from code
-	$(BIN)/python -m runner.lifecycle.diagram > docs/lifecycle.md
+	$(BIN)/python -m runner.tasks.diagram > docs/lifecycle.md
 
 pictures: $(READY) ## draw docs/pictures from real runs in the sandbox
 	$(BIN)/python docs/pictures/terminal.py docs/pictures/terminal.svg

@@ -17,9 +17,9 @@ import aiohttp
 import orjson
 
 from runner.net.auth import bearer
-from runner.net.gateway import ProviderClient
+from runner.net.client import ProviderClient
 from runner.net.transport import tls_context
-from runner.providers.exchange import Reply, Request
+from runner.providers.requests import Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import anyio
 
-from runner.net.download import DownloadedFile, Downloader
-from runner.net.part import publish
+from runner.net.downloader import DownloadedFile, Downloader
+from runner.net.partial_file import publish
 from runner.net.transport import tls_context
 
 if TYPE_CHECKING:

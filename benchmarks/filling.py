@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from runner.lifecycle.task import Draft, Moment, State, Task
-from runner.store.adding import Addition
 from runner.store.store import Store
+from runner.store.task_rows import Addition
+from runner.tasks.models import Draft, Moment, State, Task
 
 _NOW = 1_790_000_000.0
 _PAID = "submitted_at = :now, since = :now, sent_boot = 'b', sent_seconds = 1.0, remote_id = 'u-' || id"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure
-from runner.report.gallery import page, place
+from runner.report.gallery import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Iterator[Figure]:  # noqa: ARG001 - no process of o
     """Weights and times."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        ours = place.open_gallery(directory)
+        ours = page.open_gallery(directory)
         for number in range(TASKS):
             (ours.folder / f"{_hash(number)[:24]}.webp").write_bytes(_picture(number))
         facts = {"job": "job", "made": 0.0, "counts": {"done": TASKS}, "total": TASKS, "cost": None, "unit": ""}

@@ -11,11 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-from runner.net.bucket import SlidingWindow
-from runner.net.limiter import Limiter
-from runner.net.shared import SharedSlidingWindow
-from runner.pipeline.clock import Clock
-from runner.store.budget import SharedRateState
+from runner.ratelimit.limiter import Limiter
+from runner.ratelimit.shared import SharedSlidingWindow
+from runner.ratelimit.window import SlidingWindow
+from runner.scheduler.clock import Clock
+from runner.store.rate_state import SharedRateState
 
 
 class Pacer:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure
 from benchmarks.neighbour import busy
-from runner.net.bucket import SlidingWindow
+from runner.ratelimit.window import SlidingWindow
 from tests.net.pacing import FAST, SLOW, Client, Simulation, violations
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ began = time.process_time()
 {read}
 print(time.process_time() - began)
 """
-_OURS = _TIMED.format(imports="from runner.manifest.reader import read", read="read(text, 'rows.yaml')")
+_OURS = _TIMED.format(imports="from runner.manifest.yaml_reader import read", read="read(text, 'rows.yaml')")
 _LOADED = "import yaml", "yaml.load(text, Loader=yaml.{})"
 _FAST, _PLAIN = (
     _TIMED.format(imports=_LOADED[0], read=_LOADED[1].format(name)) for name in ("CSafeLoader", "SafeLoader")

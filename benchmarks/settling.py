@@ -12,12 +12,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from runner.lifecycle.events import Accepted, Claimed, Finished, Saved
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import Draft, Moment, Output, Task
-from runner.lifecycle.transitions import advance
-from runner.store.adding import Addition
 from runner.store.store import Store
+from runner.store.task_rows import Addition
+from runner.tasks.events import Accepted, Claimed, Finished, Saved
+from runner.tasks.models import Draft, Moment, Output, Task
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import advance
 
 _NOW = 1_790_000_000.0
 _PATIENCE = RetryPolicy()

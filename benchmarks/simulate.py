@@ -22,16 +22,15 @@ from statistics import quantiles
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure
-from runner.lifecycle.task import State, Task
-from runner.net.bucket import SlidingWindow
-from runner.net.traffic import Slot
-from runner.pipeline.poll_schedule import HIGH, LOW, PollBounds, PollSchedule
+from runner.ratelimit.window import SlidingWindow, Slot
+from runner.scheduler.poll_schedule import HIGH, LOW, PollBounds, PollSchedule
+from runner.tasks.models import State, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from benchmarks.bench import Bench
-    from runner.pipeline.poll_schedule import Urgency
+    from runner.scheduler.poll_schedule import Urgency
 
 _RTT = 0.2
 _MEDIAN, _SPREAD = 30.0, 0.5

@@ -5,7 +5,10 @@ Lines go to the current `sys.stderr`, so that a live view can print them above i
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import stat
 import sys
 import time
 import traceback
@@ -13,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from runner.lean import without_module
-from runner.lifecycle.events import (
+from runner._imports import without_module
+from runner.tasks.events import (
     Accepted,
     AccountBlocked,
     Found,
@@ -25,7 +28,7 @@ from runner.lifecycle.events import (
     RetryableFailure,
     Saved,
 )
-from runner.lifecycle.task import State
+from runner.tasks.models import State
 
 with without_module("rich"):  # it would only serve coloured tracebacks, which are never shown here
     import structlog
@@ -33,9 +36,9 @@ with without_module("rich"):  # it would only serve coloured tracebacks, which a
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.lifecycle.events import Event
-    from runner.lifecycle.task import Task
-    from runner.log_file import LogFile
+    from runner.tasks.events import Event
+    from runner.tasks.models import Task
+
 
 Format = Literal["console", "json"]
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -178,3 +181,45 @@ def warn(message: str) -> None:
     """Log a warning for the user. The run goes on."""
     with suppress(OSError):
         structlog.get_logger().warning(message)
+
+
+class LogFile:
+    """Append-only file of lines, mode 0600, that is created again after it was moved away.
+
+    It works with logrotate without `copytruncate`. Raises OSError if the path cannot be written or is no plain file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = self._open()
+
+    def __repr__(self) -> str:
+        return f"LogFile({str(self._path)!r})"
+
+    def write(self, line: str) -> None:
+        """Append one line in a single write."""
+        if self._is_moved():
+            old, self._descriptor = self._descriptor, self._open()
+            os.close(old)
+        os.write(self._descriptor, f"{line}\n".encode("utf-8", "backslashreplace"))
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _is_moved(self) -> bool:
+        try:
+            on_disk = self._path.stat()
+        except FileNotFoundError:
+            return True
+        opened = os.fstat(self._descriptor)
+        return (on_disk.st_dev, on_disk.st_ino) != (opened.st_dev, opened.st_ino)
+
+    def _open(self) -> int:
+        # O_NOFOLLOW: not through a link planted by someone else; O_NONBLOCK: do not wait for the reader of a pipe
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, 0o600)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a plain file", str(self._path))
+        return descriptor

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from runner.net.limiter import InFlightWindow
-from runner.pipeline.capacity import Capacity
-from runner.pipeline.pipeline import ProviderPipeline, poll_schedule
-from runner.pipeline.session import ProviderSession
-from runner.pipeline.settlement import Settlement
-from runner.pipeline.spending import Spending
-from runner.providers.dialect import Dialect
+from runner.providers.requests import Dialect
+from runner.ratelimit.limiter import InFlightWindow
+from runner.scheduler.capacity import Capacity
+from runner.scheduler.pipeline import ProviderPipeline, poll_schedule
+from runner.scheduler.session import ProviderSession
+from runner.scheduler.settlement import Settlement
+from runner.scheduler.spending import Spending
 
 
 def pipeline(spec, client, downloader, limiters, *, store, clock, notifier, policy, **options):

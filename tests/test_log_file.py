@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from runner.log_file import LogFile
+from runner.logs import LogFile
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from runner import logs
-from runner.lifecycle.events import Accepted, Interrupted, Rejected
-from runner.lifecycle.task import State, Task, TaskError
-from runner.log_file import LogFile
+from runner.logs import LogFile
+from runner.tasks.events import Accepted, Interrupted, Rejected
+from runner.tasks.models import State, Task, TaskError
 
 
 def task(state: State) -> Task:

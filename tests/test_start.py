@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from runner.__main__ import _postpone_garbage_collection
-from runner.lean import without_module
+from runner._imports import without_module
 
 
 @pytest.fixture
@@ -34,7 +34,9 @@ def test_garbage_collection_is_normal_after_the_start(usual):
 
 def test_start_stays_below_the_first_collection(usual):
     """A start made 130,000 objects when this was written; above the threshold, they are collected after all."""
-    code = "import gc; gc.disable(); import runner.app.runs, runner.app.jobs, runner.cli.runs; print(gc.get_count()[0])"
+    code = (
+        "import gc; gc.disable(); import runner.app.run_job, runner.app.job, runner.cli.runs; print(gc.get_count()[0])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 170_000
 
@@ -50,6 +52,8 @@ def test_hidden_module_can_be_imported_afterwards(monkeypatch, tmp_path):
 
 
 def test_run_starts_without_terminal_libraries():
-    code = "import sys, runner.app.runs, runner.app.jobs, runner.cli.runs; print({'rich', 'pygments'} & {*sys.modules})"
+    code = (
+        "import sys, runner.app.run_job, runner.app.job, runner.cli.runs; print({'rich', 'pygments'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

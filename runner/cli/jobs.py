@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from runner.cli.options import MANIFEST, as_json, in_sandbox, out
+from runner.cli.parameters import MANIFEST, as_json, in_sandbox, out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runner.report.advice import JobIssues
+    from runner.report.summary import JobIssues
 
 
 @click.command()
@@ -55,15 +55,15 @@ def _job_directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
     """Return the job directory of a manifest, or the given directory itself."""
     if where.is_dir():
         return where
-    from runner.app.jobs import directory_of  # noqa: PLC0415
+    from runner.app.job import directory_of  # noqa: PLC0415
 
     return directory_of(where, out=out, in_sandbox=in_sandbox)
 
 
 def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], JobIssues]:
-    from runner.app.amiss import job_issues  # noqa: PLC0415
+    from runner.app.issues import job_issues  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
-    from runner.store.view import open_read_only  # noqa: PLC0415
+    from runner.store.read_only import open_read_only  # noqa: PLC0415
 
     with open_read_only(directory / ".runner") as job:
         oldest = job.oldest_submitted_at()
@@ -83,8 +83,8 @@ def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], JobIssue
 
 
 def _status_lines(report: dict[str, Any], issues: JobIssues) -> Iterator[str]:
-    from runner.report.advice import issue_lines  # noqa: PLC0415
-    from runner.report.text import format_duration, pluralize, sanitize  # noqa: PLC0415
+    from runner.report.summary import issue_lines  # noqa: PLC0415
+    from runner.text import format_duration, pluralize, sanitize  # noqa: PLC0415
 
     counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in report["counts"].items())
     yield f"{report['job']}: {counts or 'nothing yet'}"
@@ -107,8 +107,8 @@ def _status_lines(report: dict[str, Any], issues: JobIssues) -> Iterator[str]:
 @as_json
 def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
     """Rebuild the state from the journal, into a new file; the old one is kept. Sends nothing."""
-    from runner.app.jobs import load  # noqa: PLC0415
-    from runner.app.rebuilding import recover as rebuilt  # noqa: PLC0415
+    from runner.app.job import load  # noqa: PLC0415
+    from runner.app.resolve import recover as rebuilt  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
     result = rebuilt(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
@@ -126,8 +126,8 @@ def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -
 @as_json
 def audit(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
     """The provider's own list and bills against ours: orphans, duplicates, money drift. Sends nothing that costs."""
-    from runner.app.auditing import audit_job  # noqa: PLC0415
-    from runner.app.jobs import load  # noqa: PLC0415
+    from runner.app.audit_job import audit_job  # noqa: PLC0415
+    from runner.app.job import load  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
     result = audit_job(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
@@ -137,7 +137,7 @@ def audit(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> 
 
 
 def _audit_lines(result: dict[str, Any], manifest: str) -> Iterator[str]:
-    from runner.report.text import pluralize, sanitize, shell_join  # noqa: PLC0415
+    from runner.text import pluralize, sanitize, shell_join  # noqa: PLC0415
 
     charged = "" if result["charged"] is None else f"; {result['charged']:g} charged in the provider's unit"
     yield f"{result['job']}: {pluralize(len(result['findings']), 'finding')}{charged}"
@@ -172,10 +172,10 @@ def resolve(
     as_json: bool,
 ) -> int:
     """A person's decision on a held task; KEY may be shortened. It is written down with your name."""
-    from runner.app.deciding import resolve_task  # noqa: PLC0415
+    from runner.app.resolve import resolve_task  # noqa: PLC0415
     from runner.errors import UsageError  # noqa: PLC0415
-    from runner.lifecycle.events import Resolution, Resolved  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
+    from runner.tasks.events import Resolution, Resolved  # noqa: PLC0415
 
     if sum((adopt is not None, absent, abandon)) != 1:
         raise UsageError("one decision is needed", hint="Give one of --adopt ID, --absent or --abandon.")

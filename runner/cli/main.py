@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 #: module and one-line help of each verb; the help is here so that `--help` imports nothing
 _VERBS = {
-    "init": ("runner.cli.beginning", "write a commented manifest, for a provider or for a table of your own"),
-    "validate": ("runner.cli.manifests", "every mistake in a manifest, with line and column"),
-    "plan": ("runner.cli.manifests", "tasks, price, time, what was changed, sample requests; sends nothing"),
+    "init": ("runner.cli.init", "write a commented manifest, for a provider or for a table of your own"),
+    "validate": ("runner.cli.plan", "every mistake in a manifest, with line and column"),
+    "plan": ("runner.cli.plan", "tasks, price, time, what was changed, sample requests; sends nothing"),
     "run": ("runner.cli.runs", "do it; the same command again is resume, and with nothing new it submits nothing"),
     "retry": ("runner.cli.runs", "fetch what is stranded, free of charge; with --failed pay anew for what failed"),
     "reconcile": ("runner.cli.runs", "look up tasks in doubt; sends nothing that costs"),
@@ -33,14 +33,14 @@ _VERBS = {
     "recover": ("runner.cli.jobs", "rebuild the state from the journal, into a new file"),
     "status": ("runner.cli.jobs", "counts, oldest waiting, reasons; works while a run is on"),
     "resolve": ("runner.cli.jobs", "a person's decision on a held task"),
-    "export": ("runner.cli.exporting", "results as jsonl, csv or parquet; works while a run is on"),
-    "gallery": ("runner.cli.showing", "index.html of the job, with thumbnails; works while a run is on"),
-    "serve": ("runner.cli.showing", "a live page of every job below a directory, on loopback"),
-    "providers": ("runner.cli.catalogue", "what can be called"),
-    "models": ("runner.cli.catalogue", "models by any word, with their parameters and prices"),
+    "export": ("runner.cli.export", "results as jsonl, csv or parquet; works while a run is on"),
+    "gallery": ("runner.cli.gallery", "index.html of the job, with thumbnails; works while a run is on"),
+    "serve": ("runner.cli.gallery", "a live page of every job below a directory, on loopback"),
+    "providers": ("runner.cli.providers", "what can be called"),
+    "models": ("runner.cli.providers", "models by any word, with their parameters and prices"),
     "sandbox": ("runner.cli.sandbox", "the providers' APIs on loopback, with faults on demand"),
-    "doctor": ("runner.cli.checking", "credentials, clock, disk, permissions, TLS, proxies; writes nothing"),
-    "schema": ("runner.cli.beginning", "JSON Schema of the manifest, for editors"),
+    "doctor": ("runner.cli.doctor", "credentials, clock, disk, permissions, TLS, proxies; writes nothing"),
+    "schema": ("runner.cli.init", "JSON Schema of the manifest, for editors"),
     "completion": ("runner.cli.completion", "what a shell must know to complete verbs and options"),
 }
 
@@ -108,7 +108,7 @@ def _suggestion(word: str) -> str:
     """Return a suggestion for an unknown verb, or an empty string."""
     from difflib import get_close_matches  # noqa: PLC0415 - needed only for an unknown verb
 
-    from runner.report.text import shell_join  # noqa: PLC0415
+    from runner.text import shell_join  # noqa: PLC0415
 
     if word.endswith((".yaml", ".yml")):
         return f" For a manifest: runner plan {shell_join(word)}, then runner run {shell_join(word)}."

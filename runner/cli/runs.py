@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from runner.cli.options import MANIFEST, PATH, as_json, in_sandbox, out
+from runner.cli.parameters import MANIFEST, PATH, as_json, in_sandbox, out
 from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from runner.app.planning import Plan
-    from runner.log_file import LogFile
-    from runner.report.advice import JobIssues
+    from runner.app.plan_job import Plan
+    from runner.logs import LogFile
+    from runner.report.summary import JobIssues
 
 
 def _print_summary(options: dict[str, Any], summary: dict[str, Any], issues: JobIssues, directory: str) -> None:
@@ -36,7 +36,7 @@ class _Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from runner.manifest.units import parse_duration  # noqa: PLC0415
+        from runner.units import parse_duration  # noqa: PLC0415
 
         try:
             return 0.0 if value in {0.0, "0", "0s"} else parse_duration(value)
@@ -112,7 +112,7 @@ def verify(manifests: tuple[Path, ...], **options: Any) -> int:
 
 def _run_all(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -> int:
     """Run the jobs one after the other, and return the most important of their exit codes."""
-    from runner.pipeline.outcome import Ending, Exit, run_outcome  # noqa: PLC0415
+    from runner.scheduler.outcome import Ending, Exit, run_outcome  # noqa: PLC0415
 
     for option in ("summary_file", "metrics_file"):
         file = options[option]
@@ -134,7 +134,7 @@ def _run_all(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any
 
 def _open_log_file(path: Path | None) -> LogFile | None:
     """Open the log file that all manifests share until the process ends; raises UsageError."""
-    from runner.log_file import LogFile  # noqa: PLC0415
+    from runner.logs import LogFile  # noqa: PLC0415
 
     try:
         return None if path is None else LogFile(path)
@@ -154,7 +154,7 @@ def _needs_confirmation(options: dict[str, Any], chosen: dict[str, Any]) -> bool
 
 def _confirm_purchase(name: str, plan: Plan) -> None:
     """Ask the user to confirm the purchase and its highest cost; raises UsageError if the user declines."""
-    from runner.report.text import pluralize  # noqa: PLC0415
+    from runner.text import pluralize  # noqa: PLC0415
 
     cost = "at a price nobody knows" if plan.cost is None else f"for {plan.cost:g} {plan.unit}"
     if not click.confirm(f"{name}: buy {pluralize(plan.new, 'task')} {cost}?", err=True):
@@ -163,11 +163,11 @@ def _confirm_purchase(name: str, plan: Plan) -> None:
 
 def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     from runner import logs  # noqa: PLC0415
-    from runner.app.jobs import load  # noqa: PLC0415
-    from runner.app.notices import notify_around  # noqa: PLC0415
-    from runner.app.planning import Plan  # noqa: PLC0415
-    from runner.app.rooms import RunOptions  # noqa: PLC0415
-    from runner.app.runs import execute  # noqa: PLC0415
+    from runner.app.job import load  # noqa: PLC0415
+    from runner.app.notify import notify_around  # noqa: PLC0415
+    from runner.app.plan_job import Plan  # noqa: PLC0415
+    from runner.app.run_context import RunOptions  # noqa: PLC0415
+    from runner.app.run_job import execute  # noqa: PLC0415
     from runner.report import summary as report  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 

@@ -9,20 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
-from runner.manifest import parse
-from runner.manifest.report import Diagnostics
-from runner.manifest.walk import ManifestExpander
+from runner.manifest import identity, parser
+from runner.manifest import rows as items
+from runner.manifest.compile import CompiledTemplates
+from runner.manifest.diagnostics import Diagnostics
+from runner.manifest.lint import Duplicates, EmptyValues, UnusedInputs
+from runner.manifest.matrix import Combinations
+from runner.manifest.params import MODEL_KEYS, RequestTemplates
+from runner.manifest.positions import unpack_position, value_text
+from runner.manifest.provenance import Provenance
+from runner.manifest.rows import SourceRow
+from runner.manifest.templates import TemplateError
+from runner.tasks.models import Draft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from runner.errors import Diagnostic
-    from runner.lifecycle.task import Draft
-    from runner.manifest.parse import ParsedManifest
-    from runner.manifest.recipe import ModelCatalogue
+    from runner.manifest.matrix import Combination, Condition
+    from runner.manifest.model import Manifest
+    from runner.manifest.naming import OutputNamer
+    from runner.manifest.params import ModelCatalogue, RequestTemplate
+    from runner.manifest.parser import ParsedManifest
 
 
 #: callback that gets each draft of a manifest while the manifest is checked
@@ -72,7 +84,7 @@ def parse_and_check(
 
     Call `on_draft` with every draft. Raise ManifestError with all diagnostics if there are errors.
     """
-    parsed, diagnostics = parse.try_parse(text, path, out=out)
+    parsed, diagnostics = parser.try_parse(text, path, out=out)
     if parsed is None:
         raise diagnostics.error()
     summary = _summarize(parsed, catalogue, diagnostics, on_draft)
@@ -88,3 +100,299 @@ def _summarize(
         if on_draft is not None:
             on_draft(parsed, draft)
     return ExpansionSummary(expander.draft_count, expander.merged_count, diagnostics.warnings)
+
+
+#: combinations without a new task that are tried, for each task that `max_tasks` allows
+_IDLE_FACTOR = 10
+
+
+class TaskLimit:
+    """Limit of `limits.max_tasks`, reported once when `exceeded` becomes true."""
+
+    def __init__(self, manifest: Manifest, combinations: Combinations, provenance: Provenance) -> None:
+        self.exceeded = False
+        self._manifest = manifest
+        self._combinations = combinations
+        self._provenance = provenance
+        self._max_tasks = manifest.limits.max_tasks
+        self._idle_count = 0
+        self._slots_reported = False
+
+    def check_product(self) -> bool:
+        """Report and return whether the product alone exceeds the limit.
+
+        Leave a margin, since rows may be identical and `exclude` may remove most combinations.
+        """
+        per_row = self._combinations.size * self._manifest.repeat
+        margin = _IDLE_FACTOR if self._manifest.matrix.exclude else 1
+        if per_row > self._max_tasks * margin or self._combination_count() > self._max_tasks * _IDLE_FACTOR:
+            self._report()
+        return self.exceeded
+
+    def check_next(self, made: int) -> bool:
+        """Report and return whether one task more exceeds the limit."""
+        if made >= self._max_tasks:
+            self._report()
+        return self.exceeded
+
+    def count_idle(self) -> bool:
+        """Count a combination without a new task, and return whether there are too many of them."""
+        self._idle_count += 1
+        if self._idle_count > self._max_tasks * _IDLE_FACTOR:
+            self._report(f"more than {self._max_tasks * _IDLE_FACTOR:,} combinations that make no new task")
+        return self.exceeded
+
+    def count_skipped(self) -> bool:
+        """Count a combination that `exclude` removed, and return whether there are too many of them.
+
+        Do not count it if its row has no other one, since such a row costs no more than reading it.
+        """
+        return self._combinations.size > 1 and self.count_idle()
+
+    def check_slots(self, slots: int) -> int:
+        """Return `slots`, the account's slots that one task takes. Report once if `limits.in_flight` is smaller."""
+        window = self._manifest.limits.in_flight
+        if window is not None and slots > window and not self._slots_reported:
+            self._slots_reported = True
+            message = f"allows {window} at once, and one task takes {slots} slots by itself"
+            hint = f"raise it to {slots} or more if the account has as many, or ask for fewer outputs a task"
+            self._provenance.report_at(("limits", "in_flight"), message, hint)
+        return slots
+
+    def _combination_count(self) -> int:
+        """Return the largest number of tasks that is known before the rows of a file are read."""
+        source = self._manifest.items
+        rows = len(source.rows) if source is not None and source.file is None else 1
+        return self._combinations.size * self._manifest.repeat * rows
+
+    def _report(self, reason: str = "") -> None:
+        if self.exceeded:
+            return
+        self.exceeded = True
+        hint = "take some away, or raise `limits.max_tasks`"
+        self._provenance.report_at(
+            ("limits", "max_tasks"),
+            f"{reason or self._count_text()}, and at most {self._max_tasks:,} are allowed",
+            hint,
+        )
+
+    def _count_text(self) -> str:
+        sizes = self._product_text() or "a row each"
+        if self._manifest.matrix.exclude:
+            return f"too many tasks of {self._combination_count():,} combinations ({sizes})"
+        return f"at least {max(self._combination_count(), self._max_tasks + 1):,} tasks ({sizes})"
+
+    def _product_text(self) -> str:
+        """Return the sizes that multiply as text, like `3 style × 2 repeat`."""
+        sizes, source = [str(self._combinations)] if self._combinations.size > 1 else [], self._manifest.items
+        if sizes and "+" in sizes[0] and (self._manifest.repeat > 1 or source):
+            sizes = [f"({sizes[0]})"]
+        if self._manifest.repeat > 1:
+            sizes.append(f"{self._manifest.repeat:,} repeat")
+        if source is not None and len(source.rows) > 1:
+            sizes.append(f"{len(source.rows):,} items")
+        return " × ".join(sizes)
+
+
+#: rows of a file that are read before the first task is created, since a row of JSON need not have every column
+_LOOKAHEAD_ROWS = 1_000
+
+
+class ManifestExpander:
+    """One pass over a manifest. Adds errors and warnings to `diagnostics` and goes on."""
+
+    def __init__(self, parsed: ParsedManifest, catalogue: ModelCatalogue, diagnostics: Diagnostics) -> None:
+        self.draft_count = 0
+        self._manifest = parsed.manifest
+        self._catalogue = catalogue
+        self._diagnostics = diagnostics
+        self._templates = CompiledTemplates(parsed, diagnostics)
+        self._provenance = Provenance(parsed, diagnostics, self._templates.params)
+        self._combinations = Combinations(parsed.manifest)
+        self._limit = TaskLimit(parsed.manifest, self._combinations, self._provenance)
+        self._duplicates = Duplicates(self._provenance, by_row=parsed.manifest.items is not None)
+
+    @property
+    def merged_count(self) -> int:
+        """Return the number of tasks that merged with an earlier one."""
+        return self._duplicates.merged
+
+    def drafts(self) -> Iterator[Draft]:
+        """Yield the drafts one by one. Report what concerns the whole manifest after the last."""
+        rows = self._source_rows()
+        ahead = list(islice(rows, _LOOKAHEAD_ROWS))
+        if not ahead:
+            return
+        first, columns = ahead[0], self._column_names(ahead)
+        conditions = [*self._combinations.set_conditions, *self._combinations.exclude_conditions]
+        self._templates.check(columns, conditions)
+        used_names = self._templates.names.union(*[condition.names for condition in conditions])
+        unused = UnusedInputs(self._manifest, self._provenance, used_names, columns)
+        templates = RequestTemplates(self._manifest, self._catalogue, self._templates.params, self._provenance, unused)
+        if self._limit.check_product():
+            return
+        empty_values = EmptyValues(self._templates.params, columns, self._provenance)
+        namer = self._templates.create_namer(self._varying_names(columns))
+        builder = DraftBuilder(templates, namer, unused, self._duplicates, self._limit, self._provenance,
+                        broken=self._templates.broken, repeat=self._manifest.repeat)  # fmt: skip
+        yield from self._expand_rows(builder, empty_values, chain(ahead, rows))
+        if not self._limit.exceeded:
+            unused.report(first, complete=templates.is_complete)
+            self._report_unmatched(conditions, columns if self._diagnostics.has_errors_in(first.file) else ())
+        empty_values.report()
+        self._duplicates.report()
+
+    def _expand_rows(
+        self, builder: DraftBuilder, empty_values: EmptyValues, rows: Iterator[SourceRow]
+    ) -> Iterator[Draft]:
+        for row in rows:
+            is_counted = False
+            for combination in self._combinations.of(row):
+                if combination is not None:
+                    if not is_counted:
+                        is_counted = True
+                        empty_values.count_row(row)
+                    yield from builder.build(combination)
+                    self.draft_count = builder.draft_count
+                elif self._limit.count_skipped():
+                    return
+                if self._limit.exceeded:
+                    return
+
+    def _source_rows(self) -> Iterator[SourceRow]:
+        source, file = self._manifest.items, self._manifest.file
+        if source is None:
+            return iter([SourceRow({}, file, 1, 1)])
+        if source.file is not None:
+            return items.read_rows(source.file, self._provenance.file_label(source.file), self._diagnostics)
+        return (SourceRow(values, file, *unpack_position(getattr(values, "at", 0))) for values in source.rows)
+
+    def _column_names(self, ahead: list[SourceRow]) -> list[str]:
+        source = self._manifest.items
+        rows = source.rows if source is not None and source.file is None else [row.values for row in ahead]
+        return list(dict.fromkeys(chain.from_iterable(rows)))
+
+    def _varying_names(self, columns: Collection[str]) -> list[str]:
+        """Return the names whose values may differ between tasks.
+
+        All columns of a file count, since its values are not known before its end.
+        """
+        matrix, source = self._manifest.matrix, self._manifest.items
+        rows = source.rows if source is not None else ()
+        differing = [name for name in columns if not rows or len({value_text(row.get(name)) for row in rows}) > 1]
+        fixed = {*self._manifest.params, *(name for name in MODEL_KEYS if getattr(self._manifest, name))}
+        axes = [name for name, axis in matrix.axes.items() if len(axis.values) > 1 or matrix.add]
+        extra = chain(*matrix.add, *(rule.then for rule in matrix.set))
+        return list(dict.fromkeys(chain((name for name in differing if name not in fixed), axes, extra)))
+
+    def _report_unmatched(self, conditions: list[Condition], uncertain: Collection[str]) -> None:
+        """Report every condition that matched nothing, except those on the columns in `uncertain`.
+
+        A file with an error was not read completely, so its columns are uncertain.
+        """
+        axes = self._manifest.matrix.axes
+        if not all(axis.values for axis in axes.values()):
+            return
+        for condition in conditions:
+            if not condition.matched and not condition.names & set(uncertain):
+                self._provenance.report_at(condition.path, "matches nothing", condition.hint(axes))
+        if not self.draft_count and not self._diagnostics:
+            self._provenance.report_at(("matrix", "exclude"), "takes every task out", "take an entry away")
+
+
+class DraftBuilder:
+    """Builder of drafts, counted in `draft_count`. Errors in `broken` parameters have been reported already."""
+
+    def __init__(
+        self,
+        templates: RequestTemplates,
+        namer: OutputNamer,
+        unused: UnusedInputs,
+        duplicates: Duplicates,
+        limit: TaskLimit,
+        provenance: Provenance,
+        *,
+        broken: Collection[str],
+        repeat: int,
+    ) -> None:
+        self.draft_count = 0
+        self._templates, self._namer, self._unused = templates, namer, unused
+        self._duplicates, self._limit, self._provenance = duplicates, limit, provenance
+        self._broken = broken
+        self._repeats = range(1, repeat + 1)
+
+    def build(self, combination: Combination) -> Iterator[Draft]:
+        """Yield the drafts of one combination. Stop early when there are too many tasks."""
+        known = {**combination.row.values, **combination.given}
+        template = self._templates.get(combination)
+        if template and (template.ignored or combination.changed_by):
+            self._unused.check_task(template, combination, known)
+        for repeat in self._repeats:
+            draft = self._build_draft(template, combination, known, repeat) if template else None
+            if draft is not None:
+                yield draft
+            elif self._limit.exceeded or self._limit.count_idle():
+                return
+
+    def _build_draft(
+        self, template: RequestTemplate, combination: Combination, known: dict[str, Any], repeat: int
+    ) -> Draft | None:
+        index = self.draft_count + 1
+        variables = {**known, "index": index, "repeat": repeat}
+        if None in known.values():
+            variables = {name: value for name, value in variables.items() if value is not None}
+        try:
+            params = template.render_params(combination.row.values, combination.given, variables)
+        except TemplateError as error:
+            self._provenance.report_template_error(error, combination)
+            return None
+        request, key = self._request_and_key(template, combination, params, repeat)
+        digest = bytes.fromhex(key)
+        if not key or self._duplicates.merge_if_known(digest, combination) or self._limit.check_next(self.draft_count):
+            return None
+        self._duplicates.remember(digest, combination, index)
+        self.draft_count = index
+        name = self._output_name(template, combination, key, variables, params)
+        model = template.model
+        return Draft(key, index, repeat, known, template.provider, model.operation, model.code, request, name,
+                     self._limit.check_slots(model.slots(request)))  # fmt: skip
+
+    def _request_and_key(
+        self, template: RequestTemplate, combination: Combination, params: Mapping[str, Any], repeat: int
+    ) -> tuple[dict[str, Any], str]:
+        """Return the request and the key of a task.
+
+        Report content that cannot be sent as JSON, and return an empty key for it.
+        """
+        model = template.model
+        request, diagnostics = model.request(params)
+        for diagnostic in diagnostics:
+            if diagnostic.name not in self._broken:
+                self._provenance.report_parameter(diagnostic, combination, model)
+        try:
+            return request, identity.task_key(template.provider, model.operation, model.code, request, repeat)
+        except TypeError as error:
+            self._provenance.report_at(("params",), f"cannot be sent as JSON: {error}", "write long numbers in quotes")
+            return request, ""
+
+    def _output_name(
+        self,
+        template: RequestTemplate,
+        combination: Combination,
+        key: str,
+        variables: Mapping[str, Any],
+        params: Mapping[str, Any],
+    ) -> str:
+        try:
+            name = self._namer.name(self.draft_count, key, template, variables, params)
+        except TemplateError as error:
+            error.path = ("output", "name")
+            self._provenance.report_template_error(error, combination)
+            return ""
+        here = (self.draft_count, combination.row.line)
+        if earlier := self._namer.find_same_name(name, *here):
+            both = f"{self._provenance.describe_task(earlier)} and {self._provenance.describe_task(here)}"
+            self._provenance.report_at(
+                ("output", "name"), f"{both} are both called `{name}`", "begin it with `{{ index }}-`"
+            )
+        return name

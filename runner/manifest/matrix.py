@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from fractions import Fraction
+from itertools import chain, product
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runner.manifest.content import BUILTIN_VARIABLES, value_error
+from runner.manifest import rows
+from runner.manifest.content_checks import BUILTIN_VARIABLES, value_error
 from runner.manifest.model import Axis, Matrix, SetRule
-from runner.manifest.teach import closest_hint, describe_value
+from runner.manifest.positions import value_text
+from runner.manifest.schema import closest_hint, describe_value
 
 if TYPE_CHECKING:
-    from runner.manifest.axis import AxisReader
-    from runner.manifest.content import Inspector
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from runner.manifest.content_checks import Inspector
+    from runner.manifest.model import Manifest
+    from runner.manifest.rows import SourceRow
 
     KeyPath = tuple[str | int, ...]
+
 
 #: keys that are not names of axes
 PARTS = ("zip", "add", "set", "exclude")
@@ -132,3 +143,229 @@ class _MatrixReader:
         if name in BUILTIN_VARIABLES:
             self._inspector.add(path, f"`{name}` is a variable of every template already", "rename it", key=True)
         return name not in BUILTIN_VARIABLES
+
+
+#: path of a data file and one of its columns, split at the `#` behind the suffix of a data file
+_FILE_COLUMN = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, rows.SUFFIXES))}))#(.+)", re.IGNORECASE | re.DOTALL)
+_AXIS_FORMS = "write `[a, b]`, `{from: 1, to: 9}` or `{file: rows.csv#column}`"
+_RANGE_KEYS = ("from", "to", "step")
+
+
+class AxisReader:
+    """Reader of axes with at most `max_tasks` values.
+
+    A wrong axis is reported and returned without values.
+    """
+
+    def __init__(self, inspector: Inspector, manifest: Path, max_tasks: int) -> None:
+        self._inspector = inspector
+        self._manifest = manifest
+        self._max_tasks = max_tasks
+
+    def read(self, name: str, written: Any, path: KeyPath) -> Axis:
+        """Return the axis written at `path`, without values if it is wrong."""
+        if isinstance(written, list) and written:
+            for number, value in enumerate(written):
+                self._inspector.warn_of_template(value, (*path, number))
+            return Axis(name, written, path)
+        if isinstance(written, dict) and "file" in written and self._has_only_keys(written, ("file",), path):
+            return self._read_file(name, written["file"], path)
+        if isinstance(written, dict) and "from" in written and self._has_only_keys(written, _RANGE_KEYS, path):
+            return Axis(name, self._read_range(written, path), path)
+        if not isinstance(written, dict) or not written.keys() & {"file", "from"}:
+            found = "an empty list" if written == [] else describe_value(written)
+            self._inspector.add(path, f"expected a list with at least one value, found {found}", _AXIS_FORMS)
+        return Axis(name, (), path)
+
+    def _has_only_keys(self, written: dict[str, Any], known: Sequence[str], path: KeyPath) -> bool:
+        unknown = [key for key in written if key not in known]
+        for key in unknown:
+            self._inspector.add((*path, key), "no such key here", closest_hint(key, known), key=True)
+        return not unknown
+
+    def _read_range(self, written: dict[str, Any], path: KeyPath) -> Sequence[Any]:
+        """Return the numbers from `from` to `to`, both included, or nothing if the range is wrong."""
+        first, last, step = written["from"], written.get("to"), written.get("step", 1)
+        for key, value in (("from", first), ("to", last), ("step", step)):
+            if type(value) not in {int, float} or (key == "step" and not value):
+                expected = "a number other than 0" if key == "step" else "a number"
+                self._inspector.add((*path, key), f"expected {expected}, found {describe_value(value)}", _AXIS_FORMS)
+                return ()
+        start, exact_step = Fraction(str(first)), Fraction(str(step))
+        count = (Fraction(str(last)) - start) // exact_step + 1
+        if count < 1:
+            hint = f"write `from: {last}, to: {first}`, or a `step` {'below' if step > 0 else 'above'} 0"
+            self._inspector.add(path, f"from {first} to {last} there is nothing to count in steps of {step}", hint)
+        elif not self._report_if_too_long(count, path):
+            if all(isinstance(each, int) for each in (first, step)):
+                return range(first, first + count * step, step)
+            return [float(start + number * exact_step) for number in range(count)]
+        return ()
+
+    def _report_if_too_long(self, count: int, path: KeyPath) -> bool:
+        if count > self._max_tasks:
+            message = f"{count:,} values, and at most {self._max_tasks:,} tasks are allowed"
+            self._inspector.add(path, message, "take some away, or raise `limits.max_tasks`")
+        return count > self._max_tasks
+
+    def _read_file(self, name: str, written: Any, path: KeyPath) -> Axis:
+        where = (*path, "file")
+        if not isinstance(written, str) or not written:
+            self._inspector.add(
+                where, f"expected the path of a data file, found {describe_value(written)}", _AXIS_FORMS
+            )
+            return Axis(name, (), path)
+        split = _FILE_COLUMN.fullmatch(written)
+        file = self._manifest.absolute().parent / (split[1] if split else written)
+        if error := rows.data_file_error(file):
+            self._inspector.add(where, *error)
+            return Axis(name, (), path)
+        values, lines = self._read_column(file, written, split[2] if split else "", where)
+        return Axis(name, values, path, file, lines)
+
+    def _read_column(self, file: Path, written: str, column: str, where: KeyPath) -> tuple[list[Any], list[int]]:
+        values: list[Any] = []
+        lines: list[int] = []
+        is_text, known_errors = file.suffix.lower() == ".txt", len(self._inspector.diagnostics)
+        for number, row in enumerate(
+            rows.read_rows(file, rows.file_label(file, self._manifest), self._inspector.diagnostics)
+        ):
+            if not number and (error := _column_error(row.values, written, column, is_text=is_text)):
+                self._inspector.add(where, *error)
+                return [], []
+            value = row.values.get("prompt" if is_text else column)
+            if value is not None and value != "":
+                values.append(value)
+                lines.append(row.line)
+            if self._report_if_too_long(len(values), where):
+                return [], []
+        if not values and len(self._inspector.diagnostics) == known_errors:
+            self._inspector.add(where, f"the column `{column}` is empty", "fill it, or name another one")
+        return values, lines
+
+
+def _column_error(row: dict[str, Any], written: str, column: str, *, is_text: bool) -> tuple[str, str] | None:
+    """Return message and hint if the file has no such column, else None."""
+    names = ", ".join(f"`{name}`" for name in list(row)[:20])
+    if is_text:
+        return ("a .txt has lines and no columns", "write the path alone") if column else None
+    if not column:
+        return f"which column? the file has {names}", f"write `{written}#{next(iter(row), 'column')}`"
+    return None if column in row else (f"the file has no column `{column}`", closest_hint(column, row, "it has"))
+
+
+#: largest number of values of an axis among which the nearest one is searched
+_MAX_COMPARED = 1_000
+
+
+class Combination(NamedTuple):
+    """One combination of a row and the matrix, and the origin of its values."""
+
+    row: SourceRow
+    #: values given by the matrix
+    given: Mapping[str, Any]
+    #: positions in the groups of axes, or the number of an added row
+    source: tuple[int, ...] | int
+    #: numbers of the entries of `set` that changed it
+    changed_by: tuple[int, ...] = ()
+
+
+class Condition:
+    """Values that a combination must have; `matched` is true as soon as one had them."""
+
+    def __init__(self, path: KeyPath, accepted: Mapping[str, Any]) -> None:
+        self.path = path
+        self.names = frozenset(accepted)
+        #: true from the start for a broken condition, which has no values
+        self.matched = not accepted
+        self._accepted = [
+            (name, frozenset(map(value_text, value if isinstance(value, list) else [value])))
+            for name, value in accepted.items()
+        ]
+
+    def matches(self, values: Mapping[str, Any]) -> bool:
+        """Return whether all values are as required; false for a condition without values."""
+        for name, texts in self._accepted:
+            if value_text(values.get(name)) not in texts:
+                return False
+        self.matched = True
+        return bool(self._accepted)
+
+    def hint(self, axes: Mapping[str, Axis]) -> str:
+        """Return a hint for a condition that matched nothing: the nearest value of an axis, if there is one."""
+        for name, texts in self._accepted:
+            values = axes[name].values if name in axes else ()
+            known = set(map(value_text, values)) if len(values) <= _MAX_COMPARED else texts
+            if known and not known & texts:
+                return f"for `{name}`: {closest_hint(min(texts), known, 'it is')}"
+        return "no task has all of these values; correct them, or take the entry away"
+
+
+class Combinations:
+    """Combinations of each row with the matrix, produced lazily and always in the same order."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        matrix = manifest.matrix
+        self._groups = matrix.groups
+        self._add = [(number, row) for number, row in enumerate(matrix.add) if row]
+        self._axes = [(axis.name, axis.values, number) for number, group in enumerate(matrix.groups) for axis in group]
+        self._ranges = [range(min((len(axis.values) for axis in group), default=0)) for group in matrix.groups]
+        self._set_values = [rule.then for rule in matrix.set]
+        self.set_conditions = [
+            Condition(("matrix", "set", at, "when"), rule.when) for at, rule in enumerate(matrix.set)
+        ]
+        self.exclude_conditions = [Condition(("matrix", "exclude", at), row) for at, row in enumerate(matrix.exclude)]
+        self._model_values = {
+            name: getattr(manifest, name) for name in ("provider", "model") if getattr(manifest, name)
+        }
+
+    @property
+    def size(self) -> int:
+        """Return the number of combinations of one row, before `exclude`."""
+        return self._product_size() + len(self._add)
+
+    def __str__(self) -> str:
+        """Return the sizes that make up `size`, like `3 style × 2 lens+mood + 1 added`."""
+        sizes = zip(self._groups, self._ranges, strict=True)
+        factors = [f"{len(each):,} {'+'.join(axis.name for axis in group)}" for group, each in sizes if len(each) > 1]
+        added = [f"{len(self._add):,} added"] if self._add else []
+        return " + ".join([" × ".join(factors) or "1", *added] if factors or self._product_size() else added)
+
+    def of(self, row: SourceRow) -> Iterator[Combination | None]:
+        """Yield the combinations of a row, and None for each that `exclude` removes."""
+        combinations = self._all_of_row(row)
+        return map(self._apply_rules, combinations) if self.set_conditions or self.exclude_conditions else combinations
+
+    def _product_size(self) -> int:
+        return prod(map(len, self._ranges)) if self._groups or not self._add else 0
+
+    def _all_of_row(self, row: SourceRow) -> Iterator[Combination]:
+        axes = self._axes
+        positions = product(*self._ranges) if self._groups or not self._add else iter(())
+        multiplied = (
+            Combination(row, {name: values[at[group]] for name, values, group in axes}, at) for at in positions
+        )
+        return (
+            chain(multiplied, (Combination(row, added, number) for number, added in self._add))
+            if self._add
+            else multiplied
+        )
+
+    def _apply_rules(self, combination: Combination) -> Combination | None:
+        values = {**combination.row.values, **self._model_values, **combination.given}
+        changed: list[int] = []
+        for number, rule in enumerate(self.set_conditions):
+            if rule.matches(values):
+                changed.append(number)
+                values.update(self._set_values[number])
+        # no short cut: every condition has to record that it matched
+        if sum(condition.matches(values) for condition in self.exclude_conditions):
+            return None
+        if not changed:
+            return combination
+        given = {
+            name: values[name]
+            for each in (combination.given, *(self._set_values[number] for number in changed))
+            for name in each
+        }
+        return Combination(combination.row, given, combination.source, tuple(changed))

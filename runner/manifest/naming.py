@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from runner.manifest.names import fold_name, slug
-from runner.manifest.recipe import MODEL_KEYS
-from runner.manifest.values import value_text
+from runner.manifest.params import MODEL_KEYS
+from runner.manifest.positions import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.manifest.recipe import RequestTemplate
+    from runner.manifest.params import RequestTemplate
     from runner.manifest.templates import Template
+
 
 #: a name that begins with the index, and goes on with no digit, is unique; `{{-` would strip blanks
 _BY_INDEX = re.compile(r"\{\{\s*index\s*\}\}(?:$|[^0-9{\s])")
@@ -126,3 +127,31 @@ def _shorten(text: str, limit: int) -> str:
         return text
     tail = limit // 3
     return f"{text[: limit - tail - 2]}..{text[-tail:]}"
+
+
+#: largest length of a name in bytes of UTF-8; leaves room for `-2`, an extension and `.part` within 255
+MAX_BYTES = 180
+_UNSAFE = re.compile(r"(?:[^\w.-]|_)+")
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)
+
+
+def slug(text: str) -> str:
+    """Return `text` as a file name without extension.
+
+    The name is in NFC, has letters, digits and `_.-` only, at most 180 bytes, and is never empty.
+    """
+    name = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).lstrip(".-")
+    if _RESERVED.fullmatch(name):
+        name = "_" + name
+    if len(name) > MAX_BYTES // 4:
+        name = name.encode()[:MAX_BYTES].decode(errors="ignore")
+    name = name.rstrip("._-")
+    return ("_" + name if _RESERVED.fullmatch(name) else name) or "_"
+
+
+def fold_name(name: str) -> str:
+    """Return the form that is equal for names that a file system may take for the same one.
+
+    Such file systems ignore case and Unicode composition.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+import unicodedata
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from runner.manifest import notices, units
+from runner import units
+from runner.manifest import notify_urls
 from runner.manifest.model import Rate
+from runner.manifest.positions import dotted_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
+
+    from runner.manifest.diagnostics import Diagnostics
+    from runner.manifest.positions import SourceMap
+
 
 _JOB_NAME = re.compile(r"[\w][\w. -]*(?<![. ])")
 _MAX_NAME = 100
@@ -54,7 +67,7 @@ def _validate_price(value: object, of_model: str) -> float:
 
 
 def _validate_url(value: str) -> str:
-    if error := notices.url_error(value):
+    if error := notify_urls.url_error(value):
         raise _schema_error(*error)
     return value
 
@@ -210,3 +223,100 @@ def json_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["required"] = ["version"]
     return schema
+
+
+_SEPARATORS = re.compile(r"[\s-]+")
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_EXPECTED_TYPES = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "bool_type": "`true` or `false`",
+    "model_type": "a mapping (`key: value`)",
+}
+_SECTION_FIELDS: dict[str, Any] = {
+    "": Document.model_fields,
+    "output": OutputPart.model_fields,
+    "limits": LimitsPart.model_fields,
+    "retry": RetryPart.model_fields,
+    "notify": NotifyPart.model_fields,
+}
+
+
+def add_schema_errors(errors: list[ErrorDetails], source_map: SourceMap, diagnostics: Diagnostics) -> None:
+    """Add a diagnostic for every error of pydantic."""
+    for error in errors:
+        path = error["loc"]
+        if error["type"] == "extra_forbidden":
+            diagnostics.add(source_map.key_location(*path), dotted_path(path), *_unknown_key_error(path))
+        else:
+            diagnostics.add(source_map.location(*path), dotted_path(path), *_wrong_value_error(error))
+
+
+def describe_value(value: Any) -> str:
+    """Return a value as messages show it."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text `{value[:40]}{'…' * (len(value) > 40)}`"  # noqa: PLR2004 - enough to recognise the text
+        case dict():
+            return "a mapping"
+        case _:
+            return "a list"
+
+
+def normalize_name(name: str) -> str:
+    """Return a name in the form of parameters: lower case, no full-width or invisible characters, no spaces."""
+    visible = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
+    return _SEPARATORS.sub("_", _CAMEL_CASE.sub("_", visible.strip())).casefold()
+
+
+def closest_hint(name: str, known: Iterable[str], label: str = "it may be") -> str:
+    """Return a hint with the nearest known name, or with the first twenty if none is near."""
+    names = sorted(known)
+    by_form = {normalize_name(each): each for each in names}
+    if near := get_close_matches(normalize_name(name), by_form, n=1, cutoff=0.6):
+        return f"did you mean `{by_form[near[0]]}`?"
+    return f"{label} " + (", ".join(f"`{each}`" for each in names[:20]) or "none")
+
+
+def _unknown_key_error(path: tuple[str | int, ...]) -> tuple[str, str]:
+    known = _SECTION_FIELDS[dotted_path(path[:-1])]
+    elsewhere = [part for part, keys in _SECTION_FIELDS.items() if part and path[-1] in keys]
+    if elsewhere and len(path) == 1:
+        return "no such key here", f"it belongs under `{elsewhere[0]}:`"
+    hint = closest_hint(str(path[-1]), known)
+    if len(path) == 1 and not hint.startswith("did you mean"):
+        hint = f"a parameter of the model belongs under `params:`; else {hint}"
+    return "no such key", hint
+
+
+def _wrong_value_error(error: ErrorDetails) -> tuple[str, str]:
+    found = describe_value(error["input"])
+    match error["type"]:
+        case "explained":
+            return f"{error['msg']}; found {found}", error["ctx"]["hint"]
+        case "greater_than_equal":
+            return f"at least {error['ctx']['ge']}, found {found}", "raise it"
+        case "less_than_equal":
+            return f"at most {error['ctx']['le']:,}, found {found}", "lower it"
+        case "string_too_short":
+            return "an empty text", "write something, or remove the key"
+        case kind if kind in _EXPECTED_TYPES:
+            return f"expected {_EXPECTED_TYPES[kind]}, found {found}", _correction_hint(kind, error["input"])
+        case _:
+            return str(error["msg"]), "correct it, or remove the key"
+
+
+def _correction_hint(kind: str, value: Any) -> str:
+    if value is None:
+        return "write a value, or remove the key"
+    if kind == "string_type" and not isinstance(value, dict | list):
+        return f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+    if kind == "bool_type" and str(value).lower() in {"yes", "no", "on", "off"}:
+        return f"write `{'true' if str(value).lower() in {'yes', 'on'} else 'false'}`"
+    return "correct it, or remove the key"

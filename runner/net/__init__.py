@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from runner.lean import without_module
+from runner._imports import without_module
 
 
 def _load_aiohttp() -> None:

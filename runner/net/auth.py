@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import orjson
 
-from runner.providers.exchange import NoAnswer, NotSent, Outcome, Reply, Request
+from runner.providers.requests import NoAnswer, NotSent, Outcome, Reply, Request
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

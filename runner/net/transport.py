@@ -22,7 +22,7 @@ import certifi
 import httpx
 from yarl import URL
 
-from runner.net.guard import AddressDeniedError
+from runner.net.addresses import AddressDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence

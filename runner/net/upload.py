@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import anyio
 import httpx
 
-from runner.lifecycle.task import TaskError
-from runner.net.gateway import USER_AGENT
-from runner.net.guard import AddressDeniedError, GuardedResolver, check_url
+from runner.net.addresses import AddressDeniedError, GuardedResolver, check_url
+from runner.net.client import USER_AGENT
 from runner.net.transport import AiohttpTransport, RequestTrace
-from runner.providers.evidence import sanitize_reply
+from runner.providers.responses import sanitize_reply
+from runner.tasks.models import TaskError
 
 if TYPE_CHECKING:
     import ssl

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from runner.errors import ParameterDiagnostic, UsageError
 from runner.providers import spec as specs
 from runner.providers.expressions import compile_expression
-from runner.providers.pictures import resolve_image
+from runner.providers.images import resolve_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from runner.providers.pictures import ImageFiles
+    from runner.providers.images import ImageFiles
     from runner.providers.spec import Model, Parameter, Spec
 
 _TYPE_NAMES = {

@@ -7,10 +7,11 @@ A spec is a YAML file. `docs/providers.md` explains it field by field. Expressio
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import yaml
 from jmespath.exceptions import JMESPathError
@@ -18,7 +19,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from runner.errors import ConfigError, UsageError
 from runner.providers.expressions import compile_expression
-from runner.providers.mistakes import render_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pydantic_core import ErrorDetails
 
 
 def _check_expression(text: str) -> str:
@@ -37,9 +42,9 @@ def _check_rate(text: str) -> str:
 
 
 JmesPath = Annotated[str, AfterValidator(_check_expression)]
-RateText = Annotated[str, AfterValidator(_check_rate)]
 #: form of a rate; the module `units` parses it
 _RATE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(?:s|sec|second|m|min|minute|h|hour)", re.ASCII)
+RateText = Annotated[str, AfterValidator(_check_rate)]
 
 #: meaning of a failed response; `doubt` is also the meaning of every unlisted response to a submit
 Meaning = Literal[
@@ -433,3 +438,39 @@ def load(name: str, extra: Path | None = None) -> Spec:
             hint="A spec is found by its file's name: let both be the same.",
         )
     return spec
+
+
+#: characters of a wrong value that are shown
+_SHOWN = 60
+
+
+def render_errors(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
+    """Yield one line for each mistake. `known` are the names of all fields of a spec."""
+    names = sorted(known)
+    for each in error.errors():
+        path, message = _field_path(each["loc"]), _render_error(each, names)
+        yield f"{path}: {message}" if path else message
+
+
+def _field_path(path: tuple[int | str, ...]) -> str:
+    """Return the path of a field in the form `errors[2].means`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _render_error(each: ErrorDetails, known: list[str]) -> str:
+    match each["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            near = get_close_matches(str(each["loc"][-1]), known, n=1)
+            return f"no such field{f'; did you mean `{near[0]}`?' if near else ''}"
+        case "value_error":
+            return " ".join(str(each.get("ctx", {}).get("error", each["msg"])).split())
+        case _:
+            expected = each["msg"].replace("Input should be", "expected").replace("valid dictionary", "mapping")
+            return f"{expected}; found {_shorten(each['input'])}"
+
+
+def _shorten(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.lifecycle.task import State
-from runner.report.whole_file import atomic_write
+from runner.files import atomic_write
+from runner.tasks.models import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

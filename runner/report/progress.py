@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from runner.lifecycle.task import State
-from runner.report.text import format_duration, format_rate, sanitize
+import orjson
+
+from runner.files import atomic_write
+from runner.tasks.models import State
+from runner.text import format_duration, format_rate, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-    from runner.report.tally import RunStats
+    from runner.report.stats import RunStats
+
 
 #: seconds between two plain lines
 PLAIN_INTERVAL = 30.0
@@ -140,3 +145,24 @@ def show_progress(info: RunInfo, stats: RunStats, stream: TextIO, *, quiet: bool
                 yield update
                 return
     yield PlainProgress(info, stats, stream).update
+
+
+_RUN_INFO_NAME = "facts.json"
+
+
+def write_run_info(state: Path, info: RunInfo) -> None:
+    """Write a run's information into a job's state directory, readable by its owner only; raises OSError."""
+    stored = {"job": info.job, "units": info.units, "max_cost": info.max_cost, "limits": info.limits}
+    with atomic_write(state / _RUN_INFO_NAME, 0o600) as file:
+        file.write(orjson.dumps(stored))
+
+
+def read_run_info(state: Path) -> RunInfo:
+    """Return the information of the latest run, or an empty RunInfo if there is none or it cannot be read."""
+    with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        stored = orjson.loads((state / _RUN_INFO_NAME).read_bytes())
+        units = {str(name): str(unit) for name, unit in dict(stored["units"]).items()}
+        limits = {str(name): float(limit) for name, limit in dict(stored["limits"]).items()}
+        cap = stored["max_cost"]
+        return RunInfo(str(stored["job"]), units, None if cap is None else float(cap), limits)
+    return RunInfo("")

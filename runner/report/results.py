@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from runner.report.whole_file import atomic_write
+from runner.errors import ConfigError
+from runner.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    #: rows of a job from the store; every iteration starts from the beginning
+    Rows = Iterable[Mapping[str, Any]]
+
 
 _OUTPUT_FIELDS = ("file", "bytes", "sha256", "media_type")
 
@@ -54,3 +64,194 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a line for each row and replace the file atomically; a symbolic link is replaced, not followed."""
     with atomic_write(path) as file:
         file.writelines(orjson.dumps(result_dict(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+_INT64_LIMIT = 2**63
+_BOM = "\ufeff"
+_NESTED_FIELDS = ("vars", "request")
+_LEADING_FIELDS = ("key", "index", "repeat", "state", "provider", "model")
+_TRAILING_FIELDS = ("remote_id", "attempts", "cost", "queued_at", "submitted_at", "finished_at")
+_ERROR_FIELDS = ("reason", "code", "message")
+#: beginning of a cell that a spreadsheet takes for a formula; it ignores blanks and invisible characters, and accepts
+#: the full-width signs of Chinese keyboards
+_FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+@＝＋－＠-]")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+#: digits of the longest integer that a spreadsheet keeps exactly
+_MAX_DIGITS = 15
+
+
+def write_jsonl(rows: Rows, file: BinaryIO) -> None:
+    """Write one line for each task, as in results.jsonl."""
+    file.writelines(orjson.dumps(result_dict(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+@dataclass(slots=True)
+class ColumnTypes:
+    """Names under `vars` and `request` in the order of their first appearance, with the types of their values."""
+
+    vars: dict[str, set[type]] = field(default_factory=dict)
+    request: dict[str, set[type]] = field(default_factory=dict)
+
+    def scan(self, rows: Rows) -> ColumnTypes:
+        """Add names and types of every row, and return self."""
+        for row in rows:
+            for part in _NESTED_FIELDS:
+                known = getattr(self, part)
+                for name, value in row[part].items():
+                    known.setdefault(name, set()).add(_value_type(value))
+        return self
+
+    def names(self) -> list[str]:
+        """Return all column names, such as `vars.subject` and `request.prompt`."""
+        return [f"{part}.{name}" for part in _NESTED_FIELDS for name in getattr(self, part)]
+
+
+def _value_type(value: Any) -> type:
+    """Return the type of a value; an integer that 64 bits cannot hold counts as text."""
+    return str if type(value) is int and not -_INT64_LIMIT <= value < _INT64_LIMIT else type(value)
+
+
+def write_csv(rows: Rows, columns: ColumnTypes, file: BinaryIO) -> None:
+    """Write rows as CSV (RFC 4180) in UTF-8 with a byte order mark, which Excel needs to read Chinese.
+
+    Several outputs of a task share one cell, separated by `; `.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
+    try:
+        text.write(_BOM)
+        writer = csv.writer(text)
+        outputs = ("files", "bytes", "sha256", "media_type")
+        writer.writerow(
+            [
+                *_LEADING_FIELDS,
+                *columns.names(),
+                *outputs,
+                *(f"error.{name}" for name in _ERROR_FIELDS),
+                *_TRAILING_FIELDS,
+            ]
+        )
+        for row in rows:
+            writer.writerow([csv_cell(value) for value in _csv_row(result_dict(row), columns)])
+        text.flush()
+    finally:
+        text.detach()
+
+
+def _csv_row(result: Mapping[str, Any], columns: ColumnTypes) -> Iterator[Any]:
+    yield from (result[name] for name in _LEADING_FIELDS)
+    for part in _NESTED_FIELDS:
+        yield from (result[part].get(name) for name in getattr(columns, part))
+    outputs = result["outputs"]
+    yield "; ".join(output["file"] for output in outputs)
+    yield sum(output["bytes"] or 0 for output in outputs) if outputs else None
+    for name in ("sha256", "media_type"):
+        yield "; ".join(output[name] or "" for output in outputs)
+    yield from (result["error"][name] for name in _ERROR_FIELDS)
+    yield from (result[name] for name in _TRAILING_FIELDS)
+
+
+def csv_cell(value: Any) -> str:
+    """Return a value as CSV text; a quote precedes text that a spreadsheet would run as a formula or round."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return f"'{value}" if _is_dangerous(value) else value
+        case _:
+            return orjson.dumps(value).decode()
+
+
+def _is_dangerous(text: str) -> bool:
+    """Return whether a spreadsheet would run the text as a formula, or drop the last digits of an id."""
+    if text[:1].isalpha():  # the common case, without a regular expression
+        return False
+    if _NUMBER.fullmatch(text):
+        return text.isdecimal() and len(text) > _MAX_DIGITS
+    return _FORMULA.match(text) is not None
+
+
+#: rows of a group, which are in memory at a time
+_GROUP_ROWS = 5_000
+_NONE_TYPE = type(None)
+_TIME_FIELDS = ("queued_at", "submitted_at", "finished_at")
+_ERROR_COLUMNS = ("reason", "code", "message")
+
+
+def import_pyarrow() -> Any:
+    """Return the pyarrow module; raises ConfigError with the command that installs it."""
+    try:
+        import pyarrow.parquet  # noqa: PLC0415 - 170 MB that only this format needs
+    except ImportError as error:
+        raise ConfigError(
+            f"parquet needs pyarrow ({error})",
+            hint='pip install "genrunner[parquet]", or choose --format jsonl or csv.',
+        ) from None
+    return pyarrow
+
+
+def write_parquet(rows: Rows, columns: ColumnTypes, file: BinaryIO) -> None:
+    """Write rows as Parquet.
+
+    A row is a task, and `outputs` is a list of structures. A column of `vars` or `request` with mixed types is text.
+    Raises ConfigError if pyarrow is missing.
+    """
+    arrow = import_pyarrow()
+    schema = _parquet_schema(arrow, columns)
+    remaining = iter(rows)
+    with arrow.parquet.ParquetWriter(file, schema) as writer:
+        while group := [_parquet_row(result_dict(row), columns) for row in islice(remaining, _GROUP_ROWS)]:
+            writer.write_table(arrow.Table.from_pylist(group, schema=schema))
+
+
+def _parquet_schema(arrow: Any, columns: ColumnTypes) -> Any:
+    text, integer, number, time = arrow.string(), arrow.int64(), arrow.float64(), arrow.timestamp("ms", tz="UTC")
+    types = {bool: arrow.bool_(), int: integer, float: number, str: text}
+    output = arrow.struct([("file", text), ("bytes", integer), ("sha256", text), ("media_type", text)])
+    nested = [
+        (f"{part}.{name}", types[_column_type(kinds)])
+        for part in ("vars", "request")
+        for name, kinds in getattr(columns, part).items()
+    ]
+    return arrow.schema(
+        [
+            ("key", text),
+            ("index", integer),
+            ("repeat", integer),
+            ("state", text),
+            ("provider", text),
+            ("model", text),
+            *nested,
+            ("outputs", arrow.list_(output)),
+            *((f"error.{name}", text) for name in _ERROR_COLUMNS),
+            ("remote_id", text),
+            ("attempts", integer),
+            ("cost", number),
+            *((name, time) for name in _TIME_FIELDS),
+        ]
+    )
+
+
+def _column_type(kinds: set[type]) -> type:
+    """Return the type of a column from the types of its values: integers and floats are float, other mixtures text."""
+    present = kinds - {_NONE_TYPE}
+    if present == {int, float}:
+        return float
+    return next(iter(present)) if len(present) == 1 and present <= {bool, int, float} else str
+
+
+def _parquet_row(result: Mapping[str, Any], columns: ColumnTypes) -> dict[str, Any]:
+    row = {name: result[name] for name in ("key", "index", "repeat", "state", "provider", "model", "outputs")}
+    row |= {name: result[name] for name in ("remote_id", "attempts")}
+    row["cost"] = None if result["cost"] is None else float(result["cost"])
+    for part in ("vars", "request"):
+        for name, kinds in getattr(columns, part).items():
+            row[f"{part}.{name}"] = _column_value(result[part].get(name), _column_type(kinds))
+    row |= {f"error.{name}": result["error"][name] for name in _ERROR_COLUMNS}
+    row |= {name: result[name] and datetime.fromisoformat(result[name]) for name in _TIME_FIELDS}
+    return row
+
+
+def _column_value(value: Any, kind: type) -> Any:
+    if value is None or type(value) is kind:
+        return value
+    return float(value) if kind is float else orjson.dumps(value).decode()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runner.report import advice
-from runner.report.advice import resolve_command
-from runner.report.text import format_duration, format_size, pluralize, sanitize
-from runner.report.whole_file import atomic_write
+from runner.files import atomic_write
+from runner.tasks.models import State
+from runner.text import format_duration, format_size, pluralize, sanitize, shell_join
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from runner.report.advice import JobIssues
-    from runner.report.tally import RunStats
+    from runner.report.stats import RunStats
+
 
 #: next step by exit code; a template that takes the command line of the job
 _NEXT_STEPS = {
@@ -91,7 +91,7 @@ def render(summary: Mapping[str, Any], issues: JobIssues, directory: str) -> str
         f"  this run  {_work_done(summary, issues.unit)} in {format_duration(summary['seconds'])}",
         f"  files     {sanitize(directory, 500)}",
     ]
-    lines += [f"  {line}" for line in advice.issue_lines(issues)]
+    lines += [f"  {line}" for line in issue_lines(issues)]
     for code, why in issues.endings:
         if code not in _GROUPED_CODES:
             lines.append(f"  {sanitize(why)}")
@@ -117,3 +117,121 @@ def write(path: Path, summary: Mapping[str, Any]) -> None:
     """Write the summary object to a file as one line of JSON, atomically; raises OSError."""
     with atomic_write(path) as file:
         file.write(orjson.dumps(summary, option=orjson.OPT_APPEND_NEWLINE))
+
+
+#: held tasks that are listed with their commands
+_MAX_HELD = 3
+_STATE_ORDER = (State.HELD, State.FAILED, State.STRANDED, State.DONE)
+#: reasons that only a change of the manifest can remove
+MANIFEST_REASONS = frozenset({"moderation", "invalid"})
+#: next step by state and reason; an empty reason stands for all others
+_HINTS: Mapping[tuple[str, str], str] = {
+    ("failed", "moderation"): "the provider's content check refused what is asked for: change it, then {run}",
+    ("failed", "invalid"): "the provider does not take these parameters: correct them, then {run}",
+    ("failed", "image"): "the picture is not what was planned: put it back, then {retry} --failed --reason image; or "
+    "leave it so, and {run} plans it anew",
+    ("failed", "provider"): "the provider could not make it; to pay anew: {retry} --failed --reason provider",
+    ("failed", "abandoned"): "given up by a person; to buy it after all: {retry} --failed --reason abandoned",
+    ("failed", ""): "the provider did not take it, however often it was asked; later: {retry} --failed",
+    ("stranded", "stuck"): "paid for, and still not finished there; to look again, free of charge: {retry}",
+    (
+        "stranded",
+        "no_output",
+    ): "paid for, and the provider shows no file; to look again, free of charge: {retry}; or ask "
+    "its support, with the remote_id in results.jsonl",
+    ("stranded", "withdrawn"): "paid for, and the provider has it no more; to look again, free of charge: {retry}",
+    ("stranded", ""): "paid for, and the files could not be fetched; to try again, free of charge: {retry}",
+    ("done", ""): "the provider made fewer files than were ordered; those that it made are here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobIssues:
+    """Tasks of a job that failed, are incomplete, or need a decision by the user."""
+
+    #: groups from the store, each with state, reason, message, count, cost and example tasks
+    groups: Sequence[Mapping[str, Any]] = ()
+    #: all held tasks from the store
+    held: Sequence[Mapping[str, Any]] = ()
+    #: number of tasks that the next run reconciles
+    in_doubt: int = 0
+    #: number of submitted tasks that are no longer in the manifest
+    removed: int = 0
+    #: number of those that had failed
+    removed_failed: int = 0
+    #: exit code and reason of everything that ended the run
+    endings: Sequence[tuple[int, str]] = ()
+    #: unit of all costs
+    unit: str = ""
+    #: arguments that name the job on a command line
+    arguments: Sequence[str] = field(default_factory=list)
+
+    @property
+    def needs_manifest_change(self) -> bool:
+        """Return whether every failure needs a change of the manifest, so that a retry alone cannot help."""
+        lost = [group for group in self.groups if group["state"] in {"failed", "stranded"}]
+        return all(group["state"] == "failed" and group["reason"] in MANIFEST_REASONS for group in lost)
+
+    def command(self, verb: str, *more: str) -> str:
+        """Return a command line for this job, quoted for a shell."""
+        return shell_join("runner", verb, *self.arguments, *more)
+
+
+def issue_lines(issues: JobIssues) -> Iterator[str]:
+    """Yield a line for each group, followed by indented lines with the next step."""
+    for group in sorted(issues.groups, key=lambda group: _STATE_ORDER.index(group["state"])):
+        yield from _group_lines(issues, group)
+    if issues.in_doubt:
+        yield f"{issues.in_doubt} in doubt: perhaps paid for; looked up before anything is sent again"
+        yield f"    {issues.command('run')}"
+    if issues.removed > issues.removed_failed:
+        yield f"{issues.removed - issues.removed_failed} of them left the manifest: what was bought is kept"
+    if issues.removed_failed:
+        yield f"{issues.removed_failed} that failed left the manifest: nothing is to be done about them"
+
+
+def _group_lines(issues: JobIssues, group: Mapping[str, Any]) -> Iterator[str]:
+    message = sanitize(group["message"] or "", 160)
+    what = "incomplete" if group["state"] == "done" else group["state"]
+    title = f"{group['count']} {what}: {group['reason'] or 'unknown'}{f' ({message})' if message else ''}"
+    yield "; ".join(part for part in (title, _payment_note(issues, group)) if part)
+    if group["state"] == "held":
+        yield from _held_lines(issues)
+        return
+    hint = _HINTS.get((group["state"], group["reason"]), _HINTS[group["state"], ""])
+    yield f"    {hint.format(run=issues.command('run'), retry=issues.command('retry'))}"
+    names = [sanitize(name, 60) for name in group["tasks"]]
+    more = group["count"] - len(names)
+    if names:
+        yield f"      {', '.join(names)}{f' and {more} more' if more > 0 else ''}"
+
+
+def _held_lines(issues: JobIssues) -> Iterator[str]:
+    yield "    perhaps paid for: look at the provider's console, then say what is true. Instead of --adopt ID:"
+    yield "    --absent, if it was never accepted (the next run buys it), or --abandon, to give it up"
+    for task in issues.held[:_MAX_HELD]:
+        yield f"      {sanitize(task['name'], 60)}: {sanitize(task['evidence'], 100)}"
+        yield f"        {resolve_command(issues, task['key'])}"
+    if len(issues.held) > _MAX_HELD:
+        yield f"      and {len(issues.held) - _MAX_HELD} more: {issues.command('status')}"
+
+
+def resolve_command(issues: JobIssues, key: str) -> str:
+    """Return the command with which the user decides about a held task; `key` is the full task key."""
+    manifest, *options = issues.arguments or [""]
+    return f"{shell_join('runner', 'resolve', manifest, key[:8], *options)} --adopt ID"
+
+
+def _payment_note(issues: JobIssues, group: Mapping[str, Any]) -> str:
+    amount = f"{group['cost']:g} {issues.unit}".rstrip()
+    match group["state"]:
+        case "held":
+            return f"{amount} at stake" if group["paid"] else ""
+        case _ if group["paid"]:
+            return f"{amount} paid"
+        case _ if group["unpriced"]:
+            return "paid for, if the provider bills failures" if group["state"] == "failed" else ""
+        case "failed":
+            return "not paid for"
+        case _:
+            return ""

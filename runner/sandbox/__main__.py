@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.sandbox.faults import KINDS, Faults
 from runner.sandbox.options import Options, SecondsRange
-from runner.sandbox.world import FAILING, FORBIDDEN
+from runner.sandbox.state import FAILING, FORBIDDEN
 
 CANNOT_START = 7
 

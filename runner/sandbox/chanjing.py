@@ -19,13 +19,13 @@ from runner.sandbox.chanjing_rules import (
     check_submit,
     json_body,
 )
+from runner.sandbox.failures import QUERY_RESPONSES
 from runner.sandbox.faults import AUTH, POLL, QUERY
 from runner.sandbox.ledger import AcceptedTask, Kind, Order
 from runner.sandbox.messages import SandboxRequest, SandboxResponse, json_response, text_response
+from runner.sandbox.state import Phase, SandboxState
 from runner.sandbox.tokens import TokenIssuer
-from runner.sandbox.troubles import QUERY_RESPONSES
-from runner.sandbox.uploads import UploadHost
-from runner.sandbox.world import Phase, SandboxState
+from runner.sandbox.upload_host import UploadHost
 
 TOKEN_PATH = "/open/v1/access_token"  # noqa: S105  a path
 SUBMIT_PATH = "/open/v1/ai_creation/task/submit"

@@ -6,7 +6,7 @@ from typing import Any
 
 from runner.sandbox.ledger import Kind
 from runner.sandbox.messages import SandboxRequest
-from runner.sandbox.world import FORBIDDEN
+from runner.sandbox.state import FORBIDDEN
 
 IMAGE, VIDEO = 3, 4
 KINDS: Mapping[object, Kind] = MappingProxyType({IMAGE: "image", VIDEO: "video"})

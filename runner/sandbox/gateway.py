@@ -11,14 +11,22 @@ from dataclasses import replace
 from typing import Any
 
 from runner.sandbox import keys
+from runner.sandbox.failures import QUERY_RESPONSES
 from runner.sandbox.faults import POLL
 from runner.sandbox.kling import build_order, new_task_id, split_path
-from runner.sandbox.kling_rules import NO_MONEY, OPERATIONS, TOO_FAST, KlingRefusedError
-from runner.sandbox.kling_shapes import accepted_response, envelope, refusal_response, task_object
+from runner.sandbox.kling_rules import (
+    NO_MONEY,
+    OPERATIONS,
+    TOO_FAST,
+    KlingRefusedError,
+    accepted_response,
+    envelope,
+    refusal_response,
+    task_object,
+)
 from runner.sandbox.ledger import AcceptedTask, Order
 from runner.sandbox.messages import SandboxRequest, SandboxResponse, json_response
-from runner.sandbox.troubles import QUERY_RESPONSES
-from runner.sandbox.world import EXTENSIONS, Phase, SandboxState
+from runner.sandbox.state import EXTENSIONS, Phase, SandboxState
 
 PREFIX = "/kling/v1/"
 FLAT_STATE_NAMES = {

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.sandbox import keys
+from runner.sandbox.failures import QUERY_RESPONSES
 from runner.sandbox.faults import POLL, QUERY
 from runner.sandbox.kling_rules import (
     BAD_BODY,
@@ -18,14 +19,17 @@ from runner.sandbox.kling_rules import (
     TOO_FAST,
     TOO_MANY,
     KlingRefusedError,
+    accepted_response,
     check_submit,
+    envelope,
+    newer_task_object,
+    refusal_response,
+    task_object,
 )
-from runner.sandbox.kling_shapes import accepted_response, envelope, newer_task_object, refusal_response, task_object
 from runner.sandbox.ledger import AcceptedTask, Order
 from runner.sandbox.messages import SandboxRequest, SandboxResponse
-from runner.sandbox.pictures import image_hashes
-from runner.sandbox.troubles import QUERY_RESPONSES
-from runner.sandbox.world import SandboxState
+from runner.sandbox.request_images import image_hashes
+from runner.sandbox.state import SandboxState
 
 PREFIX = "/v1/"
 TASKS_PATH = "/tasks"

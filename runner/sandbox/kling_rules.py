@@ -1,12 +1,19 @@
 """Kling's rules for submits, and the codes, HTTP statuses and messages of its refusals."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from __future__ import annotations
 
-from runner.sandbox.ledger import Kind
-from runner.sandbox.pictures import malformed_image_field
-from runner.sandbox.world import FORBIDDEN
+import uuid
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from runner.sandbox.messages import SandboxResponse, json_response
+from runner.sandbox.request_images import malformed_image_field
+from runner.sandbox.state import FORBIDDEN, Phase, SandboxState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from runner.sandbox.ledger import AcceptedTask, Kind
 
 #: The kind of media that each paid operation makes, by the end of its path.
 OPERATIONS: Mapping[str, Kind] = MappingProxyType(
@@ -126,3 +133,80 @@ def _invalid_video_task_field(body: Mapping[str, Any]) -> str | None:
     if body.get("mode", "std") not in ("std", "pro"):
         return "mode"
     return None if str(body.get("aspect_ratio", "16:9")) in VIDEO_RATIOS else "aspect_ratio"
+
+
+STATE_NAMES = {
+    Phase.QUEUED: "submitted",
+    Phase.RUNNING: "processing",
+    Phase.SUCCEEDED: "succeed",
+    Phase.FAILED: "failed",
+}
+FAILURE_MESSAGE = "the model could not produce a result"
+
+
+def accepted_response(task: AcceptedTask) -> SandboxResponse:
+    """Return the response to an accepted submit."""
+    at = milliseconds(task.at)
+    data = {"task_id": task.id, "task_status": "submitted", "created_at": at, "updated_at": at}
+    return envelope(data | {"task_info": {"external_task_id": task.external_id or ""}})
+
+
+def task_object(state: SandboxState, task: AcceptedTask) -> dict[str, Any]:
+    """Return the object for a task in Kling's legacy design."""
+    phase = state.phase(task)
+    result: dict[str, Any] = {
+        "task_id": task.id,
+        "task_status": STATE_NAMES[phase],
+        "task_status_msg": FAILURE_MESSAGE if phase is Phase.FAILED else "",
+        "task_info": {"external_task_id": task.external_id or ""},
+        "created_at": milliseconds(task.at),
+        "updated_at": updated_at(state, task),
+    }
+    if phase is Phase.SUCCEEDED:
+        result["final_unit_deduction"] = str(task.charge)
+        result["task_result"] = _task_result(task, state.output_links(task))
+    return result
+
+
+def newer_task_object(state: SandboxState, task: AcceptedTask) -> dict[str, Any]:
+    """Return the object for a task in Kling's newer design."""
+    phase = state.phase(task)
+    links = state.output_links(task) if phase is Phase.SUCCEEDED else []
+    return {
+        "id": task.id,
+        "status": "succeeded" if phase is Phase.SUCCEEDED else STATE_NAMES[phase],
+        "message": FAILURE_MESSAGE if phase is Phase.FAILED else "",
+        "create_time": milliseconds(task.at),
+        "update_time": updated_at(state, task),
+        "external_id": task.external_id or "",
+        "outputs": [{"url": link, "watermark_url": ""} for link in links],
+        "billing": [],
+    }
+
+
+def _task_result(task: AcceptedTask, links: Sequence[str]) -> dict[str, Any]:
+    if task.kind == "image":
+        return {"images": [{"index": n, "url": link, "watermark_url": ""} for n, link in enumerate(links)]}
+    duration = f"{task.request.get('duration', '5')}.1"
+    return {"videos": [{"id": f"v{task.id}", "url": link, "watermark_url": "", "duration": duration} for link in links]}
+
+
+def envelope(data: object) -> SandboxResponse:
+    """Return a successful response with this data."""
+    return json_response({"code": 0, "message": "SUCCEED", "request_id": uuid.uuid4().hex, "data": data})
+
+
+def refusal_response(error: KlingRefusedError) -> SandboxResponse:
+    """Return Kling's response to a request that it refuses."""
+    body = {"code": error.code, "message": error.message, "request_id": uuid.uuid4().hex}
+    return json_response(body, error.status)
+
+
+def updated_at(state: SandboxState, task: AcceptedTask) -> int:
+    """Return the last change of a task in milliseconds of Unix time: its end, or now while it runs."""
+    return milliseconds(min(state.clock(), state.finish_time(task)))
+
+
+def milliseconds(at: float) -> int:
+    """Return a Unix time in milliseconds."""
+    return int(at * 1000)

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from runner.sandbox.app import App
+from runner.sandbox.application import App
 from runner.sandbox.faults import Faults
 from runner.sandbox.ledger import Ledger
 from runner.sandbox.options import Options
+from runner.sandbox.state import SandboxState
 from runner.sandbox.wire import HttpConnection
-from runner.sandbox.world import SandboxState
 
 __all__ = ["Faults", "Options", "Sandbox"]
 

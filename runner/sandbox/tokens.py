@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 
-from runner.sandbox.world import SandboxState
+from runner.sandbox.state import SandboxState
 
 
 @dataclass(slots=True)

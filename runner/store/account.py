@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+import sqlite3
+from contextlib import asynccontextmanager, closing, suppress
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+import anyio.to_thread
 import filelock
 import orjson
 
-from runner.errors import ConfigError
-from runner.store.directories import make_account_directory
+from runner.errors import ConfigError, StateError
+from runner.files import make_account_directory
+from runner.store.database import to_runner_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from runner.errors import RunnerError
+
 
 #: seconds to wait for another process that holds the lock while it fetches a new token
 _TOKEN_LOCK_TIMEOUT = 120.0
@@ -88,3 +94,62 @@ class TokenFile:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._path)
+
+
+T = TypeVar("T")
+#: seconds to wait for another process that holds the file
+_LOCK_TIMEOUT = 30
+
+
+class SharedDatabase:
+    """A SQLite file that many processes write; each call runs one transaction in a thread.
+
+    `hint` tells the user what to do with a damaged file. Methods raise DiskError, JobLockedError and StateError.
+    """
+
+    def __init__(self, path: Path, schema: str, hint: str = "") -> None:
+        self.path, self._schema, self._hint = path, schema, hint
+        self._ready = False
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T], wait: float = _LOCK_TIMEOUT) -> T:
+        """Run `work` in a transaction and return its result once its changes are on disk.
+
+        Raises JobLockedError if another process holds the file for `wait` seconds.
+        """
+        return await anyio.to_thread.run_sync(self._transact, work, wait)
+
+    async def prepare(self) -> None:
+        """Make the file and its directory if they are missing."""
+        await anyio.to_thread.run_sync(self._prepare)
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T], wait: float) -> T:
+        self._prepare()
+        try:
+            with closing(sqlite3.connect(self.path, timeout=wait, isolation_level=None)) as connection:
+                connection.execute("pragma synchronous = full")
+                connection.execute("begin immediate")
+                value = work(connection)
+                connection.execute("commit")
+                return value
+        except sqlite3.Error as error:
+            raise self._to_runner_error(error) from None
+
+    def _prepare(self) -> None:
+        if self._ready:
+            return
+        try:
+            make_account_directory(self.path.parent)
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+            with closing(sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT)) as connection:
+                connection.executescript(self._schema)
+        except OSError as error:
+            raise to_runner_error(sqlite3.OperationalError(f"unable to open: {error}"), str(self.path)) from None
+        except sqlite3.Error as error:
+            raise self._to_runner_error(error) from None
+        self._ready = True
+
+    def _to_runner_error(self, error: sqlite3.Error) -> RunnerError:
+        if self._hint and not isinstance(error, sqlite3.OperationalError):
+            return StateError(f"{self.path}: {error}", hint=self._hint)
+        return to_runner_error(error, str(self.path))

@@ -8,21 +8,23 @@ the account.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 import orjson
 
 from runner.errors import JobLockedError, RunnerError
-from runner.store.claiming import ClaimQueue
-from runner.store.shared_file import SharedDatabase
+from runner.store.account import SharedDatabase
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from runner.lifecycle.task import Moment
+    from runner.tasks.models import Moment
+
 
 #: seconds to wait for the file when an id was found, and when a provider has just returned one
 #: A caller that comes while a transaction waits must wait for the next one too, so for twice as long.
@@ -126,3 +128,46 @@ class Claims:
 
 def _ids_as_json(values: Sequence[str]) -> str:
     return orjson.dumps(list(values)).decode()
+
+
+@dataclass
+class _ClaimBatch:
+    """Remote ids of one transaction, and the owner of each afterwards or the error that prevented it."""
+
+    ids: set[str] = field(default_factory=set)
+    outcome: Mapping[str, str] | RunnerError = field(default_factory=dict)
+
+
+class ClaimQueue:
+    """Remote ids to be claimed, gathered while a transaction is under way.
+
+    `write` claims a set of ids in one transaction, and returns the owner of each.
+    """
+
+    def __init__(self, write: Callable[[frozenset[str]], Awaitable[Mapping[str, str]]]) -> None:
+        self._write, self._lock, self._open_batch = write, anyio.Lock(), _ClaimBatch()
+
+    def __repr__(self) -> str:
+        return f"ClaimQueue({len(self._open_batch.ids)} waiting)"
+
+    async def claim(self, remote_id: str) -> str:
+        """Claim the remote id and return the job that owns it now.
+
+        Raises RunnerError if the transaction failed, in every task that shares it.
+        """
+        batch = self._open_batch
+        batch.ids.add(remote_id)
+        async with self._lock:
+            if batch is self._open_batch:
+                await self._write_batch()
+        if isinstance(batch.outcome, RunnerError):
+            raise batch.outcome
+        return batch.outcome[remote_id]
+
+    async def _write_batch(self) -> None:
+        batch, self._open_batch = self._open_batch, _ClaimBatch()
+        with anyio.CancelScope(shield=True):  # other tasks wait for this result too
+            try:
+                batch.outcome = await self._write(frozenset(batch.ids))
+            except RunnerError as error:
+                batch.outcome = error

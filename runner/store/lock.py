@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from runner.errors import DiskError, JobLockedError
-from runner.store.directories import make_directory
+from runner.files import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.errors import StateError
-from runner.lifecycle.task import Draft, State, Task
-from runner.store import ground, recovery, sql
-from runner.store.adding import PAGE_SIZE, Addition, add_drafts
-from runner.store.opening import prepare_file, set_up_connection
-from runner.store.rows import check_output_name, task_from
+from runner.store import database as sql
+from runner.store import filesystem, recovery
+from runner.store.store import prepare_file, set_up_connection
+from runner.store.task_rows import PAGE_SIZE, Addition, add_drafts, check_output_name, task_from
+from runner.tasks.models import Draft, State, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +39,7 @@ def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[
             leftover.unlink(missing_ok=True)
         prepare_file(fresh)
         with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-            set_up_connection(connection, write_ahead_log=not ground.is_remote(directory))
+            set_up_connection(connection, write_ahead_log=not filesystem.is_remote(directory))
             connection.execute("begin immediate")
             connection.execute(sql.statements()["set_identity"], {"uuid": uuid, "epoch": epoch})
             connection.execute(sql.statements()["set_journal"], {"journal": end})

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import StateError
-from runner.lifecycle.task import NO_ERROR, Moment, State, Task, TaskError
 from runner.store import journal as journals
-from runner.store.journal import Journal, Tail
-from runner.store.lines import invalid_field
-from runner.store.rows import task_columns, task_from
-from runner.store.sql import statements
+from runner.store.database import statements
+from runner.store.journal import Journal, Tail, invalid_field
+from runner.store.task_rows import task_columns, task_from
+from runner.tasks.models import NO_ERROR, Moment, State, Task, TaskError
 
 if TYPE_CHECKING:
     import sqlite3

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.store.account import SharedDatabase
 from runner.store.journal import JournalMark
-from runner.store.shared_file import SharedDatabase
 
 if TYPE_CHECKING:
     import sqlite3

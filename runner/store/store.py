@@ -6,31 +6,42 @@ and every other write raises SupersededError.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import aiosqlite
+
 from runner.errors import DiskError, StateError
-from runner.lifecycle.task import Output, State, Task
-from runner.store import ground, opening, recovery, sql
+from runner.files import make_directory
+from runner.store import database as sql
+from runner.store import filesystem, recovery
 from runner.store import journal as journals
-from runner.store.adding import PAGE_SIZE, Addition, add_drafts, mark_all_removed
 from runner.store.journal import line_for_change
-from runner.store.opening import DISK_FULL_HINT
-from runner.store.outputs import assign_numbers
-from runner.store.questions import Queries, execute
-from runner.store.rows import output_from, task_columns, task_from, to_json
+from runner.store.queries import Queries, execute
+from runner.store.task_rows import (
+    PAGE_SIZE,
+    Addition,
+    add_drafts,
+    mark_all_removed,
+    output_from,
+    task_columns,
+    task_from,
+    to_json,
+)
 from runner.store.writer import SupersededError, Writer
+from runner.tasks.models import Output, State, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    import aiosqlite
+    from runner.store.journal import JournalLine, JournalMark
 
-    from runner.store.journal import JournalMark
 
 #: result of a write: done, the row had changed meanwhile, or the remote id belongs to another task
 SettleResult = Literal["done", "stale", "clash"]
@@ -49,6 +60,81 @@ _FAILPOINT_LABELS = {
 }
 
 
+async def open_database(path: Path) -> aiosqlite.Connection:
+    """Open the database on a thread of its own."""
+    return await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+
+
+def prepare_file(path: Path) -> None:
+    """Make the directory (mode 0700) and an empty file (0600), so that SQLite finds them private.
+
+    Raises DiskError.
+    """
+    directory = path.parent
+    try:
+        make_directory(directory)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+    except OSError as error:
+        raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
+    if path.is_symlink() or not path.is_file():
+        raise DiskError(f"{path} is not a file", hint="Move it away, or choose --out.")
+
+
+def make_ballast(directory: Path) -> Path:
+    """Make the reserve file that is deleted when the disk is full, so that a remote id can still be written.
+
+    Raises DiskError.
+    """
+    path = directory / "ballast"
+    try:
+        if not path.exists() or path.stat().st_size < _BALLAST_BYTES:
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "wb") as file:
+                file.write(bytes(_BALLAST_BYTES))
+                os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise DiskError(f"{path}: {error.strerror}", hint=DISK_FULL_HINT) from None
+    return path
+
+
+def set_up_connection(connection: sqlite3.Connection, *, write_ahead_log: bool = True) -> None:
+    """Set up the writing connection, and bring the database up to date.
+
+    Without `write_ahead_log` a rollback journal is used, as a network file system requires. Raises StateError and
+    sqlite3.Error.
+    """
+    connection.row_factory = sqlite3.Row
+    connection.execute("pragma busy_timeout = 30000")
+    sql.harden(connection)
+    sql.schema_version(connection)
+    expected = "wal" if write_ahead_log else "delete"
+    (mode,) = connection.execute(_JOURNAL_MODES[expected]).fetchone()
+    if mode != expected:
+        raise StateError(f"the file system allows no {expected} journal ({mode})", hint="Put the job on a local disk.")
+    connection.execute("pragma synchronous = full")
+    _check_integrity(connection)
+    connection.execute("pragma foreign_keys = on")
+    sql.migrate(connection)
+    sql.check_schema(connection)
+
+
+def attach_journal(connection: sqlite3.Connection, writer: Writer, path: Path) -> None:
+    """Merge what only the journal holds, and append to it from now on."""
+    writer.journal = recovery.open_journal(connection, path)
+
+
+def begin_run(connection: sqlite3.Connection, journal_lines: list[JournalLine]) -> tuple[str, int]:
+    """Begin a new run and return the job's identity and the run's epoch.
+
+    Must be called in a transaction.
+    """
+    epoch, run = execute(connection, "raise_epoch").fetchone()
+    uuid = execute(connection, "job").fetchone()["uuid"]
+    journal_lines.append({"t": "epoch", "uuid": uuid, "epoch": epoch, "run": run})
+    return uuid, epoch
+
+
 class Store(Queries):
     """Tasks of one job on disk.
 
@@ -64,7 +150,7 @@ class Store(Queries):
         cls,
         directory: Path,
         *,
-        connect: Callable[[Path], Awaitable[aiosqlite.Connection]] = opening.open_database,
+        connect: Callable[[Path], Awaitable[aiosqlite.Connection]] = open_database,
         failpoint: Callable[[str], None] = lambda _: None,
     ) -> Self:
         """Open the job in `directory`, or make it if there is none.
@@ -74,18 +160,18 @@ class Store(Queries):
         """
         path, journal = directory / "state.db", directory / "journal.jsonl"
         recovery.check_database_present(path, journal)
-        opening.prepare_file(path)
+        prepare_file(path)
         try:
             database = await connect(path)
         except sqlite3.Error as error:
             raise sql.to_runner_error(error, str(path)) from None
         writer = Writer(database, str(path), failpoint)
         try:
-            await writer.set_up(partial(opening.set_up_connection, write_ahead_log=not ground.is_remote(directory)))
-            await writer.set_up(lambda connection: opening.attach_journal(connection, writer, journal))
-            uuid, epoch = await writer.transact(lambda connection: opening.begin_run(connection, writer.journal_lines))
+            await writer.set_up(partial(set_up_connection, write_ahead_log=not filesystem.is_remote(directory)))
+            await writer.set_up(lambda connection: attach_journal(connection, writer, journal))
+            uuid, epoch = await writer.transact(lambda connection: begin_run(connection, writer.journal_lines))
             writer.epoch = epoch
-            writer.ballast = opening.make_ballast(directory)
+            writer.ballast = make_ballast(directory)
         except BaseException as error:
             await writer.aclose()
             if isinstance(error, sql.DATABASE_ERRORS):
@@ -365,3 +451,40 @@ def _is_within_cap(connection: sqlite3.Connection, task: Task, cap: float) -> bo
 
 def _is_loopback(origin: str) -> bool:
     return origin.startswith(("http://127.", "http://localhost", "http://[::1]"))
+
+
+#: size of the reserve file in bytes
+_BALLAST_BYTES = 512 * 1024
+#: largest database in bytes that is checked completely at the start
+_MAX_CHECKED_BYTES = 64 * 2**20
+#: hint for a full disk
+DISK_FULL_HINT = "Make room, then run the same command again."
+_JOURNAL_MODES = {"wal": "pragma journal_mode = wal", "delete": "pragma journal_mode = delete"}
+
+
+def _check_integrity(connection: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError if the database is damaged; a very large one is only checked as it is read."""
+    (pages,) = connection.execute("pragma page_count").fetchone()
+    (size,) = connection.execute("pragma page_size").fetchone()
+    if pages * size <= _MAX_CHECKED_BYTES:
+        (result,) = connection.execute("pragma quick_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(str(result))
+
+
+def assign_numbers(known: Sequence[Output], fresh: Sequence[Output]) -> Iterator[tuple[int, str]]:
+    """Yield number and URL of each fresh link.
+
+    A link has the number of the known output with the same URL without its query, or else the next free number. The
+    query is not compared, since it holds a signature that changes with each answer.
+    """
+    free = {_url_path(output.url): output.number for output in known}
+    kept = [(free.pop(_url_path(output.url), None), output.url) for output in fresh]
+    taken = {number for number, _ in kept}
+    left = iter(number for number in range(1, len(known) + len(fresh) + 1) if number not in taken)
+    for number, url in kept:
+        yield (next(left) if number is None else number), url
+
+
+def _url_path(url: str) -> str:
+    return url.partition("?")[0]

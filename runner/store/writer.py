@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import DiskError, JobLockedError, RunnerError
 from runner.store import recovery
-from runner.store.sql import DATABASE_ERRORS, statements, to_runner_error
+from runner.store.database import DATABASE_ERRORS, statements, to_runner_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runner.app.album import LocalImages
-from runner.app.jobs import Fingerprints
-from runner.providers import pictures
-from runner.providers.pictures import ImageError
+from runner.app.image_files import LocalImages
+from runner.app.job import Fingerprints
+from runner.providers import images
+from runner.providers.images import ImageError
 from runner.settings import Settings
 
 
@@ -119,10 +119,10 @@ def test_refuses_private_file_that_is_no_image(local_images, desk):
 
 
 def test_refuses_file_over_the_size_limit(local_images, desk, monkeypatch):
-    monkeypatch.setattr("runner.app.album.LARGEST", 1000)
+    monkeypatch.setattr("runner.app.image_files.LARGEST", 1000)
     (desk / "job/large.png").write_bytes(png() + bytes(10_000))
     assert error_message(local_images, "large.png") == "has more than 1,000 bytes"
-    assert pictures.MAX_IMAGE_BYTES == 64 * 2**20
+    assert images.MAX_IMAGE_BYTES == 64 * 2**20
 
 
 def test_inspects_each_path_once(local_images, desk):

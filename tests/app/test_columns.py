@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.app.columns import sample_table
+from runner.app.starter_manifest import sample_table
 from runner.errors import UsageError
 
 

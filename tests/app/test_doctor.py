@@ -11,12 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner.app import accounts, machine, places
-from runner.app.doctor import worst_exit_code
-from runner.app.sign import ok, problem, warning
-from runner.pipeline.outcome import Exit
+from runner.app import health_checks
+from runner.app.health_checks import ok, problem, warning, worst_exit_code
 from runner.providers import spec as specs
-from runner.providers.exchange import NoAnswer, NotSent, Reply
+from runner.providers.requests import NoAnswer, NotSent, Reply
+from runner.scheduler.outcome import Exit
 from runner.settings import Settings
 
 NOW = 1_790_000_000.0
@@ -29,23 +28,23 @@ def result_of(results, check: str):
 
 
 def machine_result(check: str, *, encoding="utf-8", now=NOW, **environ):
-    return result_of(machine.check_machine(environ, encoding=encoding, now=now), check)
+    return result_of(health_checks.check_machine(environ, encoding=encoding, now=now), check)
 
 
 # the machine
 
 
 def test_all_checks_pass_on_this_machine():
-    assert {result.level for result in machine.check_machine({}, encoding="UTF-8", now=NOW)} == {"ok"}
+    assert {result.level for result in health_checks.check_machine({}, encoding="UTF-8", now=NOW)} == {"ok"}
 
 
 def test_checks_every_optional_dependency(monkeypatch):
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    monkeypatch.setattr(machine, "find_spec", lambda name: None)
-    missing = ", ".join(machine._EXTRAS)
-    assert sorted(machine._EXTRAS) == sorted(project["optional-dependencies"])
+    monkeypatch.setattr(health_checks, "find_spec", lambda name: None)
+    missing = ", ".join(health_checks._EXTRAS)
+    assert sorted(health_checks._EXTRAS) == sorted(project["optional-dependencies"])
     assert machine_result("extras").message == f"not installed: {missing}"
-    monkeypatch.setattr(machine, "find_spec", lambda name: None if name == "uvicorn" else name)
+    monkeypatch.setattr(health_checks, "find_spec", lambda name: None if name == "uvicorn" else name)
     assert machine_result("extras").hint == 'pip install "genrunner[web]"'
 
 
@@ -78,7 +77,7 @@ def test_clock_that_was_never_set_is_a_problem():
     ("version", "level", "race"), [((3, 36, 0), "problem", False), ((3, 40, 1), "ok", True), ((3, 51, 3), "ok", False)]
 )
 def test_checks_sqlite_version(version, level, race):
-    result = machine._check_sqlite(version)
+    result = health_checks._check_sqlite(version)
     assert (result.level, "race" in result.message) == (level, race)
 
 
@@ -86,20 +85,20 @@ def test_checks_sqlite_version(version, level, race):
 
 
 def test_missing_directory_is_checked_at_its_parent(tmp_path):
-    (result,) = places.check_home(tmp_path / "a" / "b")
+    (result,) = health_checks.check_home(tmp_path / "a" / "b")
     assert (result.level, "(to be made)" in result.message) == ("ok", True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unwritable_directory_is_a_problem():
-    (result,) = places.check_job_directory(Path("/proc/none/job"))
+    (result,) = health_checks.check_job_directory(Path("/proc/none/job"))
     assert (result.level, result.exit_code) == ("problem", Exit.DISK)
 
 
 @pytest.mark.parametrize(("free", "level"), [(10**6, "problem"), (10**8, "warning"), (10**12, "ok")])
 def test_checks_free_space(tmp_path, monkeypatch, free, level):
-    monkeypatch.setattr(places.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    (result,) = places.check_job_directory(tmp_path)
+    monkeypatch.setattr(health_checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    (result,) = health_checks.check_job_directory(tmp_path)
     assert (result.level, result.exit_code) == (level, Exit.DISK if level == "problem" else Exit.DONE)
 
 
@@ -116,24 +115,24 @@ def test_warns_of_account_directory_open_to_others(tmp_path, path, mode, levels)
     home = tmp_path / "home"
     (home / "accounts/x").mkdir(parents=True, mode=0o700)
     (home / path).chmod(mode)
-    assert [result.level for result in places.check_home(home)] == levels
+    assert [result.level for result in health_checks.check_home(home)] == levels
 
 
 def test_warns_of_open_state_and_missing_ballast(tmp_path):
     state = tmp_path / ".runner"
     state.mkdir(mode=0o755)
-    _, opened, ballast = places.check_job_directory(tmp_path)
+    _, opened, ballast = health_checks.check_job_directory(tmp_path)
     assert ("open to others" in opened.message, "ballast" in ballast.message) == (True, True)
     state.chmod(0o700)
     (state / "ballast").touch()
-    assert [result.level for result in places.check_job_directory(tmp_path)] == ["ok"]
+    assert [result.level for result in health_checks.check_job_directory(tmp_path)] == ["ok"]
 
 
 def test_file_of_another_user_is_a_problem(tmp_path, monkeypatch):
     """A run with sudo leaves such files."""
     (tmp_path / ".runner").mkdir(mode=0o700)
-    monkeypatch.setattr(places.os, "geteuid", lambda: os.getuid() + 4321)
-    found = [result for result in places.check_job_directory(tmp_path) if result.level == "problem"]
+    monkeypatch.setattr(health_checks.os, "geteuid", lambda: os.getuid() + 4321)
+    found = [result for result in health_checks.check_job_directory(tmp_path) if result.level == "problem"]
     assert [result.exit_code for result in found] == [Exit.CONFIGURATION]
     assert "belongs to another user" in found[0].message
 
@@ -142,7 +141,7 @@ def test_file_of_another_user_is_a_problem(tmp_path, monkeypatch):
 
 
 def credentials(spec=CHANJING, *, needed=True, **environ):
-    return accounts.check_credentials(spec, Settings(environ), needed=needed)
+    return health_checks.check_credentials(spec, Settings(environ), needed=needed)
 
 
 def test_credentials_are_shown_only_as_a_mark():
@@ -194,12 +193,12 @@ def test_key_file_readable_by_others_is_a_problem(tmp_path):
 )
 def test_reports_address_other_than_the_usual_one(spec, url, level):
     environ = {} if url is None else {f"{spec.env}_BASE_URL": url}
-    found = list(accounts.check_address(spec, Settings(environ), needed=True))
+    found = list(health_checks.check_address(spec, Settings(environ), needed=True))
     assert [result.level for result in found] == ([] if level is None else [level])
 
 
 def online_results(outcome, spec=KLING, *, kept=False):
-    return list(accounts._online_results(spec, outcome, NOW, has_stored_token=kept))
+    return list(health_checks._online_results(spec, outcome, NOW, has_stored_token=kept))
 
 
 def test_unreachable_provider_is_a_problem():

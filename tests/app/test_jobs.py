@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.app.jobs import directory_of, load
+from runner.app.job import directory_of, load
 from runner.errors import JobNotFoundError, ManifestError
 from runner.settings import Settings
 

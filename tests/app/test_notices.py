@@ -1,9 +1,9 @@
 import pytest
 
-from runner.app.notices import _resolved_url, notification
+from runner.app.notify import _resolved_url, notification
 from runner.errors import ConfigError
-from runner.manifest.notices import fill_url, url_error, url_variables
-from runner.net.targets import clip
+from runner.manifest.notify_urls import fill_url, url_error, url_variables
+from runner.net.webhooks import clip
 from runner.settings import Settings
 
 SUMMARY = {

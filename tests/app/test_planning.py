@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner.app import planning
-from runner.app.planning import Plan
-from runner.lifecycle.task import Draft
-from runner.store.adding import Addition
+from runner.app import plan_job
+from runner.app.plan_job import Plan
 from runner.store.store import Store
+from runner.store.task_rows import Addition
+from runner.tasks.models import Draft
 
 
 def draft(number: int, prompt: str) -> Draft:
@@ -46,7 +46,7 @@ def test_tasks_keep_their_order_and_name_changes(planned):
 
 
 def test_large_job_is_reported_at_once(planned, monkeypatch):
-    monkeypatch.setattr(planning, "_MAX_REMEMBERED", 1)
+    monkeypatch.setattr(plan_job, "_MAX_REMEMBERED", 1)
     before, lines, made = planned("fresh", "kept", "new")
     assert [line["plan"] for line in before] == ["new", "kept", "new"]
     assert lines == before

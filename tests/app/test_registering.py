@@ -7,8 +7,8 @@ import shutil
 import anyio
 import pytest
 
-from runner.app import registering
-from runner.app.registering import record_while_running, register_run
+from runner.app import job_registry
+from runner.app.job_registry import record_while_running, register_run
 from runner.errors import StateError, UsageError
 from runner.store.registry import Registry
 from runner.store.store import Store
@@ -26,7 +26,7 @@ async def _begin(state, registry, now=1.0):
 
 async def test_recorded_progress_reveals_an_old_copy(tmp_path, monkeypatch):
     """The copy was made during a run that was killed later. The account has recorded progress since."""
-    monkeypatch.setattr(registering, "_RECORD_INTERVAL", 0.01)
+    monkeypatch.setattr(job_registry, "_RECORD_INTERVAL", 0.01)
     registry, state, recorded = Registry(tmp_path / "home"), tmp_path / "job" / "state", anyio.Event()
     store = await Store.open(state)
     await store.add([], "digest", 1.0)
@@ -67,7 +67,7 @@ async def test_same_job_may_run_any_number_of_times(tmp_path):
 async def test_of_two_simultaneous_jobs_one_is_refused(tmp_path, monkeypatch):
     """FM4: if both checked before either was registered, neither would see the other."""
     registry, both, arrived = Registry(tmp_path / "home"), anyio.Event(), 0
-    real = registering._check_no_other_job
+    real = job_registry._check_no_other_job
 
     async def alone(*arguments):
         nonlocal arrived
@@ -77,7 +77,7 @@ async def test_of_two_simultaneous_jobs_one_is_refused(tmp_path, monkeypatch):
         await both.wait()
         await real(*arguments)
 
-    monkeypatch.setattr(registering, "_check_no_other_job", alone)
+    monkeypatch.setattr(job_registry, "_check_no_other_job", alone)
     stores = [await Store.open(tmp_path / name / "state") for name in ("one", "two")]
     refused = []
 

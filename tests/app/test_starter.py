@@ -5,11 +5,10 @@ import re
 import pytest
 import yaml
 
-from runner.app.columns import TableSample
-from runner.app.starter import compose_manifest, starter_options
+from runner.app.starter_manifest import TableSample, compose_manifest, starter_options
 from runner.errors import ManifestError, UsageError
 from runner.manifest.expand import parse_and_check
-from runner.manifest.reader import scan
+from runner.manifest.yaml_reader import scan
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 

@@ -2,7 +2,7 @@ import asyncio
 import json
 
 from runner import logs
-from runner.app.watching import _call_repeatedly, _stop_watchers
+from runner.app.run_job import _call_repeatedly, _stop_watchers
 
 
 async def test_bug_in_progress_view_is_logged_and_survived(capsys):

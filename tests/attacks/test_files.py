@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import DiskError
-from runner.manifest.names import MAX_BYTES, fold_name, slug
-from runner.net.download import DownloadedFile, Downloader, DownloadLimits, RetryLater
+from runner.files import atomic_write
+from runner.manifest.naming import MAX_BYTES, fold_name, slug
+from runner.net.downloader import DownloadedFile, Downloader, DownloadLimits, RetryLater
 from runner.net.media import sniff
-from runner.net.part import PartialFile, publish
-from runner.pipeline.download import stems
-from runner.providers.evidence import parse_remote_id
-from runner.providers.heads import NotAnImageError, read_image_header
-from runner.report.whole_file import atomic_write
+from runner.net.partial_file import PartialFile, publish
+from runner.providers.images import NotAnImageError, read_image_header
+from runner.providers.responses import parse_remote_id
+from runner.scheduler.download import stems
 
 MIB = 1 << 20
 

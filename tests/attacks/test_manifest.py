@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.app.jobs import load
+from runner.app.job import load
 from runner.errors import ManifestError
-from runner.manifest import reader
-from runner.manifest.notices import url_error
+from runner.manifest import yaml_reader
+from runner.manifest.notify_urls import url_error
 from runner.manifest.templates import MAX_LENGTH, Template, TemplateError
 from runner.settings import Settings
 from tests.whole.conftest import images
@@ -58,7 +58,7 @@ def test_x02_billion_laughs_cost_neither_time_nor_memory():
     tracemalloc.start()
     began = time.process_time()
     try:
-        _, problems = reader.scan((HEAD + "\n".join(laughs)).encode(), "a.yaml")
+        _, problems = yaml_reader.scan((HEAD + "\n".join(laughs)).encode(), "a.yaml")
         assert tracemalloc.get_traced_memory()[1] < 32 * MIB
     finally:
         tracemalloc.stop()
@@ -70,7 +70,7 @@ def test_x02_billion_laughs_cost_neither_time_nor_memory():
 @pytest.mark.parametrize("depth", [65, 500, 2_000, 100_000])
 def test_x03_deep_nesting_is_refused_with_location(opening, depth):
     began = time.process_time()
-    value, problems = reader.scan((opening * depth).encode(), "a.yaml")
+    value, problems = yaml_reader.scan((opening * depth).encode(), "a.yaml")
     assert value is None
     assert problems
     assert time.process_time() - began < 2
@@ -82,7 +82,7 @@ def test_x03_deep_nesting_is_refused_with_location(opening, depth):
      ("1_000", "1_000"), ("true", True), ("null", None), ("~", None), ("1.5", 1.5), ("0o17", 15)],
 )  # fmt: skip
 def test_x04_text_stays_text(text, expected):
-    value, problems = reader.scan(f"a: {text}".encode(), "a.yaml")
+    value, problems = yaml_reader.scan(f"a: {text}".encode(), "a.yaml")
     assert problems == []
     assert (value["a"], type(value["a"])) == (expected, type(expected))
 

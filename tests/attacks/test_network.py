@@ -13,13 +13,13 @@ import tracemalloc
 import pytest
 from aiohttp.abc import AbstractResolver
 
+from runner.net.addresses import AddressDeniedError, GuardedResolver, check_url
 from runner.net.auth import bearer, header
-from runner.net.download import DeadLink, Downloader, DownloadLimits, RetryLater
-from runner.net.gateway import Deadlines, ProviderClient
-from runner.net.guard import AddressDeniedError, GuardedResolver, check_url
+from runner.net.client import Deadlines, ProviderClient
+from runner.net.downloader import DeadLink, Downloader, DownloadLimits, RetryLater
 from runner.net.transport import tls_context
 from runner.net.upload import Uploader
-from runner.providers.exchange import NoAnswer, Reply, Request
+from runner.providers.requests import NoAnswer, Reply, Request
 
 MIB = 1 << 20
 KEY = "canary-key-5f1c77aa"

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import Diagnostic, ManifestError, RunnerError, escape_control
-from runner.report.export import ColumnTypes, write_csv
-from runner.report.text import sanitize
+from runner.report.results import ColumnTypes, write_csv
+from runner.text import sanitize
 from tests.whole.conftest import images
 
 #: clears the screen, fills the clipboard, is a C1 sequence, a link, turns the line around, forges a line

@@ -116,7 +116,7 @@ def test_x26_secret_is_absent_from_its_own_messages():
 
 CRASH = """
 import sys
-from runner.app import rooms
+from runner.app import run_context as rooms
 def broken(*args, **named):
     raise RuntimeError("a bug")
 rooms._downloader = broken

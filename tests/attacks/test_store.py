@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import runner
 from runner.errors import DiskError, RunnerError, StateError
 from runner.store import journal
+from runner.store.read_only import open_read_only
 from runner.store.rebuild import rebuild
 from runner.store.store import Store
-from runner.store.view import open_read_only
 from tests.store.conftest import NOW
 
 

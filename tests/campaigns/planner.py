@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.app.crash import FAILPOINTS
+from runner.app.failpoints import FAILPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from runner.store import journal as journals
-from runner.store.view import open_read_only
+from runner.store.read_only import open_read_only
 from tests.campaigns.oracle import COMPLETE, HELD, Case, Violation, find_violations
 from tests.campaigns.planner import Kill, Outlook
 from tests.whole.conftest import Box, Desk, sandbox

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import pytest
 
-from runner.lifecycle.task import Draft, State
 from runner.report import results
-from runner.store.adding import Addition
+from runner.store.read_only import open_read_only
 from runner.store.store import Store
-from runner.store.view import open_read_only
+from runner.store.task_rows import Addition
+from runner.tasks.models import Draft, State
 
 MANIFEST = "version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: a heron}\n"
 

@@ -16,11 +16,11 @@ import pytest
 from pydantic import BaseModel
 
 import runner
-from runner.lifecycle.events import Accepted, Finished
 from runner.providers import spec as specs
-from runner.providers.exchange import Reply
-from runner.providers.reading import read_query, read_submit
+from runner.providers.requests import Reply
+from runner.providers.responses import read_query, read_submit
 from runner.providers.spec import Meaning, Spec
+from runner.tasks.events import Accepted, Finished
 
 DOCUMENTS = (
     "README.md",

@@ -10,14 +10,14 @@ import sys
 
 import pytest
 
-from runner.app.notices import notification
-from runner.lifecycle.task import State
-from runner.pipeline.outcome import Exit
+from runner.app.notify import notification
 from runner.report import metrics
 from runner.report.live import LiveView
 from runner.report.metrics import JobMetrics
 from runner.report.progress import RunInfo
-from runner.report.tally import RunStats
+from runner.report.stats import RunStats
+from runner.scheduler.outcome import Exit
+from runner.tasks.models import State
 
 PAGES = ("docs/bulk.md", "docs/resume.md", "docs/nightly.md", "docs/gallery.md")
 #: output that a page shows for its commands

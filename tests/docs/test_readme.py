@@ -11,10 +11,10 @@ import yaml
 
 from benchmarks import quoted
 from benchmarks.__main__ import MEASURES
-from runner.lifecycle.patience import RetryPolicy
-from runner.manifest.formats import READERS
-from runner.pipeline.outcome import PRECEDENCE, Exit
+from runner.manifest.rows import READERS
 from runner.providers import spec as specs
+from runner.scheduler.outcome import PRECEDENCE, Exit
+from runner.tasks.retry_policy import RetryPolicy
 
 READMES = ("README.md", "README.zh-CN.md")
 both = pytest.mark.parametrize("name", READMES)

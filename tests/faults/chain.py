@@ -14,30 +14,29 @@ from unittest import mock
 
 import anyio
 
-from runner.app import lanes
-from runner.app.jobs import Fingerprints
-from runner.lifecycle import transitions
-from runner.lifecycle.events import Claimed, Retried
-from runner.lifecycle.patience import RetryPolicy, backoff
-from runner.lifecycle.task import Draft
-from runner.net.bucket import SlidingWindow
-from runner.net.download import Downloader, DownloadLimits
-from runner.net.gateway import Deadlines, ProviderClient
-from runner.net.limiter import Limiter
-from runner.net.quarantine import Quarantine
-from runner.pipeline.audit import AuditReport, audit
-from runner.pipeline.clock import Clock
-from runner.pipeline.run import EVERY_STAGE, Run
-from runner.pipeline.stage import Notifier
+from runner.app import provider_config
+from runner.app.job import Fingerprints
+from runner.net.client import Deadlines, ProviderClient
+from runner.net.downloader import Downloader, DownloadLimits
+from runner.net.partial_file import Quarantine
 from runner.providers import spec as specs
-from runner.providers.dialect import Dialect
-from runner.providers.exchange import Request
+from runner.providers.requests import Dialect, Request
+from runner.ratelimit.limiter import Limiter
+from runner.ratelimit.window import SlidingWindow
 from runner.sandbox.server import Options, Sandbox
+from runner.scheduler.audit import AuditReport, audit
+from runner.scheduler.clock import Clock
+from runner.scheduler.run import EVERY_STAGE, Run
+from runner.scheduler.stage import Notifier
 from runner.settings import Settings
-from runner.store.adding import Addition
 from runner.store.claims import Claims
+from runner.store.read_only import known_remote_ids
 from runner.store.store import Store
-from runner.store.view import known_remote_ids
+from runner.store.task_rows import Addition
+from runner.tasks import transitions
+from runner.tasks.events import Claimed, Retried
+from runner.tasks.models import Draft
+from runner.tasks.retry_policy import RetryPolicy, backoff
 from tests.pipelines import pipeline
 
 from .server import Middle
@@ -45,7 +44,7 @@ from .server import Middle
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runner.pipeline.pipeline import ProviderPipeline
+    from runner.scheduler.pipeline import ProviderPipeline
 
 MODELS = {"kling": "kling-v2-1", "chanjing": "kling-v2-1", "kling-gateway": "kling-v1-5"}
 #: for a provider that answers within milliseconds, on a machine that may be busy
@@ -182,7 +181,7 @@ class Chain:
     async def elsewhere(self, *wanted):
         """Buy these as another client of the account, directly at the sandbox, and return their ids."""
         spec = specs.load(self.provider)
-        scheme = lanes.auth_scheme(spec, self.settings)
+        scheme = provider_config.auth_scheme(spec, self.settings)
         gateway = ProviderClient(f"http://127.0.0.1:{self.middle.port}", scheme, deadlines=self.deadlines)
         for fields in wanted:
             body = Dialect(spec).body("image", MODELS[self.provider], fields)
@@ -196,7 +195,7 @@ class Chain:
         stack.push_async_callback(store.aclose)
         client = ProviderClient(
             self.url or self.middle.url,
-            self.scheme or lanes.auth_scheme(spec, self.settings),
+            self.scheme or provider_config.auth_scheme(spec, self.settings),
             deadlines=self.deadlines,
             context=self.context,
             resolver=self.resolver,
@@ -216,7 +215,9 @@ class Chain:
             notifier=notifier,
             policy=replace(self.policy, can_reconcile=spec.can_reconcile),
             window=self.window,
-            claims=Claims(lanes.account_directory(spec, self.settings), store.uuid) if spec.needs_claims else None,
+            claims=Claims(provider_config.account_directory(spec, self.settings), store.uuid)
+            if spec.needs_claims
+            else None,
             submits=self.workers or (8 if spec.can_reconcile else 2),
             **listeners,
         )

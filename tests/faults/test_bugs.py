@@ -15,24 +15,24 @@ from tests.simulation.faults import Life, Plan
 
 #: work on one task: a bug in it is reported, ends with exit 1, and stops no other task
 WORK = (
-    ("kling", "runner.providers.dialect:Dialect.submit"),
-    ("kling", "runner.pipeline.submit:read_submit"),
-    ("kling", "runner.pipeline.poll:read_query"),
-    ("kling", "runner.pipeline.download:DownloadStage._save"),
-    ("kling", "runner.pipeline.download:DownloadStage._publish"),
+    ("kling", "runner.providers.requests:Dialect.submit"),
+    ("kling", "runner.scheduler.submit:read_submit"),
+    ("kling", "runner.scheduler.poll:read_query"),
+    ("kling", "runner.scheduler.download:DownloadStage._save"),
+    ("kling", "runner.scheduler.download:DownloadStage._publish"),
     ("kling", "runner.store.store:Store.record_file"),
-    ("kling", "runner.pipeline.session:ProviderSession.send"),
+    ("kling", "runner.scheduler.session:ProviderSession.send"),
 )
 #: what every task goes through, and one call for many tasks: the run may end there, with an error
 SHARED = (
-    ("chanjing", "runner.pipeline.poll:read_many"),
+    ("chanjing", "runner.scheduler.poll:read_many"),
     ("chanjing", "runner.store.store:Store.claim_queued"),
     ("chanjing", "runner.store.store:Store.claim"),
     ("chanjing", "runner.store.store:Store.claim_group"),
     ("chanjing", "runner.store.store:Store.settle"),
-    ("chanjing", "runner.net.limiter:Limiter.acquire_slot"),
+    ("chanjing", "runner.ratelimit.limiter:Limiter.acquire_slot"),
     ("chanjing", "tests.simulation.world:Client.on_change"),
-    ("kling", "runner.pipeline.settlement:Settlement.publish_claim"),
+    ("kling", "runner.scheduler.settlement:Settlement.publish_claim"),
 )
 TASKS = 3
 
@@ -126,7 +126,7 @@ def test_fp04_memory_error_in_handler_ends_run(kind, place):
 
 
 BUGGY = """
-from runner.net.download import Downloader
+from runner.net.downloader import Downloader
 fetch, calls = Downloader.fetch, []
 async def buggy(self, url, part):
     calls.append(url)

@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.app import lanes
-from runner.lifecycle.events import Claimed, Found, Interrupted, Missing, RetryableFailure
-from runner.lifecycle.patience import RetryPolicy
-from runner.net import auth, download
-from runner.net.gateway import ProviderClient
-from runner.providers import evidence
-from runner.providers.exchange import Reply, Request
+from runner.app import provider_config
+from runner.net import auth, downloader
+from runner.net.client import ProviderClient
+from runner.providers import responses
+from runner.providers.requests import Reply, Request
 from runner.providers.spec import load
 from runner.store.account import TokenFile
+from runner.tasks.events import Claimed, Found, Interrupted, Missing, RetryableFailure
+from runner.tasks.retry_policy import RetryPolicy
 
 from .chain import QUICK, chain
 from .server import answer, first, instead
@@ -49,8 +49,8 @@ class FakeClock:
 def chanjing(ours, fake_clock):
     """Return the real token scheme with the account's token file. Only the wait between two refreshes is skipped."""
     spec, settings = load("chanjing"), ours.settings
-    held = lanes.credentials(spec, settings)
-    tokens = lanes._AccountTokens(lanes.account_directory(spec, settings))
+    held = provider_config.credentials(spec, settings)
+    tokens = provider_config._AccountTokens(provider_config.account_directory(spec, settings))
     return auth.ChanjingToken(*held.values(), tokens, wall=time.time, clock=fake_clock, sleep=fake_clock.sleep)
 
 
@@ -61,11 +61,12 @@ async def test_fa01_three_processes_refresh_expired_token_once(tmp_path):
     """Fifty concurrent requests in three processes refresh an invalid token once."""
     spec = load("chanjing")
     async with chain(tmp_path, "chanjing") as ours, AsyncExitStack() as stack:
-        stored = TokenFile(lanes.account_directory(spec, ours.settings))
+        stored = TokenFile(provider_config.account_directory(spec, ours.settings))
         async with stored.lock():
             await stored.write("dead", time.time() + 80_000)
         senders = [
-            ProviderClient(ours.middle.url, lanes.auth_scheme(spec, ours.settings), deadlines=QUICK) for _ in range(3)
+            ProviderClient(ours.middle.url, provider_config.auth_scheme(spec, ours.settings), deadlines=QUICK)
+            for _ in range(3)
         ]
         for sender in senders:
             stack.push_async_callback(sender.aclose)
@@ -268,10 +269,10 @@ WAITS = {
     "\ud800": None,
 }
 READERS = {
-    "api": lambda **reply: evidence.retry_after(
+    "api": lambda **reply: responses.retry_after(
         Reply(429, None, {name.replace("_", "-"): text for name, text in reply.items()})
     ),
-    "download": lambda **reply: download.retry_after(
+    "download": lambda **reply: downloader.retry_after(
         httpx.Headers({name.replace("_", "-"): text.encode("utf-8", "replace") for name, text in reply.items()})
     ),
 }

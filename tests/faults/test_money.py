@@ -10,14 +10,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.app import jobs
+from runner.app import job
 from runner.errors import JobLockedError
-from runner.lifecycle.events import Retried
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import State, Task, TaskError
-from runner.lifecycle.transitions import advance
-from runner.pipeline.spending import Spending
+from runner.scheduler.spending import Spending
 from runner.settings import Settings
+from runner.tasks.events import Retried
+from runner.tasks.models import State, Task, TaskError
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import advance
 
 from .chain import chain
 
@@ -67,7 +67,7 @@ EDITS = st.fixed_dictionaries(
 def keys(path, document):
     """Return every task's request and its key."""
     path.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
-    found = [addition.draft for addition in jobs.load(path, Settings({})).additions()]
+    found = [addition.draft for addition in job.load(path, Settings({})).additions()]
     return {json.dumps(draft.request, sort_keys=True): draft.key for draft in found}
 
 

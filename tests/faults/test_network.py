@@ -21,16 +21,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import ConfigError
-from runner.lifecycle.events import Accepted, AccountBlocked, Claimed, Interrupted, Missing, RetryableFailure
+from runner.net.addresses import GuardedResolver
 from runner.net.auth import bearer
 from runner.net.body import parse_body
-from runner.net.gateway import Deadlines, ProviderClient
-from runner.net.guard import GuardedResolver
+from runner.net.client import Deadlines, ProviderClient
 from runner.net.transport import tls_context
-from runner.providers.evidence import parse_remote_id
-from runner.providers.exchange import NoAnswer, NotSent, Reply, Request
-from runner.providers.reading import read_submit
+from runner.providers.requests import NoAnswer, NotSent, Reply, Request
+from runner.providers.responses import parse_remote_id, read_submit
 from runner.providers.spec import load
+from runner.tasks.events import Accepted, AccountBlocked, Claimed, Interrupted, Missing, RetryableFailure
 from tests.whole.conftest import Desk, images, sandbox
 
 from .chain import QUICK, chain

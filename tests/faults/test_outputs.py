@@ -15,12 +15,12 @@ from hashlib import sha256
 import pytest
 from PIL import Image
 
-from runner.lifecycle.events import LinkExpired
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import State
-from runner.net.download import DownloadedFile, Downloader, DownloadLimits, RetryLater
-from runner.net.quarantine import MAX_QUARANTINED_BYTES, Quarantine
-from runner.sandbox.media import Caption, draw_mp4
+from runner.net.downloader import DownloadedFile, Downloader, DownloadLimits, RetryLater
+from runner.net.partial_file import MAX_QUARANTINED_BYTES, Quarantine
+from runner.sandbox.rendering import Caption, draw_mp4
+from runner.tasks.events import LinkExpired
+from runner.tasks.models import State
+from runner.tasks.retry_policy import RetryPolicy
 from tests.whole.conftest import Desk, images, sandbox
 
 from .chain import chain

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not sick_sqlite.available(), reason="this Python
 
 #: recorded from the first import on; the log is brought home every few pages, as in a job of many tasks
 RECORDED = """
-from runner.store import opening
+from runner.store import store as opening
 from tests.faults.power import record
 record({log!r}, {root!r})
 set_up = opening.set_up

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.app import showing
-from runner.app.crash import FAILPOINTS
-from runner.report.gallery.darkroom import ThumbnailCounts
-from runner.store import sql
+from runner.app import gallery_files
+from runner.app.failpoints import FAILPOINTS
+from runner.report.gallery.thumbnails import ThumbnailCounts
+from runner.store import database
 from tests.faults.conftest import FAST, ended, images, on_linux, reaches, sandbox, until
 
 # killed
@@ -51,8 +51,8 @@ def test_fp01_kill_during_creation_of_state_is_recovered(rig, begun):
     with closing(sqlite3.connect(rig.state / "state.db", isolation_level=None)) as connection:
         connection.execute("pragma journal_mode = wal")
         if begun == "a version":
-            connection.executescript(sql.migrations()[0])
-            connection.execute(f"pragma application_id = {sql.APPLICATION_ID}")
+            connection.executescript(database.migrations()[0])
+            connection.execute(f"pragma application_id = {database.APPLICATION_ID}")
             connection.execute("pragma user_version = 1")
     with sandbox(*FAST) as box:
         rig.finishes(box, 2)
@@ -168,7 +168,7 @@ def test_fp12_newer_state_is_refused_unchanged(rig):
     with sandbox(*FAST) as box:
         rig.job(env=box.env)
         with closing(sqlite3.connect(rig.state / "state.db")) as connection:
-            connection.execute(f"pragma user_version = {len(sql.migrations()) + 1}")
+            connection.execute(f"pragma user_version = {len(database.migrations()) + 1}")
         before, requests = snapshot(rig.state), box.requests()
         for verb in ("run", "verify", "status"):
             code, _, err = ended(rig.start(verb, "job.yaml", env=box.env))
@@ -181,9 +181,9 @@ def downgraded(path: Path, version: int) -> None:
     """Rewrite the job as an older version would have left it."""
     old = path.with_name("old.db")
     with closing(sqlite3.connect(old, isolation_level=None)) as connection:
-        for script in sql.migrations()[:version]:
+        for script in database.migrations()[:version]:
             connection.executescript(script)
-        connection.execute(f"pragma application_id = {sql.APPLICATION_ID}")
+        connection.execute(f"pragma application_id = {database.APPLICATION_ID}")
         connection.execute(f"pragma user_version = {version}")
         connection.execute("attach ? as now", (str(path),))
         tables = [name for (name,) in connection.execute("select name from main.sqlite_schema where type = 'table'")]
@@ -196,7 +196,7 @@ def downgraded(path: Path, version: int) -> None:
     old.replace(path)
 
 
-@pytest.mark.parametrize("version", range(1, len(sql.migrations())))
+@pytest.mark.parametrize("version", range(1, len(database.migrations())))
 def test_fp12_open_job_of_every_older_version_continues(rig, version):
     rig.write("job.yaml", images(10, qps=15))
     with sandbox(*FAST) as box:
@@ -260,8 +260,8 @@ def test_fp13_thumbnail_process_has_no_open_database(rig, monkeypatch):
         opened.extend(str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
         return ThumbnailCounts()
 
-    monkeypatch.setattr(showing, "make_thumbnails", developed)
-    shown = showing.write_gallery(rig.directory, now=0.0, unit="", has_time=lambda: True)
+    monkeypatch.setattr(gallery_files, "make_thumbnails", developed)
+    shown = gallery_files.write_gallery(rig.directory, now=0.0, unit="", has_time=lambda: True)
     assert shown.tasks == 2
     assert opened
     assert not [name for name in opened if "state.db" in name]

@@ -19,7 +19,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.lifecycle.events import (
+from runner.providers.requests import Reply
+from runner.providers.responses import read_page, read_query, read_reference, read_submit
+from runner.providers.spec import load
+from runner.sandbox.faults import Faults
+from runner.tasks.events import (
     Accepted,
     AccountBlocked,
     Finished,
@@ -30,12 +34,8 @@ from runner.lifecycle.events import (
     Rejected,
     RetryableFailure,
 )
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import State
-from runner.providers.exchange import Reply
-from runner.providers.reading import read_page, read_query, read_reference, read_submit
-from runner.providers.spec import load
-from runner.sandbox.faults import Faults
+from runner.tasks.models import State
+from runner.tasks.retry_policy import RetryPolicy
 from tests.faults.conftest import images as manifest
 from tests.faults.conftest import reaches, sandbox
 

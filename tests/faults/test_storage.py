@@ -14,23 +14,23 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from runner.app.jobs import load
+from runner.app.job import load
 from runner.errors import DiskError, ManifestError, StateError
-from runner.lifecycle.events import Claimed
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import Moment
-from runner.lifecycle.transitions import advance
 from runner.settings import Settings
-from runner.store import ground
+from runner.store import filesystem
 from runner.store.rebuild import rebuild
 from runner.store.store import Store
+from runner.tasks.events import Claimed
+from runner.tasks.models import Moment
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import advance
 from tests.faults.conftest import FAST, MEMORY, ended, images, reaches, sandbox
 
 # locked by another process
 
 #: thirty seconds become the tenth part of one
 HASTY = """
-from runner.store import opening
+from runner.store import store as opening
 set_up = opening.set_up
 def hasty(connection, **options):
     set_up(connection, **options)
@@ -208,13 +208,13 @@ def test_fd08_network_file_system_is_refused_by_name(tmp_path, kind):
         f"23 21 0:41 / {tmp_path}/without rw - {kind} far:/else rw\n"
     )
     with pytest.raises(DiskError, match=kind):
-        ground.check(here / "out", mounts=mounts)
-    ground.check(tmp_path / "local", mounts=mounts)
+        filesystem.check(here / "out", mounts=mounts)
+    filesystem.check(tmp_path / "local", mounts=mounts)
 
 
 def test_fd08_command_refuses_it_before_any_request(rig):
     (rig.root / "mountinfo").write_text(f"22 21 0:40 / {rig.root} rw - nfs4 far:/away rw\n")
-    far = "from pathlib import Path\nfrom runner.store import ground\n"
+    far = "from pathlib import Path\nfrom runner.store import filesystem as ground\n"
     far += f"ground.check.__kwdefaults__['mounts'] = Path({str(rig.root / 'mountinfo')!r})\n"
     rig.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
@@ -225,7 +225,7 @@ def test_fd08_command_refuses_it_before_any_request(rig):
 def test_fd08_allowed_network_file_system_uses_no_wal(rig):
     """The database has no -wal and no -shm file during the run. On a local disk it has them again."""
     (rig.root / "mountinfo").write_text(f"22 21 0:40 / {rig.root} rw - nfs4 far:/away rw\n")
-    far = "from pathlib import Path\nfrom runner.store import ground\n"
+    far = "from pathlib import Path\nfrom runner.store import filesystem as ground\n"
     far += "for asks in (ground.check, ground.is_remote):\n"
     far += f"    asks.__kwdefaults__['mounts'] = Path({str(rig.root / 'mountinfo')!r})\n"
     rig.write("job.yaml", images(6, qps=5))

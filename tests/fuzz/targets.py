@@ -15,19 +15,19 @@ import orjson
 import yaml
 
 from runner.errors import ManifestError, StateError
-from runner.lifecycle.events import Accepted
-from runner.lifecycle.task import State, Task
 from runner.manifest import expand
-from runner.manifest.names import MAX_BYTES, slug
+from runner.manifest.naming import MAX_BYTES, slug
 from runner.net import media
 from runner.net.body import parse_body
-from runner.providers import reading
+from runner.providers import responses
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
-from runner.providers.exchange import Reply
-from runner.providers.heads import NotAnImageError, read_image_header
+from runner.providers.images import NotAnImageError, read_image_header
+from runner.providers.requests import Reply
 from runner.store import journal
 from runner.store.rebuild import rebuild
+from runner.tasks.events import Accepted
+from runner.tasks.models import State, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,15 +67,15 @@ def reply(data: bytes) -> None:
     for name in PROVIDERS:
         spec = specs.load(name)
         task = Task(1, "k" * 32, name, "image", "m", State.RUNNING, 0.0, ref="r0-1-g1", remote_id="u-1", request=b"{}")
-        event = reading.read_submit(spec, outcome)
-        reading.read_query(spec, outcome, task)
-        reading.read_many(spec, [task], outcome)
-        reading.read_page(spec, outcome)
-        reading.read_reference(spec, task, outcome)
-        reading.read_bills(spec, outcome)
+        event = responses.read_submit(spec, outcome)
+        responses.read_query(spec, outcome, task)
+        responses.read_many(spec, [task], outcome)
+        responses.read_page(spec, outcome)
+        responses.read_reference(spec, task, outcome)
+        responses.read_bills(spec, outcome)
         if isinstance(event, Accepted) and isinstance(body, dict):
             grown = {**body, "zz_new": {"id": "other", "task_id": 7, "data": [None]}}
-            assert reading.read_submit(spec, Reply(status, grown, {})) == event, "an id was lost"
+            assert responses.read_submit(spec, Reply(status, grown, {})) == event, "an id was lost"
 
 
 def file(data: bytes) -> None:

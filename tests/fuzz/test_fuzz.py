@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.manifest.names import slug
+from runner.manifest.naming import slug
 from tests.fuzz.__main__ import failure, fuzz
 from tests.fuzz.reach import Reach
 from tests.fuzz.targets import Target, targets

@@ -10,16 +10,16 @@ import pytest
 
 from runner.errors import ManifestError, ParameterDiagnostic, UsageError
 from runner.manifest.expand import expand, parse_and_check
-from runner.manifest.parse import parse
+from runner.manifest.parser import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from runner.errors import Diagnostic
-    from runner.lifecycle.task import Draft
     from runner.manifest.expand import ExpansionSummary
-    from runner.manifest.parse import ParsedManifest
+    from runner.manifest.parser import ParsedManifest
+    from runner.tasks.models import Draft
 
 HEAD = "version: 1\nprovider: fake\nmodel: ink\n"
 

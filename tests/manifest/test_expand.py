@@ -8,7 +8,7 @@ import pytest
 
 from runner.errors import ManifestError
 from runner.manifest.expand import ExpansionSummary, check, expand, parse_and_check
-from runner.manifest.parse import parse
+from runner.manifest.parser import parse
 
 PARTI = Path(__file__).resolve().parents[3] / "shared/data/PartiPrompts.tsv"
 

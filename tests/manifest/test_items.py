@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.manifest.formats import MAX_LINE
-from runner.manifest.items import read_rows
-from runner.manifest.report import Diagnostics
+from runner.manifest.diagnostics import Diagnostics
+from runner.manifest.rows import MAX_LINE, read_rows
 
 PARTI = Path(__file__).resolve().parents[3] / "shared/data/PartiPrompts.tsv"
 

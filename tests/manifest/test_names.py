@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.manifest.names import MAX_BYTES, fold_name, slug
+from runner.manifest.naming import MAX_BYTES, fold_name, slug
 
 HOSTILE = [
     "../../.ssh/authorized_keys",

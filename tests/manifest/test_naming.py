@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.manifest.names import MAX_BYTES, slug
+from runner.manifest.naming import MAX_BYTES, slug
 
 LONG = "{{ s }} in the light of a very long afternoon at the sea, {{ style }}, highly detailed"
 #: two texts that differ at their ends

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ManifestError
+from runner.manifest.diagnostics import MAX_SHOWN
 from runner.manifest.model import Items, JobLimits, Rate, Retry
-from runner.manifest.parse import load, parse
-from runner.manifest.report import MAX_SHOWN
+from runner.manifest.parser import load, parse
 from runner.manifest.schema import json_schema
 
 WHOLE = """

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from runner.errors import ManifestError
 from runner.manifest.expand import expand, parse_and_check
-from runner.manifest.items import SUFFIXES
-from runner.manifest.parse import parse
+from runner.manifest.parser import parse
+from runner.manifest.rows import SUFFIXES
 from runner.providers.catalogue import Catalogue
 
 TIMES = int(os.environ.get("EXAMPLES_TIMES", "1"))

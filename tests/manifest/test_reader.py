@@ -6,24 +6,24 @@ import pytest
 import yaml
 
 from runner.errors import ManifestError
-from runner.manifest import reader
-from runner.manifest.values import SourceMap
+from runner.manifest import yaml_reader
+from runner.manifest.positions import SourceMap
 
 
 @pytest.fixture(params=["C", "pure"])
 def parser(request, monkeypatch):
     if request.param == "pure":
-        monkeypatch.setattr(reader, "_LOADER", yaml.SafeLoader)
+        monkeypatch.setattr(yaml_reader, "_LOADER", yaml.SafeLoader)
 
 
 def wrong(text: str | bytes) -> list[tuple[int, int, str]]:
     with pytest.raises(ManifestError) as caught:
-        reader.read(text if isinstance(text, bytes) else text.encode(), "job.yaml")
+        yaml_reader.read(text if isinstance(text, bytes) else text.encode(), "job.yaml")
     return [(each.line, each.column, each.message) for each in caught.value.diagnostics]
 
 
 def test_values_and_their_locations(parser):
-    root = reader.read("a: 9:16\nb:\n  - {c: '1', d: [x, \"y\"]}\n  - no\n鱼: |\n  text\n".encode(), "job.yaml")
+    root = yaml_reader.read("a: 9:16\nb:\n  - {c: '1', d: [x, \"y\"]}\n  - no\n鱼: |\n  text\n".encode(), "job.yaml")
     assert root == {"a": "9:16", "b": [{"c": "1", "d": ["x", "y"]}, "no"], "鱼": "text\n"}
     source_map = SourceMap(root)
     assert source_map.location("a") == (1, 4)
@@ -38,18 +38,23 @@ def test_values_and_their_locations(parser):
 
 def test_bom_crlf_and_flow_ratios(parser):
     text = b"\xef\xbb\xbfmatrix: {aspect_ratio: [1:1, 9:16]}\r\nadd: [{style: neon, aspect_ratio: 16:9}]\r\n"
-    assert reader.read(text, "job.yaml") == {
+    assert yaml_reader.read(text, "job.yaml") == {
         "matrix": {"aspect_ratio": ["1:1", "9:16"]},
         "add": [{"style": "neon", "aspect_ratio": "16:9"}],
     }
 
 
 def test_quoted_scalars_are_text(parser):
-    assert reader.read(b"a: '1'\nb: \"true\"\nc: ''\nd: 'null'\n", "f") == {"a": "1", "b": "true", "c": "", "d": "null"}
+    assert yaml_reader.read(b"a: '1'\nb: \"true\"\nc: ''\nd: 'null'\n", "f") == {
+        "a": "1",
+        "b": "true",
+        "c": "",
+        "d": "null",
+    }
 
 
 def test_alias_is_the_same_value(parser):
-    root = reader.read(b"a: &x {k: [1, 2]}\nb: *x\nc: &s text\nd: *s\n", "f")
+    root = yaml_reader.read(b"a: &x {k: [1, 2]}\nb: *x\nc: &s text\nd: *s\n", "f")
     assert root["b"] is root["a"]
     assert root["d"] == "text"
 
@@ -110,7 +115,7 @@ def test_nothing_of_a_file_is_run(tmp_path):
 
 
 def test_largest_depth():
-    assert reader.read(b"a: " + b"[" * 63 + b"]" * 63, "f")
+    assert yaml_reader.read(b"a: " + b"[" * 63 + b"]" * 63, "f")
     assert wrong("a: " + "[" * 64 + "]" * 64) == [(1, 67, "nested deeper than 64 levels")]
 
 
@@ -131,7 +136,7 @@ def test_billion_laughs():
 
 
 def test_at_most_a_thousand_aliases():
-    assert reader.read(b"a: &a x\nb: [" + b"*a, " * 1000 + b"]", "f")
+    assert yaml_reader.read(b"a: &a x\nb: [" + b"*a, " * 1000 + b"]", "f")
     assert "aliases" in wrong("a: &a x\nb: [" + "*a, " * 1001 + "]")[0][2]
 
 
@@ -142,12 +147,12 @@ def test_aliases_cannot_hide_depth():
 
 
 def test_large_file_is_refused(monkeypatch):
-    monkeypatch.setattr(reader, "MAX_BYTES", 10)
+    monkeypatch.setattr(yaml_reader, "MAX_BYTES", 10)
     assert "at most" in wrong("a: 1234567890\n")[0][2]
 
 
 def test_speed():
     text = b"items:\n" + b"".join(b"- {subject: a cat number %d, style: ink, n: %d}\n" % (n, n) for n in range(30_000))
     began = time.process_time()
-    assert len(reader.read(text, "f")["items"]) == 30_000
+    assert len(yaml_reader.read(text, "f")["items"]) == 30_000
     assert time.process_time() - began < 3

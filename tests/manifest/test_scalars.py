@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.manifest.scalars import NON_TEXT_STARTS, resolve_scalar
+from runner.manifest.yaml_reader import NON_TEXT_STARTS, resolve_scalar
 
 TABLE = [
     ("", None), ("~", None), ("null", None), ("Null", None), ("NULL", None), ("nUll", "nUll"),

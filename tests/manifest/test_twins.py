@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from runner.manifest.twins import Duplicates
+from runner.manifest.lint import Duplicates
 
 HEAD = b"ab"
 

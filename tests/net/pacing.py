@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import count
 
-from runner.net.traffic import Slot
+from runner.ratelimit.window import Slot
 
 FAST, SLOW = (0.001, 0.003), (0.0, 0.4)
 

@@ -14,8 +14,8 @@ import pytest
 from anyio import to_thread
 
 from runner.net.auth import AccessToken, ChanjingToken, bearer, business_code, header, kling, signed_jwt
-from runner.net.gateway import Deadlines, ProviderClient
-from runner.providers.exchange import NotSent, Reply, Request
+from runner.net.client import Deadlines, ProviderClient
+from runner.providers.requests import NotSent, Reply, Request
 
 SUBMIT = Request("submit", "POST", "/make", "submit", {"prompt": "x"})
 NOW = 1_790_000_000.0

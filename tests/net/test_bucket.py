@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.net.bucket import SlidingWindow
-from runner.net.traffic import MAX_REQUESTS, Slot
+from runner.ratelimit.window import MAX_REQUESTS, SlidingWindow, Slot
 from tests.net.pacing import FAST, SLOW, Client, Server, Simulation, violations
 
 COUNTS = [(5, 600), (50, 4000), (500, 7000)]

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from runner.errors import DiskError
-from runner.net.download import DeadLink, DownloadedFile, Downloader, DownloadLimits, RetryLater
-from runner.net.guard import AddressDeniedError
-from runner.net.part import publish
+from runner.net.addresses import AddressDeniedError
+from runner.net.downloader import DeadLink, DownloadedFile, Downloader, DownloadLimits, RetryLater
+from runner.net.partial_file import publish
 from runner.net.transport import tls_context
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from runner.errors import ConfigError
 from runner.net.auth import bearer, header
-from runner.net.gateway import Deadlines, ProviderClient
+from runner.net.client import Deadlines, ProviderClient
 from runner.net.transport import tls_context
-from runner.providers.exchange import NoAnswer, NotSent, Reply, Request
+from runner.providers.requests import NoAnswer, NotSent, Reply, Request
 
 SUBMIT = Request("submit", "POST", "/v1/make", "submit", {"prompt": "猫", "n": 1})
 QUERY = Request("query", "GET", "/v1/make/7", "query")

@@ -5,7 +5,7 @@ import pytest
 from aiohttp.abc import AbstractResolver
 
 from runner.errors import ConfigError
-from runner.net.guard import AddressDeniedError, GuardedResolver, check_base, check_url, is_loopback, may_reach
+from runner.net.addresses import AddressDeniedError, GuardedResolver, check_base, check_url, is_loopback, may_reach
 
 PRIVATE = (  # noqa: SIM905 - a table, not fifty lines
     "127.0.0.1 127.1.2.3 ::1 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 100.127.255.254 0.0.0.0 "

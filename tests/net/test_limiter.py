@@ -7,8 +7,8 @@ import asyncio
 import anyio
 import pytest
 
-from runner.net.bucket import SlidingWindow
-from runner.net.limiter import InFlightWindow, Limiter
+from runner.ratelimit.limiter import InFlightWindow, Limiter
+from runner.ratelimit.window import SlidingWindow
 
 
 class Clock:

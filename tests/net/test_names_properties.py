@@ -16,15 +16,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import ManifestError
-from runner.lifecycle.task import Output, State, Task
 from runner.manifest.expand import expand
-from runner.manifest.names import fold_name, slug
-from runner.manifest.naming import OutputNamer
-from runner.manifest.parse import parse
+from runner.manifest.naming import OutputNamer, fold_name, slug
+from runner.manifest.parser import parse
 from runner.manifest.templates import Template
-from runner.net.part import publish
-from runner.pipeline.download import stems
+from runner.net.partial_file import publish
 from runner.providers.catalogue import Catalogue
+from runner.scheduler.download import stems
+from runner.tasks.models import Output, State, Task
 
 TIMES = int(os.environ.get("EXAMPLES_TIMES", "1"))
 FUZZ = settings(max_examples=300 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))

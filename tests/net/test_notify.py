@@ -11,9 +11,8 @@ import anyio
 import pytest
 
 from runner.errors import ConfigError
-from runner.net.notify import Monitor, Notification
-from runner.net.targets import AppriseTarget, clip
 from runner.net.transport import tls_context
+from runner.net.webhooks import AppriseTarget, Monitor, Notification, clip
 
 RID = "0b0e0b0e-0b0e-4b0e-8b0e-0b0e0b0e0b0e"
 BEGINS = Notification(None, "job: a run begins", "")
@@ -154,7 +153,7 @@ async def test_hanging_target_does_not_keep_the_process(wires):
     """The process ends although the thread of the notification still waits; tested in a subprocess."""
     code = """if True:
         import sys, anyio
-        from runner.net.notify import Monitor, Notice
+        from runner.net.webhooks import Monitor, Notice
         place = Monitor(sys.argv[1], "rid", deadline=0.2, pauses=(0.0,))
         print(anyio.run(place.tell, Notice(3, "t", "b")))
     """

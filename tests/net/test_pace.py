@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from runner.net.bucket import SlidingWindow
+from runner.ratelimit.window import SlidingWindow
 from tests.net.pacing import FAST, Client, Server, Simulation
 
 SLOW = (0.1, 0.4)

@@ -8,10 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from runner.net.bucket import SlidingWindow
-from runner.net.shared import SharedSlidingWindow
-from runner.net.traffic import Slot
-from runner.store.budget import SharedRateState
+from runner.ratelimit.shared import SharedSlidingWindow
+from runner.ratelimit.window import SlidingWindow, Slot
+from runner.store.rate_state import SharedRateState
 from tests.net.pacing import FAST, SLOW, Client, Server, Simulation, violations
 
 NEVER = float("inf")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.net.space import RESERVE, FreeSpace, free_bytes
+from runner.net.disk_space import RESERVE, FreeSpace, free_bytes
 
 MB = 2**20
 

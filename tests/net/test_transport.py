@@ -9,7 +9,7 @@ import certifi
 import httpx
 import pytest
 
-from runner.net.guard import GuardedResolver
+from runner.net.addresses import GuardedResolver
 from runner.net.transport import AiohttpTransport, RequestTrace, tls_context
 
 
@@ -138,7 +138,7 @@ async def test_http_over_ipv6(transport):
 def test_system_certificates_are_not_loaded_at_import():
     """aiohttp's own contexts, which no connection here uses, trust no certificate; later contexts do as usual."""
     code = (
-        "import ssl, runner.net.guard, aiohttp.connector as connector\n"
+        "import ssl, runner.net.addresses, aiohttp.connector as connector\n"
         "contexts = connector._SSL_CONTEXT_VERIFIED, connector._SSL_CONTEXT_UNVERIFIED, ssl.create_default_context()\n"
         "print(*(each.cert_store_stats()['x509'] > 0 for each in contexts))"
     )

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from runner.net.width import AdaptiveConcurrency
+from runner.net.downloader import AdaptiveConcurrency
 
 
 async def test_limit_is_halved_once_per_burst_and_raised_by_success():

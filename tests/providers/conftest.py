@@ -8,9 +8,9 @@ import orjson
 import pytest
 import yaml
 
-from runner.lifecycle.task import State, Task
-from runner.providers.exchange import Reply
+from runner.providers.requests import Reply
 from runner.providers.spec import load
+from runner.tasks.models import State, Task
 
 REPLIES = Path(__file__).parents[1] / "replies"
 PROVIDERS = ("chanjing", "kling", "kling-gateway")

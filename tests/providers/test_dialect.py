@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.providers.dialect import Dialect
-from runner.providers.exchange import Request
+from runner.providers.requests import Dialect, Request
 from runner.providers.spec import load
 
 CHANJING, KLING, GATEWAY = (Dialect(load(name)) for name in ("chanjing", "kling", "kling-gateway"))

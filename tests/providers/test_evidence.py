@@ -7,11 +7,18 @@ import math
 
 import pytest
 
-from runner.lifecycle.events import Accepted, AccountBlocked, Interrupted, Pending, Rejected, RetryableFailure
-from runner.providers.evidence import classify_response, parse_remote_id, retry_after, sanitize_reply, server_time
-from runner.providers.exchange import Reply
-from runner.providers.reading import read_query, read_submit
+from runner.providers.requests import Reply
+from runner.providers.responses import (
+    classify_response,
+    parse_remote_id,
+    read_query,
+    read_submit,
+    retry_after,
+    sanitize_reply,
+    server_time,
+)
 from runner.providers.spec import load
+from runner.tasks.events import Accepted, AccountBlocked, Interrupted, Pending, Rejected, RetryableFailure
 
 STATUSES = (
     200,

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runner.providers.heads import NotAnImageError, read_image_header
+from runner.providers.images import NotAnImageError, read_image_header
 
 LENGTHS = st.integers(1, 2000)
 MIB = 1 << 20

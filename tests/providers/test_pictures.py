@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.lifecycle.task import State, Task
 from runner.providers.catalogue import Catalogue
-from runner.providers.dialect import Dialect
-from runner.providers.pictures import (
+from runner.providers.images import (
     ImageError,
     ImageInfo,
     check_image,
@@ -20,8 +18,10 @@ from runner.providers.pictures import (
     has_placeholder,
     resolve_image,
 )
-from runner.providers.reading import compare_echo
+from runner.providers.requests import Dialect
+from runner.providers.responses import compare_echo
 from runner.providers.spec import ImageLimits, Spec, load
+from runner.tasks.models import State, Task
 
 URL = "https://files.example/a.png"
 GOOD = ImageInfo("png", 640, 480, 1000, "ab" * 32)

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.lifecycle.events import (
+from runner.providers.requests import NoAnswer, NotSent, Reply
+from runner.providers.responses import (
+    ListPage,
+    compare_echo,
+    parse_remote_id,
+    read_many,
+    read_page,
+    read_query,
+    read_reference,
+    read_submit,
+)
+from runner.providers.spec import load
+from runner.tasks.events import (
     Accepted,
     AccountBlocked,
     Finished,
@@ -17,18 +29,6 @@ from runner.lifecycle.events import (
     Rejected,
     RetryableFailure,
 )
-from runner.providers.evidence import parse_remote_id
-from runner.providers.exchange import NoAnswer, NotSent, Reply
-from runner.providers.reading import (
-    ListPage,
-    compare_echo,
-    read_many,
-    read_page,
-    read_query,
-    read_reference,
-    read_submit,
-)
-from runner.providers.spec import load
 
 SPECS = [load(name) for name in ("chanjing", "kling", "kling-gateway")]
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.lifecycle.events import AccountBlocked, RetryableFailure
-from runner.lifecycle.task import TaskError
-from runner.providers.exchange import NoAnswer, NotSent, Reply
-from runner.providers.pictures import ImageInfo
+from runner.providers.images import ImageInfo
+from runner.providers.requests import NoAnswer, NotSent, Reply
 from runner.providers.spec import load
-from runner.providers.uploading import UploadTarget, read_status, read_target, status_request, target_request
+from runner.providers.uploads import UploadTarget, read_status, read_target, status_request, target_request
+from runner.tasks.events import AccountBlocked, RetryableFailure
+from runner.tasks.models import TaskError
 
 SPEC = load("chanjing")
 UPLOAD = SPEC.upload

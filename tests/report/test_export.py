@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from runner.report import export, parquet, results
+from runner.report import results
 
 OUTPUT = {"file": "a.png", "bytes": 3, "sha256": "s", "media_type": "image/png"}
 ROW = {
@@ -23,7 +23,7 @@ def row(**fields):
 
 def as_csv(*rows) -> bytes:
     file = io.BytesIO()
-    export.write_csv(rows, export.ColumnTypes().scan(rows), file)
+    results.write_csv(rows, results.ColumnTypes().scan(rows), file)
     return file.getvalue()
 
 
@@ -45,12 +45,12 @@ HARMLESS = (
 
 @pytest.mark.parametrize("text", DANGEROUS)
 def test_dangerous_text_is_quoted_in_csv(text):
-    assert export.csv_cell(text) == f"'{text}"
+    assert results.csv_cell(text) == f"'{text}"
 
 
 @pytest.mark.parametrize(("value", "shown"), HARMLESS)
 def test_harmless_values_stay_unchanged_in_csv(value, shown):
-    assert export.csv_cell(value) == shown
+    assert results.csv_cell(value) == shown
 
 
 def test_formula_comes_back_as_text():
@@ -94,7 +94,7 @@ def test_empty_job_has_a_header():
 def test_jsonl_has_the_lines_of_the_results_file(tmp_path):
     rows = [row(), row(key="l", outputs=[])]
     file = io.BytesIO()
-    export.write_jsonl(rows, file)
+    results.write_jsonl(rows, file)
     results.write(tmp_path / "results.jsonl", rows)
     assert file.getvalue() == (tmp_path / "results.jsonl").read_bytes()
 
@@ -119,9 +119,9 @@ def test_memory_does_not_grow_with_the_job(write):
     tracemalloc.start()
     try:
         if write == "csv":
-            export.write_csv(Rows(), export.ColumnTypes().scan(Rows()), file)
+            results.write_csv(Rows(), results.ColumnTypes().scan(Rows()), file)
         else:
-            export.write_jsonl(Rows(), file)
+            results.write_jsonl(Rows(), file)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -129,7 +129,7 @@ def test_memory_does_not_grow_with_the_job(write):
 
 
 def test_columns_collect_value_types():
-    columns = export.ColumnTypes().scan([row(vars={"a": 1, "b": 2**63}), row(vars={"a": None, "c": "x"}, request={})])
+    columns = results.ColumnTypes().scan([row(vars={"a": 1, "b": 2**63}), row(vars={"a": None, "c": "x"}, request={})])
     assert list(columns.vars) == ["a", "b", "c"]
     assert columns.vars == {"a": {int, type(None)}, "b": {str}, "c": {str}}
 
@@ -143,7 +143,7 @@ def read():
 
     def read(*rows):
         file = io.BytesIO()
-        parquet.write_parquet(rows, export.ColumnTypes().scan(rows), file)
+        results.write_parquet(rows, results.ColumnTypes().scan(rows), file)
         return arrow.read_table(io.BytesIO(file.getvalue()))
 
     return read

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from runner.report import facts_file
+from runner.report import progress
 from runner.report.progress import RunInfo
 
 
 def test_run_info_is_readable_by_its_owner_only(tmp_path):
     info = RunInfo("boats", {"chanjing": "beans"}, 500.0, {"chanjing": 5.0})
-    facts_file.write_run_info(tmp_path, info)
-    assert facts_file.read_run_info(tmp_path) == info
+    progress.write_run_info(tmp_path, info)
+    assert progress.read_run_info(tmp_path) == info
     assert (tmp_path / "facts.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -21,4 +21,4 @@ WORDS = '{"job": "x", "units": {}, "max_cost": "much", "limits": {"a": "often"}}
 def test_unreadable_run_info_is_empty(tmp_path, text):
     if text is not None:
         (tmp_path / "facts.json").write_bytes(text.encode(errors="surrogateescape"))
-    assert facts_file.read_run_info(tmp_path) == RunInfo("")
+    assert progress.read_run_info(tmp_path) == RunInfo("")

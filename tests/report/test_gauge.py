@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.report.gauge import RateMeter
+from runner.report.stats import RateMeter
 
 
 def test_rate_needs_two_seconds_of_history():

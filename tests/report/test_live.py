@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import pytest
 from rich.cells import cell_len
 
-from runner.lifecycle.task import State
 from runner.report.live import LiveView, live_display
 from runner.report.progress import RunInfo, show_progress
-from runner.report.tally import Loss, RunStats
+from runner.report.stats import Loss, RunStats
+from runner.tasks.models import State
 
 INFO = RunInfo("海报", units={"p": "beans"}, max_cost=500.0, limits={"p": 2.0})
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"

@@ -2,9 +2,9 @@ import os
 import re
 import stat
 
-from runner.lifecycle.task import State
 from runner.report import metrics
 from runner.report.metrics import JobMetrics
+from runner.tasks.models import State
 
 #: a line of Prometheus' text format
 LINE = re.compile(r'(\w+)\{(\w+="(?:[^"\\\n]|\\["\\n])*"(?:,\w+="(?:[^"\\\n]|\\["\\n])*")*)\} (-?[\d.e+]+)')

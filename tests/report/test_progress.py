@@ -2,8 +2,6 @@ import io
 
 import pytest
 
-from runner.lifecycle.events import Accepted
-from runner.lifecycle.task import State, Task
 from runner.report.progress import (
     PLAIN_INTERVAL,
     PlainProgress,
@@ -13,7 +11,9 @@ from runner.report.progress import (
     show_progress,
     status_line,
 )
-from runner.report.tally import RunStats
+from runner.report.stats import RunStats
+from runner.tasks.events import Accepted
+from runner.tasks.models import State, Task
 
 INFO = RunInfo("job", units={"chanjing": "beans"}, max_cost=500.0)
 

@@ -4,9 +4,8 @@ import shlex
 import pytest
 
 from runner.report import summary as report
-from runner.report.advice import JobIssues, issue_lines
-from runner.report.summary import render, summary
-from runner.report.tally import RunStats
+from runner.report.stats import RunStats
+from runner.report.summary import JobIssues, issue_lines, render, summary
 
 WORDS = ["my posters.yaml", "--sandbox"]
 RETRY = "runner retry 'my posters.yaml' --sandbox"

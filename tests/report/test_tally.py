@@ -1,8 +1,8 @@
 import pytest
 
-from runner.lifecycle.events import Claimed, Rejected, Saved
-from runner.lifecycle.task import Moment, Output, State, Task, TaskError
-from runner.report.tally import RunStats
+from runner.report.stats import RunStats
+from runner.tasks.events import Claimed, Rejected, Saved
+from runner.tasks.models import Moment, Output, State, Task, TaskError
 
 
 def task(state: State, provider: str = "p", spent: float = 0.0, cost: float | None = 1.0, **more) -> Task:

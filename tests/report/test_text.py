@@ -5,7 +5,7 @@ import subprocess
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.text import format_duration, format_rate, format_size, pluralize, sanitize, shell_join
+from runner.text import format_duration, format_rate, format_size, pluralize, sanitize, shell_join
 
 
 def test_durations_and_sizes_are_readable():

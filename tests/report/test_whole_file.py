@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.report.whole_file import atomic_write
+from runner.files import atomic_write
 
 
 def test_file_is_replaced_when_the_block_ends(tmp_path):

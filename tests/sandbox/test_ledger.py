@@ -1,8 +1,8 @@
 import asyncio
 import json
 
+from runner.sandbox.limits import peak_within
 from runner.sandbox.server import Options, Sandbox
-from runner.sandbox.traffic import peak_within
 
 KLING = {"model_name": "kling-v2-1", "prompt": "boat", "n": 2, "external_task_id": "e-1"}
 

@@ -7,19 +7,19 @@ import anyio
 import pytest
 
 from runner.errors import DiskError
-from runner.lifecycle.events import Finished
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import Draft, Output, State
-from runner.net.bucket import SlidingWindow
-from runner.net.limiter import Limiter
-from runner.net.part import disk_errors
-from runner.net.space import RESERVE, FreeSpace
-from runner.pipeline.clock import Clock
-from runner.pipeline.stage import Notifier
+from runner.net.disk_space import RESERVE, FreeSpace
+from runner.net.partial_file import disk_errors
 from runner.providers import spec as specs
-from runner.providers.exchange import Reply
-from runner.store.adding import Addition
+from runner.providers.requests import Reply
+from runner.ratelimit.limiter import Limiter
+from runner.ratelimit.window import SlidingWindow
+from runner.scheduler.clock import Clock
+from runner.scheduler.stage import Notifier
 from runner.store.store import Store
+from runner.store.task_rows import Addition
+from runner.tasks.events import Finished
+from runner.tasks.models import Draft, Output, State
+from runner.tasks.retry_policy import RetryPolicy
 from tests.pipelines import pipeline
 
 LINK = (Output(1, "https://files.example/1.png"),)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from runner.pipeline.poll_schedule import Hazard
+from runner.scheduler.poll_schedule import Hazard
 
 
 def test_the_guess_stands_until_there_is_something_better():

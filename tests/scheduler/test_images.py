@@ -11,16 +11,16 @@ import anyio
 import orjson
 import pytest
 
-from runner.lifecycle.events import Rejected, RetryableFailure
-from runner.lifecycle.task import State, Task, TaskError
-from runner.pipeline import images
-from runner.pipeline.images import InlineImages, UploadedImages, image_values, local_images
-from runner.pipeline.session import CircuitBreaker
-from runner.pipeline.stage import Notifier
-from runner.providers.exchange import NotSent, Reply
-from runner.providers.pictures import ImageError, ImageInfo
+from runner.providers.images import ImageError, ImageInfo
+from runner.providers.requests import NotSent, Reply
 from runner.providers.spec import load
-from runner.store.uploads import CachedUpload, UploadCache
+from runner.scheduler import local_images as images
+from runner.scheduler.local_images import InlineImages, UploadedImages, image_values, local_images
+from runner.scheduler.session import CircuitBreaker
+from runner.scheduler.stage import Notifier
+from runner.store.upload_cache import CachedUpload, UploadCache
+from runner.tasks.events import Rejected, RetryableFailure
+from runner.tasks.models import State, Task, TaskError
 
 SPEC = load("chanjing")
 CONTENT = {name: name.encode() * 50 for name in ("a.png", "b.png")}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from runner.pipeline.reconcile import match
 from runner.providers import spec
-from runner.providers.reading import ListedTask
+from runner.providers.responses import ListedTask
+from runner.scheduler.reconcile import match
 
 CHANJING = spec.load("chanjing")
 BODY = {"creation_type": 3, "model_code": "kling-v2", "ref_prompt": "boat", "aspect_ratio": "1:1"}

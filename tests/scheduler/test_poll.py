@@ -6,18 +6,18 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from runner.lifecycle.events import Accepted
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import Draft, Moment, State
-from runner.net.bucket import SlidingWindow
-from runner.net.limiter import Limiter
-from runner.pipeline.clock import Clock
-from runner.pipeline.poll import PollStage
-from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
-from runner.providers.exchange import Reply
-from runner.store.adding import Addition
+from runner.providers.requests import Reply
+from runner.ratelimit.limiter import Limiter
+from runner.ratelimit.window import SlidingWindow
+from runner.scheduler.clock import Clock
+from runner.scheduler.poll import PollStage
+from runner.scheduler.stage import Notifier
 from runner.store.store import Store
+from runner.store.task_rows import Addition
+from runner.tasks.events import Accepted
+from runner.tasks.models import Draft, Moment, State
+from runner.tasks.retry_policy import RetryPolicy
 from tests.pipelines import pipeline
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.simulate import CASES, World, bound
-from runner.lifecycle.task import State, Task
-from runner.pipeline.poll_schedule import HIGH, LOW, MEDIUM, PollBounds, PollSchedule
+from runner.scheduler.poll_schedule import HIGH, LOW, MEDIUM, PollBounds, PollSchedule
+from runner.tasks.models import State, Task
 
 BATCH, SINGLE = PollBounds(first=4.0, longest=30.0, size=50), PollBounds(first=4.0, longest=30.0)
 BEGAN = 1000.0
@@ -143,7 +143,7 @@ def test_tasks_of_earlier_runs_teach_nothing():
 
 
 def test_a_bounded_number_of_tasks_is_remembered(monkeypatch):
-    monkeypatch.setattr("runner.pipeline.poll_schedule._REMEMBERED", 3)
+    monkeypatch.setattr("runner.scheduler.poll_schedule._REMEMBERED", 3)
     schedule = PollSchedule(BATCH, BEGAN)
     for number in range(10):
         schedule.record_running(task(number), BEGAN + number)

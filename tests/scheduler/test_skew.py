@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.pipeline.clock import clock_skew, skew_refusal, skew_warning
+from runner.scheduler.clock import clock_skew, skew_refusal, skew_warning
 
 
 @pytest.mark.parametrize(

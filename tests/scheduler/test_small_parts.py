@@ -7,11 +7,11 @@ import anyio.lowlevel
 import pytest
 
 from runner.errors import DiskError
-from runner.lifecycle.task import State, Task
-from runner.pipeline.clock import Clock
-from runner.pipeline.outcome import MEANING, PRECEDENCE, Ending, Exit, run_outcome
-from runner.pipeline.session import CircuitBreaker
-from runner.pipeline.stage import Notifier, Stage
+from runner.scheduler.clock import Clock
+from runner.scheduler.outcome import MEANING, PRECEDENCE, Ending, Exit, run_outcome
+from runner.scheduler.session import CircuitBreaker
+from runner.scheduler.stage import Notifier, Stage
+from runner.tasks.models import State, Task
 
 
 async def test_a_notification_between_scan_and_wait_is_not_lost():

@@ -9,8 +9,8 @@ import hashlib
 import sqlite3
 from collections import Counter, defaultdict
 
-from runner.lifecycle.task import State, Task
 from runner.store import journal, recovery
+from runner.tasks.models import State, Task
 
 OPEN = {"submitting", "in_doubt", "held"}
 FINAL = {"done", "failed", "held", "stranded"}

@@ -8,19 +8,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from runner.lifecycle import patience
-from runner.lifecycle.events import AccountBlocked, RetryableFailure
-from runner.lifecycle.task import Moment, State
-from runner.pipeline import reconcile, session
-from runner.pipeline.clock import Clock
-from runner.pipeline.poll import PollStage
-from runner.pipeline.reconcile import ReconcileStage
-from runner.pipeline.run import Run
-from runner.providers import evidence, reading
-from runner.providers.exchange import NoAnswer, Reply
-from runner.store import sql
+from runner.providers import responses
+from runner.providers.requests import NoAnswer, Reply
+from runner.scheduler import reconcile, session
+from runner.scheduler.clock import Clock
+from runner.scheduler.poll import PollStage
+from runner.scheduler.reconcile import ReconcileStage
+from runner.scheduler.run import Run
+from runner.store import database
 from runner.store import store as stores
 from runner.store.store import Store
+from runner.tasks import retry_policy
+from runner.tasks.events import AccountBlocked, RetryableFailure
+from runner.tasks.models import Moment, State
 from tests.simulation import world
 from tests.simulation.faults import Crash, Life, draw
 
@@ -37,10 +37,10 @@ def _patched(*patches):
 
 
 def _judging(change):
-    def judge(spec, outcome, phase, judge=evidence.classify_response):
+    def judge(spec, outcome, phase, judge=responses.classify_response):
         return change(outcome, phase, judge(spec, outcome, phase))
 
-    return _patched((session, "judge", judge), (reading, "judge", judge))
+    return _patched((session, "judge", judge), (responses, "judge", judge))
 
 
 def send_before_claim():
@@ -105,7 +105,8 @@ def one_scan():
         await self._settle_absent([task for task in batch if not await self._adopt(task, rows)], rows, begun)
 
     return _patched(
-        (ReconcileStage, "_by_list", by_list), (world, "Patience", partial(patience.RetryPolicy, required_absences=1))
+        (ReconcileStage, "_by_list", by_list),
+        (world, "Patience", partial(retry_policy.RetryPolicy, required_absences=1)),
     )
 
 
@@ -124,8 +125,8 @@ def first_page_only():
     """H12: only the first page of the list is read."""
 
     async def read_list(session, operation, since):
-        page = reading.read_page(session.spec, await session.send(session.dialect.page(operation, 1)))
-        return list(page.rows) if isinstance(page, reading.ListPage) else page
+        page = responses.read_page(session.spec, await session.send(session.dialect.page(operation, 1)))
+        return list(page.rows) if isinstance(page, responses.ListPage) else page
 
     return _patched((reconcile, "read_list", read_list))
 
@@ -152,25 +153,25 @@ def breaker_stops_polls():
 def own_doubt_only():
     """M11, M12: D counts from the task's own send, and duplicates are ignored."""
     gate = "twin.state = 'in_doubt'))"
-    claim = sql.statements()["claim_queued"]
+    claim = database.statements()["claim_queued"]
     assert claim.count(gate) == 1
-    open_ = {**sql.statements(), "claim_queued": claim.replace(gate, "twin.state = 'nothing'))")}
+    open_ = {**database.statements(), "claim_queued": claim.replace(gate, "twin.state = 'nothing'))")}
 
     async def none(self, fingerprint):
         return []
 
-    return _patched((Store, "twins_sent", none), (Store, "twin_submitting", none), (sql, "queries", lambda: open_))
+    return _patched((Store, "twins_sent", none), (Store, "twin_submitting", none), (database, "queries", lambda: open_))
 
 
 def clash_ignored():
     """M13: two tasks may have one id."""
-    migrate = sql.migrate
+    migrate = database.migrate
 
     def without_index(connection):
         migrate(connection)
         connection.execute("drop index if exists task_remote")
 
-    return _patched((sql, "migrate", without_index))
+    return _patched((database, "migrate", without_index))
 
 
 def no_mark_at_start():
@@ -196,8 +197,8 @@ def id_not_journaled():
 def queued_waits_for_the_wall():
     """FC1: a queued task waits for a wall-clock time from before the clock was set back."""
     wake = "update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')"
-    found = {**sql.statements(), "wake": wake}
-    return _patched((sql, "queries", lambda: found))
+    found = {**database.statements(), "wake": wake}
+    return _patched((database, "queries", lambda: found))
 
 
 @dataclass(frozen=True)

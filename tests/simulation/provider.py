@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from runner.providers.exchange import NoAnswer, NotSent, Reply
+from runner.providers.requests import NoAnswer, NotSent, Reply
 
 #: what the world calls the second 0 of virtual time
 EPOCH = 1_700_000_000.0

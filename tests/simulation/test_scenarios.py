@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.pipeline.outcome import Exit
+from runner.scheduler.outcome import Exit
 from tests.simulation.faults import KINDS, Life, Plan, Span
 from tests.simulation.world import play
 

@@ -23,22 +23,22 @@ from unittest import mock
 
 import anyio
 
-from runner.app.jobs import Fingerprints
+from runner.app.job import Fingerprints
 from runner.errors import RunnerError
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import Draft, TaskError
-from runner.net.bucket import SlidingWindow
-from runner.net.download import DeadLink, DownloadedFile, RetryLater
-from runner.net.limiter import Limiter
-from runner.pipeline.clock import Clock
-from runner.pipeline.outcome import Exit
-from runner.pipeline.run import Run
-from runner.pipeline.stage import Notifier
+from runner.net.downloader import DeadLink, DownloadedFile, RetryLater
 from runner.providers import spec as specs
-from runner.providers.dialect import Dialect
+from runner.providers.requests import Dialect
+from runner.ratelimit.limiter import Limiter
+from runner.ratelimit.window import SlidingWindow
+from runner.scheduler.clock import Clock
+from runner.scheduler.outcome import Exit
+from runner.scheduler.run import Run
+from runner.scheduler.stage import Notifier
 from runner.settings import Settings
-from runner.store.adding import Addition
 from runner.store.store import Store
+from runner.store.task_rows import Addition
+from runner.tasks.models import Draft, TaskError
+from runner.tasks.retry_policy import RetryPolicy
 from tests.pipelines import pipeline
 from tests.simulation.faults import Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state

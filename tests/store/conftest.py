@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from runner.lifecycle.task import Draft, Moment, State
-from runner.store.adding import Addition
 from runner.store.store import Store
+from runner.store.task_rows import Addition
+from runner.tasks.models import Draft, Moment, State
 
 NOW = 1_790_000_000.0
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from runner.lifecycle.task import Draft, Output, State, Task, reference
-from runner.store.adding import Addition
-from runner.store.rows import task_columns
+from runner.store.task_rows import Addition, task_columns
+from runner.tasks.models import Draft, Output, State, Task, reference
 
 from .conftest import key_of
 

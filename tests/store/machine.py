@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 
-from runner.lifecycle.task import Output, Task
-from runner.store import journal, sql
-from runner.store.rows import task_from
+from runner.store import database, journal
+from runner.store.task_rows import task_from
+from runner.tasks.models import Output, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class FaultInjector:
         return copy
 
     def _execute(self, statement: str, run: Callable[[], Any]) -> Any:
-        word = "mark" if statement == sql.statements()["set_journal"] else statement.split(maxsplit=1)[0].lower()
+        word = "mark" if statement == database.statements()["set_journal"] else statement.split(maxsplit=1)[0].lower()
         if word == "begin":
             self._began = self._size("journal.jsonl")
         if self.kind.startswith("full"):

@@ -8,10 +8,10 @@ import anyio.lowlevel
 import pytest
 
 from runner.errors import JobLockedError
-from runner.lifecycle.task import Moment
 from runner.store import claims
+from runner.store.account import SharedDatabase
 from runner.store.claims import Claims
-from runner.store.shared_file import SharedDatabase
+from runner.tasks.models import Moment
 
 
 async def test_id_is_claimed_once_and_stays_with_its_owner(tmp_path):

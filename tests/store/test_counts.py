@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from runner.lifecycle.task import State, TaskError
-from runner.store import sql
+from runner.store import database
+from runner.tasks.models import State, TaskError
 
 COUNTED = """select provider, state, state = 'queued' and due_at is null, count(*) from task group by 1, 2, 3"""
 KEPT = "select provider, state, gone, count from tally where count > 0 order by 1, 2, 3"
@@ -70,7 +70,7 @@ async def test_errors_are_grouped_by_state_and_reason(bench):
         await made.to(State.FAILED, fault=TaskError(), remote_id=None)
         await made.to(State.DONE, fault=TaskError("partial", None, "1 of 2"))
         await made.to(State.DONE)
-        rows = made.sql(sql.statements()["error_groups"])
+        rows = made.sql(database.statements()["error_groups"])
         counts = {(state, reason): count for state, reason, _, count, *_ in rows}
         assert counts == {("failed", "moderation"): 2, ("failed", ""): 1, ("done", "partial"): 1}
         assert await made.store.partial_count() == 1
@@ -79,9 +79,9 @@ async def test_errors_are_grouped_by_state_and_reason(bench):
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_migration_counts_rows_of_older_database(tmp_path, version):
     with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as connection:
-        for number, script in enumerate(sql.migrations()[:version], start=1):
+        for number, script in enumerate(database.migrations()[:version], start=1):
             connection.executescript(
-                f"{script}; pragma application_id = {sql.APPLICATION_ID}; pragma user_version = {number}"
+                f"{script}; pragma application_id = {database.APPLICATION_ID}; pragma user_version = {number}"
             )
         rows = [
             (f"k{number}", ("kling", "chanjing")[number % 2], ("queued", "failed")[number % 3 == 0], due)
@@ -92,6 +92,6 @@ def test_migration_counts_rows_of_older_database(tmp_path, version):
             " values (?1, ?1, 'o', 'm', ?2, ?3, ?4)",
             rows,
         )
-        sql.migrate(connection)
+        database.migrate(connection)
         assert connection.execute(KEPT).fetchall() == sorted(connection.execute(COUNTED).fetchall())
         assert sum(row[3] for row in connection.execute(KEPT)) == 60

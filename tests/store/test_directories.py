@@ -7,13 +7,13 @@ import stat
 
 import pytest
 
-from runner.store import directories
+from runner import files
+from runner.files import make_account_directory, make_directory
 from runner.store.claims import Claims
-from runner.store.directories import make_account_directory, make_directory
-from runner.store.ground import check
+from runner.store.filesystem import check
 from runner.store.registry import Registry
 from runner.store.store import Store
-from runner.store.uploads import UploadCache
+from runner.store.upload_cache import UploadCache
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def mode(path):
 @pytest.fixture
 def synced(monkeypatch):
     """Record the directories that are synced, and sync them."""
-    seen, sync = [], directories.sync_directory
-    monkeypatch.setattr(directories, "sync_directory", lambda directory: seen.append(directory) or sync(directory))
+    seen, sync = [], files.sync_directory
+    monkeypatch.setattr(files, "sync_directory", lambda directory: seen.append(directory) or sync(directory))
     return seen
 
 

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from runner.store import engine
+from runner.store import database
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ from runner.store import engine
     ],
 )
 def test_releases_with_wal_race_are_known(version, may):
-    assert engine.has_wal_race(version) is may
+    assert database.has_wal_race(version) is may
 
 
 def test_sqlite_version_is_new_enough():
-    assert ".".join(map(str, engine.SQLITE_VERSION)) == sqlite3.sqlite_version
-    assert engine.SQLITE_VERSION >= engine.MIN_SQLITE_VERSION
+    assert ".".join(map(str, database.SQLITE_VERSION)) == sqlite3.sqlite_version
+    assert database.SQLITE_VERSION >= database.MIN_SQLITE_VERSION

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import DiskError, StateError
-from runner.lifecycle.events import (
+from runner.store import journal, recovery
+from runner.store.journal import Journal, decode, encode, read_lines, read_tail
+from runner.tasks.events import (
     Accepted,
     AccountBlocked,
     Found,
@@ -21,11 +23,9 @@ from runner.lifecycle.events import (
     Retried,
     RetryableFailure,
 )
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import Moment, State, Task, TaskError
-from runner.lifecycle.transitions import advance
-from runner.store import journal, recovery
-from runner.store.journal import Journal, decode, encode, read_lines, read_tail
+from runner.tasks.models import Moment, State, Task, TaskError
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import advance
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 LINES = st.lists(

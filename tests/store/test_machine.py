@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runner.errors import DiskError, StateError
-from runner.lifecycle.events import (
+from runner.store.rebuild import rebuild
+from runner.store.store import Store
+from runner.tasks.events import (
     Accepted,
     AccountBlocked,
     Claimed,
@@ -37,11 +39,9 @@ from runner.lifecycle.events import (
     RetryableFailure,
     Saved,
 )
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import Moment, Output, State, TaskError
-from runner.lifecycle.transitions import ADOPTED_BY_USER, advance
-from runner.store.rebuild import rebuild
-from runner.store.store import Store
+from runner.tasks.models import Moment, Output, State, TaskError
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import ADOPTED_BY_USER, advance
 
 from .conftest import NOW
 from .expectation import PROVIDERS, Expectation, additions, as_journaled, is_journaled

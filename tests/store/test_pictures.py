@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from runner.lifecycle.events import Accepted
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import State
-from runner.lifecycle.transitions import advance
 from runner.store.rebuild import rebuild
 from runner.store.store import Store
+from runner.tasks.events import Accepted
+from runner.tasks.models import State
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import advance
 
 from .conftest import NOW, additions
 

@@ -7,12 +7,12 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
-from runner.lifecycle.events import Accepted, Rejected, Retried
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import State, TaskError
-from runner.lifecycle.transitions import advance
 from runner.store.rebuild import rebuild
 from runner.store.store import Store
+from runner.tasks.events import Accepted, Rejected, Retried
+from runner.tasks.models import State, TaskError
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import advance
 
 from .conftest import NOW, additions
 

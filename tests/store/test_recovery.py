@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from runner.errors import DiskError, StateError
-from runner.lifecycle.events import Accepted, Found, Missing, Resolved
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import State
-from runner.lifecycle.transitions import advance
 from runner.store.rebuild import rebuild
 from runner.store.store import Store
+from runner.tasks.events import Accepted, Found, Missing, Resolved
+from runner.tasks.models import State
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import advance
 
 from .conftest import NOW, Bench, additions
 from .machine import FaultInjector, read_lines, read_state

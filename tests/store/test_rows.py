@@ -7,9 +7,9 @@ from dataclasses import fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.lifecycle.task import NO_ERROR, Moment, Output, State, Task, TaskError
-from runner.store import sql
-from runner.store.rows import output_from, task_columns, task_from
+from runner.store import database
+from runner.store.task_rows import output_from, task_columns, task_from
+from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
 TIMES = st.none() | st.floats(0, 4e9, allow_nan=False)
@@ -38,7 +38,7 @@ def tasks(draw):
 def test_task_survives_the_way_through_a_row(task):
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.row_factory = sqlite3.Row
-        sql.migrate(connection)
+        database.migrate(connection)
         connection.execute(
             """insert into task (id, key, provider, operation, model, state, ref)
                  values (1, ?, 'p', 'image', 'm', 'queued', '')""",
@@ -46,8 +46,8 @@ def test_task_survives_the_way_through_a_row(task):
         )
         connection.execute("insert into draft values (1, 1, 1, '{}', '{}', 'n', 0)")
         guard = {"expected_state": State.QUEUED, "expected_generation": 1}
-        assert connection.execute(sql.statements()["settle"], task_columns(task) | guard).rowcount == 1
-        row = connection.execute(sql.statements()["by_key"], {"key": task.key}).fetchone()
+        assert connection.execute(database.statements()["settle"], task_columns(task) | guard).rowcount == 1
+        row = connection.execute(database.statements()["by_key"], {"key": task.key}).fetchone()
         assert task_from(row) == task
 
 

@@ -13,9 +13,9 @@ import orjson
 import pytest
 
 from runner.errors import DiskError, JobLockedError, StateError
-from runner.lifecycle.task import Moment, Output, State, TaskError, reference
-from runner.store import sql
+from runner.store import database
 from runner.store.store import Store
+from runner.tasks.models import Moment, Output, State, TaskError, reference
 
 from .machine import read_state
 
@@ -41,7 +41,7 @@ async def test_new_job_is_private_and_durable(bench, home):
             return [connection.execute(f"pragma {name}").fetchone()[0] for name in names]
 
         live = await made.store._writer.transact(pragmas)
-        assert live == [2, "wal", 1, 0, sql.APPLICATION_ID, len(sql.migrations())]
+        assert live == [2, "wal", 1, 0, database.APPLICATION_ID, len(database.migrations())]
 
 
 async def test_open_raises_epoch_and_keeps_identity(bench):
@@ -56,7 +56,7 @@ async def test_newer_schema_is_left_alone(bench, home):
     async with bench():
         pass
     with closing(sqlite3.connect(home / "state.db")) as connection:
-        connection.execute(f"pragma user_version = {len(sql.migrations()) + 1}")
+        connection.execute(f"pragma user_version = {len(database.migrations()) + 1}")
     before = (home / "state.db").read_bytes()
     with pytest.raises(StateError, match="newer version") as caught:
         await Store.open(home)
@@ -111,8 +111,8 @@ async def test_file_in_place_of_directory_is_a_disk_error(home):
 
 
 async def test_failed_migration_leaves_nothing_behind(home, monkeypatch):
-    broken = (sql.migrations()[0], "create table extra (x); create table task (y);")
-    monkeypatch.setattr(sql, "migrations", lambda: broken)
+    broken = (database.migrations()[0], "create table extra (x); create table task (y);")
+    monkeypatch.setattr(database, "migrations", lambda: broken)
     with pytest.raises(StateError):
         await Store.open(home)
     with closing(sqlite3.connect(home / "state.db")) as connection:
@@ -605,7 +605,7 @@ async def test_no_query_of_a_run_scans_the_task_table(bench):
         made.sql("analyze")
         with closing(sqlite3.connect(made.path)) as connection:
             seen = {}
-            for name, text in sql.statements().items():
+            for name, text in database.statements().items():
                 if name in WHOLE or not re.search("task|tally|draft", text):
                     continue
                 values = {name: PARAMETERS.get(name) for name in set(parameter_names(text))}
@@ -628,7 +628,7 @@ def parameter_names(text):
 
 
 def test_every_query_is_one_statement():
-    assert all(text.startswith(("select", "update", "insert", "delete")) for text in sql.statements().values())
+    assert all(text.startswith(("select", "update", "insert", "delete")) for text in database.statements().values())
 
 
 # the disk
@@ -637,9 +637,9 @@ FULL = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from runner.errors import DiskError
-from runner.store.adding import Addition
+from runner.store.task_rows import Addition
 from runner.store.store import Store
-from runner.lifecycle.task import Draft
+from runner.tasks.models import Draft
 
 def drafts(count):
     for n in range(count):
@@ -691,7 +691,7 @@ async def test_unwritable_directory_is_a_disk_error(home):
     ],
 )
 def test_sqlite_errors_become_runner_errors(text, kind):
-    error = sql.to_runner_error(sqlite3.OperationalError(text), "/x/state.db")
+    error = database.to_runner_error(sqlite3.OperationalError(text), "/x/state.db")
     assert type(error) is kind
     assert error.message == f"/x/state.db: {text}"
     assert error.hint

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from runner.errors import DiskError, StateError
-from runner.store.uploads import CachedUpload, UploadCache
+from runner.store.upload_cache import CachedUpload, UploadCache
 
 ONE = CachedUpload("ab" * 32, "f1", "https://files.example/1", 1000.0)
 
@@ -70,7 +70,7 @@ async def test_another_content_does_not_wait(tmp_path):
 HOLDER = """
 import sys, anyio
 from pathlib import Path
-from runner.store.uploads import Uploads
+from runner.store.upload_cache import Uploads
 async def hold():
     async with Uploads(Path(sys.argv[1])).turn("ab" * 32):
         print("held", flush=True)

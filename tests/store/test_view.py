@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 
 from runner.errors import JobNotFoundError, StateError
-from runner.lifecycle.task import Output, State, TaskError
-from runner.store.view import open_read_only
+from runner.store.read_only import open_read_only
+from runner.tasks.models import Output, State, TaskError
 
 
 async def test_reader_sees_commits_and_cannot_write(bench, home):

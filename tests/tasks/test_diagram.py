@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner.lifecycle.diagram import render_page
-from runner.lifecycle.task import State
-from runner.lifecycle.transitions import EVENT_COSTS, TRANSITIONS
+from runner.tasks.diagram import render_page
+from runner.tasks.models import State
+from runner.tasks.transitions import EVENT_COSTS, TRANSITIONS
 
 PAGE = Path(__file__).parents[2] / "docs" / "lifecycle.md"
 

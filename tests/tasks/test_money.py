@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.lifecycle.events import (
+from runner.tasks.events import (
     Accepted,
     AccountBlocked,
     Claimed,
@@ -21,9 +21,9 @@ from runner.lifecycle.events import (
     Retried,
     RetryableFailure,
 )
-from runner.lifecycle.patience import RetryPolicy
-from runner.lifecycle.task import Moment, Output, State, Task, TaskError
-from runner.lifecycle.transitions import TRANSITIONS, advance
+from runner.tasks.models import Moment, Output, State, Task, TaskError
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import TRANSITIONS, advance
 
 NOW = 1_790_000_000.0
 POLICY = RetryPolicy(quiet_time=10.0)

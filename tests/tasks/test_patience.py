@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.lifecycle.patience import RetryPolicy, backoff, reconcile_interval
+from runner.tasks.retry_policy import RetryPolicy, backoff, reconcile_interval
 
 
 def test_backoff_doubles_up_to_its_cap():

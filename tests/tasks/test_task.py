@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from runner.lifecycle.task import State, reference
+from runner.tasks.models import State, reference
 
 JOB, KEY = "0123456789abcdef" * 2, "9" * 32
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.lifecycle.events import (
+from runner.tasks.events import (
     Accepted,
     AccountBlocked,
     Claimed,
@@ -26,9 +26,9 @@ from runner.lifecycle.events import (
     RetryableFailure,
     Saved,
 )
-from runner.lifecycle.patience import RetryPolicy, reconcile_interval
-from runner.lifecycle.task import NO_ERROR, Moment, Output, State, Task, TaskError, reference
-from runner.lifecycle.transitions import EVENT_COSTS, TRANSITIONS, IllegalTransitionError, advance
+from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError, reference
+from runner.tasks.retry_policy import RetryPolicy, reconcile_interval
+from runner.tasks.transitions import EVENT_COSTS, TRANSITIONS, IllegalTransitionError, advance
 
 NOW = 1_790_000_000.0
 TROUBLE = TaskError("trouble", "5000", "the other side is tired")

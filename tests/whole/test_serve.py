@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from runner.app import serving
+from runner.app import live_jobs
 from runner.errors import ConfigError
 
 from .conftest import Desk, images, sandbox
@@ -197,12 +197,12 @@ def test_removed_job_disappears_and_broken_job_is_marked(desk):
 
 
 def test_only_latest_jobs_are_shown(desk, monkeypatch):
-    monkeypatch.setattr(serving, "_MAX_JOBS", 1)
+    monkeypatch.setattr(live_jobs, "_MAX_JOBS", 1)
     for at, name in enumerate(("old", "new")):
         (desk.root / name / ".runner").mkdir(parents=True)
         (desk.root / name / ".runner/state.db").touch()
         os.utime(desk.root / name / ".runner/state.db", (at, at))
-    jobs, fresh, more = serving.LiveJobs(desk.root)._scan(0.0)
+    jobs, fresh, more = live_jobs.LiveJobs(desk.root)._scan(0.0)
     assert ([job.directory.name for job in jobs.values()], len(fresh), more) == (["new"], 1, 1)
 
 
@@ -216,4 +216,4 @@ def test_port_in_use_is_reported_with_hint(desk):
 def test_missing_libraries_are_reported_with_hint(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "runner.net.web", None)
     with pytest.raises(ConfigError, match=r'pip install "genrunner\[web\]"'):
-        serving.serve(tmp_path, 0, "key", print)
+        live_jobs.serve(tmp_path, 0, "key", print)

@@ -14,9 +14,9 @@ import orjson
 import pytest
 from PIL import Image
 
-from runner.report.gallery import darkroom, thumbnailer
-from runner.report.gallery.darkroom import ThumbnailCounts, ThumbnailSource, make_thumbnails, missing_thumbnails
-from runner.sandbox.media import Caption, draw_mp4
+from runner.report.gallery import thumbnail_worker, thumbnails
+from runner.report.gallery.thumbnails import ThumbnailCounts, ThumbnailSource, make_thumbnails, missing_thumbnails
+from runner.sandbox.rendering import Caption, draw_mp4
 
 from .conftest import output
 
@@ -114,23 +114,23 @@ def test_links_pipes_and_missing_files_are_unavailable(gallery):
 
 def test_whoever_takes_too_long_is_ended_and_the_rest_is_made(gallery, monkeypatch):
     """A worker that exceeds the timeout is killed, and the next request gets a new one."""
-    monkeypatch.setattr(darkroom, "_TIMEOUT", 0.0)
-    with darkroom._WorkerProcess() as worker:
+    monkeypatch.setattr(thumbnails, "_TIMEOUT", 0.0)
+    with thumbnails._WorkerProcess() as worker:
         gallery("a.png", image("PNG"))
-        assert worker.request(gallery.root / "a.png", is_video=False) == (darkroom.REFUSED, b"")
-        monkeypatch.setattr(darkroom, "_TIMEOUT", 20.0)
+        assert worker.request(gallery.root / "a.png", is_video=False) == (thumbnails.REFUSED, b"")
+        monkeypatch.setattr(thumbnails, "_TIMEOUT", 20.0)
         outcome, body = worker.request(gallery.root / "a.png", is_video=False)
-    assert (outcome, body[:4]) == (darkroom.MADE, b"RIFF")
+    assert (outcome, body[:4]) == (thumbnails.MADE, b"RIFF")
 
 
 def test_dead_worker_is_replaced(gallery):
     gallery("a.png", image("PNG"))
-    with darkroom._WorkerProcess() as worker:
+    with thumbnails._WorkerProcess() as worker:
         worker.request(gallery.root / "a.png", is_video=False)
         worker._process.kill()
         worker._process.wait()
-        assert worker.request(gallery.root / "a.png", is_video=False)[0] == darkroom.REFUSED
-        assert worker.request(gallery.root / "a.png", is_video=False)[0] == darkroom.MADE
+        assert worker.request(gallery.root / "a.png", is_video=False)[0] == thumbnails.REFUSED
+        assert worker.request(gallery.root / "a.png", is_video=False)[0] == thumbnails.MADE
 
 
 def test_nothing_starts_after_the_time_is_up(gallery):
@@ -142,7 +142,7 @@ def test_nothing_starts_after_the_time_is_up(gallery):
 def test_what_decodes_can_write_nothing_and_knows_nothing(gallery, monkeypatch):
     """The worker has no environment, and cannot write files or core dumps."""
     monkeypatch.setenv("KLING_API_KEY", "canary")
-    with darkroom._WorkerProcess() as worker:
+    with thumbnails._WorkerProcess() as worker:
         gallery("a.png", image("PNG"))
         worker.request(gallery.root / "a.png", is_video=False)
         home = Path(f"/proc/{worker._process.pid}")
@@ -167,4 +167,4 @@ def test_missing_library_marks_nothing_refused(gallery, monkeypatch, library, na
     gallery(name, image("PNG"))
     monkeypatch.setitem(sys.modules, library, None)
     request = {"path": str(gallery.root / name), "video": name.endswith(".mp4")}
-    assert thumbnailer._answer(orjson.dumps(request))[0] == thumbnailer.UNAVAILABLE
+    assert thumbnail_worker._answer(orjson.dumps(request))[0] == thumbnail_worker.UNAVAILABLE

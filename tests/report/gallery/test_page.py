@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.report.gallery import page, place
-from runner.report.gallery.cards import CARD_FIELDS, card, script_safe_json
+from runner.report.gallery import page
+from runner.report.gallery.page import CARD_FIELDS, card, script_safe_json
 
 from .conftest import output, row
 
@@ -61,7 +61,7 @@ class Parsed(HTMLParser):
 
 
 def written(directory, rows, facts):
-    page.write(place.open_gallery(directory), rows, facts)
+    page.write(page.open_gallery(directory), rows, facts)
     return (directory / "index.html").read_bytes().decode()
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from runner.errors import UsageError
-from runner.report.gallery import page, place
+from runner.report.gallery import page
 
 from .conftest import row
 
 
 def write(directory, facts):
-    page.write(place.open_gallery(directory), [row()], facts)
+    page.write(page.open_gallery(directory), [row()], facts)
 
 
 @pytest.mark.parametrize("text", ["<!doctype html>\n<p>mine", "", "<!-- made by runner -->"])
@@ -41,7 +41,7 @@ def test_no_link_is_followed(tmp_path, facts, name):
     before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
     (here / name).symlink_to(elsewhere / name)
     with pytest.raises(UsageError, match="left as it is"):
-        page.write(place.open_gallery(here), [row(key="k2")], facts)
+        page.write(page.open_gallery(here), [row(key="k2")], facts)
     assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
 
 
@@ -49,4 +49,4 @@ def test_empty_folder_is_taken_over(tmp_path, facts):
     (tmp_path / "gallery").mkdir()
     write(tmp_path, facts)
     write(tmp_path, facts)
-    assert (tmp_path / "index.html").read_bytes().startswith(place.MARK)
+    assert (tmp_path / "index.html").read_bytes().startswith(page.MARK)

@@ -1,0 +1,265 @@
+"""A job: a checked manifest with its catalogue and settings. Nothing is sent or written here."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from runner.app.image_files import LocalImages
+from runner.errors import Diagnostic, JobNotFoundError, ManifestError
+from runner.manifest import expand, parser
+from runner.providers import spec as specs
+from runner.providers.catalogue import Catalogue
+from runner.providers.images import has_placeholder
+from runner.providers.requests import Dialect
+from runner.store.task_rows import Addition
+from runner.text import shell_join
+from runner.units import parse_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from runner.manifest.expand import DraftCallback
+    from runner.manifest.model import Manifest, Rate
+    from runner.manifest.parser import ParsedManifest
+    from runner.providers.catalogue import ModelSchema
+    from runner.settings import Settings
+    from runner.tasks.models import Draft
+
+
+#: bytes of a manifest, which is read into memory; its data files are not
+_MAX_MANIFEST_BYTES = 64 * 2**20
+#: suffixes of data files, which users name in the place of a manifest
+_TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".xls"})
+#: files that are compared with the name of a missing manifest
+_MAX_NEIGHBOURS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked manifest with its number of tasks and the settings that it was loaded with."""
+
+    parsed: ParsedManifest
+    summary: expand.ExpansionSummary
+    catalogue: Catalogue
+    settings: Settings
+    in_sandbox: bool
+    #: SHA-256 of everything that its tasks are made from
+    digest: str
+    #: the local images that the manifest names
+    images: LocalImages
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return the parsed manifest."""
+        return self.parsed.manifest
+
+    @property
+    def directory(self) -> Path:
+        """Return the job directory, which receives the outputs."""
+        return self.manifest.directory
+
+    @property
+    def state_directory(self) -> Path:
+        """Return the directory of the store."""
+        return self.directory / ".runner"
+
+    def additions(self) -> Iterator[Addition]:
+        """Yield the drafts, each with its price, the paths of its images and the fingerprint that duplicates share."""
+        fingerprints, prices = Fingerprints(self.settings), Prices(self.manifest, self.catalogue)
+        for draft in expand.expand(self.parsed, self.catalogue):
+            fingerprint = fingerprints.of(draft.provider, draft.operation, draft.model, draft.request)
+            images = self.images.image_paths(draft.request, prices.shape(draft).images)
+            yield Addition(draft, fingerprint, prices.of(draft), images)
+
+
+class Fingerprints:
+    """Hashes of the request fields that a provider's list shows.
+
+    Reconciling compares them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def of(self, provider: str, operation: str, model: str, request: Any) -> str:
+        """Return 32 hexadecimal digits, or "" if the provider has no list or its list shows our own reference."""
+        spec = specs.load(provider, self._settings.providers)
+        listing = spec.look_up.listing
+        if listing is None or listing.reference is not None:
+            return ""
+        body = Dialect(spec).body(operation, model, request)
+        shown = {name: body[name] for name in listing.echo if name in body and not has_placeholder(body[name])}
+        return hashlib.sha256(orjson.dumps([provider, shown], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def load(
+    path: Path,
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    in_sandbox: bool = False,
+    on_draft: expand.DraftCallback | None = None,
+    has_cost_cap: bool = False,
+) -> Job:
+    """Read and check a manifest and return its job.
+
+    Calls `on_draft` with every draft while it is checked.
+    Under a cap on its costs, the manifest's own or one of the command line (`has_cost_cap`), every task needs a price.
+    Raises ManifestError with every diagnostic.
+    """
+    text = _manifest_text(path)
+    images = LocalImages(path.absolute().parent, settings.images)
+    catalogue = Catalogue(settings.providers, images)
+    cap_check = CostCapCheck(catalogue, has_cap=has_cost_cap)
+    parsed, summary = expand.parse_and_check(
+        text, path, catalogue, out=out, on_draft=chain_callbacks(cap_check.add, on_draft)
+    )
+    cap_check.raise_if_unpriced(parsed)
+    if in_sandbox and out is None:
+        parsed = replace(parsed, manifest=with_sandbox_directory(parsed.manifest))
+    digest = _digest(text, parsed.manifest, images)
+    return Job(parsed, summary, catalogue, settings, in_sandbox, digest, images)
+
+
+def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = False) -> Path:
+    """Return the job directory of a manifest without checking its tasks.
+
+    Raises NoSuchJob or ManifestError.
+    """
+    if out is not None:
+        return out
+    if not path.exists():
+        hint = _name_hint(path)
+        raise JobNotFoundError(f"{path}: no such manifest or directory", hint=f"{hint[0].upper()}{hint[1:]}")
+    manifest = parser.parse(_manifest_text(path), path).manifest
+    return (with_sandbox_directory(manifest) if in_sandbox else manifest).directory
+
+
+def with_sandbox_directory(manifest: Manifest) -> Manifest:
+    """Return the manifest with the directory for sandbox runs, whose outputs must never count as bought."""
+    return replace(manifest, directory=manifest.directory.with_name(f"{manifest.directory.name}-sandbox"))
+
+
+def _manifest_text(path: Path) -> bytes:
+    """Return the content of a manifest.
+
+    Raises ManifestError if it is a table, a directory or unreadable.
+    """
+    if path.suffix.lower() in _TABLE_SUFFIXES:
+        hint = f"`runner init --items {shell_join(str(path))}` makes a manifest of it"
+        raise ManifestError([Diagnostic(str(path), 0, 0, "", "is a table, not a manifest", hint)])
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ManifestError([Diagnostic(str(path), 0, 0, "", "is not a file", "name a manifest, a YAML file")])
+        with path.open("rb") as file:
+            return file.read(_MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        diagnostic = Diagnostic(str(path), 0, 0, "", f"cannot be read: {error.strerror}", _name_hint(path).rstrip("."))
+        raise ManifestError([diagnostic]) from None
+
+
+def _name_hint(path: Path) -> str:
+    """Return a hint that names the most similar manifest beside a missing one."""
+    stems = {other.stem: other for other in islice(path.parent.glob("*.y*ml"), _MAX_NEIGHBOURS)}
+    near = get_close_matches(path.stem, stems, n=1)
+    return f"did you mean {stems[near[0]]}?" if near else "check the path."
+
+
+def _digest(text: bytes, manifest: Manifest, images: LocalImages) -> str:
+    """Return a SHA-256 over manifest, provider, model, data files and local images."""
+    digest = hashlib.sha256(text)
+    digest.update(f"\0{manifest.provider}\0{manifest.model}\0".encode())
+    for path in manifest.data_files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for name, sha256 in images.inventory:
+        digest.update(f"\0{name}\0{sha256}".encode())
+    return digest.hexdigest()
+
+
+def submit_rate(job: Job, provider: str) -> Rate:
+    """Return the submit rate of a provider: the manifest's, else the cautious one of its spec."""
+    return job.manifest.limits.qps or parse_rate(specs.load(provider, job.settings.providers).limits.submit)
+
+
+class Prices:
+    """Prices of one manifest's drafts, each in its provider's unit."""
+
+    def __init__(self, manifest: Manifest, catalogue: Catalogue) -> None:
+        self._cost, self._catalogue = manifest.cost, catalogue
+        self._shapes: dict[tuple[str, str, str], ModelSchema] = {}
+
+    def of(self, draft: Draft) -> float | None:
+        """Return the price of one task, or None if it is unknown."""
+        if isinstance(self._cost, float):
+            return self._cost
+        for name in (f"{draft.operation}/{draft.model}", draft.model):
+            if self._cost and name in self._cost:
+                return self._cost[name]
+        return self.shape(draft).cost(draft.request)
+
+    def unit(self, draft: Draft) -> str:
+        """Return the unit in which the draft's provider counts costs."""
+        return self.shape(draft).spec.unit
+
+    def shape(self, draft: Draft) -> ModelSchema:
+        """Return the catalogue's entry of the draft's model."""
+        key = (draft.provider, draft.operation, draft.model)
+        if key not in self._shapes:
+            name = f"{draft.operation}/{draft.model}"
+            self._shapes[key] = self._catalogue.find(draft.provider, name, unchecked=True)
+        return self._shapes[key]
+
+
+class CostCapCheck:
+    """Check of a cap on costs: every price must be known, and all must be in one unit."""
+
+    def __init__(self, catalogue: Catalogue, *, has_cap: bool) -> None:
+        self._catalogue, self._has_cap = catalogue, has_cap
+        self._prices: Prices | None = None
+        self._unpriced_models: dict[str, None] = {}
+        self._units: dict[str, None] = {}
+
+    def add(self, parsed: ParsedManifest, draft: Draft) -> None:
+        """Note the price and unit of one draft."""
+        if not self._has_cap and parsed.manifest.limits.max_cost is None:
+            return
+        self._prices = self._prices or Prices(parsed.manifest, self._catalogue)
+        self._units[self._prices.unit(draft)] = None
+        if self._prices.of(draft) is None:
+            self._unpriced_models[draft.model] = None
+
+    def raise_if_unpriced(self, parsed: ParsedManifest) -> None:
+        """Raise ManifestError if a model has no price, or if prices are in several units."""
+        if not self._unpriced_models and len(self._units) < 2:  # noqa: PLR2004 - two currencies
+            return
+        written = parsed.manifest.limits.max_cost is not None
+        key = "limits.max_cost" if written else "--max-cost"
+        line, column = parsed.source_map.location("limits", "max_cost") if written else (0, 0)
+        models, units = ", ".join(self._unpriced_models), " and ".join(self._units)
+        why, hint = (
+            (f"nobody knows what {models} costs", "say it with `cost:`, e.g. `cost: 4`, in the provider's unit")
+            if self._unpriced_models
+            else (f"costs in {units} do not add up to one cap", "make a manifest for each")
+        )
+        raise ManifestError([Diagnostic(parsed.manifest.file, line, column, key, why, hint)])
+
+
+def chain_callbacks(first: DraftCallback, second: DraftCallback | None) -> DraftCallback:
+    """Return a callback that calls both, one after the other."""
+    if second is None:
+        return first
+
+    def call_both(parsed: ParsedManifest, draft: Draft) -> None:
+        first(parsed, draft)
+        second(parsed, draft)
+
+    return call_both

@@ -1,0 +1,365 @@
+"""`run` and the verbs that resume it: from lock to summary."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
+
+import anyio
+import anyio.to_thread
+
+from runner import logs
+from runner.app import provider_config
+from runner.app.embedded_sandbox import ledger_path, sandbox_process
+from runner.app.issues import job_issues
+from runner.app.job_registry import mark_finished, record_while_running, register_run
+from runner.app.output_files import broken_files, keys_of_broken_files, keys_of_missing_files
+from runner.app.run_context import RunOptions, Verb, open_context
+from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError
+from runner.providers.spec import load, spec_paths
+from runner.report import metrics, progress, results
+from runner.report.metrics import JobMetrics
+from runner.report.progress import RunInfo, show_progress
+from runner.report.stats import RunStats
+from runner.report.summary import summary
+from runner.scheduler.clock import Clock
+from runner.scheduler.outcome import Exit
+from runner.scheduler.run import EVERY_STAGE, Run
+from runner.store import filesystem
+from runner.store.lock import job_lock
+from runner.store.read_only import open_read_only
+from runner.tasks.events import Retried
+from runner.tasks.models import State
+from runner.tasks.transitions import advance
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from runner.app.job import Job
+    from runner.app.run_context import RunContext
+    from runner.providers.spec import Spec
+    from runner.report.summary import JobIssues
+    from runner.scheduler.outcome import RunOutcome
+    from runner.scheduler.pipeline import ProviderPipeline
+    from runner.settings import Settings
+    from runner.store.store import Store
+    from runner.tasks.models import Task
+
+
+#: states whose tasks each verb works on; without `queued` nothing is bought
+_STAGES: dict[Verb, tuple[State, ...]] = {
+    "run": EVERY_STAGE,
+    "retry": (State.IN_DOUBT, State.RUNNING, State.READY),
+    "reconcile": (State.IN_DOUBT,),
+    "verify": (State.RUNNING, State.READY),
+    "audit": (),
+}
+
+
+def execute(job: Job, options: RunOptions, stream: TextIO) -> tuple[dict[str, Any], JobIssues]:
+    """Run the job and return its summary and the issues that it left.
+
+    Shows progress on `stream`.
+    Raises RunnerError if the run cannot begin or its results cannot be written.
+    """
+    _refuse_lost_state(job)
+    if options.verb == "verify":
+        options = replace(options, again=any(broken_files(job.directory)))
+    filesystem.check(job.directory, allow_remote=job.settings.text("RUNNER_NETWORK_DISK") is not None)
+    sandbox_ledger = ledger_path(job.state_directory)
+    with job_lock(job.state_directory, wait=options.wait_lock):
+        if options.verb == "run" and keys_of_missing_files(
+            job.directory
+        ):  # under the lock: another run may be making the state
+            options = replace(options, again=True)
+        with sandbox_process(job.settings, sandbox_ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
+            stats, clock = RunStats(), Clock()
+            began = clock.now()
+            outcome = anyio.run(_run, job, settings, options, stats, clock, stream)
+        summary, issues = close_run(job, options, outcome, stats, clock.now() - began)
+        write_page(job, clock, issues.unit, in_hurry=outcome.exit in {Exit.HUP, Exit.INT, Exit.TERM})
+        return summary, issues
+
+
+def _refuse_lost_state(job: Job) -> None:
+    """Raise StateError if there are results but no state: the state was deleted, and a run would buy all again."""
+    results_file = job.directory / "results.jsonl"
+    known = any((job.state_directory / name).exists() for name in ("state.db", "journal.jsonl"))
+    if results_file.exists() and not known:
+        raise StateError(
+            f"{results_file} is here, but the job's state ({job.state_directory}) is gone",
+            hint="Put the state back; or, to buy everything anew, move the results away or choose --out.",
+        )
+
+
+async def _run(
+    job: Job, settings: Settings, options: RunOptions, stats: RunStats, clock: Clock, stream: TextIO
+) -> RunOutcome:
+    """Open the run's resources, register the run, requeue what was asked for, and work until the run ends."""
+    async with AsyncExitStack() as stack:
+        context = await open_context(job, settings, options, stack, stats, clock)
+        store, registries, entry = context.store, context.registries, None
+        if options.may_buy:
+            now, name = clock.now(), job.manifest.name
+            directory = str(await anyio.to_thread.run_sync(job.directory.resolve))
+            entry = await register_run(
+                registries, store, name=name, directory=directory, now=now, buy_again=options.buy_again
+            )
+            await stack.enter_async_context(record_while_running(registries, store))
+        await _requeue(store, context.pipelines, clock, options, job.directory)
+        await start_stats(context, stats)
+        deadlines = [each for each in (options.deadline, job.manifest.limits.deadline) if each is not None]
+        run = Run(
+            context.pipelines,
+            store=store,
+            directory=job.directory,
+            clock=clock,
+            notifier=context.notifier,
+            deadline=min(deadlines, default=None),
+            on_bug=logs.report_bug,
+            stages=EVERY_STAGE if options.failed else _STAGES[options.verb],
+        )
+        async with show_run_progress(job, settings, context, run, stats, options, stream):
+            outcome = await run.run()
+        if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
+            await mark_finished(registries, entry)
+        return outcome
+
+
+async def _requeue(
+    store: Store, pipelines: list[ProviderPipeline], clock: Clock, options: RunOptions, directory: Path
+) -> None:
+    """Requeue the tasks that the user asked for again: stranded, failed, or with missing or changed files."""
+    by_name = {pipeline.name: pipeline for pipeline in pipelines}
+    for task in await _tasks_to_requeue(store, options, directory):
+        if task.provider in by_name:
+            after = advance(task, Retried(), clock.now(), by_name[task.provider].settlement.policy)
+            await store.settle(task, after)
+
+
+async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path) -> list[Task]:
+    """Return the tasks to requeue.
+
+    Warns if `--reason` names a reason that no task has.
+    """
+    if options.verb in {"run", "verify"}:
+        find_keys = keys_of_broken_files if options.verb == "verify" else keys_of_missing_files
+        keys = await anyio.to_thread.run_sync(find_keys, directory)
+        return [task for key in keys for task in await store.find_by_key_prefix(key)]
+    states = (State.STRANDED, *([State.FAILED] if options.failed else [])) if options.verb == "retry" else ()
+    lost = [task for state in states for task in await store.in_state(state)]
+    chosen = [task for task in lost if _matches_reason(task.error.reason, options.reason)]
+    if lost and options.reason is not None and not chosen and not options.quiet:
+        reasons = ", ".join(sorted({task.error.reason or "unknown" for task in lost}))
+        logs.warn(f"--reason {options.reason}: nothing is lost for that reason, but for: {reasons}")
+    return chosen
+
+
+def _matches_reason(reason: str | None, wanted: str | None) -> bool:
+    """Return True if a lost task is to be requeued.
+
+    Tasks that the user abandoned need that very reason.
+    """
+    return reason == wanted if wanted is not None else reason != "abandoned"
+
+
+#: seconds that thumbnails may take at the end of a run, and bytes of files that need none
+_THUMBNAIL_SECONDS, _LIGHT_BYTES = 2.0, 32 << 20
+
+
+def close_run(
+    job: Job, options: RunOptions, outcome: RunOutcome, stats: RunStats, seconds: float
+) -> tuple[dict[str, Any], JobIssues]:
+    """Write results.jsonl and return the summary of a run of `seconds`, with the issues that it left.
+
+    Raises DiskError if the results cannot be written.
+    """
+    with open_read_only(job.state_directory) as queries:
+        try:
+            results.write(job.directory / "results.jsonl", queries.results())
+        except OSError as error:
+            raise DiskError(
+                f"results.jsonl: {error.strerror}", hint="The state is safe; run the command again."
+            ) from None
+        endings = [(int(ending.exit), ending.why) for ending in outcome.endings]
+        found = job_issues(queries, job.settings, _command_words(job, options), endings)
+        report = summary(
+            job.manifest.name,
+            exit_code=outcome.exit,
+            reasons=[why for _, why in endings],
+            counts=queries.counts(),
+            stats=stats,
+            in_doubt=[task["key"] for task in (*queries.in_state("in_doubt"), *found.held)],
+            seconds=seconds,
+            issues=found,
+        )
+        return report, found
+
+
+def write_page(job: Job, clock: Clock, unit: str, *, in_hurry: bool) -> None:
+    """Write the job's page.
+
+    A failure is logged and stops nothing, because the run itself has ended.
+    Thumbnails take two seconds at most, and none are made in a hurry. `runner gallery` makes the rest.
+    """
+    from runner.app.gallery_files import write_gallery  # noqa: PLC0415 - `status` has no need of it
+
+    end = clock.now() + (0.0 if in_hurry else _THUMBNAIL_SECONDS)
+    try:
+        write_gallery(
+            job.directory, now=clock.now(), unit=unit, has_time=lambda: clock.now() < end, light_bytes=_LIGHT_BYTES
+        )
+    except (OSError, RunnerError) as error:
+        logs.warn(f"the page of the job was not written: {error}")
+    except KeyboardInterrupt:
+        logs.warn("the page of the job was not written: interrupted; `runner gallery` makes it")
+    except Exception as error:  # noqa: BLE001 - a bug in a page must not cost a run its summary; it is logged
+        logs.report_bug(error)
+
+
+def _command_words(job: Job, options: RunOptions) -> list[str]:
+    """Return the command-line arguments that name this job: the manifest, `--sandbox` and `--out`."""
+    out = ["--out", str(options.out)] if options.out else []
+    return [job.manifest.file, *(["--sandbox"] if job.in_sandbox else []), *out]
+
+
+#: seconds between two updates of the progress view
+_PROGRESS_INTERVAL = 0.25
+#: seconds between two updates of the metrics file
+_METRICS_INTERVAL = 60.0
+
+
+async def start_stats(context: RunContext, stats: RunStats) -> None:
+    """Fill the run's stats with the counts and costs in the store."""
+    counts = await context.store.counts()
+    counts["queued"] = counts.get("queued", 0) - await context.store.removed_unsent_count()
+    names = [pipeline.name for pipeline in context.pipelines]
+    by_provider = {names[0]: counts} if len(names) == 1 else await context.store.counts_by_provider()
+    stats.start(
+        counts,
+        context.clock.now(),
+        by_provider={name: by_provider.get(name, {}) for name in names},
+        cost_before=await context.store.spent(),
+    )
+
+
+@asynccontextmanager
+async def show_run_progress(
+    job: Job, settings: Settings, context: RunContext, run: Run, stats: RunStats, options: RunOptions, stream: TextIO
+) -> AsyncIterator[None]:
+    """Show the run's progress on `stream`, and keep its metrics file up to date, during the block."""
+    info = await _run_info(job, settings, context)
+    await anyio.to_thread.run_sync(_write_run_info, job, info)
+    with show_progress(info, stats, stream, quiet=options.quiet) as update:
+
+        def update_view() -> None:
+            stats.stopping = run.stopping
+            update(context.clock.now())
+
+        updaters = [asyncio.create_task(_call_repeatedly(_PROGRESS_INTERVAL, update_view))]
+        if options.metrics_file is not None:
+            updaters.append(
+                asyncio.create_task(_write_metrics_repeatedly(options.metrics_file, job, stats, context.clock))
+            )
+        try:
+            yield
+        finally:
+            succeeded = await _stop_watchers(updaters)
+        if succeeded:
+            update_view()
+
+
+async def _stop_watchers(updaters: Sequence[asyncio.Task[None]]) -> bool:
+    """Cancel the background tasks and return True if none had failed.
+
+    Their exceptions are logged, because a bug in a view must not cost a run its summary.
+    """
+    for updater in updaters:
+        updater.cancel()
+    await asyncio.wait(updaters)
+    bugs = [bug for each in updaters if not each.cancelled() and isinstance(bug := each.exception(), Exception)]
+    for bug in bugs:
+        logs.report_bug(bug)
+    return not bugs
+
+
+def _write_run_info(job: Job, info: RunInfo) -> None:
+    """Write what the live page shows of this run.
+
+    A failure to do so is logged and stops nothing.
+    """
+    try:
+        progress.write_run_info(job.state_directory, info)
+    except OSError as error:
+        logs.warn(f"the live page will not know this run's limits: {error}")
+
+
+async def _run_info(job: Job, settings: Settings, context: RunContext) -> RunInfo:
+    """Return the run's cap, units and limits.
+
+    The units include those of providers whose tasks are all finished.
+    """
+    caps = {pipeline.spending.max_cost for pipeline in context.pipelines}
+    specs = [pipeline.session.spec for pipeline in context.pipelines]
+    known = spec_paths(settings.providers)
+    every = [
+        load(name, settings.providers)
+        for name in await context.store.providers_with_work(include_finished=True)
+        if name in known
+    ]
+    return RunInfo(
+        job.manifest.name,
+        units={spec.name: spec.unit for spec in (*every, *specs)},
+        max_cost=caps.pop() if len(caps) == 1 else None,
+        limits={spec.name: _submits_per_second(spec, job, settings) for spec in specs},
+    )
+
+
+def _submits_per_second(spec: Spec, job: Job, settings: Settings) -> float:
+    """Return the provider's submit limit in submits a second."""
+    loopback = provider_config.is_on_loopback(provider_config.base_url(spec, settings))
+    return provider_config.endpoint_rates(spec, job.manifest, loopback=loopback)["submit"].per_second
+
+
+async def _call_repeatedly(seconds: float, update: Callable[[], None]) -> None:
+    """Call a function at intervals until cancelled."""
+    while True:
+        update()
+        await anyio.sleep(seconds)
+
+
+async def _write_metrics_repeatedly(path: Path, job: Job, stats: RunStats, clock: Clock) -> None:
+    """Write the metrics file at intervals until cancelled, because long runs are monitored before they end."""
+    while True:
+        totals = {"submitted": stats.submitted, "adopted": stats.adopted, "downloaded": stats.downloaded}
+        await anyio.to_thread.run_sync(write_metrics, path, job, clock.now(), totals)
+        await anyio.sleep(_METRICS_INTERVAL)
+
+
+def write_metrics(path: Path, job: Job, now: float, totals: Mapping[str, Any], exit_code: int | None = None) -> None:
+    """Write the metrics file.
+
+    A failure to do so is logged and stops nothing.
+    `now` is in seconds since the epoch, `totals` are the run's counters by name. `exit_code` is None during the run.
+    """
+    counts: dict[str, int] = {}
+    cost, ready = None, None
+    try:
+        with suppress(JobNotFoundError), open_read_only(job.state_directory) as queries:
+            counts, cost, ready = queries.counts(), queries.spent(), queries.oldest_ready_at()
+        sample = JobMetrics(
+            job.manifest.name,
+            now,
+            running=exit_code is None,
+            counts=counts,
+            cost=cost,
+            oldest_ready=0.0 if ready is None else max(0.0, now - ready),
+            exit_code=exit_code,
+            **{name: totals.get(name) for name in ("submitted", "adopted", "downloaded")},
+        )
+        metrics.write(path, sample)
+    except (OSError, RunnerError) as error:
+        logs.warn(f"--metrics-file: {error}")

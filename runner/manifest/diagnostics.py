@@ -1,0 +1,127 @@
+"""Collect the errors and warnings of a manifest: each once, in the order of the file, at most fifty shown."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from runner.errors import Diagnostic, ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+#: largest number of errors shown to the user; the others are counted
+MAX_SHOWN = 50
+#: largest number of errors kept for sorting; a file with an error in each of 10^6 rows must not fill the memory
+MAX_KEPT = 2_000
+_FIGURES = re.compile(r"([0-9]+)")
+
+
+class Diagnostics:
+    """Errors and warnings of the manifest `file`. Length and truth are those of the errors."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._errors: set[Diagnostic] = set()
+        self._warnings: set[Diagnostic] = set()
+        self._dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._errors) + self._dropped
+
+    def __bool__(self) -> bool:
+        return bool(self._errors)
+
+    def add(
+        self,
+        location: tuple[int, int],
+        key: str,
+        message: str,
+        hint: str = "",
+        *,
+        file: str = "",
+        warn: bool = False,
+    ) -> None:
+        """Add an error, or a warning if `warn` is set, at (line, column) of a file, by default the manifest."""
+        diagnostic = Diagnostic(file or self.file, *location, key, message, hint)
+        if warn:
+            self._warnings.add(diagnostic)
+        else:
+            self.extend([diagnostic])
+
+    def extend(self, errors: list[Diagnostic]) -> None:
+        """Add errors. Only count those beyond the largest number to keep."""
+        for error in errors:
+            if len(self._errors) < MAX_KEPT or error in self._errors:
+                self._errors.add(error)
+            else:
+                self._dropped += 1
+
+    def error(self) -> ManifestError:
+        """Return the exception that holds the first errors and the number of the others."""
+        ordered = self._ordered(self._errors)
+        return ManifestError(ordered[:MAX_SHOWN], omitted=max(0, len(ordered) - MAX_SHOWN) + self._dropped)
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """Return the first warnings in the order of the files."""
+        return tuple(self._ordered(self._warnings)[:MAX_SHOWN])
+
+    def has_errors_in(self, file: str) -> bool:
+        """Return whether there is an error in `file`."""
+        return any(error.file == file for error in self._errors)
+
+    def raise_any(self) -> None:
+        """Raise ManifestError if there are errors."""
+        if self._errors:
+            raise self.error()
+
+    def _ordered(self, diagnostics: set[Diagnostic]) -> list[Diagnostic]:
+        return sorted(
+            diagnostics, key=lambda each: (each.file != self.file, each.file, each.line, each.column, _sort_key(each))
+        )
+
+
+def _sort_key(diagnostic: Diagnostic) -> tuple[list[tuple[bool, int, str]], Diagnostic]:
+    """Return a sort key that has `matrix.n[9]` before `matrix.n[10]`."""
+    parts = _FIGURES.split(diagnostic.key)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], diagnostic
+
+
+TAB: Final = "'\\t'"
+#: words of the parser's message, and our message and hint for them
+_EXPLANATIONS: Final = (
+    (TAB, "a tab stands where YAML wants spaces", "indent with spaces"),
+    ("mapping values are not allowed", "a `: ` where none can be", "quote a text that has `: `, or indent it right"),
+    ("cannot start any token", "a text may not begin with this character", "put the text in quotes"),
+    ("block end", "the indentation does not fit the lines above", "align this line with its neighbours"),
+    ("expected key", "the indentation does not fit the lines above", "align this line with its neighbours"),
+    ("could not find expected ':'", "a key without its `:`", "write `key: value`"),
+    ("end of stream", "the file ends inside a quoted text or a bracket", "close it"),
+    ("',' or ']'", "a list in brackets is not closed", "write `]`, or a comma between its values"),
+    ("',' or '}'", "a mapping in braces is not closed", "write `}`, or a comma between its pairs"),
+    ("control characters", "a control character", "delete it"),
+)  # fmt: skip
+#: a key followed by the full-width colon of a Chinese keyboard, which YAML reads as part of a text
+_WIDE_COLON = re.compile(r"(?P<before>[ \t]*(?:- +)?)(?P<key>[a-z_]\w*)[ \t]*：", re.ASCII)
+
+
+def find_wide_colon(lines: Sequence[str], line: int) -> tuple[int, int, str, str] | None:
+    """Return line, column, message and hint of a full-width colon behind a key, in this line or the one above.
+
+    Lines and columns count from 0. The parser fails only behind such a line, so its own position would mislead.
+    """
+    for number in (line, line - 1):
+        if 0 <= number < len(lines) and (found := _WIDE_COLON.match(lines[number])):
+            hint = f"write `{found['key']}: `, with a plain colon and a space"
+            return number, found.end() - 1, "a full-width colon `：` stands where `: ` should", hint
+    return None
+
+
+def explain_syntax_error(parser_message: str) -> tuple[str, str]:
+    """Return message and hint for a message of the parser."""
+    for words, message, hint in _EXPLANATIONS:
+        if words in parser_message:
+            return message, hint
+    return f"not YAML: {parser_message}", "check this line and the one above it"

@@ -1,0 +1,258 @@
+"""Report columns, axes and `set` values that no template or model parameter uses.
+
+A value that one model of the job takes and another would ignore is an error, unless `set` gives it. A column or axis
+that nothing uses is a warning, or an error if it differs from a parameter only in spelling.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from runner.manifest.params import MODEL_KEYS
+from runner.manifest.positions import dotted_path
+from runner.manifest.schema import normalize_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from runner.manifest.matrix import Combination
+    from runner.manifest.model import Manifest
+    from runner.manifest.params import KeyPath, Param, RequestTemplate
+    from runner.manifest.provenance import Provenance
+    from runner.manifest.rows import SourceRow
+
+
+#: largest number of unused columns that a message shows
+_MAX_COLUMNS_SHOWN = 20
+_IGNORED_HINT = "take it out, or give it with `matrix.set` to the models that have it"
+
+
+class UnusedInputs:
+    """Columns, axes and added values without effect, collected from tasks and reported at the end.
+
+    `used_names` are the names that templates and conditions use.
+    """
+
+    def __init__(
+        self, manifest: Manifest, provenance: Provenance, used_names: Iterable[str], columns: Collection[str]
+    ) -> None:
+        matrix = manifest.matrix
+        self._provenance, self._columns, self._axes = provenance, columns, matrix.axes
+        self._fixed_keys = {name for name in MODEL_KEYS if getattr(manifest, name)}
+        self._params = manifest.params.keys()
+        self._used_names = {*used_names, *(set(MODEL_KEYS) - self._fixed_keys)}
+        self._added = {name for row in matrix.add for name in row} - self._axes.keys()
+        used = {*self._used_names, *MODEL_KEYS, *self._params}
+        self._unused_names = {*columns, *self._axes, *self._added} - used
+        self._set_values = [rule.then for rule in matrix.set]
+        self._unused_set_names = [set(then) - self._unused_names - used for then in self._set_values]
+        self._templates: list[RequestTemplate] = []
+        self._ignored_values: list[tuple[RequestTemplate, str, Combination]] = []
+        self._ineffective_sets: dict[tuple[int, str], RequestTemplate] = {}
+
+    def add_template(self, template: RequestTemplate) -> None:
+        """Add the request template of another model of the job."""
+        self._templates.append(template)
+        template.ignored = {name for name in self._unused_names if not template.matrix_params[name]}
+
+    def check_task(self, template: RequestTemplate, combination: Combination, known: Mapping[str, Any]) -> None:
+        """Note the values of a task that its model ignores, and the `set` values without effect."""
+        for name in [name for name in template.ignored if known.get(name) not in (None, "")]:
+            if not any(name in self._set_values[number] for number in combination.changed_by):
+                template.ignored.discard(name)
+                self._ignored_values.append((template, name, combination))
+        for number in combination.changed_by:
+            for name in list(self._unused_set_names[number]):
+                if template.matrix_params[name]:
+                    self._unused_set_names[number].discard(name)
+                else:
+                    self._ineffective_sets[number, name] = template
+
+    def report(self, first: SourceRow, *, complete: bool) -> None:
+        """Report ignored and unused values. `first` is the first row. `complete` is true if every model was found."""
+        for template, name, combination in self._ignored_values:
+            self._report_ignored(template, name, combination, complete=complete)
+        for (number, name), template in self._ineffective_sets.items():
+            if name in self._unused_set_names[number]:
+                message = f"changes nothing: no text uses `{name}`, and {_model_label(template)} has no such parameter"
+                self._provenance.report_at(
+                    ("matrix", "set", number, "then", name), message, _model_hint(template, name), key=True
+                )
+        if complete and self._templates:
+            self._report_axes()
+            self._report_columns(first)
+
+    def _report_ignored(
+        self, template: RequestTemplate, name: str, combination: Combination, *, complete: bool
+    ) -> None:
+        other = next((each for each in self._templates if each.matrix_params[name]), None)
+        if other:
+            message = f"is no parameter of {_model_label(template)}, but of {_model_label(other)}"
+            add = self._provenance.report_matrix_value if name in combination.given else self._provenance.report_cell
+            add(name, combination, message, _IGNORED_HINT)
+        elif complete and name in self._added and name in combination.given:
+            message = f"no text uses `{name}`, and {_model_label(template)} has no such parameter"
+            self._provenance.report_matrix_value(name, combination, message, _model_hint(template, name))
+
+    def _report_axes(self) -> None:
+        for name, axis in self._axes.items():
+            if name in self._unused_names and not any(template.matrix_params[name] for template in self._templates):
+                intended = self._intended_param(name)
+                models = _model_label(self._templates[0]) if len(self._templates) == 1 else "no model"
+                message = f"no text uses this axis, and {models} has no such parameter"
+                hint = f"call it `{intended}`" if intended else _model_hint(self._templates[0], name)
+                self._provenance.report_at(axis.path, message, hint, key=True, warn=not intended)
+
+    def _report_columns(self, first: SourceRow) -> None:
+        unused = [name for name in self._columns if not self._is_used(name)]
+        misspelled = {name: intended for name in unused if (intended := self._intended_param(name))}
+        for name, intended in misspelled.items():
+            message = f"no text uses the column `{name}`, and the parameter is called `{intended}`"
+            self._provenance.report_columns(
+                first, message, f"call it `{intended}`, or something else if it is not meant for the model"
+            )
+        if others := [name for name in unused if name not in misspelled]:
+            self._provenance.report_columns(
+                first, f"nothing uses {self._list_columns(others)}", self._columns_hint(others), warn=True
+            )
+
+    def _is_used(self, name: str) -> bool:
+        return (
+            name in self._used_names
+            or name in self._axes
+            or any(template.column_params[name] for template in self._templates)
+        )
+
+    def _intended_param(self, name: str) -> str:
+        """Return the parameter that a name differs from only in spelling, else an empty text."""
+        intended = normalize_name(name)
+        is_free = intended not in {name, *self._columns, *self._axes, *self._params, *self._fixed_keys}
+        return intended if is_free and any(template.matrix_params[intended] for template in self._templates) else ""
+
+    def _list_columns(self, names: list[str]) -> str:
+        reasons = dict.fromkeys(self._fixed_keys, " (the manifest names it)")
+        reasons |= dict.fromkeys(self._params, " (`params` sets it)")
+        shown = ", ".join(f"`{name}`{reasons.get(name, '')}" for name in names[:_MAX_COLUMNS_SHOWN])
+        more = f" and {len(names) - _MAX_COLUMNS_SHOWN} more" if len(names) > _MAX_COLUMNS_SHOWN else ""
+        return f"the column{'s' if len(names) > 1 else ''} {shown}{more}"
+
+    def _columns_hint(self, names: list[str]) -> str:
+        hints = [_model_hint(template, name) for name in names[:_MAX_COLUMNS_SHOWN] for template in self._templates[:1]]
+        similar = [hint for hint in hints if hint.startswith("did you mean")]
+        return " ".join([*similar[:1], "what is here stands in results.jsonl only"])
+
+
+def _model_label(template: RequestTemplate) -> str:
+    return f"{template.provider} {template.model.operation}/{template.model.code}"
+
+
+def _model_hint(template: RequestTemplate, name: str) -> str:
+    """Return the hint of the model for a parameter that it does not have."""
+    _, diagnostics = template.model.request({name: "x"})
+    return next((each.hint for each in diagnostics if each.name == name and each.hint), "correct the name")
+
+
+class EmptyValues:
+    """Empty values of the rows that produce tasks, reported once a column at the first such row.
+
+    Only templates of plain text and names count. A template with a condition, a filter or a `default` already provides
+    for empty values.
+    """
+
+    def __init__(self, params: Iterable[Param], columns: Collection[str], provenance: Provenance) -> None:
+        self._provenance = provenance
+        texts = [text for param in params for text in param.templates]
+        used = [(name, text.path) for text in texts for is_text, name in text.template.parts if not is_text]
+        self._used: dict[str, KeyPath] = {name: path for name, path in reversed(used) if name in columns}
+        self._found: dict[str, tuple[SourceRow, int]] = {}
+
+    def count_row(self, row: SourceRow) -> None:
+        """Count the empty values of a row."""
+        for name in self._used:
+            if row.values.get(name) == "":
+                first, count = self._found.get(name, (row, 0))
+                self._found[name] = first, count + 1
+
+    def report(self) -> None:
+        """Add a warning for each column with empty values."""
+        for name, (row, count) in self._found.items():
+            more = f" and in {count - 1:,} more" if count > 1 else ""
+            message = f"is empty in this row{more}, but `{dotted_path(self._used[name])}` puts it in as it is"
+            hint = f"fill it in, or write {{% if {name} %}}…{{% endif %}} around it"
+            self._provenance.report_row(row, name, message, hint, warn=True)
+
+
+#: largest number of merged tasks that a warning shows
+_MAX_DUPLICATES_SHOWN = 5
+#: bytes of a digest that choose its bucket, bytes of it stored there, and bytes of the line or number behind them
+_PREFIX_BYTES, _SUFFIX_BYTES, _NUMBER_BYTES = 2, 14, 5
+_RECORD_BYTES = _SUFFIX_BYTES + _NUMBER_BYTES
+
+
+class Duplicates:
+    """Digests of 16 bytes of all tasks, each with the line of its row, or with its number if there are no rows.
+
+    They are stored in byte arrays of about 25 MB for a million tasks, where a dict takes 140 MB.
+    """
+
+    def __init__(self, provenance: Provenance, *, by_row: bool) -> None:
+        self.merged = 0
+        self._provenance = provenance
+        self._by_row = by_row
+        self._buckets: dict[bytes, bytearray] = {}
+        self._shown: list[str] = []
+
+    def merge_if_known(self, digest: bytes, combination: Combination) -> bool:
+        """Return whether the task is identical to an earlier one, and count it if so."""
+        first = self._first_seen(digest)
+        if first is None:
+            return False
+        self.merged += 1
+        if len(self._shown) < _MAX_DUPLICATES_SHOWN:
+            self._shown.append(
+                f"{self._provenance.describe_combination(combination)} as {'line' if self._by_row else 'task'} {first}"
+            )
+        return True
+
+    def remember(self, digest: bytes, combination: Combination, index: int) -> None:
+        """Remember a new task."""
+        number = combination.row.line if self._by_row else index
+        bucket = self._buckets.setdefault(digest[:_PREFIX_BYTES], bytearray())
+        bucket += digest[_PREFIX_BYTES:]
+        bucket += number.to_bytes(_NUMBER_BYTES, "big")
+
+    def _first_seen(self, digest: bytes) -> int | None:
+        """Return line or number of the first task with this digest, else None."""
+        bucket, rest = self._buckets.get(digest[:_PREFIX_BYTES], b""), digest[_PREFIX_BYTES:]
+        at = bucket.find(rest)
+        while at % _RECORD_BYTES and at >= 0:  # a match across two records is none
+            at = bucket.find(rest, at + 1)
+        return None if at < 0 else int.from_bytes(bucket[at + _SUFFIX_BYTES : at + _RECORD_BYTES], "big")
+
+    def report(self) -> None:
+        """Add a warning if tasks were merged."""
+        if self.merged:
+            more = ", …" if self.merged > len(self._shown) else ""
+            message = f"{self.merged:,} tasks are identical to earlier ones and merge with them"
+            if self.merged == 1:
+                message = "1 task is identical to an earlier one and merges with it"
+            shown = f"{', '.join(self._shown)}{more}"
+            path = ("items",) if self._by_row else ("matrix",)
+            self._provenance.report_at(
+                path, f"{message}: {shown}", "`repeat` makes several of each", key=True, warn=True
+            )
+
+
+_BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
+
+
+def find_wrong_braces(value: Any, path: KeyPath, known: Collection[str]) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yield path, written text and name of each known variable, at any depth, that stands in the wrong braces."""
+    if isinstance(value, str):
+        for found in _BRACED.finditer(value):
+            if found[1] in known and not found[0].startswith("{{"):
+                yield path, found[0], found[1]
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, each in pairs:
+        yield from find_wrong_braces(each, (*path, step), known)

@@ -1,0 +1,259 @@
+"""Build the parameters of a task for one model, from templates of `render_params`, columns and the matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runner.errors import UsageError
+from runner.manifest.schema import describe_value, normalize_name
+from runner.manifest.templates import Template, TemplateError, is_template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from runner.errors import ParameterDiagnostic
+    from runner.manifest.lint import UnusedInputs
+    from runner.manifest.matrix import Combination
+    from runner.manifest.model import Manifest
+    from runner.manifest.provenance import Provenance
+
+
+KeyPath = tuple[str | int, ...]
+#: names of axes and columns that choose the model and set no parameter
+MODEL_KEYS = ("provider", "model")
+
+
+class ModelDescription(Protocol):
+    """The catalogue's description of one model."""
+
+    @property
+    def operation(self) -> str:
+        """Return the name of the operation."""
+
+    @property
+    def code(self) -> str:
+        """Return the provider's name of the model."""
+
+    def takes(self, name: str) -> bool:
+        """Return whether `name` is a parameter of the model, by the provider's name or the common one."""
+
+    def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[ParameterDiagnostic]]:
+        """Return the parameters by the provider's names, and diagnostics by the names in `render_params`."""
+
+    def slots(self, request: Mapping[str, Any]) -> int:
+        """Return the number of the account's slots that a task takes."""
+
+
+class ModelCatalogue(Protocol):
+    """Descriptions of all models."""
+
+    def find(self, provider: str, model: str, *, unchecked: bool) -> ModelDescription:
+        """Return the description of a model. Raise UsageError if there is none."""
+
+
+class LocatedTemplate:
+    """Template of a manifest, and the path at which it is written."""
+
+    def __init__(self, path: KeyPath, template: Template) -> None:
+        self.path = path
+        self.template = template
+
+    def render(self, variables: Mapping[str, Any]) -> str:
+        """Return the rendered text. Raise TemplateError with the path if that fails."""
+        try:
+            return self.template.render(variables)
+        except TemplateError as error:
+            error.path = self.path
+            raise
+
+
+class Param:
+    """One entry of `render_params`, with templates at any depth of its value."""
+
+    def __init__(
+        self, name: str, value: Any, path: KeyPath, on_error: Callable[[KeyPath, TemplateError], None]
+    ) -> None:
+        self.name = name
+        self.value = value
+        self.templates: list[LocatedTemplate] = []
+        self._on_error = on_error
+        self._renderer = self._compile(value, path)
+
+    @property
+    def is_constant(self) -> bool:
+        """Return whether the value holds no template."""
+        return self._renderer is None
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Return the variables of all its templates."""
+        return frozenset(name for located in self.templates for name in located.template.names)
+
+    def disable_templates(self) -> None:
+        """Render the value as it is written from now on, since one of its templates is broken."""
+        self._renderer = None
+
+    def render(self, variables: Mapping[str, Any]) -> Any:
+        """Return the value with its templates rendered."""
+        return self._renderer(variables) if self._renderer else self.value
+
+    def _compile(self, value: Any, path: KeyPath) -> Callable[[Mapping[str, Any]], Any] | None:
+        match value:
+            case str() if is_template(value):
+                return self._compile_text(value, path)
+            case dict():
+                return _dict_renderer(value, {key: self._compile(each, (*path, key)) for key, each in value.items()})
+            case list():
+                return _list_renderer(
+                    value, [self._compile(each, (*path, number)) for number, each in enumerate(value)]
+                )
+            case _:
+                return None
+
+    def _compile_text(self, value: str, path: KeyPath) -> Callable[[Mapping[str, Any]], Any] | None:
+        try:
+            self.templates.append(LocatedTemplate(path, Template(value)))
+        except TemplateError as error:
+            self._on_error(path, error)
+            return None
+        return self.templates[-1].render
+
+
+def _dict_renderer(value: dict[str, Any], renderers: dict[str, Any]) -> Callable[[Mapping[str, Any]], Any] | None:
+    if not any(renderers.values()):
+        return None
+    return lambda variables: {key: render(variables) if render else value[key] for key, render in renderers.items()}
+
+
+def _list_renderer(value: list[Any], renderers: list[Any]) -> Callable[[Mapping[str, Any]], Any] | None:
+    if not any(renderers):
+        return None
+    return lambda variables: [
+        render(variables) if render else each for render, each in zip(renderers, value, strict=True)
+    ]
+
+
+class _CachedPredicate(dict[str, bool]):
+    """Answers of a predicate by name, each computed once."""
+
+    def __init__(self, predicate: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._predicate = predicate
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = self._predicate(name)
+        return self[name]
+
+
+class RequestTemplate:
+    """Template of the parameters of one model. Columns cannot set the names in `reserved`."""
+
+    def __init__(
+        self, provider: str, model: ModelDescription, params: Sequence[Param], reserved: Collection[str]
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        self._constants = {param.name: param.value for param in params if param.is_constant}
+        self._templated = [param for param in params if not param.is_constant]
+        names = {param.name for param in params}
+        not_columns = {*names, *reserved, *MODEL_KEYS}
+        #: by name: true if a value of the matrix under this name sets a parameter of the model
+        self.matrix_params = _CachedPredicate(
+            lambda name: name not in MODEL_KEYS and (name in names or model.takes(name))
+        )
+        #: by name: true if a column of this name sets a parameter of the model
+        self.column_params = _CachedPredicate(lambda name: name not in not_columns and model.takes(name))
+        #: names without effect on this model; the lint removes each one it has reported
+        self.ignored: set[str] = set()
+
+    def render_params(
+        self, row: Mapping[str, Any], given: Mapping[str, Any], variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the parameters of one task.
+
+        An empty cell sets nothing, and None in the matrix removes a parameter. Raise TemplateError if a template cannot
+        be rendered.
+        """
+        params = dict(self._constants)
+        column_params, matrix_params = self.column_params, self.matrix_params
+        params |= {
+            name: value for name, value in row.items() if column_params[name] and value is not None and value != ""
+        }
+        for param in self._templated:
+            if param.name not in given:
+                params[param.name] = param.render(variables)
+        params |= {name: value for name, value in given.items() if matrix_params[name]}
+        if None in given.values():
+            return {name: value for name, value in params.items() if value is not None or name not in given}
+        return params
+
+
+class RequestTemplates:
+    """Request templates of the models of a job, each created at its first use."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        catalogue: ModelCatalogue,
+        params: list[Param],
+        provenance: Provenance,
+        unused: UnusedInputs,
+    ) -> None:
+        self._manifest = manifest
+        self._catalogue = catalogue
+        self._params = params
+        self._provenance = provenance
+        self._unused = unused
+        self._templates: dict[tuple[Any, Any], RequestTemplate | None] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether every model was found."""
+        return None not in self._templates.values()
+
+    def get(self, combination: Combination) -> RequestTemplate | None:
+        """Return the request template of a combination. Report an unknown model and return None."""
+        chosen = self._chosen_name("provider", combination), self._chosen_name("model", combination)
+        if not all(isinstance(name, str) for name in chosen):
+            self._templates["", ""] = None
+            return self._create(*chosen, combination)
+        if chosen not in self._templates:
+            self._templates[chosen] = self._create(*chosen, combination)
+        return self._templates[chosen]
+
+    def _chosen_name(self, name: str, combination: Combination) -> Any:
+        if name in combination.given:
+            return combination.given[name]
+        return getattr(self._manifest, name) or combination.row.values.get(name)
+
+    def _create(self, provider: Any, model: Any, combination: Combination) -> RequestTemplate | None:
+        if not (self._check_name("provider", provider, combination) and self._check_name("model", model, combination)):
+            return None
+        try:
+            description = self._catalogue.find(provider, model, unchecked=self._manifest.unchecked)
+        except UsageError as error:
+            self._provenance.report_model_choice(
+                "model" if model in error.message else "provider", combination, error.message, error.hint
+            )
+            return None
+        template = RequestTemplate(provider, description, self._params, self._manifest.matrix.axes)
+        self._unused.add_template(template)
+        return template
+
+    def _check_name(self, name: str, value: Any, combination: Combination) -> bool:
+        if isinstance(value, str) and value:
+            return True
+        if value or self._is_missing_here(name, combination):
+            message = f"expected the name of a {name}, found {describe_value(value)}"
+            similar = next(
+                (column for column in combination.row.values if column != name and normalize_name(column) == name), ""
+            )
+            hint = f"call the column `{similar}` `{name}`" if similar else f"`runner {name}s` lists what there is"
+            self._provenance.report_model_choice(name, combination, message, hint)
+        return False
+
+    def _is_missing_here(self, name: str, combination: Combination) -> bool:
+        """Return whether to report a missing name here. If no task can have one, the parser has reported it."""
+        source = self._manifest.items
+        from_file = source is not None and source.file is not None
+        return from_file or name in combination.row.values or self._manifest.matrix.provides(name)

@@ -1,0 +1,191 @@
+"""Parse a manifest, and report all errors at once, each with its location and a hint."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from runner.errors import Diagnostic, ManifestError
+from runner.manifest import content_checks, matrix, notify_urls, yaml_reader
+from runner.manifest import rows as items
+from runner.manifest.diagnostics import Diagnostics
+from runner.manifest.matrix import AxisReader
+from runner.manifest.model import Items, JobLimits, Manifest, Matrix, Notify, Retry
+from runner.manifest.naming import slug
+from runner.manifest.positions import SourceMap, YamlMapping
+from runner.manifest.schema import Document, NotifyPart, add_schema_errors, closest_hint, describe_value, is_name
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedManifest:
+    """A manifest, and the map from paths to the locations of its values."""
+
+    manifest: Manifest
+    source_map: SourceMap
+
+
+def load(path: Path, *, out: Path | None = None) -> ParsedManifest:
+    """Return the manifest in the file `path`. Raise ManifestError if it is wrong."""
+    return parse(read_file(path), path, out=out)
+
+
+def parse(text: bytes, path: Path, *, out: Path | None = None) -> ParsedManifest:
+    """Return the manifest with the contents `text`. Raise ManifestError if it is wrong.
+
+    Paths of the manifest are relative to the directory of `path`. `out` overrides the job directory.
+    """
+    parsed, diagnostics = try_parse(text, path, out=out)
+    if parsed is None or diagnostics:
+        raise diagnostics.error()
+    return parsed
+
+
+def try_parse(text: bytes, path: Path, *, out: Path | None = None) -> tuple[ParsedManifest | None, Diagnostics]:
+    """Return as much of the manifest as can be understood, else None, and all diagnostics."""
+    diagnostics = Diagnostics(str(path))
+    root, errors = yaml_reader.scan(text, str(path))
+    diagnostics.extend(errors)
+    if not isinstance(root, YamlMapping):
+        if not errors:
+            diagnostics.add(
+                (1, 1), "", f"expected `key: value` lines, found {describe_value(root)}", "begin with `version: 1`"
+            )
+        return None, diagnostics
+    source_map = SourceMap(root)
+    return ParsedManifest(_ManifestBuilder(root, source_map, diagnostics, path).build(out), source_map), diagnostics
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a manifest. Raise ManifestError if there is no readable file."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _file_error(path, "not a regular file", "give the path of a YAML file")
+        with path.open("rb") as file:
+            return file.read(yaml_reader.MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise _file_error(path, "there is no such file", "check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _file_error(path, f"cannot be read: {reason}", "check the path and its permissions") from error
+
+
+def _file_error(path: PathLike[str], message: str, hint: str) -> ManifestError:
+    return ManifestError([Diagnostic(str(path), 0, 0, "", message, hint)])
+
+
+class _ManifestBuilder:
+    """Builder of a manifest from its root mapping. Adds diagnostics and leaves what is wrong at its default."""
+
+    def __init__(self, root: YamlMapping, source_map: SourceMap, diagnostics: Diagnostics, path: Path) -> None:
+        self.root = root
+        self.source_map = source_map
+        self.diagnostics = diagnostics
+        self.path = path
+        self.base = path.absolute().parent
+
+    def build(self, out: Path | None) -> Manifest:
+        document = self._validate_document()
+        inspector = content_checks.Inspector(self.source_map, self.diagnostics)
+        params = inspector.check_params(self.root.get("params", {}))
+        axes = AxisReader(inspector, self.path, document.limits.max_tasks)
+        parsed_matrix = matrix.read_matrix(self.root.get("matrix", {}), inspector, axes)
+        rows = self._read_items(inspector)
+        self._check_required(document, parsed_matrix, rows)
+        limits, retry = document.limits, document.retry
+        stem = self.path.stem
+        name = document.name or (stem if is_name(stem) else slug(stem))
+        directory = document.output.dir or f"out/{name}"
+        if "\0" in directory:
+            self._add_error(("output", "dir"), "a NUL character cannot be in a path", "delete it")
+            directory = "out"
+        return Manifest(
+            file=str(self.path),
+            root=self.base,
+            name=name,
+            provider=document.provider,
+            model=document.model,
+            unchecked=document.unchecked,
+            directory=Path(os.path.normpath(out.absolute() if out else self.base / directory)),
+            params=params,
+            items=rows,
+            matrix=parsed_matrix,
+            repeat=document.repeat,
+            output_name=document.output.name,
+            limits=JobLimits(
+                limits.qps, limits.in_flight, limits.downloads, limits.max_tasks, limits.deadline, limits.max_cost
+            ),
+            retry=Retry(retry.attempts, retry.patience, retry.doubt),
+            notify=self._read_notify(document.notify),
+            cost=document.cost,
+        )
+
+    def _validate_document(self) -> Document:
+        """Return the manifest by its schema. Report what is wrong and leave it at its default."""
+        try:
+            return Document.model_validate(self.root)
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+            add_schema_errors(errors, self.source_map, self.diagnostics)
+            return Document.model_validate(_without_keys(self.root, [each["loc"] for each in errors]))
+
+    def _check_required(self, document: Document, parsed_matrix: Matrix, rows: Items | None) -> None:
+        if "version" not in self.root:
+            self.diagnostics.add((1, 1), "version", "missing", "write `version: 1`")
+        elif document.version != 1:
+            self._add_error(
+                ("version",), f"version {document.version} is unknown here", "write `version: 1`, or update runner"
+            )
+        columns = rows.rows[0] if rows and rows.rows else {}
+        from_file = rows is not None and rows.file is not None
+        for key in ("provider", "model"):
+            is_set = key in self.root and self.root[key] != ""
+            if not is_set and not parsed_matrix.provides(key) and key not in columns and not from_file:
+                self._add_error((key,), "missing", f"write `{key}: NAME`; `runner {key}s` lists what there is")
+
+    def _read_notify(self, part: NotifyPart | None) -> Notify | None:
+        if part is None:
+            return None
+        if isinstance(written := self.root["notify"], YamlMapping) and "url" not in written:
+            self._add_error(("notify",), "`url` is missing", 'write `url: "${HEALTHCHECK_URL}"`')
+        return Notify(part.url, tuple(event for event in notify_urls.NOTIFY_EVENTS if event in part.on))
+
+    def _read_items(self, inspector: content_checks.Inspector) -> Items | None:
+        written = self.root.get("items")
+        if "items" not in self.root:
+            return None
+        if not isinstance(written, YamlMapping):
+            return Items(rows=inspector.check_rows(written))
+        for key in written.keys() - {"file"}:
+            self.diagnostics.add(
+                self.source_map.key_location("items", key), f"items.{key}", "no such key", closest_hint(key, ["file"])
+            )
+        file = written.get("file")
+        if not isinstance(file, str) or not file:
+            self._add_error(("items", "file"), f"expected the path of a data file, found {describe_value(file)}",
+                      "write `file: rows.csv`, or rows as a list")  # fmt: skip
+            return Items()
+        path = self.base / file
+        if error := items.data_file_error(path):
+            self._add_error(("items", "file"), *error)
+        return Items() if error else Items(file=path)
+
+    def _add_error(self, path: tuple[str, ...], message: str, hint: str) -> None:
+        self.diagnostics.add(self.source_map.location(*path), ".".join(path), message, hint)
+
+
+def _without_keys(root: dict[str, Any], paths: list[tuple[str | int, ...]]) -> dict[str, Any]:
+    remaining = {key: dict(value) if isinstance(value, dict) else value for key, value in root.items()}
+    for first, *rest in paths:
+        if not rest:
+            remaining.pop(str(first), None)
+        elif isinstance(part := remaining.get(str(first)), dict):
+            part.pop(rest[0], None)
+    return remaining

@@ -1,0 +1,221 @@
+"""Check local images against a provider's limits, and put placeholders for them into requests.
+
+The placeholder is `sha256:…` of the image's content. The same content makes the same task, whatever its file is called.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from runner.providers.spec import ImageKind, ImageLimits
+
+
+#: bytes of the largest image file that is read
+MAX_IMAGE_BYTES = 64 * 2**20
+_PLACEHOLDER = re.compile(r"sha256:([0-9a-f]{64})\Z")
+_URL = re.compile(r"https?://[^\s]+\Z")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}\Z")
+#: characters of a value in a message, to fit one line of a terminal
+_MAX_SHOWN = 60
+
+
+class ImageError(Exception):
+    """Image file that cannot be sent, with a hint."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.message, self.hint = message, hint
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """Properties of an image that are known without decoding it. Width and height are in pixels."""
+
+    kind: ImageKind
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+    @property
+    def placeholder(self) -> str:
+        """Return the placeholder that a request holds instead of the image."""
+        return f"sha256:{self.sha256}"
+
+
+class ImageFiles(Protocol):
+    """Access to local image files."""
+
+    def inspect(self, path: str) -> ImageInfo:
+        """Return the properties of an image file that a manifest names. Raises ImageError."""
+
+
+def resolve_image(
+    value: str, limits: ImageLimits | None, files: ImageFiles | None
+) -> tuple[str, tuple[str, str] | None]:
+    """Return what a request holds for an image that is written as `value`, and None or a message and a hint.
+
+    `limits` is None if the provider takes no local files, `files` is None if there is no access to local files.
+    """
+    if value.startswith("data:"):
+        return value, ("a data: URL is not taken", "give a plain URL, or the Base64 text without the data: prefix")
+    if _URL.match(value) or _BASE64.match(value):
+        return value, None
+    if limits is None or files is None or not value or "://" in value:
+        hint = "give a URL" if limits is None else "give a URL, or the path of a file beside the manifest"
+        return value, (f"{_shortened(value)} is neither a URL nor Base64", hint)
+    try:
+        image = files.inspect(value)
+    except ImageError as error:
+        return value, (f"{_shortened(value)} {error.message}", error.hint)
+    violation = check_image(limits, image)
+    return image.placeholder, violation and (f"{_shortened(value)} {violation[0]}", violation[1])
+
+
+def check_image(limits: ImageLimits, image: ImageInfo) -> tuple[str, str] | None:
+    """Return why the image violates the limits and what is expected, or None if it does not."""
+    if limits.kinds is not None and image.kind not in limits.kinds:
+        return f"is a {image.kind.upper()}", f"expected {' or '.join(kind.upper() for kind in limits.kinds)}"
+    if limits.max_bytes is not None and image.bytes > limits.max_bytes:
+        return f"has {image.bytes:,} bytes", f"expected at most {limits.max_bytes:,}"
+    short, long = sorted((image.width, image.height))
+    size = f"is {image.width} × {image.height} pixels"
+    if limits.min_side is not None and short < limits.min_side:
+        return size, f"expected sides of at least {limits.min_side} pixels"
+    if limits.ratio is not None and long > limits.ratio * short:
+        return size, f"expected a ratio from 1:{limits.ratio:g} to {limits.ratio:g}:1"
+    return None
+
+
+def has_placeholder(value: Any) -> bool:
+    """Return True if a value of a request is a placeholder, or a list with one. A provider never echoes it."""
+    entries = value if isinstance(value, list) else [value]
+    return any(isinstance(entry, str) and _PLACEHOLDER.match(entry) for entry in entries)
+
+
+def find_placeholders(request: Mapping[str, Any], fields: Iterable[str]) -> dict[str, str]:
+    """Return the place of every placeholder in these fields, as `field` or `field/2`, and the SHA-256 of its image."""
+    matches = (
+        (place, _PLACEHOLDER.match(value)) for field in fields for place, value in _texts(field, request.get(field))
+    )
+    return {place: match[1] for place, match in matches if match}
+
+
+def fill_placeholders(request: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the request with other values at these places."""
+    filled = dict(request)
+    for place, value in values.items():
+        field, _, number = place.partition("/")
+        if number:
+            filled[field] = [value if at == int(number) else entry for at, entry in enumerate(filled[field])]
+        else:
+            filled[field] = value
+    return filled
+
+
+def _texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
+    entries = enumerate(value) if isinstance(value, list) else [("", value)]
+    return ((f"{field}/{number}".rstrip("/"), text) for number, text in entries if isinstance(text, str))
+
+
+def _shortened(value: str) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}…"
+
+
+#: segments of a JPEG that are searched for its size
+_MAX_SEGMENTS = 10_000
+
+
+class NotAnImageError(ValueError):
+    """Bytes that are no image of a supported kind. The message names what they are instead."""
+
+
+def read_image_header(data: bytes) -> tuple[ImageKind, int, int]:
+    """Return kind, width and height (pixels) of an image file. Raises NotAnImageError."""
+    kind = next((kind for kind, (_, has_signature) in _READERS.items() if has_signature(data)), None)
+    if kind is None:
+        raise NotAnImageError(_describe_other(data))
+    read_size, _ = _READERS[kind]
+    width, height = read_size(data)
+    if width < 1 or height < 1:
+        raise NotAnImageError(f"is a {kind.upper()} without a size: it is damaged")
+    return kind, width, height
+
+
+def _png(data: bytes) -> tuple[int, int]:
+    if data[8:16] != b"\0\0\0\rIHDR" or len(data) < 33:  # noqa: PLR2004 - includes the chunk's checksum
+        return 0, 0
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+_JPEG_MARKER = re.compile(rb"\xff+([^\xff\0])")
+#: start of frame, for every coding process
+_JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+#: markers without a length
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
+#: start of scan and end of image: no size follows
+_JPEG_ENDS = frozenset({0xD9, 0xDA})
+
+
+def _jpeg(data: bytes) -> tuple[int, int]:
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        found = _JPEG_MARKER.match(data, at)
+        if found is None:
+            break
+        marker, at = found[1][0], found.end()
+        if marker in _JPEG_BARE:
+            continue
+        length = int.from_bytes(data[at : at + 2], "big")
+        if marker in _JPEG_FRAMES and len(data) >= at + 7:
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 3 : at + 5], "big")
+        if marker in _JPEG_ENDS or length < 2:  # noqa: PLR2004 - the length counts its own two bytes
+            break
+        at += length
+    return 0, 0
+
+
+def _webp(data: bytes) -> tuple[int, int]:
+    if len(data) < 30:  # noqa: PLR2004 - enough for each of the three forms
+        return 0, 0
+    match data[12:16]:
+        case b"VP8 " if data[23:26] == b"\x9d\x01\x2a":
+            return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+        case b"VP8L" if data[20] == 0x2F:  # noqa: PLR2004 - signature of VP8L
+            bits = int.from_bytes(data[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8X":
+            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+        case _:
+            return 0, 0
+
+
+_READERS: dict[ImageKind, tuple[Callable[[bytes], tuple[int, int]], Callable[[bytes], bool]]] = {
+    "png": (_png, lambda data: data.startswith(b"\x89PNG\r\n\x1a\n")),
+    "jpeg": (_jpeg, lambda data: data.startswith(b"\xff\xd8\xff")),
+    "webp": (_webp, lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP"),
+}
+#: first bytes of other kinds of files that users try to send as images
+_OTHER_KINDS = {
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"%PDF": "a PDF",
+    b"<": "text",
+}
+_OTHER_BRANDS = {b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis"}
+
+
+def _describe_other(data: bytes) -> str:
+    if not data:
+        return "is empty"
+    if data[4:8] == b"ftyp" and data[8:12] in _OTHER_BRANDS:
+        return f"is a picture of the kind {data[8:12].decode()}"
+    return next((f"is {name}" for start, name in _OTHER_KINDS.items() if data.startswith(start)), "is no picture")

@@ -1,0 +1,1 @@
+"""How fast to send: limits that all processes of an account share."""

@@ -1,0 +1,286 @@
+"""The run: recover, start the stages, watch for the end, drain on a signal.
+
+The first signal stops submits and lets requests on the wire deliver their ids. The second shortens that wait. The third
+ends the process. In every case the store is consistent and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from runner.errors import JobLockedError, RunnerError
+from runner.scheduler.outcome import Ending, Exit, RunOutcome, run_outcome
+from runner.scheduler.reconcile import LateResults
+from runner.tasks.events import Interrupted
+from runner.tasks.models import State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from anyio.abc import TaskGroup
+
+    from runner.scheduler.clock import Clock
+    from runner.scheduler.pipeline import ProviderPipeline
+    from runner.scheduler.session import ProviderSession
+    from runner.scheduler.stage import Notifier, Stage
+    from runner.store.store import Store
+    from runner.tasks.events import BlockKind
+    from runner.tasks.models import Task
+
+#: seconds that requests on the wire have after the first signal, and after the second
+GRACE = 30.0
+SHORT_GRACE = 5.0
+#: seconds between two checks for the end of the run, at most
+_HEARTBEAT = 5.0
+#: the states that a run works on
+EVERY_STAGE = (State.QUEUED, State.IN_DOUBT, State.RUNNING, State.READY)
+#: seconds after a claim by which its request has left, if at all: one deadline until its turn, one of its own
+_LEFT_BY = 120.0
+#: seconds that every run polls and fetches what is paid, however long the pause before it was
+_AT_LEAST = 3600.0
+_BLOCKED: Mapping[BlockKind, Exit] = {
+    "credentials": Exit.CREDENTIALS,
+    "account": Exit.CREDENTIALS,
+    "credit": Exit.CREDIT,
+    "cost": Exit.COST,
+    "refusals": Exit.RESUMABLE,
+    "window": Exit.RESUMABLE,
+    "configuration": Exit.CONFIGURATION,
+    "disk": Exit.DISK,
+}
+_SIGNALS = {signal.SIGINT: Exit.INT, signal.SIGTERM: Exit.TERM, signal.SIGHUP: Exit.HUP}
+
+
+class Run:
+    """One run of one job over its providers.
+
+    `deadline` (seconds from the start) stops submits. `on_bug` is called with every unexpected error. With `signals`
+    the run drains on INT, TERM and HUP, which only the main thread of a process can. `stages` are the states that it
+    works on: without `queued` it buys nothing.
+    """
+
+    def __init__(
+        self,
+        pipelines: Sequence[ProviderPipeline],
+        *,
+        store: Store,
+        directory: Path,
+        clock: Clock,
+        notifier: Notifier,
+        deadline: float | None = None,
+        on_bug: Callable[[Exception], None],
+        signals: bool = True,
+        stages: Collection[State] = EVERY_STAGE,
+    ) -> None:
+        self._pipelines, self._store, self._clock, self._notifier = pipelines, store, clock, notifier
+        self._directory, self._deadline, self._on_bug = directory, deadline, on_bug
+        self._handle_signals, self._states = signals, frozenset(stages)
+        self._submits = {pipeline.name: pipeline.submit_stage(self._report_bug) for pipeline in pipelines}
+        self._stages: list[Stage] = []
+        self._late_results: list[LateResults] = []
+        self._bugs: list[str] = []
+        self._signal: Exit | None = None
+        self._deadline_passed = False
+        self._scope = anyio.CancelScope()
+
+    @property
+    def stopping(self) -> bool:
+        """Return True if a signal has ended the run."""
+        return self._signal is not None
+
+    async def run(self) -> RunOutcome:
+        """Do everything that can be done now. Raises RunnerError if the store or the disk gives up."""
+        await self._recover()
+        try:
+            async with anyio.create_task_group() as group:
+                if self._handle_signals:
+                    group.start_soon(self._watch_signals)
+                await self._work()
+                group.cancel_scope.cancel()
+            await self._flush_claims()
+        except BaseExceptionGroup as errors:
+            first = _first(errors)
+            if isinstance(first, JobLockedError):
+                first.exit_code = Exit.RESUMABLE  # 11 says that the run has not begun
+            raise first from None
+        finally:
+            if self._signal is not None:
+                # what follows a signal is short and must be whole: the summary and the results
+                for number in _SIGNALS:
+                    signal.signal(number, signal.SIG_IGN)
+        return run_outcome([ending async for ending in self._endings()])
+
+    async def _flush_claims(self) -> None:
+        """Write the claims that could not be written while another process of the account stood still."""
+        for pipeline in self._pipelines:
+            if pipeline.settlement.claims is not None:
+                await pipeline.settlement.claims.flush_pending()
+
+    async def _recover(self) -> None:
+        """Put what was on the wire when the last run ended in doubt, and make everything paid due at once."""
+        pipelines = {pipeline.name: pipeline for pipeline in self._pipelines}
+        for task in await self._store.in_state(State.SUBMITTING):
+            if task.provider in pipelines:
+                settlement = pipelines[task.provider].settlement
+                interrupted = Interrupted("the process ended before the answer came")
+                await settlement.settle(self._with_latest_send(task), interrupted)
+                settlement.failpoint("recovery marked")
+        now = self._clock.now()
+        shortest = min((pipeline.settlement.policy.paid_timeout for pipeline in self._pipelines), default=0.0)
+        await self._store.wake(now, now - shortest + _AT_LEAST)
+        ready = (await self._store.counts()).get(State.READY, 0)  # of every provider, which errs on the safe side
+        for pipeline in self._pipelines:
+            pipeline.session.capacity.restore(await self._store.slots_taken(pipeline.name), ready)
+            if self._states.issuperset({State.RUNNING, State.READY}):
+                late = LateResults(pipeline.session, pipeline.settlement, pipeline.schedule)
+                await late.collect(pipeline.groups())
+                self._late_results.append(late)
+
+    def _with_latest_send(self, task: Task) -> Task:
+        """Set the latest time at which its request may have left: after the claim, before its process was gone."""
+        if task.sent is None:
+            return task
+        left = min(task.sent.seconds + _LEFT_BY, max(task.sent.seconds, self._clock.moment().seconds))
+        return replace(task, sent=replace(task.sent, seconds=left))
+
+    async def _work(self) -> None:
+        """Run stages and submits side by side. Submits are waited for even when the stages are cancelled."""
+        async with anyio.create_task_group() as submits:
+            with self._scope:
+                async with anyio.create_task_group() as group:
+                    for pipeline in self._pipelines:
+                        self._start(pipeline, group)
+                        if State.QUEUED in self._states:
+                            submits.start_soon(self._submits[pipeline.name].run)
+                    if self._deadline is not None:
+                        group.start_soon(self._watch_deadline, self._deadline)
+                    await self._until_idle()
+                    if await self._find_late_results():
+                        await self._until_idle()
+                    group.cancel_scope.cancel()
+            self._stop_submits(GRACE)
+            while not all(submit.idle for submit in self._submits.values()):
+                await self._notifier.wait("idle", 0.1)
+            submits.cancel_scope.cancel()
+
+    def _start(self, pipeline: ProviderPipeline, group: TaskGroup) -> None:
+        async def on_broken(batch: Sequence[Task], error: Exception) -> None:
+            self._report_bug(error)
+            await pipeline.settlement.set_aside(batch)
+
+        group.start_soon(pipeline.session.probe)
+        for stage in pipeline.stages(self._states, self._directory, on_broken):
+            self._stages.append(stage)
+            group.start_soon(stage.run)
+
+    def _report_bug(self, error: Exception) -> None:
+        self._bugs.append(repr(error))
+        self._on_bug(error)
+
+    # the end
+
+    async def _until_idle(self) -> None:
+        while not await self._is_over():
+            await self._notifier.wait("idle", _HEARTBEAT)
+
+    async def _find_late_results(self) -> bool:
+        """Ask once, when all else is done, about lost tasks. Return True if some have outputs after all."""
+        found = 0
+        for late in [] if self._deadline_passed else self._late_results:
+            found += await late.search()
+        return found > 0
+
+    async def _is_over(self) -> bool:
+        if self._deadline_passed and all(pipeline.session.breaker.outage for pipeline in self._pipelines):
+            return True  # nothing can be submitted any more and no provider answers: the next run goes on
+        # a submit worker without a task is no work: what a worker has claimed is `submitting` in the store
+        if not all(stage.idle for stage in self._stages):
+            return False
+        return not any([await self._is_busy(pipeline.session) for pipeline in self._pipelines])
+
+    async def _is_busy(self, session: ProviderSession) -> bool:
+        states = [] if session.capacity.disk_full else [State.READY]
+        if not session.dead:
+            states += [State.RUNNING, State.IN_DOUBT]
+        # with the breaker open, only a settled doubt lets submits go on: where none is due, waiting is in vain
+        if not (session.blocked or session.dead or self._deadline_passed or session.breaker.doubtful):
+            states.append(State.QUEUED)
+        return await self._store.has_work(session.name, self._states.intersection(states), session.capacity.free_slots)
+
+    async def _endings(self) -> AsyncIterator[Ending]:
+        """Yield every reason that holds now."""
+        counts = await self._store.counts()
+        if self._bugs:
+            yield Ending(Exit.BUG, self._bugs[0])
+        if counts.get(State.HELD):
+            yield Ending(Exit.HELD, f"{counts[State.HELD]} held: they may have been paid for, and nothing can tell")
+        for pipeline in self._pipelines:
+            for ending in _provider_endings(pipeline.session):
+                yield ending
+        if self._signal is not None:
+            yield Ending(self._signal, "stopped by a signal")
+        unfinished = sum(counts.get(state, 0) for state in (State.SUBMITTING, *self._states))
+        unfinished -= await self._store.removed_unsent_count() if State.QUEUED in self._states else 0
+        if unfinished:
+            late = " at the deadline" if self._deadline_passed else ""
+            yield Ending(Exit.RESUMABLE, f"{unfinished} not finished{late}")
+        failed = counts.get(State.FAILED, 0) - await self._store.removed_failed_count()
+        lost = failed + counts.get(State.STRANDED, 0) + await self._store.partial_count()
+        if lost:
+            yield Ending(Exit.FAILED, f"{lost} failed, incomplete or out of reach")
+
+    # stopping
+
+    async def _watch_signals(self) -> None:
+        with anyio.open_signal_receiver(*_SIGNALS) as signals:
+            tries = 0
+            async for number in signals:
+                tries += 1
+                self._signal = self._signal or _SIGNALS[number]
+                if tries > 2:  # noqa: PLR2004 - the third is meant
+                    os._exit(self._signal)
+                self._stop_submits(GRACE if tries == 1 else SHORT_GRACE)
+                self._scope.cancel()
+
+    async def _watch_deadline(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        self._deadline_passed = True
+        self._stop_submits(GRACE)
+        self._notifier.notify("idle")
+
+    def _stop_submits(self, grace: float) -> None:
+        for submit in self._submits.values():
+            submit.stop(grace)
+
+
+def _provider_endings(session: ProviderSession) -> Iterator[Ending]:
+    if session.blocked is not None:
+        kind, error = session.blocked
+        reason = " ".join(part for part in (error.code, error.message) if part)
+        yield Ending(_BLOCKED[kind], f"{session.name}: {reason}")
+    if session.breaker.doubtful and not session.blocked:
+        yield Ending(
+            Exit.RESUMABLE, f"{session.name}: submits were stopped, since too many of them had no clear answer"
+        )
+    if session.unreachable:
+        yield Ending(Exit.RESUMABLE, f"{session.name} cannot be reached")
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error to report: ours before any other."""
+    flat = list(_flatten(errors))
+    return next((error for error in flat if isinstance(error, RunnerError)), flat[0])
+
+
+def _flatten(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _flatten(inner)
+    else:
+        yield error

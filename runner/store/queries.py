@@ -1,0 +1,225 @@
+"""Queries of a job's open store."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runner.store import database
+from runner.store.task_rows import task_from, to_json
+from runner.tasks.models import State
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Mapping, Sequence
+
+    from runner.store.writer import Writer
+    from runner.tasks.models import Task
+
+#: most recent finished tasks that are searched for late results
+_LATE_SCAN_LIMIT = 10_000
+
+
+class PollOutlook(NamedTuple):
+    """Due times of the next polls in seconds since the epoch, None where no poll is due."""
+
+    first_due_at: float | None
+    #: due time of the nth poll
+    nth_due_at: float | None
+    #: True if a task could be bought now
+    has_queued: bool
+
+
+class Queries:
+    """Reading half of `Store`, and the record of which request fields a model's list returns unchanged.
+
+    Methods raise DiskError, JobLockedError and StateError.
+    """
+
+    _writer: Writer
+
+    async def in_state(self, state: State) -> list[Task]:
+        """Return every task of a state, which must be one that few tasks are in."""
+        return [task_from(row) for row in await self._fetch_all("in_state", state=state)]
+
+    async def late_candidates(self, provider: str, operations: Collection[str], since: float, limit: int) -> list[Task]:
+        """Return failed and stranded tasks that the provider may have completed after all, the latest first.
+
+        Only tasks bought since then (seconds since the epoch) are considered.
+        """
+        found: list[Task] = []
+        for state in (State.FAILED, State.STRANDED):
+            parameters = {
+                "operations": to_json(operations),
+                "since": since,
+                "scan_limit": _LATE_SCAN_LIMIT,
+                "limit": limit - len(found),
+            }
+            found += [
+                task_from(row)
+                for row in await self._fetch_all("late_candidates", provider=provider, state=state, **parameters)
+            ]
+        return found
+
+    async def tasks_ever_sent(self, provider: str) -> list[Task]:
+        """Return every task of a provider for which a request was ever sent."""
+        return [task_from(row) for row in await self._fetch_all("tasks_ever_sent", provider=provider)]
+
+    async def find_by_key_prefix(self, key: str) -> list[Task]:
+        """Return up to three tasks whose key has this prefix."""
+        return [task_from(row) for row in await self._fetch_all("by_key", key=key)]
+
+    async def next_due(self, provider: str, state: State, operations: Collection[str] | None = None) -> float | None:
+        """Return when the next task of the state is due, or None if there is none.
+
+        `operations` restricts the search. The time is in seconds since the epoch.
+        """
+        if operations is None:
+            row = await self._fetch_one("next_due", provider=provider, state=state)
+        else:
+            row = await self._fetch_one(
+                "next_due_group", provider=provider, state=state, operations=to_json(operations)
+            )
+        return None if row is None else row[0]
+
+    async def poll_outlook(
+        self, provider: str, state: State, operations: Collection[str], now: float, nth: int
+    ) -> PollOutlook:
+        """Return when the next polls of a state are due, and whether a task could be bought now, in one query.
+
+        `nth` is the number of the poll whose due time is wanted beside that of the first.
+        """
+        parameters = {"provider": provider, "state": state, "operations": to_json(operations), "now": now, "nth": nth}
+        row = await self._fetch_one("poll_outlook", **parameters)
+        return PollOutlook(row[0], row[1], bool(row[2])) if row else PollOutlook(None, None, has_queued=False)
+
+    async def earliest_due(
+        self, provider: str, state: State, operations: Collection[str], exclude: Collection[int], limit: int
+    ) -> list[Task]:
+        """Return the tasks of a state that are due first, at any time, except those whose ids are in `exclude`."""
+        parameters = {"soon": math.inf, "limit": limit, "exclude": to_json(exclude), "operations": to_json(operations)}
+        return [
+            task_from(row) for row in await self._fetch_all("claim_group", provider=provider, state=state, **parameters)
+        ]
+
+    async def providers_with_work(self, *, include_finished: bool = False) -> set[str]:
+        """Return the providers that have unfinished tasks.
+
+        With `include_finished`, providers with done, failed or stranded tasks are included. Held tasks never count.
+        """
+        return {row[0] for row in await self._fetch_all("providers_with_work", include_finished=include_finished)}
+
+    async def providers_with_losses(self) -> set[str]:
+        """Return the providers with failed or stranded tasks."""
+        return {row[0] for row in await self._fetch_all("providers_with_losses")}
+
+    async def counts(self) -> dict[str, int]:
+        """Return the number of tasks in each state that has any."""
+        return {row[0]: row[1] for row in await self._fetch_all("counts")}
+
+    async def counts_by_provider(self) -> dict[str, dict[str, int]]:
+        """Return the number of tasks by provider and state, without unbought tasks removed from the manifest."""
+        counts: dict[str, dict[str, int]] = {}
+        for provider, state, count in await self._fetch_all("counts_by_provider"):
+            counts.setdefault(provider, {})[state] = count
+        return counts
+
+    async def removed_unsent_count(self) -> int:
+        """Return the number of unbought tasks that were removed from the manifest."""
+        row = await self._fetch_one("removed_unsent")
+        return row[0] if row else 0
+
+    async def has_work(self, provider: str, states: Collection[State], free_slots: int = 2**31) -> bool:
+        """Return whether a task of these states is due for work, or any task is being submitted.
+
+        A queued task counts only if it fits into `free_slots`: if nothing else is running, no slot will become free.
+        This is one query, since tasks change their states between two.
+        """
+        row = await self._fetch_one("has_work", provider=provider, states=to_json(list(states)), free_slots=free_slots)
+        return bool(row and row[0])
+
+    async def spent(self) -> float:
+        """Return the most that the job can have cost, with tasks in doubt or held, in the provider's unit."""
+        row = await self._fetch_one("spent")
+        return row[0] if row else 0.0
+
+    async def has_ever_sent(self) -> bool:
+        """Return whether a request was ever sent."""
+        row = await self._fetch_one("has_ever_sent")
+        return bool(row and row[0])
+
+    async def key_sum(self) -> str:
+        """Return the sum of the keys of the tasks in the manifest.
+
+        The sum has 32 hex digits. It is empty before the tasks were added.
+        """
+        row = await self._fetch_one("job")
+        return row["tasks"] if row else ""
+
+    async def partial_count(self) -> int:
+        """Return the number of done tasks that have fewer outputs than were ordered."""
+        row = await self._fetch_one("count_partial")
+        return row[0] if row else 0
+
+    async def removed_failed_count(self) -> int:
+        """Return the number of failed tasks that were removed from the manifest."""
+        row = await self._fetch_one("removed_failed")
+        return row[0] if row else 0
+
+    async def slots_taken(self, provider: str) -> int:
+        """Return how many slots of the account's window this job takes."""
+        row = await self._fetch_one("slots_taken", provider=provider)
+        return row[0] if row else 0
+
+    async def claimed_ids(self, provider: str, remote_ids: Sequence[str]) -> set[str]:
+        """Return the remote ids that a task of this job owns or has owned."""
+        return {
+            row[0] for row in await self._fetch_all("claimed_ids", provider=provider, remote_ids=to_json(remote_ids))
+        }
+
+    async def has_ambiguous_request(self, fingerprint: str, request: str) -> bool:
+        """Return whether another request was sent that has the same fingerprint in the provider's list."""
+        row = await self._fetch_one("has_ambiguous_request", fingerprint=fingerprint, request=request)
+        return bool(row and row[0])
+
+    async def duplicate_sends(self, fingerprint: str) -> list[tuple[str, float]]:
+        """Return boot and seconds of the doubtful sends of a fingerprint."""
+        return [(row[0], row[1]) for row in await self._fetch_all("duplicate_sends", fingerprint=fingerprint)]
+
+    async def is_duplicate_submitting(self, fingerprint: str) -> bool:
+        """Return whether a task with this fingerprint is being submitted."""
+        row = await self._fetch_one("is_duplicate_submitting", fingerprint=fingerprint)
+        return bool(row and row[0])
+
+    async def is_model_running(self, provider: str, model: str) -> bool:
+        """Return whether a task of this model is running."""
+        row = await self._fetch_one("is_model_running", provider=provider, model=model)
+        return bool(row and row[0])
+
+    async def put_echoed_fields(self, provider: str, model: str, fields: Mapping[str, bool]) -> None:
+        """Record which request fields of a model the provider's list returns unchanged."""
+        rows = [
+            {"provider": provider, "model": model, "field": name, "verbatim": int(unchanged)}
+            for name, unchanged in fields.items()
+        ]
+        await self._writer.write(
+            lambda connection: connection.executemany(database.statements()["put_echoed_field"], rows) and None
+        )
+
+    async def echoed_fields(self, provider: str, model: str) -> dict[str, bool]:
+        """Return the recorded request fields of a model, with True for those that are returned unchanged."""
+        return {row[0]: bool(row[1]) for row in await self._fetch_all("echoed_fields", provider=provider, model=model)}
+
+    async def _execute(self, query: str, **parameters: Any) -> None:
+        await self._writer.write(lambda connection: execute(connection, query, **parameters) and None)
+
+    async def _fetch_one(self, query: str, **parameters: Any) -> sqlite3.Row | None:
+        return await self._writer.transact(lambda connection: execute(connection, query, **parameters).fetchone())
+
+    async def _fetch_all(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
+        return await self._writer.transact(lambda connection: execute(connection, query, **parameters).fetchall())
+
+
+def execute(connection: sqlite3.Connection, query: str, **parameters: Any) -> sqlite3.Cursor:
+    """Execute a named statement."""
+    return connection.execute(database.statements()[query], parameters)

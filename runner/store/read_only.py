@@ -1,0 +1,220 @@
+"""Read-only queries of a job, with or without a run beside them; needs only SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from runner.errors import JobNotFoundError
+from runner.store import database, journal
+from runner.store.task_rows import check_output_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: example tasks of each error group
+_MAX_EXAMPLES = 3
+
+
+class SavedFile(NamedTuple):
+    """An output file of a done task, and the task's name in the current manifest."""
+
+    task_id: int
+    key: str
+    name: str
+    number: int
+    file: str
+    #: number of outputs of its task
+    output_count: int
+
+
+class ReadOnlyQueries:
+    """Queries of a job's database on a connection that cannot write."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of tasks in each state, without unbought tasks removed from the manifest."""
+        counts = dict(self._fetch_all("counts"))
+        gone = self._fetch_all("removed_unsent")[0][0]
+        counts["queued"] = counts.get("queued", 0) - gone
+        return {state: count for state, count in counts.items() if count}
+
+    def counts_by_provider(self) -> dict[str, dict[str, int]]:
+        """Return the number of tasks by provider and state, without unbought tasks removed from the manifest."""
+        counts: dict[str, dict[str, int]] = {}
+        for provider, state, count in self._fetch_all("counts_by_provider"):
+            counts.setdefault(provider, {})[state] = count
+        return counts
+
+    def latest_files(self, limit: int) -> list[dict[str, Any]]:
+        """Return the files saved last, the newest first, as dictionaries.
+
+        Each has `key`, `file`, `media_type` and `finished_at` (seconds since the epoch).
+        """
+        return [dict(row) for row in self._fetch_all("latest_files", limit=limit)]
+
+    def removed_unsent_count(self) -> int:
+        """Return the number of unbought tasks that were removed from the manifest."""
+        return int(self._fetch_all("removed_unsent")[0][0])
+
+    def removed_sent_count(self) -> int:
+        """Return the number of bought tasks that were removed from the manifest."""
+        return int(self._fetch_all("removed_sent")[0][0])
+
+    def removed_failed_count(self) -> int:
+        """Return the number of failed tasks that were removed from the manifest."""
+        return int(self._fetch_all("removed_failed")[0][0])
+
+    def error_groups(self) -> list[dict[str, Any]]:
+        """Return why tasks failed, were stranded, are held or are incomplete, grouped by state and reason.
+
+        Each group has `state`, `reason`, `message` (an example), `count`, `paid` (how many cost something), `cost`
+        (their total), `unpriced` (how many were accepted at an unknown price) and `tasks` (the names of a few). Failed
+        tasks that were removed from the manifest are left out.
+        """
+        names = ("state", "reason", "message", "count", "paid", "cost", "unpriced")
+        groups = [dict(zip(names, row, strict=True)) for row in self._fetch_all("error_groups")]
+        return [group | {"tasks": self._example_names(group["state"], group["reason"])} for group in groups]
+
+    def _example_names(self, state: str, reason: str) -> list[str]:
+        return [
+            row[0] for row in self._fetch_all("example_names", state=state, reason=reason or None, limit=_MAX_EXAMPLES)
+        ]
+
+    def oldest_submitted_at(self) -> float | None:
+        """Return when the oldest task that is running or ready was submitted, in seconds since the epoch."""
+        value = self._fetch_all("oldest_submitted")[0][0]
+        return None if value is None else float(value)
+
+    def oldest_ready_at(self) -> float | None:
+        """Return since when the oldest result waits to be downloaded, in seconds since the epoch."""
+        value = self._fetch_all("oldest_ready")[0][0]
+        return None if value is None else float(value)
+
+    def spent(self) -> float | None:
+        """Return the most that the job can have cost, or None if a task was sent at an unknown price."""
+        spent, unpriced = self._fetch_all("costs")[0]
+        return None if unpriced else float(spent)
+
+    def has_costs(self) -> bool:
+        """Return whether anything was bought, or may have been, at a known price."""
+        return bool(self._fetch_all("costs")[0][0])
+
+    def in_state(self, state: str) -> list[dict[str, Any]]:
+        """Return every task of a state, which must be one that few tasks are in.
+
+        Each has `key`, `name`, `ref`, `submitted_at`, `evidence`, `provider` and `model`.
+        """
+        names = ("key", "name", "ref", "submitted_at", "evidence", "provider", "model")
+        return [{name: row[name] for name in names} for row in self._fetch_all("in_state", state=state)]
+
+    def bound_providers(self) -> list[str]:
+        """Return every provider that this job has ever used."""
+        return [row[0] for row in self._fetch_all("bound_providers")]
+
+    def states_by_key(self) -> dict[str, str]:
+        """Return the state of every task by its key."""
+        return {row[0]: row[1] for row in self._fetch_all("states_by_key")}
+
+    def saved_files(self) -> Iterator[SavedFile]:
+        """Yield every file of every done task.
+
+        Raises StateError if a file name leads out of the job directory.
+        """
+        for row in self._connection.execute(database.statements()["saved_files"]):
+            saved = SavedFile(*row)
+            check_output_name(saved.file)
+            yield saved
+
+    def get_draft(self, key: str) -> dict[str, Any] | None:
+        """Return the draft of a task (position, variables, model, request ...), or None if there is no such key."""
+        for row in self._fetch_all("get_draft", key=key):
+            return {**dict(row), "vars": orjson.loads(row["vars"]), "request": orjson.loads(row["request"])}
+        return None
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Answer all queries in the block from one snapshot, although a run may go on meanwhile."""
+        self._connection.execute("begin")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
+
+    def results(self) -> Iterator[dict[str, Any]]:
+        """Yield every task in manifest order as stored, with JSON columns parsed.
+
+        Raises StateError.
+        """
+        return self._result_rows("results")
+
+    def newest_results(self, limit: int) -> Iterator[dict[str, Any]]:
+        """Yield the tasks that changed last, up to `limit`, in manifest order, as `results` does."""
+        return self._result_rows("newest_results", limit=limit)
+
+    def name(self) -> str:
+        """Return the manifest's name, empty if the job was never run."""
+        return str(self._fetch_all("name")[0][0])
+
+    def _result_rows(self, query: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        for row in self._connection.execute(database.statements()[query], parameters):
+            line = dict(row)
+            for column in ("vars", "request", "outputs"):
+                line[column] = orjson.loads(line[column])
+            for output in line["outputs"]:
+                check_output_name(output["file"])
+            yield line
+
+    def _fetch_all(self, query: str, **parameters: Any) -> list[Any]:
+        return self._connection.execute(database.statements()[query], parameters).fetchall()
+
+
+def known_remote_ids(directory: Path) -> set[str]:
+    """Return every remote id that a provider ever gave this job, with those of earlier generations."""
+    lines = (line for line, _ in journal.read_lines(directory / "journal.jsonl"))
+    return {line["remote_id"] for line in lines if line.get("t") == "id" and isinstance(line.get("remote_id"), str)}
+
+
+@contextmanager
+def _migrated_copy(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Open a migrated copy in a temporary file.
+
+    A reader must change nothing, not even the database of an older version.
+    """
+    with closing(sqlite3.connect("")) as copy:
+        connection.backup(copy)
+        copy.row_factory = sqlite3.Row
+        database.harden(copy)
+        database.migrate(copy)
+        database.check_schema(copy)
+        yield copy
+
+
+@contextmanager
+def open_read_only(directory: Path) -> Iterator[ReadOnlyQueries]:
+    """Open the database in `directory` (a job's `.runner`) for reading.
+
+    Raises JobNotFoundError, StateError, DiskError or JobLockedError.
+    """
+    path = directory / "state.db"
+    if not path.is_file():
+        raise JobNotFoundError(f"there is no job in {directory.parent}", hint="`runner run MANIFEST` makes one.")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30)) as connection:
+            connection.row_factory = sqlite3.Row
+            database.harden(connection)
+            if 0 < database.schema_version(connection) < len(database.migrations()):
+                with _migrated_copy(connection) as copy:
+                    yield ReadOnlyQueries(copy)
+            else:
+                database.check_schema(connection)
+                yield ReadOnlyQueries(connection)
+    except database.DATABASE_ERRORS as error:
+        raise database.to_runner_error(error, str(path)) from None

@@ -1,0 +1,185 @@
+"""Conversion of rows to tasks and back."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from runner.errors import StateError
+from runner.store import database
+from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from runner.tasks.models import Draft
+
+
+def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
+    """Return the task in a row of `task.*, request, name`."""
+    error = NO_ERROR if row["reason"] is None else TaskError(row["reason"], row["code"], row["message"])
+    sent = None if row["sent_boot"] is None else Moment(row["sent_boot"], row["sent_seconds"])
+    return Task(
+        id=row["id"],
+        key=row["key"],
+        provider=row["provider"],
+        operation=row["operation"],
+        model=row["model"],
+        state=State(row["state"]),
+        due_at=row["due_at"],
+        generation=row["generation"],
+        ref=row["ref"],
+        fingerprint=row["fingerprint"],
+        slots=row["slots"],
+        cost=row["cost"],
+        images=row["pictures"],
+        spent=row["spent"],
+        remote_id=row["remote_id"],
+        attempts=row["attempts"],
+        throttles=row["throttles"],
+        doubts=row["doubts"],
+        absences=row["looks"],
+        failures=row["failures"],
+        refreshes=row["refreshes"],
+        adopted=bool(row["adopted"]),
+        sent=sent,
+        submitted_at=row["submitted_at"],
+        since=row["since"],
+        finished_at=row["finished_at"],
+        error=error,
+        reason=row["evidence"],
+        request=row["request"].encode(),
+        name=row["name"],
+        outputs=outputs,
+    )
+
+
+def task_columns(task: Task) -> dict[str, Any]:
+    """Return the columns of a task that may change, by their names in the settle query."""
+    return {
+        "id": task.id,
+        "state": task.state,
+        "due_at": task.due_at,
+        "generation": task.generation,
+        "ref": task.ref,
+        "spent": task.spent,
+        "remote_id": task.remote_id,
+        "attempts": task.attempts,
+        "throttles": task.throttles,
+        "doubts": task.doubts,
+        "looks": task.absences,
+        "failures": task.failures,
+        "refreshes": task.refreshes,
+        "adopted": int(task.adopted),
+        "sent_boot": task.sent.boot if task.sent else None,
+        "sent_seconds": task.sent.seconds if task.sent else None,
+        "submitted_at": task.submitted_at,
+        "since": task.since,
+        "finished_at": task.finished_at,
+        "reason": task.error.reason,
+        "code": task.error.code,
+        "message": task.error.message,
+        "evidence": task.reason,
+    }
+
+
+def check_output_name(file: str | None) -> str | None:
+    """Return the file name of an output after a check that it leads nowhere but into the job directory.
+
+    Raises StateError.
+    """
+    if file is not None and (not file or "/" in file or "\0" in file or file.startswith(".")):
+        raise StateError(
+            f"an output is called {file[:100]!r}, and no output of a job is called so",
+            hint="The state was changed by something else. Keep a copy of the job directory and put back a good one.",
+        )
+    return file
+
+
+def output_from(row: sqlite3.Row) -> Output:
+    """Return the output in a row of the outputs query.
+
+    Raises StateError.
+    """
+    check_output_name(row["file"])
+    return Output(row["number"], row["url"], row["file"], row["bytes"], row["sha256"], row["media_type"])
+
+
+def to_json(value: Any) -> str:
+    """Return JSON text for a column or a query parameter."""
+    return orjson.dumps(list(value) if isinstance(value, set | frozenset) else value, default=str).decode()
+
+
+#: drafts added in one transaction
+PAGE_SIZE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A draft with the values that only its job knows."""
+
+    draft: Draft
+    fingerprint: str
+    #: price of one purchase in the provider's unit, None if unknown
+    cost: float | None = None
+    #: path of each local image by its position in the request
+    images: Mapping[str, str] = field(default_factory=dict)
+
+
+def mark_all_removed(connection: sqlite3.Connection) -> None:
+    """Mark every task as removed from the manifest until its draft is added again.
+
+    Must be called in a transaction.
+    """
+    connection.execute(database.statements()["unschedule_queued"])
+    connection.execute(database.statements()["clear_positions"])
+
+
+def add_drafts(
+    connection: sqlite3.Connection, page: Sequence[Addition], uuid: str, now: float, *, rename: bool = False
+) -> None:
+    """Insert rows for the drafts that have none, and update the others.
+
+    With `rename`, tasks that have files take new names too. Must be called in a transaction.
+    Raises StateError if the rows violate a constraint of the schema.
+    """
+    try:
+        connection.executemany(database.statements()["add_task"], (_task_row(addition, uuid) for addition in page))
+        connection.executemany(database.statements()["add_draft"], _draft_rows(page, now, rename=rename))
+    except sqlite3.IntegrityError as error:  # a key or a reference in the file was changed by something else
+        raise database.to_runner_error(error, "the job's state is damaged") from None
+
+
+def _task_row(addition: Addition, uuid: str) -> dict[str, Any]:
+    draft = addition.draft
+    return {
+        "key": draft.key,
+        "provider": draft.provider,
+        "operation": draft.operation,
+        "model": draft.model,
+        "ref": reference(uuid, draft.key, 1),
+        "fingerprint": addition.fingerprint,
+        "slots": draft.slots,
+        "cost": addition.cost,
+        "pictures": to_json(addition.images) if addition.images else "",
+        # a draft read from the journal must not overwrite the images that the manifest named
+        "gone": not draft.index,
+    }
+
+
+def _draft_rows(page: Sequence[Addition], now: float, *, rename: bool) -> Iterator[dict[str, Any]]:
+    for addition in page:
+        draft = addition.draft
+        yield {
+            "key": draft.key,
+            "position": draft.index or None,
+            "repeat": draft.repeat,
+            "vars": to_json(draft.vars),
+            "request": to_json(draft.request),
+            "name": draft.name,
+            "now": now,
+            "rename": rename,
+        }

@@ -1,0 +1,158 @@
+"""Define the closed set of events that can happen to a task, named as past participles where one exists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.tasks.models import NO_ERROR, Moment, Output, TaskError
+
+#: cause of a retryable failure; only `trouble` may be the task's own fault
+FailureKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
+#: cause for which all submits of an account stop
+BlockKind = Literal["credentials", "credit", "account", "configuration", "cost", "refusals", "disk", "window"]
+#: decision of an operator about a held task
+Resolution = Literal["adopt", "absent", "abandon"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A submit worker claimed the task. The row says so on disk before a byte leaves."""
+
+    moment: Moment
+    #: seconds since the epoch
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider accepted the submit and named the task in its answer."""
+
+    remote_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A submit ended without a clear answer."""
+
+    reason: str
+    #: accepted under an id that cannot be used, so that only an operator can resolve it and no reconcile can
+    hopeless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A reconcile found the task at the provider."""
+
+    remote_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A clean reconcile did not find the task."""
+
+    #: True if the reconcile began after the quiet time
+    quiet: bool
+    #: False if the provider's list does not echo what identifies the task, so that its absence proves nothing
+    provable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The provider still works on the task."""
+
+    #: state in the provider's own word
+    remote_state: str = ""
+    #: the provider claims success but shows no output yet
+    settling: bool = False
+    #: the spec does not know the provider's word for the state
+    unknown_state: bool = False
+    #: trace id that the provider's support asks for
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The provider shows outputs. The task may have been reported as failed, or have timed out, before."""
+
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkExpired:
+    """A download link no longer works. The next poll fetches a new one."""
+
+    error: TaskError
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Every output is a complete, checked file."""
+
+    outputs: tuple[Output, ...]
+    #: set if there are fewer outputs than were ordered
+    error: TaskError = NO_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class RetryableFailure:
+    """An attempt failed, certainly without being paid for. The task is tried again later."""
+
+    kind: FailureKind
+    error: TaskError
+    #: seconds that the server asked to wait, already within bounds
+    wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The provider rejects the task and will not make it."""
+
+    error: TaskError
+    #: the rejection may mean that an earlier submit with the same reference was accepted
+    maybe_taken: bool = False
+    #: a task that was accepted costs its price although it has no output
+    billed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AccountBlocked:
+    """The provider accepts nothing from this account at present."""
+
+    kind: BlockKind
+    error: TaskError
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """The user asked for another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An operator decided about a held task. `remote_id` belongs to the decision `adopt`."""
+
+    resolution: Resolution
+    #: name of the operator
+    by: str
+    remote_id: str | None = None
+
+
+Event = (
+    Claimed
+    | Accepted
+    | Interrupted
+    | Found
+    | Missing
+    | Pending
+    | Finished
+    | LinkExpired
+    | Saved
+    | RetryableFailure
+    | Rejected
+    | AccountBlocked
+    | Retried
+    | Resolved
+)

@@ -1,0 +1,330 @@
+"""Decide which event may follow which state and how the event changes the task.
+
+1. Only the step that cannot be repeated has an in-progress state: `submitting` is on disk before the request leaves.
+2. A submit without a clear answer is in doubt. `Found` acts at once, `Missing` is believed only after the quiet time.
+3. Every cycle uses up some of the retry policy, so every task comes to rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never
+
+from runner.errors import RunnerError
+from runner.tasks.events import (
+    Accepted,
+    AccountBlocked,
+    Claimed,
+    Event,
+    Finished,
+    Found,
+    Interrupted,
+    LinkExpired,
+    Missing,
+    Pending,
+    Rejected,
+    Resolved,
+    Retried,
+    RetryableFailure,
+    Saved,
+)
+from runner.tasks.models import NO_ERROR, State, Task, TaskError
+from runner.tasks.retry_policy import RetryPolicy, backoff, reconcile_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+QUEUED, SUBMITTING, IN_DOUBT, HELD = State.QUEUED, State.SUBMITTING, State.IN_DOUBT, State.HELD
+RUNNING, READY, DONE = State.RUNNING, State.READY, State.DONE
+FAILED, STRANDED = State.FAILED, State.STRANDED
+
+#: prefix of `Task.reason` while a remote id given by an operator has not been confirmed by the provider
+ADOPTED_BY_USER = "adopt by "
+
+#: `Task.reason` of a failure that costs nothing
+_UNBILLED = "refused, and not billed"
+
+#: state -> event -> possible next states, the usual one first
+TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
+    QUEUED: {Claimed: (SUBMITTING,), Resolved: (RUNNING, QUEUED, FAILED)},
+    SUBMITTING: {
+        Accepted: (RUNNING,),
+        Interrupted: (IN_DOUBT, HELD),
+        RetryableFailure: (QUEUED, FAILED),
+        AccountBlocked: (QUEUED,),
+        Rejected: (FAILED, IN_DOUBT, HELD),
+    },
+    IN_DOUBT: {
+        Found: (RUNNING,),
+        Missing: (IN_DOUBT, QUEUED, HELD),
+        RetryableFailure: (IN_DOUBT,),
+        AccountBlocked: (IN_DOUBT,),
+    },
+    HELD: {Resolved: (RUNNING, QUEUED, FAILED)},
+    RUNNING: {
+        Finished: (READY,),
+        Pending: (RUNNING, STRANDED),
+        RetryableFailure: (RUNNING, STRANDED, HELD),
+        AccountBlocked: (RUNNING, STRANDED),
+        Rejected: (FAILED, STRANDED),
+        Resolved: (RUNNING, QUEUED, FAILED),
+    },
+    READY: {Saved: (DONE,), LinkExpired: (RUNNING, STRANDED), RetryableFailure: (READY, STRANDED)},
+    DONE: {Retried: (RUNNING,)},
+    FAILED: {Retried: (QUEUED, FAILED), Finished: (READY,)},
+    STRANDED: {Retried: (RUNNING,), Finished: (READY,)},
+}
+
+#: cost of each event that can be part of a cycle; without these events the table has no cycle (kept by a test)
+EVENT_COSTS: Mapping[type[Event], str] = {
+    RetryableFailure: "attempts, throttles, failed reconciles, or the time limit for paid tasks",
+    AccountBlocked: "the account's credit with this run: nothing more is submitted",
+    Missing: "reconciles, then submits",
+    Pending: "the time limit for paid tasks",
+    LinkExpired: "refreshes",
+    Retried: "a decision of the user",
+    Resolved: "a decision of the operator",
+}
+
+
+class IllegalTransitionError(RunnerError):
+    """An event that the table does not allow in the task's state. It is a bug, never bad input."""
+
+
+def advance(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task:
+    """Return the task as it is after the event, without any I/O.
+
+    `now` is in seconds since the epoch. Raises IllegalTransitionError if the table does not allow the transition.
+    """
+    targets = TRANSITIONS[task.state].get(type(event), ())
+    after = _decide(task, event, now, policy) if targets else task
+    if after.state not in targets:
+        raise IllegalTransitionError(f"{task.state} does not know {event!r} leading to {after.state} (task {task.key})")
+    return after
+
+
+def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task:  # noqa: C901, PLR0911, PLR0912 - a table
+    match event:
+        case Claimed():
+            task = replace(task, sent=event.moment, submitted_at=event.at, since=event.at)
+            return replace(_charge(task), state=SUBMITTING, due_at=None)
+        case Accepted() | Found():
+            return _adopt(task, event.remote_id, event.reason, now, policy, found=isinstance(event, Found))
+        case Interrupted():
+            return _mark_in_doubt(task, event.reason, now, policy, hopeless=event.hopeless)
+        case Missing():
+            return _count_absence(task, event, now, policy)
+        case Pending():
+            return _keep_polling(task, event, now, policy)
+        case Finished():
+            return _take_outputs(task, event, now)
+        case LinkExpired():
+            return _renew_links(task, event.error, now, policy)
+        case Saved():
+            return replace(task, state=DONE, due_at=None, failures=0, outputs=event.outputs, error=event.error)
+        case RetryableFailure():
+            return _handle_failure(task, event, now, policy)
+        case Rejected():
+            if event.maybe_taken and task.doubts and task.state is SUBMITTING:
+                return _mark_in_doubt(task, f"{event.error.code}: the reference may exist", now, policy)
+            if task.state is RUNNING and task.finished_at is not None:
+                return _strand(task, _withdrawn_error(event.error))
+            is_free = task.state is SUBMITTING or not event.billed
+            return _fail(replace(_refund(task), reason=_UNBILLED) if is_free else task, event.error, now)
+        case AccountBlocked():
+            return _handle_blocked(task, event, now, policy)
+        case Retried():
+            return _retry_for_user(task, now, policy)
+        case Resolved():
+            return _resolve(task, event, now, policy)
+    assert_never(event)
+
+
+def _adopt(task: Task, remote_id: str, reason: str, now: float, policy: RetryPolicy, *, found: bool) -> Task:
+    return replace(
+        task,
+        state=RUNNING,
+        due_at=now + (0.0 if found else policy.first_poll),
+        remote_id=remote_id,
+        adopted=found,
+        failures=0,
+        absences=0,
+        error=NO_ERROR,
+        reason=reason,
+    )
+
+
+def _mark_in_doubt(task: Task, reason: str, now: float, policy: RetryPolicy, *, hopeless: bool = False) -> Task:
+    state, due_at = (IN_DOUBT, now) if policy.can_reconcile and not hopeless else (HELD, None)
+    error = TaskError("in_doubt", None, reason)
+    return replace(
+        task, state=state, due_at=due_at, doubts=task.doubts + 1, absences=0, failures=0, error=error, reason=reason
+    )
+
+
+def _count_absence(task: Task, event: Missing, now: float, policy: RetryPolicy) -> Task:
+    absences = task.absences + 1
+    if not event.quiet or absences < policy.required_absences:
+        return replace(task, absences=absences, failures=0, due_at=now + reconcile_interval(policy))
+    if task.doubts >= policy.max_doubts or not event.provable:
+        message = f"{task.doubts} sends without an answer, none of them found"
+        if not event.provable:
+            message = "not found, in a list that is not known to show requests as they were sent"
+        return replace(task, state=HELD, due_at=None, absences=absences, error=TaskError("in_doubt", None, message))
+    task = _refund(task)
+    return replace(task, state=QUEUED, due_at=now, absences=0, failures=0, error=NO_ERROR, reason="absent")
+
+
+def _keep_polling(task: Task, event: Pending, now: float, policy: RetryPolicy) -> Task:
+    failures = task.failures + 1 if event.settling else 0
+    if event.settling and failures >= policy.max_settlings:
+        trace = f" (trace {event.trace})" if event.trace else ""
+        return _strand(task, TaskError("no_output", None, f"the provider claims success and shows no output{trace}"))
+    if _deadline_passed(task, now, policy):
+        return _strand(task, TaskError("stuck", None, f"still not finished after {policy.paid_timeout:.0f} s"))
+    confirmed = "seen" if task.reason.startswith(ADOPTED_BY_USER) else task.reason
+    return replace(task, failures=failures, reason=confirmed)
+
+
+def _take_outputs(task: Task, event: Finished, now: float) -> Task:
+    if _accepts_late_outputs(task):
+        task = _charge(task) if task.reason == _UNBILLED else task
+        # the time limit starts again but the count of links does not, else a provider that keeps changing its answer
+        # could keep the task alive without end
+        task = replace(task, since=now, error=NO_ERROR, reason="made after all")
+    elif task.state is not RUNNING:
+        return task
+    return replace(task, state=READY, due_at=now, failures=0, outputs=event.outputs, finished_at=now)
+
+
+def _withdrawn_error(error: TaskError) -> TaskError:
+    """Return the error of a task whose outputs were shown once. They stay paid, whatever the provider reports later."""
+    return TaskError("withdrawn", error.code, f"its outputs were there, and now the provider says: {error.message}")
+
+
+def _accepts_late_outputs(task: Task) -> bool:
+    """Return True if a task without outputs may still take them: it was accepted and never abandoned."""
+    match task.state:
+        case State.FAILED:
+            return task.remote_id is not None and task.error.reason != "abandoned"
+        case State.STRANDED:
+            return task.error.reason == "stuck"
+        case _:
+            return False
+
+
+def _renew_links(task: Task, error: TaskError, now: float, policy: RetryPolicy) -> Task:
+    if task.refreshes + 1 >= policy.max_refreshes or _deadline_passed(task, now, policy):
+        return _strand(task, error)
+    wait = backoff(task.refreshes, base=1.0)
+    return replace(task, state=RUNNING, due_at=now + wait, refreshes=task.refreshes + 1, failures=0, error=error)
+
+
+def _handle_failure(task: Task, event: RetryableFailure, now: float, policy: RetryPolicy) -> Task:
+    match task.state:
+        case State.SUBMITTING:
+            return _requeue(task, event, now, policy)
+        case State.IN_DOUBT:
+            return _retry_reconcile(task, event, now, policy)
+        case State.RUNNING if event.kind == "absent" and _is_unknown_adoption(task, policy):
+            reason = f"the provider does not know {task.remote_id}, which was adopted for it"
+            error = TaskError("in_doubt", None, reason)
+            return replace(task, state=HELD, due_at=None, remote_id=None, error=error, reason=reason)
+        case _:
+            return _back_off(task, event.error, now, policy, wait=event.wait)
+
+
+def _is_unknown_adoption(task: Task, policy: RetryPolicy) -> bool:
+    """Return True if the provider never showed the id that an operator gave and has left it out too often."""
+    return task.reason.startswith(ADOPTED_BY_USER) and task.failures + 1 >= policy.max_unknown
+
+
+def _requeue(task: Task, event: RetryableFailure, now: float, policy: RetryPolicy) -> Task:
+    task, counted = _refund(task), event.kind == "trouble"
+    attempts, throttles = task.attempts + counted, task.throttles + (not counted)
+    if attempts >= policy.max_attempts or throttles >= policy.max_throttles:
+        return replace(_fail(task, event.error, now), attempts=attempts, throttles=throttles)
+    wait = backoff(attempts) if counted else backoff(throttles) if event.kind == "window" else 0.0
+    wait = max(wait, event.wait or 0.0)
+    return replace(
+        task, state=QUEUED, due_at=now + wait, attempts=attempts, throttles=throttles, sent=None, reason=event.kind
+    )
+
+
+def _retry_reconcile(task: Task, event: RetryableFailure, now: float, policy: RetryPolicy) -> Task:
+    failures = task.failures + 1
+    wait = max(event.wait or 0.0, backoff(failures, cap=max(1.0, reconcile_interval(policy))))
+    return replace(task, failures=failures, due_at=None if failures >= policy.max_unclean else now + wait)
+
+
+def _back_off(task: Task, error: TaskError, now: float, policy: RetryPolicy, *, wait: float | None) -> Task:
+    if _deadline_passed(task, now, policy):
+        return _strand(task, error)
+    failures = task.failures + 1
+    return replace(task, failures=failures, error=error, due_at=now + max(wait or 0.0, backoff(failures)))
+
+
+def _handle_blocked(task: Task, event: AccountBlocked, now: float, policy: RetryPolicy) -> Task:
+    match task.state:
+        case State.SUBMITTING:
+            task = _refund(task)
+            return replace(task, state=QUEUED, due_at=now, sent=None, error=event.error, reason=event.kind)
+        case State.IN_DOUBT:
+            return replace(task, due_at=None, failures=task.failures + 1)
+        case _:
+            return _back_off(task, event.error, now, policy, wait=None)
+
+
+def _retry_for_user(task: Task, now: float, policy: RetryPolicy) -> Task:
+    if task.state is FAILED and task.generation >= policy.max_generations:
+        return task
+    task = replace(task, due_at=now, since=now, failures=0, refreshes=0, error=NO_ERROR, reason="retried")
+    if task.remote_id is not None and task.state in {STRANDED, DONE}:
+        return replace(task, state=RUNNING)
+    generation = task.generation + 1
+    return replace(_reset_for_submit(task), generation=generation, ref=f"{task.ref.rpartition('-g')[0]}-g{generation}")
+
+
+def _resolve(task: Task, event: Resolved, now: float, policy: RetryPolicy) -> Task:
+    reason = f"{event.resolution} by {event.by}"  # an adoption starts with ADOPTED_BY_USER
+    if task.state is QUEUED and event.resolution == "adopt":
+        task = _charge(task)  # bought after all, by a run that this state knows nothing of
+    match event.resolution:
+        case "adopt" if event.remote_id:
+            return _adopt(task, event.remote_id, reason, now, policy, found=True)
+        case "adopt":
+            return task  # without an id there is nothing to adopt, and the table does not lead from HELD to HELD
+        case "absent":
+            # the same purchase under the same reference: the doubts are kept, so that an answer like Kling's 1201
+            # ("the reference exists") is not taken for a plain rejection
+            unpaid = task if task.state is QUEUED else _refund(task)
+            return replace(_reset_for_submit(unpaid), due_at=now, doubts=task.doubts, reason=reason)
+        case "abandon":
+            return replace(_fail(task, TaskError("abandoned", None, reason), now), reason=reason)
+
+
+def _reset_for_submit(task: Task) -> Task:
+    task = replace(task, doubts=0, absences=0, attempts=0, throttles=0, finished_at=None)
+    return replace(task, state=QUEUED, remote_id=None, adopted=False, sent=None, error=NO_ERROR)
+
+
+def _charge(task: Task) -> Task:
+    """Add the price to `spent`. A purchase counts as spent before its request is sent."""
+    return replace(task, spent=round(task.spent + (task.cost or 0.0), 6))
+
+
+def _refund(task: Task) -> Task:
+    """Subtract the price from `spent` for a purchase that certainly costs nothing."""
+    return replace(task, spent=max(0.0, round(task.spent - (task.cost or 0.0), 6)))
+
+
+def _fail(task: Task, error: TaskError, now: float) -> Task:
+    return replace(task, state=FAILED, due_at=None, error=error, finished_at=now)
+
+
+def _strand(task: Task, error: TaskError) -> Task:
+    return replace(task, state=STRANDED, due_at=None, error=error)
+
+
+def _deadline_passed(task: Task, now: float, policy: RetryPolicy) -> bool:
+    return task.since is not None and now - task.since > policy.paid_timeout
