@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-
-from runner.manifest.model import Rate
+from dataclasses import dataclass
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+", re.ASCII)
@@ -17,6 +16,19 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*([a-z]+)", re.ASCII)
 _MAX_SECONDS = 3650 * 86400.0
 #: largest length of a text, in characters
 _MAX_LENGTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Rate of at most `count` requests in any `seconds`."""
+
+    count: float
+    seconds: float = 1.0
+
+    @property
+    def per_second(self) -> float:
+        """Return the number of requests a second."""
+        return self.count / self.seconds
 
 
 def parse_duration(value: object) -> float:

@@ -1,8 +1,9 @@
-"""The layers: allowed imports, and the places where clocks, randomness and the environment enter."""
+"""The walls between the packages: who may import whom, and where clocks, chance and the environment come in."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,67 +11,72 @@ import pytest
 
 import runner
 
-HOUSE = Path(runner.__file__).parent
+SOURCE = Path(runner.__file__).parent
 
-#: packages that each package may import besides itself
+#: a package or top-level module, and every one that it may import (its own modules it always may)
 BELOW: dict[str, set[str]] = {
     "errors": set(),
-    "lean": set(),
-    "lifecycle": {"errors"},
-    "providers": {"lifecycle", "errors"},
-    "manifest": {"lifecycle", "errors"},
-    "net": {"providers", "manifest", "lifecycle", "errors", "version", "lean"},
-    "store": {"providers", "manifest", "lifecycle", "errors"},
-    "pipeline": {"net", "store", "providers", "manifest", "lifecycle", "errors"},
-    "report": {"net", "store", "providers", "manifest", "lifecycle", "errors"},
-    "settings": {"errors"},
-    "log_file": set(),
-    "logs": {"log_file", "lifecycle", "errors", "lean"},
+    "text": set(),
+    "units": set(),
+    "files": {"errors"},
+    "_imports": set(),
+    "tasks": {"errors", "text", "units"},
+    "providers": {"tasks", "errors", "text", "units"},
+    "manifest": {"tasks", "errors", "text", "units", "files"},
+    "ratelimit": {"providers", "manifest", "tasks", "errors", "text", "units", "files"},
+    "net": {"providers", "manifest", "tasks", "errors", "text", "units", "files", "version", "_imports"},
+    "store": {"providers", "manifest", "tasks", "errors", "text", "units", "files"},
+    "settings": {"errors", "files"},
+    "logs": {"tasks", "errors", "text", "_imports", "files"},
     "sandbox": set(),
     "version": set(),
 }
+BELOW["net"] |= {"ratelimit"}
+BELOW["scheduler"] = {"net", "ratelimit", "store", *BELOW["store"]}
+BELOW["report"] = BELOW["scheduler"]
 BELOW["app"] = {*BELOW, "app"} - {"sandbox"}
-BELOW["cli"] = {*BELOW, "app"} - {"sandbox"}
+BELOW["api"] = {*BELOW, "app"} - {"sandbox"}
+BELOW["cli"] = {*BELOW, "app", "api"} - {"sandbox"}
 BELOW["__main__"] = {"cli"}
 
-#: packages or modules that may import a library; a trailing `.` means everything below
+#: a library, and the packages or modules that may import it; a `.` at the end means everything under the name
 GUARDED: dict[str, tuple[str, ...]] = {
-    # lanes only parses addresses with it, by the same rules by which net will send to them
-    "httpx": ("runner.net.", "runner.app.lanes"),
+    # provider_config only parses addresses with it, by the same rules by which net will send to them
+    "httpx": ("runner.net.", "runner.app.provider_config"),
     "aiohttp": ("runner.net.",),
     "aiosqlite": ("runner.store.",),
     "sqlite3": ("runner.store.",),
-    "yaml": ("runner.manifest.reader", "runner.providers.spec"),
+    "yaml": ("runner.manifest.yaml_reader", "runner.providers.spec"),
     "structlog": ("runner.logs",),
     "starlette": ("runner.net.web",),
     "uvicorn": ("runner.net.web",),
     "runner.sandbox": ("runner.sandbox.", "runner.cli.sandbox"),
 }
 
-#: what is not a pure function of its arguments, and the places where it comes in
+#: what is not a pure function of its arguments, and the modules where it comes in
 IMPURE: dict[str, tuple[str, ...]] = {
     "time.time": (
-        "runner.app.lanes",  # hands the wall clock to the auth schemes
-        "runner.app.rebuilding",  # the name under which the old database is kept
-        "runner.pipeline.clock",  # the run's clock, from where it is handed on
-        "runner.cli.jobs",  # how long ago, for a user to read
-        "runner.sandbox.",  # a world of its own
+        "runner.app.provider_config",  # hands the wall clock to the auth schemes
+        "runner.app.resolve",  # the name under which `recover` keeps the old database
+        "runner.scheduler.clock",  # the run's clock, from where it is handed on
+        "runner.cli.jobs",  # how long ago, for the user to read
+        "runner.sandbox.",  # has clocks of its own
     ),
-    "time.time_ns": ("runner.pipeline.clock",),
+    "time.time_ns": ("runner.scheduler.clock",),
     # for connections from before a suspension, and below: defaults of parameters, which tests replace
-    "time.clock_gettime": ("runner.pipeline.clock", "runner.net.transport"),
-    "time.monotonic": ("runner.app.lanes", "runner.pipeline.clock", "runner.net.", "runner.logs"),
+    "time.clock_gettime": ("runner.scheduler.clock", "runner.net.transport"),
+    "time.monotonic": ("runner.app.provider_config", "runner.scheduler.clock", "runner.net.", "runner.logs"),
     "time.sleep": (),
     "datetime.now": (),
     "random": (),
     # a run's name at its monitor
-    "uuid": ("runner.app.notices", "runner.sandbox."),
+    "uuid": ("runner.app.notify", "runner.sandbox."),
     # names of files that are renamed away at once
     "secrets": (
         "runner.store.account",
-        "runner.store.ground",
-        "runner.report.whole_file",
-        "runner.cli.showing",  # the key of a live page's address
+        "runner.store.filesystem",
+        "runner.files",
+        "runner.cli.gallery",  # the key of a live page's address
         "runner.sandbox.",
     ),
     "os.urandom": (),
@@ -120,10 +126,10 @@ def module(name: str, text: str) -> Module:
     return Module(name, ast.parse(text))
 
 
-def house() -> list[Module]:
+def modules() -> list[Module]:
     found = []
-    for path in sorted(HOUSE.rglob("*.py")):
-        parts = ["runner", *path.relative_to(HOUSE).with_suffix("").parts]
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = ["runner", *path.relative_to(SOURCE).with_suffix("").parts]
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found.append(
             module(f"{name}.__init__" if path.name == "__init__.py" and "." in name else name, path.read_text())
@@ -179,7 +185,7 @@ def shapeless(found: Module) -> bool:
     return bool(SHAPELESS & set(found.name.split(".")))
 
 
-MODULES = house()
+MODULES = modules()
 
 
 def named(found: Module) -> str:
@@ -203,6 +209,25 @@ def test_packages_have_an_order():
     for package, below in BELOW.items():
         for other in below - {package}:
             assert package not in BELOW[other] - {other}, (package, other)
+
+
+def test_no_name_of_module_or_class_stands_in_two_packages():
+    """A name in two packages makes a reader look in the wrong one. `__init__` and `__main__` are Python's own."""
+    homes = defaultdict(set)
+    for found in MODULES:
+        stem = found.name.rpartition(".")[2]
+        if not stem.startswith("__") and found.package != stem:
+            homes[stem].add(found.package)
+        for node in ast.walk(found.tree):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].add(found.package)
+    assert {name: packages for name, packages in homes.items() if len(packages) > 1} == {}
+
+
+def test_no_module_is_a_heap():
+    """More than 500 lines are more than one idea."""
+    lines = {found.name: len(ast.unparse(found.tree).splitlines()) for found in MODULES}
+    assert {name: count for name, count in lines.items() if count > 500} == {}
 
 
 @pytest.mark.parametrize(
@@ -229,23 +254,23 @@ def test_every_permission_is_used(name, places):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("runner.lifecycle.task", "from runner.providers.spec import Spec"),
-        ("runner.lifecycle.task", "import runner.store.store"),
-        ("runner.errors", "from runner import lifecycle"),
-        ("runner.net.gateway", "from runner.store.store import Store"),
-        ("runner.store.store", "from runner.net import gateway"),
-        ("runner.pipeline.run", "def f():\n    from runner.report import tally"),
-        ("runner.report.tally", "if TYPE_CHECKING:\n    from runner.pipeline.run import Run"),
-        ("runner.providers.spec", "from runner.manifest.reader import read"),
-        ("runner.manifest.parse", "from runner.providers.spec import Spec"),
-        ("runner.store.rows", "from .store import Store"),
-        ("runner.store.rows", "from . import store"),
-        ("runner.app.runs", "from runner.cli.main import run"),
-        ("runner.app.runs", "def f():\n    import runner.sandbox.server"),
+        ("runner.tasks.models", "from runner.providers.spec import Spec"),
+        ("runner.tasks.models", "import runner.store.store"),
+        ("runner.errors", "from runner import tasks"),
+        ("runner.net.client", "from runner.store.store import Store"),
+        ("runner.store.store", "from runner.net import client"),
+        ("runner.scheduler.run", "def f():\n    from runner.report import stats"),
+        ("runner.report.stats", "if TYPE_CHECKING:\n    from runner.scheduler.run import Run"),
+        ("runner.providers.spec", "from runner.manifest.yaml_reader import read"),
+        ("runner.manifest.parser", "from runner.providers.spec import Spec"),
+        ("runner.store.task_rows", "from .store import Store"),
+        ("runner.store.task_rows", "from . import store"),
+        ("runner.app.run_job", "from runner.cli.main import run"),
+        ("runner.app.run_job", "def f():\n    import runner.sandbox.server"),
         ("runner.cli.runs", "from runner.sandbox.server import Sandbox"),
-        ("runner.sandbox.app", "from runner.errors import RunnerError"),
-        ("runner.pipeline.run", "from runner.settings import Settings"),
-        ("runner.pipeline.run", "from runner import app"),
+        ("runner.sandbox.application", "from runner.errors import RunnerError"),
+        ("runner.scheduler.run", "from runner.settings import Settings"),
+        ("runner.scheduler.run", "from runner import app"),
     ],
 )
 def test_upward_import_is_detected(name, text):
@@ -255,15 +280,15 @@ def test_upward_import_is_detected(name, text):
 @pytest.mark.parametrize(
     ("name", "text", "library"),
     [
-        ("runner.pipeline.run", "import httpx", "httpx"),
-        ("runner.app.runs", "from httpx import URL", "httpx"),
-        ("runner.app.lanes", "from aiohttp.abc import AbstractResolver", "aiohttp"),
-        ("runner.pipeline.run", "if TYPE_CHECKING:\n    import sqlite3", "sqlite3"),
+        ("runner.scheduler.run", "import httpx", "httpx"),
+        ("runner.app.run_job", "from httpx import URL", "httpx"),
+        ("runner.app.provider_config", "from aiohttp.abc import AbstractResolver", "aiohttp"),
+        ("runner.scheduler.run", "if TYPE_CHECKING:\n    import sqlite3", "sqlite3"),
         ("runner.cli.jobs", "def f():\n    import aiosqlite", "aiosqlite"),
-        ("runner.manifest.parse", "import yaml", "yaml"),
+        ("runner.manifest.parser", "import yaml", "yaml"),
         ("runner.providers.specs", "from yaml import safe_load", "yaml"),
-        ("runner.pipeline.lane", "import structlog.stdlib", "structlog"),
-        ("runner.app.embedded", "import runner.sandbox", "runner.sandbox"),
+        ("runner.scheduler.session", "import structlog.stdlib", "structlog"),
+        ("runner.app.embedded_sandbox", "import runner.sandbox", "runner.sandbox"),
     ],
 )
 def test_library_in_wrong_package_is_detected(name, text, library):
@@ -287,18 +312,18 @@ def test_library_in_wrong_package_is_detected(name, text, library):
     ],
 )
 def test_hidden_dependency_is_detected(text, name):
-    assert impure(module("runner.pipeline.lane", text)) == [name]
+    assert impure(module("runner.scheduler.session", text)) == [name]
 
 
 def test_printing_and_vague_names_are_detected():
-    assert printing(module("runner.pipeline.run", "def f():\n    print('x')"))
+    assert printing(module("runner.scheduler.run", "def f():\n    print('x')"))
     assert not printing(module("runner.cli.main", "print('x')"))
     assert shapeless(module("runner.net.utils", ""))
-    assert not shapeless(module("runner.net.gateway", ""))
+    assert not shapeless(module("runner.net.client", ""))
 
 
 def test_allowed_code_passes():
-    fine = "from runner.net.gateway import Gateway\nfrom runner.lifecycle.task import Task\nimport anyio"
-    assert climbing(module("runner.pipeline.run", fine)) == []
-    assert misplaced(module("runner.net.gateway", "import httpx, aiohttp")) == []
-    assert impure(module("runner.pipeline.clock", "import time\ntime.time()")) == []
+    fine = "from runner.net.client import ProviderClient\nfrom runner.tasks.models import Task\nimport anyio"
+    assert climbing(module("runner.scheduler.run", fine)) == []
+    assert misplaced(module("runner.net.client", "import httpx, aiohttp")) == []
+    assert impure(module("runner.scheduler.clock", "import time\ntime.time()")) == []

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.manifest.expand import DraftCallback
-    from runner.manifest.model import Manifest, Rate
+    from runner.manifest.model import Manifest
     from runner.manifest.parser import ParsedManifest
     from runner.providers.catalogue import ModelSchema
     from runner.settings import Settings
     from runner.tasks.models import Draft
+    from runner.units import Rate
 
 
 #: bytes of a manifest, which is read into memory; its data files are not

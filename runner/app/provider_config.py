@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from runner._imports import without_module
 from runner.errors import ConfigError, UsageError
 from runner.files import ACCOUNTS
-from runner.manifest.model import Rate
 from runner.net import auth
 from runner.net.addresses import is_loopback
 from runner.net.auth import AccessToken
@@ -19,7 +18,7 @@ from runner.net.client import Deadlines, ProviderClient
 from runner.providers import spec as specs
 from runner.store.account import TokenFile
 from runner.tasks.retry_policy import RetryPolicy
-from runner.units import parse_rate
+from runner.units import Rate, parse_rate
 
 with without_module("pygments"):  # as in `net`
     import httpx

@@ -9,19 +9,6 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """Rate of at most `count` requests in any `seconds`."""
-
-    count: float
-    seconds: float = 1.0
-
-    @property
-    def per_second(self) -> float:
-        """Return the number of requests a second."""
-        return self.count / self.seconds
-
-
-@dataclass(frozen=True, slots=True)
 class JobLimits:
     """Limits of the job and its account; None means that the spec or the runner decides."""
 

@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 
 from runner import units
 from runner.manifest import notify_urls
-from runner.manifest.model import Rate
 from runner.manifest.positions import dotted_path
+from runner.units import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

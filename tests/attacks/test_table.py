@@ -62,7 +62,7 @@ ROWS = {
 
 #: rows that tests of another name show, some of them besides those here
 ELSEWHERE: dict[str, tuple[str, ...]] = {
-    "X5": ("app/test_album.py::test_refuses_link_out_of_directory",),
+    "X5": ("app/test_image_files.py::test_refuses_link_out_of_directory",),
     "X9": (
         "faults/test_storage.py::test_fd11_two_tasks_with_one_file_name_are_an_error",
         "net/test_names_properties.py::test_outputs_of_a_task_have_different_names",
@@ -75,9 +75,9 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "whole/test_bad_input.py::test_plain_http_url_is_refused",
     ),
     "X26": (
-        "cli/test_checking.py::test_no_value_of_a_credential_is_shown",
-        "app/test_doctor.py::test_credentials_are_shown_only_as_a_mark",
-        "app/test_doctor.py::test_names_proxy_without_its_password",
+        "cli/test_doctor.py::test_no_value_of_a_credential_is_shown",
+        "app/test_health_checks.py::test_credentials_are_shown_only_as_a_mark",
+        "app/test_health_checks.py::test_names_proxy_without_its_password",
     ),
     "X27": (
         "faults/test_storage.py::test_fd09_state_is_private_while_it_is_written",
@@ -89,9 +89,9 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     ),
     "X29": ("report/gallery/test_page.py::test_the_policy_lets_nothing_in_but_what_is_ours",),
     "X38": (
-        "report/gallery/test_darkroom.py::test_what_decodes_can_write_nothing_and_knows_nothing",
-        "report/gallery/test_darkroom.py::test_whoever_takes_too_long_is_ended_and_the_rest_is_made",
-        "providers/test_heads.py::test_decompression_bomb_is_not_decoded",
+        "report/gallery/test_thumbnails.py::test_what_decodes_can_write_nothing_and_knows_nothing",
+        "report/gallery/test_thumbnails.py::test_whoever_takes_too_long_is_ended_and_the_rest_is_made",
+        "providers/test_image_headers.py::test_decompression_bomb_is_not_decoded",
     ),
     "X32": (
         "test_logs.py::test_one_event_is_one_line",
@@ -99,10 +99,10 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     ),
     "X35": ("report/test_summary.py::test_a_command_that_is_copied_runs_nothing_else",),
     "X36": (
-        "app/test_notices.py::test_notification_holds_counts_only",
-        "net/test_notify.py::test_only_transient_failures_are_retried",
-        "net/test_notify.py::test_unreachable_monitor_raises_nothing_and_stays_secret",
-        "net/test_notify.py::test_apprise_follows_no_redirect",
+        "app/test_notify.py::test_notification_holds_counts_only",
+        "net/test_webhooks.py::test_only_transient_failures_are_retried",
+        "net/test_webhooks.py::test_unreachable_monitor_raises_nothing_and_stays_secret",
+        "net/test_webhooks.py::test_apprise_follows_no_redirect",
     ),
     "X37": (
         "whole/test_serve.py::test_only_user_and_own_page_may_send_requests",
@@ -111,8 +111,8 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "whole/test_serve.py::test_only_files_of_gallery_are_served",
     ),
     "X39": (
-        "providers/test_dialect.py::test_hostile_id_is_percent_encoded",
-        "providers/test_dialect.py::test_any_id_is_percent_encoded",
+        "providers/test_requests.py::test_hostile_id_is_percent_encoded",
+        "providers/test_requests.py::test_any_id_is_percent_encoded",
     ),
 }
 

@@ -133,7 +133,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "FD12": ("whole/test_memory.py::test_deleted_job_directory_is_noticed",),
     "FC3": (
         "faults/test_signals.py::test_fp09_no_burst_after_sigstop",
-        "net/test_bucket.py::test_no_burst_after_a_suspend",
+        "ratelimit/test_window.py::test_no_burst_after_a_suspend",
     ),
     "FC4": ("faults/test_process.py::test_fp10_one_of_ten_runs_works_and_next_takes_over",),
     "FM2": (

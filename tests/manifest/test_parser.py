@@ -7,9 +7,10 @@ import pytest
 
 from runner.errors import ManifestError
 from runner.manifest.diagnostics import MAX_SHOWN
-from runner.manifest.model import Items, JobLimits, Rate, Retry
+from runner.manifest.model import Items, JobLimits, Retry
 from runner.manifest.parser import load, parse
 from runner.manifest.schema import json_schema
+from runner.units import Rate
 
 WHOLE = """
 name: posters 2

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.manifest.model import Rate
-from runner.units import parse_duration, parse_rate
+from runner.units import Rate, parse_duration, parse_rate
 
 
 @pytest.mark.parametrize(
