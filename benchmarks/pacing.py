@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from benchmarks.figure import Figure
 from benchmarks.neighbour import busy
 from runner.net.bucket import Bucket
-from tests.net.pacing import FAST, SLOW, Client, World, violations
+from tests.net.pacing import FAST, SLOW, Client, Simulation, violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 def _virtual(rate: int, count: int) -> Iterator[Figure]:
     used, broken = 1.0, 0
     for back in (FAST, SLOW):
-        server = World(back=back, stalls=0.02).run([Client(Bucket(rate), hands=max(8, rate))], count)
+        server = Simulation(back=back, stalls=0.02).run([Client(Bucket(rate), concurrency=max(8, rate))], count)
         used, broken = min(used, server.use(rate)), broken + violations(server.arrivals, rate)
     yield Figure(f"{rate}/s in virtual time: taken / ideal", 1 / used, _ALONE)
     yield Figure(f"{rate}/s in virtual time: violations", broken, 0)

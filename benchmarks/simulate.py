@@ -1,4 +1,4 @@
-"""The polling policy in virtual time: the real `Bucket` and the real `Looks`, against latencies drawn from a seed.
+"""The polling policy in virtual time: the real `Bucket` and `PollSchedule`, against latencies drawn from a seed.
 
 Makespan is held against a provider that tells of each result at once, where a submit leaves every 1/q seconds or as
 soon as the window has room; with one id a call also against 2N/q, a submit and a poll each. A round trip takes 0.2 s;
@@ -25,19 +25,19 @@ from benchmarks.figure import Figure
 from runner.lifecycle.task import State, Task
 from runner.net.bucket import Bucket
 from runner.net.traffic import Slot
-from runner.pipeline.looks import CALM, EAGER, Bounds, Looks
+from runner.pipeline.poll_schedule import HIGH, LOW, PollBounds, PollSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from benchmarks.bench import Bench
-    from runner.pipeline.looks import Haste
+    from runner.pipeline.poll_schedule import Urgency
 
 _RTT = 0.2
 _MEDIAN, _SPREAD = 30.0, 0.5
 _LOG = log(_MEDIAN)
 #: calls on the wire at once
-_HANDS = 16
+_CONCURRENCY = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +110,11 @@ class World:
         self.now, self._serial, self._events = 0.0, count(), []
         query = Queue(self, Bucket(case.qps))
         self._query, self._submit = query, query if case.shared else Queue(self, Bucket(case.qps))
-        self._looks = Looks(Bounds(first=4.0, longest=30.0, size=case.size, shared=case.shared), 0.0)
+        self._schedule = PollSchedule(PollBounds(first=4.0, longest=30.0, size=case.size, shared=case.shared), 0.0)
         #: due time and number of each running task that no call asks about
         self._due: list[tuple[float, int]] = []
         self._tasks: dict[int, Task] = {}
-        self._sent = self._running = self._busy = self.calls = self.looks = 0
+        self._sent = self._running = self._busy = self.calls = self.polls = 0
         self._submitting = self._asking = False
         self._wake = inf
         self._last = 0.0
@@ -153,8 +153,8 @@ class World:
         return True
 
     def _accepted(self, number: int, sent: float) -> None:
-        haste = EAGER if self._looks.is_full(self._running, self.case.window) else CALM
-        due = self.now + self._looks.first("", "", haste)
+        urgency = HIGH if self._schedule.is_window_full(self._running, self.case.window) else LOW
+        due = self.now + self._schedule.first_delay("", "", urgency)
         self._tasks[number] = Task(number, "", "", "", "", State.RUNNING, due, submitted_at=sent)
         insort(self._due, (due, number))
         self._feed()
@@ -162,12 +162,12 @@ class World:
     # polls: one waits for leave, a few are on the wire
 
     @property
-    def _haste(self) -> Haste:
-        queued, many = self._sent < self.case.tasks, len(self._tasks) > self._looks.bounds.few
-        return self._looks.haste(queued=queued, many=many, running=self._running, window=self.case.window)
+    def _urgency(self) -> Urgency:
+        queued, many = self._sent < self.case.tasks, len(self._tasks) > self._schedule.bounds.few
+        return self._schedule.urgency(queued=queued, many=many, running=self._running, window=self.case.window)
 
     def _feed(self) -> None:
-        if self._asking or self._busy >= _HANDS or not self._due:
+        if self._asking or self._busy >= _CONCURRENCY or not self._due:
             return
         at = self._call_at()
         if at <= self.now:
@@ -182,10 +182,10 @@ class World:
         self._feed()
 
     def _call_at(self) -> float:
-        size, haste = self.case.size, self._haste
+        size, urgency = self.case.size, self._urgency
         filling = self._due[size - 1][0] if len(self._due) >= size else None
-        few = [self._tasks[number] for _, number in self._due] if haste is EAGER and len(self._due) < size else ()
-        return self._looks.call_at(self._due[0][0], filling, haste, few)
+        few = [self._tasks[number] for _, number in self._due] if urgency is HIGH and len(self._due) < size else ()
+        return self._schedule.next_call_at(self._due[0][0], filling, urgency, few)
 
     def _asks(self) -> bool:
         self._asking = False
@@ -193,13 +193,13 @@ class World:
         if asked:
             self._busy += 1
             self.calls += 1
-            self.looks += len(asked)
+            self.polls += len(asked)
             self.at(self.now + _RTT, partial(self._answered, asked, self.now))
         self._feed()
         return bool(asked)
 
     def _claimed(self) -> list[tuple[float, int]]:
-        plan = self._looks.plan(self.now, self._haste)
+        plan = self._schedule.planner(self.now, self._urgency)
         asked = []
         candidates, self._due = self._due[: self.case.size], self._due[self.case.size :]
         for due, number in candidates:
@@ -216,11 +216,11 @@ class World:
             task = self._tasks[number]
             end = (task.submitted_at or 0.0) + _RTT / 2 + self._latencies[number]
             if end > at + _RTT / 2:
-                self._looks.running(task, at)
+                self._schedule.record_running(task, at)
                 self._tasks[number] = replace(task, due_at=due)
                 insort(self._due, (due, number))
                 continue
-            self._looks.ended(task, at)
+            self._schedule.record_end(task, at)
             self.late.append(self.now - end)
             self._running -= 1
             self._last = self.now

@@ -1,4 +1,4 @@
-"""`runner` and `python -m runner`."""
+"""Run the command line: `runner` or `python -m runner`."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: objects that a start may make before anybody looks for cycles among them; it makes 130,000, and keeps them
+#: allocations before the first garbage collection; a start makes 130,000 objects, and nearly all of them stay
 _STARTING = 200_000
 
 
 def main() -> None:
-    """Run the command line and end with its exit code."""
+    """Run the command line and exit with its code."""
     _collect_after_the_start()
 
     from runner.cli.main import run  # noqa: PLC0415 - so that importing this module costs nothing
 
     code = run(sys.argv[1:])
-    gc.freeze()  # what is left goes with the process, unexamined: with the line above, a third of a start
+    # Freeing the remaining objects one by one is useless at exit. Together with the line above this saves a third
+    # of the time of a start.
+    gc.freeze()
     sys.exit(code)
 
 
 def _collect_after_the_start() -> None:
-    """Cycles are looked for as ever once the start is over, and no more among what it has made."""
+    """Postpone the first garbage collection until the start is over, and exempt the objects that it has made."""
     usual = gc.get_threshold()
 
-    def collected(phase: str, _: Mapping[str, int]) -> None:
+    def on_collection(phase: str, _: Mapping[str, int]) -> None:
         if phase == "stop":
-            gc.callbacks.remove(collected)
+            gc.callbacks.remove(on_collection)
             gc.set_threshold(*usual)
             gc.freeze()
 
-    gc.callbacks.append(collected)
+    gc.callbacks.append(on_collection)
     gc.set_threshold(_STARTING, *usual[1:])
 
 

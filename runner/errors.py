@@ -1,17 +1,17 @@
-"""Every error a person may see, with the exit code it ends in.
+"""Define every error that the user may see, with the exit code of each.
 
-    RunnerError             1   a bug, unless a class below says otherwise
-    ├── UsageError          2   the command or the manifest is wrong; nothing was sent
-    │   └── ManifestError   2   the same, with every mistake and its place
-    ├── ConfigError         7   settings, TLS, permissions
-    ├── NoSuchJob          10   there is no job here
-    ├── Locked             11   another run holds the job
-    ├── CredentialsError   12   the provider refuses the key
-    ├── StateError         13   the state is corrupt, foreign or of a newer version
-    └── DiskError          14   no room, or the disk says no
+    RunnerError              1   a bug, unless a class below says otherwise
+    ├── UsageError           2   the command or the manifest is wrong; nothing was sent
+    │   └── ManifestError    2   the same, with every diagnostic and its location
+    ├── ConfigError          7   settings, TLS, permissions
+    ├── JobNotFoundError    10   there is no job here
+    ├── JobLockedError      11   another run holds the job
+    ├── CredentialsError    12   the provider rejects the key
+    ├── StateError          13   the state is corrupt, foreign or of a newer version
+    └── DiskError           14   the disk is full, read-only or failing
 
-Outcomes of a run that are nobody's error (3, 4, 5, 6, 8, 129, 130, 143) are decided in `pipeline.outcome`.
-A message says what, where, what was expected, and ends with what to do next.
+Outcomes of a run that are no errors (exit codes 3, 4, 5, 6, 8, 129, 130, 143) are decided by the scheduler.
+A message says what is wrong, where, what was expected, and ends with what to do next.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def visible(text: str) -> str:
-    """One line in which nothing is hidden: what steers a terminal, or reorders a line, is written as its number."""
+    """Return the text with every character that steers a terminal or reorders a line written as its escape."""
     return "".join(char.encode("unicode_escape").decode() if _steers(char) else char for char in text)
 
 
@@ -34,9 +34,9 @@ def _steers(char: str) -> bool:
 
 
 class RunnerError(Exception):
-    """Something a person must know; `hint` says what to do next.
+    """Error to show to the user. `hint` says what to do next.
 
-    What it is told as holds no control characters but its own line ends, whatever a file or a provider put into it.
+    Its text holds no control characters except its own line ends, whatever a file or a provider put into it.
     """
 
     exit_code = 1
@@ -47,19 +47,19 @@ class RunnerError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        told = f"{self.message}\n  {self.hint}" if self.hint else self.message
-        return "\n".join(visible(line) for line in told.split("\n"))
+        text = f"{self.message}\n  {self.hint}" if self.hint else self.message
+        return "\n".join(visible(line) for line in text.split("\n"))
 
 
 class UsageError(RunnerError):
-    """The command line asks for something that cannot be."""
+    """Request on the command line, or in the manifest, that cannot be carried out."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One mistake in a file: where it stands, what it is, what to do (lines and columns from 1)."""
+    """One mistake in a file: its location, a message and a hint. Lines and columns count from 1."""
 
     file: str
     line: int
@@ -69,66 +69,66 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        location = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         subject = f"{self.key}: " if self.key else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return visible(f"{place}: {subject}{self.message}{hint}")
+        return visible(f"{location}: {subject}{self.message}{hint}")
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is wrong with one parameter, before anyone knows where it was written."""
+    """One mistake in a parameter of a request, before its location in the manifest is known."""
 
     name: str
     message: str
     hint: str = ""
-    #: where something is missing: the names by which it may be given
+    #: if a parameter is missing: the names by which it may be given
     needs: tuple[str, ...] = ()
 
 
 class ManifestError(UsageError):
-    """Every mistake of a manifest at once, in the order of the file."""
+    """All diagnostics of a manifest at once, in the order of the file."""
 
-    def __init__(self, problems: Sequence[Problem], *, omitted: int = 0) -> None:
-        self.problems = tuple(problems)
+    def __init__(self, diagnostics: Sequence[Problem], *, omitted: int = 0) -> None:
+        self.problems = tuple(diagnostics)
         self.omitted = omitted
-        lines = [str(problem) for problem in self.problems]
+        lines = [str(diagnostic) for diagnostic in self.problems]
         if omitted:
             lines.append(f"… and {omitted} more of the same kinds")
         super().__init__("\n".join(lines), hint="Nothing was sent. Correct the lines above and run the command again.")
 
 
 class ConfigError(RunnerError):
-    """A setting, a certificate or a permission stands in the way."""
+    """Setting, certificate or permission that prevents the operation."""
 
     exit_code = 7
 
 
-class NoSuchJob(RunnerError):  # noqa: N818 - reads as what it says
-    """There is no job where one was asked for."""
+class NoSuchJob(RunnerError):  # noqa: N818
+    """Job that does not exist where it was expected."""
 
     exit_code = 10
 
 
-class Locked(RunnerError):  # noqa: N818 - reads as what it says
-    """Another run holds this job."""
+class Locked(RunnerError):  # noqa: N818
+    """Job that another run holds."""
 
     exit_code = 11
 
 
 class CredentialsError(RunnerError):
-    """The provider refuses the credentials."""
+    """Rejection of the credentials by the provider."""
 
     exit_code = 12
 
 
 class StateError(RunnerError):
-    """The job's state is corrupt, belongs to something else, or was written by a newer version."""
+    """State of a job that is corrupt, belongs to something else, or was written by a newer version."""
 
     exit_code = 13
 
 
 class DiskError(RunnerError):
-    """The disk is full, read-only or failing."""
+    """Failure of the disk: it is full, read-only or damaged."""
 
     exit_code = 14

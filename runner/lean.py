@@ -1,4 +1,4 @@
-"""Imports a library without what it takes along and nobody here needs of it: the start of every run is shorter."""
+"""Import a library without an optional dependency that this program never uses, so that every run starts faster."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def without(name: str) -> Iterator[None]:
-    """What is imported in this block finds no library of that name, as where it is not installed.
+    """Hide the module `name` from imports within the block, as if it were not installed.
 
-    If it is there already, nothing is hidden; after the block it can be imported as ever.
+    A module that is already imported is not hidden. After the block, the module can be imported as usual.
     """
     if name in sys.modules:
         yield

@@ -1,4 +1,4 @@
-"""A file for log lines that logrotate may move away at any time."""
+"""Write log lines to a file that logrotate may move away at any time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class LogFile:
-    """A file that lines are added to, mode 0600; when it was moved away, the next line begins a new one.
+    """Append-only file of lines, mode 0600, that is created again after it was moved away.
 
-    Made for logrotate without `copytruncate`. Raises OSError where it cannot be written or is no plain file.
+    It works with logrotate without `copytruncate`. Raises OSError if the path cannot be written or is no plain file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,26 +25,26 @@ class LogFile:
         return f"LogFile({str(self._path)!r})"
 
     def write(self, line: str) -> None:
-        """Add one line, whole."""
+        """Append one line in a single write."""
         if self._moved():
             old, self._descriptor = self._descriptor, self._opened()
             os.close(old)
         os.write(self._descriptor, f"{line}\n".encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Close the file."""
         os.close(self._descriptor)
 
     def _moved(self) -> bool:
         try:
-            there = self._path.stat()
+            on_disk = self._path.stat()
         except FileNotFoundError:
             return True
-        here = os.fstat(self._descriptor)
-        return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
+        opened = os.fstat(self._descriptor)
+        return (on_disk.st_dev, on_disk.st_ino) != (opened.st_dev, opened.st_ino)
 
     def _opened(self) -> int:
-        # never through a link that someone planted, and never waiting for the reader of a pipe
+        # O_NOFOLLOW: not through a link planted by someone else; O_NONBLOCK: do not wait for the reader of a pipe
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, 0o600)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

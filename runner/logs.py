@@ -1,6 +1,6 @@
-"""structlog, set up once; turns lifecycle events into lines. Nothing logs in passing.
+"""Configure structlog and turn task events into log lines. No other module logs on its own.
 
-Lines go to stderr as it is at that moment, so that a live view can put them above itself; and, as JSON, to a file.
+Lines go to the current `sys.stderr`, so that a live view can print them above itself, and as JSON to a file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from runner.lifecycle.events import (
 )
 from runner.lifecycle.task import State
 
-with without("rich"):  # for tracebacks in colour, which nobody sees here
+with without("rich"):  # it would only serve coloured tracebacks, which are never shown here
     import structlog
 
 if TYPE_CHECKING:
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 
 Format = Literal["console", "json"]
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-#: frames of a bug that are told
+#: frames of a bug's traceback that are logged
 _FRAMES = 4
-#: events that a person should see without asking
+#: events that are logged as warnings
 _LOUD = (Interrupted, Found, Refused, Blocked)
-
-
-#: results like any other, which the view counts and the summary groups: said line by line to those who ask for logs
+#: names of events in log lines, where they differ from the name of the class; scripts match them
+_NAMES: dict[type[Event], str] = {Setback: "setback", Refused: "refused", Blocked: "blocked"}
+#: ordinary results, counted by the live view and grouped by the summary; logged one by one only on request
 _COUNTED = frozenset({"refused"})
 
 
 class _Lines:
-    """Where rendered lines go; structlog calls it by the name of the level."""
+    """Sink of log events: stderr and a file. structlog calls the method named after the level."""
 
-    def __init__(self, form: Format | None, level: int, file: LogFile | None) -> None:
-        self._render = _json if form == "json" else _console
-        self._asked, self._level, self._file = form is not None, level, file
+    def __init__(self, log_format: Format | None, level: int, file: LogFile | None) -> None:
+        self._render = _json if log_format == "json" else _console
+        self._asked, self._level, self._file = log_format is not None, level, file
 
     def msg(self, **event: Any) -> None:
         try:
@@ -68,11 +68,14 @@ class _Lines:
     info = warning = error = msg
 
 
-def set_up(form: Format | None, *, quiet: bool, file: LogFile | None = None) -> None:
-    """Send log lines to stderr in this form; None means that only what matters is written. A file gets everything."""
+def set_up(log_format: Format | None, *, quiet: bool, file: LogFile | None = None) -> None:
+    """Send log lines to stderr in the given format, and all of them as JSON to `file`.
+
+    If `log_format` is None or `quiet` is set, stderr gets warnings and errors only.
+    """
     for noisy in ("httpx", "httpcore", "aiohttp", "asyncio", "aiosqlite"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    level = logging.WARNING if quiet or form is None else logging.INFO
+    level = logging.WARNING if quiet or log_format is None else logging.INFO
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -80,7 +83,7 @@ def set_up(form: Format | None, *, quiet: bool, file: LogFile | None = None) -> 
             _one_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if file is not None else level),
-        logger_factory=lambda *_: _Lines(form, level, file),
+        logger_factory=lambda *_: _Lines(log_format, level, file),
         cache_logger_on_first_use=False,
     )
 
@@ -92,17 +95,17 @@ def _json(event: Any) -> str:
 
 
 def _console(event: dict[str, Any]) -> str:
-    """Time, task, what happened, and the facts that are there."""
+    """Return an event as one line: time, task, event name and the fields that are set."""
     head = [event.pop("timestamp")[11:19], event.pop("task", ""), event.pop("event")]
     level = event.pop("level")
     if level == "info":
-        event.pop("ref", None)  # it holds the task's key once more; what went wrong is asked about with it
-    facts = [f"{name}={value}" for name, value in event.items() if value is not None]
-    return " ".join(part for part in (*head, "" if level == "info" else f"({level})", *facts) if part)
+        event.pop("ref", None)  # it repeats the task's key; users need it only to ask about failures
+    fields = [f"{name}={value}" for name, value in event.items() if value is not None]
+    return " ".join(part for part in (*head, "" if level == "info" else f"({level})", *fields) if part)
 
 
 def _one_line(_: object, __: str, event: Any) -> Any:
-    """One event is one line, whatever a prompt or a provider says (X32)."""
+    """Keep an event on one line, whatever a prompt or a provider puts into its fields."""
     return {name: _flat(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
@@ -111,40 +114,40 @@ def _flat(text: str) -> str:
 
 
 def listener() -> Callable[[Task, Event, Task], None]:
-    """A hook that writes one line for each change a person may ask about later."""
+    """Return a listener that logs one line for every transition that a user may ask about later."""
     log = structlog.get_logger()
 
-    def hear(before: Task, event: Event, after: Task) -> None:
-        name = type(event).__name__.lower()
-        facts = _facts(event, after)
+    def on_event(before: Task, event: Event, after: Task) -> None:
+        name = _NAMES.get(type(event)) or type(event).__name__.lower()
+        fields = _facts(event, after)
         if isinstance(event, _LOUD) or after.state in {State.HELD, State.STRANDED}:
-            log.warning(name, **facts)
+            log.warning(name, **fields)
         elif before.state is not after.state or isinstance(event, Setback):
-            log.info(name, **facts)
+            log.info(name, **fields)
 
-    return hear
+    return on_event
 
 
 def _facts(event: Event, after: Task) -> dict[str, Any]:
-    facts: dict[str, Any] = {"task": after.key[:8], "state": str(after.state), "ref": after.ref}
+    fields: dict[str, Any] = {"task": after.key[:8], "state": str(after.state), "ref": after.ref}
     match event:
-        case Accepted(remote_id, evidence) | Found(remote_id, evidence):
-            facts |= {"remote_id": remote_id, "evidence": evidence}
-        case Interrupted(evidence):
-            facts |= {"evidence": evidence}
-        case Refused(fault) | Blocked(_, fault) | Setback(_, fault) | LinkExpired(fault):
-            facts |= {"reason": fault.reason, "code": fault.code, "message": fault.message}
+        case Accepted(remote_id, reason) | Found(remote_id, reason):
+            fields |= {"remote_id": remote_id, "evidence": reason}
+        case Interrupted(reason):
+            fields |= {"evidence": reason}
+        case Refused(error) | Blocked(_, error) | Setback(_, error) | LinkExpired(error):
+            fields |= {"reason": error.reason, "code": error.code, "message": error.message}
         case Saved(outputs):
-            facts |= {"files": [output.file for output in outputs]}
+            fields |= {"files": [output.file for output in outputs]}
         case Resolved():
-            facts |= {"verdict": event.verdict, "by": event.by}
+            fields |= {"verdict": event.verdict, "by": event.by}
         case _:
             pass
-    return facts
+    return fields
 
 
 def emergency(task: Task, event: Event) -> None:
-    """The last resort for an answer that could not be written down: enter it with `runner resolve KEY --adopt ID`."""
+    """Print a remote id that could not be stored to stderr. Enter it later by `runner resolve KEY --adopt ID`."""
     remote_id = event.remote_id if isinstance(event, Accepted | Found) else None
     with suppress(OSError):
         sys.stderr.write(f"EMERGENCY id{{key={task.key} ref={task.ref} remote_id={remote_id}}}\n")
@@ -154,24 +157,24 @@ def emergency(task: Task, event: Event) -> None:
 
 
 def bug(error: Exception) -> None:
-    """A bug in one task's work, with its place."""
+    """Log an unexpected exception in the work of one task, with the innermost frames of its traceback."""
     with suppress(OSError):
         structlog.get_logger().error("internal_error", error=repr(error), at=_place(error))
 
 
 def _place(error: BaseException) -> list[str]:
-    """The innermost frames, the last one last."""
+    """Return the innermost frames of the traceback, the innermost last."""
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
     return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def note(message: str) -> None:
-    """Something that only those want to know who asked for logs."""
+    """Log a message at level info, which is shown only if logs were asked for."""
     with suppress(OSError):
         structlog.get_logger().info(message)
 
 
 def warn(message: str) -> None:
-    """Something a person should know, that stops nothing."""
+    """Log a warning for the user. The run goes on."""
     with suppress(OSError):
         structlog.get_logger().warning(message)

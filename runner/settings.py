@@ -1,4 +1,4 @@
-"""Settings from the environment and from files beside it; a Secret never prints itself."""
+"""Read settings and secrets from the environment and from files that it names. A Secret never prints itself."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from runner.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: bytes of a secret's file that are read
 _LONGEST = 64 * 1024
 
 
 class Secret:
-    """A value that must not be printed; `reveal` is the only way to it."""
+    """Value that must not be printed. `reveal` is the only way to read it."""
 
     __slots__ = ("_value",)
 
@@ -27,7 +28,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself, for the one header it belongs in."""
+        """Return the value itself, for the one header that it belongs in."""
         return self._value
 
     def __repr__(self) -> str:
@@ -41,49 +42,52 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says; `environ` is an argument so that nothing else reads it."""
+    """Settings of the environment. `environ` is an argument, so that no other code reads the process environment."""
 
     environ: Mapping[str, str]
 
     def secret(self, name: str) -> Secret | None:
-        """`NAME`, or the content of the file that `NAME_FILE` points at; raises ConfigError."""
+        """Return the value of `NAME`, or the content of the file in `NAME_FILE`, or None if neither is set.
+
+        Raises ConfigError if the file cannot be read or can be read by others.
+        """
         if path := self.environ.get(f"{name}_FILE"):
             return Secret(_private(Path(path), f"{name}_FILE", self.environ.get("CREDENTIALS_DIRECTORY")))
         value = self.environ.get(name, "").strip()
         return Secret(value) if value else None
 
     def text(self, name: str) -> str | None:
-        """A value that is no secret; an empty one counts as none."""
+        """Return a value that is no secret, or None if it is unset or empty."""
         return self.environ.get(name, "").strip() or None
 
     @property
     def home(self) -> Path:
-        """What an account's jobs share."""
+        """Return the directory of the state that the jobs of an account share."""
         return Path(self.environ.get("RUNNER_HOME") or platformdirs.user_state_path("runner"))
 
     @property
     def providers(self) -> Path | None:
-        """A directory with more provider specs."""
+        """Return the directory with additional provider specs, if there is one."""
         path = self.text("RUNNER_PROVIDERS")
         return Path(path) if path else None
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """Directories whose pictures any manifest may send, beside those that are with it."""
+        """Return the directories whose images any manifest may send, besides the manifest's own directory."""
         return tuple(Path(path) for path in (self.text("RUNNER_IMAGES") or "").split(os.pathsep) if path)
 
 
 def _private(path: Path, name: str, credentials: str | None) -> str:
-    """The text of a file that only its owner can read; what systemd provides is exempt."""
+    """Return the text of a file that only its owner can read. Files in systemd's credentials directory are exempt."""
     try:
-        # O_NONBLOCK: nothing is waited for that is a pipe
+        # O_NONBLOCK: do not wait for the writer of a pipe
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, encoding="utf-8") as file:
-            mode = os.fstat(file.fileno())
-            if not stat.S_ISREG(mode.st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise ConfigError(f"{name}: {path} is not a file")
-            exempt = credentials is not None and path.is_relative_to(credentials)
-            if mode.st_mode & 0o077 and not exempt:
+            is_exempt = credentials is not None and path.is_relative_to(credentials)
+            if status.st_mode & 0o077 and not is_exempt:
                 raise ConfigError(f"{name}: {path} can be read by others", hint=f"chmod 600 {path}")
             return file.read(_LONGEST).strip()
     except (OSError, UnicodeDecodeError) as error:

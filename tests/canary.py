@@ -1,4 +1,4 @@
-"""Keys that are looked for: `pytest --canary` gives them to every run against a sandbox, and searches what is left."""
+"""Canary keys: `pytest --canary` gives them to every run against a sandbox, and searches the files left behind."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _LARGEST = 64 << 20
 
 
 def plant() -> None:
-    """From now on; the processes that this one begins plant the same."""
+    """Use canaries from now on, in this process and its children."""
     os.environ.setdefault(NAME, f"canary+{secrets.token_hex(8)}")
 
 
 def planted(env: Mapping[str, str]) -> dict[str, str]:
-    """A sandbox's credentials, with canaries in the place of its secrets where they are asked for."""
+    """Return a sandbox's credentials, with canaries instead of its secrets if requested."""
     canary = os.environ.get(NAME)
     return {name: f"{canary}-{name}" if canary and name.endswith(_SECRET) else value for name, value in env.items()}
 
 
 def spellings(secret: str) -> set[bytes]:
-    """How it may stand in a file; of Base64, what does not depend on what stands around it."""
+    """Return the spellings of a canary in a file. Of Base64, only the part that does not depend on its context."""
     raw = secret.encode()
     turned = {base64.b64encode(b"x" * shift + raw)[4:-4] for shift in range(3)}
     return {raw, raw.hex().encode(), quote(secret, safe="").encode(), *turned}
 
 
 def hits(root: Path) -> Iterator[Path]:
-    """Every file in which a canary stands."""
+    """Return every file that holds a canary."""
     sought = spellings(os.environ[NAME])
     for path in root.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST:

@@ -1,4 +1,4 @@
-"""What every test starts from."""
+"""Fixtures of all tests."""
 
 import signal
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ HANDLERS = {
 
 
 @pytest.fixture(autouse=True)
-def heard_signals() -> Iterator[None]:
-    """Signals do what they usually do, in each process that a test begins as well.
+def default_signals() -> Iterator[None]:
+    """Restore the default signal handlers, for each process of a test as well.
 
-    Whoever starts the suite in the background of a shell hands on an ignored Ctrl-C, and so does a run that has ended.
+    A suite in the background of a shell inherits an ignored SIGINT, and a run that has ended leaves one behind.
     """
     before = {number: signal.signal(number, handler) for number, handler in HANDLERS.items()}
     yield
@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """By the process that hears of all tests, once they are over."""
+    """Search for canaries in the main process, after all tests."""
     if not session.config.getoption("--canary") or hasattr(session.config, "workerinput"):
         return
     left = session.config._tmp_path_factory.getbasetemp()

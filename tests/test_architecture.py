@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, and where clocks, chance and the environment come in."""
+"""The layers: allowed imports, and the places where clocks, randomness and the environment enter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import runner
 
 HOUSE = Path(runner.__file__).parent
 
-#: a room and every room it may look into (its own it always may)
+#: packages that each package may import besides itself
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "lean": set(),
@@ -33,7 +33,7 @@ BELOW["app"] = {*BELOW, "app"} - {"sandbox"}
 BELOW["cli"] = {*BELOW, "app"} - {"sandbox"}
 BELOW["__main__"] = {"cli"}
 
-#: a library, and the rooms or modules that may import it; `.` behind a name means everything under it
+#: packages or modules that may import a library; a trailing `.` means everything below
 GUARDED: dict[str, tuple[str, ...]] = {
     # lanes only parses addresses with it, by the same rules by which net will send to them
     "httpx": ("runner.net.", "runner.app.lanes"),
@@ -53,7 +53,7 @@ IMPURE: dict[str, tuple[str, ...]] = {
         "runner.app.lanes",  # hands the wall clock to the auth schemes
         "runner.app.rebuilding",  # the name under which the old database is kept
         "runner.pipeline.clock",  # the run's clock, from where it is handed on
-        "runner.cli.jobs",  # how long ago, for a person to read
+        "runner.cli.jobs",  # how long ago, for a user to read
         "runner.sandbox.",  # a world of its own
     ),
     "time.time_ns": ("runner.pipeline.clock",),
@@ -88,12 +88,12 @@ class Module:
     tree: ast.Module
 
     @property
-    def room(self) -> str:
+    def package(self) -> str:
         return self.name.split(".")[1] if "." in self.name else "version"
 
     @property
     def imports(self) -> set[str]:
-        """Full names of everything imported, wherever the statement stands."""
+        """Yield the full names of all imports, at any level."""
         found = set()
         for node in ast.walk(self.tree):
             match node:
@@ -107,7 +107,7 @@ class Module:
 
     @property
     def uses(self) -> set[str]:
-        """Dotted names that are read anywhere, as they are written, and everything imported."""
+        """Return dotted names that are read anywhere, as written, and everything imported."""
         dotted = {ast.unparse(node) for node in ast.walk(self.tree) if isinstance(node, ast.Attribute)}
         return dotted | self.imports
 
@@ -140,20 +140,20 @@ def is_of(name: str, owner: str) -> bool:
 
 
 def climbing(found: Module) -> list[str]:
-    """Imports of ours that go up or sideways."""
+    """Return imports of our packages that go up or sideways."""
     wrong = ["relative"] if "relative" in found.imports else []
     for name in sorted(found.imports):
         if not is_of(name, "runner"):
             continue
-        room = name.split(".")[1] if name != "runner.__version__" and "." in name else "version"
-        allowed = {found.room, *BELOW.get(found.room, set())}
-        if room not in allowed and not (room == "sandbox" and among(found.name, GUARDED["runner.sandbox"])):
+        package = name.split(".")[1] if name != "runner.__version__" and "." in name else "version"
+        allowed = {found.package, *BELOW.get(found.package, set())}
+        if package not in allowed and not (package == "sandbox" and among(found.name, GUARDED["runner.sandbox"])):
             wrong.append(name)
     return wrong
 
 
 def misplaced(found: Module) -> list[str]:
-    """Guarded libraries outside of their rooms."""
+    """Return guarded libraries outside of their packages."""
     return [
         library
         for library, places in GUARDED.items()
@@ -162,7 +162,7 @@ def misplaced(found: Module) -> list[str]:
 
 
 def impure(found: Module) -> list[str]:
-    """Clocks, chance and environment that were not handed in."""
+    """Return uses of clocks, randomness and environment that are not arguments."""
     return [
         name
         for name, places in IMPURE.items()
@@ -187,7 +187,7 @@ def named(found: Module) -> str:
 
 
 @pytest.mark.parametrize("found", MODULES, ids=named)
-def test_every_module_keeps_the_rules(found):
+def test_every_module_follows_the_rules(found):
     assert climbing(found) == []
     assert misplaced(found) == []
     assert impure(found) == []
@@ -195,22 +195,22 @@ def test_every_module_keeps_the_rules(found):
     assert not shapeless(found)
 
 
-def test_every_room_is_known():
-    assert {found.room for found in MODULES} <= set(BELOW)
+def test_every_package_is_known():
+    assert {found.package for found in MODULES} <= set(BELOW)
 
 
-def test_the_rooms_can_be_put_in_an_order():
-    for room, below in BELOW.items():
-        for other in below - {room}:
-            assert room not in BELOW[other] - {other}, (room, other)
+def test_packages_have_an_order():
+    for package, below in BELOW.items():
+        for other in below - {package}:
+            assert package not in BELOW[other] - {other}, (package, other)
 
 
 @pytest.mark.parametrize(
     "place",
     sorted({place for places in (*GUARDED.values(), *IMPURE.values(), PRINTERS) for place in places}),
 )
-def test_every_exception_is_still_needed_by_someone(place):
-    """A place on a list that no module stands in is a door left open."""
+def test_every_exception_is_needed(place):
+    """An exception without a module that needs it would allow a later violation."""
     assert any(among(found.name, (place,)) for found in MODULES)
 
 
@@ -218,7 +218,7 @@ def test_every_exception_is_still_needed_by_someone(place):
     ("name", "places"),
     [(name, place) for rules in (GUARDED, IMPURE) for name, places in rules.items() for place in places],
 )
-def test_every_licence_is_used(name, places):
+def test_every_permission_is_used(name, places):
     users = [found for found in MODULES if among(found.name, (places,))]
     assert any(is_of(used, name) for found in users for used in found.uses), f"{places} uses no {name} any more"
 
@@ -248,7 +248,7 @@ def test_every_licence_is_used(name, places):
         ("runner.pipeline.run", "from runner import app"),
     ],
 )
-def test_climbing_is_noticed(name, text):
+def test_upward_import_is_detected(name, text):
     assert climbing(module(name, text))
 
 
@@ -266,7 +266,7 @@ def test_climbing_is_noticed(name, text):
         ("runner.app.embedded", "import runner.sandbox", "runner.sandbox"),
     ],
 )
-def test_a_library_in_the_wrong_room_is_noticed(name, text, library):
+def test_library_in_wrong_package_is_detected(name, text, library):
     assert misplaced(module(name, text)) == [library]
 
 
@@ -286,18 +286,18 @@ def test_a_library_in_the_wrong_room_is_noticed(name, text, library):
         ("import secrets", "secrets"),
     ],
 )
-def test_what_was_not_handed_in_is_noticed(text, name):
+def test_hidden_dependency_is_detected(text, name):
     assert impure(module("runner.pipeline.lane", text)) == [name]
 
 
-def test_printing_and_shapeless_names_are_noticed():
+def test_printing_and_vague_names_are_detected():
     assert printing(module("runner.pipeline.run", "def f():\n    print('x')"))
     assert not printing(module("runner.cli.main", "print('x')"))
     assert shapeless(module("runner.net.utils", ""))
     assert not shapeless(module("runner.net.gateway", ""))
 
 
-def test_what_is_allowed_is_let_through():
+def test_allowed_code_passes():
     fine = "from runner.net.gateway import Gateway\nfrom runner.lifecycle.task import Task\nimport anyio"
     assert climbing(module("runner.pipeline.run", fine)) == []
     assert misplaced(module("runner.net.gateway", "import httpx, aiohttp")) == []

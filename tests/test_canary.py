@@ -1,4 +1,4 @@
-"""The search for keys finds them, in every spelling, and plants none unasked."""
+"""The search for canaries finds every spelling, and none is planted without a request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def planted(monkeypatch):
     return canary.planted(ENV)
 
 
-def test_only_secrets_are_replaced_and_only_where_it_is_asked_for(planted, monkeypatch):
+def test_only_secrets_are_replaced(planted, monkeypatch):
+    """Only secrets are replaced, and only where replacement is requested."""
     assert planted == {**ENV, "KLING_API_KEY": "canary+0123456789abcdef-KLING_API_KEY"}
     monkeypatch.delenv(canary.NAME)
     assert canary.planted(ENV) == ENV
@@ -29,7 +30,7 @@ def test_only_secrets_are_replaced_and_only_where_it_is_asked_for(planted, monke
     lambda key: base64.b64encode(b"user:" + key.encode()), lambda key: base64.b64encode(b"us:" + key.encode()),
     lambda key: base64.b64encode(b"u:" + key.encode()),
 ])  # fmt: skip
-def test_a_key_is_found_in_every_spelling(planted, tmp_path, spell):
+def test_key_is_found_in_every_spelling(planted, tmp_path, spell):
     (tmp_path / "clean").write_bytes(zlib.compress(b"nothing"))
     assert list(canary.hits(tmp_path)) == []
     (tmp_path / "a" / "b").mkdir(parents=True)

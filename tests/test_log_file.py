@@ -8,16 +8,16 @@ from runner.log_file import LogFile
 
 @pytest.fixture
 def file(tmp_path):
-    made = LogFile(tmp_path / "run.log")
-    yield made
-    made.close()
+    log_file = LogFile(tmp_path / "run.log")
+    yield log_file
+    log_file.close()
 
 
-def test_only_its_owner_can_read_it(tmp_path, file):
+def test_log_file_is_private(tmp_path, file):
     assert stat.S_IMODE((tmp_path / "run.log").stat().st_mode) == 0o600
 
 
-def test_a_file_that_was_moved_away_begins_anew(tmp_path, file):
+def test_moved_file_is_created_again(tmp_path, file):
     file.write("one")
     (tmp_path / "run.log").rename(tmp_path / "run.log.1")
     file.write("two")
@@ -26,7 +26,7 @@ def test_a_file_that_was_moved_away_begins_anew(tmp_path, file):
     assert (tmp_path / "run.log").read_text() == "two\nthree\n"
 
 
-def test_a_file_that_was_there_is_added_to(tmp_path, file):
+def test_existing_file_is_appended_to(tmp_path, file):
     file.write("one")
     again = LogFile(tmp_path / "run.log")
     again.write("two")
@@ -34,7 +34,7 @@ def test_a_file_that_was_there_is_added_to(tmp_path, file):
     assert (tmp_path / "run.log").read_text() == "one\ntwo\n"
 
 
-def test_rotation_that_fails_loses_no_descriptor(tmp_path, file):
+def test_failed_rotation_keeps_the_descriptor(tmp_path, file):
     (tmp_path / "run.log").rename(tmp_path / "run.log.1")
     (tmp_path / "run.log").mkdir()
     with pytest.raises(OSError, match="directory"):
@@ -44,11 +44,12 @@ def test_rotation_that_fails_loses_no_descriptor(tmp_path, file):
     assert (tmp_path / "run.log").read_text() == "kept\n"
 
 
-def test_what_is_no_plain_file_is_refused_and_waits_for_nobody(tmp_path):
+def test_other_than_a_plain_file_is_rejected(tmp_path):
+    """A pipe without a reader does not block."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     for name in ("pipe", "link", "."):
-        with pytest.raises(OSError):  # noqa: PT011 - each has words of its own
+        with pytest.raises(OSError):  # noqa: PT011 - each has its own message
             LogFile(tmp_path / name)
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     with pytest.raises(OSError, match="plain file"):

@@ -4,13 +4,13 @@ from runner.errors import ConfigError
 from runner.settings import Secret, Settings
 
 
-def test_a_secret_never_prints_itself():
+def test_secret_never_prints_itself():
     secret = Secret("canary")
     assert "canary" not in f"{secret} {secret!r} {secret!s} {[secret]}"
     assert secret.reveal() == "canary"
 
 
-def test_a_file_wins_over_the_variable_and_must_be_private(tmp_path):
+def test_secret_file_takes_precedence_and_must_be_private(tmp_path):
     path = tmp_path / "key"
     path.write_text(" from file \n")
     path.chmod(0o600)
@@ -24,17 +24,17 @@ def test_a_file_wins_over_the_variable_and_must_be_private(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["missing", "directory"])
-def test_what_is_no_private_file_is_told_by_name(tmp_path, what):
+def test_unreadable_secret_file_is_named(tmp_path, what):
     path = tmp_path / "missing" if what == "missing" else tmp_path
     with pytest.raises(ConfigError, match="KLING_API_KEY_FILE"):
         Settings({"KLING_API_KEY_FILE": str(path)}).secret("KLING_API_KEY")
 
 
-def test_an_empty_value_counts_as_none():
+def test_empty_value_counts_as_unset():
     settings = Settings({"KLING_API_KEY": "  ", "KLING_BASE_URL": ""})
     assert settings.secret("KLING_API_KEY") is None
     assert settings.text("KLING_BASE_URL") is None
 
 
-def test_home_is_what_the_environment_says(tmp_path):
+def test_home_is_read_from_the_environment(tmp_path):
     assert Settings({"RUNNER_HOME": str(tmp_path)}).home == tmp_path

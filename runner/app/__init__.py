@@ -1,1 +1,1 @@
-"""Puts the rooms together; the only room that knows them all."""
+"""Procedures behind the command line's verbs, in the only package that knows all the others."""

@@ -1,6 +1,6 @@
-"""What `doctor` says of providers: their addresses, what is set of their credentials, and what they answer.
+"""Checks of the providers for `doctor`: address, credentials, and the answer to one free request.
 
-A credential is never shown: four hexadecimal digits of a hash tell whether it is the one that was meant.
+A credential is never shown. Four hexadecimal digits of its hash let the user recognise it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ if TYPE_CHECKING:
     from runner.providers.spec import Spec
     from runner.settings import Secret, Settings
 
-#: seconds: what a person waits for
+#: seconds; short, because the user waits for the result
 _DEADLINES = Deadlines(connect=5.0, read=10.0, total=15.0)
-#: seconds by which clocks may differ before it is worth a word, and before look-ups go wrong
+#: seconds of clock difference above which `doctor` warns, and above which reconciling goes wrong
 _APART, _FAR_APART = 30.0, 300.0
 
 
 def credentials(spec: Spec, settings: Settings, *, needed: bool) -> Sign:
-    """Which variables are set; a set that is not complete is a problem always, none at all where they are needed."""
+    """Check which credential variables of a provider are set.
+
+    An incomplete set is always a problem. No credentials at all are one only if they are `needed`.
+    """
     sets = lanes.credential_names(spec)
     wanted = " or ".join(" + ".join(names) for names in sets)
     try:
@@ -40,41 +43,49 @@ def credentials(spec: Spec, settings: Settings, *, needed: bool) -> Sign:
     except ConfigError as error:
         return problem(spec.name, error.message, error.hint)
     if not found:
-        cure = f"Set {wanted}."
+        hint = f"Set {wanted}."
         return (
-            problem(spec.name, "no credentials", cure, Exit.CREDENTIALS) if needed else ok(spec.name, "no credentials")
+            problem(spec.name, "no credentials", hint, Exit.CREDENTIALS) if needed else ok(spec.name, "no credentials")
         )
-    said = ", ".join(f"{name}{_source(settings, name)} {_mark(secret)}" for name, secret in found.items())
+    message = ", ".join(f"{name}{_source(settings, name)} {_mark(secret)}" for name, secret in found.items())
     if not any(set(names) <= set(found) for names in sets):
-        return problem(spec.name, f"{said}: not a whole set", f"Set {wanted}.", Exit.CREDENTIALS)
+        return problem(spec.name, f"{message}: not a whole set", f"Set {wanted}.", Exit.CREDENTIALS)
     if odd := [name for name, secret in found.items() if _is_odd(secret)]:
-        return warning(spec.name, f"{said}; {odd[0]} has blanks, quotes or letters that no key has", "Copy it again.")
-    return ok(spec.name, said)
+        return warning(
+            spec.name, f"{message}; {odd[0]} has blanks, quotes or letters that no key has", "Copy it again."
+        )
+    return ok(spec.name, message)
 
 
 def any_set(spec: Spec, settings: Settings) -> bool:
-    """Whether the environment says anything about the provider's credentials."""
+    """Return True if any credential variable of the provider is set."""
     names = (name for names in lanes.credential_names(spec) for name in names)
     return any(settings.text(name) or settings.text(f"{name}_FILE") for name in names)
 
 
 def _source(settings: Settings, name: str) -> str:
+    """Return a note if a credential comes from a file, as a suffix of its variable's name."""
     if not settings.text(f"{name}_FILE"):
         return ""
     return " (its file; the variable itself is not looked at)" if settings.text(name) else " (its file)"
 
 
 def _mark(secret: Secret) -> str:
+    """Return four hexadecimal digits by which the user can recognise a secret."""
     return f"#{hashlib.sha256(secret.reveal().encode()).hexdigest()[:4]}"
 
 
 def _is_odd(secret: Secret) -> bool:
+    """Return True if a secret has characters that no provider's key has."""
     text = secret.reveal()
     return not text.isascii() or not text.isprintable() or any(char in " \"'" for char in text)
 
 
 def address(spec: Spec, settings: Settings, *, needed: bool) -> Iterator[Sign]:
-    """Where the provider is, if that is worth a word."""
+    """Check the provider's address.
+
+    Yields nothing if it is the usual one.
+    """
     name = f"{spec.env}_BASE_URL"
     url = settings.text(name)
     if url is None:
@@ -93,20 +104,27 @@ def address(spec: Spec, settings: Settings, *, needed: bool) -> Iterator[Sign]:
 
 
 async def asked(spec: Spec, settings: Settings, now: Callable[[], float]) -> Iterator[Sign]:
-    """Ask one question that is free of charge, with the credentials; `now` gives seconds since the epoch."""
+    """Send one request that is free of charge, with the credentials, and check the answer.
+
+    `now` returns seconds since the epoch. A provider without credentials or address is not asked.
+    """
     try:
         token = await TokenFile(lanes.home(spec, settings)).read()
-        gateway = Gateway(lanes.base_url(spec, settings), lanes.scheme(spec, settings), deadlines=_DEADLINES)
+        client = Gateway(lanes.base_url(spec, settings), lanes.scheme(spec, settings), deadlines=_DEADLINES)
     except ConfigError as error:
         return iter([ok(spec.name, f"not asked: {error.message}")])
     try:
-        outcome = await gateway.send(Dialect(spec).probe())
+        outcome = await client.send(Dialect(spec).probe())
     finally:
-        await gateway.aclose()
+        await client.aclose()
     return _heard(spec, outcome, now(), kept=token is not None and token[1] > now())
 
 
 def _heard(spec: Spec, outcome: Reply | NotSent | NoAnswer, now: float, *, kept: bool) -> Iterator[Sign]:
+    """Yield what the outcome of the free request shows.
+
+    `now` is in seconds since the epoch.
+    """
     match outcome:
         case NotSent(error):
             yield problem(
@@ -120,32 +138,37 @@ def _heard(spec: Spec, outcome: Reply | NotSent | NoAnswer, now: float, *, kept:
 
 
 def _answer(spec: Spec, reply: Reply, *, kept: bool) -> Sign:
-    taken = "the token that is kept; the secret key is tried when that ends" if kept else "the credentials"
+    """Return what the provider's answer says about the credentials and the account."""
+    used = "the token that is kept; the secret key is tried when that ends" if kept else "the credentials"
     if is_good(spec, reply, "query"):
-        return ok(spec.name, f"answers, and takes {taken}")
-    verdict = judge(spec, reply, "query")
-    told = f"{verdict.fault.message or ''} (code {verdict.fault.code})"
-    match verdict.meaning:
+        return ok(spec.name, f"answers, and takes {used}")
+    classification = judge(spec, reply, "query")
+    reason = f"{classification.fault.message or ''} (code {classification.fault.code})"
+    match classification.meaning:
         case "absent":
-            return ok(spec.name, f"answers, and takes {taken}")
+            return ok(spec.name, f"answers, and takes {used}")
         case "credentials":
-            return problem(spec.name, f"refuses the credentials: {told}", "Renew them.", Exit.CREDENTIALS)
+            return problem(spec.name, f"refuses the credentials: {reason}", "Renew them.", Exit.CREDENTIALS)
         case "configuration" | "account":
-            return problem(spec.name, f"does not answer as it should: {told}", f"Check {spec.env}_BASE_URL.")
+            return problem(spec.name, f"does not answer as it should: {reason}", f"Check {spec.env}_BASE_URL.")
         case _:
-            return warning(spec.name, f"answers: {told}", "Try again later; its console may know more.")
+            return warning(spec.name, f"answers: {reason}", "Try again later; its console may know more.")
 
 
 def _clock(spec: Spec, reply: Reply, now: float) -> Iterator[Sign]:
+    """Compare this machine's clock with the answer's Date header.
+
+    Yields nothing if the answer has none.
+    """
     server = server_time(reply)
     if server is None:
         return
     ahead = now - server
-    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {spec.name}'s"
-    cure = "Let NTP set it, e.g. timedatectl set-ntp true."
+    message = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {spec.name}'s"
+    hint = "Let NTP set it, e.g. timedatectl set-ntp true."
     if abs(ahead) <= _APART:
-        yield ok("clock", f"{said}, as good as the same")
+        yield ok("clock", f"{message}, as good as the same")
     elif abs(ahead) <= _FAR_APART:
-        yield warning("clock", said, cure)
+        yield warning("clock", message, hint)
     else:
-        yield problem("clock", said, cure)
+        yield problem("clock", message, hint)

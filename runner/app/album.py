@@ -1,7 +1,8 @@
-"""The pictures that a manifest names by a path: found beside it, hashed once, and read again when they are sent.
+"""Local images that a manifest names by path: found and hashed while planning, read again when they are sent.
 
-A manifest may come from somebody else, and what it names is sent away. So only pictures are read, by their first bytes;
-only from the manifest's directory and below, or from where its reader has said; links are followed first.
+A manifest may come from another author, and the files that it names are sent to a provider. So a file must be an image
+by its first bytes. It must also lie below the manifest's directory or below a directory that the user has allowed.
+Symbolic links are followed before that check.
 """
 
 from __future__ import annotations
@@ -20,21 +21,28 @@ if TYPE_CHECKING:
 
 
 class Album:
-    """Implements `providers.pictures.Pictures`; what it has looked at once it does not look at again."""
+    """The local images of one manifest, each inspected once.
 
-    def __init__(self, root: Path, more: Sequence[Path] = ()) -> None:
-        """`root` is the manifest's directory, `more` are others whose pictures may be sent."""
+    Implements the protocol by which `runner.providers` finds images.
+    """
+
+    def __init__(self, root: Path, allowed: Sequence[Path] = ()) -> None:
+        """Take images below `root`, the manifest's directory, and below the directories that are also `allowed`."""
         self._root = root
-        self._open = [place.resolve() for place in (root, *more)]
+        self._open = [directory.resolve() for directory in (root, *allowed)]
+        #: by path, the image or the message and hint of its error
         self._seen: dict[str, Picture | tuple[str, str]] = {}
-        #: by hash, the path that it was first found under
+        #: by hash, the path under which the image was first found
         self._paths: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        return f"Album({self._root}, {len(self._paths)} pictures)"
+        return f"LocalImages({self._root}, {len(self._paths)} images)"
 
     def look(self, path: str) -> Picture:
-        """The picture at a path that is relative to the manifest; raises Unfit."""
+        """Return the image at a path that is relative to the manifest.
+
+        Raises ImageError if it cannot be sent.
+        """
         found = self._seen.get(path)
         if found is None:
             found = self._seen[path] = self._looked(path)
@@ -44,30 +52,38 @@ class Album:
         return found
 
     def read(self, path: str, sha256: str) -> tuple[Picture, bytes]:
-        """The picture as it is now, with its bytes; raises Unfit where it is another one than it was."""
-        picture, data = self._read(path)
-        if picture.sha256 != sha256:
+        """Return the image as it is now, and its bytes.
+
+        Raises ImageError if its content has changed.
+        """
+        image, data = self._read(path)
+        if image.sha256 != sha256:
             raise Unfit("has changed since the job was planned", "run again: what it is now makes new tasks")
-        return picture, data
+        return image, data
 
     def paths(self, request: Mapping[str, Any], fields: Iterable[str]) -> dict[str, str]:
-        """Where in a request's fields pictures stand, and the path of each."""
+        """Return the path of each image in a request, by its position in the request's fields."""
         if not self._paths:
             return {}
-        return {place: self._paths[sha] for place, sha in places(request, fields).items() if sha in self._paths}
+        return {position: self._paths[sha] for position, sha in places(request, fields).items() if sha in self._paths}
 
     @property
     def contents(self) -> list[tuple[str, str]]:
-        """Path and hash of every picture that was looked at, in order."""
+        """Return path and hash of every inspected image, sorted by path."""
         return sorted((path, found.sha256) for path, found in self._seen.items() if isinstance(found, Picture))
 
     def _looked(self, path: str) -> Picture | tuple[str, str]:
+        """Return the image, or the message and hint of its error."""
         try:
             return self._read(path)[0]
         except Unfit as error:
             return error.message, error.hint
 
     def _read(self, path: str) -> tuple[Picture, bytes]:
+        """Return the image and its bytes.
+
+        Raises ImageError.
+        """
         data = self._contents(path)
         try:
             kind, width, height = measured(data)
@@ -76,10 +92,13 @@ class Album:
         return Picture(kind, width, height, len(data), hashlib.sha256(data).hexdigest()), data
 
     def _contents(self, path: str) -> bytes:
-        """At most `LARGEST` bytes of a regular file that may be sent."""
+        """Return the bytes of a regular file that may be sent.
+
+        Raises ImageError if it may not be sent, cannot be read or is too large.
+        """
         try:
             real = (self._root / path).resolve()
-            if not any(real.is_relative_to(place) for place in self._open):
+            if not any(real.is_relative_to(directory) for directory in self._open):
                 raise Unfit(
                     "is outside of the manifest's directory",
                     "put it beside the manifest, or name its directory in RUNNER_IMAGES",
@@ -98,7 +117,10 @@ class Album:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """A regular file; no link in its place is followed, and nothing is waited for."""
+    """Open a regular file without following a link and without blocking.
+
+    Raises ImageError for anything else.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,4 +1,7 @@
-"""What is not as it should be in a job; on its own, since `status` is asked often and loads no more than this."""
+"""The open issues of a job, for summaries and `status`.
+
+This module imports little, because `status` is called often and must start fast.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,18 @@ if TYPE_CHECKING:
     from runner.store.view import View
 
 
-def findings(seen: View, settings: Settings, words: Sequence[str], endings: Sequence[tuple[int, str]] = ()) -> Findings:
-    """What a job has that is not as it should be; `words` name it on a command line."""
+def findings(job: View, settings: Settings, words: Sequence[str], endings: Sequence[tuple[int, str]] = ()) -> Findings:
+    """Return what needs attention in a job: failed, held, doubtful and unfinished tasks.
+
+    `words` are the command-line arguments that name the job. `endings` are exit codes and reasons of the last run.
+    """
     return Findings(
-        faults=seen.faults(),
-        held=seen.in_state("held"),
-        in_doubt=seen.counts().get("in_doubt", 0),
-        left=seen.left(),
-        given_up=seen.given_up(),
+        faults=job.faults(),
+        held=job.in_state("held"),
+        in_doubt=job.counts().get("in_doubt", 0),
+        left=job.left(),
+        given_up=job.given_up(),
         endings=endings,
-        unit=unit_of(seen.providers(), settings) if seen.has_costs() else "",
+        unit=unit_of(job.providers(), settings) if job.has_costs() else "",
         words=words,
     )

@@ -1,4 +1,4 @@
-"""Looking at what a job has: are its files whole, and does the provider know of more than we do."""
+"""Comparison of a job's files with the hashes that were recorded when they were saved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def broken_files(directory: Path) -> Iterator[dict[str, str]]:
-    """Every promised file that is not what was promised: key, file, and `missing` or `changed`."""
+    """Yield every file of a finished task that is not as recorded: its key, file, and why (`missing` or `changed`)."""
     with view(directory / ".runner") as job:
         for row in job.results():
             for output in row["outputs"] if row["state"] == "done" else ():
@@ -22,11 +22,12 @@ def broken_files(directory: Path) -> Iterator[dict[str, str]]:
 
 
 def broken_keys(directory: Path) -> list[str]:
-    """The tasks of those files, each once."""
+    """Return the keys of the tasks whose files are missing or changed, each once."""
     return list(dict.fromkeys(found["key"] for found in broken_files(directory)))
 
 
 def _wrong(directory: Path, output: Mapping[str, Any]) -> str | None:
+    """Return `missing` or `changed`, or None if the file has the recorded hash."""
     try:
         with (directory / output["file"]).open("rb") as file:
             same = hashlib.file_digest(file, "sha256").hexdigest() == output["sha256"]

@@ -1,4 +1,4 @@
-"""The end of a run: results on the disk, the promised summary, and what a person should do next."""
+"""The end of a run: results file, summary, and the job's page."""
 
 from __future__ import annotations
 
@@ -15,44 +15,48 @@ if TYPE_CHECKING:
     from runner.app.jobs import Job
     from runner.app.rooms import Choices
     from runner.pipeline.clock import Clock
-    from runner.pipeline.outcome import Outcome
+    from runner.pipeline.outcome import RunOutcome
     from runner.report.advice import Findings
     from runner.report.tally import Tally
 
-#: seconds that thumbnails may take at the end of a run, and bytes of files that a browser shows as they are
+#: seconds that thumbnails may take at the end of a run, and bytes of files that need none
 _THUMBNAILS, _LIGHT = 2.0, 32 << 20
 
 
 def closed(
-    job: Job, choices: Choices, outcome: Outcome, tally: Tally, seconds: float
+    job: Job, options: Choices, outcome: RunOutcome, stats: Tally, seconds: float
 ) -> tuple[dict[str, Any], Findings]:
-    """The summary of a run that took so many seconds, and what it left; raises DiskError."""
-    with view(job.state) as seen:
+    """Write results.jsonl and return the summary of a run of `seconds`, with the issues that it left.
+
+    Raises DiskError if the results cannot be written.
+    """
+    with view(job.state) as queries:
         try:
-            results.write(job.directory / "results.jsonl", seen.results())
+            results.write(job.directory / "results.jsonl", queries.results())
         except OSError as error:
             raise DiskError(
                 f"results.jsonl: {error.strerror}", hint="The state is safe; run the command again."
             ) from None
         endings = [(int(ending.exit), ending.why) for ending in outcome.endings]
-        found = findings(seen, job.settings, _words(job, choices), endings)
-        told = summary(
+        found = findings(queries, job.settings, _words(job, options), endings)
+        report = summary(
             job.manifest.name,
             exit_code=outcome.exit,
             reasons=[why for _, why in endings],
-            counts=seen.counts(),
-            tally=tally,
-            in_doubt=[task["key"] for task in (*seen.in_state("in_doubt"), *found.held)],
+            counts=queries.counts(),
+            tally=stats,
+            in_doubt=[task["key"] for task in (*queries.in_state("in_doubt"), *found.held)],
             seconds=seconds,
             findings=found,
         )
-        return told, found
+        return report, found
 
 
 def shown(job: Job, clock: Clock, unit: str, *, hurried: bool) -> None:
-    """Write the job's page; whatever comes of it, the run has ended as it has ended.
+    """Write the job's page.
 
-    Thumbnails take seconds at the most, none where a person is in a hurry; `runner gallery` makes the rest.
+    A failure is logged and stops nothing, because the run itself has ended.
+    Thumbnails take two seconds at most, and none are made in a hurry. `runner gallery` makes the rest.
     """
     from runner.app.showing import show  # noqa: PLC0415 - `status` has no need of it
 
@@ -63,11 +67,11 @@ def shown(job: Job, clock: Clock, unit: str, *, hurried: bool) -> None:
         logs.warn(f"the page of the job was not written: {error}")
     except KeyboardInterrupt:
         logs.warn("the page of the job was not written: interrupted; `runner gallery` makes it")
-    except Exception as error:  # noqa: BLE001 - a bug in a view must not cost a run its summary; it is told
+    except Exception as error:  # noqa: BLE001 - a bug in a page must not cost a run its summary; it is logged
         logs.bug(error)
 
 
-def _words(job: Job, choices: Choices) -> list[str]:
-    """The manifest and the options that the next command needs as well: without them it would be another job."""
-    out = ["--out", str(choices.out)] if choices.out else []
+def _words(job: Job, options: Choices) -> list[str]:
+    """Return the command-line arguments that name this job: the manifest, `--sandbox` and `--out`."""
+    out = ["--out", str(options.out)] if options.out else []
     return [job.manifest.file, *(["--sandbox"] if job.in_sandbox else []), *out]

@@ -1,4 +1,4 @@
-"""A first look at somebody's data file: how many rows it has, and what its columns are good for."""
+"""A sample of a user's data file: its number of rows, and which columns suit a prompt or an image."""
 
 from __future__ import annotations
 
@@ -14,43 +14,46 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-#: rows whose values are looked at; all of them are counted
+#: rows whose values are kept; all rows are counted
 _LOOKED_AT = 200
-#: what people call the column that says what they want, best first
+#: usual names of a column of prompts, best first
 _PROMPTS = ("prompt", "提示词", "画面描述", "描述词", "描述", "description", "text", "文案", "subject", "主题")
-#: words that a template reads as its own
+#: reserved words of a template
 _JINJA = {"and", "or", "not", "if", "else", "in", "is", "true", "false", "none", "True", "False", "None"}
 _URL = re.compile(r"https?://\S+\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a first look at a data file shows."""
+    """Number of rows and first values of a data file."""
 
     rows: int
-    #: by column, in their order: the values of the first rows that have one
+    #: values of the first rows, without empty ones, by column in the file's order
     values: Mapping[str, Sequence[str]]
 
     def prompt(self, taken: Callable[[str], bool]) -> str | None:
-        """The column that reads most like a wish, of those a template can name and no parameter has taken."""
+        """Return the column that reads most like a prompt, or None.
+
+        A template must be able to name it, and it must not set a parameter: `taken(name)` is true for those.
+        """
         usable = [name for name in self.values if is_variable(name) and not taken(name)]
-        named = [name for wish in _PROMPTS for name in usable if name.lower() == wish]
+        named = [name for usual in _PROMPTS for name in usable if name.lower() == usual]
         if named or not usable:
             return named[0] if named else None
         return max(usable, key=self._wordiness)
 
     def image(self) -> str | None:
-        """A column with nothing but links."""
+        """Return the first column that holds only links, or None."""
         return next((name for name, values in self.values.items() if is_variable(name) and _are_links(values)), None)
 
     def _wordiness(self, name: str) -> float:
-        """Letters a value has on average; a column with gaps, of links or of figures has few."""
+        """Return the average number of letters of a value, lowered for columns with gaps, links or figures."""
         letters = sum(sum(map(str.isalpha, value)) for value in self.values[name] if not _URL.match(value))
         return letters / min(self.rows, _LOOKED_AT) * len(self.values[name])
 
 
 def is_variable(name: str) -> bool:
-    """Whether a template can name it."""
+    """Return True if a template can name a column so."""
     return name.isidentifier() and name not in _JINJA
 
 
@@ -59,7 +62,10 @@ def _are_links(values: Sequence[str]) -> bool:
 
 
 def look(path: Path) -> Table:
-    """Read a data file once; raises UsageError with its mistakes."""
+    """Read a data file once and return its sample.
+
+    Raises UsageError or ManifestError for what is wrong in it.
+    """
     if path.suffix.lower() not in items.SUFFIXES:
         raise UsageError(
             f"{path}: a data file ends in {', '.join(items.SUFFIXES)}", hint="Convert it; spreadsheets save CSV UTF-8."
@@ -78,7 +84,7 @@ def look(path: Path) -> Table:
 
 
 def _tell_encoding(path: Path) -> None:
-    """Raise UsageError for a file in the encoding of a spreadsheet, with the command that mends it."""
+    """Raise UsageError with a conversion command if the file has a spreadsheet's encoding."""
     if found := encoding.reads_as(path):
         hint = encoding.cure(str(path), found)
         raise UsageError(

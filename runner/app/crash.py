@@ -1,4 +1,4 @@
-"""Named points at which a process may be made to kill itself, for the crash campaign (docs/reliability.md)."""
+"""Failpoints: named points at which a crash test makes the process kill itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from runner.settings import Settings
 
-#: every point, in the order of a task's life
+#: every failpoint, in the order of a task's life
 POINTS = (
     "intent journaled",
     "intent committed",
@@ -35,7 +35,10 @@ POINTS = (
 
 
 def points(settings: Settings) -> Callable[[str], None]:
-    """A hook that strikes where `RUNNER_CRASH_AT="point:n"` says, at the n-th time; else it does nothing."""
+    """Return a hook that kills the process at the n-th call for the failpoint of `RUNNER_CRASH_AT="point:n"`.
+
+    Without that variable the hook does nothing. Raises UsageError for an unknown failpoint.
+    """
     wanted = settings.text("RUNNER_CRASH_AT")
     if wanted is None:
         return lambda _: None
@@ -44,10 +47,10 @@ def points(settings: Settings) -> Callable[[str], None]:
         raise UsageError(f"RUNNER_CRASH_AT: {wanted!r} is no point", hint=f"`point:n` with one of {', '.join(POINTS)}")
     left = int(count)
 
-    def reach(point: str) -> None:
+    def kill_if_reached(point: str) -> None:
         nonlocal left
         left -= point == name
         if point == name and left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return reach
+    return kill_if_reached

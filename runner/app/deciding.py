@@ -1,4 +1,4 @@
-"""A person's decision on a held task, written down with a name."""
+"""`resolve`: record a user's decision on a held task."""
 
 from __future__ import annotations
 
@@ -30,19 +30,23 @@ _CHECK = "Check the id at the provider."
 
 
 def decide(directory: Path, key: str, event: Resolved, settings: Settings) -> dict[str, Any]:
-    """Write a person's decision on one held task; raises UsageError, StateError."""
+    """Record a user's decision on one held task and return the object that `resolve --json` prints.
+
+    Raises UsageError if the key or the id is invalid, StateError if the id belongs to another task or job.
+    """
     state = directory / ".runner"
     if event.remote_id is not None and remote_id(event.remote_id) is None:
         raise UsageError(
             "this is no id of a provider", hint="1 to 128 of letters, digits and . _ : -, as its console shows it."
         )
-    with view(state):
+    with view(state):  # raises NoSuchJob before anything is made
         pass
     with job_lock(state):
         return anyio.run(_decide, state, key, event, settings)
 
 
 async def _decide(state: Path, key: str, event: Resolved, settings: Settings) -> dict[str, Any]:
+    """Claim the decision's id for the account, then commit the transition."""
     store = await Store.open(state)
     try:
         task = await _held(store, key)
@@ -55,44 +59,54 @@ async def _decide(state: Path, key: str, event: Resolved, settings: Settings) ->
         await store.aclose()
     if settled != "done":
         raise StateError(f"{event.remote_id} belongs to another task already", hint=_CHECK)
-    told = {"adopt": "the next run fetches it", "absent": "the next run buys it", "abandon": "nothing more happens"}
+    effects = {"adopt": "the next run fetches it", "absent": "the next run buys it", "abandon": "nothing more happens"}
     return {
         "key": task.key,
         "state": str(after.state),
         "by": event.by,
         "warning": _warning(task, event, clock, settings),
-        "next": told[event.verdict],
+        "next": effects[event.verdict],
     }
 
 
 async def _claimed(store: Store, task: Task, remote_id: str, settings: Settings) -> bool:
-    """Make the id this job's, so that no look-up of another takes it for its own; False where another has it.
+    """Claim an id for this job, so that no other job adopts it.
 
-    Without the credentials nobody knows which account it is; then the person's word alone stands.
+    Returns False if another job has claimed it.
+    Without credentials the account is unknown. Then the user's decision stands without a claim.
     """
     spec = specs.load(task.provider, settings.providers)
     if not spec.needs_claims:
         return True
     try:
-        home = lanes.home(spec, settings)
+        directory = lanes.home(spec, settings)
     except (ConfigError, UsageError):
         return True
-    return await Claims(home, store.uuid).take(remote_id)
+    return await Claims(directory, store.uuid).take(remote_id)
 
 
 def _warning(task: Task, event: Resolved, clock: Clock, settings: Settings) -> str | None:
-    """A request may be under way for minutes: to call it absent before that may be to pay twice."""
+    """Return a warning if a task is called absent while its request may still arrive.
+
+    The user might then pay twice.
+    """
     quiet = specs.load(task.provider, settings.providers).doubt if event.verdict == "absent" else 0.0
     age = clock.now() - (task.submitted_at or 0.0)
     return f"it was sent only {age:.0f} s ago and may still be accepted" if age < quiet else None
 
 
 async def _held(store: Store, key: str) -> Task:
+    """Return the held task that a key names.
+
+    Raises UsageError if there is none.
+    A task that is running by an earlier decision of a user may be decided again.
+    """
     found = await store.by_key(key)
     if len(found) != 1:
-        many = "several tasks begin so" if found else "no task has that key"
-        raise UsageError(f"{key}: {many}", hint="`runner status` lists the held ones.")
-    given = found[0].state is State.RUNNING and found[0].evidence.startswith(BY_PERSON)
-    if found[0].state is not State.HELD and not given:
-        raise UsageError(f"{key} is {found[0].state}, not held", hint="Only a held task waits for a person.")
-    return found[0]
+        problem = "several tasks begin so" if found else "no task has that key"
+        raise UsageError(f"{key}: {problem}", hint="`runner status` lists the held ones.")
+    task = found[0]
+    was_decided = task.state is State.RUNNING and task.evidence.startswith(BY_PERSON)
+    if task.state is not State.HELD and not was_decided:
+        raise UsageError(f"{key} is {task.state}, not held", hint="Only a held task waits for a person.")
+    return task

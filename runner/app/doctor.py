@@ -1,4 +1,4 @@
-"""`doctor`: what stands between this machine and a good run, with what to do about it; nothing it does stays."""
+"""`doctor`: check this machine, a job's directories and its providers before a run, and leave no trace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.app import accounts, machine, places
 from runner.app.jobs import load
 from runner.app.sign import Sign, ok, warning
 from runner.pipeline.clock import Clock
-from runner.pipeline.outcome import Ending, Exit, outcome
+from runner.pipeline.outcome import Ending, Exit, run_outcome
 from runner.providers import spec as specs
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 def examined(
     settings: Settings, manifest: Path | None, *, out: Path | None, encoding: str, online: bool
 ) -> Iterator[Sign]:
-    """Every sign, as it is found; of a manifest its directory and its providers alone. Raises ManifestError."""
+    """Yield every check's result as soon as it is known.
+
+    With a manifest, check only its job directory and its providers. `encoding` is that of stdout. Raises ManifestError.
+    """
     clock = Clock()
     directory, used = _job(settings, manifest, out)
     yield from machine.signs(settings.environ, encoding=encoding, now=clock.now())
@@ -42,24 +45,28 @@ def examined(
         yield from anyio.run(accounts.asked, spec, settings, clock.now)
 
 
-def verdict(signs: list[Sign]) -> Exit:
-    """The exit code of what is worst."""
-    return outcome(Ending(sign.exit, sign.said) for sign in signs if sign.exit).exit
+def verdict(results: list[Sign]) -> Exit:
+    """Return the exit code of the worst problem."""
+    return run_outcome(Ending(result.exit, result.said) for result in results if result.exit).exit
 
 
 def _job(settings: Settings, manifest: Path | None, out: Path | None) -> tuple[Path | None, list[str]]:
-    """The job's directory and the providers its tasks are for."""
+    """Return the job's directory and the sorted names of the providers that its tasks use."""
     if manifest is None:
         return None, []
     used: set[str] = set()
 
-    def see(_parsed: Parsed, draft: Draft) -> None:
+    def add_provider(_parsed: Parsed, draft: Draft) -> None:
         used.add(draft.provider)
 
-    return load(manifest, settings, out=out, each=see).directory, sorted(used)
+    return load(manifest, settings, out=out, each=add_provider).directory, sorted(used)
 
 
 def _providers(known: list[Spec], settings: Settings, *, needed: bool) -> Iterator[Sign]:
+    """Check address and credentials of every provider.
+
+    `needed` says that a job uses them.
+    """
     for spec in known:
         yield accounts.credentials(spec, settings, needed=needed)
         yield from accounts.address(spec, settings, needed=needed)

@@ -1,4 +1,7 @@
-"""The sandbox as a process of its own, for the length of a run: it ends when its standard input does."""
+"""The sandbox as a child process for the length of a run.
+
+The process ends when its standard input closes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,12 @@ _LONGEST_LINE = 64 * 1024
 
 @contextmanager
 def sandbox(settings: Settings, ledger: Path, options: Sequence[str] = ()) -> Iterator[Settings]:
-    """Settings that lead to a sandbox; its ledger is kept, so that the next run finds the tasks of this one."""
+    """Start a sandbox and yield settings that lead to it.
+
+    Stops the sandbox at the end.
+    The ledger is kept, so that the next run finds the tasks of this one. `options` are extra command-line arguments.
+    Raises ConfigError if the sandbox does not start.
+    """
     ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -34,7 +42,7 @@ def sandbox(settings: Settings, ledger: Path, options: Sequence[str] = ()) -> It
         str(ledger),
         *options,
     ]
-    # a session of its own: Ctrl-C is for the runner, which still needs answers while it drains
+    # in its own session, so that Ctrl-C reaches only the runner, which still needs answers while it drains
     process = subprocess.Popen(  # noqa: S603 - our own module, no shell
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
@@ -45,13 +53,19 @@ def sandbox(settings: Settings, ledger: Path, options: Sequence[str] = ()) -> It
 
 
 def _without_addresses(settings: Settings) -> dict[str, str]:
-    """The environment without any provider's address or key: what the sandbox does not serve must not be reached."""
+    """Return the environment without any provider's address or key.
+
+    A provider that the sandbox does not serve must not be reached at its real address.
+    """
     ends = ("_BASE_URL", "_API_KEY", "_APP_ID", "_SECRET_KEY", "_ACCESS_KEY", "_ACCESS_TOKEN")
     return {name: value for name, value in settings.environ.items() if not name.removesuffix("_FILE").endswith(ends)}
 
 
 def _environment(process: subprocess.Popen[bytes]) -> dict[str, str]:
-    """The first line that the sandbox prints says where it is."""
+    """Return the variables of the first line that the sandbox prints.
+
+    They hold its addresses.
+    """
     line = process.stdout.readline(_LONGEST_LINE) if process.stdout else b""
     if not line:
         raise ConfigError("the sandbox did not start", hint="Its own words stand above.")

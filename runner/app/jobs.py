@@ -1,4 +1,4 @@
-"""A manifest with its catalogue: checked, counted, planned; nothing is sent or written here."""
+"""A job: a checked manifest with its catalogue and settings. Nothing is sent or written here."""
 
 from __future__ import annotations
 
@@ -31,66 +31,70 @@ if TYPE_CHECKING:
     from runner.manifest.parse import Parsed
     from runner.settings import Settings
 
-#: a manifest is read whole; its rows are not
+#: bytes of a manifest, which is read into memory; its data files are not
 _LARGEST = 64 * 2**20
-#: how data files end that no manifest is mistaken for
+#: suffixes of data files, which users name in the place of a manifest
 _TABLES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".xls"})
-#: neighbours of a manifest that is not there
+#: files that are compared with the name of a missing manifest
 _LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A checked manifest, what it comes to, and the settings it was loaded with."""
+    """A checked manifest with its number of tasks and the settings that it was loaded with."""
 
     parsed: Parsed
     summary: expand.Summary
     catalogue: Catalogue
     settings: Settings
     in_sandbox: bool
-    #: of everything its tasks are made from
+    #: SHA-256 of everything that its tasks are made from
     digest: str
-    #: the local pictures that it names
+    #: the local images that the manifest names
     album: Album
 
     @property
     def manifest(self) -> Manifest:
+        """Return the parsed manifest."""
         return self.parsed.manifest
 
     @property
     def directory(self) -> Path:
-        """Where the outputs go."""
+        """Return the job directory, which receives the outputs."""
         return self.manifest.directory
 
     @property
     def state(self) -> Path:
-        """Where the store is."""
+        """Return the directory of the store."""
         return self.directory / ".runner"
 
     def additions(self) -> Iterator[Addition]:
-        """The drafts, lazily, each with the fingerprint that its twins share and the paths of its pictures."""
-        prints, prices = Fingerprints(self.settings), Prices(self.manifest, self.catalogue)
+        """Yield the drafts, each with its price, the paths of its images and the fingerprint that duplicates share."""
+        fingerprints, prices = Fingerprints(self.settings), Prices(self.manifest, self.catalogue)
         for draft in expand.expand(self.parsed, self.catalogue):
-            mark = prints.of(draft.provider, draft.operation, draft.model, draft.request)
-            pictures = self.album.paths(draft.request, prices.shape(draft).images)
-            yield Addition(draft, mark, prices.of(draft), pictures)
+            fingerprint = fingerprints.of(draft.provider, draft.operation, draft.model, draft.request)
+            images = self.album.paths(draft.request, prices.shape(draft).images)
+            yield Addition(draft, fingerprint, prices.of(draft), images)
 
 
 class Fingerprints:
-    """Hashes of what a provider's list echoes; empty where the list knows our reference or there is no list."""
+    """Hashes of the request fields that a provider's list shows.
+
+    Reconciling compares them.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def of(self, provider: str, operation: str, model: str, request: Any) -> str:
-        """32 hex digits, or nothing."""
+        """Return 32 hexadecimal digits, or "" if the provider has no list or its list shows our own reference."""
         spec = specs.load(provider, self._settings.providers)
         listing = spec.look_up.listing
         if listing is None or listing.reference is not None:
             return ""
         body = Dialect(spec).body(operation, model, request)
-        seen = {name: body[name] for name in listing.echo if name in body and not holds_mark(body[name])}
-        return hashlib.sha256(orjson.dumps([provider, seen], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+        shown = {name: body[name] for name in listing.echo if name in body and not holds_mark(body[name])}
+        return hashlib.sha256(orjson.dumps([provider, shown], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 def load(
@@ -102,24 +106,29 @@ def load(
     each: expand.Each | None = None,
     capped: bool = False,
 ) -> Job:
-    """The job of a manifest; raises ManifestError with every mistake. `each` sees every draft while it is checked.
+    """Read and check a manifest and return its job.
 
-    Under a cap on its costs, the manifest's or one of the command line (`capped`), every task needs a price.
+    Calls `on_draft` with every draft while it is checked.
+    Under a cap on its costs, the manifest's own or one of the command line (`has_cost_cap`), every task needs a price.
+    Raises ManifestError with every diagnostic.
     """
     text = _text(path)
-    album = Album(path.absolute().parent, settings.images)
-    catalogue = Catalogue(settings.providers, album)
-    unpriced = Unpriced(catalogue, capped=capped)
-    parsed, summary = expand.examine(text, path, catalogue, out=out, each=both(unpriced.see, each))
-    unpriced.raise_any(parsed)
+    images = Album(path.absolute().parent, settings.images)
+    catalogue = Catalogue(settings.providers, images)
+    cap_check = Unpriced(catalogue, capped=capped)
+    parsed, summary = expand.examine(text, path, catalogue, out=out, each=both(cap_check.see, each))
+    cap_check.raise_any(parsed)
     if in_sandbox and out is None:
         parsed = replace(parsed, manifest=apart(parsed.manifest))
-    digest = _digest(text, parsed.manifest, album)
-    return Job(parsed, summary, catalogue, settings, in_sandbox, digest, album)
+    digest = _digest(text, parsed.manifest, images)
+    return Job(parsed, summary, catalogue, settings, in_sandbox, digest, images)
 
 
 def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = False) -> Path:
-    """The job directory that a manifest stands for."""
+    """Return the job directory of a manifest without checking its tasks.
+
+    Raises NoSuchJob or ManifestError.
+    """
     if out is not None:
         return out
     if not path.exists():
@@ -130,43 +139,47 @@ def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = Fals
 
 
 def apart(manifest: Manifest) -> Manifest:
-    """What the sandbox makes must never count as bought, so it has a directory of its own."""
+    """Return the manifest with the directory for sandbox runs, whose outputs must never count as bought."""
     return replace(manifest, directory=manifest.directory.with_name(f"{manifest.directory.name}-sandbox"))
 
 
 def _text(path: Path) -> bytes:
+    """Return the content of a manifest.
+
+    Raises ManifestError if it is a table, a directory or unreadable.
+    """
     if path.suffix.lower() in _TABLES:
-        cure = f"`runner init --items {shell(str(path))}` makes a manifest of it"
-        raise ManifestError([Problem(str(path), 0, 0, "", "is a table, not a manifest", cure)])
+        hint = f"`runner init --items {shell(str(path))}` makes a manifest of it"
+        raise ManifestError([Problem(str(path), 0, 0, "", "is a table, not a manifest", hint)])
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ManifestError([Problem(str(path), 0, 0, "", "is not a file", "name a manifest, a YAML file")])
         with path.open("rb") as file:
             return file.read(_LARGEST + 1)
     except OSError as error:
-        problem = Problem(str(path), 0, 0, "", f"cannot be read: {error.strerror}", _nearest(path).rstrip("."))
-        raise ManifestError([problem]) from None
+        diagnostic = Problem(str(path), 0, 0, "", f"cannot be read: {error.strerror}", _nearest(path).rstrip("."))
+        raise ManifestError([diagnostic]) from None
 
 
 def _nearest(path: Path) -> str:
-    """A manifest beside it that is called almost the same."""
+    """Return a hint that names the most similar manifest beside a missing one."""
     stems = {other.stem: other for other in islice(path.parent.glob("*.y*ml"), _LOOKED_AT)}
     near = get_close_matches(path.stem, stems, n=1)
     return f"did you mean {stems[near[0]]}?" if near else "check the path."
 
 
-def _digest(text: bytes, manifest: Manifest, album: Album) -> str:
-    """Changes with everything the tasks are made from."""
+def _digest(text: bytes, manifest: Manifest, images: Album) -> str:
+    """Return a SHA-256 over manifest, provider, model, data files and local images."""
     digest = hashlib.sha256(text)
     digest.update(f"\0{manifest.provider}\0{manifest.model}\0".encode())
     for path in manifest.files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    for name, sha256 in album.contents:
+    for name, sha256 in images.contents:
         digest.update(f"\0{name}\0{sha256}".encode())
     return digest.hexdigest()
 
 
 def submit_rate(job: Job, provider: str) -> Rate:
-    """How fast submits may go: the manifest's word, else the spec's cautious one."""
+    """Return the submit rate of a provider: the manifest's, else the cautious one of its spec."""
     return job.manifest.limits.qps or rate(specs.load(provider, job.settings.providers).limits.submit)

@@ -1,4 +1,4 @@
-"""A provider's lane: its address and credentials from the settings, its limits from manifest and spec."""
+"""A provider's configuration: address and credentials from the settings, limits from manifest and spec."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from runner.providers.spec import Spec
     from runner.settings import Settings
 
-#: set in the environment of a run in the sandbox: a provider that it does not serve is not reached elsewhere
+#: environment variable of a sandbox run; with it no provider is reached at its real address
 PRETEND = "RUNNER_PRETEND"
-#: submits a second on loopback where the manifest says nothing: nobody is paid there
+#: rate on loopback if the manifest sets none; requests there cost nothing
 _LOOPBACK_RATE = Rate(20.0)
-#: quiet time on loopback, where no request can be under way for minutes
+#: seconds of quiet time on loopback, where no request stays under way for minutes
 _LOOPBACK_DOUBT = 10.0
 
 
 def credential_names(spec: Spec) -> Sequence[tuple[str, ...]]:
-    """The sets of environment variables, each of which is enough."""
+    """Return the sets of environment variables, each of which is a complete credential."""
     match spec.auth.scheme:
         case "chanjing":
             return ((f"{spec.env}_APP_ID", f"{spec.env}_SECRET_KEY"), (f"{spec.env}_ACCESS_TOKEN",))
@@ -53,21 +53,27 @@ def credential_names(spec: Spec) -> Sequence[tuple[str, ...]]:
 
 
 def credentials(spec: Spec, settings: Settings) -> dict[str, str]:
-    """The first complete set, by variable name; raises ConfigError that names what is missing."""
+    """Return the first complete set of credentials by variable name.
+
+    Raises ConfigError if none is complete.
+    """
     for names in credential_names(spec):
         found = {name: secret.reveal() for name in names if (secret := settings.secret(name))}
         if len(found) == len(names):
             return found
     wanted = " or ".join(" and ".join(names) for names in credential_names(spec))
-    pretend = ", or try it with --sandbox" if spec.name in specs.names() else ""
+    sandbox = ", or try it with --sandbox" if spec.name in specs.names() else ""
     raise ConfigError(
         f"there are no credentials for {spec.name}",
-        hint=f"Set {wanted} in the environment (or the same names with _FILE){pretend}.",
+        hint=f"Set {wanted} in the environment (or the same names with _FILE){sandbox}.",
     )
 
 
 def base_url(spec: Spec, settings: Settings) -> str:
-    """Where the provider is; raises ConfigError where nobody says."""
+    """Return the provider's base URL.
+
+    Raises ConfigError if neither the environment nor the spec has one, UsageError if the sandbox does not serve it.
+    """
     url = settings.text(f"{spec.env}_BASE_URL") or (None if settings.text(PRETEND) else spec.base_url)
     if url is None and settings.text(PRETEND):
         raise UsageError(
@@ -81,30 +87,33 @@ def base_url(spec: Spec, settings: Settings) -> str:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port."""
+    """Return scheme, host and port of a URL."""
     parsed = httpx.URL(url)
     return f"{parsed.scheme}://{parsed.netloc.decode()}"
 
 
 def account(spec: Spec, settings: Settings) -> str:
-    """A hash of host and account, to tell accounts apart; empty where the credentials do not name theirs."""
-    held = credentials(spec, settings)
-    name = next(iter(held))
+    """Return 16 hexadecimal digits that identify host and account, or "" if the credentials do not name an account."""
+    values = credentials(spec, settings)
+    name = next(iter(values))
     if name.endswith("_ACCESS_TOKEN"):
         return ""
     url = base_url(spec, settings)
-    where = "loopback" if on_loopback(url) else origin(url)  # a sandbox gets a new port at every start
-    return hashlib.sha256(f"{where} {held[name]}".encode()).hexdigest()[:16]
+    host = "loopback" if on_loopback(url) else origin(url)  # a sandbox gets a new port at every start
+    return hashlib.sha256(f"{host} {values[name]}".encode()).hexdigest()[:16]
 
 
 def home(spec: Spec, settings: Settings) -> Path:
-    """What the jobs of this account share."""
-    place = hashlib.sha256(origin(base_url(spec, settings)).encode()).hexdigest()[:8]
-    return settings.home / ACCOUNTS / f"{spec.name}-{place}-{account(spec, settings) or 'unnamed'}"
+    """Return the directory that the jobs of this account share."""
+    host = hashlib.sha256(origin(base_url(spec, settings)).encode()).hexdigest()[:8]
+    return settings.home / ACCOUNTS / f"{spec.name}-{host}-{account(spec, settings) or 'unnamed'}"
 
 
 def daily_cost(spec: Spec, settings: Settings) -> float | None:
-    """What the account's jobs may spend in a day together, in the provider's unit; raises ConfigError."""
+    """Return what the account's jobs may spend together in a day, in the provider's unit, or None if unlimited.
+
+    Raises ConfigError if the environment variable is not a valid amount.
+    """
     name = f"{spec.env}_DAILY_COST"
     text = settings.text(name)
     try:
@@ -117,7 +126,7 @@ def daily_cost(spec: Spec, settings: Settings) -> float | None:
 
 
 class _Tokens:
-    """The account's token file in the words of the auth scheme."""
+    """Token store of an account, as the auth scheme expects it."""
 
     def __init__(self, directory: Path) -> None:
         self._file = TokenFile(directory)
@@ -134,15 +143,18 @@ class _Tokens:
 
 
 def scheme(spec: Spec, settings: Settings) -> Scheme:
-    """The named scheme with this account's credentials."""
-    held = credentials(spec, settings)
-    names = list(held)
+    """Return the provider's auth scheme with this account's credentials.
+
+    Raises ConfigError if there are none.
+    """
+    values = credentials(spec, settings)
+    names = list(values)
     match spec.auth.scheme:
         case "chanjing" if len(names) > 1:
             tokens = _Tokens(home(spec, settings))
             return auth.Chanjing(
-                held[names[0]],
-                held[names[1]],
+                values[names[0]],
+                values[names[1]],
                 tokens,
                 wall=time.time,
                 clock=time.monotonic,
@@ -150,38 +162,42 @@ def scheme(spec: Spec, settings: Settings) -> Scheme:
                 name=spec.auth.header,
             )
         case "kling" if len(names) > 1:
-            return auth.kling(access_key=held[names[0]], secret_key=held[names[1]], wall=time.time)
+            return auth.kling(access_key=values[names[0]], secret_key=values[names[1]], wall=time.time)
         case "chanjing":
-            return auth.header(spec.auth.header, held[names[0]])
+            return auth.header(spec.auth.header, values[names[0]])
         case "kling":
-            return auth.bearer(held[names[0]])
+            return auth.bearer(values[names[0]])
         case "bearer" | "header":
-            return auth.header(spec.auth.header, held[names[0]], spec.auth.prefix)
+            return auth.header(spec.auth.header, values[names[0]], spec.auth.prefix)
 
 
 def signs(spec: Spec, settings: Settings) -> bool:
-    """Whether this account's requests are signed by our clock."""
+    """Return True if this account's requests are signed with the time of this machine's clock."""
     return isinstance(scheme(spec, settings), auth.KlingJwt)
 
 
 def gateway(spec: Spec, settings: Settings) -> Gateway:
-    """What carries this provider's requests."""
+    """Return the client that sends this provider's requests."""
     return Gateway(base_url(spec, settings), scheme(spec, settings))
 
 
 def rates(spec: Spec, manifest: Manifest, *, loopback: bool) -> dict[str, Rate]:
-    """One for each endpoint: the manifest's, else the spec's cautious one."""
-    wanted = {"submit": spec.limits.submit, "query": spec.limits.query}
-    usual = {endpoint: _LOOPBACK_RATE if loopback else rate(text) for endpoint, text in wanted.items()}
+    """Return the rate of each endpoint: the manifest's, else the cautious one of the spec."""
+    texts = {"submit": spec.limits.submit, "query": spec.limits.query}
+    defaults = {endpoint: _LOOPBACK_RATE if loopback else rate(text) for endpoint, text in texts.items()}
     uploads = {"upload": _LOOPBACK_RATE if loopback else rate(spec.limits.upload)} if spec.upload else {}
-    return {endpoint: manifest.limits.qps or found for endpoint, found in usual.items()} | uploads
+    return {endpoint: manifest.limits.qps or default for endpoint, default in defaults.items()} | uploads
 
 
 def patience(spec: Spec, manifest: Manifest, *, loopback: bool) -> Patience:
-    """The bounds of this provider's tasks; a manifest may lengthen the quiet time, never shorten it (R4)."""
-    asked = manifest.retry.doubt
+    """Return the retry policy of this provider's tasks.
+
+    A manifest may lengthen the quiet time before a doubtful task is called absent, but never shorten it.
+    On loopback the manifest alone decides.
+    """
+    wanted = manifest.retry.doubt
     floor = max(2 * Deadlines().total, spec.doubt)
-    doubt = (asked or _LOOPBACK_DOUBT) if loopback else max(floor, asked or 0.0)
+    doubt = (wanted or _LOOPBACK_DOUBT) if loopback else max(floor, wanted or 0.0)
     return Patience(
         attempts=manifest.retry.attempts,
         paid=manifest.retry.patience,
@@ -192,5 +208,5 @@ def patience(spec: Spec, manifest: Manifest, *, loopback: bool) -> Patience:
 
 
 def on_loopback(url: str) -> bool:
-    """Whether the provider is on this machine."""
+    """Return True if a URL leads to this machine."""
     return is_loopback(httpx.URL(url).host)

@@ -1,4 +1,4 @@
-"""What `doctor` says of this machine: program, SQLite, text, trust, proxies, clock."""
+"""Checks of this machine for `doctor`: program, extras, SQLite, text encoding, trust store, proxies and clock."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from runner.store import engine
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+#: by optional dependency, the modules that it installs
 _EXTRAS = {
     "sandbox": ("av", "h11", "PIL"),
     "gallery": ("av", "PIL"),
@@ -26,15 +27,18 @@ _EXTRAS = {
     "parquet": ("pyarrow",),
     "notify": ("apprise",),
 }
-#: other programs take their certificates and proxies from these
+#: variables from which other programs take their certificates and proxies, and which runner ignores
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-#: seconds since the epoch: 2025-01-01; an earlier clock has never been set
+#: seconds since the epoch: 2025-01-01; a clock before that was never set
 _BEFORE_US = 1_735_689_600.0
 
 
 def signs(environ: Mapping[str, str], *, encoding: str, now: float) -> Iterator[Sign]:
-    """Every sign of the machine; `encoding` is that of stdout, `now` in seconds since the epoch."""
+    """Yield the result of every check.
+
+    `encoding` is that of stdout, `now` is in seconds since the epoch.
+    """
     yield ok("program", f"genrunner {__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
     yield _extras()
     yield _sqlite(engine.VERSION)
@@ -45,13 +49,15 @@ def signs(environ: Mapping[str, str], *, encoding: str, now: float) -> Iterator[
 
 
 def _extras() -> Sign:
-    missing = [name for name, parts in _EXTRAS.items() if not all(find_spec(part) for part in parts)]
+    """Check which optional dependencies are installed."""
+    missing = [name for name, modules in _EXTRAS.items() if not all(find_spec(module) for module in modules)]
     if not missing:
         return ok("extras", f"all are installed: {', '.join(_EXTRAS)}")
     return ok("extras", f"not installed: {', '.join(missing)}", f'pip install "genrunner[{",".join(missing)}]"')
 
 
 def _sqlite(version: tuple[int, ...]) -> Sign:
+    """Check that SQLite is new enough, and name its WAL-reset race if it has it."""
     text = ".".join(map(str, version))
     if version < engine.OLDEST:
         oldest = ".".join(map(str, engine.OLDEST))
@@ -63,34 +69,41 @@ def _sqlite(version: tuple[int, ...]) -> Sign:
 
 
 def _text(encoding: str, names: str) -> Sign:
-    strange = [each for each in (encoding, names) if each.lower().replace("-", "") != "utf8"]
-    if not strange:
+    """Check that stdout and file names are encoded as UTF-8."""
+    others = [each for each in (encoding, names) if each.lower().replace("-", "") != "utf8"]
+    if not others:
         return ok("text", "UTF-8")
     return warning(
-        "text", f"{strange[0]}, not UTF-8: Chinese text and names cannot be shown", "export PYTHONUTF8=1 LANG=C.UTF-8"
+        "text", f"{others[0]}, not UTF-8: Chinese text and names cannot be shown", "export PYTHONUTF8=1 LANG=C.UTF-8"
     )
 
 
 def _trust(environ: Mapping[str, str]) -> Sign:
+    """Check that certifi's certificates can be loaded, and name variables that would replace them elsewhere."""
     try:
         count = tls_context().cert_store_stats()["x509_ca"]
     except (OSError, ssl.SSLError) as error:
         return problem("tls", f"the trust store {certifi.where()}: {error}", "pip install --force-reinstall certifi")
     if ignored := [name for name in _TRUST if environ.get(name)]:
-        said = f"{', '.join(ignored)} set and ignored: the {count} roots of certifi count, and no others"
-        return warning("tls", said, "Where your network signs certificates of its own, providers cannot be reached.")
+        message = f"{', '.join(ignored)} set and ignored: the {count} roots of certifi count, and no others"
+        return warning("tls", message, "Where your network signs certificates of its own, providers cannot be reached.")
     return ok("tls", f"{count} roots of certifi, TLS 1.2 or newer")
 
 
 def _proxies(environ: Mapping[str, str]) -> Sign:
+    """Check for proxy variables, which runner ignores.
+
+    Their values may hold passwords and are not shown.
+    """
     found = [name for name in environ if name.lower() in _PROXIES and environ[name]]
     if not found:
         return ok("proxies", "none in the environment")
-    said = f"{', '.join(sorted(found))} set and ignored: requests go straight to the provider"
-    return warning("proxies", said, "`runner doctor --online` shows whether they arrive.")
+    message = f"{', '.join(sorted(found))} set and ignored: requests go straight to the provider"
+    return warning("proxies", message, "`runner doctor --online` shows whether they arrive.")
 
 
 def _clock(now: float) -> Sign:
+    """Check that the clock was ever set."""
     if now < _BEFORE_US:
         return problem("clock", f"it says {timestamp(now)}", "Set it, best by NTP: keys and certificates depend on it.")
     return ok("clock", f"{timestamp(now)}; `--online` compares it with the provider's")

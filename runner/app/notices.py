@@ -1,4 +1,4 @@
-"""Those who are not here: the monitor that the manifest names is told of a run, and the metrics file how it ended."""
+"""Notifications of a run's start and end to the monitor that the manifest names, and to the metrics file."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from runner.manifest.model import Notify
     from runner.settings import Settings
 
-#: verbs that do the job's work, so that a monitor may hear of them
+#: verbs of which a monitor is notified; the others do not do the job's work
 _HEARD = frozenset({"run", "retry"})
 
 
 @contextmanager
-def announced(job: Job, choices: Choices) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Around a run, whose summary is handed to what is yielded; raises ConfigError, before anything is sent."""
-    place = _monitor(job, choices)
-    _tell(place, job, choices, None, {})
+def announced(job: Job, options: Choices) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Notify the monitor before and after the block, and write the metrics file at its end.
+
+    The caller hands the run's summary to the yielded function. Raises ConfigError before anything is sent.
+    """
+    target = _monitor(job, options)
+    _tell(target, job, options, None, {})
     summary: dict[str, Any] = {}
     code: int = Exit.BUG
     try:
@@ -46,15 +49,19 @@ def announced(job: Job, choices: Choices) -> Iterator[Callable[[Mapping[str, Any
         code = Exit.INT
         raise
     finally:
-        if choices.metrics_file is not None and code != Locked.exit_code:  # the file is his who holds the job
-            measure(choices.metrics_file, job, Clock().now(), summary, code)
-        _tell(place, job, choices, code, summary)
+        # a run that finds the job locked leaves the file to the run that holds the lock
+        if options.metrics_file is not None and code != Locked.exit_code:
+            measure(options.metrics_file, job, Clock().now(), summary, code)
+        _tell(target, job, options, code, summary)
 
 
-def _monitor(job: Job, choices: Choices) -> tuple[Notify, Monitor] | None:
-    """Whom to tell; nobody of what happens in the sandbox, which is no news of the real job."""
+def _monitor(job: Job, options: Choices) -> tuple[Notify, Monitor] | None:
+    """Return the manifest's `notify` section and its monitor, or None if no notification is due.
+
+    Runs in the sandbox notify no monitor, because they are no news of the real job.
+    """
     notify = job.manifest.notify
-    if notify is None or choices.verb not in _HEARD:
+    if notify is None or options.verb not in _HEARD:
         return None
     if job.in_sandbox:
         logs.note("the monitor is not told of runs in the sandbox")
@@ -63,7 +70,10 @@ def _monitor(job: Job, choices: Choices) -> tuple[Notify, Monitor] | None:
 
 
 def _resolved(url: str, settings: Settings) -> str:
-    """The address with every `${NAME}` filled in from the environment; raises ConfigError."""
+    """Return the URL with every `${NAME}` filled in from the environment.
+
+    Raises ConfigError if one is not set.
+    """
     values = {}
     for name in variables(url):
         value = settings.secret(name)
@@ -77,24 +87,32 @@ def _resolved(url: str, settings: Settings) -> str:
 
 
 def _tell(
-    place: tuple[Notify, Monitor] | None, job: Job, choices: Choices, code: int | None, summary: Mapping[str, Any]
+    target: tuple[Notify, Monitor] | None, job: Job, options: Choices, code: int | None, summary: Mapping[str, Any]
 ) -> None:
-    word = "start" if code is None else "success" if code == Exit.DONE else "failure"
-    if place is None or word not in place[0].on:
+    """Notify the monitor if the manifest asks for it.
+
+    A failure to do so is logged and stops nothing.
+    `code` is the run's exit code, or None at its start.
+    """
+    event = "start" if code is None else "success" if code == Exit.DONE else "failure"
+    if target is None or event not in target[0].on:
         return
     try:
-        why = anyio.run(place[1].tell, notice(job.manifest.name, code, summary))
+        failure = anyio.run(target[1].tell, notice(job.manifest.name, code, summary))
     except KeyboardInterrupt:
         if code is None:
             raise  # nothing has begun yet
-        why = "stopped by a signal"
-    if why is not None:
-        # a job that is silent on success stays silent: the monitor misses the notice by itself
-        (logs.note if choices.quiet else logs.warn)(f"the monitor was not told of the {word}: {why}")
+        failure = "stopped by a signal"
+    if failure is not None:
+        # a quiet job stays quiet: the monitor itself reports a missing notification
+        (logs.note if options.quiet else logs.warn)(f"the monitor was not told of the {event}: {failure}")
 
 
 def notice(job: str, code: int | None, summary: Mapping[str, Any]) -> Notice:
-    """What a monitor hears: counts alone, no prompt and no message of a provider."""
+    """Return the notification of a run's start (`code` None) or end.
+
+    It holds counts alone, no prompt and no message of a provider.
+    """
     name = harmless(job, 100)
     if code is None:
         return Notice(None, f"{name}: a run begins", "")

@@ -1,4 +1,4 @@
-"""A provider's limiters: the manifest's rates or the spec's, and one budget for all processes of the account."""
+"""The rate limiters of a provider, shared by all processes that use its account."""
 
 from __future__ import annotations
 
@@ -24,50 +24,64 @@ if TYPE_CHECKING:
     from runner.pipeline.clock import Clock
     from runner.providers.spec import Spec
 
-#: a boot without a name, where the system gives none: stamps from before it show themselves, being in the future
+#: boot id if the system has none; timestamps of an earlier boot are then recognised by lying in the future
 _SOME_BOOT = "unnamed"
 
 
 def limiters(
     spec: Spec,
     manifest: Manifest,
-    home: Path,
+    account: Path,
     clock: Clock,
     stack: AsyncExitStack,
-    notice: Callable[[str], None],
+    on_warning: Callable[[str], None],
     *,
     loopback: bool,
 ) -> dict[str, Limiter]:
-    """One for each endpoint; where the manifest gives no rate it begins with the spec's and finds out what holds."""
+    """Return a limiter for each endpoint.
+
+    `account` is the directory that the account's jobs share.
+    If the manifest sets no rate, a limiter begins with the spec's rate and adapts to what the provider accepts.
+    """
     found = {}
     for endpoint, rate in lanes.rates(spec, manifest, loopback=loopback).items():
-        learns = manifest.limits.qps is None and endpoint != "upload"
-        bucket = Bucket(rate.count, rate.seconds, ceiling=math.inf if learns else None)
-        found[endpoint] = Limiter(_shared(bucket, home, endpoint, clock, stack, notice), clock.monotonic, anyio.sleep)
+        adapts = manifest.limits.qps is None and endpoint != "upload"
+        window = Bucket(rate.count, rate.seconds, ceiling=math.inf if adapts else None)
+        pacer = _shared(window, account, endpoint, clock, stack, on_warning)
+        found[endpoint] = Limiter(pacer, clock.monotonic, anyio.sleep)
     return found
 
 
 def has_company(limiters: Mapping[str, Limiter]) -> bool:
-    """Whether other processes of ours are at the account now."""
-    bucket = limiters["submit"].bucket
-    return isinstance(bucket, SharedBucket) and bucket.others > 0
+    """Return True if other runner processes use the account now."""
+    pacer = limiters["submit"].bucket
+    return isinstance(pacer, SharedBucket) and pacer.others > 0
 
 
 def _shared(
-    bucket: Bucket, home: Path, endpoint: str, clock: Clock, stack: AsyncExitStack, notice: Callable[[str], None]
+    window: Bucket,
+    account: Path,
+    endpoint: str,
+    clock: Clock,
+    stack: AsyncExitStack,
+    on_warning: Callable[[str], None],
 ) -> Pacer:
-    """The bucket as one of the account's, or alone where that cannot be: a run need not stop for it."""
+    """Return the window with state that the account's processes share.
+
+    If the shared state cannot be opened, warn and return the window alone, because a run need not stop for that.
+    """
     boot = _SOME_BOOT if clock.boot.startswith("process-") else clock.boot
     try:
-        budget = Budget(home / "budget", endpoint, boot)
+        state = Budget(account / "budget", endpoint, boot)
     except OSError as error:
-        said = f"{home}: {error.strerror or error}"
-        notice(f"{said}: the rate is not shared with other runs; RUNNER_HOME names the directory")
-        return bucket
-    shared = SharedBucket(bucket, budget, clock.monotonic, _later, notice)
+        reason = f"{account}: {error.strerror or error}"
+        on_warning(f"{reason}: the rate is not shared with other runs; RUNNER_HOME names the directory")
+        return window
+    shared = SharedBucket(window, state, clock.monotonic, _later, on_warning)
     stack.callback(shared.close)
     return shared
 
 
 def _later(seconds: float, call: Callable[[], None]) -> None:
+    """Call a function on the running event loop after a delay."""
     asyncio.get_running_loop().call_later(seconds, call)

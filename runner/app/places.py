@@ -1,4 +1,4 @@
-"""What `doctor` says of the directories that a job needs: room, rights, file system."""
+"""Checks of the directories that a job needs for `doctor`: free space, owner, access rights and file system."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-#: bytes below which a run will stop soon, and below which it may
+#: bytes of free space below which a run will stop soon, and below which it may stop
 _LEAST, _LITTLE = 50 * 10**6, 10**9
-#: files that a file system must still have names for
+#: files that must still fit into a file system's table of names
 _FEW = 1_000
-#: files whose owner is looked at
+#: files whose owner is checked
 _MOST = 1_000
 
 
 def home(path: Path) -> Iterator[Sign]:
-    """What the jobs of an account share: `RUNNER_HOME`."""
+    """Check `RUNNER_HOME`, the directory that an account's jobs share."""
     yield from _place("home", path, "Set RUNNER_HOME to a directory of yours on a disk of this machine.")
     if path.is_dir():
         yield from _foreign("home", path)
@@ -37,7 +37,7 @@ def home(path: Path) -> Iterator[Sign]:
 
 
 def job(directory: Path) -> Iterator[Sign]:
-    """A job's directory, with the private part where its state is."""
+    """Check a job directory and its private state directory."""
     yield from _place("job", directory, "Mend that, or choose another directory with --out.")
     state = directory / ".runner"
     if not state.is_dir():
@@ -48,43 +48,47 @@ def job(directory: Path) -> Iterator[Sign]:
         yield warning("job", f"{state}/ballast is gone: room for ids when the disk is full", "The next run makes it.")
 
 
-def _place(check: str, path: Path, cure: str) -> Iterator[Sign]:
-    there = _nearest(path)
+def _place(check: str, path: Path, hint: str) -> Iterator[Sign]:
+    """Check file system and free space of a directory.
+
+    `hint` says what to do if the file system is unfit.
+    """
+    existing = _nearest(path)
     try:
-        ground.check(there)
+        ground.check(existing)
     except DiskError as error:
-        yield problem(check, error.message, cure, Exit.DISK)
+        yield problem(check, error.message, hint, Exit.DISK)
         return
-    room = shutil.disk_usage(there)
-    kind = ground.file_system(there)
-    said = f"{path}{'' if there == path else ' (to be made)'}, {size(room.free)} free{f' on {kind}' if kind else ''}"
-    names = os.statvfs(there)
-    if room.free < _LEAST or (names.f_files and names.f_favail < _FEW):
-        yield problem(check, f"{said}: the disk is full", "Make room.", Exit.DISK)
-    elif room.free < _LITTLE:
-        yield warning(check, f"{said}: little", "Make room before a large job.")
+    free = shutil.disk_usage(existing).free
+    kind = ground.file_system(existing)
+    message = f"{path}{'' if existing == path else ' (to be made)'}, {size(free)} free{f' on {kind}' if kind else ''}"
+    names = os.statvfs(existing)
+    if free < _LEAST or (names.f_files and names.f_favail < _FEW):
+        yield problem(check, f"{message}: the disk is full", "Make room.", Exit.DISK)
+    elif free < _LITTLE:
+        yield warning(check, f"{message}: little", "Make room before a large job.")
     else:
-        yield ok(check, said)
+        yield ok(check, message)
 
 
 def _nearest(path: Path) -> Path:
-    """The directory itself, or the one it would be made in."""
+    """Return the directory, or its nearest parent that exists, in which it would be made."""
     path = path.absolute()
-    return next(place for place in (path, *path.parents) if place.exists())
+    return next(directory for directory in (path, *path.parents) if directory.exists())
 
 
 def _foreign(check: str, directory: Path) -> Iterator[Sign]:
-    """The first thing in it that another user made, as happens with sudo."""
-    us = os.geteuid()
-    for path in islice((directory, *directory.rglob("*")), _MOST if us else 0):
-        with suppress(FileNotFoundError):  # a run goes on meanwhile
-            if path.lstat().st_uid != us:
-                yield problem(check, f"{path} belongs to another user", f"sudo chown -R {us} {directory}")
+    """Report the first file of another user, as a run with sudo leaves them."""
+    user = os.geteuid()
+    for path in islice((directory, *directory.rglob("*")), _MOST if user else 0):
+        with suppress(FileNotFoundError):  # a run may delete files meanwhile
+            if path.lstat().st_uid != user:
+                yield problem(check, f"{path} belongs to another user", f"sudo chown -R {user} {directory}")
                 return
 
 
 def _open(check: str, directories: Iterable[Path], rights: int) -> Iterator[Sign]:
-    """Those in which others may do what only their owner should."""
+    """Report the directories that give any of these access rights to other users."""
     for directory in directories:
         if directory.is_dir() and directory.stat().st_mode & rights:
             yield warning(check, f"{directory} is open to others", f"chmod go-rwx {directory}")

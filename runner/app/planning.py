@@ -1,4 +1,4 @@
-"""What `run` would do, gathered while the manifest is checked: what is new, kept, changed or gone, and its price."""
+"""`plan`: count new, kept, changed and gone tasks and their price, while the manifest is checked."""
 
 from __future__ import annotations
 
@@ -21,38 +21,43 @@ if TYPE_CHECKING:
     from runner.manifest.model import Rate
     from runner.manifest.parse import Parsed
 
-#: new tasks that are remembered, so that one which takes the place of an older one can be told as changed
+#: new tasks that are kept in memory, so that those which replace an older task can be reported as changed
 _REMEMBERED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A task that stands where another stood: it is bought, and what the other one bought stays."""
+    """A new task that replaces an older one, whose outputs are kept."""
 
     key: str
+    #: key of the older task
     was: str
-    #: state of the older one
+    #: state of the older task
     state: str
     index: int
-    #: what differs: old and new value
+    #: old and new value of each field that differs
     fields: Mapping[str, tuple[Any, Any]]
 
 
 @dataclass
 class Plan:
-    """Counts of one manifest's drafts against what the job has already; `line` hears of every task in turn."""
+    """Comparison of one manifest's drafts with the tasks that the job has already."""
 
+    #: number of new tasks that are shown as samples
     samples: int
+    #: job directory, if the command line sets one
     out: Path | None
     in_sandbox: bool
+    #: directory of the user's own provider specs
     extra: Path | None = None
+    #: called with one object for every task, in order
     line: Callable[[dict[str, Any]], None] | None = None
     #: failed tasks would be bought as well
     anew: bool = False
-    #: of the job's tasks that the manifest still has
+    #: counts by state of the job's tasks that are still in the manifest
     kept: Counter[str] = field(default_factory=Counter)
     changes: list[Change] = field(default_factory=list)
-    #: of the job's tasks that left the manifest, those included that another has replaced
+    #: counts by state of the job's tasks that are no longer in the manifest, replaced ones included
     gone: Counter[str] = field(default_factory=Counter)
     _new: Counter[str] = field(default_factory=Counter)
     _models: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -60,32 +65,40 @@ class Plan:
     _unpriced: dict[str, None] = field(default_factory=dict)
     _shown: list[dict[str, Any]] = field(default_factory=list)
     _fresh: list[Draft] = field(default_factory=list)
-    #: what `line` will hear once it is known which of them were changed; None: it hears of each at once
+    #: objects for `on_task` that wait until the changed tasks are known; None: each is reported at once
     _waiting: list[dict[str, Any]] | None = None
+    #: state by key of the job's tasks that no draft has matched yet
     _known: dict[str, str] | None = None
     _prices: Prices | None = None
     _state: Path | None = None
 
     def see(self, parsed: Parsed, draft: Draft) -> None:
-        """Count one draft."""
+        """Count one draft and report its task."""
         known, prices = self._begin(parsed)
         state = known.pop(draft.key, None)
         self._models[draft.provider, f"{draft.operation}/{draft.model}"] += 1
         self._tell(draft, "new" if state is None else "kept", state)
         if state is not None:
             self.kept[state] += 1
-        elif known and len(self._fresh) < _REMEMBERED:  # with nothing left, it takes nobody's place
+        elif known and len(self._fresh) < _REMEMBERED:  # if every task is matched, it replaces none
             self._fresh.append(draft)
         if state not in {None, "queued", *(["failed"] if self.anew else [])}:
             return
         self._new[draft.provider] += 1
-        self._price(prices, draft)
+        cost = prices.of(draft)
+        if cost is None:
+            self._unpriced[draft.model] = None
+        else:
+            self._costs[prices.unit(draft)] += cost  # type: ignore[assignment]  # a Counter adds up floats as well
         if len(self._shown) < self.samples:
             sample = {"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)}
             self._shown.append(sample)
 
     def finish(self) -> None:
-        """Once every draft was seen: what is left of the job has gone, or was changed."""
+        """Find changed and gone tasks among the unmatched ones.
+
+        Call this after the last draft.
+        """
         old = self._left()
         self.gone.update(row["state"] for row in old)
         self.changes = list(_paired(old, self._fresh))
@@ -96,14 +109,14 @@ class Plan:
                 self.line({"key": row["key"], "plan": "gone", "state": row["state"], "name": row["name"]})
 
     def _left(self) -> list[dict[str, Any]]:
-        """The job's tasks that no draft has met."""
+        """Return the rows of the job's tasks that no draft has matched."""
         if not self._known or self._state is None:
             return []
         with view(self._state) as job:
             return [row for key in self._known if (row := job.row(key)) is not None]
 
     def _spent(self) -> float | None:
-        """What the job has cost until now; None where nobody knows."""
+        """Return what the job has cost so far, or None if that is unknown."""
         if self._state is None:
             return 0.0
         try:
@@ -113,9 +126,9 @@ class Plan:
             return 0.0
 
     def told(self, job: Job) -> dict[str, Any]:
-        """The object that `plan --json` prints."""
-        paces = {provider: submit_rate(job, provider) for provider, _ in self._models}
-        seconds = max((self._new[name] / pace.per_second for name, pace in paces.items()), default=0.0)
+        """Return the object that `plan --json` prints."""
+        rates = {provider: submit_rate(job, provider) for provider, _ in self._models}
+        seconds = max((self._new[name] / rate.per_second for name, rate in rates.items()), default=0.0)
         models = [{"provider": name, "model": code, "tasks": count} for (name, code), count in self._models.items()]
         return {
             "job": job.manifest.name,
@@ -132,27 +145,28 @@ class Plan:
             "unpriced": list(self._unpriced),
             "max_cost": job.manifest.limits.max_cost,
             "spent": self._spent(),
-            "rate": {provider: _told_rate(pace) for provider, pace in paces.items()},
+            "rate": {provider: _told_rate(rate) for provider, rate in rates.items()},
             "seconds": round(seconds, 1),
             "samples": self._shown,
         }
 
     @property
     def new(self) -> int:
-        """How many tasks would be bought."""
+        """Return the number of tasks that would be bought."""
         return self._new.total()
 
     @property
     def unit(self) -> str:
-        """What the cost is in."""
+        """Return the unit of the cost, or "" if there is no cost."""
         return next(iter(self._costs), "")
 
     @property
     def cost(self) -> float | None:
-        """What they come to; None: nobody knows, or it is in several units."""
+        """Return the price of the new tasks, or None if one is unknown or they are in several units."""
         return None if self._unpriced or len(self._costs) > 1 else round(sum(self._costs.values()), 6)
 
     def _begin(self, parsed: Parsed) -> tuple[dict[str, str], Prices]:
+        """Return the job's unmatched tasks and the manifest's prices, loaded at the first draft."""
         if self._known is None or self._prices is None:
             manifest = apart(parsed.manifest) if self.in_sandbox and self.out is None else parsed.manifest
             self._state = manifest.directory / ".runner"
@@ -160,55 +174,52 @@ class Plan:
             self._waiting = [] if self._known else None
         return self._known, self._prices
 
-    def _tell(self, draft: Draft, word: str, state: str | None) -> None:
+    def _tell(self, draft: Draft, kind: str, state: str | None) -> None:
+        """Pass a task to `on_task`, or keep it until the changed tasks are known."""
         if self.line is None:
             return
-        said = {"key": draft.key, "plan": word, "state": state, "index": draft.index, "name": draft.name}
+        task = {"key": draft.key, "plan": kind, "state": state, "index": draft.index, "name": draft.name}
         if self._waiting is None:
-            self.line(said)
+            self.line(task)
         else:
-            self._waiting.append(said)
-            if len(self._waiting) > _REMEMBERED:  # a job so large is told at once, what was changed as new
+            self._waiting.append(task)
+            if len(self._waiting) > _REMEMBERED:  # a job so large is reported at once, with changed tasks as new
                 self._release({})
 
     def _release(self, changes: Mapping[str, Change]) -> None:
-        for said in self._waiting or ():
+        """Pass the kept tasks to `on_task`, with what changed."""
+        for task in self._waiting or ():
             if self.line is not None:
-                self.line(said | _changed(changes.get(said["key"])))
+                self.line(task | _changed(changes.get(task["key"])))
         self._waiting = None
 
-    def _price(self, prices: Prices, draft: Draft) -> None:
-        cost = prices.of(draft)
-        if cost is None:
-            self._unpriced[draft.model] = None
-        else:
-            self._costs[prices.unit(draft)] += cost  # type: ignore[assignment]  # a Counter adds up floats as well
 
-
-def _paired(old: list[dict[str, Any]], fresh: list[Draft]) -> Iterator[Change]:
-    """Which new task took the place of which old one: the same variables first, then the same place."""
+def _paired(old: list[dict[str, Any]], new: list[Draft]) -> Iterator[Change]:
+    """Pair new tasks with the old tasks that they replace: first by equal variables, then by equal position."""
     left = {row["key"]: row for row in old}
-    waiting = list(fresh)
-    for place_of_row, place_of_draft in _PLACES:
-        places: dict[Any, list[dict[str, Any]]] = {}
+    unpaired = list(new)
+    for row_key, draft_key in _PLACES:
+        rows_by_key: dict[Any, list[dict[str, Any]]] = {}
         for row in left.values():
-            places.setdefault(place_of_row(row), []).append(row)
+            rows_by_key.setdefault(row_key(row), []).append(row)
         rest = []
-        for draft in waiting:
-            rows = places.get(place_of_draft(draft))
+        for draft in unpaired:
+            rows = rows_by_key.get(draft_key(draft))
             if not rows or rows[0]["position"] is None:
                 rest.append(draft)
                 continue
             row = rows.pop(0)
             del left[row["key"]]
             yield Change(draft.key, row["key"], row["state"], draft.index, _differences(row, draft))
-        waiting = rest
+        unpaired = rest
 
 
 def _variables(values: Mapping[str, Any], repeat: int) -> Any:
+    """Return a hashable key of a task's variables."""
     return repr(sorted(values.items())), repeat
 
 
+#: pairs of functions that return the same key for an old task's row and for the draft that replaces it
 _PLACES: tuple[tuple[Callable[[dict[str, Any]], Any], Callable[[Draft], Any]], ...] = (
     (lambda row: _variables(row["vars"], row["repeat"]), lambda draft: _variables(dict(draft.vars), draft.repeat)),
     (lambda row: (row["position"], row["repeat"]), lambda draft: (draft.index, draft.repeat)),
@@ -216,31 +227,34 @@ _PLACES: tuple[tuple[Callable[[dict[str, Any]], Any], Callable[[Draft], Any]], .
 
 
 def _differences(row: Mapping[str, Any], draft: Draft) -> dict[str, tuple[Any, Any]]:
-    was = {"provider": row["provider"], "model": row["model"], "operation": row["operation"], **row["request"]}
-    now = {"provider": draft.provider, "model": draft.model, "operation": draft.operation, **draft.request}
-    names = [*was, *(name for name in now if name not in was)]
-    return {name: (was.get(name), now.get(name)) for name in names if was.get(name) != now.get(name)}
+    """Return old and new value of each field that differs, by name."""
+    old = {"provider": row["provider"], "model": row["model"], "operation": row["operation"], **row["request"]}
+    new = {"provider": draft.provider, "model": draft.model, "operation": draft.operation, **draft.request}
+    names = [*old, *(name for name in new if name not in old)]
+    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 
 
 def _told_change(change: Change) -> dict[str, Any]:
-    fields = {name: {"was": was, "is": now} for name, (was, now) in change.fields.items()}
+    """Return a change as the JSON object that `plan --json` prints."""
+    fields = {name: {"was": old, "is": new} for name, (old, new) in change.fields.items()}
     return {"key": change.key, "was": change.was, "was_state": change.state, "index": change.index, "fields": fields}
 
 
 def _changed(change: Change | None) -> dict[str, Any]:
-    """What a line says of it beside that."""
+    """Return the fields by which a changed task's object differs from a new task's."""
     if change is None:
         return {}
     return {"plan": "changed", "was": change.was, "was_state": change.state, "fields": list(change.fields)}
 
 
-def _told_rate(pace: Rate) -> str:
+def _told_rate(rate: Rate) -> str:
+    """Return a rate as text, such as `10/min`."""
     units = {1.0: "s", 60.0: "min", 3600.0: "h"}
-    return f"{pace.count:g}/{units[pace.seconds]}" if pace.seconds in units else f"{pace.count:g} in {pace.seconds:g} s"
+    return f"{rate.count:g}/{units[rate.seconds]}" if rate.seconds in units else f"{rate.count:g} in {rate.seconds:g} s"
 
 
 def _known(state: Path) -> dict[str, str]:
-    """Key to state of every task that the job has already."""
+    """Return the state by key of every task that the job has already."""
     try:
         with view(state) as job:
             return job.keys()

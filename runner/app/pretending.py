@@ -1,4 +1,4 @@
-"""Whether a job is one of `--sandbox`, where nothing is paid: its pretend providers keep a ledger in its state."""
+"""Recognition of sandbox jobs by the ledger that the sandbox keeps in their state directory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def ledger(state: Path) -> Path:
-    """Where the pretend providers of a job write what they accept."""
+    """Return the file in which a job's sandbox records the tasks that it accepts."""
     return state / "sandbox.jsonl"
 
 
 def pretends(state: Path) -> bool:
-    """Whether they ever served this job."""
+    """Return True if the sandbox has ever served this job, so that nothing in it was paid."""
     return ledger(state).exists()

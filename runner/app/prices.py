@@ -1,4 +1,4 @@
-"""What a task costs: the manifest's word, else the catalogue's; what neither says is unknown, never 0."""
+"""Prices of tasks: the manifest's, else the catalogue's. A price that neither has is unknown, never 0."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Prices:
-    """Costs of one manifest's drafts, each in its provider's unit."""
+    """Prices of one manifest's drafts, each in its provider's unit."""
 
     def __init__(self, manifest: Manifest, catalogue: Catalogue) -> None:
         self._cost, self._catalogue = manifest.cost, catalogue
         self._shapes: dict[tuple[str, str, str], Shape] = {}
 
     def of(self, draft: Draft) -> float | None:
-        """The cost of one task; None: nobody knows."""
+        """Return the price of one task, or None if it is unknown."""
         if isinstance(self._cost, float):
             return self._cost
         for name in (f"{draft.operation}/{draft.model}", draft.model):
@@ -31,20 +31,20 @@ class Prices:
         return self.shape(draft).cost(draft.request)
 
     def unit(self, draft: Draft) -> str:
-        """What the draft's provider counts in."""
+        """Return the unit in which the draft's provider counts costs."""
         return self.shape(draft).spec.unit
 
     def shape(self, draft: Draft) -> Shape:
-        """What the catalogue knows of the draft's model."""
-        place = (draft.provider, draft.operation, draft.model)
-        if place not in self._shapes:
+        """Return the catalogue's entry of the draft's model."""
+        key = (draft.provider, draft.operation, draft.model)
+        if key not in self._shapes:
             name = f"{draft.operation}/{draft.model}"
-            self._shapes[place] = self._catalogue.find(draft.provider, name, unchecked=True)
-        return self._shapes[place]
+            self._shapes[key] = self._catalogue.find(draft.provider, name, unchecked=True)
+        return self._shapes[key]
 
 
 class Unpriced:
-    """Finds what a cap on the costs cannot be kept for."""
+    """Check of a cap on costs: every price must be known, and all must be in one unit."""
 
     def __init__(self, catalogue: Catalogue, *, capped: bool) -> None:
         self._catalogue, self._capped = catalogue, capped
@@ -53,7 +53,7 @@ class Unpriced:
         self._units: dict[str, None] = {}
 
     def see(self, parsed: Parsed, draft: Draft) -> None:
-        """Look at one draft."""
+        """Note the price and unit of one draft."""
         if not self._capped and parsed.manifest.limits.max_cost is None:
             return
         self._prices = self._prices or Prices(parsed.manifest, self._catalogue)
@@ -62,7 +62,7 @@ class Unpriced:
             self._models[draft.model] = None
 
     def raise_any(self, parsed: Parsed) -> None:
-        """Raise ManifestError where a model has no price, or prices cannot be added up."""
+        """Raise ManifestError if a model has no price, or if prices are in several units."""
         if not self._models and len(self._units) < 2:  # noqa: PLR2004 - two currencies
             return
         written = parsed.manifest.limits.max_cost is not None
@@ -78,12 +78,12 @@ class Unpriced:
 
 
 def both(first: Each, second: Each | None) -> Each:
-    """One after the other."""
+    """Return a callback that calls both, one after the other."""
     if second is None:
         return first
 
-    def see(parsed: Parsed, draft: Draft) -> None:
+    def call_both(parsed: Parsed, draft: Draft) -> None:
         first(parsed, draft)
         second(parsed, draft)
 
-    return see
+    return call_both

@@ -1,4 +1,4 @@
-"""`recover`: the state of a job made anew from its journal and its manifest."""
+"""`recover`: rebuild a job's database from its journal and its manifest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def recover(job: Job) -> dict[str, Any]:
-    """Rebuild the database in a new file and keep the old one; sends nothing."""
+    """Rebuild the database in a new file, keep the old one, and return the object that `recover --json` prints.
+
+    Sends nothing.
+    """
     with job_lock(job.state):
         counts = rebuild(job.state, job.additions(), time.time())
     return {"job": job.manifest.name, "directory": str(job.directory), "recovered": counts}

@@ -1,4 +1,8 @@
-"""Asks, before a run buys anything, whether the job is what it says it is or has lost its memory."""
+"""Registration of runs with each account, so that a copied or reset job cannot buy its tasks twice.
+
+A job's state may have been deleted, copied, or put back from an old copy. Each account keeps a registry of its jobs
+and of how far their journals have come. A run compares itself with it before it buys anything.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ if TYPE_CHECKING:
     from runner.store.registry import Registry
     from runner.store.store import Store
 
-#: seconds between two times that an account hears how far a job has come
+#: seconds between two records of a job's progress
 _HEARD = 10.0
-#: seconds for which an unfinished job with the same tasks is remembered (faults.md FM4)
+#: seconds for which an unfinished job blocks another job with the same tasks
 _WEEK = 7 * 86_400.0
 _ANEW = "Or, to buy its tasks anew whatever was bought before, add --buy-again."
 
@@ -28,9 +32,11 @@ _ANEW = "Or, to buy its tasks anew whatever was bought before, add --buy-again."
 async def enlist(
     registries: Sequence[Registry], store: Store, *, name: str, directory: str, now: float, anew: bool
 ) -> Entry:
-    """Write the run down for each account before anything is bought; raises StateError, UsageError.
+    """Register the run with each account before anything is bought, and return its registry entry.
 
-    `directory` is its resolved path; `anew` is a person's word that what was bought before does not count.
+    `directory` is the job's resolved path. `buy_again` is the user's decision that earlier purchases do not count.
+    Raises StateError if the job's state is a copy, is outdated or is gone, UsageError if another job has the same
+    tasks and is not finished.
     """
     entry = Entry(store.uuid, name, directory, await store.tasks(), store.epoch, now)
     for registry in registries:
@@ -45,16 +51,16 @@ async def enlist(
 
 @asynccontextmanager
 async def remembered(registries: Sequence[Registry], store: Store) -> AsyncIterator[None]:
-    """For the length of the block each account hears how far the job has come, and at its end whatever ends it.
+    """Record the job's progress with each account during the block and at its end, even after an error.
 
-    A copy of the job that was made meanwhile is known by that when it is put back.
+    A copy of the job that was made meanwhile is recognised by these records when it is put back.
     """
-    hearing = asyncio.create_task(_hear(registries, store))
+    recording = asyncio.create_task(_hear(registries, store))
     try:
         yield
     finally:
-        hearing.cancel()
-        await asyncio.wait([hearing])
+        recording.cancel()
+        await asyncio.wait([recording])
         try:
             await _reach(registries, store)
         except RunnerError as error:
@@ -62,13 +68,15 @@ async def remembered(registries: Sequence[Registry], store: Store) -> AsyncItera
 
 
 async def _hear(registries: Sequence[Registry], store: Store) -> None:
+    """Record the job's progress at intervals until cancelled."""
     while True:
         await asyncio.sleep(_HEARD)
-        with suppress(RunnerError):  # the next time is soon enough; what lasts is told at the end
+        with suppress(RunnerError):  # the next attempt is soon enough; a lasting error is logged at the end
             await _reach(registries, store)
 
 
 async def _reach(registries: Sequence[Registry], store: Store) -> None:
+    """Record the journal's current end with each account."""
     mark = await store.mark()
     if mark is None:
         return
@@ -77,12 +85,13 @@ async def _reach(registries: Sequence[Registry], store: Store) -> None:
 
 
 async def dismiss(registries: Sequence[Registry], entry: Entry) -> None:
-    """The run has left nothing unfinished."""
+    """Record that the run has left no task unfinished."""
     for registry in registries:
         await registry.put(replace(entry, open=0))
 
 
 async def _check(registry: Registry, store: Store, entry: Entry) -> None:
+    """Compare the job with its entry in the registry, or register it as new if it has never bought anything."""
     known = await registry.of(entry.uuid)
     if known is not None:
         mark = await registry.reached(entry.uuid)
@@ -92,9 +101,10 @@ async def _check(registry: Registry, store: Store, entry: Entry) -> None:
 
 
 def _same(known: Entry, entry: Entry, *, lost: bool) -> None:
-    """The job that this account knows, and not yesterday's copy of it, nor a second one beside it.
+    """Raise StateError if the state is an older copy of the registered job, or a second copy beside it.
 
-    Runs alone do not tell: a copy may be of the middle of one, and each try to run the copy is one more.
+    The number of runs alone does not show that: a copy may stem from the middle of a run, and each attempt to run the
+    copy counts as a run. So `lost` says that the journal lacks the end that the account has recorded.
     """
     if lost or known.epoch >= entry.epoch:
         raise StateError(
@@ -111,9 +121,9 @@ def _same(known: Entry, entry: Entry, *, lost: bool) -> None:
 
 
 async def _new(registry: Registry, entry: Entry) -> None:
-    """A job that nobody knows, where no other was, and with tasks that no other is at work on.
+    """Register a job that the account does not know, unless another job stands in its way.
 
-    It is written down first, so that of two that begin at once one sees the other.
+    The entry is written before the check. So of two jobs that begin at the same time, at least one sees the other.
     """
     await registry.put(entry)
     try:
@@ -124,6 +134,7 @@ async def _new(registry: Registry, entry: Entry) -> None:
 
 
 async def _alone(registry: Registry, entry: Entry) -> None:
+    """Raise StateError if another job bought in this directory, UsageError if one is at work on the same tasks."""
     for known in await registry.at(entry.directory):
         if known.uuid == entry.uuid:
             continue

@@ -1,4 +1,4 @@
-"""What a verb works in: the open store, and a lane for each provider that the job has work with."""
+"""The resources of one command: the open store, and a session for each provider that has tasks in the job."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from runner.net.download import Downloader
 from runner.net.limiter import Window
 from runner.net.quarantine import Quarantine
 from runner.net.space import Space
-from runner.pipeline.bell import Bell
+from runner.pipeline.capacity import Capacity
 from runner.pipeline.clock import Clock
-from runner.pipeline.lane import Lane
-from runner.pipeline.second_look import YOUNG
+from runner.pipeline.pipeline import ProviderPipeline, poll_schedule
+from runner.pipeline.reconcile import LATE_RESULT_AGE
+from runner.pipeline.session import ProviderSession
+from runner.pipeline.settlement import Settlement
+from runner.pipeline.spending import Spending
+from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.report.results import timestamp
@@ -35,178 +39,212 @@ if TYPE_CHECKING:
 
     from runner.app.jobs import Job
     from runner.lifecycle.events import Event
-    from runner.lifecycle.patience import Patience
     from runner.lifecycle.task import Task
     from runner.providers.spec import Spec
     from runner.settings import Settings
 
 Verb = Literal["run", "retry", "reconcile", "verify", "audit"]
-#: seconds that `verify` tries to fetch what the provider may have forgotten long ago
+#: seconds for which `verify` tries to fetch outputs that the provider may have deleted long ago
 _VERIFYING = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the command line chose for one run."""
+    """Options of one run."""
 
     quiet: bool = False
+    #: seconds after which no new task is begun
     deadline: float | None = None
+    #: seconds to wait for the job's lock
     wait_lock: float = 0.0
     verb: Verb = "run"
-    #: the job directory, where the command line chose it
+    #: job directory, if the command line sets one
     out: Path | None = None
-    #: `retry`: failed tasks too, and for which reason only
+    #: for `retry`: include failed tasks
     failed: bool = False
+    #: for `retry`: include only tasks that were lost for this reason
     reason: str | None = None
-    #: the account is the same, whatever its key
+    #: accept other credentials as those of the same account
     same_account: bool = False
-    #: tasks at rest are asked about as well
+    #: open sessions also for providers whose tasks are all finished
     again: bool = False
-    #: a cap on the job's costs beside the manifest's
+    #: cap on the job's costs, beside the manifest's
     max_cost: float | None = None
-    #: what was bought before, and is not in this job's state, does not count
+    #: ignore earlier purchases that are not in this job's state
     anew: bool = False
-    #: for Prometheus, kept fresh while the run goes on
+    #: file for Prometheus, updated during the run
     metrics_file: Path | None = None
 
     @property
     def buys(self) -> bool:
-        """Whether the verb may send what costs."""
+        """Return True if the verb may send requests that cost money."""
         return self.verb == "run" or self.failed
 
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """What a verb works in, open until its stack closes."""
+    """Open resources of one command.
+
+    Its exit stack closes them.
+    """
 
     store: Store
-    lanes: list[Lane]
+    pipelines: list[ProviderPipeline]
     clock: Clock
-    bell: Bell
-    #: one for each account
+    notifier: Notifier
+    #: one registry for each account
     registries: list[Registry]
 
 
 async def open_rooms(
     job: Job,
     settings: Settings,
-    choices: Choices,
+    options: Choices,
     stack: AsyncExitStack,
-    tally: Tally | None = None,
+    stats: Tally | None = None,
     clock: Clock | None = None,
 ) -> Rooms:
-    """The store, the job's drafts in it where the verb may buy them, and a lane for each provider it has work with."""
-    clock, bell, reach = clock or Clock(), Bell(), points(settings)
-    store = await Store.open(job.state, reach=reach)
+    """Open the store, add the job's drafts if the verb may buy them, and open a pipeline for each provider with tasks.
+
+    The `stack` closes everything. Raises RunnerError if a resource cannot be opened.
+    """
+    clock, notifier, failpoint = clock or Clock(), Notifier(), points(settings)
+    store = await Store.open(job.state, reach=failpoint)
     stack.push_async_callback(store.aclose)
     await store.name(job.manifest.name)
     await _check_places(store, settings)
-    if choices.buys:
+    if options.buys:
         naming = job.manifest.output_name or ""
         if await store.add(job.additions(), job.digest, clock.now(), naming):
             renamed = await rename(store, job.directory)
             logs.warn(f"output.name has changed: {many(renamed, 'file')} renamed")
-    rooms = Rooms(store, [], clock, bell, [])
-    hear = _hearing(tally or Tally(), clock)
-    names = await store.providers(again=choices.again)
-    if choices.verb == "run":
+    context = Rooms(store, [], clock, notifier, [])
+    on_change = _hearing(stats or Tally(), clock)
+    names = await store.providers(again=options.again)
+    if options.verb == "run":
         names |= await _late(store, settings, clock.now())
     for name in sorted(names):
-        rooms.lanes.append(await _lane(name, job, settings, rooms, hear, stack, reach, choices))
-    return rooms
+        context.pipelines.append(await _pipeline(name, job, settings, context, on_change, stack, failpoint, options))
+    return context
 
 
 async def _late(store: Store, settings: Settings, now: float) -> set[str]:
-    """Providers that may have made after all what counts as lost; not worth an error where there are no credentials."""
+    """Return the providers that may still deliver tasks which count as lost.
+
+    A provider without credentials or address is left out, because a late result is not worth an error.
+    """
     found = set()
     for name in await store.lost_at():
         spec = specs.load(name, settings.providers)
         with suppress(RunnerError):
             lanes.credentials(spec, settings)
             lanes.base_url(spec, settings)
-            if await store.late(name, list(spec.operations), now - YOUNG, 1):
+            if await store.late(name, list(spec.operations), now - LATE_RESULT_AGE, 1):
                 found.add(name)
     return found
 
 
 async def _check_places(store: Store, settings: Settings) -> None:
-    """What was made at one host must not pass for another's, even where there is nothing left to do."""
+    """Raise if a provider's address is not the one that the job is bound to, even if no task is left."""
     for name in await store.bound():
         spec = specs.load(name, settings.providers)
         if url := settings.text(f"{spec.env}_BASE_URL") or spec.base_url:
             await store.check_origin(name, lanes.origin(url))
 
 
-def _hearing(tally: Tally, clock: Clock) -> Callable[[Task, Event, Task], None]:
+def _hearing(stats: Tally, clock: Clock) -> Callable[[Task, Event, Task], None]:
+    """Return a listener that counts and logs every committed transition."""
     log = logs.listener()
 
-    def hear(before: Task, event: Event, after: Task) -> None:
-        tally.hear(before, event, after, clock.now())
-        # whoever read our lines may be gone; that must not stop a run with money in flight (FP8)
+    def on_change(before: Task, event: Event, after: Task) -> None:
+        stats.hear(before, event, after, clock.now())
+        # the reader of our output may be gone, which must not stop a run with paid tasks in flight
         with suppress(OSError):
             log(before, event, after)
 
-    return hear
+    return on_change
 
 
-async def _lane(
+async def _pipeline(
     name: str,
     job: Job,
     settings: Settings,
-    rooms: Rooms,
-    hear: Callable[[Task, Event, Task], None],
+    context: Rooms,
+    on_change: Callable[[Task, Event, Task], None],
     stack: AsyncExitStack,
-    reach: Callable[[str], None],
-    choices: Choices,
-) -> Lane:
-    """One provider's lane, its address bound to the job before anything is asked there."""
+    failpoint: Callable[[str], None],
+    options: Choices,
+) -> ProviderPipeline:
+    """Open the pipeline of one provider.
+
+    Binds the provider's address to the job before any request is sent there.
+    """
     spec, manifest = specs.load(name, settings.providers), job.manifest
     url = lanes.base_url(spec, settings)
     loopback = lanes.on_loopback(url)
-    gateway = lanes.gateway(spec, settings)
-    stack.push_async_callback(gateway.aclose)
+    client = lanes.gateway(spec, settings)
+    stack.push_async_callback(client.aclose)
     downloader = _downloader(spec, job, loopback=loopback)
     stack.push_async_callback(downloader.aclose)
-    await rooms.store.bind(name, lanes.origin(url), lanes.account(spec, settings), same=choices.same_account)
-    registry = Registry(lanes.home(spec, settings))
-    rooms.registries.append(registry)
-    limiters = pacing.limiters(
-        spec, manifest, lanes.home(spec, settings), rooms.clock, stack, logs.warn, loopback=loopback
-    )
-    lane = Lane(
-        spec=spec,
-        dialect=Dialect(spec),
-        gateway=gateway,
-        signs=lanes.signs(spec, settings),
-        downloader=downloader,
-        limiters=limiters,
-        has_company=lambda: pacing.has_company(limiters),
-        window=Window(manifest.limits.in_flight),
-        patience=_patience(spec, job, choices, loopback=loopback),
-        store=rooms.store,
-        clock=rooms.clock,
-        bell=rooms.bell,
-        on_change=hear,
-        emergency=logs.emergency,
-        reach=reach,
-        claims=Claims(lanes.home(spec, settings), rooms.store.uuid) if spec.needs_claims else None,
-        notice=logs.warn,
-        max_cost=_cap(choices.max_cost, manifest.limits.max_cost),
-        spend=_spending(registry, lanes.daily_cost(spec, settings)),
-        hands=8 if spec.can_look_up else 2,
-        downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
+    await context.store.bind(name, lanes.origin(url), lanes.account(spec, settings), same=options.same_account)
+    account = lanes.home(spec, settings)
+    registry = Registry(account)
+    context.registries.append(registry)
+    limiters = pacing.limiters(spec, manifest, account, context.clock, stack, logs.warn, loopback=loopback)
+    policy = lanes.patience(spec, manifest, loopback=loopback)
+    if options.verb == "verify":
+        policy = replace(policy, paid=min(policy.paid, _VERIFYING))
+    caps = [cap for cap in (options.max_cost, manifest.limits.max_cost) if cap is not None]
+    capacity = Capacity(
+        name,
+        Window(manifest.limits.in_flight),
         space=Space(job.directory),
+        other_processes_active=lambda: pacing.has_company(limiters),
+        on_warning=logs.warn,
     )
-    lane.attach = attaching(lane, job.album, lanes.home(spec, settings), stack, loopback=loopback)
-    return lane
-
-
-def _cap(*caps: float | None) -> float | None:
-    return min((cap for cap in caps if cap is not None), default=None)
+    session = ProviderSession(
+        spec,
+        Dialect(spec),
+        client,
+        limiters,
+        capacity,
+        context.clock,
+        context.notifier,
+        signs=lanes.signs(spec, settings),
+        on_warning=logs.warn,
+    )
+    spending = Spending(
+        session,
+        context.store,
+        max_cost=min(caps, default=None),
+        count_daily=_spending(registry, lanes.daily_cost(spec, settings)),
+    )
+    schedule = poll_schedule(session, policy)
+    settlement = Settlement(
+        context.store,
+        session,
+        spending,
+        schedule,
+        policy=policy,
+        claims=Claims(account, context.store.uuid) if spec.needs_claims else None,
+        on_change=on_change,
+        last_resort=logs.emergency,
+        failpoint=failpoint,
+    )
+    return ProviderPipeline(
+        session,
+        settlement,
+        spending,
+        schedule,
+        downloader,
+        images=attaching(session, job.album, account, stack, loopback=loopback),
+        submits=8 if spec.can_look_up else 2,
+        downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
+    )
 
 
 def _spending(registry: Registry, cap: float | None) -> Callable[[float, float], Awaitable[bool]] | None:
-    """Counts against what the account may spend in a day (UTC); None: it may spend anything."""
+    """Return a function that books an amount on the account's UTC day if the cap allows it, or None without a cap."""
     if cap is None:
         return None
 
@@ -216,11 +254,7 @@ def _spending(registry: Registry, cap: float | None) -> Callable[[float, float],
     return spend
 
 
-def _patience(spec: Spec, job: Job, choices: Choices, *, loopback: bool) -> Patience:
-    whole = lanes.patience(spec, job.manifest, loopback=loopback)
-    return replace(whole, paid=min(whole.paid, _VERIFYING)) if choices.verb == "verify" else whole
-
-
 def _downloader(spec: Spec, job: Job, *, loopback: bool) -> Downloader:
+    """Return the downloader of a provider's outputs."""
     per_host = job.manifest.limits.downloads or spec.limits.downloads
     return Downloader(per_host=per_host, loopback=loopback, quarantine=Quarantine(job.state / "quarantine"))

@@ -1,4 +1,4 @@
-"""A run, from lock to summary."""
+"""`run` and the verbs that resume it: from lock to summary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.app.closing import closed, shown
 from runner.app.embedded import sandbox
 from runner.app.pretending import ledger
 from runner.app.registering import dismiss, enlist, remembered
-from runner.app.rooms import Choices, Rooms, Verb, open_rooms
+from runner.app.rooms import Choices, Verb, open_rooms
 from runner.app.tidying import missing
 from runner.app.watching import begin, watched
 from runner.errors import StateError
@@ -34,14 +34,13 @@ if TYPE_CHECKING:
 
     from runner.app.jobs import Job
     from runner.lifecycle.task import Task
-    from runner.pipeline.lane import Lane
-    from runner.pipeline.outcome import Outcome
+    from runner.pipeline.outcome import RunOutcome
+    from runner.pipeline.pipeline import ProviderPipeline
     from runner.report.advice import Findings
     from runner.settings import Settings
-    from runner.store.registry import Entry
     from runner.store.store import Store
 
-#: what each verb works on; without `queued` nothing is bought
+#: states whose tasks each verb works on; without `queued` nothing is bought
 _STAGES: dict[Verb, tuple[State, ...]] = {
     "run": EVERY_STAGE,
     "retry": (State.IN_DOUBT, State.RUNNING, State.READY),
@@ -51,27 +50,31 @@ _STAGES: dict[Verb, tuple[State, ...]] = {
 }
 
 
-def execute(job: Job, choices: Choices, stream: TextIO) -> tuple[dict[str, Any], Findings]:
-    """Run the job; the promised summary, and what is not as it should be."""
+def execute(job: Job, options: Choices, stream: TextIO) -> tuple[dict[str, Any], Findings]:
+    """Run the job and return its summary and the issues that it left.
+
+    Shows progress on `stream`.
+    Raises RunnerError if the run cannot begin or its results cannot be written.
+    """
     _refuse_amnesia(job)
-    if choices.verb == "verify":
-        choices = replace(choices, again=any(broken_files(job.directory)))
+    if options.verb == "verify":
+        options = replace(options, again=any(broken_files(job.directory)))
     ground.check(job.directory, remote=job.settings.text("RUNNER_NETWORK_DISK") is not None)
-    accepted = ledger(job.state)
-    with job_lock(job.state, wait=choices.wait_lock):
-        if choices.verb == "run" and missing(job.directory):  # not before: another run may be making the state
-            choices = replace(choices, again=True)
-        with sandbox(job.settings, accepted) if job.in_sandbox else nullcontext(job.settings) as settings:
-            tally, clock = Tally(), Clock()
+    sandbox_ledger = ledger(job.state)
+    with job_lock(job.state, wait=options.wait_lock):
+        if options.verb == "run" and missing(job.directory):  # under the lock: another run may be making the state
+            options = replace(options, again=True)
+        with sandbox(job.settings, sandbox_ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
+            stats, clock = Tally(), Clock()
             began = clock.now()
-            outcome = anyio.run(_run, job, settings, choices, tally, clock, stream)
-        told = closed(job, choices, outcome, tally, clock.now() - began)
-        shown(job, clock, told[1].unit, hurried=outcome.exit in {Exit.HUP, Exit.INT, Exit.TERM})
-        return told
+            outcome = anyio.run(_run, job, settings, options, stats, clock, stream)
+        summary, issues = closed(job, options, outcome, stats, clock.now() - began)
+        shown(job, clock, issues.unit, hurried=outcome.exit in {Exit.HUP, Exit.INT, Exit.TERM})
+        return summary, issues
 
 
 def _refuse_amnesia(job: Job) -> None:
-    """Results without a state are those of a job whose state was deleted: to begin again would be to buy again."""
+    """Raise StateError if there are results but no state: the state was deleted, and a run would buy all again."""
     results_file = job.directory / "results.jsonl"
     known = any((job.state / name).exists() for name in ("state.db", "journal.jsonl"))
     if results_file.exists() and not known:
@@ -81,65 +84,70 @@ def _refuse_amnesia(job: Job) -> None:
         )
 
 
-async def _run(job: Job, settings: Settings, choices: Choices, tally: Tally, clock: Clock, stream: TextIO) -> Outcome:
+async def _run(
+    job: Job, settings: Settings, options: Choices, stats: Tally, clock: Clock, stream: TextIO
+) -> RunOutcome:
+    """Open the run's resources, register the run, requeue what was asked for, and work until the run ends."""
     async with AsyncExitStack() as stack:
-        rooms = await open_rooms(job, settings, choices, stack, tally, clock)
-        store = rooms.store
-        entry = await _enlisted(rooms, job, choices) if choices.buys else None
-        if entry is not None:
-            await stack.enter_async_context(remembered(rooms.registries, store))
-        await _again(store, rooms.lanes, clock, choices, job.directory)
-        await begin(rooms, tally)
+        context = await open_rooms(job, settings, options, stack, stats, clock)
+        store, registries, entry = context.store, context.registries, None
+        if options.buys:
+            now, name = clock.now(), job.manifest.name
+            directory = str(await anyio.to_thread.run_sync(job.directory.resolve))
+            entry = await enlist(registries, store, name=name, directory=directory, now=now, anew=options.anew)
+            await stack.enter_async_context(remembered(registries, store))
+        await _again(store, context.pipelines, clock, options, job.directory)
+        await begin(context, stats)
+        deadlines = [each for each in (options.deadline, job.manifest.limits.deadline) if each is not None]
         run = Run(
-            rooms.lanes,
+            context.pipelines,
             store=store,
             directory=job.directory,
             clock=clock,
-            bell=rooms.bell,
-            deadline=_earlier(choices.deadline, job.manifest.limits.deadline),
+            notifier=context.notifier,
+            deadline=min(deadlines, default=None),
             on_bug=logs.bug,
-            stages=EVERY_STAGE if choices.failed else _STAGES[choices.verb],
+            stages=EVERY_STAGE if options.failed else _STAGES[options.verb],
         )
-        async with watched(job, settings, rooms, run, tally, choices, stream):
+        async with watched(job, settings, context, run, stats, options, stream):
             outcome = await run.run()
         if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
-            await dismiss(rooms.registries, entry)
+            await dismiss(registries, entry)
         return outcome
 
 
-async def _enlisted(rooms: Rooms, job: Job, choices: Choices) -> Entry:
-    now, anew = rooms.clock.now(), choices.anew
-    name, directory = job.manifest.name, str(await anyio.to_thread.run_sync(job.directory.resolve))
-    return await enlist(rooms.registries, rooms.store, name=name, directory=directory, now=now, anew=anew)
-
-
-def _earlier(*times: float | None) -> float | None:
-    return min((time for time in times if time is not None), default=None)
-
-
-async def _again(store: Store, made: list[Lane], clock: Clock, choices: Choices, directory: Path) -> None:
-    """What a person asked for again: stranded tasks, failed ones where that was said, files that are not whole."""
-    by_name = {lane.name: lane for lane in made}
-    for task in await _asked_for(store, choices, directory):
+async def _again(
+    store: Store, pipelines: list[ProviderPipeline], clock: Clock, options: Choices, directory: Path
+) -> None:
+    """Requeue the tasks that the user asked for again: stranded, failed, or with missing or changed files."""
+    by_name = {pipeline.name: pipeline for pipeline in pipelines}
+    for task in await _asked_for(store, options, directory):
         if task.provider in by_name:
-            after = advance(task, Retried(), clock.now(), by_name[task.provider].patience)
+            after = advance(task, Retried(), clock.now(), by_name[task.provider].settlement.policy)
             await store.settle(task, after)
 
 
-async def _asked_for(store: Store, choices: Choices, directory: Path) -> list[Task]:
-    if choices.verb in {"run", "verify"}:
-        look = broken_keys if choices.verb == "verify" else missing
-        keys = await anyio.to_thread.run_sync(look, directory)
+async def _asked_for(store: Store, options: Choices, directory: Path) -> list[Task]:
+    """Return the tasks to requeue.
+
+    Warns if `--reason` names a reason that no task has.
+    """
+    if options.verb in {"run", "verify"}:
+        find_keys = broken_keys if options.verb == "verify" else missing
+        keys = await anyio.to_thread.run_sync(find_keys, directory)
         return [task for key in keys for task in await store.by_key(key)]
-    states = (State.STRANDED, *([State.FAILED] if choices.failed else [])) if choices.verb == "retry" else ()
-    every = [task for state in states for task in await store.in_state(state)]
-    meant = [task for task in every if _is_meant(task.fault.reason, choices.reason)]
-    if every and choices.reason is not None and not meant and not choices.quiet:
-        reasons = ", ".join(sorted({task.fault.reason or "unknown" for task in every}))
-        logs.warn(f"--reason {choices.reason}: nothing is lost for that reason, but for: {reasons}")
-    return meant
+    states = (State.STRANDED, *([State.FAILED] if options.failed else [])) if options.verb == "retry" else ()
+    lost = [task for state in states for task in await store.in_state(state)]
+    chosen = [task for task in lost if _is_meant(task.fault.reason, options.reason)]
+    if lost and options.reason is not None and not chosen and not options.quiet:
+        reasons = ", ".join(sorted({task.fault.reason or "unknown" for task in lost}))
+        logs.warn(f"--reason {options.reason}: nothing is lost for that reason, but for: {reasons}")
+    return chosen
 
 
 def _is_meant(reason: str | None, wanted: str | None) -> bool:
-    """What a person gave up stays given up, unless it is asked for by that very reason."""
+    """Return True if a lost task is to be requeued.
+
+    Tasks that the user abandoned need that very reason.
+    """
     return reason == wanted if wanted is not None else reason != "abandoned"

@@ -1,4 +1,4 @@
-"""The page of a job, made from its state: at the end of every run, and whenever somebody asks for it."""
+"""`gallery`: write the page of a job from its state, at the end of every run and whenever the user asks for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.report.gallery.darkroom import Developed, develop, wanted
 from runner.store.view import view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from runner.report.gallery.darkroom import Original
@@ -23,53 +23,60 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What was made."""
+    """Path and counts of a written page."""
 
     page: Path
-    #: tasks on it, and tasks of the job
+    #: tasks on the page
     tasks: int
+    #: tasks of the job
     total: int
     thumbnails: Developed
 
 
 def show(directory: Path, *, now: float, unit: str, has_time: Callable[[], bool], light: int = 0) -> Shown:
-    """Thumbnails as long as there is time, then the page; raises NoSuchJob, UsageError, StateError, OSError.
+    """Make thumbnails as long as `has_time()` is true, then write the page.
 
-    None are made where the files themselves weigh no more than `light` bytes together. `now`: seconds since the epoch.
+    No thumbnails are made if the files need at most `light_bytes` together. `now` is in seconds since the epoch.
     Memory is bounded: of a large job the newest tasks are shown.
+    Raises NoSuchJob, UsageError, StateError or OSError.
     """
-    with view(directory / ".runner") as seen:
-        ours = place.taken(directory)
-        originals = _wanted(seen, ours.made(), light) if has_time() else []
-    done = develop(directory, ours.folder, originals, has_time)  # no process is begun while a database is open (FP13)
-    with view(directory / ".runner") as seen, ours.turn(), seen.at_once():
-        counts = seen.counts()
-        facts = _facts(directory, seen, counts, now=now, unit=unit)
-        tasks = page.write(ours, seen.newest(page.MOST), facts)
-    return Shown(ours.page, tasks, sum(counts.values()), done)
+    state = directory / ".runner"
+    with view(state) as job:
+        gallery = place.taken(directory)
+        sources = _wanted(job, gallery.made(), light) if has_time() else []
+    # outside of the blocks, because no child process may start while a database is open
+    thumbnails = develop(directory, gallery.folder, sources, has_time)
+    with view(state) as job, gallery.turn(), job.at_once():
+        counts = job.counts()
+        total = sum(counts.values())
+        data = {
+            "job": job.name() or directory.resolve().name,
+            "made": now,
+            "counts": counts,
+            "total": total,
+            "cost": job.spent(),
+            "unit": unit,
+            "pretend": pretends(state),
+        }
+        tasks = page.write(gallery, job.newest(page.MOST), data)
+    return Shown(gallery.page, tasks, total, thumbnails)
 
 
 def look(directory: Path, settings: Settings) -> Shown:
-    """The page with every thumbnail, however long it takes; raises what `show` raises."""
-    with view(directory / ".runner") as seen:
-        unit = unit_of(seen.providers(), settings)
+    """Write the page with every thumbnail, without a time limit.
+
+    Raises what `write_gallery` raises.
+    """
+    with view(directory / ".runner") as job:
+        unit = unit_of(job.providers(), settings)
     return show(directory, now=Clock().now(), unit=unit, has_time=lambda: True)
 
 
-def _wanted(seen: View, made: set[str], light: int) -> list[Original]:
-    """All of them at once: who reads a database for minutes lets its log grow."""
-    outputs = (output for row in seen.newest(page.MOST) for output in row["outputs"])
+def _wanted(job: View, made: set[str], light_bytes: int) -> list[Original]:
+    """Return the files without a thumbnail, or none if they need at most `light_bytes` together.
+
+    The list is read at once, because a read transaction of minutes would let the database's log grow.
+    """
+    outputs = (output for row in job.newest(page.MOST) for output in row["outputs"])
     found = list(wanted(outputs, made))
-    return found if sum(original.bytes for original in found) > light else []
-
-
-def _facts(directory: Path, seen: View, counts: Mapping[str, int], now: float, unit: str) -> dict[str, object]:
-    return {
-        "job": seen.name() or directory.resolve().name,
-        "made": now,
-        "counts": counts,
-        "total": sum(counts.values()),
-        "cost": seen.spent(),
-        "unit": unit,
-        "pretend": pretends(directory / ".runner"),
-    }
+    return found if sum(source.bytes for source in found) > light_bytes else []

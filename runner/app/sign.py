@@ -1,4 +1,4 @@
-"""What `doctor` finds: one sign for each thing it looks at."""
+"""The result of one check of `doctor`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """What was looked at, how it is, and what to do next."""
+    """Result of one check, with a hint what to do next."""
 
     check: str
     level: Level
     said: str
     cure: str = ""
-    #: the exit code of a run that would end by this; only a problem has one
+    #: exit code of a run that would end by this problem; only problems have one
     exit: Exit = Exit.DONE
 
 
-def ok(check: str, said: str, cure: str = "") -> Sign:
-    """Nothing stands in the way."""
-    return Sign(check, "ok", said, cure)
+def ok(check: str, message: str, hint: str = "") -> Sign:
+    """Return the result of a check that found nothing wrong."""
+    return Sign(check, "ok", message, hint)
 
 
-def warning(check: str, said: str, cure: str) -> Sign:
-    """It may surprise; a run can go well all the same."""
-    return Sign(check, "warning", said, cure)
+def warning(check: str, message: str, hint: str) -> Sign:
+    """Return the result of a check that found something unusual with which a run can still succeed."""
+    return Sign(check, "warning", message, hint)
 
 
-def problem(check: str, said: str, cure: str, exit: Exit = Exit.CONFIGURATION) -> Sign:  # noqa: A002 - the house's word
-    """A run would not go well."""
-    return Sign(check, "problem", said, cure, exit)
+def problem(check: str, message: str, hint: str, exit_code: Exit = Exit.CONFIGURATION) -> Sign:
+    """Return the result of a check that found what would make a run fail."""
+    return Sign(check, "problem", message, hint, exit_code)

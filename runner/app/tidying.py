@@ -1,6 +1,6 @@
-"""Before a run: files of finished tasks that are not where they should be, or should be called something else now.
+"""Output files of finished tasks: find missing ones before a run, and rename them if the manifest's naming changed.
 
-Neither buys anything: what is missing is fetched again while the provider has it, what is called otherwise is renamed.
+Neither buys anything. A missing file is downloaded again as long as the provider keeps it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import StateError
 from runner.net.part import call
-from runner.pipeline.fetch import stems
+from runner.pipeline.download import stems
 from runner.store.view import view
 
 if TYPE_CHECKING:
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from runner.store.store import Store
     from runner.store.view import SavedFile
 
-#: finished tasks whose files are looked for at the start of a run; `verify` looks for any number
+#: finished tasks above which a run does not look for missing files; `verify` has no such limit
 _LOOKED_FOR = 200_000
 
 
 def missing(directory: Path) -> list[str]:
-    """Keys of finished tasks with a file that is not here any more, each once."""
+    """Return the keys of finished tasks with a file that is missing, each once."""
     if not (directory / ".runner" / "state.db").exists():
         return []
-    here = {entry.name for entry in os.scandir(directory)}
-    # a state that cannot be read is told of, or made, when it is opened
+    present = {entry.name for entry in os.scandir(directory)}
+    # a state that cannot be read is reported, or made, when the run opens it
     with suppress(StateError), view(directory / ".runner") as job:
         if job.counts().get("done", 0) > _LOOKED_FOR:
             return []
-        return list(dict.fromkeys(saved.key for saved in job.files() if saved.file not in here))
+        return list(dict.fromkeys(saved.key for saved in job.files() if saved.file not in present))
     return []
 
 
 async def rename(store: Store, directory: Path) -> int:
-    """Call the files of finished tasks as the manifest does now; how many were renamed.
+    """Rename the files of finished tasks as the manifest names them now, and return how many were renamed.
 
-    The new name first, then the row, then the old name goes: whatever strikes, the file is there.
+    The order is: link the new name, update the row, remove the old name. So a crash at any point leaves the file there.
     """
     renamed = 0
     with view(directory / ".runner") as job:
@@ -53,6 +53,10 @@ async def rename(store: Store, directory: Path) -> int:
 
 
 async def _renamed(store: Store, directory: Path, saved: SavedFile, wanted: list[str], extension: str) -> bool:
+    """Give a file the first of the wanted names that is free.
+
+    Returns False if none is.
+    """
     old = directory / saved.file
     for stem in wanted:
         new = f"{stem}.{extension}"

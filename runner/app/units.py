@@ -1,4 +1,4 @@
-"""What costs are counted in."""
+"""The unit in which a job's costs are counted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def unit_of(providers: Iterable[str], settings: Settings) -> str:
-    """What all of them count costs in; empty where they differ, or where one's spec is not at hand."""
-    from runner.providers import spec as specs  # noqa: PLC0415 - 0.2 s, which `status` has no other need of
+    """Return the unit that all providers share, or "" if they differ or a spec is missing."""
+    from runner.providers import spec as specs  # noqa: PLC0415 - takes 0.2 s, which `status` mostly does not need
 
     known = specs.names(settings.providers)
     units = {specs.load(name, settings.providers).unit if name in known else "" for name in providers}

@@ -1,4 +1,4 @@
-"""Watching a run: what its view must know beforehand, and the hands that keep the view and the metrics file fresh."""
+"""The progress view and the metrics file of a run, and the background tasks that keep both up to date."""
 
 from __future__ import annotations
 
@@ -30,74 +30,84 @@ if TYPE_CHECKING:
     from runner.report.tally import Tally
     from runner.settings import Settings
 
-#: seconds between two looks of the progress view
+#: seconds between two updates of the progress view
 _TICK = 0.25
-#: seconds between two versions of the metrics file
+#: seconds between two updates of the metrics file
 _MEASURE = 60.0
 
 
-async def begin(rooms: Rooms, tally: Tally) -> None:
-    """Fill the tally with what the store holds."""
-    counts = await rooms.store.counts()
-    counts["queued"] = counts.get("queued", 0) - await rooms.store.gone()
-    names = [lane.name for lane in rooms.lanes]
-    shares = {names[0]: counts} if len(names) == 1 else await rooms.store.counts_by_provider()
-    tally.start(
+async def begin(context: Rooms, stats: Tally) -> None:
+    """Fill the run's stats with the counts and costs in the store."""
+    counts = await context.store.counts()
+    counts["queued"] = counts.get("queued", 0) - await context.store.gone()
+    names = [pipeline.name for pipeline in context.pipelines]
+    by_provider = {names[0]: counts} if len(names) == 1 else await context.store.counts_by_provider()
+    stats.start(
         counts,
-        rooms.clock.now(),
-        shares={name: shares.get(name, {}) for name in names},
-        cost_before=await rooms.store.spent(),
+        context.clock.now(),
+        shares={name: by_provider.get(name, {}) for name in names},
+        cost_before=await context.store.spent(),
     )
 
 
 @asynccontextmanager
 async def watched(
-    job: Job, settings: Settings, rooms: Rooms, run: Run, tally: Tally, choices: Choices, stream: TextIO
+    job: Job, settings: Settings, context: Rooms, run: Run, stats: Tally, options: Choices, stream: TextIO
 ) -> AsyncIterator[None]:
-    """The run is seen for the length of the block."""
-    facts = await _facts(job, settings, rooms)
-    await anyio.to_thread.run_sync(_leave, job, facts)
-    with shown(facts, tally, stream, quiet=choices.quiet) as update:
+    """Show the run's progress on `stream`, and keep its metrics file up to date, during the block."""
+    info = await _facts(job, settings, context)
+    await anyio.to_thread.run_sync(_leave, job, info)
+    with shown(info, stats, stream, quiet=options.quiet) as update:
 
-        def look() -> None:
-            tally.stopping = run.stopping
-            update(rooms.clock.now())
+        def update_view() -> None:
+            stats.stopping = run.stopping
+            update(context.clock.now())
 
-        hands = [asyncio.create_task(_every(_TICK, look))]
-        if choices.metrics_file is not None:
-            hands.append(asyncio.create_task(_measuring(choices.metrics_file, job, tally, rooms.clock)))
+        updaters = [asyncio.create_task(_every(_TICK, update_view))]
+        if options.metrics_file is not None:
+            updaters.append(asyncio.create_task(_measuring(options.metrics_file, job, stats, context.clock)))
         try:
             yield
         finally:
-            sound = await _ended(hands)
-        if sound:
-            look()
+            succeeded = await _ended(updaters)
+        if succeeded:
+            update_view()
 
 
-async def _ended(hands: Sequence[asyncio.Task[None]]) -> bool:
-    """Whether they did nothing wrong until they were stopped; a bug in a view must not cost a run its summary."""
-    for hand in hands:
-        hand.cancel()
-    await asyncio.wait(hands)
-    bugs = [bug for hand in hands if not hand.cancelled() and isinstance(bug := hand.exception(), Exception)]
+async def _ended(updaters: Sequence[asyncio.Task[None]]) -> bool:
+    """Cancel the background tasks and return True if none had failed.
+
+    Their exceptions are logged, because a bug in a view must not cost a run its summary.
+    """
+    for updater in updaters:
+        updater.cancel()
+    await asyncio.wait(updaters)
+    bugs = [bug for each in updaters if not each.cancelled() and isinstance(bug := each.exception(), Exception)]
     for bug in bugs:
         logs.bug(bug)
     return not bugs
 
 
-def _leave(job: Job, facts: Facts) -> None:
-    """For the live page; that it cannot be written is told and stops nothing."""
+def _leave(job: Job, info: Facts) -> None:
+    """Write what the live page shows of this run.
+
+    A failure to do so is logged and stops nothing.
+    """
     try:
-        facts_file.write(job.state, facts)
+        facts_file.write(job.state, info)
     except OSError as error:
         logs.warn(f"the live page will not know this run's limits: {error}")
 
 
-async def _facts(job: Job, settings: Settings, rooms: Rooms) -> Facts:
-    caps = {lane.max_cost for lane in rooms.lanes}
-    specs = [lane.spec for lane in rooms.lanes]
+async def _facts(job: Job, settings: Settings, context: Rooms) -> Facts:
+    """Return the run's cap, units and limits.
+
+    The units include those of providers whose tasks are all finished.
+    """
+    caps = {pipeline.spending.max_cost for pipeline in context.pipelines}
+    specs = [pipeline.session.spec for pipeline in context.pipelines]
     known = names(settings.providers)
-    every = [load(name, settings.providers) for name in await rooms.store.providers(again=True) if name in known]
+    every = [load(name, settings.providers) for name in await context.store.providers(again=True) if name in known]
     return Facts(
         job.manifest.name,
         units={spec.name: spec.unit for spec in (*every, *specs)},
@@ -107,45 +117,47 @@ async def _facts(job: Job, settings: Settings, rooms: Rooms) -> Facts:
 
 
 def _limit(spec: Spec, job: Job, settings: Settings) -> float:
-    """Submits a second."""
+    """Return the provider's submit limit in submits a second."""
     loopback = lanes.on_loopback(lanes.base_url(spec, settings))
     return lanes.rates(spec, job.manifest, loopback=loopback)["submit"].per_second
 
 
-async def _every(seconds: float, look: Callable[[], None]) -> None:
+async def _every(seconds: float, update: Callable[[], None]) -> None:
+    """Call a function at intervals until cancelled."""
     while True:
-        look()
+        update()
         await anyio.sleep(seconds)
 
 
-async def _measuring(path: Path, job: Job, tally: Tally, clock: Clock) -> None:
-    """A long run is worth watching before it ends; what cannot be written now may be later."""
+async def _measuring(path: Path, job: Job, stats: Tally, clock: Clock) -> None:
+    """Write the metrics file at intervals until cancelled, because long runs are monitored before they end."""
     while True:
-        done = {"submitted": tally.submitted, "adopted": tally.adopted, "downloaded": tally.downloaded}
-        await anyio.to_thread.run_sync(measure, path, job, clock.now(), done)
+        totals = {"submitted": stats.submitted, "adopted": stats.adopted, "downloaded": stats.downloaded}
+        await anyio.to_thread.run_sync(measure, path, job, clock.now(), totals)
         await anyio.sleep(_MEASURE)
 
 
-def measure(path: Path, job: Job, now: float, done: Mapping[str, Any], exit_code: int | None = None) -> None:
-    """Write the metrics file; that it cannot be written is told and stops nothing."""
-    try:
-        metrics.write(path, _sample(job, now, done, exit_code))
-    except (OSError, RunnerError) as error:
-        logs.warn(f"--metrics-file: {error}")
+def measure(path: Path, job: Job, now: float, totals: Mapping[str, Any], exit_code: int | None = None) -> None:
+    """Write the metrics file.
 
-
-def _sample(job: Job, now: float, done: Mapping[str, Any], exit_code: int | None) -> Sample:
+    A failure to do so is logged and stops nothing.
+    `now` is in seconds since the epoch, `totals` are the run's counters by name. `exit_code` is None during the run.
+    """
     counts: dict[str, int] = {}
     cost, ready = None, None
-    with suppress(NoSuchJob), view(job.state) as seen:
-        counts, cost, ready = seen.counts(), seen.spent(), seen.oldest_ready()
-    return Sample(
-        job.manifest.name,
-        now,
-        running=exit_code is None,
-        counts=counts,
-        cost=cost,
-        oldest_ready=0.0 if ready is None else max(0.0, now - ready),
-        exit_code=exit_code,
-        **{name: done.get(name) for name in ("submitted", "adopted", "downloaded")},
-    )
+    try:
+        with suppress(NoSuchJob), view(job.state) as queries:
+            counts, cost, ready = queries.counts(), queries.spent(), queries.oldest_ready()
+        sample = Sample(
+            job.manifest.name,
+            now,
+            running=exit_code is None,
+            counts=counts,
+            cost=cost,
+            oldest_ready=0.0 if ready is None else max(0.0, now - ready),
+            exit_code=exit_code,
+            **{name: totals.get(name) for name in ("submitted", "adopted", "downloaded")},
+        )
+        metrics.write(path, sample)
+    except (OSError, RunnerError) as error:
+        logs.warn(f"--metrics-file: {error}")

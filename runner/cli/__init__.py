@@ -1,1 +1,1 @@
-"""Verbs and options, nothing else."""
+"""Verbs and options of the command line."""

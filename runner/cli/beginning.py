@@ -1,4 +1,4 @@
-"""`runner init` and `runner schema`: the first manifest, and what editors know about manifests."""
+"""`runner init` and `runner schema`: write a first manifest, and the JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from runner.app.starter import Start
     from runner.settings import Settings
 
-#: beside the manifest, so that editors find it offline and on every machine the directory is copied to
+#: file beside the manifest, so that editors find it offline and in every copy of the directory
 _SCHEMA = ".runner-schema.json"
 _MARK = "written by `runner init`, which keeps it up to date"
-#: whose manifest it is where nobody says
+#: provider if neither the user nor the environment names one
 _USUAL = "chanjing"
 
 
@@ -53,26 +53,34 @@ def init(provider: str | None, model: str | None, items: Path | None, output: Pa
     settings = Settings(os.environ)
     path = output or Path(f"{items.stem}.yaml" if items else "job.yaml")
     _refuse_what_is_there(path)
-    wish = _wish(settings, provider, model, items, path)
-    text = compose(wish).encode()
+    options = _wish(settings, provider, model, items, path)
+    text = compose(options).encode()
     _, summary = examine(text, path, Catalogue(settings.providers))
-    _write_new(path, text)
+    try:
+        with path.open("xb") as file:
+            file.write(text)
+    except FileExistsError:
+        _refuse_what_is_there(path)
+    except OSError as error:
+        raise DiskError(
+            f"{path}: {error.strerror}", hint="Mend the permissions, or name another file with -o."
+        ) from None
     warning = _write_schema(path.with_name(_SCHEMA))
-    told = {
+    result = {
         "manifest": str(path),
         "schema": str(path.with_name(_SCHEMA)),
-        "provider": wish.spec.name,
-        "model": wish.model,
+        "provider": options.spec.name,
+        "model": options.model,
         "tasks": summary.tasks,
         "merged": summary.merged,
-        "sandbox": wish.in_sandbox,
-        "credentials": wish.credentials,
-        "base_url_variable": None if wish.spec.base_url else f"{wish.spec.env}_BASE_URL",
+        "sandbox": options.in_sandbox,
+        "credentials": options.credentials,
+        "base_url_variable": None if options.spec.base_url else f"{options.spec.env}_BASE_URL",
         "warning": warning,
     }
     if warning:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(orjson.dumps(told) if as_json else "\n".join(_lines(told, chosen=provider is not None)))
+    click.echo(orjson.dumps(result) if as_json else "\n".join(_lines(result, chosen=provider is not None)))
     return 0
 
 
@@ -101,16 +109,16 @@ def _wish(settings: Settings, provider: str | None, model: str | None, items: Pa
 
 
 def _likely(settings: Settings) -> str:
-    """The only provider that the environment has credentials for, or the usual one."""
+    """Return the only provider with credentials in the environment, or the default one."""
     from runner.app.lanes import credential_names  # noqa: PLC0415
     from runner.providers import spec as specs  # noqa: PLC0415
 
-    def has(name: str) -> bool:
+    def has_credentials(name: str) -> bool:
         known = credential_names(specs.load(name, settings.providers))
         return any(all(settings.text(each) or settings.text(f"{each}_FILE") for each in names) for names in known)
 
-    ready = [name for name in sorted(specs.names(settings.providers)) if has(name)]
-    return ready[0] if len(ready) == 1 else _USUAL
+    candidates = [name for name in sorted(specs.names(settings.providers)) if has_credentials(name)]
+    return candidates[0] if len(candidates) == 1 else _USUAL
 
 
 def _refuse_what_is_there(path: Path) -> None:
@@ -120,20 +128,8 @@ def _refuse_what_is_there(path: Path) -> None:
         raise UsageError(f"there is no directory {path.parent}", hint="Make it, or name another file with -o.")
 
 
-def _write_new(path: Path, text: bytes) -> None:
-    try:
-        with path.open("xb") as file:
-            file.write(text)
-    except FileExistsError:
-        _refuse_what_is_there(path)
-    except OSError as error:
-        raise DiskError(
-            f"{path}: {error.strerror}", hint="Mend the permissions, or name another file with -o."
-        ) from None
-
-
 def _write_schema(path: Path) -> str | None:
-    """The schema as it is now; a file of that name that is not ours stays, and that is said."""
+    """Write the current schema, and return a warning if that failed or a foreign file of that name stays."""
     from runner.manifest.schema import json_schema  # noqa: PLC0415
 
     text = orjson.dumps({"$comment": _MARK, **json_schema()}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -146,19 +142,19 @@ def _write_schema(path: Path) -> str | None:
     return None
 
 
-def _lines(told: dict[str, Any], *, chosen: bool) -> Iterator[str]:
+def _lines(result: dict[str, Any], *, chosen: bool) -> Iterator[str]:
     from runner.report.text import many, shell  # noqa: PLC0415
 
-    path = shell(told["manifest"])
-    merged = f" ({told['merged']} identical ones merged)" if told["merged"] else ""
-    yield f"{told['manifest']}: {many(told['tasks'], 'task')} for {told['provider']} {told['model']}{merged}"
+    path = shell(result["manifest"])
+    merged = f" ({result['merged']} identical ones merged)" if result["merged"] else ""
+    yield f"{result['manifest']}: {many(result['tasks'], 'task')} for {result['provider']} {result['model']}{merged}"
     yield f"  look      runner plan {path}"
-    if told["sandbox"]:
+    if result["sandbox"]:
         yield f"  try       runner run {path} --sandbox"
     yield f"  for real  runner run {path}"
-    yield f"            with {' or '.join(' + '.join(names) for names in told['credentials'])} in the environment"
-    if told["base_url_variable"]:
-        yield f"            and {told['base_url_variable']}, where it is"
+    yield f"            with {' or '.join(' + '.join(names) for names in result['credentials'])} in the environment"
+    if result["base_url_variable"]:
+        yield f"            and {result['base_url_variable']}, where it is"
     if not chosen:
         yield "  another   runner init PROVIDER, one of `runner providers`"
 

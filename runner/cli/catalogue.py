@@ -1,4 +1,4 @@
-"""`runner providers` and `runner models`: what can be called, with which parameters."""
+"""`runner providers` and `runner models`: list providers and models with their parameters and prices."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def providers(as_json: bool) -> None:
 def _provider(spec: Spec) -> dict[str, Any]:
     from runner.app.lanes import credential_names  # noqa: PLC0415
 
-    promise = "looked up, adopted or bought once more" if spec.can_look_up else "held for a person (exit code 4)"
+    lost_answer = "looked up, adopted or bought once more" if spec.can_look_up else "held for a person (exit code 4)"
     return {
         "name": spec.name,
         "title": spec.title,
@@ -55,7 +55,7 @@ def _provider(spec: Spec) -> dict[str, Any]:
         "credentials": " or ".join(" + ".join(names) for names in credential_names(spec)),
         "limits": {"submit": spec.limits.submit, "query": spec.limits.query},
         "models": len(spec.models),
-        "lost_answer": promise,
+        "lost_answer": lost_answer,
     }
 
 
@@ -72,20 +72,23 @@ def models(words: tuple[str, ...], as_json: bool) -> int:
         if as_json:
             click.echo(orjson.dumps(_model(spec, name, model)))
         else:
-            click.echo("\n".join(_model_lines(spec, name, model)))
+            facts = (model.operation, _price(model, spec.unit), model.source)
+            click.echo(f"{spec.name} {name}  ({'; '.join(filter(None, facts))})")
+            for key, parameter in model.parameters.items():
+                click.echo(f"  {key}: {_shown(parameter)}")
     if not chosen:
         _nothing_fits(words)
     return 0
 
 
 def _chosen(words: Sequence[str]) -> Iterator[tuple[Spec, str, Model]]:
-    """What every word fits: a provider's name fits its models alone, any other word is looked for in names."""
+    """Yield the models that match every word: exactly by provider, or as a part of a name, operation or media."""
     specs = _specs()
-    exact = {spec.name for spec in specs} & set(words)
+    named = {spec.name for spec in specs} & set(words)
     for spec in specs:
-        for name, model in spec.models.items() if not exact or spec.name in exact else ():
-            known = f"{spec.name} {name} {model.operation} {spec.operations[model.operation].media}".casefold()
-            if all(word in exact or word in known for word in words):
+        for name, model in spec.models.items() if not named or spec.name in named else ():
+            text = f"{spec.name} {name} {model.operation} {spec.operations[model.operation].media}".casefold()
+            if all(word in named or word in text for word in words):
                 yield spec, name, model
 
 
@@ -96,11 +99,12 @@ def _nothing_fits(words: Sequence[str]) -> None:
 
     specs = _specs()
     names = [name for spec in specs for name in (spec.name, *spec.models)]
-    odd = [word for word in words if word not in {spec.name for spec in specs}]
-    near = dict.fromkeys(hit for word in odd for hit in get_close_matches(word, names, n=3, cutoff=0.5))
-    meant = f"Did you mean {' or '.join(near)}? " if near else ""
+    unknown = [word for word in words if word not in {spec.name for spec in specs}]
+    suggestions = dict.fromkeys(hit for word in unknown for hit in get_close_matches(word, names, n=3, cutoff=0.5))
+    question = f"Did you mean {' or '.join(suggestions)}? " if suggestions else ""
     raise UsageError(
-        f"no model is called {' '.join(words)!r}", hint=f"{meant}`runner models` lists all, `runner providers` whose."
+        f"no model is called {' '.join(words)!r}",
+        hint=f"{question}`runner models` lists all, `runner providers` whose.",
     )
 
 
@@ -112,21 +116,16 @@ def _model(spec: Spec, name: str, model: Model) -> dict[str, Any]:
         "source": model.source,
         "price": model.price and model.price.model_dump(exclude_defaults=True),
         "unit": spec.unit or None,
-        "parameters": {own: _shown(parameter) for own, parameter in model.parameters.items()},
+        "parameters": {key: _shown(parameter) for key, parameter in model.parameters.items()},
     }
-
-
-def _model_lines(spec: Spec, name: str, model: Model) -> Iterator[str]:
-    yield f"{spec.name} {name}  ({'; '.join(filter(None, (model.operation, _price(model, spec.unit), model.source)))})"
-    yield from (f"  {own}: {_shown(parameter)}" for own, parameter in model.parameters.items())
 
 
 def _price(model: Model, unit: str) -> str:
     price = model.price
     if price is None:
         return "price unknown"
-    told = ", ".join(f"{value}: {amount:g}" for value, amount in price.amounts.items())
-    amount = f"{price.by} {told}" if price.amount is None else f"{price.amount:g}"
+    amounts = ", ".join(f"{value}: {amount:g}" for value, amount in price.amounts.items())
+    amount = f"{price.by} {amounts}" if price.amount is None else f"{price.amount:g}"
     return " × ".join([f"{amount} {unit}".rstrip(), *price.times])
 
 

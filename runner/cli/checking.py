@@ -1,4 +1,4 @@
-"""`runner doctor`: what stands between this machine and a good run."""
+"""`runner doctor`: check this machine before a run."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ def doctor(manifest: Path | None, online: bool, out: Path | None, as_json: bool)
     from runner.app.doctor import examined, verdict  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
-    signs = []
+    results = []
     encoding = getattr(sys.stdout, "encoding", None) or "unknown"
-    for sign in examined(Settings(os.environ), manifest, out=out, encoding=encoding, online=online):
-        signs.append(sign)
+    for result in examined(Settings(os.environ), manifest, out=out, encoding=encoding, online=online):
+        results.append(result)
         if not as_json:
-            click.echo(_line(sign))
-    code = verdict(signs)
+            click.echo(_line(result))
+    code = verdict(results)
     if as_json:
-        checks = [{"check": s.check, "level": s.level, "said": s.said, "next": s.cure or None} for s in signs]
+        checks = [
+            {"check": each.check, "level": each.level, "said": each.said, "next": each.cure or None} for each in results
+        ]
         click.echo(orjson.dumps({"exit_code": code, "checks": checks}))
     return code
 
 
-def _line(sign: Sign) -> str:
+def _line(result: Sign) -> str:
     from runner.report.text import harmless  # noqa: PLC0415
 
-    line = f"{sign.level:<8} {sign.check:<13} {harmless(sign.said, 500)}"
-    return f"{line}\n{'':<22} → {harmless(sign.cure, 500)}" if sign.cure else line
+    line = f"{result.level:<8} {result.check:<13} {harmless(result.said, 500)}"
+    return f"{line}\n{'':<22} → {harmless(result.cure, 500)}" if result.cure else line

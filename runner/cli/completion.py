@@ -1,4 +1,4 @@
-"""`runner completion`, and what a shell is offered: verbs, options, providers, models, manifests and other files."""
+"""`runner completion`, and shell completion of providers, models and manifests."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
     from runner.providers.spec import Spec
 
-#: manifests that are offered at once; levels of directories, and entries in them, that are looked at
+#: most manifests that are offered, levels of directories that are searched, and directory entries that are read
 _OFFERED, _LEVELS, _LOOKED_AT = 200, 3, 5_000
 
 
 def provider(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of providers."""
+    """Return the names of providers that begin with `incomplete`."""
     return _items(_providers(), incomplete)
 
 
 def model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of the models of the provider that stands on the line, or of all."""
+    """Return model names that begin with `incomplete`, of the provider on the command line or of all."""
     named = ctx.params.get("provider")
     return _items((name for spec in _specs([named] if named else _providers()) for name in spec.models), incomplete)
 
 
 def provider_or_model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of providers, and of models: of those providers that stand on the line, or of all."""
+    """Return provider and model names that begin with `incomplete`; providers on the command line limit the models."""
     words = ctx.params.get("words") or ()
     named = [name for name in _providers() if name in words]
     models = [name for spec in _specs(named or _providers()) for name in spec.models]
@@ -39,25 +39,25 @@ def provider_or_model(ctx: click.Context, _param: click.Parameter, incomplete: s
 
 
 def manifest(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Manifests in the directory that was begun, and in those below it; without any, whatever files the shell finds."""
+    """Return manifests in the typed directory and below; if there are none, the shell completes file names."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415
 
     typed, slash, _ = incomplete.rpartition("/")
     folder = typed + slash
     below = _below(Path(folder or ".").expanduser())
-    found = sorted(f"{folder}{path}" for path in below if f"{folder}{path}".startswith(incomplete))[:_OFFERED]
-    return [CompletionItem(path) for path in found] or [CompletionItem(incomplete, type="file")]
+    paths = sorted(f"{folder}{path}" for path in below if f"{folder}{path}".startswith(incomplete))[:_OFFERED]
+    return [CompletionItem(path) for path in paths] or [CompletionItem(incomplete, type="file")]
 
 
 def _below(top: Path) -> Iterator[str]:
-    """Paths of YAML files, as seen from there, in a few levels of directories that are not hidden."""
-    looked_at, levels = 0, [""]
+    """Yield relative paths of YAML files in `top` and in a few levels of directories that are not hidden."""
+    read, levels = 0, [""]
     for _ in range(_LEVELS):
         level, levels = levels, []
         for folder in level:
             for entry in _entries(top / folder):
-                looked_at += 1
-                if looked_at > _LOOKED_AT:
+                read += 1
+                if read > _LOOKED_AT:
                     return
                 if entry.is_dir():
                     levels.append(f"{folder}{entry.name}/")
@@ -69,7 +69,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))
-    except OSError:  # nothing can be offered from there, and a shell that waits for words is told no errors
+    except OSError:  # an unreadable directory offers nothing; a shell that completes must see no errors
         return
 
 
@@ -81,7 +81,7 @@ def _providers() -> list[str]:
 
 
 def _specs(names: Iterable[str]) -> list[Spec]:
-    """Those that can be read; what is wrong with the others is told by the verb itself."""
+    """Return the specs that load; the verb itself reports the errors of the others."""
     from runner.errors import RunnerError  # noqa: PLC0415
     from runner.providers import spec  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
@@ -106,8 +106,8 @@ def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> int:
     """Print the completion script of a shell, e.g. for `eval "$(runner completion bash)"` in ~/.bashrc."""
-    from click.shell_completion import BashComplete, FishComplete, ZshComplete  # noqa: PLC0415 - only this verb needs it
+    from click.shell_completion import BashComplete, FishComplete, ZshComplete  # noqa: PLC0415 - only this verb
 
-    made = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell]
-    click.echo(made(ctx.find_root().command, {}, "runner", "_RUNNER_COMPLETE").source())
+    script = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell]
+    click.echo(script(ctx.find_root().command, {}, "runner", "_RUNNER_COMPLETE").source())
     return 0

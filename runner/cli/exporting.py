@@ -1,4 +1,4 @@
-"""`runner export`: results for other programs."""
+"""`runner export`: write results for other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from runner.store.view import View
 
-#: how each of them begins: a file that begins otherwise was not written here, and is not written over
+#: first bytes of each format; a file that begins otherwise is no export and is not overwritten
 _FORMATS = {"jsonl": b'{"key":', "csv": b"\xef\xbb\xbfkey,index,", "parquet": b"PAR1"}
 
 
@@ -42,12 +42,17 @@ def export(
     jsonl has the lines of results.jsonl. In csv and parquet a row is a task, with a column for every name in `vars` and
     `request`. csv is for spreadsheets: text that would run as a formula, and ids too long for them, begin with '.
     """
-    from runner.report.text import many  # noqa: PLC0415 - only the verbs that need it pay for it
+    from runner.report.text import many  # noqa: PLC0415 - loaded only by verbs that need it
     from runner.store.view import view  # noqa: PLC0415
 
-    chosen = kind or _by_name(output)
+    suffix = output.suffix.lower().removeprefix(".") if output else ""
+    chosen = kind or (suffix if suffix in _FORMATS else "jsonl")
     _refuse(output, chosen)
-    directory = where if where.is_dir() else _directory(where, out, in_sandbox=in_sandbox)
+    directory = where
+    if not where.is_dir():
+        from runner.app.jobs import directory_of  # noqa: PLC0415 - slow to import, and a directory needs no manifest
+
+        directory = directory_of(where, out=out, in_sandbox=in_sandbox)
     with view(directory / ".runner") as job, job.at_once():
         if output is None:
             _write_out(chosen, job, set(states))
@@ -57,13 +62,8 @@ def export(
     return 0
 
 
-def _by_name(output: Path | None) -> str:
-    suffix = output.suffix.lower().removeprefix(".") if output else ""
-    return suffix if suffix in _FORMATS else "jsonl"
-
-
 def _refuse(output: Path | None, kind: str) -> None:
-    """Say what cannot be before anything is read; raises UsageError, ConfigError."""
+    """Raise UsageError or ConfigError if the export cannot be written, before any result is read."""
     if kind == "parquet":
         from runner.report.parquet import pyarrow  # noqa: PLC0415
 
@@ -79,25 +79,19 @@ def _refuse(output: Path | None, kind: str) -> None:
 
 
 def _is_export(path: Path) -> bool:
-    """Whether a file of that name may be replaced: an earlier export, or nothing at all."""
+    """Return whether an existing file may be replaced, since it is an earlier export or empty."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
         head = file.read(16)
-    return not head or any(head.startswith(beginning) for beginning in _FORMATS.values())
-
-
-def _directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
-    from runner.app.jobs import directory_of  # noqa: PLC0415
-
-    return directory_of(where, out=out, in_sandbox=in_sandbox)
+    return not head or any(head.startswith(magic) for magic in _FORMATS.values())
 
 
 def _write_out(kind: str, job: View, states: set[str]) -> None:
     try:
         _write(kind, job, states, sys.stdout.buffer)
     except BrokenPipeError:
-        raise  # a reader that has had enough
+        raise  # the reader closed the pipe, which is no error
     except OSError as error:
         raise DiskError(f"stdout: {error.strerror}", hint="Make room, or write elsewhere.") from None
 
@@ -114,7 +108,7 @@ def _write_file(output: Path, kind: str, job: View, states: set[str]) -> int:
 
 
 def _write(kind: str, job: View, states: set[str], file: BinaryIO) -> int:
-    """Write the rows; how many there were."""
+    """Write the rows in a format, and return their number."""
     from runner.report import export  # noqa: PLC0415
 
     rows = _Rows(job, states)
@@ -132,7 +126,7 @@ def _write(kind: str, job: View, states: set[str], file: BinaryIO) -> int:
 
 
 class _Rows:
-    """The job's results in those states, from the beginning each time; `count` is of the latest time."""
+    """Results of a job in the chosen states; every iteration starts from the beginning and counts the rows."""
 
     def __init__(self, job: View, states: set[str]) -> None:
         self._job, self._states = job, states

@@ -1,4 +1,4 @@
-"""`runner status` and `runner resolve`: looking at a job, and deciding for it."""
+"""`runner status`, `recover`, `audit` and `resolve`: inspect a job, and decide about its held tasks."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ def status(where: Path | None, out: Path | None, in_sandbox: bool, as_json: bool
     if not directories:
         raise NoSuchJob("there is no job below this directory", hint="Name a manifest or a job directory.")
     for directory in directories:
-        found, findings = _status(directory, _words(where, out, in_sandbox=in_sandbox))
-        click.echo(orjson.dumps(found) if as_json else "\n".join(_lines(found, findings)))
+        report, issues = _status(directory, _words(where, out, in_sandbox=in_sandbox))
+        click.echo(orjson.dumps(report) if as_json else "\n".join(_lines(report, issues)))
     return 0
 
 
 def _words(where: Path | None, out: Path | None, *, in_sandbox: bool) -> list[str]:
-    """How a command line names the job; a directory does not say which manifest it belongs to."""
+    """Return the arguments that name the job on a command line; a directory does not tell its manifest."""
     if where is None or where.is_dir():
         return ["MANIFEST"]
     return [str(where), *(["--sandbox"] if in_sandbox else []), *(["--out", str(out)] if out else [])]
 
 
-def _below(here: Path) -> Iterator[Path]:
+def _below(root: Path) -> Iterator[Path]:
     for depth in ("*", "*/*", "*/*/*"):
-        yield from (state.parent.parent for state in sorted(here.glob(f"{depth}/.runner/state.db")))
+        yield from (state.parent.parent for state in sorted(root.glob(f"{depth}/.runner/state.db")))
 
 
 def _directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
-    """The job directory that a manifest or a directory stands for."""
+    """Return the job directory of a manifest, or the given directory itself."""
     if where.is_dir():
         return where
     from runner.app.jobs import directory_of  # noqa: PLC0415
@@ -66,7 +66,7 @@ def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], Findings
     with view(directory / ".runner") as job:
         oldest = job.oldest()
         waiting = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
-        found = {
+        report = {
             "job": directory.resolve().name,
             "directory": str(directory),
             "counts": job.counts(),
@@ -77,24 +77,24 @@ def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], Findings
             "held": job.in_state("held"),
             "in_doubt": job.in_state("in_doubt"),
         }
-        return found, findings(job, Settings(os.environ), words)
+        return report, findings(job, Settings(os.environ), words)
 
 
-def _lines(found: dict[str, Any], findings: Findings) -> Iterator[str]:
+def _lines(report: dict[str, Any], issues: Findings) -> Iterator[str]:
     from runner.report.advice import lines  # noqa: PLC0415
     from runner.report.text import duration, harmless, many  # noqa: PLC0415
 
-    counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in found["counts"].items())
-    yield f"{found['job']}: {counts or 'nothing yet'}"
-    yield f"  files   {harmless(found['directory'], 500)}"
-    if found["cost"]:
-        yield f"  cost    {found['cost']:g}{f' {findings.unit}' if findings.unit else ''} so far, with what is in doubt"
-    if found["oldest_waiting_seconds"] is not None:
-        yield f"  oldest  waiting for {duration(found['oldest_waiting_seconds'])}"
-    if found["gone"]:
-        yield f"  gone    {many(found['gone'], 'unbought task')} left the manifest"
-    yield from (f"  {line}" for line in lines(findings))
-    for task in (*found["in_doubt"], *found["held"]):
+    counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in report["counts"].items())
+    yield f"{report['job']}: {counts or 'nothing yet'}"
+    yield f"  files   {harmless(report['directory'], 500)}"
+    if report["cost"]:
+        yield f"  cost    {report['cost']:g}{f' {issues.unit}' if issues.unit else ''} so far, with what is in doubt"
+    if report["oldest_waiting_seconds"] is not None:
+        yield f"  oldest  waiting for {duration(report['oldest_waiting_seconds'])}"
+    if report["gone"]:
+        yield f"  gone    {many(report['gone'], 'unbought task')} left the manifest"
+    yield from (f"  {line}" for line in lines(issues))
+    for task in (*report["in_doubt"], *report["held"]):
         yield f"  {task['key'][:8]}  {harmless(task['name'], 40)}  {harmless(task['evidence'])}"
 
 
@@ -109,12 +109,11 @@ def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -
     from runner.app.rebuilding import recover as rebuilt  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
-    told = rebuilt(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
-    counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in told["recovered"].items())
-    plain = (
-        f"{told['job']}: {counts or 'nothing was ever sent'}\n  next: runner run looks up what is in doubt, and goes on"
-    )
-    click.echo(orjson.dumps(told) if as_json else plain)
+    result = rebuilt(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
+    counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in result["recovered"].items())
+    text = f"{result['job']}: {counts or 'nothing was ever sent'}"
+    text += "\n  next: runner run looks up what is in doubt, and goes on"
+    click.echo(orjson.dumps(result) if as_json else text)
     return 0
 
 
@@ -129,22 +128,22 @@ def audit(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> 
     from runner.app.jobs import load  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
-    told = audited(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
-    click.echo(orjson.dumps(told) if as_json else "\n".join(_audit_lines(told, str(manifest))))
-    code: int = told["exit_code"]
+    result = audited(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
+    click.echo(orjson.dumps(result) if as_json else "\n".join(_audit_lines(result, str(manifest))))
+    code: int = result["exit_code"]
     return code
 
 
-def _audit_lines(told: dict[str, Any], manifest: str) -> Iterator[str]:
+def _audit_lines(result: dict[str, Any], manifest: str) -> Iterator[str]:
     from runner.report.text import harmless, many, shell  # noqa: PLC0415
 
-    charged = "" if told["charged"] is None else f"; {told['charged']:g} charged in the provider's unit"
-    yield f"{told['job']}: {many(len(told['findings']), 'finding')}{charged}"
-    if told["strangers"]:
-        yield f"  {many(told['strangers'], 'task')} on the account not of this job"
-    for name, why in told["not_asked"].items():
+    charged = "" if result["charged"] is None else f"; {result['charged']:g} charged in the provider's unit"
+    yield f"{result['job']}: {many(len(result['findings']), 'finding')}{charged}"
+    if result["strangers"]:
+        yield f"  {many(result['strangers'], 'task')} on the account not of this job"
+    for name, why in result["not_asked"].items():
         yield f"  {name} was not asked: {harmless(why)}"
-    for finding in told["findings"]:
+    for finding in result["findings"]:
         yield f"  {finding['kind']:<9} {harmless(finding['remote_id'])}  {harmless(finding['why'])}"
         if finding["kind"] == "orphan" and finding["key"]:
             words = ["runner", "resolve", manifest, finding["key"][:8], "--adopt", finding["remote_id"]]
@@ -178,10 +177,10 @@ def resolve(
 
     if sum((adopt is not None, absent, abandon)) != 1:
         raise UsageError("one decision is needed", hint="Give one of --adopt ID, --absent or --abandon.")
-    verdict: Verdict = "adopt" if adopt is not None else "absent" if absent else "abandon"
-    event = Resolved(verdict, getpass.getuser(), adopt)
-    told = decide(_directory(manifest, out, in_sandbox=in_sandbox), key, event, Settings(os.environ))
-    if told["warning"]:
-        click.echo(f"warning: {told['warning']}", err=True)
-    click.echo(orjson.dumps(told) if as_json else f"{told['key'][:8]} is now {told['state']}: {told['next']}")
+    decision: Verdict = "adopt" if adopt is not None else "absent" if absent else "abandon"
+    event = Resolved(decision, getpass.getuser(), adopt)
+    result = decide(_directory(manifest, out, in_sandbox=in_sandbox), key, event, Settings(os.environ))
+    if result["warning"]:
+        click.echo(f"warning: {result['warning']}", err=True)
+    click.echo(orjson.dumps(result) if as_json else f"{result['key'][:8]} is now {result['state']}: {result['next']}")
     return 0

@@ -1,4 +1,4 @@
-"""The command and its verbs; each verb's room is imported only when that verb is called."""
+"""The command and its verbs; the module of a verb is imported only when that verb is called."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-#: verb -> where it lives, and what it does in one line (so that `--help` imports nothing)
+#: module and one-line help of each verb; the help is here so that `--help` imports nothing
 _VERBS = {
     "init": ("runner.cli.beginning", "write a commented manifest, for a provider or for a table of your own"),
     "validate": ("runner.cli.manifests", "every mistake in a manifest, with line and column"),
@@ -65,7 +65,7 @@ Exit codes:
 
 
 class _Verbs(click.Group):
-    """Knows the verbs by name and imports one when it is called."""
+    """Command group that imports the module of a verb when the verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_VERBS)
@@ -85,7 +85,7 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell asks
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - needed only for shell completion
 
         verbs = [CompletionItem(verb, help=about) for verb, (_, about) in _VERBS.items() if verb.startswith(incomplete)]
         return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
@@ -94,7 +94,7 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # a reader that has had enough; a run has more to say by its exit code than that
+            # the reader closed the pipe; a run must still report its own exit code
             if _VERBS.get(ctx.invoked_subcommand or "", ("", ""))[0] == "runner.cli.runs":
                 raise
             return 0
@@ -105,8 +105,8 @@ class _Verbs(click.Group):
 
 
 def _meant(word: str) -> str:
-    """What a word that is no verb may be meant for."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only a slip asks
+    """Return a suggestion for an unknown verb, or an empty string."""
+    from difflib import get_close_matches  # noqa: PLC0415 - needed only for an unknown verb
 
     from runner.report.text import shell  # noqa: PLC0415
 
@@ -114,8 +114,8 @@ def _meant(word: str) -> str:
         return f" For a manifest: runner plan {shell(word)}, then runner run {shell(word)}."
     if word == "help":
         return " For all verbs: runner --help; for one: runner run --help."
-    near = get_close_matches(word, _VERBS, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    matches = get_close_matches(word, _VERBS, n=1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
 @click.group(cls=_Verbs, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -125,7 +125,7 @@ def runner() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of this command line; errors that people should see are told on stderr."""
+    """Run a command line and return its exit code; errors are printed on stderr."""
     _open_streams()
     _leave_no_core()
     try:
@@ -135,33 +135,36 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _open_streams() -> None:
-    """Streams that were never open lead nowhere, so that no file of a job takes the number of one of them (FP8)."""
+    """Open missing standard streams on the null device.
+
+    Otherwise a file of the job would get the descriptor of a standard stream, and output would be written into it.
+    """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
-            # the lowest number that is free is this one
+            # open() takes the lowest free descriptor, which is this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - takes no keyword
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")  # a prompt that the locale cannot spell ends no run
+            stream.reconfigure(errors="backslashreplace")  # a prompt that the locale cannot encode must not end a run
 
 
 def _leave_no_core() -> None:
-    """A crash writes no memory to the disk, since keys are in it (attacks.md X44)."""
+    """Disable core dumps, since the memory of the process holds credentials."""
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _flush_streams() -> None:
-    """A reader that has gone must not turn the exit code into the interpreter's 120."""
+    """Flush the output, so that a closed pipe does not turn the exit code into the interpreter's 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # where the last flush of all goes
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for the interpreter's final flush
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""`runner validate` and `runner plan`: what a manifest says, before anything is sent."""
+"""`runner validate` and `runner plan`: check a manifest and show its tasks before anything is sent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from runner.app.jobs import Job
     from runner.errors import Problem
 
-#: requests that `plan` shows
+#: most requests and changes that `plan` shows
 _SAMPLES = 3
-#: characters of a warning
+#: most characters of a warning
 _LONGEST = 1000
 
 
@@ -29,7 +29,7 @@ _LONGEST = 1000
 @as_json
 def validate(manifests: tuple[Path, ...], as_json: bool) -> int:
     """Every mistake in a manifest, with line and column; sends nothing."""
-    from runner.app.jobs import load  # noqa: PLC0415 - only the verbs that need it pay for it
+    from runner.app.jobs import load  # noqa: PLC0415 - loaded only by verbs that need it
     from runner.errors import ManifestError  # noqa: PLC0415
     from runner.report.text import many  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
@@ -54,17 +54,17 @@ def _tell_problems(path: Path, error: Any, *, as_json: bool) -> None:
     if not as_json:
         click.echo(str(error), err=True)
         return
-    problems = [_entry(problem) for problem in error.problems]
+    problems = [_entry(diagnostic) for diagnostic in error.problems]
     entry = {"manifest": str(path), "valid": False, "tasks": None, "problems": problems, "warnings": []}
     click.echo(orjson.dumps(entry))
 
 
-def _entry(problem: Problem) -> dict[str, Any]:
-    return {name: getattr(problem, name) for name in ("file", "line", "column", "key", "message", "hint")}
+def _entry(diagnostic: Problem) -> dict[str, Any]:
+    return {name: getattr(diagnostic, name) for name in ("file", "line", "column", "key", "message", "hint")}
 
 
 def _warned(job: Job) -> list[dict[str, Any]]:
-    """What may be a slip: told on stderr, and given back for `--json`."""
+    """Print the warnings of a manifest on stderr, and return them for `--json`."""
     from runner.report.text import harmless  # noqa: PLC0415
 
     for warning in job.summary.warnings:
@@ -74,8 +74,8 @@ def _warned(job: Job) -> list[dict[str, Any]]:
 
 def _merged(job: Job) -> str:
     merged = job.summary.merged
-    ones = "1 identical one" if merged == 1 else f"{merged} identical ones"
-    return f" ({ones} merged; `repeat` makes several of each)" if merged else ""
+    copies = "1 identical one" if merged == 1 else f"{merged} identical ones"
+    return f" ({copies} merged; `repeat` makes several of each)" if merged else ""
 
 
 @click.command()
@@ -91,10 +91,10 @@ def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_jso
     from runner.settings import Settings  # noqa: PLC0415
 
     settings = Settings(os.environ)
-    seen = Plan(_SAMPLES, out, in_sandbox, settings.providers, _line(as_json=as_json) if tasks else None)
-    job = load(manifest, settings, out=out, in_sandbox=in_sandbox, each=seen.see)
-    seen.finish()
-    plan = {**seen.told(job), "warnings": _warned(job)}
+    planned = Plan(_SAMPLES, out, in_sandbox, settings.providers, _line(as_json=as_json) if tasks else None)
+    job = load(manifest, settings, out=out, in_sandbox=in_sandbox, each=planned.see)
+    planned.finish()
+    plan = {**planned.told(job), "warnings": _warned(job)}
     if as_json:
         click.echo(orjson.dumps(plan))
     else:
@@ -124,14 +124,14 @@ def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
 
 
 def _changes(plan: dict[str, Any]) -> Iterator[str]:
-    """What the manifest no longer says as it was said when it was bought, or meant to be."""
+    """Yield lines about tasks that were changed or removed since the last run."""
     from runner.report.text import harmless  # noqa: PLC0415
 
     if plan["changed"]:
         yield f"  changed    {len(plan['changed'])} of the new ones stand where another task stood:"
     for change in plan["changed"][:_SAMPLES]:
-        said = f"{change['was'][:8]} ({change['was_state'].replace('_', ' ')}) → {change['key'][:8]}"
-        yield f"             task {change['index']}: {said}"
+        keys = f"{change['was'][:8]} ({change['was_state'].replace('_', ' ')}) → {change['key'][:8]}"
+        yield f"             task {change['index']}: {keys}"
         for name, field in change["fields"].items():
             yield f"               {name}: {harmless(_short(field['was']), 60)} → {harmless(_short(field['is']), 60)}"
     if plan["gone"]:
@@ -144,7 +144,7 @@ def _short(value: Any) -> str:
 
 
 def _line(*, as_json: bool) -> Callable[[dict[str, Any]], None]:
-    """Prints a task as it is seen."""
+    """Return a function that prints a task."""
     from runner.report.text import harmless  # noqa: PLC0415
 
     def show(task: dict[str, Any]) -> None:
@@ -167,7 +167,7 @@ def _price(plan: dict[str, Any]) -> str:
 
 
 def _cap(plan: dict[str, Any]) -> str:
-    """The cap, and how much of it is left for what the plan costs."""
+    """Return a note on the cap, what is spent of it, and whether it suffices for the plan."""
     if plan["max_cost"] is None:
         return ""
     spent = plan["spent"] or 0.0

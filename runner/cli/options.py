@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 
 class _Manifest(click.Path):
-    """A path that a shell completes to manifests first."""
+    """Path that a shell completes to manifests first."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from runner.cli.completion import manifest  # noqa: PLC0415 - only a shell asks
+        from runner.cli.completion import manifest  # noqa: PLC0415 - needed only for shell completion
 
         return manifest(ctx, param, incomplete)
 
 
-#: a manifest, or its job's directory, that is read by the verb itself, so that what is wrong with it is told our way
+#: a manifest or a job directory; the verb opens it, so that errors have our form and not click's
 MANIFEST = _Manifest(path_type=Path)
 #: any other path
 PATH = click.Path(path_type=Path)
 
 
 def as_json(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--json`: machines read stdout."""
+    """Add `--json`, which prints JSON on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(function)
 
 
 def out(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--out`: the job directory."""
+    """Add `--out`, which sets the job directory."""
     return click.option("--out", type=PATH, metavar="DIR", help="The job directory, instead of the manifest's.")(
         function
     )
 
 
 def in_sandbox(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--sandbox`: pretend providers, and a job directory of their own."""
+    """Add `--sandbox`, which uses the sandbox and a separate job directory."""
     return click.option("--sandbox", "in_sandbox", is_flag=True, help="Use the sandbox and its own job directory.")(
         function
     )

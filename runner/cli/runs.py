@@ -1,4 +1,4 @@
-"""`runner run` and `runner retry`: the verbs that may cost money."""
+"""`runner run`, `retry`, `reconcile` and `verify`: the verbs that work on a job's tasks."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from runner.app.jobs import Job
     from runner.app.planning import Plan
     from runner.log_file import LogFile
     from runner.report.advice import Findings
 
 
-def _tell(options: dict[str, Any], summary: dict[str, Any], found: Findings, directory: str) -> None:
+def _tell(options: dict[str, Any], summary: dict[str, Any], issues: Findings, directory: str) -> None:
     if options["as_json"]:
         click.echo(orjson.dumps(summary))
     elif not options["quiet"] or summary["exit_code"]:
         from runner.report.summary import told  # noqa: PLC0415
 
-        click.echo(told(summary, found, directory), err=options["quiet"])
+        click.echo(told(summary, issues, directory), err=options["quiet"])
 
 
 class _Duration(click.ParamType[float]):
@@ -45,7 +44,7 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-#: tasks from which on a person at a terminal is asked before they are bought
+#: number of new tasks from which the user at a terminal must confirm the purchase
 _MANY = 50
 _AMOUNT = click.FloatRange(min=0)
 
@@ -112,8 +111,8 @@ def verify(manifests: tuple[Path, ...], **options: Any) -> int:
 
 
 def _each(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -> int:
-    """One job after the other; the exit code that counts most of all of them."""
-    from runner.pipeline.outcome import Ending, Exit, outcome  # noqa: PLC0415
+    """Run the jobs one after the other, and return the most important of their exit codes."""
+    from runner.pipeline.outcome import Ending, Exit, run_outcome  # noqa: PLC0415
 
     for option in ("summary_file", "metrics_file"):
         file = options[option]
@@ -130,11 +129,11 @@ def _each(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -
         codes.append(_one(path, options, chosen))
         if codes[-1] in {Exit.HUP, Exit.INT, Exit.TERM}:
             break
-    return codes[0] if len(codes) == 1 else outcome(Ending(Exit(code), "") for code in codes if code).exit
+    return codes[0] if len(codes) == 1 else run_outcome(Ending(Exit(code), "") for code in codes if code).exit
 
 
 def _log_file(path: Path | None) -> LogFile | None:
-    """One for all manifests; it ends with the process."""
+    """Open the log file that all manifests share until the process ends; raises UsageError."""
     from runner.log_file import LogFile  # noqa: PLC0415
 
     try:
@@ -147,27 +146,19 @@ def _log_file(path: Path | None) -> LogFile | None:
 
 
 def _asks(options: dict[str, Any], chosen: dict[str, Any]) -> bool:
-    """Whether a person sits there who may be asked before much money is spent."""
+    """Return whether the verb buys tasks and a user at a terminal can confirm that."""
     if options["yes"] or options["in_sandbox"] or not (chosen["verb"] == "run" or chosen.get("failed")):
         return False
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
 
 
-def _ask(name: str, seen: Plan) -> None:
-    """What it comes to, at the most; raises UsageError unless a person agrees."""
+def _ask(name: str, plan: Plan) -> None:
+    """Ask the user to confirm the purchase and its highest cost; raises UsageError if the user declines."""
     from runner.report.text import many  # noqa: PLC0415
 
-    cost = "at a price nobody knows" if seen.cost is None else f"for {seen.cost:g} {seen.unit}"
-    if not click.confirm(f"{name}: buy {many(seen.new, 'task')} {cost}?", err=True):
+    cost = "at a price nobody knows" if plan.cost is None else f"for {plan.cost:g} {plan.unit}"
+    if not click.confirm(f"{name}: buy {many(plan.new, 'task')} {cost}?", err=True):
         raise UsageError("nothing was sent", hint="`runner plan` shows what would be bought; --yes does not ask.")
-
-
-def _warn(job: Job, options: dict[str, Any], chosen: dict[str, Any]) -> None:
-    """What may be a slip in the manifest, before it is bought; what was bought already needs no such word."""
-    from runner import logs  # noqa: PLC0415
-
-    for warning in job.summary.warnings if chosen["verb"] == "run" and not options["quiet"] else ():
-        logs.warn(str(warning))
 
 
 def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
@@ -182,21 +173,23 @@ def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
 
     logs.set_up(options["log_format"], quiet=options["quiet"], file=options["log"])
     settings = Settings(os.environ)
-    anew = bool(chosen.get("failed"))
-    asks = _asks(options, chosen)
-    seen = Plan(0, options["out"], options["in_sandbox"], settings.providers, anew=anew) if asks else None
+    retry_failed = bool(chosen.get("failed"))
+    confirm = _asks(options, chosen)
+    plan = Plan(0, options["out"], options["in_sandbox"], settings.providers, anew=retry_failed) if confirm else None
     job = load(
         path,
         settings,
         out=options["out"],
         in_sandbox=options["in_sandbox"],
-        each=seen.see if seen else None,
+        each=plan.see if plan else None,
         capped=options["max_cost"] is not None,
     )
-    _warn(job, options, chosen)
-    if seen is not None and seen.new >= _MANY:
-        _ask(job.manifest.name, seen)
-    choices = Choices(
+    if chosen["verb"] == "run" and not options["quiet"]:  # other verbs buy nothing new
+        for warning in job.summary.warnings:
+            logs.warn(str(warning))
+    if plan is not None and plan.new >= _MANY:
+        _ask(job.manifest.name, plan)
+    run_options = Choices(
         quiet=options["quiet"] or options["log_format"] == "json",
         deadline=options["deadline"],
         wait_lock=options["wait_lock"],
@@ -207,12 +200,12 @@ def _one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
         metrics_file=options["metrics_file"],
         **chosen,
     )
-    with announced(job, choices) as ended:
-        summary, found = execute(job, choices, sys.stderr or io.StringIO())
+    with announced(job, run_options) as notify_end:
+        summary, issues = execute(job, run_options, sys.stderr or io.StringIO())
         if options["summary_file"]:
             report.write(options["summary_file"], summary)
-        with suppress(OSError):  # the exit code tells it to those who no longer read
-            _tell(options, summary, found, str(job.directory))
-        ended(summary)
+        with suppress(OSError):  # stdout may be closed; the exit code still tells the result
+            _tell(options, summary, issues, str(job.directory))
+        notify_end(summary)
     code: int = summary["exit_code"]
     return code

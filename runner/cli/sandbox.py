@@ -1,4 +1,4 @@
-"""`runner sandbox`: hands its words to the sandbox, which shares no code with the rest."""
+"""`runner sandbox`: pass all arguments to the sandbox, which shares no code with the rest."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ import click
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def sandbox(words: tuple[str, ...]) -> int:
     """The providers' APIs on loopback, with faults on demand; `runner sandbox --help` lists its options."""
-    from runner.sandbox.__main__ import main  # noqa: PLC0415 - only this verb needs it
+    from runner.sandbox.__main__ import main  # noqa: PLC0415 - needed only by this verb
 
     return main(list(words))

@@ -1,4 +1,4 @@
-"""`runner gallery`: the page of a job."""
+"""`runner gallery` and `runner serve`: write the page of a job, and serve a live page of all jobs."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ def gallery(where: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> i
 
     directory = where if where.is_dir() else directory_of(where, out=out, in_sandbox=in_sandbox)
     try:
-        shown = look(directory, Settings(os.environ))
+        result = look(directory, Settings(os.environ))
     except OSError as error:
         hint = "Make room or mend the permissions; the job itself is untouched."
         raise DiskError(f"{error.filename or directory}: {error.strerror or error}", hint=hint) from None
-    click.echo(orjson.dumps(_told(shown)) if as_json else "\n".join(_lines(shown)))
+    click.echo(orjson.dumps(_told(result)) if as_json else "\n".join(_lines(result)))
     return 0
 
 
-def _told(shown: Shown) -> dict[str, object]:
-    made = shown.thumbnails
+def _told(result: Shown) -> dict[str, object]:
+    counts = result.thumbnails
     return {
-        "page": str(shown.page),
-        "tasks": shown.tasks,
-        "total": shown.total,
-        "thumbnails": {"made": made.made, "refused": made.refused, "unable": made.unable},
+        "page": str(result.page),
+        "tasks": result.tasks,
+        "total": result.total,
+        "thumbnails": {"made": counts.made, "refused": counts.refused, "unable": counts.unable},
     }
 
 
-def _lines(shown: Shown) -> list[str]:
+def _lines(result: Shown) -> list[str]:
     from runner.report.text import many  # noqa: PLC0415
 
-    made = shown.thumbnails
-    newest = "" if shown.tasks == shown.total else f", the newest of {shown.total}"
-    lines = [f"{shown.page}: {many(shown.tasks, 'task')}{newest}; {many(made.made, 'new thumbnail')}"]
-    if made.refused:
-        lines.append(f"  {many(made.refused, 'file')} that cannot be decoded, without a preview")
-    if made.unable:
+    counts = result.thumbnails
+    newest = "" if result.tasks == result.total else f", the newest of {result.total}"
+    lines = [f"{result.page}: {many(result.tasks, 'task')}{newest}; {many(counts.made, 'new thumbnail')}"]
+    if counts.refused:
+        lines.append(f"  {many(counts.refused, 'file')} that cannot be decoded, without a preview")
+    if counts.unable:
         lines.append(
-            f"  {many(made.unable, 'file')} without a thumbnail, shown as they are: unless they are gone,"
+            f"  {many(counts.unable, 'file')} without a thumbnail, shown as they are: unless they are gone,"
             ' pip install "genrunner[gallery]"'
         )
     return lines
@@ -80,19 +80,19 @@ def serve(where: Path | None, port: int, as_json: bool) -> int:
     import secrets  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
-    from runner.app.serving import serve as served  # noqa: PLC0415
+    from runner.app.serving import serve as serve_jobs  # noqa: PLC0415
     from runner.errors import NoSuchJob  # noqa: PLC0415
 
     root = where or Path()
     if not root.is_dir():
         raise NoSuchJob(f"{root} is no directory", hint="Name the directory that your jobs are in.")
 
-    def told(address: str) -> None:
+    def print_address(address: str) -> None:
         text = orjson.dumps({"url": address}).decode() if as_json else f"{address}   (Ctrl-C ends it)"
         print(text, flush=True)
 
     try:
-        served(root, port, secrets.token_urlsafe(16), told)
+        serve_jobs(root, port, secrets.token_urlsafe(16), print_address)
     except KeyboardInterrupt:
-        return 0  # how it is meant to end
+        return 0  # the normal end
     return 0

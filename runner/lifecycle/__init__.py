@@ -1,1 +1,1 @@
-"""What may happen to a task: states, events, the table of transitions, and how long to wait. Pure."""
+"""Define what can happen to a task: states, events, the table of transitions and the retry policy. Pure, no I/O."""

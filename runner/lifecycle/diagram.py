@@ -1,4 +1,4 @@
-"""Draws the table of transitions, so that the picture in the documentation cannot drift from the rules."""
+"""Render the table of transitions as a page, so that the diagram in the documentation cannot drift from the rules."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from runner.lifecycle.transitions import COUNTED, TRANSITIONS
 _NEEDS = {
     State.QUEUED: "a submit",
     State.SUBMITTING: "an answer: its request is on the wire",
-    State.IN_DOUBT: "a look-up: it may have been paid for",
-    State.HELD: "a person: it may have been paid for, and no look-up can tell",
+    State.IN_DOUBT: "a reconcile: it may have been paid for",
+    State.HELD: "an operator: it may have been paid for, and no reconcile can tell",
     State.RUNNING: "a poll",
     State.READY: "a download",
-    State.DONE: "nothing: its files are here",
-    State.FAILED: "nothing to show for it; to retry is to pay anew",
-    State.STRANDED: "paid for but out of reach; to retry is free",
+    State.DONE: "nothing: its files are in the job directory",
+    State.FAILED: "nothing: it has no outputs, and a retry is a new purchase",
+    State.STRANDED: "nothing: it is paid for but not retrievable, and a retry is free",
 }
 
 
 def page() -> str:
-    """The whole of `docs/lifecycle.md`."""
+    """Return the whole text of `docs/lifecycle.md`."""
     arrows = [
         f"    {state} --> {target}: {event.__name__}"
-        for state, ways in TRANSITIONS.items()
-        for event, targets in ways.items()
+        for state, events in TRANSITIONS.items()
+        for event, targets in events.items()
         for target in targets
     ]
     needs = [f"| `{state}` | {_NEEDS[state]} |" for state in State]
@@ -34,7 +34,7 @@ def page() -> str:
         [
             "# The life of a task",
             "",
-            "Drawn from `runner/lifecycle/transitions.py` by `make docs`; a test keeps it so.",
+            "Generated from `runner/tasks/transitions.py` by `make docs`; a test keeps it up to date.",
             "",
             "```mermaid",
             "stateDiagram-v2",
@@ -47,7 +47,7 @@ def page() -> str:
             "| --- | --- |",
             *needs,
             "",
-            "Every circle costs patience:",
+            "Every cycle of the diagram uses up some of the retry policy:",
             "",
             "| event | costs |",
             "| --- | --- |",

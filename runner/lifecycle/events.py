@@ -1,4 +1,4 @@
-"""The closed set of things that can happen to a task, as past participles."""
+"""Define the closed set of events that can happen to a task, named as past participles where one exists."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from typing import Literal
 
 from runner.lifecycle.task import NO_FAULT, Fault, Moment, Output
 
-#: why a setback is not the task's own fault, or that it may be
+#: cause of a retryable failure; only `trouble` may be the task's own fault
 SetbackKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
-#: what a stop of submits is about
+#: cause for which all submits of an account stop
 BlockKind = Literal["credentials", "credit", "account", "configuration", "cost", "refusals", "disk", "window"]
-#: what a person may decide about a held task
+#: decision of an operator about a held task
 Verdict = Literal["adopt", "absent", "abandon"]
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A submit took it; the row says so on disk before a byte leaves."""
+    """A submit worker claimed the task. The row says so on disk before a byte leaves."""
 
     moment: Moment
+    #: seconds since the epoch
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider's own answer named it."""
+    """The provider accepted the submit and named the task in its answer."""
 
     remote_id: str
     evidence: str = ""
@@ -36,13 +37,13 @@ class Interrupted:
     """A submit ended without a clear answer."""
 
     evidence: str
-    #: it was accepted under an id that cannot be used: no look-up can help, only a person
+    #: accepted under an id that cannot be used, so that only an operator can resolve it and no reconcile can
     hopeless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A look-up found it at the provider."""
+    """A reconcile found the task at the provider."""
 
     remote_id: str
     evidence: str = ""
@@ -50,72 +51,75 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A clean look-up did not find it; `quiet` says that the look began after the quiet time."""
+    """A clean reconcile did not find the task."""
 
+    #: True if the reconcile began after the quiet time
     quiet: bool
-    #: the look-up could have found it: where the list does not echo what identifies a task, only a person can tell
+    #: False if the provider's list does not echo what identifies the task, so that its absence proves nothing
     provable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The provider is still at work; `settling` says it claims success but shows no output yet."""
+    """The provider still works on the task."""
 
+    #: state in the provider's own word
     word: str = ""
+    #: the provider claims success but shows no output yet
     settling: bool = False
-    #: nobody knows this word for a state
+    #: the spec does not know the provider's word for the state
     strange: bool = False
-    #: what the provider's support will ask for
+    #: trace id that the provider's support asks for
     trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The provider shows its outputs; perhaps those of a task that it had called failed, or that was given up."""
+    """The provider shows outputs. The task may have been reported as failed, or have timed out, before."""
 
     outputs: tuple[Output, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LinkExpired:
-    """A link led nowhere; a poll fetches a fresh one."""
+    """A download link no longer works. The next poll fetches a new one."""
 
     fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Every output is a checked file."""
+    """Every output is a complete, checked file."""
 
     outputs: tuple[Output, ...]
-    #: set when there are fewer than were ordered
+    #: set if there are fewer outputs than were ordered
     fault: Fault = NO_FAULT
 
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """It did not work this time, certainly without being paid for; again later."""
+    """An attempt failed, certainly without being paid for. The task is tried again later."""
 
     kind: SetbackKind
     fault: Fault
-    #: seconds the other side asked for, already within bounds
+    #: seconds that the server asked to wait, already within bounds
     wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The provider will not make it."""
+    """The provider rejects the task and will not make it."""
 
     fault: Fault
-    #: the refusal may mean that an earlier send of the same reference was accepted
+    #: the rejection may mean that an earlier submit with the same reference was accepted
     maybe_taken: bool = False
-    #: a task that was accepted costs its price although nothing came of it
+    #: a task that was accepted costs its price although it has no output
     billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The provider takes nothing from this account now."""
+    """The provider accepts nothing from this account at present."""
 
     kind: BlockKind
     fault: Fault
@@ -123,14 +127,15 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """A person asked for it again."""
+    """The user asked for another try."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A person decided about a held task; `remote_id` belongs to `adopt`."""
+    """An operator decided about a held task. `remote_id` belongs to the decision `adopt`."""
 
     verdict: Verdict
+    #: name of the operator
     by: str
     remote_id: str | None = None
 

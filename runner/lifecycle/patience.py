@@ -1,4 +1,4 @@
-"""How long to wait and how often to try: every circle in the table of transitions costs some of this."""
+"""Define the retry policy: how long to wait and how often to try. Every cycle of the transitions uses some of it up."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """The bounds of one provider's tasks; times in seconds."""
+    """Retry limits of one provider's tasks. All times are in seconds."""
 
-    #: counted refusals of a submit before the task has failed
+    #: counted rejections of a submit after which the task has failed
     attempts: int = 4
-    #: refusals that are the account's doing (too fast, no network) before even they are too many
+    #: rejections caused by the account (rate limit, no network) after which the task has failed
     throttles: int = 1000
-    #: how long what is paid is polled and fetched for
+    #: time limit for polling and downloading a paid task (manifest key `retry.patience`)
     paid: float = 172_800.0
-    #: quiet time before an absence is believed (reliability.md section 9)
+    #: quiet time after which an absence from the provider's list is believed (manifest key `retry.doubt`)
     doubt: float = 120.0
-    #: whether the provider can be asked about a send without an answer (class C1 to C3)
+    #: True if the provider offers a way to find a submit whose answer was lost
     can_look_up: bool = True
-    #: clean look-ups that must agree, the last of them begun after the quiet time
+    #: clean reconciles that must agree on an absence; the last one begins after the quiet time
     looks: int = 2
-    #: doubtful sends of one generation before a person must decide
+    #: unclear submits of one generation after which an operator must decide
     sends: int = 3
-    #: purchases of one task before even a person's word is not enough (FM5)
+    #: purchases of one task after which even a retry by the user is not accepted
     generations: int = 20
-    #: unclean look-ups in a row before the next run has to look
+    #: failed reconciles in a row after which the task is left to the next run
     unclean: int = 10
-    #: answers that leave out an id which a person gave, before that person must look again
+    #: answers without an id adopted by an operator, after which the operator must decide again
     unknown: int = 4
-    #: polls that say "success" and show nothing before the output counts as lost
+    #: polls that report success without outputs, after which the outputs count as lost
     settlings: int = 20
-    #: dead links before the outputs count as lost
+    #: expired links after which the outputs count as lost
     refreshes: int = 8
-    #: seconds from acceptance to the first poll
+    #: delay from acceptance to the first poll
     first_look: float = 2.0
 
 
 def backoff(failures: int, *, base: float = 1.0, cap: float = 60.0) -> float:
-    """Seconds to wait after this many setbacks in a row: doubling from `base`, never above `cap`."""
+    """Return the seconds to wait after `failures` failures in a row: doubling from `base`, at most `cap`."""
     return min(cap, base * 2.0 ** min(failures - 1, 30)) if failures > 0 else 0.0
 
 
-def look_gap(patience: Patience) -> float:
-    """Seconds between two look-ups of one doubt: a quarter of the quiet time (reliability.md section 9)."""
-    return max(0.25, patience.doubt / 4)
+def look_gap(policy: Patience) -> float:
+    """Return the seconds between two reconciles of one doubt: a quarter of the quiet time, at least 0.25."""
+    return max(0.25, policy.doubt / 4)

@@ -1,4 +1,4 @@
-"""The nouns of the house: a draft is an expanded item, a task is its row, an output is one of its files."""
+"""Define the records of the domain: a draft is an expanded item, a task is its row, an output is one of its files."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """What a task needs next."""
+    """State of a task, named after the step that comes next. The values are stored and part of the interface."""
 
     QUEUED = "queued"
-    """a submit"""
+    """waits for its submit"""
     SUBMITTING = "submitting"
-    """an answer: its request is on the wire"""
+    """waits for an answer: its paid request is on the wire"""
     IN_DOUBT = "in_doubt"
-    """a look-up: it may have been paid for"""
+    """waits for a reconcile: the request may have been paid for"""
     HELD = "held"
-    """a person: it may have been paid for and no look-up can tell"""
+    """waits for an operator: it may have been paid for, and no reconcile can tell"""
     RUNNING = "running"
-    """a poll"""
+    """waits for a poll"""
     READY = "ready"
-    """a download"""
+    """waits for its downloads"""
     DONE = "done"
-    """nothing: its files are here"""
+    """finished: its files are in the job directory"""
     FAILED = "failed"
-    """nothing to show for it; to retry is to pay anew"""
+    """finished without outputs; a retry is a new purchase"""
     STRANDED = "stranded"
-    """paid for but out of reach; to retry is free"""
+    """paid for but not retrievable; a retry is free"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +41,25 @@ class Draft:
     key: str
     #: position in the manifest, from 1
     index: int
-    #: which of its repeats, from 1
+    #: number of this repeat, from 1
     repeat: int
-    #: the variables it was made from
+    #: variables that the templates were rendered with
     vars: Mapping[str, Any]
     provider: str
-    #: which of the provider's endpoints makes it, e.g. `image` or `text2video`
+    #: endpoint of the provider, e.g. `image` or `text2video`
     operation: str
     model: str
-    #: the parameters in the provider's own names
+    #: parameters under the provider's own names
     request: Mapping[str, Any]
-    #: file name without extension, already safe
+    #: file name without extension, already sanitized
     name: str
-    #: how much of the account's window it takes while it runs
+    #: slots of the account's window that it takes while it runs
     slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a request left, on a clock that no one can set: seconds since a boot, and which boot."""
+    """Time at which a request left, on a clock that cannot be set: seconds since a boot, and the boot's id."""
 
     boot: str
     seconds: float
@@ -67,12 +67,12 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One result of a task: first a link, then a file."""
+    """One result of a task: at first a link, later a file."""
 
-    #: from 1
+    #: position among the task's outputs, from 1
     number: int
     url: str
-    #: relative to the job directory; None until the bytes are complete and checked
+    #: path relative to the job directory; None until the bytes are complete and checked
     file: str | None = None
     bytes: int | None = None
     sha256: str | None = None
@@ -81,20 +81,20 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why something did not work, for people and for results (all None: nothing went wrong)."""
+    """Reason why a task did not succeed, for users and for results. All fields are None if nothing went wrong."""
 
     reason: str | None = None
     code: str | None = None
     message: str | None = None
 
 
-#: nothing went wrong
+#: absence of an error
 NO_FAULT = Fault()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A row: one paid request to one provider."""
+    """One row of the store: one paid request to one provider."""
 
     id: int
     key: str
@@ -102,50 +102,53 @@ class Task:
     operation: str
     model: str
     state: State
-    #: when its stage should take it next, seconds since the epoch; None: not by itself
+    #: time at which its stage claims it, seconds since the epoch; None: no stage claims it
     due_at: float | None
-    #: one deliberate purchase each
+    #: number of the deliberate purchase, from 1
     generation: int = 1
-    #: what the provider is told so that it can know the task again
+    #: reference sent with the request, by which the provider can find the task again
     ref: str = ""
-    #: hash of what the provider's list echoes of the request; twins share it
+    #: hash of the request fields that the provider's list echoes; duplicates share it
     fingerprint: str = ""
     slots: int = 1
-    #: what one purchase of it costs, in the provider's unit; None: nobody knows
+    #: price of one purchase in the provider's unit; None: unknown
     cost: float | None = None
-    #: what all its purchases have cost at the most: what is in doubt or held counts as spent (reliability.md I20)
+    #: upper bound of the price of all its purchases; a purchase that is in doubt or held counts as spent
     spent: float = 0.0
     remote_id: str | None = None
-    #: counted refusals to accept it
+    #: submits that the provider rejected and that count against the retry policy
     attempts: int = 0
     #: submits that were certainly not accepted and cost nothing
     throttles: int = 0
-    #: sends of this generation whose outcome was unclear
+    #: submits of this generation whose outcome was unclear
     doubts: int = 0
-    #: clean look-ups that did not find it since the doubt began
+    #: clean reconciles since the doubt began that did not find the task
     looks: int = 0
-    #: setbacks in a row
+    #: failures in a row
     failures: int = 0
-    #: links that died before their file was whole
+    #: links that expired before their file was complete
     refreshes: int = 0
-    #: its id came from a look-up, not from its own answer
+    #: True if the remote id came from a reconcile and not from the answer to its submit
     adopted: bool = False
     sent: Moment | None = None
     submitted_at: float | None = None
-    #: since when its patience runs
+    #: start of the time limit for paid tasks, seconds since the epoch
     since: float | None = None
     finished_at: float | None = None
     fault: Fault = NO_FAULT
-    #: in one line, what its state rests on
+    #: basis of the current state, one line
     evidence: str = ""
-    #: what to send, as JSON, where its stage needs it
+    #: request as JSON, present where its stage needs it
     request: bytes = b""
-    #: where local pictures stand in the request, and the path of each, as JSON; empty: there are none
+    #: place of every local image in the request and the path of its file, as JSON; empty: no local images
     pictures: str = ""
     name: str = ""
     outputs: tuple[Output, ...] = ()
 
 
 def reference(job: str, key: str, generation: int) -> str:
-    """What the provider is told: unique over jobs and accounts, URL-safe, never purely numeric, no prompt in it."""
+    """Return the reference that a provider is given for one purchase of a task.
+
+    It is unique over jobs and accounts, safe in a URL, never purely numeric, and holds no part of the prompt.
+    """
     return f"r{job[:10]}-{key[:20]}-g{generation}"

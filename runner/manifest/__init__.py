@@ -1,1 +1,5 @@
-"""What people write: manifests, read with their lines and columns, checked whole, expanded lazily. Pure."""
+"""Read, check and expand manifests.
+
+Manifests are read with the line and column of every value, checked completely and expanded lazily. Pure: no network, no
+store.
+"""

@@ -1,4 +1,4 @@
-"""A variable in the wrong braces is none: `{name}` and `｛｛name｝｝` are sent as they stand."""
+"""Find variables in the wrong braces: `{name}` and `｛｛name｝｝` are sent as they stand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
 
 
 def slips(value: Any, path: Path, known: Collection[str]) -> Iterator[tuple[Path, str, str]]:
-    """Each variable at any depth that only its braces keep from being one: where, as it is written, its name."""
+    """Yield path, written text and name of each known variable, at any depth, that stands in the wrong braces."""
     if isinstance(value, str):
         for found in _BRACED.finditer(value):
             if found[1] in known and not found[0].startswith("{{"):

@@ -1,7 +1,7 @@
-"""A row and the matrix to all that comes of them: the product, then the added rows, changed by `set`, less `exclude`.
+"""Combine a row with the matrix: the product of the axes, then the added rows, changed by `set`, less `exclude`.
 
-Without axes there is no product where rows are added. `set` and `exclude` compare values as they are said, so that the
-number 5 is the text `5` of a CSV; a list in a condition means any of its values.
+If rows are added and there are no axes, there is no product. `set` and `exclude` compare values as text, so that the
+number 5 equals the text `5` of a CSV. A list in a condition means any of its values.
 """
 
 from __future__ import annotations
@@ -21,55 +21,55 @@ if TYPE_CHECKING:
 
     Where = tuple[str | int, ...]
 
-#: values of an axis among which the nearest one is looked for
+#: largest number of values of an axis among which the nearest one is searched
 _COMPARED = 1_000
 
 
 class Spot(NamedTuple):
-    """What a task is made from, and how to find where that was written."""
+    """One combination of a row and the matrix, and the origin of its values."""
 
     row: Row
-    #: what the matrix gives
+    #: values given by the matrix
     given: Mapping[str, Any]
-    #: positions in the groups of axes; or the number of an added row
+    #: positions in the groups of axes, or the number of an added row
     at: tuple[int, ...] | int
-    #: the entries of `set` that changed something
+    #: numbers of the entries of `set` that changed it
     changed: tuple[int, ...] = ()
 
 
 class Condition:
-    """What a row must say; `matched` as soon as one did."""
+    """Values that a combination must have; `matched` is true as soon as one had them."""
 
-    def __init__(self, path: Where, wanted: Mapping[str, Any]) -> None:
+    def __init__(self, path: Where, accepted: Mapping[str, Any]) -> None:
         self.path = path
-        self.names = frozenset(wanted)
-        #: a broken one has nothing to match
-        self.matched = not wanted
+        self.names = frozenset(accepted)
+        #: true from the start for a broken condition, which has no values
+        self.matched = not accepted
         self._wanted = [
             (name, frozenset(map(said, value if isinstance(value, list) else [value])))
-            for name, value in wanted.items()
+            for name, value in accepted.items()
         ]
 
-    def holds(self, seen: Mapping[str, Any]) -> bool:
-        """Whether it says something, and all of that is so."""
-        for name, words in self._wanted:
-            if said(seen.get(name)) not in words:
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Return whether all values are as required; false for a condition without values."""
+        for name, texts in self._wanted:
+            if said(values.get(name)) not in texts:
                 return False
         self.matched = True
         return bool(self._wanted)
 
     def advice(self, axes: Mapping[str, Axis]) -> str:
-        """What to do when it matched nothing: the nearest value of an axis, where that can be said."""
-        for name, words in self._wanted:
+        """Return a hint for a condition that matched nothing: the nearest value of an axis, if there is one."""
+        for name, texts in self._wanted:
             values = axes[name].values if name in axes else ()
-            known = set(map(said, values)) if len(values) <= _COMPARED else words
-            if known and not known & words:
-                return f"for `{name}`: {closest(min(words), known, 'it is')}"
+            known = set(map(said, values)) if len(values) <= _COMPARED else texts
+            if known and not known & texts:
+                return f"for `{name}`: {closest(min(texts), known, 'it is')}"
         return "no task has all of these values; correct them, or take the entry away"
 
 
 class Combinations:
-    """Lazy, and always in the same order."""
+    """Combinations of each row with the matrix, produced lazily and always in the same order."""
 
     def __init__(self, manifest: Manifest) -> None:
         matrix = manifest.matrix
@@ -84,20 +84,20 @@ class Combinations:
 
     @property
     def size(self) -> int:
-        """How many come of one row, before any is taken out."""
+        """Return the number of combinations of one row, before `exclude`."""
         return self._product() + len(self._add)
 
     def __str__(self) -> str:
-        """How the size comes about: `3 style × 2 lens+mood + 1 added`."""
+        """Return the sizes that make up `size`, like `3 style × 2 lens+mood + 1 added`."""
         sizes = zip(self._groups, self._ranges, strict=True)
-        told = [f"{len(each):,} {'+'.join(axis.name for axis in group)}" for group, each in sizes if len(each) > 1]
+        factors = [f"{len(each):,} {'+'.join(axis.name for axis in group)}" for group, each in sizes if len(each) > 1]
         added = [f"{len(self._add):,} added"] if self._add else []
-        return " + ".join([" × ".join(told) or "1", *added] if told or self._product() else added)
+        return " + ".join([" × ".join(factors) or "1", *added] if factors or self._product() else added)
 
     def of(self, row: Row) -> Iterator[Spot | None]:
-        """What comes of a row; None for each that is taken out."""
-        spots = self._every(row)
-        return map(self._ruled, spots) if self.rules or self.exclude else spots
+        """Yield the combinations of a row, and None for each that `exclude` removes."""
+        combinations = self._every(row)
+        return map(self._ruled, combinations) if self.rules or self.exclude else combinations
 
     def _product(self) -> int:
         return prod(map(len, self._ranges)) if self._groups or not self._add else 0
@@ -108,18 +108,21 @@ class Combinations:
         multiplied = (Spot(row, {name: values[at[group]] for name, values, group in axes}, at) for at in positions)
         return chain(multiplied, (Spot(row, added, number) for number, added in self._add)) if self._add else multiplied
 
-    def _ruled(self, spot: Spot) -> Spot | None:
-        seen = {**spot.row.values, **self._chosen, **spot.given}
+    def _ruled(self, combination: Spot) -> Spot | None:
+        values = {**combination.row.values, **self._chosen, **combination.given}
         changed: list[int] = []
         for number, rule in enumerate(self.rules):
-            if rule.holds(seen):
+            if rule.holds(values):
                 changed.append(number)
-                seen.update(self._then[number])
-        if sum(condition.holds(seen) for condition in self.exclude):  # each of them is to know that it matched
+                values.update(self._then[number])
+        # no short cut: every condition has to record that it matched
+        if sum(condition.holds(values) for condition in self.exclude):
             return None
         if not changed:
-            return spot
+            return combination
         given = {
-            name: seen[name] for each in (spot.given, *(self._then[number] for number in changed)) for name in each
+            name: values[name]
+            for each in (combination.given, *(self._then[number] for number in changed))
+            for name in each
         }
-        return Spot(spot.row, given, spot.at, tuple(changed))
+        return Spot(combination.row, given, combination.at, tuple(changed))

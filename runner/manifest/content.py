@@ -1,4 +1,4 @@
-"""What may stand in `params` and `items`, and what may stand nowhere."""
+"""Check the contents of `params` and `items`, and find credentials anywhere in a manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runner.manifest.report import Report
     from runner.manifest.values import Places
 
-#: variables every template knows
+#: variables that every template knows
 COUNTERS = ("index", "repeat")
 _CREDENTIALS = frozenset((
     "apikey", "api_key", "secret", "secret_key", "api_secret", "app_secret", "client_secret", "token", "access_token",
@@ -23,12 +23,12 @@ _CREDENTIALS = frozenset((
     "credential", "credentials", "private_key", "x_api_key",
 ))  # fmt: skip
 _SCALARS = frozenset((str, int, float, bool, type(None)))
-#: whole numbers that only a float can hold have lost digits on the way, or are infinite
+#: whole numbers from here on fit only into a float, and have lost digits or are infinite
 _EXACT = 2.0**64
 
 
 def flaw(value: Any) -> str:
-    """Why a value cannot stand in a row; empty where it can: a scalar, or a list of them."""
+    """Return the reason why a value cannot stand in a row, empty if it can: a scalar, or a list of scalars."""
     kind = type(value)
     if kind is float and abs(value) >= _EXACT:
         return "a number too big to be exact"
@@ -40,22 +40,24 @@ def flaw(value: Any) -> str:
 
 
 class Inspector:
-    """Adds a problem for all that is wrong, and gives back what is right."""
+    """Checker of the free parts of a manifest. Adds diagnostics and returns what is valid."""
 
-    def __init__(self, places: Places, report: Report) -> None:
-        self.places = places
-        self.report = report
+    def __init__(self, source_map: Places, diagnostics: Report) -> None:
+        self.places = source_map
+        self.report = diagnostics
 
     def params(self, written: Any) -> dict[str, Any]:
+        """Return the parameters, or nothing if they are not a mapping."""
         if not isinstance(written, dict):
-            slip = wide_colon([written], 0) if isinstance(written, str) else None
-            hint = slip[-1] if slip else "indent the parameters"
+            colon = wide_colon([written], 0) if isinstance(written, str) else None
+            hint = colon[-1] if colon else "indent the parameters"
             self.add(("params",), f"expected a mapping (`key: value`), found {described(written)}", hint)
             return {}
         self.credentials(written, ("params",))
         return written
 
     def rows(self, written: Any) -> tuple[dict[str, Any], ...]:
+        """Return the rows that are mappings, or nothing if `items` is not a list."""
         if not isinstance(written, list) or not written:
             self.add(("items",), f"expected rows, found {described(written) if written != [] else 'none'}",
                       "write `- name: value` lines, or `file: rows.csv`")  # fmt: skip
@@ -75,7 +77,7 @@ class Inspector:
         return True
 
     def credentials(self, value: Any, path: tuple[str | int, ...]) -> bool:
-        """Tells of every key under `path` that looks like a credential; whether there was one."""
+        """Report every key under `path` that looks like a credential, and return whether there was one."""
         found = [name for name in _names(value, path) if str(name[-1]).lower().replace("-", "_") in _CREDENTIALS]
         for name in found:
             self._credential(name)
@@ -86,7 +88,7 @@ class Inspector:
                   "set it in the environment and remove it here", key=True)  # fmt: skip
 
     def data(self, value: Any, path: tuple[str | int, ...]) -> None:
-        """Warns of a text that looks like a template where none is one."""
+        """Warn of a text that looks like a template where templates are not rendered."""
         if isinstance(value, str) and is_template(value):
             hint = "only texts of `params` and `output.name` are templates"
             self.add(path, "is sent as it stands, braces and all", hint, warn=True)
@@ -94,13 +96,13 @@ class Inspector:
     def add(
         self, path: tuple[str | int, ...], message: str, hint: str, *, key: bool = False, warn: bool = False
     ) -> None:
-        """Tells of a mistake at a value, or at its key."""
-        place = self.places.key_place(*path) if key else self.places.place(*path)
-        self.report.add(place, dotted(path), message, hint, warn=warn)
+        """Add an error or a warning at a value, or at its key."""
+        location = self.places.key_place(*path) if key else self.places.place(*path)
+        self.report.add(location, dotted(path), message, hint, warn=warn)
 
 
 def _names(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
-    """The path of every key; the reader has bounded the depth."""
+    """Yield the path of every key. The recursion is safe since the reader bounds the depth."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, each in pairs:
         if isinstance(step, str):

@@ -1,4 +1,4 @@
-"""Which encoding of a spreadsheet a file is in that is not UTF-8, and the command that converts it."""
+"""Guess the encoding of a spreadsheet file that is not UTF-8, and name the command that converts it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: bytes that are enough to recognise an encoding
+#: bytes that are read to recognise an encoding
 _ENOUGH = 64 * 1024
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 def reads_as(path: Path) -> str:
-    """What the beginning of a file can be decoded as; empty where that is UTF-8, nothing known, or not to be read."""
+    """Return the encoding that the beginning of a file can be decoded as.
+
+    The name is empty for UTF-8, for an unknown encoding and for an unreadable file.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_ENOUGH)
@@ -25,7 +28,7 @@ def reads_as(path: Path) -> str:
 
 
 def cure(path: str, encoding: str) -> str:
-    """What to do about it."""
+    """Return the hint that names the command to convert a file to UTF-8."""
     stem, dot, suffix = path.rpartition(".")
     fresh = f"{stem}-utf8.{suffix}" if dot else f"{path}-utf8"
     return f"save it as “CSV UTF-8”, or: iconv -f {encoding} -t UTF-8 {shlex.quote(path)} > {shlex.quote(fresh)}"

@@ -1,8 +1,8 @@
-"""A Manifest to Drafts: lazily, always in the same order, the same content always under the same key.
+"""Expand a manifest into drafts of tasks, lazily and always in the same order.
 
-Rows are the outer loop, then the axes of `matrix` as written (the last turns fastest; those of a `zip` turn as one,
-where the `zip` stands), then its added rows, then `repeat`. A parameter is set by the matrix, else by `params`, else by
-a column of its name. Identical tasks merge.
+Rows are the outer loop, then the axes of `matrix` as written (the last one changes fastest, those of a `zip` change
+together where the `zip` stands), then its added rows, then `repeat`. A parameter is set by the matrix, else by
+`params`, else by a column of its name. The same content always has the same key. Identical tasks merge.
 """
 
 from __future__ import annotations
@@ -25,53 +25,59 @@ if TYPE_CHECKING:
     from runner.manifest.recipe import Catalogue
 
 
-#: what a caller does with each draft of a manifest while it is checked
+#: callback that gets each draft of a manifest while the manifest is checked
 Each = Callable[["Parsed", "Draft"], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a manifest comes to."""
+    """Result of checking a manifest."""
 
     tasks: int
-    #: identical to an earlier task, and merged with it
+    #: number of tasks that were identical to an earlier one and merged with it
     merged: int
-    #: what may be a slip, in the order of the files
+    #: warnings in the order of the files
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
 
 def expand(parsed: Parsed, catalogue: Catalogue) -> Iterator[Draft]:
-    """The drafts of a manifest, one by one; ManifestError at the first that cannot be made."""
-    report = Report(parsed.manifest.file)
-    for draft in Walk(parsed, catalogue, report).drafts():
-        report.raise_any()
+    """Yield the drafts of a manifest one by one. Raise ManifestError at the first that is wrong."""
+    diagnostics = Report(parsed.manifest.file)
+    for draft in Walk(parsed, catalogue, diagnostics).drafts():
+        diagnostics.raise_any()
         yield draft
-    report.raise_any()
+    diagnostics.raise_any()
 
 
 def check(parsed: Parsed, catalogue: Catalogue) -> Summary:
-    """Looks at every task; ManifestError with every problem."""
-    report = Report(parsed.manifest.file)
-    summary = _counted(parsed, catalogue, report)
-    report.raise_any()
+    """Expand a manifest without keeping its drafts, and return the summary.
+
+    Raise ManifestError with all diagnostics if there are errors.
+    """
+    diagnostics = Report(parsed.manifest.file)
+    summary = _counted(parsed, catalogue, diagnostics)
+    diagnostics.raise_any()
     return summary
 
 
 def examine(
     text: bytes, path: Path, catalogue: Catalogue, *, out: Path | None = None, each: Each | None = None
 ) -> tuple[Parsed, Summary]:
-    """Parse and check in one, so that a person sees every problem of both at once; `each` sees every draft."""
-    parsed, report = parse.attempt(text, path, out=out)
+    """Parse and check a manifest in one step, so that the user sees the errors of both at once.
+
+    Call `on_draft` with every draft. Raise ManifestError with all diagnostics if there are errors.
+    """
+    parsed, diagnostics = parse.attempt(text, path, out=out)
     if parsed is None:
-        raise report.error()
-    summary = _counted(parsed, catalogue, report, each)
-    report.raise_any()
+        raise diagnostics.error()
+    summary = _counted(parsed, catalogue, diagnostics, each)
+    diagnostics.raise_any()
     return parsed, summary
 
 
-def _counted(parsed: Parsed, catalogue: Catalogue, report: Report, each: Each | None = None) -> Summary:
-    walk = Walk(parsed, catalogue, report)
-    for draft in walk.drafts():
-        if each is not None:
-            each(parsed, draft)
-    return Summary(walk.made, walk.merged, report.warnings)
+def _counted(parsed: Parsed, catalogue: Catalogue, diagnostics: Report, on_draft: Each | None = None) -> Summary:
+    expander = Walk(parsed, catalogue, diagnostics)
+    for draft in expander.drafts():
+        if on_draft is not None:
+            on_draft(parsed, draft)
+    return Summary(expander.made, expander.merged, diagnostics.warnings)

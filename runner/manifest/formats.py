@@ -1,9 +1,9 @@
-"""How each kind of data file is read into rows, each with the line it begins in.
+"""Read each format of data files into rows, with the line at which each row begins.
 
-- `csv`: RFC 4180; a value in quotes may hold commas, quotes and line breaks.
-- `tsv`: a line is a row and a tab ends a value; quotes are text, as the media type has it and as prompts need it.
+- `csv`: RFC 4180. A value in quotes may hold commas, quotes and line breaks.
+- `tsv`: a line is a row, a tab ends a value. Quotes are text, as in the media type text/tab-separated-values.
 - `jsonl`, `ndjson`: an object a line. `json`: a list of objects. `yaml`, `yml`: a list of mappings.
-- `txt`: a line is the variable `prompt`; blank lines are passed over, `#` is text.
+- `txt`: a line is the variable `prompt`. Blank lines are skipped, `#` is text.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from runner.manifest.report import Report
 
-#: bytes of one line
+#: largest length of a line, in bytes
 MAX_LINE = 4 << 20
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BLANK = re.compile(r"[ \t\r\n]*")
-#: what people and their tables put between columns, where the header shows that it was not understood
+#: names of the characters that tables use between columns, to recognise a file with another one
 _MARKS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", "，": "full-width commas",
           "；": "full-width semicolons", "、": "enumeration commas"}  # fmt: skip
 _SUFFIXES = {"\t": ".tsv", ",": ".csv"}
@@ -38,7 +38,7 @@ _OBJECTS = 'write [{"name": "value"}, …]'
 
 
 class Row(NamedTuple):
-    """Variables, and where the row begins."""
+    """Variables of one row, and the position at which the row begins."""
 
     values: dict[str, Any]
     file: str
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 class BadDataError(Exception):
-    """Why the rest of a file cannot be read, and from which line on."""
+    """The rest of a file cannot be read, from `line` on."""
 
     def __init__(self, line: int, message: str, hint: str) -> None:
         super().__init__(message)
@@ -57,11 +57,11 @@ class BadDataError(Exception):
 
 
 class BadTextError(BadDataError):
-    """What is read is not UTF-8."""
+    """The file is not UTF-8."""
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
-    """Decoded lines with their ends, without a BOM."""
+    """Yield the decoded lines with their line ends, without a byte order mark."""
     number, raw = 1, file.readline(MAX_LINE)
     if raw.startswith(_UTF16):
         raise BadTextError(1, "looks like UTF-16", "save the file with the encoding UTF-8")
@@ -81,56 +81,59 @@ def _text(raw: bytes, number: int) -> str:
         raise BadTextError(number, "not UTF-8", "save the file with the encoding UTF-8") from None
 
 
-def _csv(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
-    return _table(csv.reader(_lines(file), strict=True), ",", label, report)
+def _csv(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
+    return _table(csv.reader(_lines(file), strict=True), ",", label, diagnostics)
 
 
-def _tsv(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
-    return _table(csv.reader(_lines(file), delimiter="\t", quoting=csv.QUOTE_NONE), "\t", label, report)
+def _tsv(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
+    return _table(csv.reader(_lines(file), delimiter="\t", quoting=csv.QUOTE_NONE), "\t", label, diagnostics)
 
 
-def _table(table: Any, mark: str, label: str, report: Report) -> Iterator[Row]:
-    _, header = _record(table)
-    names, width = _header(header or [], mark), len(header or [])
-    empty = first = 0
+def _table(records: Any, delimiter: str, label: str, diagnostics: Report) -> Iterator[Row]:
+    _, header = _record(records)
+    names, width = _header(header or [], delimiter), len(header or [])
+    empty = first_empty = 0
     while True:
-        line, fields = _record(table)
+        line, fields = _record(records)
         if fields is None:
             break
         if not any(fields):
-            empty, first = empty + bool(fields), first or (line if fields else 0)
+            empty, first_empty = empty + bool(fields), first_empty or (line if fields else 0)
         elif len(fields) == width and not any(fields[len(names) :]):
             yield Row(dict(zip(names, fields, strict=False)), label, line, 1)
         elif len(fields) == width:
             number = next(at for at, value in enumerate(fields, 1) if value and at > len(names))
-            report.add((line, 1), "", f"there is a value in column {number}, which has no name",
+            diagnostics.add((line, 1), "", f"there is a value in column {number}, which has no name",
                        "name the column in the first line, or empty it", file=label)  # fmt: skip
         else:
             count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-            report.add((line, 1), "", f"{count} where the header has {width}",
+            diagnostics.add((line, 1), "", f"{count} where the header has {width}",
                        "a value with a comma, a quote or a line break needs quotes in CSV", file=label)  # fmt: skip
     if empty:
         more = f", and so are {empty - 1:,} more" if empty > 1 else ""
-        report.add((first, 1), "", f"every cell of this row is empty, and it is passed over{more}",
+        diagnostics.add((first_empty, 1), "", f"every cell of this row is empty, and it is passed over{more}",
                    "take out what is not meant as a row", file=label, warn=True)  # fmt: skip
 
 
-def _record(table: Any) -> tuple[int, list[str] | None]:
-    """The next record and the line it begins in."""
-    line = table.line_num + 1
+def _record(records: Any) -> tuple[int, list[str] | None]:
+    """Return the line at which the next record begins, and the record, None at the end."""
+    line = records.line_num + 1
     try:
-        return line, next(table, None)
+        return line, next(records, None)
     except csv.Error as error:
         raise BadDataError(line, f"not readable from here on: {error}", "is a quote opened and never closed?") from None
 
 
-def _header(written: list[str], mark: str) -> list[str]:
+def _header(written: list[str], delimiter: str) -> list[str]:
     names = [name.strip() for name in written]
-    if len(names) == 1:
-        _refuse_other_marks(names[0], mark)
+    other = next((each for each in _MARKS if each in names[0] and each != delimiter), None) if len(names) == 1 else None
+    if other:
+        rename = f"call the file {_SUFFIXES[other]}, or " if other in _SUFFIXES else ""
+        message = f"`{names[0][:_SHOWN]}` is one column: {_MARKS[other]} stand where {_MARKS[delimiter]} should"
+        raise BadDataError(1, message, f"{rename}save it with {_MARKS[delimiter]} between the columns")
     if not any(names):
         raise BadDataError(1, "no header", "name the columns in the first line")
-    while not names[-1]:  # what a spreadsheet leaves to the right of a table
+    while not names[-1]:  # spreadsheets save empty columns to the right of a table
         names.pop()
     if "" in names:
         raise BadDataError(1, f"column {names.index('') + 1} has no name", "name every column in the first line")
@@ -140,30 +143,22 @@ def _header(written: list[str], mark: str) -> list[str]:
     return names
 
 
-def _refuse_other_marks(name: str, mark: str) -> None:
-    found = next((each for each in _MARKS if each in name and each != mark), None)
-    if found:
-        call = f"call the file {_SUFFIXES[found]}, or " if found in _SUFFIXES else ""
-        message = f"`{name[:_SHOWN]}` is one column: {_MARKS[found]} stand where {_MARKS[mark]} should"
-        raise BadDataError(1, message, f"{call}save it with {_MARKS[mark]} between the columns")
-
-
-def _jsonl(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
+def _jsonl(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
     for line, text in enumerate(_lines(file), 1):
         if not text.isspace():
-            yield from _object(text, label, line, report)
+            yield from _object(text, label, line, diagnostics)
 
 
-def _object(text: str, label: str, line: int, report: Report) -> Iterator[Row]:
+def _object(text: str, label: str, line: int, diagnostics: Report) -> Iterator[Row]:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        report.add((line, error.colno), "", f"not JSON: {error.msg}", "write one object a line", file=label)
+        diagnostics.add((line, error.colno), "", f"not JSON: {error.msg}", "write one object a line", file=label)
         return
     if isinstance(value, dict):
         yield Row(value, label, line, 1)
     else:
-        report.add(
+        diagnostics.add(
             (line, 1), "", f"expected an object, found {described(value)}", 'write {"name": "value"}', file=label
         )
 
@@ -175,22 +170,25 @@ def _whole(file: IO[bytes]) -> bytes:
     return text
 
 
-def _json(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
+def _json(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
     text = _text(_whole(file).removeprefix(_BOM), 1)
-    line, seen = 1, 0
+    line, counted = 1, 0
     for value, at in _elements(text):
-        line, seen = line + text.count("\n", seen, at), at
+        line, counted = line + text.count("\n", counted, at), at
         if isinstance(value, dict):
-            if lost := _lost(value):
-                report.add((line, 1), "", f"cannot be kept: {lost}", "write long numbers in quotes", file=label)
+            if reason := _lost(value):
+                diagnostics.add((line, 1), "", f"cannot be kept: {reason}", "write long numbers in quotes", file=label)
             else:
                 yield Row(value, label, line, 1)
         else:
-            report.add((line, 1), "", f"expected an object, found {described(value)}", _OBJECTS, file=label)
+            diagnostics.add((line, 1), "", f"expected an object, found {described(value)}", _OBJECTS, file=label)
 
 
 def _lost(value: dict[str, Any]) -> str:
-    """Why orjson, and so the store, cannot write what Python's own parser read: half a character, a long number."""
+    """Return the reason why orjson, and so the store, cannot write a value, empty if it can.
+
+    Python's own parser accepts lone surrogates and numbers of any length.
+    """
     try:
         orjson.dumps(value)
     except TypeError as error:
@@ -199,7 +197,7 @@ def _lost(value: dict[str, Any]) -> str:
 
 
 def _elements(text: str) -> Iterator[tuple[Any, int]]:
-    """The values of a JSON list and where each begins."""
+    """Yield the values of a JSON list and the offset at which each begins."""
     decode = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_pairs).raw_decode
     at = _after(text, 0, "[")
     while text[at : at + 1] != "]":
@@ -218,10 +216,10 @@ def _elements(text: str) -> Iterator[tuple[Any, int]]:
         raise BadDataError(_line(text, at), "something follows the list", _OBJECTS)
 
 
-def _after(text: str, at: int, mark: str) -> int:
+def _after(text: str, at: int, token: str) -> int:
     at = _blank(text, at)
-    if text[at : at + 1] != mark:
-        raise BadDataError(_line(text, at), f"not a JSON list: expected `{mark}`", _OBJECTS)
+    if text[at : at + 1] != token:
+        raise BadDataError(_line(text, at), f"not a JSON list: expected `{token}`", _OBJECTS)
     return _blank(text, at + 1)
 
 
@@ -245,10 +243,10 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _yaml(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
-    values, problems = reader.scan(_whole(file), label)
-    report.extend(problems)
-    if values is None or problems:
+def _yaml(file: IO[bytes], label: str, diagnostics: Report) -> Iterator[Row]:
+    values, errors = reader.scan(_whole(file), label)
+    diagnostics.extend(errors)
+    if values is None or errors:
         return
     if not isinstance(values, list):
         raise BadDataError(1, f"expected a list of rows, found {described(values)}", "write `- name: value` lines")
@@ -257,18 +255,18 @@ def _yaml(file: IO[bytes], label: str, report: Report) -> Iterator[Row]:
         if isinstance(value, Mapping):
             yield Row(value, label, line, column)
         else:
-            report.add(
+            diagnostics.add(
                 (line, column), "", f"expected a mapping, found {described(value)}", "write `name: value`", file=label
             )
 
 
-def _txt(file: IO[bytes], label: str, _report: Report) -> Iterator[Row]:
+def _txt(file: IO[bytes], label: str, _diagnostics: Report) -> Iterator[Row]:
     for line, text in enumerate(_lines(file), 1):
         if prompt := text.strip():
             yield Row({"prompt": prompt}, label, line, 1)
 
 
-#: by how the name of a file ends
+#: readers by the suffix of the file name
 READERS: dict[str, Callable[[IO[bytes], str, Report], Iterator[Row]]] = {
     ".csv": _csv,
     ".tsv": _tsv,

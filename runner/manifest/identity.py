@@ -1,4 +1,7 @@
-"""Who a task is: the same content is the same task forever, whatever it is called and wherever it stands."""
+"""Compute the key of a task from its content.
+
+The same content has the same key in every version. The name of a task and its position in the manifest do not count.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ if TYPE_CHECKING:
 
 
 def key(provider: str, operation: str, model: str, request: Mapping[str, Any], repeat: int) -> str:
-    """32 hex digits of SHA-256 over orjson's bytes with sorted keys; TypeError for what JSON cannot say."""
+    """Return 32 hex digits of SHA-256 over the content as orjson writes it, with sorted keys.
+
+    Raise TypeError for content that JSON cannot represent.
+    """
     content = orjson.dumps([provider, operation, model, request, repeat], option=orjson.OPT_SORT_KEYS)
     return sha256(content).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Rows from data files, one by one. What a file says is data, never a template."""
+"""Read rows from data files one by one. Values of a file are data and never templates."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ if TYPE_CHECKING:
 
     from runner.manifest.report import Report
 
-#: how the name of a data file may end
+#: suffixes that the name of a data file may have
 SUFFIXES = tuple(READERS)
 
 
 def label(file: Path, manifest: Path) -> str:
-    """A data file as a person finds it: beside the manifest, in the manifest's own words."""
+    """Return the path of a data file as messages show it.
+
+    A file in or below the manifest's directory is shown with the directory as the user wrote it, any other in full.
+    """
     folder = os.path.dirname(manifest)  # noqa: PTH120 - a label, `./a` stays `./a`
     beside = os.path.relpath(file, manifest.absolute().parent)
     return str(file) if beside.startswith("..") else os.path.normpath(os.path.join(folder, beside))  # noqa: PTH118
 
 
 def unfit(path: Path) -> tuple[str, str] | None:
-    """Why `path` cannot be a data file, and what to do; None where it can."""
+    """Return message and hint if `path` cannot be a data file, else None."""
     if path.suffix.lower() not in SUFFIXES:
         return f"a data file ends in {', '.join(SUFFIXES)}", "convert it, or rename it"
     try:
@@ -40,27 +43,29 @@ def unfit(path: Path) -> tuple[str, str] | None:
     return None if regular else ("not a regular file", "give the path of a data file")
 
 
-def rows(path: Path, label: str, report: Report) -> Iterator[Row]:
-    """The good rows of `path`, in order; problems go to `report` under the name `label`."""
+def rows(path: Path, label: str, diagnostics: Report) -> Iterator[Row]:
+    """Yield the valid rows of `path` in order. Add errors to `diagnostics` with `label` as the name of the file."""
     read = READERS[path.suffix.lower()]
     empty = True
     try:
         with _opened(path) as file:
-            for row in read(file, label, report):
+            for row in read(file, label, diagnostics):
                 empty = False
-                if _plain(row, report):
+                if _plain(row, diagnostics):
                     yield row
     except BadTextError as error:
-        found = encoding.reads_as(path)
-        message = f"{error.message}; it reads as {found}, as spreadsheets save it" if found else error.message
-        report.add((error.line, 1), "", message, encoding.cure(label, found) if found else error.hint, file=label)
+        name = encoding.reads_as(path)
+        message = f"{error.message}; it reads as {name}, as spreadsheets save it" if name else error.message
+        diagnostics.add((error.line, 1), "", message, encoding.cure(label, name) if name else error.hint, file=label)
     except BadDataError as error:
-        report.add((error.line, 1), "", error.message, error.hint, file=label)
+        diagnostics.add((error.line, 1), "", error.message, error.hint, file=label)
     except OSError as error:
-        report.add((0, 0), "", f"cannot be read: {error.strerror}", "check the file and its permissions", file=label)
+        diagnostics.add(
+            (0, 0), "", f"cannot be read: {error.strerror}", "check the file and its permissions", file=label
+        )
     else:
-        if empty and not report:
-            report.add((1, 1), "", "no rows", "add one, or take `items` out of the manifest", file=label)
+        if empty and not diagnostics:
+            diagnostics.add((1, 1), "", "no rows", "add one, or take `items` out of the manifest", file=label)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -71,10 +76,10 @@ def _opened(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def _plain(row: Row, report: Report) -> bool:
-    good = True
+def _plain(row: Row, diagnostics: Report) -> bool:
+    is_plain = True
     for name, value in row.values.items():
         if type(value) is not str and (message := flaw(value)):
-            report.add((row.line, row.column), name, message, "a row holds plain values", file=row.file)
-            good = False
-    return good
+            diagnostics.add((row.line, row.column), name, message, "a row holds plain values", file=row.file)
+            is_plain = False
+    return is_plain

@@ -1,4 +1,4 @@
-"""Makes drafts: one combination and one repeat at a time, into a draft or into problems."""
+"""Turn each combination and each number of `repeat` into a draft or into diagnostics."""
 
 from __future__ import annotations
 
@@ -22,84 +22,81 @@ if TYPE_CHECKING:
 
 
 class Maker:
-    """`made` counts drafts; mistakes in `muted` parameters are told already."""
+    """Builder of drafts, counted in `draft_count`. Errors in `broken` parameters have been reported already."""
 
     def __init__(
-        self, recipes: Recipes, namer: Namer, uses: Uses, twins: Twins, bounds: Bounds, blame: Blame,
+        self, templates: Recipes, namer: Namer, unused: Uses, duplicates: Twins, limit: Bounds, provenance: Blame,
         *, muted: Collection[str], repeat: int,
     ) -> None:  # fmt: skip
         self.made = 0
-        self._recipes, self._namer, self._uses = recipes, namer, uses
-        self._twins, self._bounds, self._blame = twins, bounds, blame
+        self._recipes, self._namer, self._uses = templates, namer, unused
+        self._twins, self._bounds, self._blame = duplicates, limit, provenance
         self._muted = muted
         self._repeats = range(1, repeat + 1)
 
-    def drafts(self, spot: Spot) -> Iterator[Draft]:
-        """What comes of one combination; ends early when there are too many."""
-        known = {**spot.row.values, **spot.given}
-        recipe = self._recipes.of(spot)
-        if recipe and (recipe.unheeded or spot.changed):
-            self._uses.watch(recipe, spot, known)
+    def drafts(self, combination: Spot) -> Iterator[Draft]:
+        """Yield the drafts of one combination. Stop early when there are too many tasks."""
+        known = {**combination.row.values, **combination.given}
+        template = self._recipes.of(combination)
+        if template and (template.unheeded or combination.changed):
+            self._uses.watch(template, combination, known)
         for repeat in self._repeats:
-            draft = self._draft(recipe, spot, known, repeat) if recipe else None
+            draft = self._draft(template, combination, known, repeat) if template else None
             if draft is not None:
                 yield draft
             elif self._bounds.over or self._bounds.idle():
                 return
 
-    def _draft(self, recipe: Recipe, spot: Spot, known: dict[str, Any], repeat: int) -> Draft | None:
+    def _draft(self, template: Recipe, combination: Spot, known: dict[str, Any], repeat: int) -> Draft | None:
         index = self.made + 1
         variables = {**known, "index": index, "repeat": repeat}
         if None in known.values():
             variables = {name: value for name, value in variables.items() if value is not None}
         try:
-            params = recipe.params(spot.row.values, spot.given, variables)
+            params = template.params(combination.row.values, combination.given, variables)
         except TemplateError as error:
-            self._blame.template(error, spot)
+            self._blame.template(error, combination)
             return None
-        request, key = self._requested(recipe, spot, params, repeat)
-        if not key or not self._is_new(key, spot, index):
+        request, key = self._requested(template, combination, params, repeat)
+        digest = bytes.fromhex(key)
+        if not key or self._twins.merge(digest, combination) or self._bounds.full(self.made):
             return None
+        self._twins.keep(digest, combination, index)
         self.made = index
-        name = self._name(recipe, spot, key, variables, params)
-        shape = recipe.shape
-        return Draft(key, index, repeat, known, recipe.provider, shape.operation, shape.code, request, name,
-                     self._bounds.watch(shape.slots(request)))  # fmt: skip
+        name = self._name(template, combination, key, variables, params)
+        model = template.shape
+        return Draft(key, index, repeat, known, template.provider, model.operation, model.code, request, name,
+                     self._bounds.watch(model.slots(request)))  # fmt: skip
 
     def _requested(
-        self, recipe: Recipe, spot: Spot, params: Mapping[str, Any], repeat: int
+        self, template: Recipe, combination: Spot, params: Mapping[str, Any], repeat: int
     ) -> tuple[dict[str, Any], str]:
-        """The request and the key of a task; no key where it cannot be sent, which is told."""
-        shape = recipe.shape
-        request, mistakes = shape.request(params)
-        for mistake in mistakes:
-            if mistake.name not in self._muted:
-                self._blame.mistake(mistake, spot, shape)
+        """Return the request and the key of a task.
+
+        Report content that cannot be sent as JSON, and return an empty key for it.
+        """
+        model = template.shape
+        request, diagnostics = model.request(params)
+        for diagnostic in diagnostics:
+            if diagnostic.name not in self._muted:
+                self._blame.mistake(diagnostic, combination, model)
         try:
-            return request, identity.key(recipe.provider, shape.operation, shape.code, request, repeat)
+            return request, identity.key(template.provider, model.operation, model.code, request, repeat)
         except TypeError as error:
             self._blame.at(("params",), f"cannot be sent as JSON: {error}", "write long numbers in quotes")
             return request, ""
 
-    def _is_new(self, key: str, spot: Spot, index: int) -> bool:
-        """Whether there was no such task yet, and there are not too many others."""
-        digest = bytes.fromhex(key)
-        if self._twins.merge(digest, spot) or self._bounds.full(self.made):
-            return False
-        self._twins.keep(digest, spot, index)
-        return True
-
     def _name(
-        self, recipe: Recipe, spot: Spot, key: str, variables: Mapping[str, Any], params: Mapping[str, Any]
+        self, template: Recipe, combination: Spot, key: str, variables: Mapping[str, Any], params: Mapping[str, Any]
     ) -> str:
         try:
-            name = self._namer.name(self.made, key, recipe, variables, params)
+            name = self._namer.name(self.made, key, template, variables, params)
         except TemplateError as error:
             error.path = ("output", "name")
-            self._blame.template(error, spot)
+            self._blame.template(error, combination)
             return ""
-        here = (self.made, spot.row.line)
-        if twin := self._namer.twin(name, *here):
-            both = f"{self._blame.where(twin)} and {self._blame.where(here)}"
+        here = (self.made, combination.row.line)
+        if earlier := self._namer.twin(name, *here):
+            both = f"{self._blame.where(earlier)} and {self._blame.where(here)}"
             self._blame.at(("output", "name"), f"{both} are both called `{name}`", "begin it with `{{ index }}-`")
         return name

@@ -1,4 +1,4 @@
-"""What stands under `matrix`: axes, axes that go in pairs, rows beside them, what changes and what is taken out."""
+"""Read `matrix`: axes, zipped axes, added rows, changes and exclusions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Where = tuple[str | int, ...]
 
-#: the keys that are no axes
+#: keys that are not names of axes
 PARTS = ("zip", "add", "set", "exclude")
 _SHOWN = {
     "zip": "write `zip: [{a: [1, 2], b: [x, y]}]`",
@@ -22,12 +22,12 @@ _SHOWN = {
     "set": "write `set: [{when: {a: 1}, then: {b: x}}]`",
     "exclude": "write `exclude: [{a: 1, b: x}]`",
 }
-#: the parts of an entry of `set`
+#: keys of an entry of `set`
 _RULE = ("when", "then")
 
 
 def read(written: Any, inspector: Inspector, axes: AxisReader) -> Matrix:
-    """The matrix as far as it can be understood: a bad axis has no values, a bad entry no names."""
+    """Return the matrix, and report what is wrong. A wrong axis has no values, a wrong entry no names."""
     if not isinstance(written, dict):
         message = f"expected axes (`name: [a, b]`), found {described(written)}"
         inspector.add(("matrix",), message, "write one list an axis")
@@ -36,6 +36,8 @@ def read(written: Any, inspector: Inspector, axes: AxisReader) -> Matrix:
 
 
 class _Reader:
+    """Reader of the parts of one matrix. Reports what is wrong."""
+
     def __init__(self, written: dict[str, Any], inspector: Inspector, axes: AxisReader) -> None:
         self._written = written
         self._tell = inspector
@@ -69,13 +71,13 @@ class _Reader:
         return self._axes.read(name, value, path) if self._may_be_called(name, value, path) else Axis(name, (), path)
 
     def _pairs(self, number: int, group: Any) -> tuple[Axis, ...]:
-        """Axes that go in pairs; none has values where they differ in length."""
+        """Return zipped axes, all without values if they differ in length."""
         path: Where = ("matrix", "zip", number)
         if not self._is_mapping(group, path, "zip"):
             return ()
         axes = tuple(self._axis(name, value, (*path, name)) for name, value in group.items())
-        whole = all(len(axis.values) for axis in axes)
-        if len({len(axis.values) for axis in axes}) == 1 or not whole:
+        all_valid = all(len(axis.values) for axis in axes)
+        if len({len(axis.values) for axis in axes}) == 1 or not all_valid:
             return axes
         lengths = ", ".join(f"`{axis.name}` has {len(axis.values):,}" for axis in axes)
         self._tell.add(path, f"axes in pairs need as many values each: {lengths}", "give them the same number")
@@ -89,31 +91,31 @@ class _Reader:
         path: Where = ("matrix", "set", number)
         if not self._is_mapping(rule, path, "set"):
             return Change({}, {})
-        strange = [key for key in rule if key not in _RULE]
-        for key in strange:
+        unknown = [key for key in rule if key not in _RULE]
+        for key in unknown:
             self._tell.add((*path, key), "no such key here", closest(key, _RULE), key=True)
-        for key in (key for key in _RULE if key not in rule and not strange):
+        for key in (key for key in _RULE if key not in rule and not unknown):
             self._tell.add(path, f"`{key}` is missing", _SHOWN["set"])
         when = self._condition(rule["when"], (*path, "when"), "set") if "when" in rule else {}
-        good = "then" in rule and self._is_mapping(rule["then"], (*path, "then"), "set")
-        then = rule["then"] if good and self._may_give(rule["then"], (*path, "then")) else {}
+        has_values = "then" in rule and self._is_mapping(rule["then"], (*path, "then"), "set")
+        then = rule["then"] if has_values and self._may_give(rule["then"], (*path, "then")) else {}
         return Change(when, then) if when and then else Change({}, {})
 
     def _condition(self, row: Any, path: Where, part: str = "exclude") -> dict[str, Any]:
         if not self._is_mapping(row, path, part):
             return {}
-        bad = [name for name, value in row.items() if value == [] or flaw(value)]
-        for name in bad:
+        invalid = [name for name, value in row.items() if value == [] or flaw(value)]
+        for name in invalid:
             message = f"expected a value, or a list of values it may be, found {described(row[name])}"
             self._tell.add((*path, name), message, "write `name: value` or `name: [a, b]`")
-        return {} if bad else row
+        return {} if invalid else row
 
     def _is_mapping(self, value: Any, path: Where, part: str) -> bool:
-        good = isinstance(value, dict) and bool(value)
-        if not good:
+        is_filled = isinstance(value, dict) and bool(value)
+        if not is_filled:
             found = "an empty one" if value == {} else described(value)
             self._tell.add(path, f"expected a mapping (`name: value`), found {found}", _SHOWN[part])
-        return good
+        return is_filled
 
     def _may_give(self, row: dict[str, Any], path: Where) -> bool:
         for name, value in row.items():

@@ -1,4 +1,4 @@
-"""What a manifest says, checked: frozen values without places."""
+"""Checked values of a manifest: frozen and without positions."""
 
 from __future__ import annotations
 
@@ -10,54 +10,55 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` requests in any `seconds`."""
+    """Rate of at most `count` requests in any `seconds`."""
 
     count: float
     seconds: float = 1.0
 
     @property
     def per_second(self) -> float:
+        """Return the number of requests a second."""
         return self.count / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the account may do; None means that the spec or the runner decides."""
+    """Limits of the job and its account; None means that the spec or the runner decides."""
 
     qps: Rate | None = None
-    #: the window: tasks the account may have running
+    #: the window: number of tasks the account may have running
     in_flight: int | None = None
     downloads: int | None = None
     max_tasks: int = 10_000
-    #: seconds after which nothing is submitted any more
+    #: seconds after which no task is submitted any more
     deadline: float | None = None
-    #: in the provider's unit; what the job may cost before it pauses
+    #: cost at which the job pauses, in the provider's unit
     max_cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often and how long to try; seconds."""
+    """Options of retrying; times in seconds."""
 
     attempts: int = 4
     patience: float = 172_800.0
-    #: quiet time before the absence of a doubtful submit is believed; None means the spec's
+    #: time to wait before a doubtful submit that is not found counts as not accepted; None means the spec's
     doubt: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Whom to tell of a run, and of what."""
+    """Address that is notified of a run, and the events it is notified of."""
 
-    #: with `${NAME}` where the environment fills something in
+    #: address in which `${NAME}` stands for a variable of the environment
     url: str
-    #: of `start`, `success` and `failure`
+    #: some of `start`, `success` and `failure`
     on: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Where the variables come from: rows of the manifest itself, or a file beside it."""
+    """Source of the variables: rows of the manifest itself, or a data file."""
 
     rows: tuple[dict[str, Any], ...] = ()
     file: Path | None = None
@@ -65,20 +66,20 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A name, and the values it takes in turn."""
+    """Name of a variable, and the values it takes in turn."""
 
     name: str
     values: Sequence[Any]
-    #: where it stands in the manifest
+    #: its path in the manifest
     path: tuple[str | int, ...] = ()
-    #: the data file its values come from, and the line of each
+    #: data file of its values, and the line of each value
     file: Path | None = None
     lines: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Of the rows that match `when`, the values that `then` gives anew."""
+    """Entry of `set`: the values of `then` replace those of every row that matches `when`."""
 
     when: Mapping[str, Any]
     then: Mapping[str, Any]
@@ -86,32 +87,36 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """What multiplies the rows. An entry without a name was broken: it keeps its place and does nothing."""
+    """Axes and rules that multiply the rows.
 
-    #: the axes of a group go in pairs; the last group turns fastest
+    An entry without names was wrong. It keeps its position and has no effect.
+    """
+
+    #: groups of zipped axes; the last group changes fastest
     groups: tuple[tuple[Axis, ...], ...] = ()
-    #: rows beside the product
+    #: rows added to the product
     add: tuple[Mapping[str, Any], ...] = ()
     set: tuple[Change, ...] = ()
     exclude: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def axes(self) -> dict[str, Axis]:
+        """Return the axes of all groups by name."""
         return {axis.name: axis for group in self.groups for axis in group}
 
     def gives(self, name: str) -> bool:
-        """Whether any task may get this variable from here."""
-        extra = (*self.add, *(change.then for change in self.set))
-        return name in self.axes or any(name in given for given in extra)
+        """Return whether any task may get this variable from the matrix."""
+        extra = (*self.add, *(rule.then for rule in self.set))
+        return name in self.axes or any(name in values for values in extra)
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One job."""
+    """Checked manifest of one job."""
 
-    #: as it was given, for messages
+    #: path as the user gave it, for messages
     file: str
-    #: the directory all its paths are relative to
+    #: directory that all its paths are relative to
     root: Path
     name: str
     provider: str
@@ -123,17 +128,17 @@ class Manifest:
     items: Items | None = None
     matrix: Matrix = field(default_factory=Matrix)
     repeat: int = 1
-    #: template of the output names; None means the default
+    #: template of the output names; None means the default names
     output_name: str | None = None
     limits: Limits = field(default_factory=Limits)
     retry: Retry = field(default_factory=Retry)
     notify: Notify | None = None
-    #: what one task costs, in the provider's unit, for all models or by model; None: the catalogue knows, or nobody
+    #: cost of one task in the provider's unit, for all models or by model; None means the catalogue's price, if any
     cost: float | dict[str, float] | None = None
 
     @property
     def files(self) -> list[Path]:
-        """The data files its tasks are made from."""
+        """Return the data files that the tasks are made from."""
         axes = [axis.file for axis in self.matrix.axes.values()]
         items = self.items.file if self.items else None
         return list(dict.fromkeys(file for file in (items, *axes) if file is not None))

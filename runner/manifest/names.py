@@ -1,18 +1,21 @@
-"""Names of outputs: one safe path component each, whatever a template or a prompt made of it."""
+"""Turn any text into one safe path component, for the names of outputs."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-#: bytes of UTF-8; leaves room for `-2`, an extension and `.part` within 255
+#: largest length of a name in bytes of UTF-8; leaves room for `-2`, an extension and `.part` within 255
 MAX_BYTES = 180
 _UNSAFE = re.compile(r"(?:[^\w.-]|_)+")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)
 
 
 def slug(text: str) -> str:
-    """`text` as a file name without extension: NFC; letters, digits and `_.-` only, at most 180 bytes, never empty."""
+    """Return `text` as a file name without extension.
+
+    The name is in NFC, has letters, digits and `_.-` only, at most 180 bytes, and is never empty.
+    """
     name = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).lstrip(".-")
     if _RESERVED.fullmatch(name):
         name = "_" + name
@@ -23,5 +26,8 @@ def slug(text: str) -> str:
 
 
 def folded(name: str) -> str:
-    """What file systems that ignore case and composition take for the same name."""
+    """Return the form that is equal for names that a file system may take for the same one.
+
+    Such file systems ignore case and Unicode composition.
+    """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

@@ -1,4 +1,4 @@
-"""What the files of a task are called, and whether two tasks are called the same."""
+"""Name the output files of tasks, and find two tasks with the same name."""
 
 from __future__ import annotations
 
@@ -16,76 +16,80 @@ if TYPE_CHECKING:
     from runner.manifest.recipe import Recipe
     from runner.manifest.templates import Template
 
-#: a name that begins with the index and goes on with no digit is nobody else's; `{{-` would take blanks away
+#: a name that begins with the index, and goes on with no digit, is unique; `{{-` would strip blanks
 _BY_INDEX = re.compile(r"\{\{\s*index\s*\}\}(?:$|[^0-9{\s])")
-#: characters of a prompt that stands in a name as it is
+#: largest length of a prompt that stands in a name as it is, in characters
 _PROMPT = 40
-#: characters of all that a default name tells, and how many things; in Chinese that is just within a name's bytes
+#: largest length of the description in a default name, in characters, and the largest number of values in it;
+#: in Chinese that is just within the bytes of a name
 _ROOM = 54
 _TOLD = 6
 
 
 class Namer:
-    """Makes names; `text` is the template's source, None for the default: the index and what differs."""
+    """Namer of outputs. `text` is the source of the template, or None for the default: index and varying values."""
 
     def __init__(
         self,
         text: str | None,
         template: Template | None,
         varying: tuple[str, ...] = (),
-        uses: Mapping[str, frozenset[str]] | None = None,
+        variables: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self._constant = text
         self._template = template
         self._varying = varying
-        self._uses = uses or {}
+        self._uses = variables or {}
         self._telling: dict[tuple[Recipe, str], tuple[list[str], list[str]]] = {}
         self._places: dict[bytes, tuple[int, int]] | None = None
         if text is not None and not _BY_INDEX.match(text):
             self._places = {}
 
     def name(
-        self, index: int, key: str, recipe: Recipe, variables: Mapping[str, Any], params: Mapping[str, Any]
+        self, index: int, key: str, template: Recipe, variables: Mapping[str, Any], params: Mapping[str, Any]
     ) -> str:
-        """A file name without extension."""
+        """Return the file name of a task without extension.
+
+        Raise TemplateError if the template cannot be rendered.
+        """
         if self._template is not None:
             return slug(self._template.render({**variables, "index": f"{index:04d}", "key": key[:8]}))
         if self._constant is not None:
             return slug(self._constant)
-        return slug(f"{index:04d}-{self._told(recipe, variables, params)}")
+        return slug(f"{index:04d}-{self._told(template, variables, params)}")
 
     def twin(self, name: str, index: int, line: int) -> tuple[int, int] | None:
-        """(index, line) of an earlier task of this name, as any file system would see it."""
+        """Return (index, line) of an earlier task whose name a file system may take for the same, else None."""
         if self._places is None:
             return None
         digest = blake2b(folded(name).encode(), digest_size=16).digest()
         earlier = self._places.setdefault(digest, (index, line))
         return earlier if earlier[0] != index else None
 
-    def _told(self, recipe: Recipe, variables: Mapping[str, Any], params: Mapping[str, Any]) -> str:
-        """A short prompt, or what varies in a long one; then what varies beside it."""
+    def _told(self, template: Recipe, variables: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+        """Return a short prompt, or the varying values of a long one, then the other varying values."""
         source, prompt = _prompt(params)
-        telling = self._telling.get((recipe, source))
-        if telling is None:
-            telling = self._telling[recipe, source] = self._sorted(recipe, source)
-        inside, beside = telling
+        varying = self._telling.get((template, source))
+        if varying is None:
+            varying = self._telling[template, source] = self._sorted(template, source)
+        inside, beside = varying
         short = len(prompt) <= _PROMPT or not inside
         pieces = [prompt] if short else [said(variables.get(name)) for name in inside]
         if not beside and short:
             return prompt if len(prompt) <= _PROMPT else _cut(prompt, _ROOM)
         return _fitted([*pieces, *(said(variables.get(name)) for name in beside)])
 
-    def _sorted(self, recipe: Recipe, source: str) -> tuple[list[str], list[str]]:
-        """Of what varies, what the prompt is made from, and what else makes a difference to a model."""
+    def _sorted(self, template: Recipe, source: str) -> tuple[list[str], list[str]]:
+        """Return the varying variables in the prompt, and the others that make a difference to the model."""
         within = self._uses.get(source, frozenset())
         others = {name for param, names in self._uses.items() if param != source for name in names}
-        heard = {name for name in self._varying if recipe.sets[name] or name in CHOICES or name in others}
-        beside = [name for name in self._varying if name in heard and name not in within and name != source]
+        effective = {name for name in self._varying if template.sets[name] or name in CHOICES or name in others}
+        beside = [name for name in self._varying if name in effective and name not in within and name != source]
         return [name for name in self._varying if name in within], beside
 
 
 def _prompt(params: Mapping[str, Any]) -> tuple[str, str]:
-    """The prompt and the name of its parameter; else the first text of several words."""
+    """Return name and text of the prompt, else of the first parameter with several words."""
     prompt = params.get("prompt")
     if isinstance(prompt, str):
         return "prompt", prompt
@@ -93,27 +97,30 @@ def _prompt(params: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _fitted(pieces: list[str]) -> str:
-    """The pieces side by side, the longest cut until there is room for all."""
+    """Return the pieces joined by `-`, the longest ones shortened until all fit."""
     kept = [piece for piece in pieces if piece][:_TOLD]
-    whole = "-".join(kept)
-    if len(whole) <= _ROOM:
-        return whole
+    joined = "-".join(kept)
+    if len(joined) <= _ROOM:
+        return joined
     longest = _share(sorted(map(len, kept)), _ROOM - len(kept))
     return "-".join([_cut(piece, longest) for piece in kept])
 
 
-def _share(lengths: list[int], room: int) -> int:
-    """How long each may be at the most; what the short ones leave goes to the long ones."""
-    share = room
+def _share(lengths: list[int], available: int) -> int:
+    """Return the largest length of a piece so that all fit into `available` characters.
+
+    Short pieces leave their rest to the long ones. `lengths` are sorted.
+    """
+    share = available
     for left in range(len(lengths), 0, -1):
-        share = room // left
-        room -= min(share, lengths[-left])
+        share = available // left
+        available -= min(share, lengths[-left])
     return share
 
 
-def _cut(text: str, most: int) -> str:
-    """Both ends of a text: what differs stands at either."""
-    if len(text) <= most:
+def _cut(text: str, limit: int) -> str:
+    """Return both ends of a text, since texts differ at either end."""
+    if len(text) <= limit:
         return text
-    tail = most // 3
-    return f"{text[: most - tail - 2]}..{text[-tail:]}"
+    tail = limit // 3
+    return f"{text[: limit - tail - 2]}..{text[-tail:]}"

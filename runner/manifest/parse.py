@@ -1,4 +1,4 @@
-"""Values to a Manifest: every mistake at once, each with its place and what to do."""
+"""Parse a manifest, and report all errors at once, each with its location and a hint."""
 
 from __future__ import annotations
 
@@ -26,40 +26,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A manifest and where each of its values stands."""
+    """A manifest, and the map from paths to the locations of its values."""
 
     manifest: Manifest
     places: Places
 
 
 def load(path: Path, *, out: Path | None = None) -> Parsed:
-    """The manifest in the file `path`."""
+    """Return the manifest in the file `path`. Raise ManifestError if it is wrong."""
     return parse(contents(path), path, out=out)
 
 
 def parse(text: bytes, path: Path, *, out: Path | None = None) -> Parsed:
-    """The manifest that `text` is; `path` is where it stands, `out` overrides its directory."""
-    parsed, report = attempt(text, path, out=out)
-    if parsed is None or report:
-        raise report.error()
+    """Return the manifest with the contents `text`. Raise ManifestError if it is wrong.
+
+    Paths of the manifest are relative to the directory of `path`. `out` overrides the job directory.
+    """
+    parsed, diagnostics = attempt(text, path, out=out)
+    if parsed is None or diagnostics:
+        raise diagnostics.error()
     return parsed
 
 
 def attempt(text: bytes, path: Path, *, out: Path | None = None) -> tuple[Parsed | None, Report]:
-    """As much of the manifest as can be understood, and every problem; None where nothing can."""
-    report = Report(str(path))
-    root, problems = reader.scan(text, str(path))
-    report.extend(problems)
+    """Return as much of the manifest as can be understood, else None, and all diagnostics."""
+    diagnostics = Report(str(path))
+    root, errors = reader.scan(text, str(path))
+    diagnostics.extend(errors)
     if not isinstance(root, Mapping):
-        if not problems:
-            report.add((1, 1), "", f"expected `key: value` lines, found {described(root)}", "begin with `version: 1`")
-        return None, report
-    places = Places(root)
-    return Parsed(_Builder(root, places, report, path).build(out), places), report
+        if not errors:
+            diagnostics.add(
+                (1, 1), "", f"expected `key: value` lines, found {described(root)}", "begin with `version: 1`"
+            )
+        return None, diagnostics
+    source_map = Places(root)
+    return Parsed(_Builder(root, source_map, diagnostics, path).build(out), source_map), diagnostics
 
 
 def contents(path: Path) -> bytes:
-    """The bytes of a manifest; ManifestError where there is no readable file."""
+    """Return the bytes of a manifest. Raise ManifestError if there is no readable file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise _unreadable(path, "not a regular file", "give the path of a YAML file")
@@ -77,10 +82,12 @@ def _unreadable(path: PathLike[str], message: str, hint: str) -> ManifestError:
 
 
 class _Builder:
-    def __init__(self, root: Mapping, places: Places, report: Report, path: Path) -> None:
+    """Builder of a manifest from its root mapping. Adds diagnostics and leaves what is wrong at its default."""
+
+    def __init__(self, root: Mapping, source_map: Places, diagnostics: Report, path: Path) -> None:
         self.root = root
-        self.places = places
-        self.report = report
+        self.places = source_map
+        self.report = diagnostics
         self.path = path
         self.home = path.absolute().parent
 
@@ -89,11 +96,16 @@ class _Builder:
         inspector = content.Inspector(self.places, self.report)
         params = inspector.params(self.root.get("params", {}))
         axes = AxisReader(inspector, self.path, document.limits.max_tasks)
-        multiplied = matrix.read(self.root.get("matrix", {}), inspector, axes)
+        parsed_matrix = matrix.read(self.root.get("matrix", {}), inspector, axes)
         rows = self._items(inspector)
-        self._required(document, multiplied, rows)
+        self._required(document, parsed_matrix, rows)
         limits, retry = document.limits, document.retry
-        name = document.name or _default_name(self.path)
+        stem = self.path.stem
+        name = document.name or (stem if is_name(stem) else slug(stem))
+        directory = document.output.dir or f"out/{name}"
+        if "\0" in directory:
+            self._add(("output", "dir"), "a NUL character cannot be in a path", "delete it")
+            directory = "out"
         return Manifest(
             file=str(self.path),
             root=self.home,
@@ -101,10 +113,10 @@ class _Builder:
             provider=document.provider,
             model=document.model,
             unchecked=document.unchecked,
-            directory=self._directory(out, document.output.dir or f"out/{name}"),
+            directory=Path(os.path.normpath(out.absolute() if out else self.home / directory)),
             params=params,
             items=rows,
-            matrix=multiplied,
+            matrix=parsed_matrix,
             repeat=document.repeat,
             output_name=document.output.name,
             limits=Limits(
@@ -116,7 +128,7 @@ class _Builder:
         )
 
     def _document(self) -> Document:
-        """The manifest by its schema; what is wrong is told and left at its default."""
+        """Return the manifest by its schema. Report what is wrong and leave it at its default."""
         try:
             return Document.model_validate(self.root)
         except ValidationError as error:
@@ -124,13 +136,7 @@ class _Builder:
             translate(errors, self.places, self.report)
             return Document.model_validate(_without(self.root, [each["loc"] for each in errors]))
 
-    def _directory(self, out: Path | None, written: str) -> Path:
-        if "\0" in written:
-            self._add(("output", "dir"), "a NUL character cannot be in a path", "delete it")
-            written = "out"
-        return Path(os.path.normpath(out.absolute() if out else self.home / written))
-
-    def _required(self, document: Document, multiplied: Matrix, rows: Items | None) -> None:
+    def _required(self, document: Document, parsed_matrix: Matrix, rows: Items | None) -> None:
         if "version" not in self.root:
             self.report.add((1, 1), "version", "missing", "write `version: 1`")
         elif document.version != 1:
@@ -140,8 +146,8 @@ class _Builder:
         columns = rows.rows[0] if rows and rows.rows else {}
         from_file = rows is not None and rows.file is not None
         for key in ("provider", "model"):
-            given = key in self.root and self.root[key] != ""
-            if not given and not multiplied.gives(key) and key not in columns and not from_file:
+            is_set = key in self.root and self.root[key] != ""
+            if not is_set and not parsed_matrix.gives(key) and key not in columns and not from_file:
                 self._add((key,), "missing", f"write `{key}: NAME`; `runner {key}s` lists what there is")
 
     def _notify(self, part: NotifyPart | None) -> Notify | None:
@@ -149,7 +155,7 @@ class _Builder:
             return None
         if isinstance(written := self.root["notify"], Mapping) and "url" not in written:
             self._add(("notify",), "`url` is missing", 'write `url: "${HEALTHCHECK_URL}"`')
-        return Notify(part.url, tuple(word for word in notices.WORDS if word in part.on))
+        return Notify(part.url, tuple(event for event in notices.WORDS if event in part.on))
 
     def _items(self, inspector: content.Inspector) -> Items | None:
         written = self.root.get("items")
@@ -165,23 +171,19 @@ class _Builder:
                       "write `file: rows.csv`, or rows as a list")  # fmt: skip
             return Items()
         path = self.home / file
-        if trouble := items.unfit(path):
-            self._add(("items", "file"), *trouble)
-        return Items() if trouble else Items(file=path)
+        if error := items.unfit(path):
+            self._add(("items", "file"), *error)
+        return Items() if error else Items(file=path)
 
     def _add(self, path: tuple[str, ...], message: str, hint: str) -> None:
         self.report.add(self.places.place(*path), ".".join(path), message, hint)
 
 
-def _default_name(path: Path) -> str:
-    return path.stem if is_name(path.stem) else slug(path.stem)
-
-
 def _without(root: dict[str, Any], paths: list[tuple[str | int, ...]]) -> dict[str, Any]:
-    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in root.items()}
+    remaining = {key: dict(value) if isinstance(value, dict) else value for key, value in root.items()}
     for first, *rest in paths:
         if not rest:
-            kept.pop(str(first), None)
-        elif isinstance(part := kept.get(str(first)), dict):
+            remaining.pop(str(first), None)
+        elif isinstance(part := remaining.get(str(first)), dict):
             part.pop(rest[0], None)
-    return kept
+    return remaining

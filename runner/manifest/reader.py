@@ -1,7 +1,8 @@
-"""YAML events to plain values that know their line and column; nothing of a file is ever run.
+"""Read YAML into plain values that know their line and column, without running anything of a file.
 
-Refused, each with its place: duplicate keys, keys that are no text, tags, merge keys, more than one document, nesting
-deeper than 64, aliases that blow up. Reading goes on after all but the last two and after bad syntax.
+The reader rejects duplicate keys, keys that are not text, tags, merge keys, a second document, nesting deeper than 64
+levels, and aliases that expand to too many values. Each error has its position. Reading stops at a second document, at
+too deep nesting, at too many alias values and at a syntax error, and continues after the others.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 64 << 20
 MAX_DEPTH: Final = 64
 MAX_ALIASES: Final = 1_000
-#: nodes that aliases may add, each counted as often as it would be walked
+#: largest number of nodes that aliases add, each counted as often as a traversal meets it
 MAX_EXPANDED: Final = 100_000
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BOM: Final = b"\xef\xbb\xbf"
-#: what YAML takes for the end of a line, in UTF-8
+#: line ends of YAML, in UTF-8
 _LINE_END: Final = re.compile(rb"\r\n|[\n\r]|\xc2\x85|\xe2\x80[\xa8\xa9]")
 _UNSET: Final = object()
 _SKIP: Final = object()
@@ -37,11 +38,11 @@ _MERGE: Final = object()
 
 
 class _StopReadingError(Exception):
-    """Nothing after this can be understood."""
+    """The rest of the file cannot be understood."""
 
 
 class _Frame:
-    """A collection that is still open."""
+    """Mapping or sequence that is still open."""
 
     __slots__ = ("anchor", "before", "height", "key", "key_at", "node")
 
@@ -55,19 +56,19 @@ class _Frame:
 
 
 def read(text: bytes, file: str) -> Mapping:
-    """The mapping a file consists of; ManifestError with everything that is wrong with it."""
-    value, problems = scan(text, file)
-    report = Report(file)
-    report.extend(problems)
-    if not problems and not isinstance(value, Mapping):
-        report.add((1, 1), "", "expected a mapping (`key: value` lines)", "begin with `version: 1`")
-    report.raise_any()
-    assert isinstance(value, Mapping)  # noqa: S101 - raised above otherwise
+    """Return the mapping that a file consists of. Raise ManifestError with all errors of the file."""
+    value, errors = scan(text, file)
+    diagnostics = Report(file)
+    diagnostics.extend(errors)
+    if not errors and not isinstance(value, Mapping):
+        diagnostics.add((1, 1), "", "expected a mapping (`key: value` lines)", "begin with `version: 1`")
+    diagnostics.raise_any()
+    assert isinstance(value, Mapping)  # noqa: S101 - an error was raised above otherwise
     return value
 
 
 def scan(text: bytes, file: str) -> tuple[Any, list[Problem]]:
-    """The value a file consists of, as far as it could be understood (else None), and every problem."""
+    """Return the value that a file consists of, None if reading had to stop, and all errors."""
     reader = _Reader(file)
     try:
         return reader.read(text), reader.problems
@@ -76,6 +77,8 @@ def scan(text: bytes, file: str) -> tuple[Any, list[Problem]]:
 
 
 class _Reader:
+    """Builder of the value of one file from its YAML events. Collects errors."""
+
     def __init__(self, file: str) -> None:
         self.file = file
         self.problems: list[Problem] = []
@@ -85,7 +88,14 @@ class _Reader:
         self.nodes = self.aliases = self.expanded = 0
 
     def read(self, text: bytes) -> Any:
-        data = self._decoded(text)
+        if len(text) > MAX_BYTES:
+            message = f"the file has {len(text) >> 20} MiB; at most 64 can be read"
+            self._stop(0, message, "put the rows into a .jsonl file")
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            self._stop(_offset(text, error.start), "not UTF-8", "save the file with the encoding UTF-8")
+        data = text.removeprefix(_BOM)
         try:
             self._consume(_LOADER(data).get_event)
         except yaml.MarkedYAMLError as error:
@@ -95,17 +105,6 @@ class _Reader:
         if self.root is _UNSET:
             self._stop(0, "the file is empty", "begin with an example of the README")
         return self.root
-
-    def _decoded(self, text: bytes) -> bytes:
-        if len(text) > MAX_BYTES:
-            self._stop(
-                0, f"the file has {len(text) >> 20} MiB; at most 64 can be read", "put the rows into a .jsonl file"
-            )
-        try:
-            text.decode("utf-8")
-        except UnicodeDecodeError as error:
-            self._stop(_offset(text, error.start), "not UTF-8", "save the file with the encoding UTF-8")
-        return text.removeprefix(_BOM)
 
     def _consume(self, following: Callable[[], yaml.Event | None]) -> None:
         handlers: dict[type[yaml.Event], Callable[[Any], None]] = {
@@ -233,17 +232,17 @@ class _Reader:
     def _syntax(self, data: bytes, error: yaml.MarkedYAMLError) -> None:
         mark = error.problem_mark or error.context_mark
         lines = [each.decode() for each in _LINE_END.split(data)]
-        if mark and (slip := wide_colon(lines, int(mark.line))):
-            line, column, *words = slip
-            self._stop((line + 1 << COLUMN_BITS) + column + 1, *words)
+        if mark and (colon := wide_colon(lines, int(mark.line))):
+            line, column, *message_and_hint = colon
+            self._stop((line + 1 << COLUMN_BITS) + column + 1, *message_and_hint)
         at = (mark.line + 1 << COLUMN_BITS) + mark.column + 1 if mark else 0
-        told = " ".join(filter(None, (error.context, error.problem)))
-        if mark and _is_tab(lines, int(mark.line), int(mark.column)):
-            told = TAB
-        self._stop(at, *explained(told))
+        parser_message = " ".join(filter(None, (error.context, error.problem)))
+        if mark and mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
+            parser_message = TAB
+        self._stop(at, *explained(parser_message))
 
     def _unreadable(self, data: bytes, error: Any) -> None:
-        pure = error.encoding == "unicode"  # that parser counts characters, the other one bytes
+        pure = error.encoding == "unicode"  # the parser in Python counts characters, the one in C bytes
         position = len(data.decode()[: error.position].encode()) if pure else error.position
         self._stop(_offset(data, position), "a control character", "delete it, or write it as \\x.. in double quotes")
 
@@ -263,10 +262,6 @@ def _at(event: Any) -> int:
 def _offset(text: bytes, position: int) -> int:
     before = _LINE_END.split(text[:position])
     return (len(before) << COLUMN_BITS) + len(before[-1].decode("utf-8", "replace")) + 1
-
-
-def _is_tab(lines: list[str], line: int, column: int) -> bool:
-    return line < len(lines) and lines[line][column : column + 1] == "\t"
 
 
 def _bad_key(value: Any) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""How parameters come about: templates of `params`, then columns, then axes, for one model."""
+"""Build the parameters of a task for one model, from templates of `params`, columns and the matrix."""
 
 from __future__ import annotations
 
@@ -12,44 +12,47 @@ if TYPE_CHECKING:
     from runner.errors import Mistake
 
 Path = tuple[str | int, ...]
-#: axes and columns that choose the model and set no parameter
+#: names of axes and columns that choose the model and set no parameter
 CHOICES = ("provider", "model")
 
 
 class Shape(Protocol):
-    """What the catalogue knows of one model."""
+    """The catalogue's description of one model."""
 
     @property
-    def operation(self) -> str: ...
+    def operation(self) -> str:
+        """Return the name of the operation."""
 
     @property
     def code(self) -> str:
-        """What the provider calls the model."""
+        """Return the provider's name of the model."""
 
     def takes(self, name: str) -> bool:
-        """Whether `name` is one of its parameters, in the provider's words or the common ones."""
+        """Return whether `name` is a parameter of the model, by the provider's name or the common one."""
 
     def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
-        """The parameters in the provider's own names, and what is wrong, by the names that were given."""
+        """Return the parameters by the provider's names, and diagnostics by the names in `params`."""
 
-    def slots(self, request: Mapping[str, Any]) -> int: ...
+    def slots(self, request: Mapping[str, Any]) -> int:
+        """Return the number of the account's slots that a task takes."""
 
 
 class Catalogue(Protocol):
-    """What is known of all models."""
+    """Descriptions of all models."""
 
     def find(self, provider: str, model: str, *, unchecked: bool) -> Shape:
-        """The shape of a model; UsageError where there is none."""
+        """Return the description of a model. Raise UsageError if there is none."""
 
 
 class Text:
-    """One template of a manifest and where it stands."""
+    """Template of a manifest, and the path at which it is written."""
 
     def __init__(self, path: Path, template: Template) -> None:
         self.path = path
         self.template = template
 
     def render(self, variables: Mapping[str, Any]) -> str:
+        """Return the rendered text. Raise TemplateError with the path if that fails."""
         try:
             return self.template.render(variables)
         except TemplateError as error:
@@ -58,28 +61,31 @@ class Text:
 
 
 class Param:
-    """One entry of `params`; its texts may be templates at any depth."""
+    """One entry of `params`, with templates at any depth of its value."""
 
-    def __init__(self, name: str, value: Any, path: Path, broken: Callable[[Path, TemplateError], None]) -> None:
+    def __init__(self, name: str, value: Any, path: Path, on_error: Callable[[Path, TemplateError], None]) -> None:
         self.name = name
         self.value = value
         self.texts: list[Text] = []
-        self._broken = broken
+        self._broken = on_error
         self._make = self._compile(value, path)
 
     @property
     def constant(self) -> bool:
+        """Return whether the value holds no template."""
         return self._make is None
 
     @property
     def uses(self) -> frozenset[str]:
-        return frozenset(name for text in self.texts for name in text.template.names)
+        """Return the variables of all its templates."""
+        return frozenset(name for located in self.texts for name in located.template.names)
 
     def freeze(self) -> None:
-        """Takes its texts for what they are: a template of it is broken."""
+        """Render the value as it is written from now on, since one of its templates is broken."""
         self._make = None
 
     def render(self, variables: Mapping[str, Any]) -> Any:
+        """Return the value with its templates rendered."""
         return self._make(variables) if self._make else self.value
 
     def _compile(self, value: Any, path: Path) -> Callable[[Mapping[str, Any]], Any] | None:
@@ -102,24 +108,26 @@ class Param:
         return self.texts[-1].render
 
 
-def _made_dict(value: dict[str, Any], makers: dict[str, Any]) -> Callable[[Mapping[str, Any]], Any] | None:
-    if not any(makers.values()):
+def _made_dict(value: dict[str, Any], renderers: dict[str, Any]) -> Callable[[Mapping[str, Any]], Any] | None:
+    if not any(renderers.values()):
         return None
-    return lambda variables: {key: make(variables) if make else value[key] for key, make in makers.items()}
+    return lambda variables: {key: render(variables) if render else value[key] for key, render in renderers.items()}
 
 
-def _made_list(value: list[Any], makers: list[Any]) -> Callable[[Mapping[str, Any]], Any] | None:
-    if not any(makers):
+def _made_list(value: list[Any], renderers: list[Any]) -> Callable[[Mapping[str, Any]], Any] | None:
+    if not any(renderers):
         return None
-    return lambda variables: [make(variables) if make else each for make, each in zip(makers, value, strict=True)]
+    return lambda variables: [
+        render(variables) if render else each for render, each in zip(renderers, value, strict=True)
+    ]
 
 
 class _Asked(dict[str, bool]):
-    """What is true of which names, asked once each."""
+    """Answers of a predicate by name, each computed once."""
 
-    def __init__(self, ask: Callable[[str], bool]) -> None:
+    def __init__(self, predicate: Callable[[str], bool]) -> None:
         super().__init__()
-        self._ask = ask
+        self._ask = predicate
 
     def __missing__(self, name: str) -> bool:
         self[name] = self._ask(name)
@@ -127,34 +135,37 @@ class _Asked(dict[str, bool]):
 
 
 class Recipe:
-    """The parameters of a task of one model; `taken` are the names that no column can set."""
+    """Template of the parameters of one model. Columns cannot set the names in `reserved`."""
 
-    def __init__(self, provider: str, shape: Shape, params: Sequence[Param], taken: Collection[str]) -> None:
+    def __init__(self, provider: str, model: Shape, params: Sequence[Param], reserved: Collection[str]) -> None:
         self.provider = provider
-        self.shape = shape
+        self.shape = model
         self._constants = {param.name: param.value for param in params if param.constant}
         self._templated = [param for param in params if not param.constant]
-        named = {param.name for param in params}
-        columns = {*named, *taken, *CHOICES}
-        #: by name: whether what the matrix gives under it is a parameter here
-        self.sets = _Asked(lambda name: name not in CHOICES and (name in named or shape.takes(name)))
-        #: by name: whether a column of it is a parameter here
-        self.fills = _Asked(lambda name: name not in columns and shape.takes(name))
-        #: names that say nothing to this model; whoever finds one with a value takes it out
+        names = {param.name for param in params}
+        not_columns = {*names, *reserved, *CHOICES}
+        #: by name: true if a value of the matrix under this name sets a parameter of the model
+        self.sets = _Asked(lambda name: name not in CHOICES and (name in names or model.takes(name)))
+        #: by name: true if a column of this name sets a parameter of the model
+        self.fills = _Asked(lambda name: name not in not_columns and model.takes(name))
+        #: names without effect on this model; the lint removes each one it has reported
         self.unheeded: set[str] = set()
 
     def params(self, row: Mapping[str, Any], given: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-        """What a task asks for; an empty cell sets nothing, and nothing in the matrix takes a parameter away.
+        """Return the parameters of one task.
 
-        TemplateError where a text cannot be made.
+        An empty cell sets nothing, and None in the matrix removes a parameter. Raise TemplateError if a template cannot
+        be rendered.
         """
-        made = dict(self._constants)
-        fills, sets = self.fills, self.sets
-        made |= {name: value for name, value in row.items() if fills[name] and value is not None and value != ""}
+        params = dict(self._constants)
+        column_params, matrix_params = self.fills, self.sets
+        params |= {
+            name: value for name, value in row.items() if column_params[name] and value is not None and value != ""
+        }
         for param in self._templated:
             if param.name not in given:
-                made[param.name] = param.render(variables)
-        made |= {name: value for name, value in given.items() if sets[name]}
+                params[param.name] = param.render(variables)
+        params |= {name: value for name, value in given.items() if matrix_params[name]}
         if None in given.values():
-            return {name: value for name, value in made.items() if value is not None or name not in given}
-        return made
+            return {name: value for name, value in params.items() if value is not None or name not in given}
+        return params

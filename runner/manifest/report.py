@@ -1,4 +1,4 @@
-"""Collects the problems and warnings of a manifest: each once, in the order of the file, at most fifty shown."""
+"""Collect the errors and warnings of a manifest: each once, in the order of the file, at most fifty shown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 
 from runner.errors import ManifestError, Problem
 
-#: problems shown to a person; the rest are counted
+#: largest number of errors shown to the user; the others are counted
 SHOWN = 50
-#: problems kept to be sorted; a file with a mistake in each of 10^6 rows must not fill the memory
+#: largest number of errors kept for sorting; a file with an error in each of 10^6 rows must not fill the memory
 KEPT = 2_000
 _FIGURES = re.compile(r"([0-9]+)")
 
 
 class Report:
-    """The problems of one manifest, `file`; warnings are none."""
+    """Errors and warnings of the manifest `file`. Length and truth are those of the errors."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -30,7 +30,7 @@ class Report:
 
     def add(
         self,
-        place: tuple[int, int],
+        location: tuple[int, int],
         key: str,
         message: str,
         hint: str = "",
@@ -38,43 +38,47 @@ class Report:
         file: str = "",
         warn: bool = False,
     ) -> None:
-        problem = Problem(file or self.file, *place, key, message, hint)
+        """Add an error, or a warning if `warn` is set, at (line, column) of a file, by default the manifest."""
+        diagnostic = Problem(file or self.file, *location, key, message, hint)
         if warn:
-            self._warnings.add(problem)
+            self._warnings.add(diagnostic)
         else:
-            self.extend([problem])
+            self.extend([diagnostic])
 
-    def extend(self, problems: list[Problem]) -> None:
-        for problem in problems:
-            if len(self._problems) < KEPT or problem in self._problems:
-                self._problems.add(problem)
+    def extend(self, errors: list[Problem]) -> None:
+        """Add errors. Only count those beyond the largest number to keep."""
+        for error in errors:
+            if len(self._problems) < KEPT or error in self._problems:
+                self._problems.add(error)
             else:
                 self._beyond += 1
 
     def error(self) -> ManifestError:
+        """Return the exception that holds the first errors and the number of the others."""
         ordered = self._ordered(self._problems)
         return ManifestError(ordered[:SHOWN], omitted=max(0, len(ordered) - SHOWN) + self._beyond)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What may be a slip; there are few of each kind by nature."""
+        """Return the first warnings in the order of the files."""
         return tuple(self._ordered(self._warnings)[:SHOWN])
 
     def blames(self, file: str) -> bool:
-        """Whether anything is wrong in a file."""
-        return any(problem.file == file for problem in self._problems)
+        """Return whether there is an error in `file`."""
+        return any(error.file == file for error in self._problems)
 
     def raise_any(self) -> None:
+        """Raise ManifestError if there are errors."""
         if self._problems:
             raise self.error()
 
-    def _ordered(self, problems: set[Problem]) -> list[Problem]:
+    def _ordered(self, diagnostics: set[Problem]) -> list[Problem]:
         return sorted(
-            problems, key=lambda each: (each.file != self.file, each.file, each.line, each.column, _natural(each))
+            diagnostics, key=lambda each: (each.file != self.file, each.file, each.line, each.column, _natural(each))
         )
 
 
-def _natural(problem: Problem) -> tuple[list[tuple[bool, int, str]], Problem]:
-    """`matrix.n[9]` before `matrix.n[10]`."""
-    parts = _FIGURES.split(problem.key)
-    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], problem
+def _natural(diagnostic: Problem) -> tuple[list[tuple[bool, int, str]], Problem]:
+    """Return a sort key that has `matrix.n[9]` before `matrix.n[10]`."""
+    parts = _FIGURES.split(diagnostic.key)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], diagnostic

@@ -1,4 +1,4 @@
-"""YAML 1.2's core rules for plain scalars: `9:16`, `no`, `on`, `012`, `1_000` and dates are text."""
+"""Resolve plain scalars by the core schema of YAML 1.2: `9:16`, `no`, `on`, `012`, `1_000` and dates are text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 Scalar = str | int | float | bool | None
 
-#: orjson, and so a task's identity, knows whole numbers of 64 bits
+#: whole numbers that orjson, and so a task's key, can represent
 INTEGERS = range(-(2**63), 2**64)
 _CONSTANTS: dict[str, Scalar] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
@@ -16,15 +16,15 @@ _CONSTANTS: dict[str, Scalar] = {
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _FIRST = frozenset("-+.0123456789")
-#: how a plain scalar begins that may be no text, or a merge key; nothing is empty
+#: first characters of plain scalars that may be a merge key or something else than text; empty for the empty scalar
 TELLING = _FIRST | {constant[:1] for constant in _CONSTANTS} | {"<"}
 _BASES = {"0x": 16, "0o": 8}
-#: longer digits are text to a person too, and int() refuses 4,300 of them
+#: largest number of digits to convert; int() rejects 4,300 of them
 _DIGITS = 400
 
 
 def resolve(text: str) -> Scalar:
-    """What a plain scalar means; OverflowError for whole numbers beyond 64 bits."""
+    """Return the value of a plain scalar. Raise OverflowError for whole numbers beyond 64 bits."""
     if text[:1] in _FIRST and text:
         return _number(text)
     return _CONSTANTS.get(text, text)
@@ -34,15 +34,11 @@ def _number(text: str) -> Scalar:
     if len(text) > _DIGITS and text.strip("+-").isdigit():
         raise OverflowError
     if _INTEGER.fullmatch(text):
-        return _integer(text)
+        base = _BASES.get(text[:2])
+        number = int(text[2:], base) if base else int(text)
+        if number not in INTEGERS:
+            raise OverflowError
+        return number
     if _FLOAT.fullmatch(text) and math.isfinite(value := float(text)):
         return value
     return text
-
-
-def _integer(text: str) -> int:
-    base = _BASES.get(text[:2])
-    value = int(text[2:], base) if base else int(text)
-    if value not in INTEGERS:
-        raise OverflowError
-    return value

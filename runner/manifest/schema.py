@@ -1,6 +1,7 @@
-"""The shape of a manifest, version 1, for pydantic: what it checks and what editors are told (`runner schema`).
+"""Define the schema of a manifest, version 1, for validation by pydantic and for editors (`runner schema`).
 
-Every field has a default, so that what is right can be gone on with where something else is wrong.
+Every field has a default, so that the valid rest of a manifest can be checked after an error. The docstrings of the
+sections are descriptions in the JSON Schema.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _MAX_NAME = 100
 
 
 def _taught(message: str, hint: str = "") -> PydanticCustomError:
-    return PydanticCustomError("taught", "{message}", {"message": message, "hint": hint})
+    return PydanticCustomError("explained", "{message}", {"message": message, "hint": hint})
 
 
 def _duration(value: object) -> float:
@@ -38,21 +39,21 @@ def _rate(value: object) -> Rate:
 
 
 def _cost(value: object) -> float | dict[str, float]:
-    """A price for all models, or one for each."""
+    """Return the price for all models, or one for each."""
     if isinstance(value, dict) and value:
         return {str(name): _amount(price, f" for {name}") for name, price in value.items()}
     return _amount(value, "")
 
 
-def _amount(value: object, where: str) -> float:
+def _amount(value: object, of_model: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise _taught(f"the price{where} is not a number", "e.g. `cost: 4`, or `cost: {model-a: 4, model-b: 30}`")
+        raise _taught(f"the price{of_model} is not a number", "e.g. `cost: 4`, or `cost: {model-a: 4, model-b: 30}`")
     return float(value)
 
 
 def _address(value: str) -> str:
-    if trouble := notices.unfit(value):
-        raise _taught(*trouble)
+    if error := notices.unfit(value):
+        raise _taught(*error)
     return value
 
 
@@ -65,7 +66,7 @@ def _name(value: object) -> object:
 
 
 def is_name(text: str) -> bool:
-    """Whether a job may be called so."""
+    """Return whether `text` is a valid name of a job."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -126,7 +127,8 @@ _PARTS = {
 _MATRIX = {
     "type": "object",
     "properties": {
-        name: {"type": "array", "description": told, "items": items} for name, (told, items) in _PARTS.items()
+        name: {"type": "array", "description": description, "items": items}
+        for name, (description, items) in _PARTS.items()
     },
     "additionalProperties": _AXIS,
 }
@@ -201,7 +203,7 @@ class Document(_Part):
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a manifest."""
+    """Return the JSON Schema of a manifest."""
     schema = Document.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["required"] = ["version"]

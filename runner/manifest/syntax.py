@@ -1,4 +1,4 @@
-"""What is wrong with the syntax of a YAML file, in words that help."""
+"""Explain syntax errors of YAML in plain words, each with a hint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TAB: Final = "'\\t'"
-#: the parser's words, and what a person should hear
+#: words of the parser's message, and our message and hint for them
 _PLAIN_WORDS: Final = (
     (TAB, "a tab stands where YAML wants spaces", "indent with spaces"),
     ("mapping values are not allowed", "a `: ` where none can be", "quote a text that has `: `, or indent it right"),
@@ -22,14 +22,14 @@ _PLAIN_WORDS: Final = (
     ("',' or '}'", "a mapping in braces is not closed", "write `}`, or a comma between its pairs"),
     ("control characters", "a control character", "delete it"),
 )  # fmt: skip
-#: a key with the colon of a Chinese keyboard behind it, which YAML takes for a part of a text
+#: a key followed by the full-width colon of a Chinese keyboard, which YAML reads as part of a text
 _WIDE = re.compile(r"(?P<before>[ \t]*(?:- +)?)(?P<key>[a-z_]\w*)[ \t]*：", re.ASCII)
 
 
 def wide_colon(lines: Sequence[str], line: int) -> tuple[int, int, str, str] | None:
-    """Line, column, message and hint of a full-width colon behind a key, here or in the line above; all from 0.
+    """Return line, column, message and hint of a full-width colon behind a key, in this line or the one above.
 
-    The parser stumbles over what follows such a line, and would have its readers look there.
+    Lines and columns count from 0. The parser fails only behind such a line, so its own position would mislead.
     """
     for number in (line, line - 1):
         if 0 <= number < len(lines) and (found := _WIDE.match(lines[number])):
@@ -38,9 +38,9 @@ def wide_colon(lines: Sequence[str], line: int) -> tuple[int, int, str, str] | N
     return None
 
 
-def explained(told: str) -> tuple[str, str]:
-    """Message and hint for what the parser told."""
+def explained(parser_message: str) -> tuple[str, str]:
+    """Return message and hint for a message of the parser."""
     for words, message, hint in _PLAIN_WORDS:
-        if words in told:
+        if words in parser_message:
             return message, hint
-    return f"not YAML: {told}", "check this line and the one above it"
+    return f"not YAML: {parser_message}", "check this line and the one above it"

@@ -1,4 +1,4 @@
-"""Turns what pydantic found into problems a person can act on."""
+"""Turn errors of pydantic into diagnostics with a hint, and describe values and names in messages."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _KEYS: dict[str, Any] = {
 }
 
 
-def translate(errors: list[ErrorDetails], places: Places, report: Report) -> None:
-    """Adds a problem for every error."""
+def translate(errors: list[ErrorDetails], source_map: Places, diagnostics: Report) -> None:
+    """Add a diagnostic for every error of pydantic."""
     for error in errors:
         path = error["loc"]
         if error["type"] == "extra_forbidden":
-            report.add(places.key_place(*path), dotted(path), *_unknown(path))
+            diagnostics.add(source_map.key_place(*path), dotted(path), *_unknown(path))
         else:
-            report.add(places.place(*path), dotted(path), *_wrong(error))
+            diagnostics.add(source_map.place(*path), dotted(path), *_wrong(error))
 
 
 def described(value: Any) -> str:
-    """A value as a message shows it."""
+    """Return a value as messages show it."""
     match value:
         case None:
             return "nothing"
@@ -55,7 +55,7 @@ def described(value: Any) -> str:
         case int() | float():
             return f"the number {value}"
         case str():
-            return f"the text `{value[:40]}{'…' * (len(value) > 40)}`"  # noqa: PLR2004 - enough to be recognised
+            return f"the text `{value[:40]}{'…' * (len(value) > 40)}`"  # noqa: PLR2004 - enough to recognise the text
         case dict():
             return "a mapping"
         case _:
@@ -63,17 +63,17 @@ def described(value: Any) -> str:
 
 
 def plain(name: str) -> str:
-    """A name as parameters are written: no capitals, no full-width letters, no spaces, nothing invisible."""
+    """Return a name in the form of parameters: lower case, no full-width or invisible characters, no spaces."""
     visible = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
     return _GAP.sub("_", _HUMP.sub("_", visible.strip())).casefold()
 
 
 def closest(name: str, known: Iterable[str], label: str = "it may be") -> str:
-    """A hint: the nearest known name, or all of them."""
+    """Return a hint with the nearest known name, or with the first twenty if none is near."""
     names = sorted(known)
-    written = {plain(each): each for each in names}
-    if near := get_close_matches(plain(name), written, n=1, cutoff=0.6):
-        return f"did you mean `{written[near[0]]}`?"
+    by_form = {plain(each): each for each in names}
+    if near := get_close_matches(plain(name), by_form, n=1, cutoff=0.6):
+        return f"did you mean `{by_form[near[0]]}`?"
     return f"{label} " + (", ".join(f"`{each}`" for each in names[:20]) or "none")
 
 
@@ -91,7 +91,7 @@ def _unknown(path: tuple[str | int, ...]) -> tuple[str, str]:
 def _wrong(error: ErrorDetails) -> tuple[str, str]:
     found = described(error["input"])
     match error["type"]:
-        case "taught":
+        case "explained":
             return f"{error['msg']}; found {found}", error["ctx"]["hint"]
         case "greater_than_equal":
             return f"at least {error['ctx']['ge']}, found {found}", "raise it"

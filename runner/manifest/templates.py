@@ -1,7 +1,7 @@
-"""Jinja templates, tamed: names, filters and conditions; no attributes, calls, loops or products.
+"""Compile and render a safe subset of Jinja: names, filters and conditions; no attributes, calls, loops or products.
 
-Only texts of the manifest are templates. What they may hold is a list of node types, so that what Jinja learns
-tomorrow is refused until someone has looked at it.
+Only texts of the manifest are templates. The allowed syntax is a list of node types, so that new syntax of Jinja stays
+rejected until it is reviewed and added.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: characters of a template, of a value it uses and of its result
+#: largest length of a template, of a value it uses and of its result, in characters
 MAX_LENGTH = 20_000
 _MAX_DEPTH = 50
-#: variables of one expression: joined they are in memory all at once, before anyone can measure them
+#: largest number of variables of one expression, since their joined values are in memory before they can be measured
 _MAX_NAMES = 200
 _ALLOWED = (
     nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.List, nodes.Tuple, nodes.Filter, nodes.Keyword,
@@ -45,23 +45,24 @@ _UNDEFINED = re.compile(r"'([^']*)' is undefined")
 
 
 class TemplateError(Exception):
-    """What is wrong with a template, and what to do; `missing` names the variable a row does not have."""
+    """Error in a template or while rendering it. `missing` is the name of a variable without a value."""
 
     def __init__(self, message: str, hint: str = "", *, missing: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.missing = missing
-        #: where the template stands, once someone knows
+        #: path of the template in the manifest, set by the caller that knows it
         self.path: tuple[str | int, ...] = ()
 
 
 def is_template(text: str) -> bool:
+    """Return whether a text of the manifest is a template."""
     return "{{" in text or "{%" in text
 
 
 class Template:
-    """A compiled text; `names` are the variables it uses."""
+    """Compiled template. `names` are the variables that it uses."""
 
     def __init__(self, text: str) -> None:
         tree = _tree(text)
@@ -70,7 +71,7 @@ class Template:
         self.plain = tuple(_plain_parts(tree))
 
     def render(self, variables: Mapping[str, Any]) -> str:
-        """The text for these variables; TemplateError where there is none."""
+        """Return the rendered text. Raise TemplateError if that fails or the text is too long."""
         if self.plain:
             text = self._joined(variables)
             if text is not None:
@@ -78,12 +79,15 @@ class Template:
         return self._rendered(variables)
 
     def _joined(self, variables: Mapping[str, Any]) -> str | None:
-        """The same as Jinja for a text of names alone, five times as fast; None where Jinja should say why not."""
+        """Return the text of a template of plain names, five times as fast as Jinja.
+
+        Return None if that fails, so that Jinja gives the reason.
+        """
         try:
             parts = [part if is_text else str(variables[part]) for is_text, part in self.plain]
         except KeyError:
             return None
-        # measured first: a long value that is named a thousand times would fill the memory
+        # measure before joining: a long value that is named a thousand times would fill the memory
         return "".join(parts) if sum(map(len, parts)) <= MAX_LENGTH else None
 
     def _rendered(self, variables: Mapping[str, Any]) -> str:
@@ -92,31 +96,22 @@ class Template:
             if isinstance(value, str) and len(value) > MAX_LENGTH:
                 raise TemplateError(f"`{name}` has {len(value):,} characters; at most {MAX_LENGTH:,}", "shorten it")
         try:
-            return "".join(self._chunks(variables))
+            length, chunks = 0, []
+            for chunk in self._template.root_render_func(self._template.new_context(dict(variables))):
+                chunks.append(chunk)
+                length += len(chunk)
+                if length > MAX_LENGTH:
+                    raise _too_long()
+            return "".join(chunks)
         except jinja2.UndefinedError as error:
             found = _UNDEFINED.search(str(error))
             raise TemplateError(str(error), missing=found[1] if found else "") from None
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise TemplateError(f"the template fails: {error}", "correct it, or the value it is given") from None
 
-    def _chunks(self, variables: Mapping[str, Any]) -> list[str]:
-        total, chunks = 0, []
-        for chunk in self._template.root_render_func(self._template.new_context(dict(variables))):
-            chunks.append(chunk)
-            total += len(chunk)
-            if total > MAX_LENGTH:
-                raise _too_long()
-        return chunks
-
 
 def _too_long() -> TemplateError:
     return TemplateError(f"the result has more than {MAX_LENGTH:,} characters", "shorten the template")
-
-
-def _bounded(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > MAX_LENGTH:
-        raise _too_long()
-    return value
 
 
 def _tree(text: str) -> nodes.Template:
@@ -146,7 +141,10 @@ def _inspect(tree: nodes.Template) -> None:
 
 
 def _measure(tree: nodes.Template) -> None:
-    """Refuses an expression that could hold thousands of long values at once; one `{{ }}` at a time is bounded."""
+    """Reject an expression that could hold thousands of long values at once.
+
+    Jinja renders one `{{ }}` at a time, so a bound on each is enough.
+    """
     shown = [node for output in tree.find_all(nodes.Output) for node in output.nodes]
     for part in [*shown, *(each.test for each in tree.find_all(nodes.If))]:
         count = isinstance(part, nodes.Name) + sum(1 for _ in part.find_all(nodes.Name))
@@ -174,7 +172,7 @@ def _compiled(tree: nodes.Template) -> jinja2.Template:
 
 
 def _plain_parts(tree: nodes.Template) -> list[tuple[bool, str]]:
-    """(is text, text or name) where a template is nothing but texts and names; else nothing."""
+    """Return (is text, text or name) for each part of a template of texts and names, else nothing."""
     parts = []
     for output in tree.body:
         for node in output.iter_child_nodes() if isinstance(output, nodes.Output) else [output]:
@@ -194,22 +192,24 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, optimized=False
     )
     ours: dict[str, Callable[..., Any]] = {"join": _join, "replace": _replace, "round": _round}
-    kept = {name: environment.filters[name] for name in _KEPT_FILTERS}
-    environment.filters = {name: _guarded(function) for name, function in (kept | ours).items()}
+    builtin = {name: environment.filters[name] for name in _KEPT_FILTERS}
+    environment.filters = {name: _guarded(function) for name, function in (builtin | ours).items()}
     environment.globals.clear()
     return environment
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same filter, whose result is never longer than a result may be."""
+    """Return a filter that raises TemplateError if its result is too long."""
 
-    def guarded(*args: Any, **options: Any) -> Any:
-        return _bounded(function(*args, **options))
+    def limited(*args: Any, **options: Any) -> Any:
+        value = function(*args, **options)
+        if isinstance(value, str) and len(value) > MAX_LENGTH:
+            raise _too_long()
+        return value
 
-    guarded.__dict__.update(
-        vars(function) if hasattr(function, "__dict__") else {}
-    )  # what Jinja passes as the first argument
-    return guarded
+    # Jinja marks a filter that gets the environment or context as its first argument with an attribute
+    limited.__dict__.update(vars(function) if hasattr(function, "__dict__") else {})
+    return limited
 
 
 def _join(values: Any, separator: str = "") -> str:

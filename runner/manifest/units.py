@@ -1,4 +1,4 @@
-"""Durations (`90s`, `1h30m`, `2d`) and rates (`5`, `10/min`) as people write them."""
+"""Parse durations (`90s`, `1h30m`, `2d`) and rates (`5`, `10/min`)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
 _PERIODS = {"s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*([a-z]+)", re.ASCII)
-#: no wait is longer than ten years, and no sum of waits overflows
+#: ten years, so that no sum of durations overflows
 _LONGEST = 3650 * 86400.0
-#: characters; nobody writes a longer one
+#: largest length of a text, in characters
 _LONG = 100
 
 
 def duration(value: object) -> float:
-    """Seconds, above 0; ValueError says what is expected."""
+    """Return a duration in seconds, above 0. Raise ValueError that names the expected forms."""
     seconds = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
@@ -40,12 +40,12 @@ def _read(text: str) -> float:
 
 
 def rate(value: object) -> Rate:
-    """A rate above 0; ValueError says what is expected."""
+    """Return a rate above 0. Raise ValueError that names the expected forms."""
     count, seconds = math.nan, 1.0
     if isinstance(value, int | float) and not isinstance(value, bool):
         count = float(value)
     elif isinstance(value, str) and len(value) < _LONG and (match := _RATE.fullmatch(value)):
         count, seconds = float(match[1]), _PERIODS.get(match[2], math.nan)
-    if not (0 < count <= 1e6 and seconds > 0):  # noqa: PLR2004 - more is a slip
+    if not (0 < count <= 1e6 and seconds > 0):  # noqa: PLR2004 - a higher rate is a mistake
         raise ValueError("expected a rate: write `5` (a second), `5/s`, `10/min` or `100/h`")
     return Rate(count, seconds)

@@ -1,22 +1,22 @@
-"""Plain values that know where they were written: a place is a line and a column, both from 1."""
+"""Plain values that know their position in a file: a line and a column, both from 1."""
 
 from __future__ import annotations
 
 from array import array
 from typing import Any
 
-#: bits of a packed place that hold the column; the line stands above them
+#: bits of a packed position that hold the column; the line is above them
 COLUMN_BITS = 24
 _COLUMN_MASK = (1 << COLUMN_BITS) - 1
 
 
 def unpack(at: int) -> tuple[int, int]:
-    """(line, column) of a packed place."""
+    """Return (line, column) of a packed position."""
     return at >> COLUMN_BITS, at & _COLUMN_MASK
 
 
 class Mapping(dict[str, Any]):
-    """A mapping of a file; `places` alternates the packed places of its keys and of their values."""
+    """Mapping of a file. `positions` alternates the packed positions of its keys and of their values."""
 
     __slots__ = ("at", "places")
 
@@ -26,14 +26,16 @@ class Mapping(dict[str, Any]):
         self.places = array("Q")
 
     def key_at(self, key: str) -> int:
+        """Return the packed position of a key."""
         return self.places[2 * list(self).index(key)]
 
     def value_at(self, key: str) -> int:
+        """Return the packed position of the value of a key."""
         return self.places[2 * list(self).index(key) + 1]
 
 
 class Sequence(list[Any]):
-    """A list of a file; `places` holds the packed places of its values."""
+    """List of a file. `positions` holds the packed positions of its values."""
 
     __slots__ = ("at", "places")
 
@@ -44,18 +46,18 @@ class Sequence(list[Any]):
 
 
 class Places:
-    """Finds where a value or a key stands, by its path from the root."""
+    """Map from paths, beginning at the root, to the locations of keys and values."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
 
     def place(self, *path: str | int) -> tuple[int, int]:
-        """(line, column) of the value at `path`; of its nearest ancestor where it does not exist."""
+        """Return (line, column) of the value at `path`, or of its nearest ancestor if it does not exist."""
         _, at = self._descend(path)
         return unpack(at)
 
     def key_place(self, *path: str | int) -> tuple[int, int]:
-        """(line, column) of the last key of `path`, or of the value where it is a position."""
+        """Return (line, column) of the last key of `path`, or of the value if it is an index of a list."""
         parent, _ = self._descend(path[:-1])
         key = path[-1]
         if isinstance(parent, Mapping) and isinstance(key, str) and key in parent:
@@ -75,7 +77,7 @@ class Places:
 
 
 def said(value: Any) -> str:
-    """A value as a data file would say it, so that the number 5 and the text `5` are the same; nothing is empty."""
+    """Return a value as the text of a data file, so that the number 5 and the text `5` are equal; None is empty."""
     if type(value) is str:
         return value
     match value:
@@ -90,6 +92,6 @@ def said(value: Any) -> str:
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """A path as people write it: `items[3].subject`."""
+    """Return a path as text, like `items[3].subject`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")

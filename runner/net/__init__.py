@@ -1,4 +1,4 @@
-"""The only room with sockets."""
+"""HTTP access to providers: the only package that opens sockets."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from runner.lean import without
 
 
 def _load_aiohttp() -> None:
-    """Without the system's certificates, which it reads twice as it is imported: a tenth of a run's start.
+    """Import aiohttp without loading the system's certificates.
 
-    No connection here goes by them, but by `tls_context`; one that did would trust nobody.
+    aiohttp reads them twice when it is imported, which is a tenth of the start-up time of a run. Every connection of
+    this package uses `tls_context` instead. A connection without that context would trust no certificate.
     """
-    reading = ssl.SSLContext.set_default_verify_paths
+    set_default_verify_paths = ssl.SSLContext.set_default_verify_paths
     ssl.SSLContext.set_default_verify_paths = lambda _: None  # type: ignore[method-assign, assignment]
     try:
-        import aiohttp  # noqa: F401, PLC0415 - for all that import it from here on
+        import aiohttp  # noqa: F401, PLC0415 - loaded once, so that every later import finds it
     finally:
-        ssl.SSLContext.set_default_verify_paths = reading  # type: ignore[method-assign]
+        ssl.SSLContext.set_default_verify_paths = set_default_verify_paths  # type: ignore[method-assign]
 
 
 _load_aiohttp()
-with without("pygments"):  # for httpx's own command line
-    import httpx  # noqa: F401 - for all that import it from here on
+with without("pygments"):  # needed by httpx's command line only
+    import httpx  # noqa: F401 - loaded once, so that every later import finds it

@@ -1,7 +1,8 @@
-"""Bodies from outside: inflated within bounds, parsed strictly.
+"""Decompression of response bodies within a size limit, and strict JSON parsing.
 
-A gzip bomb of 972 KB is 1 GB; Python's parser keeps the last of two equal keys, admits NaN, lone surrogates (which
-SQLite then refuses) and fails in four different ways (faults.md FN11 to FN13).
+Both are needed because the other side is not trusted. A gzip bomb of 972 KB expands to 1 GB. Python's JSON parser keeps
+the last of two equal keys, accepts NaN and lone surrogates (which SQLite then refuses), and raises four different
+exceptions.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PIECE = 1 << 20
-#: encodings that are named in an error; any other text of a header may be an echo of a credential
+#: encodings that an error may name; any other text of a header may be an echo of a credential
 _KNOWN = frozenset({"br", "zstd", "compress"})
-#: of a body that is no JSON, this much is kept, in characters
+#: characters that are kept of a body that is not JSON
 TEXT_LIMIT = 2000
 
 
-class Unreadable(Exception):  # noqa: N818 - reads as what it says
-    """The body cannot be decoded, or is larger than it may be."""
+class Unreadable(Exception):
+    """A body that cannot be decompressed or exceeds the size limit."""
 
 
 class Inflater:
-    """Content-Encoding undone piece by piece; never more than 1 MiB at once, never more than `limit` in all."""
+    """Streaming decompressor for a Content-Encoding, with at most 1 MiB per piece and `limit` bytes in total.
+
+    Raises UnreadableBodyError for an unknown encoding, a damaged stream or too many bytes.
+    """
 
     def __init__(self, encoding: str, limit: int) -> None:
         self._coded = encoding.strip().lower() not in {"", "identity"}
@@ -39,11 +43,11 @@ class Inflater:
             return
         if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
             raise Unreadable(f"content encoding {encoding!r}" if encoding in _KNOWN else "an unknown content encoding")
-        # 32 + 15: gzip or zlib, by its own header
+        # 32 + 15: zlib detects gzip or zlib by the header
         self._engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The plain bytes that these bytes make."""
+        """Yield the decompressed bytes of `data`."""
         for piece in self._inflate(data) if self._coded else (data,):
             self._seen += len(piece)
             if self._seen > self._limit:
@@ -51,13 +55,13 @@ class Inflater:
             yield piece
 
     def finish(self) -> None:
-        """Called at the end: a stream that stops in the middle is no whole body."""
+        """Raise UnreadableBodyError if the compressed stream ended early."""
         if self._coded and not self._engine.eof:
             raise Unreadable("compressed body ends early")
 
     def _inflate(self, data: bytes) -> Iterator[bytes]:
         while data:
-            if self._engine.eof:  # gzip may have several members
+            if self._engine.eof:  # a gzip stream may consist of several members
                 self._engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
             yield self._step(data)
             while self._engine.unconsumed_tail:
@@ -70,27 +74,27 @@ class Inflater:
         except zlib.error as error:
             if self._seen or self._raw_deflate:
                 raise Unreadable("compressed body is damaged") from error
-        self._raw_deflate = True  # some servers say deflate and leave zlib's header out
+        self._raw_deflate = True  # some servers declare "deflate" and omit zlib's header
         self._engine = zlib.decompressobj(-zlib.MAX_WBITS)
         return self._step(data)
 
 
 def parsed(raw: bytes) -> Any:
-    """Strict JSON, or else the text, cut to 2,000 characters that any store can hold."""
+    """Return the value of strict JSON, or else the body as text of at most 2,000 characters that SQLite can store."""
     try:
         text = raw.decode("utf-8-sig")
         if "\\u" in text:
-            orjson.loads(text)  # refuses lone surrogates
+            orjson.loads(text)  # raises on lone surrogates
         return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return raw[: TEXT_LIMIT * 4].decode("utf-8", "backslashreplace")[:TEXT_LIMIT]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    value = dict(pairs)
+    if len(value) != len(pairs):
         raise ValueError("a key stands twice")
-    return made
+    return value
 
 
 def _refuse(word: str) -> NoReturn:
@@ -104,5 +108,5 @@ def _finite(text: str) -> float:
     return value
 
 
-#: made once: `json.loads` would make one for every body
+#: shared decoder, since `json.loads` with hooks creates one for every body
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)

@@ -1,14 +1,14 @@
-"""How fast to send: at most so many in any sliding window, judged where the requests arrive.
+"""Sliding-window rate limit, measured at the server: at most n requests arrive in any window.
 
-1. A log of stamps (traffic.py). A slot counts from its grant until it is known to have left the window, and an unsent
-   one counts as "now": so a stall between grant and write cannot let a burst through.
-2. A stamp counts later by what its reply was late (lateness.py). While no reply is here, the time that has passed
-   says how late it is at least.
-3. A cadence of (1 + 0.5 %) / rate with at most 100 ms of catch-up: no burst after a suspend.
-4. The rate is the one that holds (pace.py).
+1. A log of send times (`RequestLog`). A slot counts from its grant until it is certain to have left the window. An
+   unsent slot counts as "now", so a stall between grant and write cannot let a burst through.
+2. A request counts as arriving later by the delay that its reply shows (`DelayEstimator`). While there is no reply, the
+   elapsed time is the lower bound.
+3. Grants are spaced by (1 + 0.5 %) / rate, with at most 100 ms of catch-up, so there is no burst after a suspend.
+4. The rate is the one that the server sustains (`RateController`).
 
-Arithmetic: no clock, no I/O. `dump` and `load` hand the whole of it to another process of the account (shared.py),
-whose slots are told apart by the `seat` that each of them has.
+All of it is arithmetic, without a clock and without I/O. `dump` and `load` transfer the whole state between the
+processes of an account (`SharedSlidingWindow`). Each process marks its slots with its `process_slot`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 _MARGIN = 1.005
 _CATCH_UP = 0.1
-#: seconds until the next question where only a reply can tell, at the most
+#: maximum seconds until the next attempt when only a reply can free a place
 _SOON = 0.01
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 900.0
-#: how the state is handed on: this form, in so many parts
+#: version of the dumped state, and the number of its parts
 _VERSION, _PARTS = 1.0, 7
 _NEVER = float("-inf")
 
 
 class Wish(NamedTuple):
-    """What one process wishes for: requests a second to begin with and at the most, judged by windows of `unit` s."""
+    """Rate that one process wants: first and maximum requests per second, measured in windows of `unit` seconds."""
 
     start: float
     ceiling: float
@@ -44,10 +44,10 @@ class Wish(NamedTuple):
 
 
 class Bucket:
-    """The arithmetic: `number` requests (a fraction is fine) in any `seconds`.
+    """Sliding-window limit of `number` requests, possibly a fraction, in any `seconds`.
 
-    With a `ceiling` (requests a second) they are where it begins, and it finds out how much more the server takes. Of
-    several processes the one that wishes for most decides for the account, and each keeps to its own rate.
+    With a `ceiling` (requests per second) this is only the first rate, and the limit rises to what the server accepts.
+    Among several processes the highest target decides for the account, and each process keeps to its own ceiling.
     """
 
     def __init__(self, number: float, seconds: float = 1.0, *, ceiling: float | None = None, seat: int = 0) -> None:
@@ -69,19 +69,19 @@ class Bucket:
         self._joint = self._wish
 
     def __repr__(self) -> str:
-        return f"Bucket({self._joint.start:g} a second, {len(self._traffic)} open)"
+        return f"SlidingWindow({self._joint.start:g} a second, {len(self._traffic)} open)"
 
-    # the way of a slot
+    # life of a slot
 
     def grant(self, now: float) -> Slot | float:
-        """A slot now, or the time at which to ask again."""
+        """Return a slot, or the time at which to ask again."""
         rate = self.rate(now)
-        most, window = self._limit(rate)
+        maximum, window = self._limit(rate)
         self._traffic.settle(now, window, window + self._joint.unit)
-        room_at = self._traffic.room_at(now, most, window)
-        if room_at == UNKNOWN:
-            room_at = now + min(_SOON, _MARGIN / rate)
-        wait_until = max(self._due, self._own_due, self._paused_until, room_at)
+        available_at = self._traffic.room_at(now, maximum, window)
+        if available_at == UNKNOWN:
+            available_at = now + min(_SOON, _MARGIN / rate)
+        wait_until = max(self._due, self._own_due, self._paused_until, available_at)
         if wait_until > now:
             return wait_until
         slot = Slot(self.seat, next(self._numbers), now, self._due, pressed=self._due > now - _CATCH_UP)
@@ -93,29 +93,33 @@ class Bucket:
         return slot
 
     def sent(self, slot: Slot, stamp: float) -> None:
-        """Its bytes leave; said twice, the later stamp holds."""
+        """Record that the slot's bytes leave at `stamp`; the later of two stamps holds."""
         self._traffic.sent(slot, stamp)
 
     def answered(self, slot: Slot, rtt: float) -> None:
-        """The reply's head came `rtt` seconds after the stamp."""
+        """Record that the reply's headers arrived `rtt` seconds after the stamp."""
         if slot.stamp is None:
             return
         now = slot.stamp + rtt
-        most, window = self._limit(self.rate(now))
+        maximum, window = self._limit(self.rate(now))
         self._traffic.answered(slot, rtt, window)
-        self._late.heard(now, rtt, window, most)
+        self._late.heard(now, rtt, window, maximum)
         if slot.pressed:
-            self._pace.accepted(most, self._joint.start, self._joint.ceiling)
+            self._pace.accepted(maximum, self._joint.start, self._joint.ceiling)
 
     def release(self, slot: Slot) -> None:
-        """It was not used; if it is the latest, the next one takes its place."""
+        """Give an unused slot back; if it is the latest, the next slot takes its place."""
         if slot.stamp is None and self._traffic.drop(slot) and slot.key == self._latest:
             self._due = slot.due
 
-    # what the server says
+    # rate limiting by the server
 
     def throttled(self, now: float, wait: float | None = None, slot: Slot | None = None) -> None:
-        """The server says "too fast" (to this one): pause for `wait` or a window, and learn what holds."""
+        """Pause after the server refused a request (the one of `slot`) as too fast, and adapt the rate.
+
+        `wait` is the pause in seconds that the server asked for; by default it is a window, longer with each refusal
+        in a row.
+        """
         start, ceiling, unit = self._joint
         at = slot.stamp if slot is not None and slot.stamp is not None else now
         self._traffic.refused(at)
@@ -131,51 +135,54 @@ class Bucket:
         self._pace.resumes(self._paused_until, self._limit(self._pace.target(start, ceiling))[1])
 
     def pause(self, until: float) -> None:
-        """Grant nothing before then."""
+        """Grant nothing before `until`."""
         self._paused_until = max(self._paused_until, until)
 
     def rate(self, now: float) -> float:
-        """Requests a second, as far as it is known what holds."""
+        """Return the current rate in requests per second."""
         return self._pace.rate(now, self._joint.start, self._joint.ceiling)
 
     def _limit(self, rate: float) -> tuple[int, float]:
-        """Whole requests in a window of its own length: 2.5 a second is 2 in 0.8 s, 6,000 a minute 1,024 in 10 s."""
-        most = max(1, min(MOST, int(rate * self._joint.unit + 1e-9)))
-        return most, most / rate
+        """Return a whole number of requests and the window in seconds that together make `rate`.
 
-    # several processes
+        2.5 per second is 2 in 0.8 s, 6,000 per minute is 1,024 in 10 s.
+        """
+        maximum = max(1, min(MOST, int(rate * self._joint.unit + 1e-9)))
+        return maximum, maximum / rate
+
+    # several processes of one account
 
     @property
     def others(self) -> list[int]:
-        """The seats of the account's other processes."""
-        return [seat for seat in self._wishes if seat != self.seat]
+        """Return the process slots of the account's other processes."""
+        return [process for process in self._wishes if process != self.seat]
 
     def enter(self) -> None:
-        """Take the seat of whoever had it before."""
+        """Take over the process slot from the process that had it before."""
         self.leave(self.seat)
         self._wishes[self.seat] = self._wish
         self._join()
 
     def leave(self, seat: int) -> None:
-        """That process is gone: what it had not sent never will be."""
+        """Remove a process and the slots that it has not used."""
         self._traffic.leave(seat, self._joint.unit)
         self._wishes.pop(seat, None)
         self._join()
 
     def adopt(self, slot: Slot) -> None:
-        """A slot of ours that was granted while nobody could be told."""
+        """Add an own slot that was granted while the shared state was not available."""
         self._traffic.add(replace(slot, stamp=None))
 
     def _join(self) -> None:
-        wishes = self._wishes.values() or [self._wish]
-        greatest = max(wishes, key=lambda wish: (wish.start, -wish.unit))
-        self._joint = Wish(greatest.start, max(wish.ceiling for wish in wishes), greatest.unit)
+        targets = self._wishes.values() or [self._wish]
+        highest = max(targets, key=lambda target: (target.start, -target.unit))
+        self._joint = Wish(highest.start, max(target.ceiling for target in targets), highest.unit)
 
     def dump(self) -> bytes:
-        """Everything that another process needs, as doubles."""
-        wishes = [value for seat, wish in self._wishes.items() for value in (seat, *wish)]
+        """Return the whole state for another process, as doubles."""
+        targets = [value for process, target in self._wishes.items() for value in (process, *target)]
         times = (self._due, self._paused_until, *self._latest)
-        small = (self._pace.values(), times, self._late.values(), wishes)
+        small = (self._pace.values(), times, self._late.values(), targets)
         large = self._traffic.values()
         values = array("d", chain((_VERSION,), map(len, (*small, *large)), *small))
         for part in large:
@@ -183,7 +190,10 @@ class Bucket:
         return values.tobytes()
 
     def load(self, data: bytes, now: float, *, old: bool = False) -> None:
-        """Go on where another process was; of an earlier boot, only with what was learned. Unreadable is nothing."""
+        """Replace the state by that of another process.
+
+        With `earlier_boot`, only the learned rate is taken. Unreadable data resets the state.
+        """
         self._clear()
         values = array("d")
         values.frombytes(data[: len(data) - len(data) % values.itemsize])
@@ -191,18 +201,18 @@ class Bucket:
         if len(sizes) < _PARTS or values[0] != _VERSION or len(values) != 1 + _PARTS + sum(sizes):
             return
         ends = list(accumulate(sizes, initial=1 + _PARTS))
-        pace, times, late, wishes, log, sends, slots = (values[begin:end] for begin, end in pairwise(ends))
+        controller, times, delay, targets, closed, sends, slots = (values[begin:end] for begin, end in pairwise(ends))
         old = old or (len(sends) > 0 and sends[-1] > now + 1.0)  # sent in the future, so before a restart
-        self._pace.take(pace, old=old)
+        self._pace.take(controller, old=old)
         if not old:
-            self._late.take(late)
-            self._take(times, wishes)
-            self._traffic.take(log, sends, slots)
+            self._late.take(delay)
+            self._take(times, targets)
+            self._traffic.take(closed, sends, slots)
 
-    def _take(self, times: Sequence[float], wishes: Sequence[float]) -> None:
+    def _take(self, times: Sequence[float], targets: Sequence[float]) -> None:
         self._due, self._paused_until = times[:2]
         self._latest = int(times[2]), int(times[3])
-        for at in range(0, len(wishes), 4):
-            self._wishes[int(wishes[at])] = Wish(*wishes[at + 1 : at + 4])
+        for at in range(0, len(targets), 4):
+            self._wishes[int(targets[at])] = Wish(*targets[at + 1 : at + 4])
         self._wishes[self.seat] = self._wish
         self._join()

@@ -1,11 +1,11 @@
-"""Brings one output home: resumed, bounded, checked, on the disk.
+"""Download of one output to the disk: resumable, within limits, with a check of the content.
 
-    200, 206                        bytes; 206 is believed only for the range and the strong ETag that were asked for
-    403, 404, 410, denied address   Dead: a poll may bring a fresh link
-    429, 5xx, network, cut, no media   Later; what is no media is put aside, never in place of an output
+    200, 206                           bytes; 206 counts only for the requested range and the requested strong ETag
+    403, 404, 410, denied address      DeadLink: a poll may return a new link
+    429, 5xx, network, cut, no media   RetryLater; content that is no media goes into quarantine, never to an output
 
-No credential, no cookie, at most three redirects, every hop through the guard. Requests go to the transport itself:
-httpx's client would log the signed query of every link (attacks.md X23).
+Requests carry no credential and no cookie. At most three redirects are followed, and the address of each is checked.
+Requests are sent through the transport directly, since httpx's client would log the signed query of every link.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
 _MIB = 1 << 20
-#: pieces that are kept apart; more are joined
+#: maximum number of separate pieces in memory; more are joined
 _MOST_PIECES = 256
-#: half the bytes that may wait to be read: fewer stops and starts than with aiohttp's 64 KiB
+#: half of the read buffer's limit in bytes; fewer pauses of the connection than with aiohttp's 64 KiB
 _READ = 256 << 10
 _HOPS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-#: the link will not work again
+#: statuses of a link that will not work again
 _GONE = frozenset({400, 401, 403, 404, 410})
-#: the host has as many of us as it likes, and the link is none the worse
+#: error code of a host that refuses another concurrent download, while the link remains valid
 TOO_MANY = "429"
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The part is whole, checked and on the disk."""
+    """Outcome of a complete download, checked and flushed to the disk."""
 
     bytes: int
     sha256: str
@@ -64,14 +64,14 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """The link leads nowhere."""
+    """Outcome of a link that will not work again."""
 
     fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Not this time; `wait` is what the other side asked for, within bounds."""
+    """Outcome of a failure that another attempt may resolve; `wait` is the server's request in seconds, 0.5 to 900."""
 
     fault: Fault
     wait: float | None = None
@@ -79,35 +79,44 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one download may cost: bytes and seconds."""
+    """Limits of one download, in bytes and seconds."""
 
+    #: maximum bytes of a video
     video: int = 2 << 30
+    #: maximum bytes of any other file
     other: int = 256 << 20
+    #: seconds to connect
     connect: float = 10.0
+    #: seconds between two reads
     read: float = 30.0
-    #: for the whole file
+    #: seconds for the whole file
     deadline: float = 1800.0
-    #: at least so many bytes a second, over so many seconds
+    #: minimum bytes per second
     slowest: float = 1024.0
+    #: seconds over which the minimum rate is measured
     over: float = 60.0
 
 
-class _Ended(Exception):  # noqa: N818 - how a download ends early
+class _Ended(Exception):
+    """Early end of a download, with its outcome."""
+
     def __init__(self, outcome: Dead | Later, *, worthless: bool = False) -> None:
         super().__init__(outcome)
         self.outcome = outcome
-        #: what is here must not be resumed
+        #: True if the bytes on the disk must not be resumed
         self.worthless = worthless
 
 
-class _Foreign(Exception):  # noqa: N818 - how a download ends that is no picture, film or sound
+class _Foreign(Exception):
+    """Content that is not an image, video or audio file; `pieces` are its first bytes."""
+
     def __init__(self, pieces: Sequence[bytes]) -> None:
         super().__init__()
         self.pieces = pieces
 
 
 class Downloader:
-    """Fetches links; a few from each host at once, the rest wait their turn. `quarantine` is for what is no media."""
+    """Downloader with a limit on concurrent downloads per host; content that is no media goes into `quarantine`."""
 
     def __init__(
         self,
@@ -133,20 +142,21 @@ class Downloader:
         return f"Downloader({len(self._hosts)} hosts, loopback={self._loopback})"
 
     async def fetch(self, url: str, part: Path) -> Fetched | Dead | Later:
-        """Bring the bytes into `part`, whole and checked; DiskError when the disk says no."""
+        """Download `url` to the partial file `part`, and check that the content is complete. Raises DiskError."""
         try:
-            first = check_url(url, loopback=self._loopback)
+            checked = check_url(url, loopback=self._loopback)
         except Denied as error:
             return Dead(Fault("link_denied", None, str(error)))
-        width = self._hosts[first.netloc.decode("ascii")]
-        async with width.place() as times:
+        concurrency = self._hosts[checked.netloc.decode("ascii")]
+        async with concurrency.place() as decreases:
             with anyio.move_on_after(self._bounds.deadline):
-                outcome = await self._fetched(first, part)
+                outcome = await self._fetched(checked, part)
                 if isinstance(outcome, Fetched):
-                    width.served()
-                    await self._release(part)
+                    concurrency.served()
+                    if self._quarantine is not None:
+                        await self._quarantine.release(part)
                 elif outcome.fault.code == TOO_MANY:
-                    width.refused(times)
+                    concurrency.refused(decreases)
                 return outcome
             return _later("timeout", f"not whole within {self._bounds.deadline:g} s")
 
@@ -158,35 +168,37 @@ class Downloader:
         part = Part(path)
         try:
             return await self._filled(url, part)
-        except _Ended as ended:
-            if ended.worthless and not part.is_new:
+        except _Ended as error:
+            if error.worthless and not part.is_new:
                 await to_thread.run_sync(part.restart, "")
-            return ended.outcome
-        except _Foreign as foreign:
+            return error.outcome
+        except _Foreign as error:
             if not part.is_new:
                 await to_thread.run_sync(part.restart, "")
-            return await self._put_aside(path, foreign.pieces)
-        except (httpx.TransportError, Unreadable) as error:
+            return await self._put_aside(path, error.pieces)
+        except httpx.TransportError as error:
             return _later("network", f"{type(error).__name__}: {error}")
+        except Unreadable as error:
+            return _later("network", f"Unreadable: {error}")
         finally:
             part.close()
 
-    async def _release(self, path: Path) -> None:
-        if self._quarantine is not None:
-            await self._quarantine.release(path)
-
     async def _put_aside(self, path: Path, pieces: Sequence[bytes]) -> Later:
+        """Keep content that is no media in the quarantine, and return the outcome of the download."""
         head = b"".join(pieces)[:60].decode("ascii", "backslashreplace")
-        kept = await self._quarantine.keep(path, pieces) if self._quarantine is not None else None
-        where = f"; it was put aside as {kept}" if kept else ""
+        name = await self._quarantine.keep(path, pieces) if self._quarantine is not None else None
+        where = f"; it was put aside as {name}" if name else ""
         return _later("not_media", f"no picture, film or sound begins with {head!r}{where}")
 
     async def _filled(self, url: httpx.URL, part: Part) -> Fetched | Dead | Later:
-        """One hop to a thread for what is new and small: a thread hop costs as much as 100 KB of network."""
+        """Download the content into `part`.
+
+        A new and small file needs only one call in a thread, because each call costs as much as 100 KB of network.
+        """
         tag = "" if part.is_new else await to_thread.run_sync(part.resume)
         async with self._answer(url, part.size, tag) as answer:
             if answer.status_code in {206, 416} and not _continues(answer, part.size, tag):
-                # what is here cannot be continued: the next look starts from nothing
+                # the partial file cannot be continued, so the next attempt starts from the beginning
                 await to_thread.run_sync(part.restart, "")
                 return Later(Fault("range", str(answer.status_code), "the server cannot continue the file"), 0.0)
             if answer.status_code == httpx.codes.OK:
@@ -197,7 +209,7 @@ class Downloader:
 
     @asynccontextmanager
     async def _answer(self, url: httpx.URL, size: int, tag: str) -> AsyncIterator[httpx.Response]:
-        """The first answer that is no redirect, if it holds the file."""
+        """Follow redirects and yield the response that holds the file."""
         for _ in range(_HOPS + 1):
             response = await self._transport.handle_async_request(self._request(url, size, tag))
             try:
@@ -215,38 +227,39 @@ class Downloader:
         if tag:
             headers |= {"Range": f"bytes={size}-", "If-Range": tag}
         timeout = {"connect": self._bounds.connect, "read": self._bounds.read}
-        extensions = {"timeout": timeout, "evidence": Evidence(self._clock)}
+        extensions = {"timeout": timeout, "request_trace": Evidence(self._clock)}
         return httpx.Request("GET", url, headers=headers, extensions=extensions)
 
     def _next(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
+        """Return the checked target of a redirect."""
         try:
-            there = check_url(_joined(url, response.headers.get("location", "")), loopback=self._loopback)
-            if url.scheme == "https" and there.scheme != "https":
+            target = check_url(_joined(url, response.headers.get("location", "")), loopback=self._loopback)
+            if url.scheme == "https" and target.scheme != "https":
                 raise Denied("from https to http")
         except Denied as error:
             raise _Ended(Dead(Fault("redirect_denied", str(response.status_code), str(error)))) from error
-        return there
+        return target
 
 
 class _Sink:
-    """Gathers pieces up to 1 MiB, so that one thread hop writes and hashes them."""
+    """Buffer of one download: collects pieces up to 1 MiB, so that one call in a thread writes and hashes them."""
 
     def __init__(self, part: Part, bounds: Bounds, clock: Callable[[], float]) -> None:
         self._part, self._bounds, self._clock = part, bounds, clock
         self._pieces: list[bytes] = []
         self._size = 0
         self._kind = sniff(part.head(HEAD))
-        #: it is no media: nothing of it gets into the part
+        #: True if the content is no media, so that nothing of it is written to the partial file
         self._foreign = False
         self._mark = (clock(), 0)
         self._seen = 0
 
     async def drain(self, answer: httpx.Response) -> Kind:
-        """Everything that comes, into the part but for what is `taken` last; its kind."""
-        coding = answer.headers.get("content-encoding", "")
+        """Write the content to the partial file, except for the last pieces (`take_pieces`), and return its kind."""
+        encoding = answer.headers.get("content-encoding", "")
         length = answer.headers.get("content-length", "")
-        inflater = Inflater(coding, self._bounds.video)
-        if not coding and length.isdigit():
+        inflater = Inflater(encoding, self._bounds.video)
+        if not encoding and length.isdigit():
             self._check_size(int(length[:19]))
         try:
             async for chunk in answer.aiter_raw():
@@ -254,7 +267,7 @@ class _Sink:
                 for piece in inflater.feed(chunk):
                     await self._take(piece)
         except httpx.TransportError:
-            if self._kind:  # kept for a resume, or a link cut every 900 KB would never get anywhere
+            if self._kind:  # kept for a resume: otherwise a link that breaks every 900 KB would never make progress
                 await to_thread.run_sync(self._part.write, self.taken())
             raise
         inflater.finish()
@@ -264,7 +277,7 @@ class _Sink:
         return kind
 
     def taken(self) -> list[bytes]:
-        """What is not in the part yet; it is the caller's now."""
+        """Return and forget the pieces that are not in the partial file yet."""
         self._check_size(self._size)
         pieces, self._pieces, self._size = self._pieces, [], 0
         return pieces
@@ -272,7 +285,7 @@ class _Sink:
     async def _take(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._size += len(piece)
-        if len(self._pieces) >= _MOST_PIECES:  # a drip of single bytes must not fill the memory
+        if len(self._pieces) >= _MOST_PIECES:  # a server that sends single bytes must not fill the memory
             self._pieces = [b"".join(self._pieces)]
         if self._kind is None and not self._foreign and self._size >= HEAD:
             self._known()
@@ -288,21 +301,21 @@ class _Sink:
         return self._kind
 
     def _check_size(self, more: int) -> None:
-        most = self._bounds.other if self._kind and not self._kind.is_video else self._bounds.video
-        if self._part.size + more > most:
-            raise _Ended(_later("too_large", f"more than {most} bytes"), worthless=True)
+        limit = self._bounds.other if self._kind and not self._kind.is_video else self._bounds.video
+        if self._part.size + more > limit:
+            raise _Ended(_later("too_large", f"more than {limit} bytes"), worthless=True)
 
     def _check_pace(self, more: int) -> None:
         self._seen += more
-        (since, had), now = self._mark, self._clock()
+        (since, received), now = self._mark, self._clock()
         if now - since >= self._bounds.over:
-            if self._seen - had < self._bounds.slowest * (now - since):
-                raise _Ended(_later("too_slow", f"{self._seen - had} bytes in {now - since:.0f} s"))
+            if self._seen - received < self._bounds.slowest * (now - since):
+                raise _Ended(_later("too_slow", f"{self._seen - received} bytes in {now - since:.0f} s"))
             self._mark = (now, self._seen)
 
 
 def _checked(part: Part, rest: Sequence[bytes], kind: Kind) -> Fetched | Later:
-    """The last bytes, structure to the end, then fsync; what is not whole starts again from nothing."""
+    """Write the last bytes, check the structure of the file and fsync it; empty the file if it is incomplete."""
     part.write(rest)
     if not whole(part.path):
         part.restart("")
@@ -312,7 +325,10 @@ def _checked(part: Part, rest: Sequence[bytes], kind: Kind) -> Fetched | Later:
 
 
 def _joined(url: httpx.URL, location: str) -> httpx.URL:
-    """Where a redirect leads; the raw text is judged first, since joining quotes what must be refused."""
+    """Return the target of a redirect.
+
+    The raw text is checked first, since joining would quote characters that must be refused.
+    """
     if not location or "\\" in location or not location.isprintable():
         raise Denied("a redirect without a readable address")
     try:
@@ -331,21 +347,21 @@ def _judge(response: httpx.Response) -> None:
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds that the other side asks for, 0.5 to 900 (faults.md FA6)."""
+    """Return the seconds of a Retry-After header, 0.5 to 900, or None."""
     return waiting(headers.get("retry-after", ""), headers.get("date", ""))
 
 
 def _continues(answer: httpx.Response, size: int, tag: str) -> bool:
-    """Whether a 206 is the rest of the very bytes that are here."""
-    ranged = re.fullmatch(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", answer.headers.get("content-range", ""))
-    if answer.status_code != httpx.codes.PARTIAL_CONTENT or ranged is None or answer.headers.get("content-encoding"):
+    """Return True if a 206 is the remainder of the partial file, from byte `size` to the end, with the same ETag."""
+    match = re.fullmatch(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", answer.headers.get("content-range", ""))
+    if answer.status_code != httpx.codes.PARTIAL_CONTENT or match is None or answer.headers.get("content-encoding"):
         return False
-    begin, end, total = (int(text) for text in ranged.groups())
+    begin, end, total = (int(text) for text in match.groups())
     return bool(tag) and begin == size and end + 1 == total and answer.headers.get("etag", tag) == tag
 
 
 def _strong_tag(answer: httpx.Response) -> str:
-    """The ETag a resume may rely on; inflated bytes have no offsets on the wire, so none then."""
+    """Return the ETag for a resume, or "" for compressed content, since its offsets differ from those in the file."""
     return "" if answer.headers.get("content-encoding") else answer.headers.get("etag", "")
 
 

@@ -1,10 +1,10 @@
-"""Which addresses may be reached: https and public ones, save where the provider itself is on this machine.
+"""Address checks against server-side request forgery: only https and public addresses may be reached.
 
-    link or redirect   https, public address        http and loopback only where the provider is on loopback
-    API base           https, private ones as well  http on loopback only
+    link or redirect   https, public address       http and loopback only if the provider is on loopback
+    API base URL       https, also private ones    http on loopback only
 
-`ipaddress.is_global` of Python 3.11.7 has holes (224.0.0.1, 192.0.0.8, 64:ff9b::7f00:1, 2002:7f00:1::), so what it
-calls global is denied again by name, and addresses that carry another one are unwrapped first (attacks.md X13, X14).
+`ipaddress.is_global` of Python 3.11.7 has gaps (224.0.0.1, 192.0.0.8, 64:ff9b::7f00:1, 2002:7f00:1::). So a list of
+networks is denied in addition, and an IPv4 address embedded in an IPv6 address is checked as well.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _LAST_PORT = 65535
 _NAT64 = ip_network("64:ff9b::/96")
 
 
-class Denied(OSError):  # noqa: N818 - reads as what it says
-    """An address that must not be reached; an OSError, so that aiohttp takes it for a failed name look-up."""
+class Denied(OSError):
+    """Address that must not be reached; an OSError, so that aiohttp treats it as a failed name look-up."""
 
 
 def check_url(url: httpx.URL | str, *, loopback: bool) -> httpx.URL:
-    """The parsed link of a download, or Denied; only what is returned may be connected to."""
+    """Return the parsed link of a download; only the returned URL may be connected to. Raises AddressDeniedError."""
     checked = _parsed(url)
     local = loopback and is_loopback(checked.host)
     if checked.scheme != "https" and not (checked.scheme == "http" and local):
@@ -63,7 +63,7 @@ def check_url(url: httpx.URL | str, *, loopback: bool) -> httpx.URL:
 
 
 def check_base(url: str) -> httpx.URL:
-    """The parsed base URL of an API, or ConfigError; company gateways on private addresses are welcome."""
+    """Return the parsed base URL of an API, which may be a company gateway on a private address. Raises ConfigError."""
     try:
         checked = _parsed(url)
         if checked.query or checked.fragment:
@@ -77,17 +77,20 @@ def check_base(url: str) -> httpx.URL:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host of a URL is this machine by its very spelling."""
+    """Return True if the host of a URL is `localhost` or a loopback address, without a name look-up."""
     literal = _literal(host)
     return host == "localhost" if literal is None else literal.is_loopback
 
 
 def may_reach(address: str | Address, *, loopback: bool, private: bool = False) -> bool:
-    """Whether one address may be connected to; what it wraps is judged as well."""
+    """Return True if a connection to the address, and to every address embedded in it, is allowed.
+
+    `loopback` allows this machine, `private` also allows private networks.
+    """
     parsed = ip_address(address)
-    inner = _unwrapped(parsed)
-    if inner:
-        return all(may_reach(each, loopback=loopback, private=private) for each in inner)
+    embedded = _unwrapped(parsed)
+    if embedded:
+        return all(may_reach(each, loopback=loopback, private=private) for each in embedded)
     if parsed.is_loopback:
         return loopback or private
     if parsed.is_multicast or parsed.is_unspecified or parsed.is_link_local:
@@ -131,9 +134,10 @@ def _literal(host: str) -> Address | None:
 
 
 class GuardedResolver(AbstractResolver):
-    """Looks a name up once and hands on its addresses only if every one of them may be reached.
+    """Resolver that returns the addresses of a name only if every one of them may be reached.
 
-    `private` admits company networks (API hosts); `names` is the look-up itself, the system's by default.
+    One look-up serves both the check and the connection. `private` allows company networks, for API hosts. `names` is
+    the underlying resolver, by default the system's.
     """
 
     def __init__(self, *, loopback: bool, private: bool = False, names: AbstractResolver | None = None) -> None:
@@ -147,13 +151,15 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
+        """Return the addresses of a host. Raises AddressDeniedError if one of them must not be reached."""
         self._names = self._names or aiohttp.ThreadedResolver()
-        found = await self._names.resolve(host, port, family)
-        for each in found:
-            if not may_reach(each["host"], loopback=self._loopback, private=self._private):
+        results = await self._names.resolve(host, port, family)
+        for result in results:
+            if not may_reach(result["host"], loopback=self._loopback, private=self._private):
                 raise Denied(f"{host} leads to an address that must not be reached")
-        return found
+        return results
 
     async def close(self) -> None:
+        """Close the underlying resolver."""
         if self._names is not None:
             await self._names.close()

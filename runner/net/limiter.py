@@ -1,4 +1,4 @@
-"""Waits for leave to send: first come, first served, from a bucket that may be shared with other processes."""
+"""First-come, first-served waiting for permits of a rate limit, and the limit on tasks in flight."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-#: seconds of one sleep at the most: another process may have given back what it held
+#: maximum seconds of one sleep, since another process may give slots back at any time
 _LONGEST_SLEEP = 1.0
 
 
 class Pacer(Protocol):
-    """What says how fast to send; `net.bucket.Bucket` alone, or shared as in `net.shared`."""
+    """Rate limit that grants slots: a `SlidingWindow`, or a `SharedSlidingWindow` for several processes."""
 
     def grant(self, now: float) -> Slot | float:
-        """A slot now, or the time at which to ask again."""
+        """Return a slot, or the time at which to ask again."""
 
     def sent(self, slot: Slot, stamp: float) -> None: ...
 
@@ -33,7 +33,7 @@ class Pacer(Protocol):
 
 
 class Permit:
-    """Leave to send one request; used as a context, it gives an unused slot back."""
+    """Permission to send one request; as a context manager, it gives an unused slot back at the end."""
 
     def __init__(self, limiter: Limiter, slot: Slot) -> None:
         self._limiter = limiter
@@ -51,28 +51,28 @@ class Permit:
         self.release()
 
     def sent(self, stamp: float) -> None:
-        """The bytes leave at this time of the limiter's clock."""
+        """Record that the request's bytes leave at `stamp` of the limiter's clock."""
         self._limiter.bucket.sent(self._slot, stamp)
 
     def answered(self, rtt: float) -> None:
-        """The reply's head took so long."""
+        """Record that the reply's headers arrived `rtt` seconds after the bytes left."""
         self._limiter.bucket.answered(self._slot, rtt)
 
     def throttled(self, wait: float | None = None) -> None:
-        """The reply says "too fast", and perhaps for how long."""
+        """Record that the server refused the request as too fast, and asked for a pause of `wait` seconds if given."""
         self._limiter.bucket.throttled(self._limiter.now(), wait, self._slot)
 
     def release(self) -> None:
-        """Give the slot back if nothing was sent; harmless otherwise."""
+        """Give the slot back if nothing was sent; do nothing otherwise."""
         self._limiter.bucket.release(self._slot)
 
     async def again(self) -> None:
-        """Wait for a further slot: a replay is a request of its own."""
+        """Wait for another slot, since a replay counts as a request of its own."""
         self._slot = await self._limiter.take()
 
 
 class _Waiter:
-    """Somebody in the queue; woken when a slot is there, or when it is the head that must watch the time."""
+    """Queued caller; woken when it gets a slot, or when it becomes the head of the queue."""
 
     def __init__(self) -> None:
         self.slot: Slot | None = None
@@ -80,7 +80,10 @@ class _Waiter:
 
 
 class Limiter:
-    """Hands out slots in order; the head of the queue alone sleeps, and then serves everyone who is due."""
+    """Queue for slots of a `Pacer`; only the head of the queue sleeps, and then serves every waiter that is due.
+
+    `clock` returns seconds and `sleep` waits for seconds.
+    """
 
     def __init__(
         self,
@@ -97,74 +100,77 @@ class Limiter:
         return f"Limiter({self.bucket!r}, {len(self._queue)} waiting)"
 
     async def acquire(self) -> Permit:
-        """Wait for leave to send one request."""
+        """Wait for a permit to send one request."""
         return Permit(self, await self.take())
 
     async def take(self) -> Slot:
-        """The bare slot, for those who keep their own permit."""
-        mine = _Waiter()
-        self._queue.append(mine)
+        """Wait for a slot without wrapping it in a Permit."""
+        waiter = _Waiter()
+        self._queue.append(waiter)
         try:
-            while mine.slot is None:
-                await self._wait(mine)
+            while waiter.slot is None:
+                await self._wait(waiter)
         except BaseException:
-            if mine.slot is not None:  # given, and never taken
-                self.bucket.release(mine.slot)
+            if waiter.slot is not None:  # granted while the caller was cancelled
+                self.bucket.release(waiter.slot)
             raise
         finally:
-            if mine.slot is None:
-                self._queue.remove(mine)
+            if waiter.slot is None:
+                self._queue.remove(waiter)
             if self._queue:
                 self._queue[0].woken.set()
-        return mine.slot
+        return waiter.slot
 
-    async def _wait(self, mine: _Waiter) -> None:
-        if self._queue[0] is not mine:
-            await mine.woken.wait()
-            mine.woken.clear()
+    async def _wait(self, waiter: _Waiter) -> None:
+        if self._queue[0] is not waiter:
+            await waiter.woken.wait()
+            waiter.woken.clear()
             return
         wait = self._serve()
-        if mine.slot is None:
+        if waiter.slot is None:
             await self._sleep(min(_LONGEST_SLEEP, wait))
 
     def _serve(self) -> float:
-        """Give a slot to everyone who is due; the seconds until somebody is, 0 where nobody waits any more."""
+        """Give a slot to every waiter that is due; return the seconds until the next one is, or 0 if none waits."""
         while self._queue:
             now = self.now()
-            found = self.bucket.grant(now)
-            if not isinstance(found, Slot):
-                return found - now
-            served = self._queue.popleft()
-            served.slot = found
-            served.woken.set()
+            granted = self.bucket.grant(now)
+            if not isinstance(granted, Slot):
+                return granted - now
+            waiter = self._queue.popleft()
+            waiter.slot = granted
+            waiter.woken.set()
         return 0.0
 
 
 class Window:
-    """How many tasks may run; None is no limit. Shrinks when the provider says "full", regrows as tasks complete."""
+    """Limit on the tasks in flight at a provider, None for no limit.
+
+    It shrinks when the provider refuses a task for lack of capacity, and grows again as tasks complete.
+    """
 
     def __init__(self, most: int | None = None) -> None:
-        #: what the manifest says
+        #: limit of the manifest
         self.most = most
         self._size = most
 
     def __repr__(self) -> str:
-        return f"Window({self._size} of {self.most})"
+        return f"InFlightWindow({self._size} of {self.most})"
 
     @property
     def size(self) -> int | None:
-        """How many may run now."""
+        """Return the present limit."""
         return self._size
 
     def room(self, running: int) -> int | None:
-        """How many more may start beside those running; None: as many as you like."""
+        """Return how many more tasks may start, or None if unlimited."""
         return None if self._size is None else max(0, self._size - running)
 
     def shrink(self, running: int) -> None:
-        """The provider refused one more (Kling 1303): what runs now is what fits."""
+        """Lower the limit to the running tasks, since the provider refused one more (Kling: code 1303)."""
         self._size = max(1, running if self._size is None else min(self._size, running))
 
     def completed(self) -> None:
-        """One of our own has ended, so one more may fit than was believed."""
+        """Raise a lowered limit by one after a task of this run has ended."""
         if self._size is not None and self._size != self.most:
             self._size += 1

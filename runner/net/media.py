@@ -1,6 +1,7 @@
-"""What kind of file it is, by its first bytes, and whether it is whole, by its structure to the end.
+"""Detection of a media type by the first bytes, and of a truncated file by its structure.
 
-Neither name, link nor Content-Type is believed (attacks.md X11). Linear time; any bytes are answered, none raise.
+The name, the link and the Content-Type are not trusted, since the other side chooses them. The functions run in linear
+time and raise for no input.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ if TYPE_CHECKING:
 
     Data = bytes | mmap.mmap
 
-#: bytes that `sniff` wants to see, if there are so many
+#: number of first bytes that `sniff` needs
 HEAD = 512
-#: parts of a file above this number are no sane file
+#: maximum number of parts of a valid file
 _PARTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of file that may be kept."""
+    """Media type of a file that may be kept."""
 
     media_type: str
     extension: str
 
     @property
     def is_video(self) -> bool:
+        """Return True for a video type."""
         return self.media_type.startswith("video/")
 
 
@@ -46,14 +48,14 @@ MP3 = Kind("audio/mpeg", "mp3")
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": PNG, b"\xff\xd8\xff": JPEG, b"GIF87a": GIF, b"GIF89a": GIF, b"ID3": MP3}
 _RIFF = {b"WEBP": WEBP, b"WAVE": WAV}
-#: first three letters of the brands that a film may have
+#: first three letters of the brands of an MP4 video
 _FILM_BRANDS = frozenset(
     {b"iso", b"mp4", b"avc", b"M4V", b"3gp", b"3g2", b"das", b"mmp", b"MSN", b"f4v", b"hvc", b"cmf"}
 )
 
 
 def sniff(head: bytes) -> Kind | None:
-    """The kind that the first bytes show, None for whatever may not be kept (HTML, SVG, programs)."""
+    """Return the kind that the first bytes show, or None for anything that may not be kept (HTML, SVG, programs)."""
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
@@ -69,7 +71,7 @@ def sniff(head: bytes) -> Kind | None:
 
 
 def whole(path: Path) -> bool:
-    """Whether the file is complete to its end, as far as its own structure tells."""
+    """Return True if the structure of the file is complete to its end."""
     with path.open("rb") as file:
         if file.seek(0, 2) == 0:
             return False
@@ -78,7 +80,7 @@ def whole(path: Path) -> bool:
 
 
 def complete(data: Data) -> bool:
-    """The same, of bytes."""
+    """Return True if the structure of the data is complete to its end."""
     kind = sniff(data[:HEAD])
     return kind is not None and _CHECKS[kind](data)
 
@@ -139,12 +141,12 @@ def _gif(data: Data) -> bool:
 
 
 def _colours(packed: bytes) -> int:
-    """Bytes of a colour table, told by its packed field."""
+    """Return the bytes of a colour table with the given packed field."""
     return 3 << ((packed[0] & 7) + 1) if packed and packed[0] & 0x80 else 0
 
 
 def _blocks(data: Data, at: int) -> int:
-    """Behind a row of GIF's sub-blocks."""
+    """Return the position after a sequence of GIF sub-blocks."""
     while at < len(data) and data[at]:
         at += 1 + data[at]
     return at + 1
@@ -158,6 +160,8 @@ def _riff(data: Data) -> bool:
 
 
 def _boxes(wanted: bytes) -> Callable[[Data], bool]:
+    """Return a check for a complete sequence of ISO BMFF boxes, one of which has the name `wanted`."""
+
     def check(data: Data) -> bool:
         at, names = 0, set()
         for _ in range(_PARTS):
@@ -169,7 +173,7 @@ def _boxes(wanted: bytes) -> Callable[[Data], bool]:
             size = size or len(data) - at
             at += size
             names.add(name)
-            if size < 8 or at > len(data):  # noqa: PLR2004 - its own head
+            if size < 8 or at > len(data):  # noqa: PLR2004 - size of a box header
                 return False
         return False
 
@@ -180,7 +184,7 @@ _CLUSTER = b"\x1fC\xb6u"
 
 
 def _webm(data: Data) -> bool:
-    """EBML: a head, then one segment whose parts end where it ends; a streamed one has no end to check."""
+    """Check an EBML header and one segment whose parts end where it ends; a streamed segment has no end to check."""
     head = _element(data, 0)
     segment = _element(data, head[1]) if head and head[1] else None
     if not head or not segment or data[head[1] : head[1] + 4] != b"\x18S\x80g":
@@ -201,7 +205,7 @@ def _webm(data: Data) -> bool:
 
 
 def _element(data: Data, at: int) -> tuple[int, int] | None:
-    """Begin and end of an element's content, end 0 where it is unknown; None where it runs out of the file."""
+    """Return begin and end of an element's content (end 0 if unknown), or None if it exceeds the file."""
     if at >= len(data) or not data[at]:
         return None
     at += 9 - data[at].bit_length()
@@ -223,7 +227,7 @@ _SAMPLES = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (11025,
 
 
 def _frame_size(head: bytes) -> int:
-    """Bytes of the MPEG layer III frame that begins so; 0: none does."""
+    """Return the bytes of the MPEG layer III frame with this header, or 0 if it is none."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # noqa: PLR2004 - sync word and layer III
         return 0
     version = head[1] >> 3 & 3

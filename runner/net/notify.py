@@ -1,10 +1,10 @@
-"""Tells a monitor that a run has begun, and how it ended: best effort, in little time, without a word of any prompt.
+"""Notifications to a monitor about the start and the end of a run: best effort, within seconds, without any prompt.
 
-    https://…     in the manner of healthchecks.io: GET URL/start, then POST URL/<exit code>; `rid` tells runs apart
+    https://…     protocol of healthchecks.io: GET URL/start, then POST URL/<exit code>; `rid` identifies the run
     other://…     a target of Apprise (mailtos:, slack:, tgram:, …), with the extra `genrunner[notify]`
 
-The URL is a secret: it stands in no message and no log. No redirect is followed, no proxy of the environment is asked,
-and plain http is for loopback alone (X36).
+The URL is a secret and appears in no message and no log. No redirect is followed, no proxy of the environment is used,
+and plain http is allowed on loopback only.
 """
 
 from __future__ import annotations
@@ -28,27 +28,31 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
-#: seconds for one try, tries, and seconds before each further one
+#: seconds for one attempt, and seconds before the second and the third attempt
 _DEADLINE, _PAUSES = 10.0, (1.0, 3.0)
-#: what stands in a query as it is
+#: characters that a query may contain without escaping
 _IN_QUERY = frozenset(f"{string.ascii_letters}{string.digits}-._~!$&'()*+,;=:@/?%")
 _TRANSIENT = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What is told: how a run stands, in counts."""
+    """Notification about the start or the end of a run, with counts only."""
 
-    #: None: it begins
+    #: exit code of the run, or None at its start
     exit_code: int | None
-    #: one line for people
+    #: one line for the user
     title: str
-    #: at most 1 kB
+    #: text of at most 1 kB
     body: str
 
 
 class Monitor:
-    """A place that is told; `rid` is this run's name there, a UUID. Raises ConfigError for an address of no use."""
+    """Recipient of notifications; `rid` is a UUID that identifies the run there.
+
+    `deadline` is the time limit of one attempt, and `pauses` are the pauses between attempts, in seconds. Raises
+    ConfigError for an address that cannot be used.
+    """
 
     def __init__(
         self,
@@ -69,27 +73,29 @@ class Monitor:
     def __repr__(self) -> str:
         return f"Monitor({type(self._way).__name__})"
 
-    async def tell(self, notice: Notice) -> str | None:
-        """Send a notice; None, or why it was not delivered. Raises nothing but cancellation."""
-        why: str | None = None
+    async def tell(self, notification: Notice) -> str | None:
+        """Send a notification and return None, or the reason if it was not delivered; raise only cancellation."""
+        reason: str | None = None
         for pause in (0.0, *self._pauses):
             await anyio.sleep(pause)
-            why, again = f"no answer within {self._deadline:g} s", True
+            reason, may_retry = f"no answer within {self._deadline:g} s", True
             with anyio.move_on_after(self._deadline):
-                why, again = await self._way.send(notice.exit_code, notice.title, notice.body)
-            if not again:
-                return why
-        return why
+                reason, may_retry = await self._way.send(notification.exit_code, notification.title, notification.body)
+            if not may_retry:
+                return reason
+        return reason
 
 
 class _Way(Protocol):
+    """Sender of notifications over one protocol."""
+
     async def send(self, code: int | None, title: str, body: str) -> tuple[str | None, bool]:
-        """Why it did not arrive (None: it did), and whether to try again."""
+        """Return the reason of a failure or None, and True if another attempt may succeed."""
         ...
 
 
 class _Ping:
-    """The manner of healthchecks.io."""
+    """Sender over the protocol of healthchecks.io."""
 
     def __init__(
         self,
@@ -98,26 +104,26 @@ class _Ping:
         context: ssl.SSLContext | None,
         resolver: Callable[[], AbstractResolver] | None,
     ) -> None:
-        place, _, self._query = url.partition("?")
+        base, _, self._query = url.partition("?")
         try:
-            self._base = check_base(place)
+            self._base = check_base(base)
         except ConfigError as error:
-            why = error.message.removeprefix("The base URL cannot be used: ")
-            raise ConfigError(f"notify.url cannot be used: {why}", hint=HINT) from None
+            reason = error.message.removeprefix("The base URL cannot be used: ")
+            raise ConfigError(f"notify.url cannot be used: {reason}", hint=HINT) from None
         if not set(self._query) <= _IN_QUERY:
             raise ConfigError("notify.url cannot be used: its query holds what must be escaped", hint=HINT)
         self._rid, self._context = rid, context
         self._resolver = resolver or (lambda: GuardedResolver(loopback=True, private=True))
 
     async def send(self, code: int | None, title: str, body: str) -> tuple[str | None, bool]:
-        """One request, on a connection of its own."""
+        """Send one request on a new connection."""
         transport = AiohttpTransport(resolver=self._resolver(), force_close=True, context=self._context)
-        request, evidence = self._request(code, f"{title}\n{body}")
+        request, trace = self._request(code, f"{title}\n{body}")
         try:
             response = await transport.handle_async_request(request)
             await response.aclose()
         except httpx.TransportError as error:
-            return f"{type(error).__name__}: {error}", not evidence.terminal
+            return f"{type(error).__name__}: {error}", not trace.terminal
         finally:
             await transport.aclose()
         if response.is_success:
@@ -128,7 +134,7 @@ class _Ping:
         word = "start" if code is None else str(code)
         query = "&".join(part for part in (self._query, f"rid={self._rid}") if part)
         url = httpx.URL(f"{str(self._base).rstrip('/')}/{word}?{query}")
-        evidence = Evidence()
+        trace = Evidence()
         headers = {"User-Agent": USER_AGENT, "Content-Type": "text/plain; charset=utf-8"}
         method, body = ("GET", None) if code is None else ("POST", clipped(text))
-        return httpx.Request(method, url, content=body, headers=headers, extensions={"evidence": evidence}), evidence
+        return httpx.Request(method, url, content=body, headers=headers, extensions={"request_trace": trace}), trace

@@ -1,7 +1,7 @@
-"""A file on its way: `.part` with its sidecar `.part.tag`, and how it gets its name.
+"""Partial file of a download (`.part` with its sidecar `.part.tag`), and its publication under the final name.
 
-Opened without following links, 0600 in a directory of 0700; published by a link that replaces nothing, so that no
-file of anybody's is ever overwritten (attacks.md X10). fsync before the name, the name before the row.
+Files are opened without following links, with mode 0600 in a directory of mode 0700. A hard link gives a file its final
+name and replaces nothing, so that no file of the user is ever overwritten. The order is: fsync, name, row in the store.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK = 1 << 20
-#: pieces that the system takes in one call
+#: buffers that the system accepts in one `writev` call
 _PIECES = 1024
-#: asked once: the only way to ask is to set it, which other threads would notice
+#: umask, read once at import: reading it means setting it, which would affect other threads
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
-#: a strong ETag is short; what is longer is not kept
+#: bytes above which an ETag is not kept; a strong ETag is short
 _TAG_LIMIT = 1024
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Part:
-    """The bytes that are here, and their hash; what touches the disk blocks, so call it in a thread.
+    """Partial file with its size and SHA-256 hash. Methods that use the disk block, so call them in a thread.
 
-    Nothing is made before the first bytes are written.
+    No file is created before the first bytes are written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,19 +47,19 @@ class Part:
         self.size = 0
         self._file: int | None = None
         self._hash = hashlib.sha256()
-        #: the tag to begin anew with, before the next bytes
+        #: ETag to restart the file with before the next bytes, or None
         self._anew: str | None = None
 
     def __repr__(self) -> str:
-        return f"Part({self.path.name}, {self.size} bytes)"
+        return f"PartialFile({self.path.name}, {self.size} bytes)"
 
     @property
     def is_new(self) -> bool:
-        """Whether there is nothing to resume, and a place for it; two quick looks that block nobody."""
+        """Return True if the directory exists and holds no file to resume; fast enough for the event loop."""
         return self._file is None and self.path.parent.is_dir() and not os.path.lexists(self.path)
 
     def resume(self) -> str:
-        """The strong ETag that the bytes here belong to, hashed again; empty after starting from nothing."""
+        """Hash the existing bytes and return their strong ETag; without one, empty the file and return ""."""
         with disk(self.path):
             file = self._opened()
             self.size = os.fstat(file).st_size
@@ -74,16 +74,19 @@ class Part:
         return tag
 
     def anew(self, tag: str) -> None:
-        """The next bytes are the first; `tag` is what a later resume will ask with, empty for none. Does not block."""
+        """Empty the file before the next write, without blocking.
+
+        `tag` is the ETag for a later resume, or "" for none.
+        """
         self._hash, self.size, self._anew = hashlib.sha256(), 0, tag
 
     def restart(self, tag: str) -> None:
-        """The same, done at once."""
+        """Empty the file now, with the ETag `tag` for a later resume or "" for none."""
         self.anew(tag)
         self.write(())
 
     def write(self, pieces: Sequence[bytes]) -> None:
-        """Write and hash in one go."""
+        """Append the pieces and add them to the hash."""
         with disk(self.path):
             file = self._opened()
             if self._anew is not None:
@@ -95,25 +98,27 @@ class Part:
             self.size += len(piece)
 
     def head(self, size: int) -> bytes:
-        """The first bytes that a resume keeps."""
+        """Return the first bytes of the content that a resume keeps."""
         return b"" if self._file is None or self._anew is not None else os.pread(self._file, size, 0)
 
     def sha256(self) -> str:
+        """Return the hash in hexadecimal."""
         return self._hash.hexdigest()
 
     def sync(self) -> None:
-        """On the disk, not only in its cache."""
+        """Flush the file to the disk (fsync)."""
         with disk(self.path):
             os.fsync(self._opened())
 
     def close(self) -> None:
+        """Close the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def _opened(self) -> int:
         if self._file is None:
-            # never with its parents: a job directory that was moved away must not be made anew
+            # without parents: a job directory that was moved away must not be created again
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             if self.path.parent.is_symlink():
                 raise OSError(errno.ELOOP, "the directory of unfinished downloads is a link")
@@ -140,18 +145,21 @@ class Part:
 
 
 def _write_all(file: int, pieces: Sequence[bytes]) -> None:
-    """Without joining them first; where the disk takes less at once, the rest follows."""
-    left = deque(pieces)
-    while left:
-        written = os.writev(file, list(islice(left, _PIECES)))
-        while left and written >= len(left[0]):
-            written -= len(left.popleft())
+    """Write all pieces without joining them, in several calls if the system accepts fewer bytes at once."""
+    remaining = deque(pieces)
+    while remaining:
+        written = os.writev(file, list(islice(remaining, _PIECES)))
+        while remaining and written >= len(remaining[0]):
+            written -= len(remaining.popleft())
         if written:
-            left[0] = left[0][written:]
+            remaining[0] = remaining[0][written:]
 
 
 def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
-    """Give the part its name, replacing nothing; FileExistsError when the name is taken, the part stays then."""
+    """Give a partial file its final name and return the path.
+
+    Raises FileExistsError if the name is taken, and keeps the partial file then. Raises DiskError.
+    """
     target = directory / f"{name}.{extension}"
     with disk(target, taken=FileExistsError):
         try:
@@ -160,7 +168,7 @@ def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
             if error.errno not in _NO_LINKS:
                 raise
             _copied(part, target)
-        target.chmod(0o666 & ~_UMASK)  # the state is private, the pictures are as public as the directory
+        target.chmod(0o666 & ~_UMASK)  # the state is private, outputs are as public as their directory
         part.unlink()
         part.with_name(part.name + ".tag").unlink(missing_ok=True)
         _sync_directory(directory)
@@ -168,14 +176,17 @@ def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
 
 
 def discard(part: Path) -> None:
-    """Remove a part that is not needed any more, if there is one."""
+    """Remove a partial file and its sidecar if they exist. Raises DiskError."""
     with disk(part):
         part.unlink(missing_ok=True)
         part.with_name(part.name + ".tag").unlink(missing_ok=True)
 
 
 def call(old: Path, new: Path) -> bool:
-    """A second name for a file, replacing nothing; False where the name is taken by another, or the file is gone."""
+    """Give a file a second name, replacing nothing.
+
+    Return False if another file has the name, or if the file does not exist. Raises DiskError.
+    """
     with disk(new):
         try:
             os.link(old, new, follow_symlinks=False)
@@ -193,7 +204,7 @@ def call(old: Path, new: Path) -> bool:
 
 @contextmanager
 def disk(path: Path, *, taken: type[OSError] | tuple[()] = ()) -> Iterator[None]:
-    """An OSError of the disk as DiskError, with what to do next; `taken` is left to the caller."""
+    """Turn an OSError into a DiskError with a hint for the user; errors of type `passed_on` are raised as they are."""
     try:
         yield
     except taken:
@@ -206,30 +217,30 @@ def disk(path: Path, *, taken: type[OSError] | tuple[()] = ()) -> Iterator[None]
 
 
 def is_full(error: DiskError) -> bool:
-    """Whether there is no room, rather than something wrong with the disk."""
+    """Return True if the disk or the quota is full."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
 
 
 def _opened(path: Path) -> int:
-    """A plain file of ours; a link or a pipe that was planted there is removed, never followed."""
+    """Open or create a regular private file; remove a link or a pipe in its place instead of following it."""
     for _ in range(3):
         try:
-            opened = os.open(path, _FLAGS, 0o600)
+            file = os.open(path, _FLAGS, 0o600)
         except OSError as error:
             if error.errno not in {errno.ELOOP, errno.ENXIO}:
                 raise
             path.unlink(missing_ok=True)
             continue
-        found = os.fstat(opened)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-            return opened
-        os.close(opened)
+        status = os.fstat(file)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            return file
+        os.close(file)
         path.unlink(missing_ok=True)
     raise OSError(errno.ELOOP, "somebody keeps putting links here")
 
 
 def _copied(part: Path, target: Path) -> None:
-    """Where there are no links: take the name first, so that nobody else can, then put the whole file there."""
+    """Copy a file on a file system without hard links: reserve the name first, then replace it by the whole copy."""
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     draft = target.with_name(f".{target.name[:100]}.{os.getpid()}")
     try:

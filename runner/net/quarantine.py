@@ -1,7 +1,7 @@
-"""Where what is no picture, film or sound is put aside, so that a person can see what a paid link led to (FO7).
+"""Quarantine for downloads that are not an image, video or audio file, so that the user can inspect paid content.
 
-Private (0600 in 0700), never under an output's name, never believed to be one; so many bytes of so many files and no
-more, since the other side decides what it sends.
+The files are private (mode 0600 in a directory of 0700) and never have an output's name. The number of files and the
+bytes of each are limited, since the server decides what it sends.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-#: bytes that are kept of one file: enough to see what it is
+#: bytes that are kept of one file, enough to recognise it
 MOST = 256 << 10
-#: files that are kept
+#: maximum number of files
 _FILES = 100
 
 
 class Quarantine:
-    """A directory of one job; a file is named after the part that it was fetched for, and ends in `.bin`."""
+    """Quarantine directory of one job; a file has the name of its partial file, with the suffix `.bin`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -33,14 +33,14 @@ class Quarantine:
         return f"Quarantine({self._directory})"
 
     async def keep(self, part: Path, pieces: Sequence[bytes]) -> str | None:
-        """Its name as a person finds it from the job's directory; None where it is empty or there are too many.
+        """Keep the content and return its path relative to the job's directory.
 
-        Raises DiskError.
+        Return None if the content is empty or the quarantine is full. Raises DiskError.
         """
         return await to_thread.run_sync(self._kept, self._path(part), pieces) if any(pieces) else None
 
     async def release(self, part: Path) -> None:
-        """The real thing came after all: what was put aside for it is not needed any more; raises DiskError."""
+        """Remove the file that was kept for `part`, since the output arrived after all. Raises DiskError."""
         path = self._path(part)
         if path.exists():
             await to_thread.run_sync(discard, path)

@@ -1,11 +1,11 @@
-"""A bucket that all processes of an account share: its state stands in a file, and each turn at it takes microseconds.
+"""Rate limit shared by all processes of an account, with its state in a file that is locked for microseconds.
 
-1. A turn takes the state of the others, does what has happened here since, and leaves the result. What the bucket
-   promises, it so promises for all of them together.
-2. Nobody waits for a turn. What could not be told yet is told with the next: until then a sent request counts as
-   unsent, which is the safe side.
-3. Where no turn is to be had for two seconds (a process was stopped in the middle of its own; the disk fails), this
-   process goes on alone with what it knows, says so, and comes back.
+1. An update loads the state of the other processes, applies what has happened in this process since, and stores the
+   result. So the limit holds for all processes together.
+2. An update never waits for the lock. Changes that could not be stored are stored with the next update. Until then a
+   sent request counts as unsent, which is the safe side.
+3. If no update succeeds for two seconds (a process was stopped while it held the lock, or the disk fails), this process
+   continues alone with the state that it has, reports a warning, and returns to the shared state later.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
     from runner.net.bucket import Bucket
 
-#: seconds until the next try where another process is at it, and until what is not urgent is told
+#: seconds until the next attempt if another process holds the lock, and until a change that is not urgent is stored
 _AGAIN, _LINGER = 0.001, 0.01
-#: seconds without a turn until we go on alone
+#: seconds without an update after which this process continues alone
 _ALONE = 2.0
-#: seconds between two looks at who is still there, and between two tries of who is alone
+#: seconds between two checks for ended processes, and between two attempts of a process that continues alone
 _SWEEP = 0.25
-#: what is told late at the most
+#: maximum number of changes that are stored later
 _MOST_PENDING = 1024
 _BUSY = "another process holds it"
 
 
 class Budget(Protocol):
-    """What the processes have in common; `store.budget.Budget` is the one."""
+    """State in a file that the processes of an account share; implemented by the store's `SharedRateState`."""
 
     seat: int
 
@@ -46,9 +46,9 @@ class Budget(Protocol):
 
 
 class SharedBucket:
-    """A bucket's words over a budget.
+    """Sliding window whose state is shared through a `RateStateFile`; has the methods of a `Pacer`.
 
-    `later(seconds, call)` calls on the event loop; `notice` hears in words of what a person should know.
+    `call_later(seconds, call)` schedules a call on the event loop. `on_warning` is called with a text for the user.
     """
 
     def __init__(
@@ -67,77 +67,76 @@ class SharedBucket:
         self._why = _BUSY
         self._turn_at = clock()
         self._swept_at = float("-inf")
-        self._do(lambda ours: ours.enter())
+        self._do(lambda window: window.enter())
 
     def __repr__(self) -> str:
-        return f"SharedBucket({self._bucket!r}, seat {self._budget.seat})"
+        return f"SharedSlidingWindow({self._bucket!r}, process slot {self._budget.seat})"
 
     @property
     def others(self) -> int:
-        """How many other processes of the account are there."""
+        """Return the number of the account's other processes."""
         return len(self._bucket.others)
 
     def grant(self, now: float) -> Slot | float:
-        """A slot now, or the time at which to ask again."""
-        found: list[Slot | float] = []
+        """Return a slot, or the time at which to ask again."""
+        results: list[Slot | float] = []
 
-        def ask(ours: Bucket) -> bool:
-            left = self._swept(ours, now)
-            found.append(ours.grant(now))
-            return left or isinstance(found[0], Slot)
+        def ask(window: Bucket) -> bool:
+            has_removed = self._swept(window, now)
+            results.append(window.grant(now))
+            return has_removed or isinstance(results[0], Slot)
 
         if not self._alone and self._turn(ask):
-            return found[0]
-        for lost in found:  # there was a turn, but it could not be written down
+            return results[0]
+        for lost in results:  # the update was made, but could not be stored
             if isinstance(lost, Slot):
                 self._bucket.release(lost)
-        return self._granted_alone(now) if self._alone or self._goes_alone() else now + _AGAIN
-
-    def sent(self, slot: Slot, stamp: float) -> None:
-        """Its bytes leave, which is told before they do: it counts, whatever becomes of us."""
-        self._do(lambda ours: ours.sent(slot, stamp), soon=slot.stamp is not None)
-
-    def answered(self, slot: Slot, rtt: float) -> None:
-        """The reply's head came `rtt` seconds after the stamp."""
-        self._do(lambda ours: ours.answered(slot, rtt), soon=True)
-
-    def release(self, slot: Slot) -> None:
-        """It was not used; harmless otherwise."""
-        if slot.stamp is None:
-            self._do(lambda ours: ours.release(slot), soon=True)
-
-    def throttled(self, now: float, wait: float | None = None, slot: Slot | None = None) -> None:
-        """The server says "too fast" (to this one): every process of the account pauses, and learns what holds."""
-        self._do(lambda ours: ours.throttled(now, wait, slot))
-
-    def close(self) -> None:
-        """Leave: what was not sent is the others' to use."""
-        if not self._closed:
-            self._closed = True
-            self._pending.append(lambda ours: ours.leave(ours.seat))
-            self._turn()
-            self._budget.close()
-
-    def _granted_alone(self, now: float) -> Slot | float:
+        if not self._alone and not self._goes_alone():
+            return now + _AGAIN
         granted = self._bucket.grant(now)
         if isinstance(granted, Slot):
             slot = granted
-            self._pending.append(lambda ours: ours.adopt(slot))
+            self._pending.append(lambda window: window.adopt(slot))
         self._tell_in(_SWEEP)
         return granted
 
-    def _swept(self, ours: Bucket, now: float) -> bool:
-        """Let go of those that have died; whether any had."""
+    def sent(self, slot: Slot, stamp: float) -> None:
+        """Record that the slot's bytes leave, before they do, so that the request counts even if this process dies."""
+        self._do(lambda window: window.sent(slot, stamp), soon=slot.stamp is not None)
+
+    def answered(self, slot: Slot, rtt: float) -> None:
+        """Record that the reply's headers arrived `rtt` seconds after the stamp."""
+        self._do(lambda window: window.answered(slot, rtt), soon=True)
+
+    def release(self, slot: Slot) -> None:
+        """Give an unused slot back; do nothing for a used one."""
+        if slot.stamp is None:
+            self._do(lambda window: window.release(slot), soon=True)
+
+    def throttled(self, now: float, wait: float | None = None, slot: Slot | None = None) -> None:
+        """Pause every process of the account after the server refused a request as too fast, and adapt the rate."""
+        self._do(lambda window: window.throttled(now, wait, slot))
+
+    def close(self) -> None:
+        """Leave the account and give the unused slots to its other processes."""
+        if not self._closed:
+            self._closed = True
+            self._pending.append(lambda window: window.leave(window.seat))
+            self._turn()
+            self._budget.close()
+
+    def _swept(self, window: Bucket, now: float) -> bool:
+        """Remove the processes that have ended; return True if there were any."""
         if now - self._swept_at < _SWEEP:
             return False
         self._swept_at = now
-        dead = [seat for seat in ours.others if not self._budget.is_taken(seat)]
-        for seat in dead:
-            ours.leave(seat)
+        dead = [process for process in window.others if not self._budget.is_taken(process)]
+        for process in dead:
+            window.leave(process)
         return bool(dead)
 
     def _do(self, act: Callable[[Bucket], None], *, soon: bool = False) -> None:
-        """Tell what happened: at once where that can be, or with whatever comes next."""
+        """Apply a change to the shared state: at once, or shortly if it may wait (`soon`) or no update is possible."""
         self._pending.append(act)
         if self._alone:
             act(self._bucket)
@@ -148,13 +147,16 @@ class SharedBucket:
             self._tell_in(_AGAIN)
 
     def _goes_alone(self) -> bool:
-        """Whether it is time to go on with what we know; then what waits to be told is done here as well."""
+        """Continue without the shared state if there was no update for too long; return True if so.
+
+        Pending changes are then applied to the local state.
+        """
         if self._clock() - self._turn_at < _ALONE:
             return False
         self._alone = True
         self._notice(f"the account's rate is not shared with its other processes for now: {self._why}")
-        for waiting in self._pending:
-            waiting(self._bucket)
+        for change in self._pending:
+            change(self._bucket)
         return True
 
     def _tell_in(self, seconds: float) -> None:
@@ -168,13 +170,16 @@ class SharedBucket:
             self._tell_in(_AGAIN)
 
     def _turn(self, act: Callable[[Bucket], bool] = lambda _: False) -> bool:
-        """Everything that waits, then this, which says whether it changed anything; False: it was not our turn."""
+        """Apply pending changes and then `act` to the shared state; return False if that was not possible.
+
+        `act` returns True if it changed anything.
+        """
 
         def work(data: bytes | None, old: bool) -> bytes | None:
             if data is not None:
                 self._bucket.load(data, self._clock(), old=old)
-            for waiting in self._pending:
-                waiting(self._bucket)
+            for change in self._pending:
+                change(self._bucket)
             changed = act(self._bucket) or bool(self._pending)
             return self._bucket.dump() if changed else None
 
@@ -186,5 +191,5 @@ class SharedBucket:
             self._pending.clear()
             self._turn_at, self._alone, self._why = self._clock(), False, _BUSY
         elif self._alone or self._why is not _BUSY:
-            self._budget.forget()  # what is known here is not what stands there
+            self._budget.forget()  # the local state differs from the file, so the next update must load it
         return done

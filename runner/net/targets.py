@@ -1,4 +1,4 @@
-"""Targets of Apprise: mail, Slack, Telegram and a hundred others; an extra, so it is loaded only when it is needed."""
+"""Notifications through Apprise: mail, Slack, Telegram and a hundred others. Apprise is optional and loaded on use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from runner.net.guard import is_loopback
 HINT = (
     "An https:// address in the manner of healthchecks.io, or a target of Apprise; http:// is for this machine alone."
 )
-#: bytes of what is told
+#: maximum bytes of a notification's body
 _LONGEST = 1000
 
 
 class Target:
-    """One target by its URL; raises ConfigError, without the URL, where it is of no use."""
+    """Apprise target of a URL. Raises ConfigError, without the URL in its text, if it cannot be used."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -30,11 +30,11 @@ class Target:
                 "notify.url is not an https:// address, and other targets need Apprise, which is not installed",
                 hint='pip install "genrunner[notify]", or give an https:// address.',
             ) from None
-        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its lines may hold parts of the URL
-        # nothing on the disk, nothing led astray
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its log lines may contain parts of the URL
+        # no files, and no redirects, which would send the notification elsewhere
         asset = apprise.AppriseAsset(storage_mode=apprise.PersistentStoreMode.MEMORY, http_redirects=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it loads a hundred modules, some of which use what will be removed
+            warnings.simplefilter("ignore")  # Apprise loads a hundred modules, some with deprecation warnings
             self._target: Any = apprise.Apprise.instantiate(url, asset=asset)
         if self._target is None:
             raise ConfigError("notify.url cannot be used: Apprise does not know such a target", hint=HINT)
@@ -45,15 +45,15 @@ class Target:
             )
 
     async def send(self, _code: int | None, title: str, body: str) -> tuple[str | None, bool]:
-        """One notice, from a thread that the end of the process does not wait for."""
+        """Send one notification from a daemon thread, so that the process can end before it is delivered."""
         loop = asyncio.get_running_loop()
         delivered: asyncio.Future[bool] = loop.create_future()
         text = clipped(body or title).decode()
 
         def work() -> None:
-            arrived = self._delivered(title, text)
-            with suppress(RuntimeError):  # nobody waits any more, and the loop is closed
-                loop.call_soon_threadsafe(_settle, delivered, arrived)
+            success = self._delivered(title, text)
+            with suppress(RuntimeError):  # the event loop is closed, so no caller waits for the result
+                loop.call_soon_threadsafe(_settle, delivered, success)
 
         threading.Thread(target=work, daemon=True).start()
         return (None, False) if await delivered else ("Apprise could not deliver it", True)
@@ -61,22 +61,22 @@ class Target:
     def _delivered(self, title: str, body: str) -> bool:
         try:
             return bool(self._target.notify(body=body, title=title))
-        except Exception:  # noqa: BLE001 - a plugin's bug; its words may hold parts of the URL
+        except Exception:  # noqa: BLE001 - a plugin's bug; its message may contain parts of the URL
             return False
 
 
-def _settle(delivered: asyncio.Future[bool], arrived: bool) -> None:
+def _settle(delivered: asyncio.Future[bool], success: bool) -> None:
     if not delivered.done():
-        delivered.set_result(arrived)
+        delivered.set_result(success)
 
 
 def _is_safe(target: Any) -> bool:
-    """Whether a target is encrypted on its way, or on this machine; one with a single scheme is as its service is."""
+    """Return True if notifications are encrypted or stay on this machine, or if the service has one scheme only."""
     plain = target.protocol if isinstance(target.protocol, tuple) else (target.protocol,)
     host = getattr(target, "host", None)
     return not target.secure_protocol or target.schema not in plain or bool(host and is_loopback(host))
 
 
 def clipped(text: str) -> bytes:
-    """At most 1 kB of UTF-8, cut between characters."""
+    """Return at most 1 kB of the text in UTF-8, cut between characters."""
     return text.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore").encode()

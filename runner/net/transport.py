@@ -1,10 +1,10 @@
-"""httpx's transport over aiohttp's sockets; says what left this machine.
+"""httpx transport over aiohttp connections that records if bytes of a request left this machine.
 
-    nothing left     ConnectError (refused, name, certificate), ConnectTimeout
-    something may    RemoteProtocolError (closed, garbage), ReadError, WriteError (reset), ReadTimeout (silent)
+    nothing sent      ConnectError (refused, name, certificate), ConnectTimeout
+    possibly sent     RemoteProtocolError (closed, garbage), ReadError, WriteError (reset), ReadTimeout (silent)
 
-Evidence is taken from aiohttp's trace: its signal comes before the first byte is written, so "sent" errs on the safe
-side. httpx's own pool costs 20 times as much, and httpx-aiohttp 0.2.0 calls "sent, then dropped" a ConnectTimeout.
+The record comes from aiohttp's tracing. Its signal precedes the first written byte, so "sent" errs on the safe side.
+httpx's own pool costs 20 times as much, and httpx-aiohttp 0.2.0 reports "sent, then dropped" as a ConnectTimeout.
 """
 
 from __future__ import annotations
@@ -29,42 +29,42 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
-#: from here on aiohttp wants a body in pieces, lest one write holds up the loop
+#: bytes above which aiohttp needs a body as a stream, so that one write does not block the event loop
 _LARGE = 1 << 20
-#: headers that belong to the connection, which is aiohttp's
+#: headers of the connection, which aiohttp sets
 _HOP = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
-#: headers that aiohttp would add by itself
+#: headers that aiohttp would add on its own
 _AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-#: seconds that the machine may have been suspended before the connections that were kept count as stale (FP9)
+#: seconds of a suspension of the machine after which kept-alive connections count as stale
 _STANDSTILL = 5.0
-#: what can go wrong outside; the rest is a bug
+#: exceptions with an external cause; any other exception is a bug
 _OUTSIDE = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
-#: where aiohttp begins to quote the bytes that it could not read
+#: start of the unreadable bytes that aiohttp quotes in a message
 _QUOTED = re.compile(r":? b['\"]")
-#: TLS failures that say nothing about the configuration: the other side hung up
+#: TLS errors of a closed connection, which say nothing about the configuration
 _HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What one request did on the wire."""
+    """Events of one request on the wire."""
 
     clock: Callable[[], float] = time.monotonic
-    #: told the stamp when bytes leave
+    #: callback with the time at which bytes leave
     notify: Callable[[float], None] | None = None
-    #: a byte left, or may have left
+    #: True if a byte left or may have left
     sent: bool = False
-    #: by the clock, as late as can be known before the bytes leave
+    #: last known time before the bytes leave, in seconds of the clock
     sent_at: float | None = None
-    #: when the head of the answer was here
+    #: time at which the answer's headers arrived
     answered_at: float | None = None
-    #: the certificate or the address is wrong: trying again is in vain
+    #: True if the certificate or the address is wrong, so that another attempt is useless
     terminal: bool = False
-    #: resolved, connected or reused, sent, answered
+    #: events in order: resolved, connected or reused, sent, answered
     phases: list[str] = field(default_factory=list)
 
     def leaves(self) -> None:
-        """The next thing that happens is a write."""
+        """Record that the next step is a write."""
         self.sent = True
         if not self.phases or self.phases[-1] != "sent":
             self.phases.append("sent")
@@ -73,16 +73,17 @@ class Evidence:
             self.notify(self.sent_at)
 
     def answered(self) -> None:
-        """The head of the answer is here."""
+        """Record that the answer's headers have arrived."""
         self.phases.append("answered")
         self.answered_at = self.clock()
 
 
 @lru_cache(maxsize=4)
 def tls_context(cafile: str | None = None) -> ssl.SSLContext:
-    """Verified TLS 1.2 or later, deaf to SSL_CERT_FILE and SSLKEYLOGFILE; one for the process, as loading takes 20 ms.
+    """Return the TLS context of the process: verified TLS 1.2 or later with the root certificates of certifi.
 
-    `cafile` adds a company's own roots.
+    It ignores SSL_CERT_FILE and SSLKEYLOGFILE. `cafile` adds further root certificates, as those of a company. The
+    context is cached because loading the certificates takes 20 ms.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # create_default_context would open the key log
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -93,14 +94,18 @@ def tls_context(cafile: str | None = None) -> ssl.SSLContext:
 
 
 def suspended() -> float:
-    """Seconds that this machine was suspended since its boot, where the system tells."""
+    """Return the seconds that the machine was suspended since its boot, or 0 if the system does not report them."""
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return 0.0
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Carries httpx requests over aiohttp; `force_close` gives each a connection of its own."""
+    """Transport of httpx requests over aiohttp.
+
+    `force_close` uses a new connection for each request. `limit` is the maximum number of connections, 0 for no limit.
+    `read_buffer` is half of the read buffer's limit in bytes. `suspended` returns the seconds of suspension since boot.
+    """
 
     def __init__(
         self,
@@ -115,7 +120,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._resolver = resolver
         self._slept, self._asleep = slept, slept()
-        #: from before the machine was suspended; closed after the next one, or at the end
+        #: sessions from before a suspension of the machine, closed after the next suspension or at the end
         self._stale: list[aiohttp.ClientSession] = []
         self._force_close = force_close
         self._context = context
@@ -128,18 +133,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     @property
     def open(self) -> int:
-        """Connections in use now; a test asserts that none is left behind."""
+        """Return the number of connections in use; a test checks that none leaks."""
         return sum(_in_use(session) for session in (*self._stale, self._session) if session is not None)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        evidence: Evidence = request.extensions.get("evidence") or Evidence(self._clock)
+        """Send an httpx request; its extension `request_trace` may hold a RequestTrace. Raises httpx.TransportError."""
+        trace: Evidence = request.extensions.get("request_trace") or Evidence(self._clock)
         answer = await self.ask(
             request.method,
             target(request.url),
             [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _HOP],
             await request.aread(),
             timeout=_timeout(request.extensions.get("timeout", {})),
-            evidence=evidence,
+            evidence=trace,
         )
         return httpx.Response(answer.status, headers=answer.raw, stream=answer)
 
@@ -153,7 +159,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
         evidence: Evidence,
     ) -> Answer:
-        """The same without httpx's requests and responses, which cost three times the rest; httpx.TransportError."""
+        """Send a request without httpx's Request and Response, which cost three times as much as the rest.
+
+        Raises httpx.TransportError.
+        """
         await self._wake()
         try:
             answer = await self._opened().request(
@@ -171,16 +180,17 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return Answer(answer, evidence)
 
     async def aclose(self) -> None:
+        """Close every connection and the resolver."""
         for session in (*self._stale, self._session):
             if session is not None:
                 await session.close()
         await self._resolver.close()
 
     async def _wake(self) -> None:
-        """After a suspension nobody has told us that the kept connections are dead: what comes next gets new ones."""
-        slept = self._slept()
-        jumped, self._asleep = slept - self._asleep > _STANDSTILL, slept
-        if not jumped or self._session is None:
+        """Use new connections after a suspension of the machine, since the kept ones may be dead without notice."""
+        seconds = self._slept()
+        was_suspended, self._asleep = seconds - self._asleep > _STANDSTILL, seconds
+        if not was_suspended or self._session is None:
             return
         idle = [session for session in self._stale if not _in_use(session)]
         self._stale = [*(session for session in self._stale if session not in idle), self._session]
@@ -189,7 +199,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             await session.close()
 
     def _opened(self) -> aiohttp.ClientSession:
-        """Made on first use: aiohttp wants a running loop."""
+        """Return the session, created on first use because aiohttp needs a running event loop."""
         if self._session is None:
             self._context = self._context or tls_context()
             connector = aiohttp.TCPConnector(
@@ -204,34 +214,34 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 skip_auto_headers=_AUTO,
                 trace_configs=[_tracing()],
             )
-            # aiohttp sends a GET or DELETE again by itself when the connection drops; one permit is one request
-            self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
+            # aiohttp would repeat a GET or DELETE when the connection drops, but one permit is one request
+            self._session._retry_connection = False  # noqa: SLF001 - there is no public option
         return self._session
 
 
 def _in_use(session: aiohttp.ClientSession) -> int:
     connector = session.connector
-    return len(connector._acquired) if connector else 0  # noqa: SLF001 - aiohttp does not count in public
+    return len(connector._acquired) if connector else 0  # noqa: SLF001 - there is no public count
 
 
 class Answer(httpx.AsyncByteStream):
-    """An answer's head, and its bytes as they arrive, raw."""
+    """Status and headers of an answer, and its raw bytes as an asynchronous stream."""
 
     def __init__(self, answer: aiohttp.ClientResponse, evidence: Evidence) -> None:
         self._answer = answer
         self._evidence = evidence
         self.status = answer.status
-        #: names and values as they came
+        #: names and values as received
         self.raw: Sequence[tuple[bytes, bytes]] = answer.raw_headers
 
     @property
     def headers(self) -> dict[str, str]:
-        """By lower-case names; what stands twice is joined."""
-        found: dict[str, str] = {}
+        """Return the headers by lower-case name, with the values of repeated headers joined by commas."""
+        headers: dict[str, str] = {}
         for name, value in self.raw:
             key, text = _text(name).lower(), _text(value)
-            found[key] = f"{found[key]}, {text}" if key in found else text
-        return found
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        return headers
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -241,11 +251,12 @@ class Answer(httpx.AsyncByteStream):
             raise translated(error, self._evidence) from error
 
     async def aclose(self) -> None:
-        self._answer.close()  # a connection that was read to its end is back in the pool already
+        """Close the connection, unless the answer was read to its end and the connection is back in the pool."""
+        self._answer.close()
 
 
 def translated(error: Exception, evidence: Evidence) -> httpx.TransportError:
-    """An exception of aiohttp's in httpx's words, chosen by what left the machine and not by the exception alone."""
+    """Return the httpx exception for an aiohttp exception, depending on the exception and on `trace.sent`."""
     text = _said(error)
     if not evidence.sent:
         evidence.terminal = _in_vain(error)
@@ -269,7 +280,7 @@ def _in_vain(error: Exception) -> bool:
 
 
 def _said(error: Exception) -> str:
-    """Short words without addresses: aiohttp's own hold URLs and the repr of a context."""
+    """Return a short text without addresses; aiohttp's own texts contain URLs and the repr of a context."""
     cause = getattr(error, "os_error", error)
     match cause:
         case ssl.SSLCertVerificationError():
@@ -277,7 +288,7 @@ def _said(error: Exception) -> str:
         case ssl.SSLError():
             return f"TLS: {cause.reason or type(cause).__name__}"
         case aiohttp.ClientResponseError():
-            # what it quotes of the answer stays out: a credential that was echoed may stand in it
+            # without the quoted bytes of the answer, which may contain an echoed credential
             return f"unreadable answer: {_QUOTED.split(' '.join(cause.message.split()))[0][:120]}"
         case OSError() if cause.strerror:
             return cause.strerror
@@ -295,32 +306,33 @@ def _text(raw: bytes) -> str:
 
 
 def target(url: httpx.URL) -> URL:
-    """The very parts that were checked: a second parser could read the text differently."""
+    """Return a yarl URL of exactly the checked parts, since a second parser could read the text differently."""
     path, _, query = url.raw_path.decode("ascii").partition("?")
     host = url.raw_host.decode("ascii")
     authority = (f"[{host}]" if ":" in host else host) + (f":{url.port}" if url.port else "")
     return URL.build(scheme=url.scheme, authority=authority, path=path, query_string=query, encoded=True)
 
 
-def _timeout(given: dict[str, Any]) -> aiohttp.ClientTimeout:
-    connect = given.get("connect")
-    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=given.get("read"))
+def _timeout(seconds: dict[str, Any]) -> aiohttp.ClientTimeout:
+    connect = seconds.get("connect")
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=seconds.get("read"))
 
 
 def _tracing() -> aiohttp.TraceConfig:
-    def saying(phase: str) -> Any:
-        async def said(_session: Any, context: Any, _params: Any) -> None:
+    def record(phase: str) -> Any:
+        async def append(_session: Any, context: Any, _params: Any) -> None:
             context.trace_request_ctx.phases.append(phase)
 
-        return said
+        return append
 
-    async def leaves(_session: Any, context: Any, _params: Any) -> None:
-        context.trace_request_ctx.leaves()
+    async def mark_sent(_session: Any, context: Any, _params: Any) -> None:
+        trace: Evidence = context.trace_request_ctx
+        trace.leaves()
 
     config = aiohttp.TraceConfig()
-    config.on_dns_resolvehost_end.append(saying("resolved"))
-    config.on_connection_create_end.append(saying("connected"))
-    config.on_connection_reuseconn.append(saying("reused"))
-    config.on_request_headers_sent.append(leaves)
-    config.on_request_chunk_sent.append(leaves)  # head and body leave together, so this stamp is the closer one
+    config.on_dns_resolvehost_end.append(record("resolved"))
+    config.on_connection_create_end.append(record("connected"))
+    config.on_connection_reuseconn.append(record("reused"))
+    config.on_request_headers_sent.append(mark_sent)
+    config.on_request_chunk_sent.append(mark_sent)  # headers and body leave together, so this time is the closer one
     return config

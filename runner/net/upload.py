@@ -1,7 +1,7 @@
-"""Puts a file where a provider said: the bytes, their type and nothing that proves who we are.
+"""Upload of a file to the address that a provider returned, with its media type and without any credential.
 
-The address comes from outside, so it goes through the guard like that of a download; no redirect is followed. Requests
-go to the transport itself: httpx's client would log the signed query (attacks.md X23).
+The address comes from outside, so it is checked like that of a download. No redirect is followed. Requests are sent
+through the transport directly, since httpx's client would log the signed query of the address.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
-#: seconds: to a connection, and between two reads
+#: seconds to connect, and between two reads
 _CONNECT, _READ = 10.0, 60.0
-#: seconds for everything: a start, and one for so many bytes
+#: deadline of an upload: constant seconds, plus one second for each of so many bytes
 _DEADLINE, _SLOWEST = 60.0, 32 * 1024
-#: bytes of a refusal that people may read
+#: bytes of a rejection that are read for the message
 _SAID = 600
 
 
 class Uploader:
-    """Sends files; knows no credential."""
+    """Uploader of files without access to credentials; `deadline` is in seconds, without the time for the size."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class Uploader:
         return f"Uploader(loopback={self._loopback})"
 
     async def put(self, url: str, data: bytes, media_type: str, headers: Mapping[str, str]) -> Fault | None:
-        """PUT the bytes; None where they were taken, else why not: to try again is harmless."""
+        """Upload bytes with PUT and return None, or the error if they were not accepted; a repetition is harmless."""
         try:
-            there = check_url(url, loopback=self._loopback)
+            checked = check_url(url, loopback=self._loopback)
         except Denied as error:
             return Fault("link_denied", None, f"the place for the upload: {error}")
         with anyio.move_on_after(self._deadline + len(data) / _SLOWEST):
             try:
-                return await self._sent(there, data, {**headers, "content-type": media_type})
+                return await self._sent(checked, data, {**headers, "content-type": media_type})
             except httpx.TransportError as error:
                 return Fault("network", None, f"the upload: {type(error).__name__}: {error}")
         return Fault("timeout", None, "the upload was not whole in time")
@@ -70,23 +70,24 @@ class Uploader:
         await self._transport.aclose()
 
     async def _sent(self, url: httpx.URL, data: bytes, headers: Mapping[str, str]) -> Fault | None:
-        extensions = {"timeout": {"connect": _CONNECT, "read": _READ}, "evidence": Evidence(self._clock)}
-        ours = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"}
-        request = httpx.Request("PUT", url, content=data, headers={**headers, **ours}, extensions=extensions)
+        extensions = {"timeout": {"connect": _CONNECT, "read": _READ}, "request_trace": Evidence(self._clock)}
+        constant = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"}
+        request = httpx.Request("PUT", url, content=data, headers={**headers, **constant}, extensions=extensions)
         answer = await self._transport.handle_async_request(request)
         try:
             if answer.is_success:
                 return None
-            said = await _beginning(answer.aiter_raw())
-            return Fault("http", str(answer.status_code), f"the upload: HTTP {answer.status_code} {said}".rstrip())
+            text = await _beginning(answer.aiter_raw())
+            return Fault("http", str(answer.status_code), f"the upload: HTTP {answer.status_code} {text}".rstrip())
         finally:
             await answer.aclose()
 
 
 async def _beginning(chunks: AsyncIterator[bytes]) -> str:
-    said = b""
+    """Return the beginning of a body as text for a message."""
+    body = b""
     async for chunk in chunks:
-        said += chunk[:_SAID]
-        if len(said) >= _SAID:
+        body += chunk[:_SAID]
+        if len(body) >= _SAID:
             break
-    return clean(said[:_SAID].decode("utf-8", "replace"))[:200]
+    return clean(body[:_SAID].decode("utf-8", "replace"))[:200]

@@ -1,8 +1,8 @@
-"""A read-only server on loopback, for the one who started it.
+"""Read-only web server on loopback for the user who started it.
 
-Every address begins with a key that only the terminal shows, so that neither another user of the machine nor a page of
-another site can read anything. A name that is not loopback's is refused (DNS rebinding), and so is whatever a browser
-says comes from another site. Only GET and HEAD; nothing here changes anything.
+Every path begins with a secret key that only the terminal shows, so that neither another user of the machine nor a page
+of another site can read anything. Requests for a host name other than loopback are rejected (DNS rebinding), and so are
+requests that a browser marks as coming from another site. Only GET and HEAD are served, and no request changes state.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOST = "127.0.0.1"
-#: what each answer says beside its own policy
+#: security headers of every answer
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -35,30 +35,30 @@ _HEADERS = (
     (b"x-frame-options", b"DENY"),
     (b"cache-control", b"no-store"),
 )
-#: who a browser may say is asking: a person, or our own page
+#: accepted values of Sec-Fetch-Site: the user's own navigation, or the served page
 _SITES = frozenset({"", "none", "same-origin"})
-#: seconds that open streams may take when it ends; requests at once
+#: seconds that open streams may take at shutdown, and maximum concurrent requests
 _PATIENCE, _MOST = 3, 64
 
 
 class Source(Protocol):
-    """What is served."""
+    """Content of the server."""
 
     def page(self) -> bytes:
-        """The page itself."""
+        """Return the HTML page."""
 
     def events(self) -> AsyncIterator[bytes]:
-        """Server-sent events, as they stand on the wire."""
+        """Yield server-sent events in their wire format."""
 
     def file(self, job: str, path: str) -> Path | None:
-        """A file of a job that may be shown, or nothing."""
+        """Return the path of a job's file that may be shown, or None."""
 
     def close(self) -> None:
-        """The server ends: so do all events."""
+        """End all streams of events, since the server ends."""
 
 
 class _Guard:
-    """Refuses who must not ask, before anything is looked at."""
+    """ASGI middleware that rejects requests of other sites and hosts before the application sees them."""
 
     def __init__(self, app: ASGIApp, port: int) -> None:
         self._app = app
@@ -76,20 +76,21 @@ class _Guard:
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        refused = self._refusal(scope)
-        await (PlainTextResponse(refused, 403) if refused else self._app)(scope, receive, guarded)
+        refusal = self._refusal(scope)
+        await (PlainTextResponse(refusal, 403) if refusal else self._app)(scope, receive, guarded)
 
     def _refusal(self, scope: Scope) -> str:
-        told = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if told.get("host", "") not in self._hosts:
+        """Return the message of a rejection, or "" for an allowed request."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if headers.get("host", "") not in self._hosts:
             return "This page is for this machine alone; open the address that `runner serve` printed.\n"
-        if told.get("sec-fetch-site", "") not in _SITES or "origin" in told:
+        if headers.get("sec-fetch-site", "") not in _SITES or "origin" in headers:
             return "Another page must not read this one; open the address that `runner serve` printed yourself.\n"
         return ""
 
 
 class _Server(uvicorn.Server):
-    """Ends its streams before it waits for them."""
+    """Uvicorn server that ends its streams before it waits for them."""
 
     def __init__(self, config: uvicorn.Config, source: Source) -> None:
         super().__init__(config)
@@ -101,7 +102,7 @@ class _Server(uvicorn.Server):
 
 
 def application(source: Source, key: str, port: int) -> ASGIApp:
-    """The application, under `/KEY/`."""
+    """Return the ASGI application, which serves everything under `/KEY/`."""
 
     def page(_: Request) -> Response:
         return Response(source.page(), media_type="text/html")
@@ -110,10 +111,10 @@ def application(source: Source, key: str, port: int) -> ASGIApp:
         return StreamingResponse(source.events(), media_type="text/event-stream")
 
     def file(request: Request) -> Response:
-        found = source.file(request.path_params["job"], request.path_params["path"])
-        if found is None or not stat.S_ISREG(found.lstat().st_mode):
+        path = source.file(request.path_params["job"], request.path_params["path"])
+        if path is None or not stat.S_ISREG(path.lstat().st_mode):
             return PlainTextResponse("not here\n", 404)
-        return FileResponse(found, content_disposition_type="inline")
+        return FileResponse(path, content_disposition_type="inline")
 
     def no_icon(_: Request) -> Response:
         return Response(status_code=204)  # every browser asks for one
@@ -128,20 +129,20 @@ def application(source: Source, key: str, port: int) -> ASGIApp:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket on loopback; 0 takes any port that is free. Raises ConfigError."""
-    found = socket.socket()
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Return a listening socket on loopback; port 0 selects any free port. Raises ConfigError."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((HOST, port))
-        found.listen()  # so that whoever is told the address finds somebody there
+        sock.bind((HOST, port))
+        sock.listen()  # listening before the address is printed, so that a connection to it succeeds
     except OSError as error:
-        found.close()
+        sock.close()
         raise ConfigError(f"port {port}: {error.strerror}", hint="Choose another with --port; 0 takes any.") from None
-    return found
+    return sock
 
 
 def serve(source: Source, key: str, sock: socket.socket, started: Callable[[], None]) -> None:
-    """Answer until Ctrl-C or TERM."""
+    """Serve until SIGINT or SIGTERM; `started` is called before the first request is accepted."""
     app = application(source, key, sock.getsockname()[1])
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False, ws="none",

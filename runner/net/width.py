@@ -1,4 +1,4 @@
-"""How many downloads one host gets at once: halved where it says "too many", widened again as they succeed."""
+"""Adaptive limit on concurrent downloads from one host: halved on HTTP 429, raised again by successes."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ if TYPE_CHECKING:
 
 
 class Width:
-    """One host's; `most` at the most, one at the least, first come, first served."""
+    """Concurrency limit of one host, between one and `maximum`; waiting downloads start in order."""
 
     def __init__(self, most: int) -> None:
         self._most, self._width = most, float(most)
         self._places = anyio.CapacityLimiter(most)
-        #: how often it was narrowed
+        #: number of decreases so far
         self._times = 0
 
     def __repr__(self) -> str:
-        return f"Width({self._places.borrowed_tokens} of {self.size} of {self._most})"
+        return f"AdaptiveConcurrency({self._places.borrowed_tokens} of {self.size} of {self._most})"
 
     @property
     def size(self) -> int:
-        """How many may run now."""
+        """Return the present limit."""
         return max(1, int(self._width))
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[int]:
-        """Wait for a place; gives what `refused` wants to know of this download."""
+        """Wait for a free place and yield the number of decreases so far, which `decrease` takes."""
         async with self._places:
             yield self._times
 
     def refused(self, times: int) -> None:
-        """The host said "too many" to a download that began after so many narrowings: those before it count as one."""
+        """Halve the limit after a download that started at `decreases` was refused.
+
+        Refusals of downloads that started before the last decrease are ignored, so that one burst counts once.
+        """
         if times == self._times:
             self._times += 1
             self._set(max(1.0, self._width / 2))
 
     def served(self) -> None:
-        """A download was whole: as many as run now make room for one more."""
+        """Raise the limit after a complete download, by one for each round of as many downloads as the limit."""
         self._set(min(float(self._most), self._width + 1 / self._width))
 
     def _set(self, width: float) -> None:

@@ -1,4 +1,4 @@
-"""The provider's list and bills against ours: what was paid for and is not known here (reliability.md section 14)."""
+"""Compare the provider's list and bills with the job: find what was paid for and is unknown here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from runner.lifecycle.task import State
-from runner.pipeline.listing import SKEW, read_list
+from runner.pipeline.reconcile import CLOCK_TOLERANCE, read_list
 from runner.providers.pictures import holds_mark
 from runner.providers.reading import read_bills
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
     from runner.lifecycle.events import Blocked, Setback
     from runner.lifecycle.task import Task
-    from runner.pipeline.lane import Lane
+    from runner.pipeline.session import ProviderSession
     from runner.providers.reading import Bill, Row
 
-#: pages of bills that are read at the most
+#: pages of bills that are read at most
 _PAGES = 200
 _OPEN = {State.IN_DOUBT, State.HELD}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that costs money and is not as it should be."""
+    """A charge that the job cannot explain, or a paid task that it lost."""
 
     kind: Literal["orphan", "duplicate", "drift"]
     provider: str
@@ -38,45 +38,48 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Report:
-    """What an audit of one provider saw."""
+class AuditReport:
+    """The result of auditing one provider."""
 
     findings: list[Finding] = field(default_factory=list)
-    #: rows of the list that belong to somebody else
-    strangers: int = 0
-    #: what the provider's bills say this job cost, in its unit; None where it shows no bills
+    #: rows of the list that no task of the job explains
+    unrelated: int = 0
+    #: the cost of this job by the provider's bills, in its unit; None if it shows no bills
     charged: float | None = None
 
 
-async def audit(lane: Lane, tasks: Sequence[Task], known: set[str]) -> Report | Setback | Blocked:
-    """Compare; `tasks` are those of the job that were ever sent, `known` every id that the job was ever given."""
-    since = min((task.submitted_at or 0.0 for task in tasks), default=0.0) - SKEW
+async def audit(session: ProviderSession, tasks: Sequence[Task], known: set[str]) -> AuditReport | Setback | Blocked:
+    """Audit one provider. Return why, if its list or bills cannot be read.
+
+    `tasks` are the job's tasks that were ever sent, `known` all remote ids that the job was ever given.
+    """
+    since = min((task.submitted_at or 0.0 for task in tasks), default=0.0) - CLOCK_TOLERANCE
     rows: dict[str, Row] = {}
-    for operation in _groups(lane, tasks):
-        listed = await read_list(lane, operation, since)
+    for operation in _lists(session, tasks):
+        listed = await read_list(session, operation, since)
         if not isinstance(listed, list):
             return listed
         rows |= {row.remote_id: row for row in listed}
-    bills = await _bills(lane, since)
+    bills = await _bills(session, since)
     if not isinstance(bills, list):
         return bills
-    return _compared(lane, tasks, known, rows, bills)
+    return _compare(session, tasks, known, rows, bills)
 
 
-def _groups(lane: Lane, tasks: Iterable[Task]) -> Iterable[str]:
-    """One operation for each list that there is."""
+def _lists(session: ProviderSession, tasks: Iterable[Task]) -> Iterable[str]:
+    """Return one operation for each list of the provider."""
     return {
-        lane.dialect.group(operation): operation for operation in sorted({task.operation for task in tasks})
+        session.dialect.group(operation): operation for operation in sorted({task.operation for task in tasks})
     }.values()
 
 
-async def _bills(lane: Lane, since: float) -> list[Bill] | Setback | Blocked:
+async def _bills(session: ProviderSession, since: float) -> list[Bill] | Setback | Blocked:
     bills: list[Bill] = []
     for number in range(1, _PAGES + 1):
-        request = lane.dialect.bills(since, lane.clock.now(), number)
+        request = session.dialect.bills(since, session.clock.now(), number)
         if request is None:
             return bills
-        page = read_bills(lane.spec, await lane.send(request))
+        page = read_bills(session.spec, await session.send(request))
         if not isinstance(page, list):
             return page
         if not page:
@@ -85,19 +88,19 @@ async def _bills(lane: Lane, since: float) -> list[Bill] | Setback | Blocked:
     return bills
 
 
-def _compared(
-    lane: Lane, tasks: Sequence[Task], known: set[str], rows: Mapping[str, Row], bills: Sequence[Bill]
-) -> Report:
-    owners = _Owners(lane, tasks)
-    report = Report()
+def _compare(
+    session: ProviderSession, tasks: Sequence[Task], known: set[str], rows: Mapping[str, Row], bills: Sequence[Bill]
+) -> AuditReport:
+    owners = _OwnerIndex(session, tasks)
+    report = AuditReport()
     for remote_id in rows.keys() - known:
-        owner = owners.of(rows[remote_id])
+        owner = owners.find(rows[remote_id])
         if owner is None:
-            report.strangers += 1
+            report.unrelated += 1
         else:
             report.findings.append(_surplus(remote_id, owner))
-    report.findings += _drift(lane.name, bills, known | rows.keys())
-    if lane.spec.billing is not None:
+    report.findings += _drift(session.name, bills, known | rows.keys())
+    if session.spec.billing is not None:
         report.charged = sum(bill.amount for bill in bills if bill.remote_id in known)
     return report
 
@@ -110,7 +113,7 @@ def _surplus(remote_id: str, owner: Task) -> Finding:
 
 
 def _drift(provider: str, bills: Sequence[Bill], explained: set[str]) -> Iterator[Finding]:
-    """Charges for tasks that neither we nor the list know."""
+    """Yield a finding for each charge of a task that neither the job nor the list has."""
     for bill in {bill.remote_id: bill for bill in bills}.values():
         if bill.remote_id not in explained:
             yield Finding(
@@ -118,33 +121,33 @@ def _drift(provider: str, bills: Sequence[Bill], explained: set[str]) -> Iterato
             )
 
 
-class _Owners:
-    """Finds the task that a row of the list belongs to: by our reference, else by what the list echoes."""
+class _OwnerIndex:
+    """Finds the task that a row of the list belongs to: by our reference, else by the fields that the list echoes."""
 
-    def __init__(self, lane: Lane, tasks: Sequence[Task]) -> None:
-        self._listing = lane.spec.look_up.listing
+    def __init__(self, session: ProviderSession, tasks: Sequence[Task]) -> None:
+        self._listing = session.spec.look_up.listing
         self._by_ref = {task.ref: task for task in tasks}
         self._by_echo: dict[tuple[str, ...], dict[bytes, Task]] = {}
         if self._listing is not None and not self._listing.reference:
             for task in sorted(tasks, key=lambda each: each.state not in _OPEN, reverse=True):
-                self._remember(lane, task)
+                self._add(session, task)
 
-    def of(self, row: Row) -> Task | None:
-        """The task, one that waits for an answer before any other; None: it is somebody else's."""
+    def find(self, row: Row) -> Task | None:
+        """Return the row's task, first of all one that waits for an answer; None if the row is unrelated to the job."""
         if row.reference is not None:
             return self._by_ref.get(row.reference)
-        for fields, prints in self._by_echo.items():
-            owner = prints.get(_print(row.echo, fields))
+        for fields, by_fingerprint in self._by_echo.items():
+            owner = by_fingerprint.get(_fingerprint(row.echo, fields))
             if owner is not None:
                 return owner
         return None
 
-    def _remember(self, lane: Lane, task: Task) -> None:
-        body = lane.dialect.body(task.operation, task.model, orjson.loads(task.request))
+    def _add(self, session: ProviderSession, task: Task) -> None:
+        body = session.dialect.body(task.operation, task.model, orjson.loads(task.request))
         echo = self._listing.echo if self._listing else {}
         fields = tuple(sorted(name for name in echo if name in body and not holds_mark(body[name])))
-        self._by_echo.setdefault(fields, {})[_print(body, fields)] = task
+        self._by_echo.setdefault(fields, {})[_fingerprint(body, fields)] = task
 
 
-def _print(values: Mapping[str, Any], fields: Sequence[str]) -> bytes:
+def _fingerprint(values: Mapping[str, Any], fields: Sequence[str]) -> bytes:
     return orjson.dumps([values.get(name) for name in fields], default=str)

@@ -1,4 +1,4 @@
-"""How a run ended, and the exit code that says so (operations.md section 1)."""
+"""How a run ended, and the exit code that reports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """The promised exit codes; never renumbered."""
+    """The promised exit codes. They are never renumbered."""
 
     DONE = 0
     BUG = 1
@@ -32,7 +32,7 @@ class Exit(IntEnum):
     TERM = 143
 
 
-#: what counts most stands first
+#: exit codes by weight: where several reasons hold, the first of these counts
 PRECEDENCE = (
     Exit.STATE,
     Exit.DISK,
@@ -79,14 +79,14 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Every reason that holds at the end; the one that counts most gives the exit code."""
+class RunOutcome:
+    """Every reason that holds at the end of a run. The weightiest gives the exit code."""
 
     endings: tuple[Ending, ...]
 
     @property
     def exit(self) -> Exit:
-        """The exit code; an empty list of reasons is a success."""
+        """Return the exit code. Without any reason it is a success."""
         return min((ending.exit for ending in self.endings), key=_rank, default=Exit.DONE)
 
 
@@ -94,9 +94,9 @@ def _rank(code: Exit) -> int:
     return PRECEDENCE.index(code) if code in PRECEDENCE else -1
 
 
-def outcome(endings: Iterable[Ending]) -> Outcome:
-    """The reasons in order of weight, each exit code once with its first reason."""
+def run_outcome(endings: Iterable[Ending]) -> RunOutcome:
+    """Return the reasons in order of weight, each exit code once with its first reason."""
     first: dict[Exit, Ending] = {}
     for ending in endings:
         first.setdefault(ending.exit, ending)
-    return Outcome(tuple(sorted(first.values(), key=lambda ending: _rank(ending.exit))))
+    return RunOutcome(tuple(sorted(first.values(), key=lambda ending: _rank(ending.exit))))

@@ -1,1 +1,1 @@
-"""How each API speaks: specs as data, and their interpreter: tasks to requests, replies to events. Pure."""
+"""Describe each API as data (specs), build its requests and turn its responses into events. Pure, no I/O."""

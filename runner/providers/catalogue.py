@@ -1,4 +1,4 @@
-"""The models of a provider: their parameters, checked and put into the provider's own names before anything is sent."""
+"""Find the models of a provider, check their parameters and translate them into the provider's own names."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ _KINDS = {
 
 
 class Catalogue:
-    """Every provider's models; `extra` is a directory with more specs, `pictures` is where local ones are found."""
+    """Models of all providers. `extra` is a directory with more specs, `images` gives access to local image files."""
 
-    def __init__(self, extra: Path | None = None, pictures: Pictures | None = None) -> None:
-        self._extra, self._pictures = extra, pictures
+    def __init__(self, extra: Path | None = None, images: Pictures | None = None) -> None:
+        self._extra, self._pictures = extra, images
 
     def find(self, provider: str, model: str, *, unchecked: bool = False) -> Shape:
-        """The shape of that model's requests; raises UsageError with the closest names."""
+        """Return the schema of a model. With `unchecked`, any model code of a known operation is accepted.
+
+        Raises UsageError with the closest names if the model is unknown or its name is ambiguous.
+        """
         spec = specs.load(provider, self._extra)
         found = {name: entry for name, entry in spec.models.items() if model in _names(name, entry)}
         if len(found) > 1:
@@ -60,65 +63,64 @@ def _names(name: str, entry: Model) -> tuple[str, str]:
 
 
 def _closest(model: str, spec: Spec) -> str:
-    every = {alias: name for name, entry in spec.models.items() for alias in (name, *_names(name, entry))}
-    near = list(dict.fromkeys(every[hit] for hit in difflib.get_close_matches(model, every, n=6, cutoff=0.5)))[:3]
+    known = {alias: name for name, entry in spec.models.items() for alias in (name, *_names(name, entry))}
+    near = list(dict.fromkeys(known[hit] for hit in difflib.get_close_matches(model, known, n=6, cutoff=0.5)))[:3]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}`runner models {spec.name}` lists them; `unchecked: true` lets any code through"
 
 
-def _unchecked(spec: Spec, model: str, pictures: Pictures | None) -> Shape:
+def _unchecked(spec: Spec, model: str, images: Pictures | None) -> Shape:
     operation, _, code = model.rpartition("/")
     if operation not in spec.operations:
         choices = " or ".join(f"{name}/{code}" for name in spec.operations)
         raise UsageError(f"{model} is not in the catalogue, so its operation is unknown", hint=f"write {choices}")
-    return Shape(spec, operation, code, None, pictures)
+    return Shape(spec, operation, code, None, images)
 
 
 class Shape:
-    """What one model takes; implements `manifest.expand.Shape`."""
+    """Parameters of one model. Implements the protocol `ModelDescription` of the package `manifest`."""
 
     def __init__(
-        self, spec: Spec, operation: str, code: str, model: Model | None, pictures: Pictures | None = None
+        self, spec: Spec, operation: str, code: str, model: Model | None, images: Pictures | None = None
     ) -> None:
         self.spec, self.operation, self.code = spec, operation, code
-        self._found = pictures
+        self._found = images
         self._parameters = dict(model.parameters) if model else {}
         self._open = model is None
         self._refuse = [(compiled(refusal.when), refusal.say) for refusal in (model.refuse if model else ())]
         self._price = model.price if model else None
-        usual = self._parameters if model else _usual_parameters(spec, operation)
-        self._common = _common_names(usual)
+        known = self._parameters if model else _usual_parameters(spec, operation)
+        self._common = {common: own for own, parameter in known.items() for common in parameter.common}
         self._orders = _orders(self._parameters)
         self._choices = {own: _choices(parameter) for own, parameter in self._parameters.items()}
-        self._images = {own: parameter for own, parameter in usual.items() if _takes_images(parameter)}
+        self._images = {own: parameter for own, parameter in known.items() if _takes_images(parameter)}
 
     def takes(self, name: str) -> bool:
-        """Whether this is one of the model's own or common parameter names."""
+        """Return True if the model has a parameter of this name, either its own name or a common one."""
         return name in self._parameters or name in self._common
 
     def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
-        """The parameters in the provider's own names, and every mistake by the name that was written."""
-        mistakes: list[Mistake] = []
-        gathered = self._gather(params, mistakes)
-        request = {
-            own: value for own in sorted(gathered) if (value := self._value(own, gathered[own], mistakes)) is not None
-        }
-        self._complete(request, mistakes, gathered)
-        return request, mistakes
+        """Return the parameters under the provider's own names, and all diagnostics under the names as written."""
+        diagnostics: list[Mistake] = []
+        gathered = self._gather(params, diagnostics)
+        values = ((own, self._value(own, gathered[own], diagnostics)) for own in sorted(gathered))
+        request = {own: value for own, value in values if value is not None}
+        self._complete(request, diagnostics, gathered)
+        return request, diagnostics
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Its own names of what takes images."""
+        """Return the provider's own names of the parameters that accept images."""
         return tuple(self._images)
 
     def slots(self, request: Mapping[str, Any]) -> int:
-        """How much of the account's window one such task takes."""
+        """Return how many slots of the account's window a task with this request takes."""
         name = self.spec.operations[self.operation].slots
         value = request.get(name, 1) if name else 1
         return value if isinstance(value, int) and value > 0 else 1
 
     def cost(self, request: Mapping[str, Any]) -> float | None:
-        """What one such task costs, in the provider's unit; None: the catalogue does not know."""
+        """Return the price of a task with this request in the provider's unit, or None if it is unknown."""
         price = self._price
         if price is None:
             return None
@@ -128,8 +130,8 @@ class Shape:
             amount = None if amount is None or factor is None else amount * factor
         return amount
 
-    def _gather(self, params: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, tuple[str, Any]]:
-        """Own name to (name as written, value); several common names may fill one list."""
+    def _gather(self, params: Mapping[str, Any], diagnostics: list[Mistake]) -> dict[str, tuple[str, Any]]:
+        """Return own name -> (name as written, value). Several common names may fill one list."""
         gathered: dict[str, tuple[str, Any]] = {}
         orders = self._orders
         for name in sorted(params, key=lambda name: orders.get(name) or (-1, name)):
@@ -138,9 +140,9 @@ class Shape:
                 continue
             own = name if name in self._parameters else self._common.get(name, name if self._open else None)
             if own is None:
-                mistakes.append(Mistake(name, f"is not a parameter of {self.code}", self._hint(name)))
+                diagnostics.append(Mistake(name, f"is not a parameter of {self.code}", self._hint(name)))
             elif own in gathered and not self._joins(own, gathered[own][0], name):
-                mistakes.append(Mistake(name, f"says the same as {gathered[own][0]}", "leave one of them out"))
+                diagnostics.append(Mistake(name, f"says the same as {gathered[own][0]}", "leave one of them out"))
             elif own in gathered:
                 gathered[own] = (gathered[own][0], [*gathered[own][1], value])
             else:
@@ -153,45 +155,46 @@ class Shape:
     def _joins(self, own: str, first: str, second: str) -> bool:
         return self._wraps(own, first) and self._wraps(own, second)
 
-    def _value(self, own: str, given: tuple[str, Any], mistakes: list[Mistake]) -> Any:
+    def _value(self, own: str, given: tuple[str, Any], diagnostics: list[Mistake]) -> Any:
         name, value = given
         parameter = self._parameters.get(own)
         if parameter is not None:
             value = _coerced(parameter, value, self._choices[own])
-        wrong = _wrong(parameter, value) if parameter else None
-        if wrong is None and own in self._images and (parameter or name in self._common):
-            value, wrong = self._brought(self._images[own], value)
-        if wrong:
-            mistakes.append(Mistake(name, *wrong))
+        violation = _wrong(parameter, value) if parameter else None
+        if violation is None and own in self._images and (parameter or name in self._common):
+            value, violation = self._brought(self._images[own], value)
+        if violation:
+            diagnostics.append(Mistake(name, *violation))
             return None
         return value
 
     def _brought(self, parameter: Parameter, value: Any) -> tuple[Any, tuple[str, str] | None]:
-        """An image or a list of them, as a request holds it; and what is wrong with the first that cannot be sent."""
-        images = self.spec.images
-        limits = images.limits.with_(parameter.image) if images else None
+        """Return an image or a list of images as a request holds it, and the first violation or None."""
+        spec = self.spec.images
+        limits = spec.limits.with_(parameter.image) if spec else None
         if not isinstance(value, list):
             return brought(value, limits, self._found) if isinstance(value, str) else (value, None)
-        every = [
-            brought(each, limits, self._found) if isinstance(each, str) else (each, _not_a_url(each)) for each in value
+        entries = [
+            brought(entry, limits, self._found) if isinstance(entry, str) else (entry, _not_a_url(entry))
+            for entry in value
         ]
-        return [each for each, _ in every], next((wrong for _, wrong in every if wrong), None)
+        return [entry for entry, _ in entries], next((violation for _, violation in entries if violation), None)
 
-    def _complete(self, request: dict[str, Any], mistakes: list[Mistake], gathered: Mapping[str, Any]) -> None:
+    def _complete(self, request: dict[str, Any], diagnostics: list[Mistake], gathered: Mapping[str, Any]) -> None:
         for own, parameter in self._parameters.items():
             if own not in gathered and parameter.default is not None:
                 request[own] = parameter.default
             elif own not in gathered and parameter.required:
                 name = next(iter(parameter.common), own)
-                cure = f"add {name} to params{_expected(parameter)}"
-                mistakes.append(Mistake("", f"{self.code} needs {name}", cure, needs=(*parameter.common, own)))
-        if not mistakes:
-            mistakes += [Mistake("", f"{self.code} {say}") for when, say in self._refuse if when.search(request)]
+                hint = f"add {name} to params{_expected(parameter)}"
+                diagnostics.append(Mistake("", f"{self.code} needs {name}", hint, needs=(*parameter.common, own)))
+        if not diagnostics:
+            diagnostics += [Mistake("", f"{self.code} {say}") for when, say in self._refuse if when.search(request)]
 
     def _hint(self, name: str) -> str:
-        every = sorted({*self._parameters, *self._common})
-        near = difflib.get_close_matches(name, every, n=1)
-        return f"did you mean {near[0]}?" if near else f"it takes {', '.join(every)}"
+        known = sorted({*self._parameters, *self._common})
+        near = difflib.get_close_matches(name, known, n=1)
+        return f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
 
 
 def _factor(value: Any) -> float | None:
@@ -201,12 +204,8 @@ def _factor(value: Any) -> float | None:
         return None
 
 
-def _common_names(parameters: Mapping[str, Parameter]) -> dict[str, str]:
-    return {common: own for own, parameter in parameters.items() for common in parameter.common}
-
-
 def _usual_parameters(spec: Spec, operation: str) -> dict[str, Parameter]:
-    """What the operation's catalogued models take: good enough to translate common names for an unknown one."""
+    """Return the parameters of all catalogued models of an operation, to translate common names for other models."""
     return {
         own: parameter
         for model in reversed(spec.models.values())
@@ -216,17 +215,17 @@ def _usual_parameters(spec: Spec, operation: str) -> dict[str, Parameter]:
 
 
 def _orders(parameters: Mapping[str, Parameter]) -> dict[str, tuple[int, str]]:
-    """Where a common name stands among those of its parameter; whatever has no place comes first."""
-    return {name: (place, name) for parameter in parameters.values() for place, name in enumerate(parameter.common)}
+    """Return the sort key of every common name: its position among the common names of its parameter, and the name."""
+    return {name: (at, name) for parameter in parameters.values() for at, name in enumerate(parameter.common)}
 
 
 def _choices(parameter: Parameter) -> dict[str, Any]:
-    """Its values by how they are written; of two that are written alike, the first."""
+    """Return the choices of a parameter by their text. Of two choices with the same text, the first counts."""
     return {str(choice): choice for choice in reversed(parameter.choices or ())}
 
 
 def _coerced(parameter: Parameter, value: Any, choices: Mapping[str, Any]) -> Any:
-    """The value as the provider wants it: columns of a CSV are text, durations are text at Kling."""
+    """Convert a value to the type of its parameter. CSV columns are all text, and Kling expects durations as text."""
     kind = parameter.type
     if parameter.choices is not None:
         return value if isinstance(value, bool) else choices.get(str(value), value)
@@ -247,7 +246,7 @@ def _number(text: str, *, whole: bool) -> Any:
 
 
 def _wrong(parameter: Parameter, value: Any) -> tuple[str, str] | None:
-    """What is wrong with the value and what was expected, or None."""
+    """Return what is wrong with the value and what is expected, or None."""
     if parameter.choices is not None:
         if value in parameter.choices and not isinstance(value, bool):
             return None

@@ -1,4 +1,4 @@
-"""A task to a request, in the words of one provider; `reading` is the way back."""
+"""Build the requests of one provider from tasks. The module `responses` does the reverse."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runner.lifecycle.task import Task
-    from runner.providers.spec import Listing, Operation, Spec
+    from runner.providers.spec import Operation, Spec
 
 
 class Dialect:
-    """How one provider is asked; holds no state."""
+    """Request builder for one provider. It holds no state except its spec."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -28,25 +28,28 @@ class Dialect:
         return f"Dialect({self.spec.name})"
 
     def body(self, operation: str, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The submit's body without our reference: constants, the model's code, the parameters."""
+        """Return the body of a submit without the reference: constants, model code and parameters."""
         codes = dict.fromkeys(self.spec.submit.model_fields_, model)
         return {**self.spec.operations[operation].body, **codes, **request}
 
-    def submit(self, task: Task, pictures: Mapping[str, str] | None = None) -> Request:
-        """The paid request; `pictures` says what is sent in the place of each mark."""
-        request = placed(orjson.loads(task.request), pictures or {})
+    def submit(self, task: Task, images: Mapping[str, str] | None = None) -> Request:
+        """Return the paid request. `images` maps the place of each image placeholder to the value sent instead."""
+        request = placed(orjson.loads(task.request), images or {})
         body = self.body(task.operation, task.model, request)
         if self.spec.submit.reference:
             body[self.spec.submit.reference] = task.ref
         return Request("submit", "POST", self._operation(task).path, "submit", body)
 
     def query(self, task: Task) -> Request:
-        """The question about one task."""
+        """Return the query for one task."""
         path = self._fill(self.spec.query.path, self._operation(task), id=task.remote_id or "")
         return Request("query", "GET", path, "query")
 
     def query_many(self, tasks: Sequence[Task]) -> Request:
-        """One question about several tasks of one operation's group; the spec must know how."""
+        """Return one query for several tasks of one operation group.
+
+        Raises TypeError if the provider has no batched query.
+        """
         many = self.spec.query.many
         if many is None:
             raise TypeError(f"{self.spec.name} has no batched query")
@@ -55,28 +58,26 @@ class Dialect:
         return Request("query", many.method, many.path, "query", body)
 
     def by_reference(self, task: Task) -> Request | None:
-        """The question whether the provider knows our reference; None where it keeps none."""
+        """Return the query for a task by its reference, or None if the provider keeps no references."""
         template = self.spec.look_up.by_reference
         if template is None:
             return None
         return Request("lookup", "GET", self._fill(template, self._operation(task), ref=task.ref), "query")
 
     def page(self, operation: str, number: int) -> Request | None:
-        """One page of the account's list, from 1; None where there is no list."""
+        """Return the query for one page of the account's task list, from 1, or None if there is no list."""
         listing = self.spec.look_up.listing
         if listing is None:
             return None
-        where = self.spec.operations[operation]
-        return Request(
-            "lookup",
-            listing.method,
-            self._fill(listing.path, where, page=str(number)),
-            "query",
-            _paged(listing, where, number),
-        )
+        target, body = self.spec.operations[operation], None
+        if listing.body is not None:
+            filled = {name: number if value == "{page}" else value for name, value in listing.body.items()}
+            body = {**filled, **target.query}
+        path = self._fill(listing.path, target, page=str(number))
+        return Request("lookup", listing.method, path, "query", body)
 
     def probe(self) -> Request:
-        """Something free of charge that any answer but a 5xx shows the provider to be alive by."""
+        """Return a query free of charge. Any response except a 5xx proves that the provider is up."""
         operation = next(iter(self.spec.operations))
         page = self.page(operation, 1)
         if page is not None:
@@ -85,14 +86,17 @@ class Dialect:
         return Request("query", "GET", path, "query")
 
     def bills(self, start: float, end: float, page: int) -> Request | None:
-        """One page of what the account was charged between two times, seconds since the epoch; None: it shows none."""
+        """Return the query for one page of the account's charges, or None if the provider does not show them.
+
+        `start` and `end` are seconds since the epoch, `page` counts from 1.
+        """
         billing = self.spec.billing
         if billing is None:
             return None
-        ahead = timezone(timedelta(hours=billing.hours))
+        zone = timezone(timedelta(hours=billing.hours))
         filled = {
-            "{start}": datetime.fromtimestamp(start, ahead).strftime(billing.times),
-            "{end}": datetime.fromtimestamp(end, ahead).strftime(billing.times),
+            "{start}": datetime.fromtimestamp(start, zone).strftime(billing.times),
+            "{end}": datetime.fromtimestamp(end, zone).strftime(billing.times),
             "{page}": page,
         }
         body = {
@@ -101,24 +105,17 @@ class Dialect:
         return Request("lookup", billing.method, billing.path, "query", body)
 
     def group(self, operation: str) -> str:
-        """Operations of one group can be asked about in one call, or stand in one list."""
-        where = self.spec.operations[operation]
-        return f"{where.path} {orjson.dumps(where.query, option=orjson.OPT_SORT_KEYS).decode()}"
+        """Return the key of the operations that share batched queries and one list."""
+        target = self.spec.operations[operation]
+        return f"{target.path} {orjson.dumps(target.query, option=orjson.OPT_SORT_KEYS).decode()}"
 
     def _operation(self, task: Task) -> Operation:
         return self.spec.operations[task.operation]
 
     @staticmethod
     def _fill(template: str, operation: Operation, **values: str) -> str:
-        """Ids come from the other side, so they are percent-encoded always."""
+        """Fill the placeholders of a path. Ids come from the provider, so every value is percent-encoded."""
         path = template.replace("{path}", operation.path)
         for name, value in values.items():
             path = path.replace(f"{{{name}}}", quote(value, safe=""))
         return path
-
-
-def _paged(listing: Listing, operation: Operation, number: int) -> dict[str, Any] | None:
-    if listing.body is None:
-        return None
-    filled = {name: number if value == "{page}" else value for name, value in listing.body.items()}
-    return {**filled, **operation.query}

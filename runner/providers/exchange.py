@@ -1,4 +1,4 @@
-"""What passes between the interpreter and the gateway: a request on the way out, an outcome on the way back."""
+"""Define what this package and the network client exchange: a request one way, an outcome the other way."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: what a request is for: it decides the connection, the deadline, and what a silence means
+#: purpose of a request; it decides the connection, the deadline, and the meaning of a missing answer
 Phase = Literal["submit", "query", "lookup", "token"]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call to a provider's API; the path is percent-encoded already, the body is JSON."""
+    """One call to a provider's API. The path is already percent-encoded, the body is sent as JSON."""
 
     phase: Phase
     method: str
     path: str
-    #: limiter bucket it draws from, e.g. `submit` or `query`
+    #: rate limiter that it draws from, e.g. `submit` or `query`
     endpoint: str
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -27,11 +27,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer, whole: `body` is parsed JSON, or text where it is none."""
+    """Complete HTTP response. `body` is parsed JSON, or text if it is not JSON."""
 
     status: int
     body: Any
-    #: lower-case names
+    #: header names are in lower case
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -40,13 +40,13 @@ class NotSent:
     """Proof that no byte of the request left this machine."""
 
     error: str
-    #: the certificate or the address is wrong, so that trying again is in vain
+    #: the certificate or the address is wrong, so that another try would fail too
     terminal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """The request left, or may have left, and no whole answer came back."""
+    """Request that was sent, or may have been sent, without a complete response."""
 
     error: str
 

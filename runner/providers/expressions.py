@@ -1,6 +1,6 @@
-"""JMESPath as the specs use it: compiled once, with two functions of our own, never raising on an answer's shape.
+"""Evaluate the JMESPath expressions of specs: compiled once, with two more functions, without raising on any input.
 
-Traps of the language are listed in contracts/dialects.md section 6; the worst: `0` is true, `a > 1` raises on text.
+Two traps of the language matter most here: `0` is true, and `a > 1` raises if `a` is text.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import jmespath
 import orjson
 from jmespath import functions
 
-#: longest text a pattern is tried on, characters
+#: characters of a text that `match` looks at
 _LONGEST = 10_000
 
 
 class _Functions(functions.Functions):  # type: ignore[misc]  # jmespath has no types
     @functions.signature({"types": []})  # type: ignore[untyped-decorator]
     def _func_from_json(self, text: Any) -> Any:
-        """Parsed JSON, or null when `text` is no JSON text."""
+        """Return the JSON value in `text`, or null if it is not JSON text."""
         try:
             return orjson.loads(text) if isinstance(text, str) else None
         except orjson.JSONDecodeError:
@@ -28,7 +28,7 @@ class _Functions(functions.Functions):  # type: ignore[misc]  # jmespath has no 
 
     @functions.signature({"types": []}, {"types": ["string"]})  # type: ignore[untyped-decorator]
     def _func_match(self, text: Any, pattern: str) -> Any:
-        """The first group, or the whole match, or null when `text` is no text or does not match."""
+        """Return the first group, or the whole match, or null if `text` is no text or does not match."""
         found = re.search(pattern, text[:_LONGEST]) if isinstance(text, str) else None
         return None if found is None else found.group(found.re.groups and 1)
 
@@ -37,7 +37,7 @@ _OPTIONS = jmespath.Options(custom_functions=_Functions())
 
 
 class Expression:
-    """One compiled expression; `search` answers None where the shape does not fit."""
+    """Compiled expression. `search` returns None if the value has another shape than expected."""
 
     __slots__ = ("_compiled", "text")
 
@@ -46,14 +46,14 @@ class Expression:
         self._compiled = jmespath.compile(text)
 
     def search(self, value: Any) -> Any:
-        """What the expression finds in `value`; None where it does not apply."""
+        """Return what the expression finds in `value`, or None if it does not apply."""
         try:
             return self._compiled.search(value, options=_OPTIONS)
         except Exception:  # noqa: BLE001 - jmespath raises TypeError, AttributeError and its own on odd shapes
             return None
 
     def holds(self, value: Any) -> bool:
-        """Whether it gives exactly true: anything else, truthy or not, is no."""
+        """Return True only if the result is exactly true. Other truthy values count as false."""
         return self.search(value) is True
 
     def __repr__(self) -> str:
@@ -62,5 +62,5 @@ class Expression:
 
 @lru_cache(maxsize=1024)
 def compiled(text: str) -> Expression:
-    """The expression, compiled once; raises jmespath.exceptions.ParseError."""
+    """Return the compiled expression from a cache. Raises jmespath.exceptions.ParseError."""
     return Expression(text)

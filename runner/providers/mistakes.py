@@ -1,4 +1,4 @@
-"""What is wrong with a provider spec: each mistake with its field, what was expected, and what comes closest."""
+"""Render the mistakes of a provider spec: the field, what was expected, and the closest known name."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-#: characters of what was found that are shown
+#: characters of a wrong value that are shown
 _SHOWN = 60
 
 
 def told(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
-    """A line for each mistake; `known` are the names that a spec's fields have."""
+    """Yield one line for each mistake. `known` are the names of all fields of a spec."""
     names = sorted(known)
     for each in error.errors():
-        place = _place(each["loc"])
-        yield f"{place}: {_said(each, names)}" if place else _said(each, names)
+        path, message = _place(each["loc"]), _said(each, names)
+        yield f"{path}: {message}" if path else message
 
 
 def _place(path: tuple[int | str, ...]) -> str:
-    """Like `errors[2].means`."""
+    """Return the path of a field in the form `errors[2].means`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
@@ -38,13 +38,10 @@ def _said(each: ErrorDetails, known: list[str]) -> str:
         case "value_error":
             return " ".join(str(each.get("ctx", {}).get("error", each["msg"])).split())
         case _:
-            return f"{_expected(each)}; found {_found(each['input'])}"
-
-
-def _expected(each: ErrorDetails) -> str:
-    return each["msg"].replace("Input should be", "expected").replace("valid dictionary", "mapping")
+            expected = each["msg"].replace("Input should be", "expected").replace("valid dictionary", "mapping")
+            return f"{expected}; found {_found(each['input'])}"
 
 
 def _found(value: Any) -> str:
-    words = " ".join(repr(value).split())
-    return words if len(words) <= _SHOWN else f"{words[: _SHOWN - 1]}…"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -1,6 +1,6 @@
-"""Local pictures: whether a provider takes one, and its mark in a request.
+"""Check local images against a provider's limits, and put placeholders for them into requests.
 
-A request holds `sha256:…` of a picture's content: the same content is the same task, whatever its file is called.
+The placeholder is `sha256:…` of the image's content. The same content makes the same task, whatever its file is called.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
     from runner.providers.spec import ImageLimits, PictureKind
 
-#: bytes of the largest file that is looked at
+#: bytes of the largest image file that is read
 LARGEST = 64 * 2**20
 _MARK = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _URL = re.compile(r"https?://[^\s]+\Z")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}\Z")
-#: one line of a terminal
+#: characters of a value in a message, to fit one line of a terminal
 _SHOWN = 60
 
 
-class Unfit(Exception):  # noqa: N818 - reads as what it says
-    """A file that cannot be sent, and what to do about it."""
+class Unfit(Exception):  # noqa: N818
+    """Image file that cannot be sent, with a hint."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message, hint)
@@ -33,7 +33,7 @@ class Unfit(Exception):  # noqa: N818 - reads as what it says
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is known of a picture without decoding it; sides in pixels."""
+    """Properties of an image that are known without decoding it. Width and height are in pixels."""
 
     kind: PictureKind
     width: int
@@ -43,78 +43,79 @@ class Picture:
 
     @property
     def mark(self) -> str:
-        """What a request holds in its place."""
+        """Return the placeholder that a request holds instead of the image."""
         return f"sha256:{self.sha256}"
 
 
 class Pictures(Protocol):
-    """Where local pictures are found."""
+    """Access to local image files."""
 
     def look(self, path: str) -> Picture:
-        """The picture in a file that a manifest names; raises Unfit."""
+        """Return the properties of an image file that a manifest names. Raises ImageError."""
 
 
-def brought(value: str, limits: ImageLimits | None, pictures: Pictures | None) -> tuple[str, tuple[str, str] | None]:
-    """What a request holds for an image that was written so; or what is wrong with it, and what to do.
+def brought(value: str, limits: ImageLimits | None, files: Pictures | None) -> tuple[str, tuple[str, str] | None]:
+    """Return what a request holds for an image that is written as `value`, and None or a message and a hint.
 
-    `limits` None: the provider takes no local files; `pictures` None: there is nowhere to look for them.
+    `limits` is None if the provider takes no local files, `files` is None if there is no access to local files.
     """
     if value.startswith("data:"):
         return value, ("a data: URL is not taken", "give a plain URL, or the Base64 text without the data: prefix")
     if _URL.match(value) or _BASE64.match(value):
         return value, None
-    if limits is None or pictures is None or not value or "://" in value:
+    if limits is None or files is None or not value or "://" in value:
         hint = "give a URL" if limits is None else "give a URL, or the path of a file beside the manifest"
         return value, (f"{_shown(value)} is neither a URL nor Base64", hint)
     try:
-        picture = pictures.look(value)
+        image = files.look(value)
     except Unfit as error:
         return value, (f"{_shown(value)} {error.message}", error.hint)
-    wrong = unfit(limits, picture)
-    return picture.mark, wrong and (f"{_shown(value)} {wrong[0]}", wrong[1])
+    violation = unfit(limits, image)
+    return image.mark, violation and (f"{_shown(value)} {violation[0]}", violation[1])
 
 
-def unfit(limits: ImageLimits, picture: Picture) -> tuple[str, str] | None:
-    """Why the picture is not taken, and what is; None where it is."""
-    if limits.kinds is not None and picture.kind not in limits.kinds:
-        return f"is a {picture.kind.upper()}", f"expected {' or '.join(kind.upper() for kind in limits.kinds)}"
-    if limits.max_bytes is not None and picture.bytes > limits.max_bytes:
-        return f"has {picture.bytes:,} bytes", f"expected at most {limits.max_bytes:,}"
-    short, long = sorted((picture.width, picture.height))
-    sides = f"is {picture.width} × {picture.height} pixels"
+def unfit(limits: ImageLimits, image: Picture) -> tuple[str, str] | None:
+    """Return why the image violates the limits and what is expected, or None if it does not."""
+    if limits.kinds is not None and image.kind not in limits.kinds:
+        return f"is a {image.kind.upper()}", f"expected {' or '.join(kind.upper() for kind in limits.kinds)}"
+    if limits.max_bytes is not None and image.bytes > limits.max_bytes:
+        return f"has {image.bytes:,} bytes", f"expected at most {limits.max_bytes:,}"
+    short, long = sorted((image.width, image.height))
+    size = f"is {image.width} × {image.height} pixels"
     if limits.min_side is not None and short < limits.min_side:
-        return sides, f"expected sides of at least {limits.min_side} pixels"
+        return size, f"expected sides of at least {limits.min_side} pixels"
     if limits.ratio is not None and long > limits.ratio * short:
-        return sides, f"expected a ratio from 1:{limits.ratio:g} to {limits.ratio:g}:1"
+        return size, f"expected a ratio from 1:{limits.ratio:g} to {limits.ratio:g}:1"
     return None
 
 
 def holds_mark(value: Any) -> bool:
-    """Whether a value of a request is a local picture, or a list with one; a provider shows it in another way."""
-    return any(isinstance(each, str) and _MARK.match(each) for each in (value if isinstance(value, list) else [value]))
+    """Return True if a value of a request is a placeholder, or a list with one. A provider never echoes it."""
+    entries = value if isinstance(value, list) else [value]
+    return any(isinstance(entry, str) and _MARK.match(entry) for entry in entries)
 
 
 def places(request: Mapping[str, Any], fields: Iterable[str]) -> dict[str, str]:
-    """Where in these fields pictures stand, as `field` or `field/2`, and the SHA-256 of each."""
-    found = ((place, _MARK.match(value)) for field in fields for place, value in _texts(field, request.get(field)))
-    return {place: match[1] for place, match in found if match}
+    """Return the place of every placeholder in these fields, as `field` or `field/2`, and the SHA-256 of its image."""
+    matches = ((place, _MARK.match(value)) for field in fields for place, value in _texts(field, request.get(field)))
+    return {place: match[1] for place, match in matches if match}
 
 
 def placed(request: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """The request with other values at those places."""
-    made = dict(request)
+    """Return the request with other values at these places."""
+    filled = dict(request)
     for place, value in values.items():
         field, _, number = place.partition("/")
         if number:
-            made[field] = [value if at == int(number) else each for at, each in enumerate(made[field])]
+            filled[field] = [value if at == int(number) else entry for at, entry in enumerate(filled[field])]
         else:
-            made[field] = value
-    return made
+            filled[field] = value
+    return filled
 
 
 def _texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
-    each = enumerate(value) if isinstance(value, list) else [("", value)]
-    return ((f"{field}/{number}".rstrip("/"), text) for number, text in each if isinstance(text, str))
+    entries = enumerate(value) if isinstance(value, list) else [("", value)]
+    return ((f"{field}/{number}".rstrip("/"), text) for number, text in entries if isinstance(text, str))
 
 
 def _shown(value: str) -> str:

@@ -1,7 +1,7 @@
-"""What a provider spec may say, and where specs are found.
+"""Define the schema of a provider spec, and find and load specs.
 
-A spec is a YAML file; `docs/providers.md` explains it field by field. Expressions are JMESPath over
-`{status, headers, body}` for whole answers, and over one task's object for `state`, `outputs` and `error`.
+A spec is a YAML file. `docs/providers.md` explains it field by field. Expressions are JMESPath over
+`{status, headers, body}` for complete responses, and over one task object for `state`, `outputs` and `error`.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def _compiles(text: str) -> str:
 
 
 def _is_rate(text: str) -> str:
-    found = _RATE.fullmatch(text)
-    if found is None or float(found[1]) <= 0:
+    match = _RATE.fullmatch(text)
+    if match is None or float(match[1]) <= 0:
         raise ValueError(f"expected a rate like `5/s`, `10/min` or `100/h`; found {text!r}")
     return text
 
 
 Jmes = Annotated[str, AfterValidator(_compiles)]
 Rate = Annotated[str, AfterValidator(_is_rate)]
-#: how `manifest.units` reads them
+#: form of a rate; the module `units` parses it
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(?:s|sec|second|m|min|minute|h|hour)", re.ASCII)
 
-#: what a failed answer means; `doubt` is also what anything unlisted means on a submit
+#: meaning of a failed response; `doubt` is also the meaning of every unlisted response to a submit
 Meaning = Literal[
     "throttled",
     "window",
@@ -55,28 +55,30 @@ Meaning = Literal[
     "trouble",
     "absent",
 ]
-#: canonical words for the states of a remote task
+#: state of a remote task, the same for all providers
 Word = Literal["queued", "running", "succeeded", "failed"]
-#: kinds of pictures whose heads are understood
+#: kinds of images whose headers can be read
 PictureKind = Literal["png", "jpeg", "webp"]
 
 
 class _Part(BaseModel):
+    """Base of all parts of a spec: frozen, without unknown fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Auth(_Part):
-    """Which named scheme signs the requests, and what it needs to know."""
+    """Named scheme that signs the requests, and its parameters."""
 
     scheme: Literal["bearer", "header", "kling", "chanjing"]
     header: str = "Authorization"
     prefix: str = "Bearer "
-    #: of the token endpoint
+    #: path of the token endpoint
     path: str = ""
 
 
 class Operation(_Part):
-    """One of the provider's endpoints for paid requests."""
+    """One endpoint of the provider for paid requests."""
 
     path: str
     media: Literal["image", "video"]
@@ -84,43 +86,50 @@ class Operation(_Part):
     body: dict[str, Any] = {}
     #: constants of its batched queries and lists
     query: dict[str, Any] = {}
-    #: the parameter that says how many slots of the window a task takes
+    #: parameter that holds how many slots of the window a task takes
     slots: str | None = None
-    #: the parameter that says how many outputs are ordered
+    #: parameter that holds how many outputs are ordered
     count: str | None = None
 
 
 class Submit(_Part):
-    """How a paid request is put, and what a good answer looks like."""
+    """Form of a paid request and of a successful response."""
 
+    #: true for a response that accepts the task
     accept: Jmes
+    #: id of the accepted task
     id: Jmes
-    #: body fields that carry the model's code
+    #: body fields that hold the model code
     model_fields_: tuple[str, ...] = Field(alias="model_fields")
-    #: body field for our reference, where the provider keeps one
+    #: body field for the reference, if the provider keeps one
     reference: str | None = None
 
 
 class Many(_Part):
-    """How several tasks are asked about in one call."""
+    """Form of a query for several tasks at once."""
 
     path: str
     method: Literal["GET", "POST"] = "POST"
+    #: body field for the list of task ids
     field: str
+    #: task ids in one query at most
     max: int = Field(gt=0)
     body: dict[str, Any] = {}
+    #: task objects of the response
     items: Jmes
+    #: id in a task object
     key: Jmes
 
 
 class Query(_Part):
-    """How a task is asked about, and how its object is read."""
+    """Form of a query for one task, and of the task object in its response."""
 
     path: str
+    #: true for a response that holds a task object
     valid: Jmes
-    #: from a whole answer to the task's object
+    #: task object of a complete response
     task: Jmes
-    #: from a whole answer about one task to the id that it is about; left out, every answer is believed
+    #: id of the task that a complete response is about; if left out, it is not compared
     id: Jmes | None = None
     state: Jmes
     map: dict[str, Word]
@@ -131,7 +140,7 @@ class Query(_Part):
 
 
 class Listing(_Part):
-    """The account's list of tasks, page by page."""
+    """Form of the account's list of tasks, page by page."""
 
     path: str
     method: Literal["GET", "POST"]
@@ -139,24 +148,25 @@ class Listing(_Part):
     valid: Jmes
     items: Jmes
     id: Jmes
-    #: when the provider made it, seconds since the epoch
+    #: time at which the provider created it, seconds or milliseconds since the epoch
     created: Jmes
-    #: our reference in a row, where the provider keeps one
+    #: reference in an entry, if the provider keeps one
     reference: Jmes | None = None
-    #: request parameter -> where a row echoes it
+    #: request parameter -> its echo in an entry
     echo: dict[str, Jmes] = {}
-    #: parameters without which a row proves nothing
+    #: parameters without which an entry proves nothing
     proof: tuple[str, ...] = ()
 
 
 class Billing(_Part):
-    """What the account was charged for, page by page; `{start}`, `{end}` and `{page}` are filled in."""
+    """Form of the account's list of charges, page by page. `{start}`, `{end}` and `{page}` are filled in."""
 
     path: str
     method: Literal["GET", "POST"] = "POST"
     body: dict[str, Any]
-    #: strftime format of the times, and the hours by which the provider's day is ahead of UTC
+    #: strftime format of the times
     times: str
+    #: hours by which the provider's times are ahead of UTC
     hours: float = 0.0
     valid: Jmes
     items: Jmes
@@ -165,71 +175,71 @@ class Billing(_Part):
 
 
 class LookUp(_Part):
-    """What the provider offers to find a submit whose answer was lost (reliability.md section 5)."""
+    """Ways to find a submit whose response was lost."""
 
-    #: path that takes our reference in place of the id
+    #: path that takes the reference instead of the id
     by_reference: str | None = None
     listing: Listing | None = None
 
 
 class Rule(_Part):
-    """One line of the evidence table: the first that holds decides."""
+    """One rule that classifies failed responses. The first rule that holds decides."""
 
     when: Jmes
     means: Meaning
     phase: Literal["submit", "query"] | None = None
-    #: after a doubtful send it may mean that the reference exists
+    #: after an unclear submit the response may mean that the reference already exists
     maybe_taken: bool = False
 
 
 class ImageLimits(_Part):
-    """What a local picture must be like; what is left out is not looked at."""
+    """Limits of a local image. A limit that is left out is not checked."""
 
     kinds: tuple[PictureKind, ...] | None = None
     max_bytes: int | None = Field(default=None, gt=0)
-    #: pixels of the shorter side
+    #: minimum of the shorter side, pixels
     min_side: int | None = Field(default=None, gt=0)
-    #: the longer side, in shorter ones, at most
+    #: maximum of longer side divided by shorter side
     ratio: float | None = Field(default=None, ge=1)
 
     def with_(self, other: ImageLimits | None) -> ImageLimits:
-        """These limits, and the other's in their place where it has some."""
+        """Return these limits, replaced by those of `other` where it sets some."""
         return self if other is None else ImageLimits(**{**dict(self), **other.model_dump(exclude_none=True)})
 
 
 class Images(_Part):
-    """Local pictures in the place of URLs: how they are sent, and what all of them must be like."""
+    """Way to send local images instead of URLs, and the limits of all of them."""
 
     send: Literal["base64", "upload"]
     limits: ImageLimits
 
 
 class Upload(_Part):
-    """How a file is put where the provider finds it: ask for a place, PUT the bytes there, wait until it is ready.
+    """Form of an upload in three steps: request a target, PUT the bytes there, wait until the file is ready.
 
-    `id`, `put`, `media_type`, `headers` and `url` are read from the answer to the first question.
+    `id`, `put`, `media_type`, `headers` and `url` are read from the response to the first step.
     """
 
-    #: the first question, with `{name}`: a hash and an extension, nothing of a person's
+    #: path of the first step, with `{name}`: a hash and an extension, no personal data
     path: str
     valid: Jmes
     id: Jmes
-    #: where the bytes go; nothing but them is sent there
+    #: URL for the PUT of the bytes; no credentials are sent there
     put: Jmes
     media_type: Jmes
-    #: more headers of the PUT, where there are some; only `x-…` ones are sent
+    #: additional headers of the PUT; only `x-…` headers are sent
     headers: Jmes | None = None
-    #: what a request holds in the picture's place
+    #: URL that a request holds instead of the image
     url: Jmes
-    #: the question about a file, with `{id}`
+    #: path of the query for a file's status, with `{id}`
     detail: str
     ready: Jmes
     pending: Jmes
-    #: the content is not taken, and never will be
+    #: true if the content is rejected for good
     refused: Jmes
-    #: seconds that one upload may take
+    #: time limit of one upload, seconds
     patience: float = 300.0
-    #: after which a file is uploaded anew
+    #: age after which a file is uploaded again, days
     days: float = 25.0
 
 
@@ -242,31 +252,31 @@ class Parameter(_Part):
     min: float | None = None
     max: float | None = None
     max_length: int | None = None
-    #: the names that work for every provider, in the order in which they fill a list
+    #: names that work for every provider, in the order in which they fill a list
     common: tuple[str, ...] = ()
-    #: sent when the manifest says nothing; part of the task's identity
+    #: value if the manifest gives none; part of the task's identity
     default: Any = None
-    #: of its local pictures, where they are not those of the spec
+    #: limits of its local images that differ from those of the spec
     image: ImageLimits | None = None
-    #: what it is, in one line
+    #: description, one line
     about: str = ""
 
 
 class Refusal(_Part):
-    """A combination of parameters that the provider does not take."""
+    """Combination of parameters that the provider does not accept."""
 
     when: Jmes
     say: str
 
 
 class Price(_Part):
-    """What one task costs, in the spec's unit: an amount, or one for each value of a parameter, times parameters."""
+    """Price of one task in the unit of the spec: an amount, or one per value of a parameter, times other parameters."""
 
     amount: float | None = Field(default=None, ge=0)
-    #: the parameter whose value chooses among `amounts`
+    #: parameter whose value selects one of `amounts`
     by: str | None = None
     amounts: dict[str, float] = {}
-    #: parameters whose values multiply it, e.g. the number of images or the seconds
+    #: parameters whose values multiply the amount, e.g. the number of images or the seconds
     times: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -282,25 +292,25 @@ class Model(_Part):
     operation: str
     parameters: dict[str, Parameter]
     refuse: tuple[Refusal, ...] = ()
-    #: unknown where it is left out
+    #: None: unknown
     price: Price | None = None
-    #: where its facts come from
+    #: source of its facts
     source: str = ""
 
 
 class Limits(_Part):
-    """The cautious rates this provider starts at, per endpoint, like `10/min`."""
+    """Cautious initial rates of the provider per endpoint, like `10/min`."""
 
     submit: Rate
     query: Rate
-    #: of the questions about uploads
+    #: rate of the requests around uploads
     upload: Rate = "30/min"
-    #: downloads at once per host
+    #: concurrent downloads per host
     downloads: int = 4
 
 
 class Spec(_Part):
-    """How one API speaks."""
+    """Description of one provider's API."""
 
     name: str
     title: str
@@ -309,17 +319,18 @@ class Spec(_Part):
     base_url: str | None = None
     auth: Auth
     limits: Limits
-    #: quiet time in seconds before a missing task is believed to be absent
+    #: quiet time before a missing task is believed to be absent, seconds
     doubt: float
-    #: what prices are in
+    #: unit of prices
     unit: str = "units"
-    #: whether a task that was accepted and then failed costs its price
+    #: True if a task that was accepted and then failed costs its price
     failures_billed: bool = True
-    #: seconds from acceptance to the first poll, at least, and to the next poll at most
+    #: minimum delay from acceptance to the first poll, seconds
     first_look: float = 2.0
+    #: maximum delay between two polls, seconds
     longest_look: float = 15.0
     operations: dict[str, Operation]
-    #: left out, no local pictures are taken
+    #: None: local images are not accepted
     images: Images | None = None
     upload: Upload | None = None
     submit: Submit
@@ -327,11 +338,11 @@ class Spec(_Part):
     look_up: LookUp = LookUp()
     billing: Billing | None = None
     errors: tuple[Rule, ...]
-    #: from any answer to what the provider's support will ask for
+    #: trace id of any response, which the provider's support asks for
     trace: Jmes | None = None
-    #: reasons of failed tasks, tried on the task's object; none: `provider`
+    #: reasons of failed tasks, evaluated on the task object; if none holds: `provider`
     task_errors: tuple[Rule, ...] = ()
-    #: hidden: only here for YAML anchors
+    #: place for YAML anchors, otherwise unused
     parts: Any = None
     models: dict[str, Model]
     not_established: tuple[str, ...] = ()
@@ -351,17 +362,20 @@ class Spec(_Part):
 
     @property
     def can_look_up(self) -> bool:
-        """Whether a submit without an answer can be found again (class C1 or C2)."""
+        """Return True if a submit without a response can be found again, by its reference or in a list."""
         return self.look_up.by_reference is not None or self.look_up.listing is not None
 
     @property
     def needs_claims(self) -> bool:
-        """Whether jobs of one account see each other's tasks in one list that keeps no reference of ours (I7)."""
+        """Return True if the jobs of an account must claim tasks: they share a list without references.
+
+        Without claims, two jobs could adopt the same remote task.
+        """
         return self.look_up.listing is not None and self.look_up.listing.reference is None
 
 
 class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """YAML with 1.2's plain scalars, so that `9:16` and `no` are text here as in manifests."""
+    """YAML loader with the plain scalars of YAML 1.2, so that `9:16` and `no` are text, as in manifests."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own shape
 
@@ -376,19 +390,19 @@ for _tag, _pattern, _first in (
 
 
 def parse(text: str, origin: str) -> Spec:
-    """The spec in this text; raises ConfigError that names every mistake."""
+    """Return the spec in this text. Raises ConfigError with all mistakes; `origin` is the file to name in them."""
     try:
         return Spec.model_validate(yaml.load(text, Loader=_Loader))  # noqa: S506 - a safe loader of our own
     except yaml.YAMLError as error:
-        said = [" ".join(str(error).split())]
+        messages = [" ".join(str(error).split())]
     except ValidationError as error:
-        said = list(told(error, _fields(Spec)))
-    lines = "\n".join(f"{origin}: {line}" for line in said)
+        messages = list(told(error, _fields(Spec)))
+    lines = "\n".join(f"{origin}: {line}" for line in messages)
     raise ConfigError(f"not a provider spec\n{lines}", hint="docs/providers.md says what one holds.")
 
 
 def _fields(part: type[BaseModel]) -> set[str]:
-    """The names of a spec's fields, as they are written, on every level."""
+    """Return the names of the fields of all levels of a spec, as they are written in YAML."""
     own = {field.alias or name for name, field in part.model_fields.items()}
     inner = [arg for field in part.model_fields.values() for arg in _parts(field.annotation)]
     return own.union(*(_fields(each) for each in inner))
@@ -401,14 +415,14 @@ def _parts(annotation: Any) -> list[type[BaseModel]]:
 
 
 def names(extra: Path | None = None) -> dict[str, Path]:
-    """Every provider by name, with its file; those in `extra` win."""
+    """Return the spec file of every provider by name. Files in `extra` take precedence."""
     folders = [Path(str(resources.files("runner.providers") / "specs")), *([extra] if extra else [])]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 @lru_cache(maxsize=32)
 def load(name: str, extra: Path | None = None) -> Spec:
-    """The spec of that name; raises UsageError for a name nobody knows, ConfigError for a broken file."""
+    """Return the spec of that name. Raises UsageError for an unknown name, ConfigError for a broken file."""
     known = names(extra)
     if name not in known:
         raise UsageError(f"unknown provider {name!r}", hint=f"known are: {', '.join(sorted(known))}")

@@ -1,4 +1,4 @@
-"""The questions of an upload and what their answers say; the bytes in between are sent by `net.upload`."""
+"""Build the requests of an upload and read their responses. The bytes in between are sent by `net.upload`."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from runner.providers.spec import Spec, Upload
 
 _EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
-#: characters of an address, an id or a header
+#: characters of a URL, an id or a header
 _LONGEST = 4096
 _MOST_HEADERS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the bytes of one file go, and what a request will hold."""
+    """Destination of the bytes of one file, and the URL that a request will hold."""
 
     file_id: str
-    #: signed: whoever has it can write there
+    #: signed URL of the PUT, a secret: its holder can write there
     put: str = field(repr=False)
     media_type: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def ask_place(upload: Upload, picture: Picture) -> Request:
-    """The question where this picture may go; it is named after its content, so that no name of a person leaves."""
-    name = f"{picture.sha256[:32]}.{_EXTENSIONS[picture.kind]}"
+def ask_place(upload: Upload, image: Picture) -> Request:
+    """Return the request for an upload target. The file is named after its content, so that no personal name leaks."""
+    name = f"{image.sha256[:32]}.{_EXTENSIONS[image.kind]}"
     return Request("query", "GET", upload.path.replace("{name}", quote(name, safe="")), "upload")
 
 
 def read_place(spec: Spec, upload: Upload, outcome: Outcome) -> Place | Setback | Blocked:
-    """The place, or why there is none."""
+    """Return the upload target, or the event if the provider gives none."""
     if not isinstance(outcome, Reply) or not compiled(upload.valid).holds(scope(outcome)):
         return query_setback(spec, outcome)
     seen = scope(outcome)
@@ -60,12 +60,15 @@ def read_place(spec: Spec, upload: Upload, outcome: Outcome) -> Place | Setback 
 
 
 def ask_ready(upload: Upload, file_id: str) -> Request:
-    """The question whether the file is there."""
+    """Return the query for the status of an uploaded file."""
     return Request("query", "GET", upload.detail.replace("{id}", quote(file_id, safe="")), "upload")
 
 
 def read_ready(spec: Spec, upload: Upload, outcome: Outcome) -> Literal["ready", "pending"] | Fault | Setback | Blocked:
-    """How the file is doing; a Fault: its content is not taken, a Setback: it has to be uploaded anew."""
+    """Return the status of an uploaded file.
+
+    A TaskError means that its content is rejected, a RetryableFailure that it must be uploaded again.
+    """
     if not isinstance(outcome, Reply):
         return query_setback(spec, outcome)
     seen = scope(outcome)
@@ -79,13 +82,13 @@ def read_ready(spec: Spec, upload: Upload, outcome: Outcome) -> Literal["ready",
 
 
 def _text(value: Any) -> str:
-    """An id or an address as text; empty where it is none, or none that can be sent."""
+    """Return an id or a URL as text, or an empty string if it is none or cannot be sent in a header."""
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     return text if text.isascii() and text.isprintable() and len(text) <= _LONGEST and " " not in text else ""
 
 
 def _headers(value: Any) -> dict[str, str]:
-    """Only those that a storage service calls its own: no credential, no host, no length."""
+    """Return the `x-…` headers, which belong to the storage service: no credentials, no host, no length."""
     pairs = list(value.items())[:_MOST_HEADERS] if isinstance(value, dict) else []
     return {
         name.lower(): each

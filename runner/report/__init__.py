@@ -1,1 +1,1 @@
-"""What people see: progress, summary, results."""
+"""Progress, summary and results for users."""

@@ -1,4 +1,4 @@
-"""What went wrong, grouped by reason, each with what to do next: a command that can be copied where there is one."""
+"""List what went wrong in a job, grouped by reason, with the next step and a command to copy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runner.report.text import harmless, shell
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-#: held tasks whose commands are written out
+#: held tasks that are listed with their commands
 _SHOWN = 3
 _ORDER = (State.HELD, State.FAILED, State.STRANDED, State.DONE)
-#: reasons that only another manifest can cure
+#: reasons that only a change of the manifest can remove
 BY_HAND = frozenset({"moderation", "invalid"})
-#: state and reason to what to do; without a reason, for all others
+#: next step by state and reason; an empty reason stands for all others
 _CURES: Mapping[tuple[str, str], str] = {
     ("failed", "moderation"): "the provider's content check refused what is asked for: change it, then {run}",
     ("failed", "invalid"): "the provider does not take these parameters: correct them, then {run}",
@@ -39,94 +39,90 @@ _CURES: Mapping[tuple[str, str], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a job has that is not as it should be."""
+    """Tasks of a job that failed, are incomplete, or need a decision by the user."""
 
-    #: of the store: state, reason, message, count and money of each group
+    #: groups from the store, each with state, reason, message, count, cost and example tasks
     faults: Sequence[Mapping[str, Any]] = ()
-    #: of the store: every held task
+    #: all held tasks from the store
     held: Sequence[Mapping[str, Any]] = ()
-    #: how many tasks the next run looks up
+    #: number of tasks that the next run reconciles
     in_doubt: int = 0
-    #: how many of the tasks that were sent are no longer in the manifest
+    #: number of submitted tasks that are no longer in the manifest
     left: int = 0
-    #: how many of those had failed
+    #: number of those that had failed
     given_up: int = 0
-    #: what else ended the run, and its exit code
+    #: exit code and reason of everything that ended the run
     endings: Sequence[tuple[int, str]] = ()
-    #: what costs are counted in
+    #: unit of all costs
     unit: str = ""
-    #: how the job is named on a command line
+    #: arguments that name the job on a command line
     words: Sequence[str] = field(default_factory=list)
 
     @property
     def only_by_hand(self) -> bool:
-        """Whether nothing failed that could be better another time."""
-        lost = [fault for fault in self.faults if fault["state"] in {"failed", "stranded"}]
-        return all(fault["state"] == "failed" and fault["reason"] in BY_HAND for fault in lost)
+        """Return whether every failure needs a change of the manifest, so that a retry alone cannot help."""
+        lost = [group for group in self.faults if group["state"] in {"failed", "stranded"}]
+        return all(group["state"] == "failed" and group["reason"] in BY_HAND for group in lost)
 
     def command(self, verb: str, *more: str) -> str:
-        """A command on this job, as a shell takes it (X35)."""
+        """Return a command line for this job, quoted for a shell."""
         return shell("runner", verb, *self.words, *more)
 
 
-def lines(found: Findings) -> Iterator[str]:
-    """A line for each group, and beneath it what to do."""
-    for fault in sorted(found.faults, key=lambda fault: _ORDER.index(fault["state"])):
-        yield from _group(found, fault)
-    if found.in_doubt:
-        yield f"{found.in_doubt} in doubt: perhaps paid for; looked up before anything is sent again"
-        yield f"    {found.command('run')}"
-    if found.left > found.given_up:
-        yield f"{found.left - found.given_up} of them left the manifest: what was bought is kept"
-    if found.given_up:
-        yield f"{found.given_up} that failed left the manifest: nothing is to be done about them"
+def lines(issues: Findings) -> Iterator[str]:
+    """Yield a line for each group, followed by indented lines with the next step."""
+    for group in sorted(issues.faults, key=lambda group: _ORDER.index(group["state"])):
+        yield from _group(issues, group)
+    if issues.in_doubt:
+        yield f"{issues.in_doubt} in doubt: perhaps paid for; looked up before anything is sent again"
+        yield f"    {issues.command('run')}"
+    if issues.left > issues.given_up:
+        yield f"{issues.left - issues.given_up} of them left the manifest: what was bought is kept"
+    if issues.given_up:
+        yield f"{issues.given_up} that failed left the manifest: nothing is to be done about them"
 
 
-def _group(found: Findings, fault: Mapping[str, Any]) -> Iterator[str]:
-    message = harmless(fault["message"] or "", 160)
-    what = "incomplete" if fault["state"] == "done" else fault["state"]
-    said = f"{fault['count']} {what}: {fault['reason'] or 'unknown'}{f' ({message})' if message else ''}"
-    yield "; ".join(part for part in (said, _money(found, fault)) if part)
-    if fault["state"] == "held":
-        yield from _held(found)
+def _group(issues: Findings, group: Mapping[str, Any]) -> Iterator[str]:
+    message = harmless(group["message"] or "", 160)
+    what = "incomplete" if group["state"] == "done" else group["state"]
+    title = f"{group['count']} {what}: {group['reason'] or 'unknown'}{f' ({message})' if message else ''}"
+    yield "; ".join(part for part in (title, _money(issues, group)) if part)
+    if group["state"] == "held":
+        yield from _held(issues)
         return
-    cure = _CURES.get((fault["state"], fault["reason"]), _CURES[fault["state"], ""])
-    yield f"    {cure.format(run=found.command('run'), retry=found.command('retry'))}"
-    yield from _examples(fault)
-
-
-def _examples(fault: Mapping[str, Any]) -> Iterator[str]:
-    names = [harmless(name, 60) for name in fault["tasks"]]
-    more = fault["count"] - len(names)
+    hint = _CURES.get((group["state"], group["reason"]), _CURES[group["state"], ""])
+    yield f"    {hint.format(run=issues.command('run'), retry=issues.command('retry'))}"
+    names = [harmless(name, 60) for name in group["tasks"]]
+    more = group["count"] - len(names)
     if names:
         yield f"      {', '.join(names)}{f' and {more} more' if more > 0 else ''}"
 
 
-def _held(found: Findings) -> Iterator[str]:
+def _held(issues: Findings) -> Iterator[str]:
     yield "    perhaps paid for: look at the provider's console, then say what is true. Instead of --adopt ID:"
     yield "    --absent, if it was never accepted (the next run buys it), or --abandon, to give it up"
-    for task in found.held[:_SHOWN]:
+    for task in issues.held[:_SHOWN]:
         yield f"      {harmless(task['name'], 60)}: {harmless(task['evidence'], 100)}"
-        yield f"        {resolve(found, task['key'])}"
-    if len(found.held) > _SHOWN:
-        yield f"      and {len(found.held) - _SHOWN} more: {found.command('status')}"
+        yield f"        {resolve(issues, task['key'])}"
+    if len(issues.held) > _SHOWN:
+        yield f"      and {len(issues.held) - _SHOWN} more: {issues.command('status')}"
 
 
-def resolve(found: Findings, key: str) -> str:
-    """The command with which a person decides about a held task."""
-    manifest, *options = found.words or [""]
+def resolve(issues: Findings, key: str) -> str:
+    """Return the command with which the user decides about a held task; `key` is the full task key."""
+    manifest, *options = issues.words or [""]
     return f"{shell('runner', 'resolve', manifest, key[:8], *options)} --adopt ID"
 
 
-def _money(found: Findings, fault: Mapping[str, Any]) -> str:
-    amount = f"{fault['cost']:g} {found.unit}".rstrip()
-    match fault["state"]:
+def _money(issues: Findings, group: Mapping[str, Any]) -> str:
+    amount = f"{group['cost']:g} {issues.unit}".rstrip()
+    match group["state"]:
         case "held":
-            return f"{amount} at stake" if fault["paid"] else ""
-        case _ if fault["paid"]:
+            return f"{amount} at stake" if group["paid"] else ""
+        case _ if group["paid"]:
             return f"{amount} paid"
-        case _ if fault["unpriced"]:
-            return "paid for, if the provider bills failures" if fault["state"] == "failed" else ""
+        case _ if group["unpriced"]:
+            return "paid for, if the provider bills failures" if group["state"] == "failed" else ""
         case "failed":
             return "not paid for"
         case _:

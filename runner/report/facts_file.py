@@ -1,4 +1,4 @@
-"""What a run knows and its database does not, left beside it for whoever watches: limits, units, the cap on costs."""
+"""Store `RunInfo` (limits, units, cost cap) in the job's state directory for the live page."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 _NAME = "facts.json"
 
 
-def write(state: Path, facts: Facts) -> None:
-    """Put them into a job's state; raises OSError."""
-    told = {"job": facts.job, "units": facts.units, "max_cost": facts.max_cost, "limits": facts.limits}
+def write(state: Path, info: Facts) -> None:
+    """Write a run's information into a job's state directory, readable by its owner only; raises OSError."""
+    stored = {"job": info.job, "units": info.units, "max_cost": info.max_cost, "limits": info.limits}
     with whole_file(state / _NAME, 0o600) as file:
-        file.write(orjson.dumps(told))
+        file.write(orjson.dumps(stored))
 
 
 def read(state: Path) -> Facts:
-    """What the latest run left; nothing is known where there was none yet, or where it cannot be read."""
+    """Return the information of the latest run, or an empty RunInfo if there is none or it cannot be read."""
     with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        told = orjson.loads((state / _NAME).read_bytes())
-        units = {str(name): str(unit) for name, unit in dict(told["units"]).items()}
-        limits = {str(name): float(limit) for name, limit in dict(told["limits"]).items()}
-        cap = told["max_cost"]
-        return Facts(str(told["job"]), units, None if cap is None else float(cap), limits)
+        stored = orjson.loads((state / _NAME).read_bytes())
+        units = {str(name): str(unit) for name, unit in dict(stored["units"]).items()}
+        limits = {str(name): float(limit) for name, limit in dict(stored["limits"]).items()}
+        cap = stored["max_cost"]
+        return Facts(str(stored["job"]), units, None if cap is None else float(cap), limits)
     return Facts("")

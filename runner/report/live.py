@@ -1,8 +1,8 @@
-"""The live view of a terminal: a bar for every stage, redrawn in place, with log lines above it.
+"""Draw the live display on a terminal: a bar for every stage, redrawn in place, with log lines above it.
 
-1. The cursor stays visible and the terminal's modes are never touched: a process that is killed leaves nothing to mend.
-2. A terminal that is gone ends the view and nothing else (FP8).
-3. The lines are short, so that a window may be made narrower without a trace; below 60 columns one line is enough.
+1. The cursor stays visible and the terminal's modes never change, so a killed process leaves a usable terminal.
+2. A terminal that has closed ends the display and nothing else.
+3. Lines are short, so that a narrower window does not wrap them. Below 60 columns the display is one line.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from runner.report.progress import Facts
     from runner.report.tally import Share, Tally
 
-#: columns from which on there is room for more than one line, and beyond which lines do not grow
+#: columns below which the display is one line, and columns that no line exceeds
 _NARROW, _WIDE = 60, 100
 _BAR = 24
-#: states of a row, its name, its colour, and whether it stands there even when empty
+#: states of a row, its label, its colour, and whether it is shown when empty
 _ROWS = (
     ((State.QUEUED, State.SUBMITTING), "to submit", "blue", True),
     ((State.RUNNING,), "running", "cyan", True),
@@ -43,26 +43,26 @@ _NOTES = {State.IN_DOUBT: "looked up before anything is sent again", State.HELD:
 
 
 class View:
-    """Turns a tally into lines."""
+    """Lines of the live display for the counters of a run."""
 
-    def __init__(self, facts: Facts, tally: Tally, *, ascii_only: bool = False) -> None:
-        self._facts, self._tally = facts, tally
+    def __init__(self, info: Facts, stats: Tally, *, ascii_only: bool = False) -> None:
+        self._facts, self._tally = info, stats
         self._full, self._rest = ("#", "-") if ascii_only else ("━", "─")
 
     def lines(self, now: float, width: int, height: int) -> list[Text]:
-        """The view for a window of so many columns and rows."""
-        found = [self._title(now), *self._stages(now), *self._providers(now), *self._losses(), *self._stopping()]
-        if width < _NARROW or len(found) >= height:
-            found = [Text(brief(self._facts, self._tally, now))]
-        for line in found:
+        """Return the lines for a terminal of `width` columns and `height` rows; `now` is in seconds since the epoch."""
+        lines = [self._title(now), *self._stages(now), *self._providers(now), *self._losses(), *self._stopping()]
+        if width < _NARROW or len(lines) >= height:
+            lines = [Text(brief(self._facts, self._tally, now))]
+        for line in lines:
             line.no_wrap = True
             line.truncate(min(width - 1, _WIDE), overflow="ellipsis")
-        return found
+        return lines
 
     def _title(self, now: float) -> Text:
-        tally = self._tally
-        done = f"{tally.states[State.DONE]} of {tally.total} done"
-        parts = [done, speed(tally, now), cost(self._facts, tally)]
+        stats = self._tally
+        done = f"{stats.states[State.DONE]} of {stats.total} done"
+        parts = [done, speed(stats, now), cost(self._facts, stats)]
         return Text.assemble((harmless(self._facts.job, 40), "bold"), "  ", " · ".join(part for part in parts if part))
 
     def _stages(self, now: float) -> Iterator[Text]:
@@ -74,7 +74,7 @@ class View:
                 yield Text.assemble(f"  {name:<12}", *bar, f" {count:>6}", (f"  {self._note(states, now)}", "dim"))
 
     def _filled(self, count: int) -> int:
-        """Cells of a bar; a few of many still show."""
+        """Return the filled cells of a bar; a count above zero fills at least one."""
         return min(_BAR, max(bool(count), _BAR * count // max(1, self._tally.total)))
 
     def _note(self, states: tuple[State, ...], now: float) -> str:
@@ -92,7 +92,7 @@ class View:
         return f"{pace(share.submits.rate(now))} of {pace(limit)}"
 
     def _providers(self, now: float) -> Iterator[Text]:
-        """A line for each provider, where there are several."""
+        """Yield a line for each provider if there are several."""
         shares = self._tally.shares if len(self._tally.shares) > 1 else {}
         longest = max(map(cell_len, shares), default=0)
         for name, share in shares.items():
@@ -112,34 +112,34 @@ class View:
     def _stopping(self) -> Iterator[Text]:
         if self._tally.stopping:
             on_wire = self._tally.states[State.SUBMITTING]
-            waits = f"{many(on_wire, 'answer')} awaited, half a minute at most; Ctrl-C once more to hurry"
-            yield Text(f"  stopping: {waits if on_wire > 0 else 'every answer is here'}", "yellow")
+            pending = f"{many(on_wire, 'answer')} awaited, half a minute at most; Ctrl-C once more to hurry"
+            yield Text(f"  stopping: {pending if on_wire > 0 else 'every answer is here'}", "yellow")
 
 
 @contextmanager
-def live(facts: Facts, tally: Tally, stream: TextIO) -> Iterator[Callable[[float], None] | None]:
-    """What redraws the view on a terminal; None where the terminal cannot move its cursor."""
+def live(info: Facts, stats: Tally, stream: TextIO) -> Iterator[Callable[[float], None] | None]:
+    """Yield a function that redraws the display at a time (seconds), or None if the terminal cannot move its cursor."""
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     if console.is_dumb_terminal or not console.is_terminal:
         yield None
         return
-    view = View(facts, tally, ascii_only=console.options.ascii_only)
-    drawn = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
-    gone = False
+    view = View(info, stats, ascii_only=console.options.ascii_only)
+    display = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+    closed = False
 
     def update(now: float) -> None:
-        nonlocal gone
-        if not gone:
+        nonlocal closed
+        if not closed:
             try:
-                drawn.update(Group(*view.lines(now, console.width, console.height)), refresh=True)
+                display.update(Group(*view.lines(now, console.width, console.height)), refresh=True)
             except OSError:
-                gone = True
+                closed = True
 
     with suppress(OSError):
-        drawn.start()
+        display.start()
         console.show_cursor(True)  # noqa: FBT003 - rich's way to say it
     try:
         yield update
     finally:
         with suppress(OSError):
-            drawn.stop()
+            display.stop()

@@ -1,4 +1,4 @@
-"""A job's results as Parquet, with pyarrow: typed columns for data frames, written in groups of rows."""
+"""Export a job's results as Parquet with pyarrow: typed columns for data frames, written in groups of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from runner.report.export import Columns, Rows
 
-#: rows of a group: what is in memory at a time
+#: rows of a group, which are in memory at a time
 _GROUP = 5_000
 _NONE = type(None)
 _TIMES = ("queued_at", "submitted_at", "finished_at")
@@ -24,7 +24,7 @@ _ERROR = ("reason", "code", "message")
 
 
 def pyarrow() -> Any:
-    """The library; raises ConfigError that says how to get it."""
+    """Return the pyarrow module; raises ConfigError with the command that installs it."""
     try:
         import pyarrow.parquet  # noqa: PLC0415 - 170 MB that only this format needs
     except ImportError as error:
@@ -36,20 +36,24 @@ def pyarrow() -> Any:
 
 
 def parquet(rows: Rows, columns: Columns, file: BinaryIO) -> None:
-    """A row is a task; `outputs` a list of structures; what has no one type in `vars` or `request` is text."""
+    """Write rows as Parquet.
+
+    A row is a task, and `outputs` is a list of structures. A column of `vars` or `request` with mixed types is text.
+    Raises ConfigError if pyarrow is missing.
+    """
     arrow = pyarrow()
     schema = _schema(arrow, columns)
-    left = iter(rows)
+    remaining = iter(rows)
     with arrow.parquet.ParquetWriter(file, schema) as writer:
-        while group := [_flat(line(row), columns) for row in islice(left, _GROUP)]:
+        while group := [_flat(line(row), columns) for row in islice(remaining, _GROUP)]:
             writer.write_table(arrow.Table.from_pylist(group, schema=schema))
 
 
 def _schema(arrow: Any, columns: Columns) -> Any:
-    text, whole, number, time = arrow.string(), arrow.int64(), arrow.float64(), arrow.timestamp("ms", tz="UTC")
-    types = {bool: arrow.bool_(), int: whole, float: number, str: text}
-    output = arrow.struct([("file", text), ("bytes", whole), ("sha256", text), ("media_type", text)])
-    open_ended = [
+    text, integer, number, time = arrow.string(), arrow.int64(), arrow.float64(), arrow.timestamp("ms", tz="UTC")
+    types = {bool: arrow.bool_(), int: integer, float: number, str: text}
+    output = arrow.struct([("file", text), ("bytes", integer), ("sha256", text), ("media_type", text)])
+    nested = [
         (f"{part}.{name}", types[_type(kinds)])
         for part in ("vars", "request")
         for name, kinds in getattr(columns, part).items()
@@ -57,16 +61,16 @@ def _schema(arrow: Any, columns: Columns) -> Any:
     return arrow.schema(
         [
             ("key", text),
-            ("index", whole),
-            ("repeat", whole),
+            ("index", integer),
+            ("repeat", integer),
             ("state", text),
             ("provider", text),
             ("model", text),
-            *open_ended,
+            *nested,
             ("outputs", arrow.list_(output)),
             *((f"error.{name}", text) for name in _ERROR),
             ("remote_id", text),
-            ("attempts", whole),
+            ("attempts", integer),
             ("cost", number),
             *((name, time) for name in _TIMES),
         ]
@@ -74,22 +78,22 @@ def _schema(arrow: Any, columns: Columns) -> Any:
 
 
 def _type(kinds: set[type]) -> type:
-    """What a column is: numbers among themselves are numbers, a mixture is text."""
-    real = kinds - {_NONE}
-    if real == {int, float}:
+    """Return the type of a column from the types of its values: integers and floats are float, other mixtures text."""
+    present = kinds - {_NONE}
+    if present == {int, float}:
         return float
-    return next(iter(real)) if len(real) == 1 and real <= {bool, int, float} else str
+    return next(iter(present)) if len(present) == 1 and present <= {bool, int, float} else str
 
 
-def _flat(told: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
-    row = {name: told[name] for name in ("key", "index", "repeat", "state", "provider", "model", "outputs")}
-    row |= {name: told[name] for name in ("remote_id", "attempts")}
-    row["cost"] = None if told["cost"] is None else float(told["cost"])
+def _flat(result: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+    row = {name: result[name] for name in ("key", "index", "repeat", "state", "provider", "model", "outputs")}
+    row |= {name: result[name] for name in ("remote_id", "attempts")}
+    row["cost"] = None if result["cost"] is None else float(result["cost"])
     for part in ("vars", "request"):
         for name, kinds in getattr(columns, part).items():
-            row[f"{part}.{name}"] = _value(told[part].get(name), _type(kinds))
-    row |= {f"error.{name}": told["error"][name] for name in _ERROR}
-    row |= {name: told[name] and datetime.fromisoformat(told[name]) for name in _TIMES}
+            row[f"{part}.{name}"] = _value(result[part].get(name), _type(kinds))
+    row |= {f"error.{name}": result["error"][name] for name in _ERROR}
+    row |= {name: result[name] and datetime.fromisoformat(result[name]) for name in _TIMES}
     return row
 
 

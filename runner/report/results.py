@@ -1,4 +1,4 @@
-"""`results.jsonl`: one line a task in manifest order, rewritten atomically at the end of a run."""
+"""Write `results.jsonl`: one line for each task in manifest order, rewritten atomically at the end of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _SAVED = ("file", "bytes", "sha256", "media_type")
 
 
 def line(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One promised line from a row of the store; unknown values are null, keys are always there."""
+    """Return the documented line of results.jsonl for a row of the store.
+
+    Every key is present, and unknown values are None.
+    """
     return {
         "key": row["key"],
         "index": row["position"],
@@ -43,11 +46,11 @@ def _or_null(seconds: float | None) -> str | None:
 
 
 def timestamp(seconds: float) -> str:
-    """UTC in ISO 8601 with milliseconds."""
+    """Return seconds since the epoch as ISO 8601 in UTC with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write all lines beside the old file, then take its place; never through a link that someone planted."""
+    """Write a line for each row and replace the file atomically; a symbolic link is replaced, not followed."""
     with whole_file(path) as file:
         file.writelines(orjson.dumps(line(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)

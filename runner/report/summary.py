@@ -1,4 +1,4 @@
-"""The end of a run: the promised JSON object, and the same for people."""
+"""Summarize a run: the documented JSON object, and a text for the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runner.report.advice import Findings
     from runner.report.tally import Tally
 
-#: exit code to what to do next, as a template over the job's words on a command line
+#: next step by exit code; a template that takes the command line of the job
 _NEXT = {
     1: "report the bug, then {run}",
     5: "{run}",
@@ -30,7 +30,7 @@ _NEXT = {
     130: "{run}",
     143: "{run}",
 }
-#: exit codes whose tasks stand in groups of their own
+#: exit codes whose reasons the groups of tasks already show
 _GROUPED = frozenset({3, 4})
 
 
@@ -45,7 +45,10 @@ def summary(
     seconds: float,
     findings: Findings,
 ) -> dict[str, Any]:
-    """The promised object (interface.md): counts, what this run did, all reasons, and what to do next."""
+    """Return the documented summary object: counts, work of this run, reasons of the exit code, and the next step.
+
+    `seconds` is the duration of the run. Costs are in the provider's unit, None if a price is unknown.
+    """
     return {
         "job": job,
         "exit_code": exit_code,
@@ -63,33 +66,33 @@ def summary(
     }
 
 
-def _next(exit_code: int, counts: Mapping[str, int], found: Findings) -> str | None:
-    """One line, with the command that the exit code calls for; None where there is nothing to do, or to be done."""
+def _next(exit_code: int, counts: Mapping[str, int], issues: Findings) -> str | None:
+    """Return the next step for the user in one line, or None if there is nothing to do."""
     match exit_code:
-        case 4 if found.held:
-            decide = resolve(found, found.held[0]["key"])
-            return f"{decide} (or --absent, or --abandon), with the provider's console beside it"
+        case 4 if issues.held:
+            command = resolve(issues, issues.held[0]["key"])
+            return f"{command} (or --absent, or --abandon), with the provider's console beside it"
         case 3 if counts.get("stranded"):
-            return f"{found.command('retry')} fetches what is stranded, free of charge"
-        case 3 if counts.get("failed") and found.only_by_hand:
-            return f"change what was refused, then {found.command('run')}"
+            return f"{issues.command('retry')} fetches what is stranded, free of charge"
+        case 3 if counts.get("failed") and issues.only_by_hand:
+            return f"change what was refused, then {issues.command('run')}"
         case 3 if counts.get("failed"):
-            return f"{found.command('retry', '--failed')} pays anew for what failed"
+            return f"{issues.command('retry', '--failed')} pays anew for what failed"
         case _:
             hint = _NEXT.get(exit_code)
-            return hint.format(run=found.command("run")) if hint else None
+            return hint.format(run=issues.command("run")) if hint else None
 
 
-def told(summary: Mapping[str, Any], found: Findings, directory: str) -> str:
-    """The same for people: what is here, what is not and why, what to do next."""
+def told(summary: Mapping[str, Any], issues: Findings, directory: str) -> str:
+    """Return the summary as text: counts, work of this run, issues by reason, and the next step."""
     counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in summary["counts"].items())
     lines = [
         f"{summary['job']}: {counts or 'nothing to do'}",
-        f"  this run  {_work(summary, found.unit)} in {duration(summary['seconds'])}",
+        f"  this run  {_work(summary, issues.unit)} in {duration(summary['seconds'])}",
         f"  files     {harmless(directory, 500)}",
     ]
-    lines += [f"  {line}" for line in advice.lines(found)]
-    for code, why in found.endings:
+    lines += [f"  {line}" for line in advice.lines(issues)]
+    for code, why in issues.endings:
         if code not in _GROUPED:
             lines.append(f"  {harmless(why)}")
     if summary["next"]:
@@ -98,7 +101,7 @@ def told(summary: Mapping[str, Any], found: Findings, directory: str) -> str:
 
 
 def _work(summary: Mapping[str, Any], unit: str) -> str:
-    """What this run did."""
+    """Return what this run did: submits, files, late results and cost."""
     weight = f" ({size(summary['bytes'])})" if summary["bytes"] else ""
     parts = [f"{summary['submitted']} submitted", f"{many(summary['downloaded'], 'file')}{weight}"]
     if summary["adopted"]:
@@ -111,6 +114,6 @@ def _work(summary: Mapping[str, Any], unit: str) -> str:
 
 
 def write(path: Path, summary: Mapping[str, Any]) -> None:
-    """Put the summary into a file, whole or not at all."""
+    """Write the summary object to a file as one line of JSON, atomically; raises OSError."""
     with whole_file(path) as file:
         file.write(orjson.dumps(summary, option=orjson.OPT_APPEND_NEWLINE))

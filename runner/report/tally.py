@@ -1,4 +1,4 @@
-"""Counts of one run, kept from its changes: what progress shows and the summary sums up."""
+"""Counters of one run, updated after every transition, for progress and summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runner.lifecycle.events import Event
     from runner.lifecycle.task import Task
 
-#: failures that are remembered for the live view
+#: latest losses kept for the live view
 _FAULTS = 3
 _LOST = frozenset({State.FAILED, State.STRANDED, State.HELD})
 _AT_REST = _LOST | {State.DONE}
@@ -24,17 +24,17 @@ _AT_REST = _LOST | {State.DONE}
 
 @dataclass
 class Share:
-    """What one provider has of the run."""
+    """Counters of one provider in a run."""
 
     states: Counter[str] = field(default_factory=Counter)
-    #: what this run spent there, in its unit
+    #: cost of this run at the provider, in the provider's unit
     cost: float = 0.0
     submits: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One task that came to nothing, or waits for a person."""
+    """A task that failed, is stranded, or is held for the user's decision."""
 
     task: str
     state: State
@@ -44,28 +44,28 @@ class Loss:
 
 @dataclass
 class Tally:
-    """Counts by state now, and what this run did."""
+    """Current counts by state, and what this run did so far."""
 
     states: Counter[str] = field(default_factory=Counter)
-    #: the same by provider
+    #: counters by provider name
     shares: dict[str, Share] = field(default_factory=dict)
     submitted: int = 0
     adopted: int = 0
-    #: had failed or was given up, and has outputs after all
+    #: tasks whose outputs arrived after they had failed or were given up
     bonus: int = 0
     downloaded: int = 0
     bytes: int = 0
-    #: what this run spent, in the provider's unit; what is in doubt counts
+    #: cost of this run in the provider's unit, tasks in doubt included
     cost: float = 0.0
-    #: what the job had cost before
+    #: cost of the job before this run
     cost_before: float = 0.0
-    #: something was submitted that nobody knows the price of
+    #: true once a task without a known price was submitted
     unpriced: bool = False
-    #: a person told the run to end
+    #: true once the user asked the run to stop
     stopping: bool = False
-    #: reason of the latest failure, for the live line
+    #: reason and message of the latest loss, for the progress line
     last_fault: str = ""
-    #: the latest failures
+    #: latest losses, oldest first
     losses: deque[Loss] = field(default_factory=lambda: deque(maxlen=_FAULTS))
     _completions: Pace = field(default_factory=Pace)
 
@@ -77,7 +77,7 @@ class Tally:
         shares: Mapping[str, Mapping[str, int]] | None = None,
         cost_before: float = 0.0,
     ) -> None:
-        """Begin with what the store holds, as a whole and by provider; `now` in seconds since the epoch."""
+        """Set the counts that the store holds, in total and by provider; `now` is in seconds since the epoch."""
         self.states = Counter(counts)
         self.shares = {name: Share(Counter(states)) for name, states in (shares or {}).items()}
         self.cost_before = cost_before
@@ -85,19 +85,19 @@ class Tally:
             self._completions.start(now)
 
     def hear(self, before: Task, event: Event, after: Task, now: float) -> None:
-        """Take a settled change into account."""
-        share = self.shares.setdefault(after.provider, Share())
+        """Update the counters after a committed transition; `now` is in seconds since the epoch."""
+        provider = self.shares.setdefault(after.provider, Share())
         if before.state is not after.state:
-            for states in (self.states, share.states):
+            for states in (self.states, provider.states):
                 states[before.state] -= 1
                 states[after.state] += 1
             if after.state in {State.DONE, State.FAILED}:
                 self._completions.beat(now)
         self.cost = round(self.cost + after.spent - before.spent, 6)
-        share.cost = round(share.cost + after.spent - before.spent, 6)
+        provider.cost = round(provider.cost + after.spent - before.spent, 6)
         match event:
             case Claimed():
-                share.submits.beat(now)
+                provider.submits.beat(now)
                 self.unpriced = self.unpriced or after.cost is None
             case Accepted():
                 self.submitted += 1
@@ -120,19 +120,19 @@ class Tally:
 
     @property
     def total(self) -> int:
-        """All tasks."""
+        """Return the number of all tasks."""
         return sum(self.states.values())
 
     @property
     def open(self) -> int:
-        """Tasks that this run still works on."""
+        """Return the number of tasks that this run still works on."""
         return self.total - sum(self.states[state] for state in _AT_REST)
 
     def rate(self, now: float) -> float:
-        """Completions a second over the latest of them; 0.0 while there are too few."""
+        """Return completions per second over the latest ones, or 0.0 with fewer than two."""
         return self._completions.rate(now)
 
     def eta(self, now: float) -> float | None:
-        """Seconds to go at that rate; None where too few have completed, or none for a while."""
+        """Return seconds until no task is left, or None if too few completed or none did recently."""
         rate = self.rate(now)
         return self.open / rate if rate > 0 and self._completions.steady(now) else None

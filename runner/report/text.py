@@ -1,4 +1,4 @@
-"""Words and numbers as people read them, and other people's text made harmless for a terminal."""
+"""Format numbers and durations, quote shell words, and sanitize foreign text for a terminal."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import unicodedata
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEP = 1000
-#: what no shell takes for more than it says: letters of any language, and a few signs
+#: words that no shell interprets: letters of any language, and a few signs
 _PLAIN = re.compile(r"[\w@%+=:,./-]+")
 
 
 def duration(seconds: float | None) -> str:
-    """`0.4 s`, `41 s`, `6 min`, `3 min 20 s`, `2 h 5 min`, `1 d 3 h`; a dash where it is unknown."""
+    """Return seconds as `0.4 s`, `41 s`, `6 min`, `3 min 20 s`, `2 h 5 min` or `1 d 3 h`, and None as a dash."""
     if seconds is None:
         return "–"
-    if seconds < 9.95:  # noqa: PLR2004 - below ten, one digit is worth it; what rounds to ten is ten
+    if seconds < 9.95:  # noqa: PLR2004 - below ten, one decimal is shown; 9.95 rounds to ten
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return _two(whole // _MINUTE, "min", whole % _MINUTE, "s")
-    if whole < _DAY:
-        return _two(whole // _HOUR, "h", whole % _HOUR // _MINUTE, "min")
-    return _two(whole // _DAY, "d", whole % _DAY // _HOUR, "h")
+    rounded = round(seconds)
+    if rounded < _MINUTE:
+        return f"{rounded} s"
+    if rounded < _HOUR:
+        return _two(rounded // _MINUTE, "min", rounded % _MINUTE, "s")
+    if rounded < _DAY:
+        return _two(rounded // _HOUR, "h", rounded % _HOUR // _MINUTE, "min")
+    return _two(rounded // _DAY, "d", rounded % _DAY // _HOUR, "h")
 
 
 def _two(large: int, name: str, small: int, rest: str) -> str:
-    """In two units, without a rest of nothing."""
+    """Return a value in two units, or in the large one only if the small one is zero."""
     return f"{large} {name} {small} {rest}" if small else f"{large} {name}"
 
 
 def size(count: float) -> str:
-    """Bytes in decimal units."""
+    """Return a number of bytes in decimal units, such as `170.3 kB`."""
     if count < _STEP:
         return f"{count:.0f} B"
     for unit in ("kB", "MB", "GB"):
@@ -45,12 +45,12 @@ def size(count: float) -> str:
 
 
 def many(count: int, noun: str) -> str:
-    """`1 task`, `2 tasks`, `12,000 tasks`."""
+    """Return a count with its noun: `1 task`, `2 tasks`, `12,000 tasks`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def pace(per_second: float) -> str:
-    """How often, in the unit in which it is no long fraction: `1.9/s`, `12/min`, `4/h`; `0/s` is not at all."""
+    """Return a rate in the unit that makes it at least one: `1.9/s`, `12/min`, `4/h`. No rate is `0/s`."""
     if per_second <= 0:
         return "0/s"
     seconds, unit = (1, "s") if per_second >= 1 else (_MINUTE, "min") if per_second * _MINUTE >= 1 else (_HOUR, "h")
@@ -58,12 +58,20 @@ def pace(per_second: float) -> str:
 
 
 def shell(*words: str) -> str:
-    """A command, or a word of one, as a shell takes it (X35); a name in Chinese needs no quotes."""
+    """Return words quoted for a shell and joined by blanks.
+
+    A command that is copied from a message runs nothing else. Unlike `shlex.join`, letters of any language, such as
+    Chinese, stay unquoted.
+    """
     return " ".join(word if _PLAIN.fullmatch(word) else shlex.quote(word) for word in words)
 
 
-def harmless(text: str, longest: int = 200) -> str:
-    """One line without control, format or surrogate characters (X31)."""
-    kept = (char if not unicodedata.category(char).startswith("C") else " " for char in text[: 2 * longest])
+def harmless(text: str, max_length: int = 200) -> str:
+    """Return foreign text as one line without control, format or surrogate characters.
+
+    Terminal escape sequences in a provider's message must not reach the terminal. Longer text is cut to `max_length`
+    characters.
+    """
+    kept = (char if not unicodedata.category(char).startswith("C") else " " for char in text[: 2 * max_length])
     line = " ".join("".join(kept).split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+    return line if len(line) <= max_length else f"{line[: max_length - 1]}…"

@@ -1,4 +1,4 @@
-"""A file that is there whole or not at all: written beside its place, then put there."""
+"""Write files atomically: into a temporary file beside the target, then renamed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def whole_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """What to write into; takes the place of `path` when the block ends well. Never through a link someone planted."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
+    """Yield a file that replaces `path` when the block succeeds; `mode` holds its permission bits.
+
+    An error in the block removes the temporary file and leaves `path` as it was. The data is synced to disk before the
+    rename. A symbolic link at `path` is replaced, not followed. Raises OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
+        temporary.replace(path)
     except BaseException:
-        fresh.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

@@ -1,5 +1,5 @@
-"""The providers' manners on loopback, with faults and a ledger of everything that would have been charged.
+"""The providers' APIs on loopback, with injected faults and a ledger of every task that would have been charged.
 
 Start it with `from runner.sandbox.server import Faults, Options, Sandbox`, or with `python -m runner.sandbox`. Nothing
-here imports the rest of `runner`, so that the judge cannot share the mistakes of the judged.
+here imports the rest of `runner`: an error in the client cannot hide behind the same error in its test server.
 """

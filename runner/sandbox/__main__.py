@@ -1,4 +1,4 @@
-"""`python -m runner.sandbox`: starts a sandbox and says how to reach it."""
+"""Command line of the sandbox: start it and print its address and environment."""
 
 import argparse
 import asyncio
@@ -20,36 +20,39 @@ CANNOT_START = 7
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a sandbox until it is told to stop, and return the exit code."""
+    """Run a sandbox until SIGTERM or SIGINT arrives, and return the exit code.
+
+    With `--until-stdin-closes` it also stops when standard input closes.
+    """
     parser = _parser()
-    given = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     if not all(map(find_spec, ("h11", "PIL", "av"))):
         sys.stderr.write("the sandbox needs: pip install 'genrunner[sandbox]'\n")
         return CANNOT_START
     try:
-        options = _options(given)
+        options = _options(arguments)
     except ValueError as error:
         parser.error(str(error))
-    return asyncio.run(_serve(options, given))
+    return asyncio.run(_serve(options, arguments))
 
 
-def _options(given: argparse.Namespace) -> Options:
-    values = vars(given).copy()
+def _options(arguments: argparse.Namespace) -> Options:
+    values = vars(arguments).copy()
     for name in ("json", "until_stdin_closes"):
         del values[name]
-    return Options(**values | {"faults": Faults.parse(given.faults)})
+    return Options(**values | {"faults": Faults.parse(arguments.faults)})
 
 
-async def _serve(options: Options, given: argparse.Namespace) -> int:
-    from runner.sandbox.server import Sandbox  # noqa: PLC0415  h11 may be missing, which main() says politely
+async def _serve(options: Options, arguments: argparse.Namespace) -> int:
+    from runner.sandbox.server import Sandbox  # noqa: PLC0415  h11 may be missing, and main() has to explain it
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     try:
         async with Sandbox(options) as sandbox:
-            _announce(sandbox.url, sandbox.env, as_json=given.json)
-            if given.until_stdin_closes:
+            _announce(sandbox.url, sandbox.env, as_json=arguments.json)
+            if arguments.until_stdin_closes:
                 _watch_stdin(lambda: loop.call_soon_threadsafe(stop.set))
             await stop.wait()
     except OSError as error:
@@ -59,6 +62,7 @@ async def _serve(options: Options, given: argparse.Namespace) -> int:
 
 
 def _announce(url: str, env: dict[str, str], *, as_json: bool) -> None:
+    """Print the URL and the environment, as one line of JSON or as lines for a shell."""
     if as_json:
         text = json.dumps({"url": url, "env": env})
     else:
@@ -67,11 +71,13 @@ def _announce(url: str, env: dict[str, str], *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _watch_stdin(closed: Callable[[], object]) -> None:
+def _watch_stdin(on_close: Callable[[], object]) -> None:
+    """Call `on_close` from a thread when standard input ends."""
+
     def watch() -> None:
         while os.read(0, 4096):
             pass
-        closed()
+        on_close()
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Sends each request to its provider, and lets a fault strike between an order and its acceptance."""
+"""Route each request to its provider, accept the orders that result, and inject faults around the acceptance."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,7 @@ from runner.sandbox.uploads import Uploads
 from runner.sandbox.world import World
 
 CONTROL = "/_sandbox/"
-#: What is posted and costs nothing.
+#: Paths of POST requests that buy nothing.
 FREE = frozenset({chanjing.TOKEN, chanjing.PAGE})
 COUNTS = (
     "tokens_issued",
@@ -32,25 +32,26 @@ COUNTS = (
 
 
 class Provider(Protocol):
-    """Something that answers like an API."""
+    """The API of one provider."""
 
-    def answer(self, request: Request) -> Answer | Order: ...
+    def answer(self, request: Request) -> Answer | Order:
+        """Answer a request, or return the order that a valid submit makes."""
 
 
 class App:
-    """Everything a sandbox answers."""
+    """All endpoints of a sandbox: providers, file host, upload host and control."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._files = Files(world)
-        self._uploads = Uploads(world)
+    def __init__(self, state: World) -> None:
+        self._world = state
+        self._files = Files(state)
+        self._uploads = Uploads(state)
         self._late: set[asyncio.TimerHandle] = set()
-        kling = Kling(world)
+        kling = Kling(state)
         self._providers: dict[str, Provider] = {
-            "/open/": chanjing.Chanjing(world, self._uploads),
+            "/open/": chanjing.Chanjing(state, self._uploads),
             "/v1/": kling,
             "/tasks": kling,
-            "/kling/": Gateway(world),
+            "/kling/": Gateway(state),
         }
 
     async def __call__(self, request: Request) -> Answer:
@@ -67,6 +68,7 @@ class App:
         return as_text("404 page not found", 404)
 
     def close(self) -> None:
+        """Cancel the acceptances that are still to come, and stop drawing files."""
         for handle in self._late:
             handle.cancel()
         self._files.close()
@@ -87,8 +89,8 @@ class App:
             self._accept_later(order)
         if fault in BEFORE:
             return BEFORE[fault]
-        answer: Answer = order.told(self._world.accept(order))
-        return spoiled_submit(answer, fault, self._world.options.slow_s)
+        response: Answer = order.to_response(self._world.accept(order))
+        return spoiled_submit(response, fault, self._world.options.slow_s)
 
     def _accept_later(self, order: Order) -> None:
         def accept() -> None:
@@ -102,7 +104,9 @@ class App:
     def _control(self, request: Request) -> Answer:
         match request.method, request.path.removeprefix(CONTROL):
             case "GET", "ledger":
-                return as_json({"accepted": self._accepted(request.query.get("after", "0")), "stats": self.stats()})
+                after = request.query.get("after", "0")
+                tasks = self._world.ledger.accepted[int(after) if after.isdecimal() else 0 :]
+                return as_json({"accepted": [asdict(task) for task in tasks], "stats": self.stats()})
             case "GET", "stats":
                 return as_json(self.stats())
             case "GET", "options":
@@ -112,10 +116,6 @@ class App:
             case _:
                 return as_text("404: there are ledger, stats and options", 404)
 
-    def _accepted(self, after: str) -> list[dict[str, Any]]:
-        first = int(after) if after.isdecimal() else 0
-        return [asdict(task) for task in self._world.ledger.accepted[first:]]
-
     def _changed(self, request: Request) -> Answer:
         try:
             self._world.change(request.fields() or {})
@@ -124,19 +124,19 @@ class App:
         return as_json(self._world.options.to_json())
 
     def stats(self) -> dict[str, Any]:
-        """Return every counter, for JSON."""
-        world, traffic = self._world, self._world.traffic
+        """Return all counters as a JSON object, as `GET /_sandbox/stats` shows them."""
+        state, counters = self._world, self._world.traffic
         return {
-            "accepted": len(world.ledger.accepted),
-            "accepted_by_provider": dict(Counter(task.provider for task in world.ledger.accepted)),
-            "charges": world.ledger.charges(),
-            "duplicates": world.ledger.duplicates(),
-            "requests": dict(traffic.requests),
-            "refused": dict(traffic.refused),
-            "violations": dict(traffic.violations),
-            "peaks": traffic.peaks(world.options.window_s),
-            "window_s": world.options.window_s,
-            "faults": dict(world.dice.struck),
+            "accepted": len(state.ledger.accepted),
+            "accepted_by_provider": dict(Counter(task.provider for task in state.ledger.accepted)),
+            "charges": state.ledger.charges(),
+            "duplicates": state.ledger.duplicates(),
+            "requests": dict(counters.requests),
+            "refused": dict(counters.refused),
+            "violations": dict(counters.violations),
+            "peaks": counters.peaks(state.options.window_s),
+            "window_s": state.options.window_s,
+            "faults": dict(state.dice.struck),
             "late": len(self._late),
-            **{name: traffic.counts[name] for name in COUNTS},
+            **{name: counters.counts[name] for name in COUNTS},
         }

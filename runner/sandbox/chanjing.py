@@ -1,6 +1,6 @@
-"""Chanjing's AI creation (`/open/v1/...`): always HTTP 200, the outcome is in `code`.
+"""Chanjing's AI creation API (`/open/v1/...`), which always answers HTTP 200 and puts the outcome into `code`.
 
-What the documents leave open is decided here: an unknown id is 50000 for the single query and absent from a page.
+Where the documents are silent, this module decides: an unknown id is 50000 in the single query and absent from a page.
 """
 
 import time
@@ -34,7 +34,7 @@ PAGE = "/open/v1/ai_creation/task/page"
 UPLOAD = "/open/v1/common/create_upload_url"
 FILE = "/open/v1/common/file_detail"
 BILLS = "/open/v1/consume_detail"
-#: Beijing is so many seconds ahead of UTC
+#: Seconds by which Beijing time is ahead of UTC.
 _BEIJING = 8 * 3600
 
 WORDS = {
@@ -46,11 +46,11 @@ WORDS = {
 
 
 class Chanjing:
-    """Answers Chanjing's requests; a submit that may be accepted comes back as an Order."""
+    """Chanjing's endpoints. A valid submit becomes an Order, which the application accepts."""
 
-    def __init__(self, world: World, uploads: Uploads) -> None:
-        self._world, self._uploads = world, uploads
-        self._tokens = Tokens(world)
+    def __init__(self, state: World, uploads: Uploads) -> None:
+        self._world, self._uploads = state, uploads
+        self._tokens = Tokens(state)
         self._routes: dict[tuple[str, str], Callable[[Request, str], Answer | Order]] = {
             ("POST", SUBMIT): self._submit,
             ("GET", TASK): self._task,
@@ -61,16 +61,16 @@ class Chanjing:
         }
 
     def answer(self, request: Request) -> Answer | Order:
-        """Answer a request, or return the order it makes."""
+        """Answer a request, or return the order that a valid submit makes."""
         handler = self._routes.get((request.method, request.path))
         if handler is None and (request.method, request.path) != ("POST", TOKEN):
             return as_text("404 page not found", 404)
         self._world.traffic.arrived(_endpoint(request), self._world.clock())
         try:
             return handler(request, self._account(request)) if handler else self._token(request)
-        except Refused as refused:
-            self._world.traffic.refused[str(refused.code)] += 1
-            return _envelope(None, refused.code, refused.msg)
+        except Refused as error:
+            self._world.traffic.refused[str(error.code)] += 1
+            return _envelope(None, error.code, error.msg)
 
     def _token(self, request: Request) -> Answer:
         body = fields_of(request)
@@ -102,14 +102,14 @@ class Chanjing:
         charge = body.get("number_of_images", 1) if kind == "image" else 1
         if not self._world.affords(charge):
             raise Refused(INTERNAL, "扣费失败，蝉豆余额不足")
-        pictures = self._uploads.pictures(body)
-        return Order(str(uuid.uuid4()), "chanjing", account, kind, kind, None, body, charge, _told, pictures)
+        image_hashes = self._uploads.pictures(body)
+        return Order(str(uuid.uuid4()), "chanjing", account, kind, kind, None, body, charge, _told, image_hashes)
 
     def _upload(self, request: Request, account: str) -> Answer:
-        promised = self._uploads.promise(account, request.query.get("name", ""))
-        if promised is None or not request.query.get("service"):
+        upload = self._uploads.promise(account, request.query.get("name", ""))
+        if upload is None or not request.query.get("service"):
             raise Refused(BAD_PARAMETER, "参数错误：name")
-        return _envelope(promised)
+        return _envelope(upload)
 
     def _file(self, request: Request, account: str) -> Answer:
         file_id = request.query.get("id", "")
@@ -142,7 +142,7 @@ class Chanjing:
         return _envelope({"list": self._rows(tasks, fault), "total": total, "page_info": info})
 
     def _bills(self, request: Request, account: str) -> Answer:
-        """What the account was charged, oldest first; times are Beijing's."""
+        """Return the charges of the account, oldest first, between two times in Beijing time."""
         body = fields_of(request)
         page, size = int(body.get("page", 1)), min(200, int(body.get("page_size", 50)))
         charged = [
@@ -155,16 +155,16 @@ class Chanjing:
         return _envelope({"list": rows[(page - 1) * size : page * size], "total": len(rows)})
 
     def _filtered(self, ids: list[str], kind: Kind, account: str, *, finished: bool) -> list[Accepted]:
-        world = self._world
-        until = world.visible_until()
+        state = self._world
+        until = state.visible_until()
         if ids:
-            named = (self._own(i, account) for i in dict.fromkeys(ids))
-            tasks = [t for t in named if t is not None and t.kind == kind and t.at <= until]
+            own = (self._own(i, account) for i in dict.fromkeys(ids))
+            tasks = [t for t in own if t is not None and t.kind == kind and t.at <= until]
         else:
-            every, count = world.ledger.visible("chanjing", account, kind, until)
-            tasks = list(every[:count])
+            all_tasks, count = state.ledger.visible("chanjing", account, kind, until)
+            tasks = list(all_tasks[:count])
         tasks.sort(key=lambda task: -task.number)
-        return [t for t in tasks if world.phase(t) is Phase.SUCCEEDED] if finished else tasks
+        return [t for t in tasks if state.phase(t) is Phase.SUCCEEDED] if finished else tasks
 
     def _own(self, task_id: str, account: str) -> Accepted | None:
         task = self._world.ledger.by_id(task_id)
@@ -178,20 +178,20 @@ class Chanjing:
 
     def _row(self, task: Accepted) -> dict[str, Any]:
         phase = self._world.phase(task)
-        asked = task.request
+        fields = task.request
         return {
             "id": task.number,
             "unique_id": task.id,
             "create_time": int(task.at),
-            "number_ai_creation": asked.get("number_of_images", 1),
-            "type": asked["creation_type"],
+            "number_ai_creation": fields.get("number_of_images", 1),
+            "type": fields["creation_type"],
             "progress_desc": WORDS[phase],
             "err_msg": "生成失败，蝉豆已退回，请重试" if phase is Phase.FAILED else "",
-            "aspect_ratio": asked.get("aspect_ratio", ""),
+            "aspect_ratio": fields.get("aspect_ratio", ""),
             "output_url": self._world.links(task) if phase is Phase.SUCCEEDED else [],
-            "photo_info": _photo(asked if task.kind == "image" else {}),
-            "motion_info": _motion(asked if task.kind == "video" else {}),
-            "ref_img_url": asked.get("ref_img_url") or [],
+            "photo_info": _photo(fields if task.kind == "image" else {}),
+            "motion_info": _motion(fields if task.kind == "video" else {}),
+            "ref_img_url": fields.get("ref_img_url") or [],
             "model_code": task.model,
             "model_name": "",
         }
@@ -213,25 +213,25 @@ def _told(task: Accepted) -> Answer:
     return _envelope(task.id)
 
 
-def _photo(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _photo(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "ref_img_url": asked.get("ref_img_url") or [],
-        "ref_prompt": asked.get("ref_prompt", ""),
-        "clarity": asked.get("clarity", 0),
-        "aspect_ratio": asked.get("aspect_ratio", ""),
-        "quality_mode": asked.get("quality_mode", ""),
-        "number_of_images": asked.get("number_of_images", 1 if asked else 0),
+        "ref_img_url": fields.get("ref_img_url") or [],
+        "ref_prompt": fields.get("ref_prompt", ""),
+        "clarity": fields.get("clarity", 0),
+        "aspect_ratio": fields.get("aspect_ratio", ""),
+        "quality_mode": fields.get("quality_mode", ""),
+        "number_of_images": fields.get("number_of_images", 1 if fields else 0),
     }
 
 
-def _motion(asked: Mapping[str, Any]) -> dict[str, Any]:
-    frames = [asked[name] for name in ("start_frame", "end_frame") if asked.get(name)]
+def _motion(fields: Mapping[str, Any]) -> dict[str, Any]:
+    frames = [fields[name] for name in ("start_frame", "end_frame") if fields.get(name)]
     return {
-        "photo_path_url": asked.get("ref_img_url") or frames or None,
-        "ref_prompt": asked.get("ref_prompt", ""),
-        "clarity": asked.get("clarity", 0),
-        "quality_mode": asked.get("quality_mode", ""),
-        "style": asked.get("style", ""),
-        "aspect_ratio": asked.get("aspect_ratio", ""),
-        "video_duration": asked.get("video_duration", 0),
+        "photo_path_url": fields.get("ref_img_url") or frames or None,
+        "ref_prompt": fields.get("ref_prompt", ""),
+        "clarity": fields.get("clarity", 0),
+        "quality_mode": fields.get("quality_mode", ""),
+        "style": fields.get("style", ""),
+        "aspect_ratio": fields.get("aspect_ratio", ""),
+        "video_duration": fields.get("video_duration", 0),
     }

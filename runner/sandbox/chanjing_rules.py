@@ -1,4 +1,4 @@
-"""What Chanjing accepts in a submit and in a query, and the codes of what it refuses."""
+"""Chanjing's rules for submits and queries, and the codes of its refusals."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -56,8 +56,8 @@ VIDEO_MODELS = frozenset(
 )
 
 
-class Refused(Exception):  # noqa: N818  a refusal is an answer
-    """A request that Chanjing answers with a code other than 0."""
+class Refused(Exception):
+    """Raised for a request that Chanjing answers with a code other than 0."""
 
     def __init__(self, code: int, msg: str) -> None:
         super().__init__(msg)
@@ -66,7 +66,7 @@ class Refused(Exception):  # noqa: N818  a refusal is an answer
 
 
 def fields_of(request: Request) -> dict[str, Any]:
-    """Return the body; Refused if it is no JSON object."""
+    """Return the body of a request. Raise ChanjingRefusedError if it is not a JSON object."""
     body = request.fields()
     if body is None:
         raise Refused(MALFORMED, "传入参数格式错误")
@@ -74,7 +74,7 @@ def fields_of(request: Request) -> dict[str, Any]:
 
 
 def check_submit(body: Mapping[str, Any]) -> Kind:
-    """Return what a submit makes; Refused if it cannot be bought."""
+    """Return the kind of media that a submit buys. Raise ChanjingRefusedError if it is invalid."""
     kind = _kind(body.get("creation_type"), "creation_type")
     model, prompt = body.get("model_code"), body.get("ref_prompt", "")
     if not (isinstance(model, str) and model and isinstance(prompt, str)):
@@ -83,8 +83,8 @@ def check_submit(body: Mapping[str, Any]) -> Kind:
         raise Refused(INTERNAL, "模型不存在")
     if model not in (IMAGE_MODELS if kind == "image" else VIDEO_MODELS):
         raise Refused(BAD_PARAMETER, "参数错误：creation_type")
-    if wrong := _wrong_field(kind, body):
-        raise Refused(BAD_PARAMETER, f"参数错误：{wrong}")
+    if field := _wrong_field(kind, body):
+        raise Refused(BAD_PARAMETER, f"参数错误：{field}")
     if any(word in prompt for word in FORBIDDEN):
         raise Refused(INTERNAL, "内容审核未通过，违规")
     return kind
@@ -102,12 +102,12 @@ def _wrong_field(kind: Kind, body: Mapping[str, Any]) -> str | None:
 
 
 def check_page(body: Mapping[str, Any]) -> tuple[Kind, int, int, list[str]]:
-    """Return kind, page, page size and ids of a query; Refused if it breaks a rule."""
+    """Return kind, page, page size and ids of a query. Raise ChanjingRefusedError if one of them is invalid."""
     ids = body.get("unique_ids") or []
     if not isinstance(ids, list) or len(ids) > MOST_IDS or not all(isinstance(i, str) for i in ids):
         raise Refused(BAD_PARAMETER, "参数错误：unique_ids 最多 50 个")
-    for name, most in (("page", 10**9), ("page_size", MOST_IDS)):
-        if not _is_int(body.get(name), 1, most):
+    for name, maximum in (("page", 10**9), ("page_size", MOST_IDS)):
+        if not _is_int(body.get(name), 1, maximum):
             raise Refused(BAD_PARAMETER, f"参数错误：{name}")
     return _kind(body.get("type"), "type"), body["page"], body["page_size"], ids
 

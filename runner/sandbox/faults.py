@@ -1,7 +1,7 @@
-"""Which request goes wrong, and how: a plan for each kind of fault, and dice that fall alike for the same seed.
+"""Fault injection: a plan for each kind of fault, and a generator that repeats its choices for the same seed.
 
-Only requests that would have gone well are counted, one count for each group: a submit that is refused anyway (bad
-token, too fast, bad field) is neither struck nor counted. The first kind of a group that strikes wins.
+Only requests that would succeed are counted, with one count for each group. A submit that is refused anyway (bad token,
+too fast, bad field) neither gets a fault nor counts. If several kinds of a group are due, the first one is injected.
 """
 
 from collections import Counter
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-#: Submits. `_before` and the pages: not accepted. `_after`, `lost_reply`, `cut_reply`, `slow_reply`: accepted, charged.
+#: Faults of submits. `*_before`, `http_502_html` and `html_200` are not accepted. All others are accepted and charged,
+#: `late_accept` only after the connection has closed.
 SUBMIT = (
     "lost_reply",
     "reset_after",
@@ -23,12 +24,13 @@ SUBMIT = (
     "slow_reply",
     "late_accept",
 )
-#: Queries of any kind: answered by something that is no answer.
+#: Faults of all queries. The response is an error, a page or a reset.
 QUERY = ("poll_500", "poll_html", "poll_reset")
-#: Queries that name tasks by the provider's ids.
+#: Faults of queries that name tasks by the provider's ids.
 POLL = (*QUERY, "poll_missing", "poll_unknown_state")
-#: Tasks, at the first look that would show them finished: that look shows no outputs.
+#: Faults of tasks. The first query that reports the task as finished shows no outputs.
 FINISH = ("success_empty",)
+#: Faults of downloads.
 DOWNLOAD = (
     "cut_download",
     "reset_download",
@@ -38,17 +40,21 @@ DOWNLOAD = (
     "http_429_download",
     "empty_download",
 )
-#: Chanjing requests with a valid token.
+#: Faults of Chanjing requests with a valid token.
 AUTH = ("token_dead",)
 KINDS = frozenset((*SUBMIT, *POLL, *FINISH, *DOWNLOAD, *AUTH))
 
-#: A share of the requests, or the numbers (from 1) of exactly those to strike.
+#: A share of the requests (0 to 1), or the numbers (from 1) of the requests that get the fault.
 Plan = float | frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """A plan for each kind of fault that shall happen; `{"kind": 0.05, "other": "@3,7", "third": [3, 7]}` will do."""
+    """The plans of all faults to inject, by kind.
+
+    A plan is written as a share or as request numbers: `{"kind": 0.05, "other": "@3,7", "third": [3, 7]}`. An unknown
+    kind or an invalid plan raises ValueError.
+    """
 
     plans: Mapping[str, Any] = field(default_factory=dict)
 
@@ -59,10 +65,14 @@ class Faults:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> "Faults":
-        """Read `kind=0.05` (a share) and `kind=@3,7` (the 3rd and the 7th)."""
+        """Parse texts such as `kind=0.05` (a share) or `kind=@3,7` (the 3rd and the 7th request).
+
+        Raise ValueError for anything else.
+        """
         return cls(dict(map(_parse, texts)))
 
     def to_json(self) -> dict[str, float | list[int]]:
+        """Return the plans as JSON values that the constructor accepts."""
         return {kind: plan if isinstance(plan, float) else sorted(plan) for kind, plan in self.plans.items()}
 
 
@@ -78,33 +88,30 @@ def _plan(value: object) -> Plan:
         return frozenset(int(number) for number in value[1:].split(","))
     if isinstance(value, list | set | frozenset | tuple):
         return frozenset(int(number) for number in value)
-    return _share(float(str(value)))
-
-
-def _share(share: float) -> float:
+    share = float(str(value))
     if not 0 <= share <= 1:
         raise ValueError(f"{share} is no share: write a number from 0 to 1, or @3,7 for the 3rd and the 7th")
     return share
 
 
 def fraction(*parts: object) -> float:
-    """Return a number in [0, 1) that depends on nothing but the parts."""
+    """Return a number in [0, 1) that depends only on the parts."""
     digest = blake2b("|".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 class Dice:
-    """Counts the requests of each group and says which fault strikes the next one."""
+    """Chooser of the fault for each request, by counting the requests of each group."""
 
     def __init__(self, faults: Faults, seed: int) -> None:
         self._faults = faults
         self._seed = seed
         self._rolled: Counter[tuple[str, ...]] = Counter()
-        #: How often each kind has struck.
+        #: Number of faults injected, by kind.
         self.struck: Counter[str] = Counter()
 
     def roll(self, group: tuple[str, ...]) -> str | None:
-        """Return the kind of fault that strikes the next request of the group, if one does."""
+        """Count a request of the group, and return the kind of fault to inject into it, or None."""
         if self._faults.plans.keys().isdisjoint(group):
             return None
         self._rolled[group] += 1

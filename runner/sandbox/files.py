@@ -1,4 +1,4 @@
-"""Serves the files of tasks that have succeeded: whole, by range, or spoiled by a fault."""
+"""Downloads of the outputs of succeeded tasks, in full, by range, or with an injected fault."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from runner.sandbox.world import EXTENSIONS, Phase, World
 PATH = re.compile(r"/files/([0-9A-Za-z_-]{1,64})/([0-9])\.(png|mp4)")
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 CONTENT_TYPES = {"png": "image/png", "mp4": "video/mp4"}
-#: Bytes of files kept in memory.
+#: Bytes of drawn files kept in memory.
 CACHE_BYTES = 64 * 2**20
 NOT_FOUND = as_page(404, "404 Not Found")
 EXPIRED = as_page(403, "403 Forbidden: request has expired")
@@ -24,7 +24,7 @@ EXPIRED = as_page(403, "403 Forbidden: request has expired")
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A drawn file."""
+    """A drawn output file."""
 
     content: bytes
     etag: str
@@ -32,17 +32,19 @@ class File:
 
 
 class Files:
-    """Draws files when they are asked for, in threads, and keeps the last ones."""
+    """The host of output files. It draws them on request, in threads, and caches the recent ones."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: World) -> None:
+        self._world = state
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sandbox-media")
         self._cache: OrderedDict[tuple[str, int, int | None], File] = OrderedDict()
         self._cached_bytes = 0
 
     async def answer(self, request: Request) -> Answer:
-        """Answer a download."""
-        self._count(request)
+        """Answer a download request."""
+        self._world.traffic.arrived("GET /files", self._world.clock())
+        if not {"authorization", "access_token", "cookie"}.isdisjoint(request.headers):
+            self._world.traffic.counts["downloads_with_credentials"] += 1
         task, number = self._wanted(request.path)
         if task is None or self._world.phase(task) is not Phase.SUCCEEDED:
             return NOT_FOUND
@@ -51,18 +53,15 @@ class Files:
         fault = self._world.dice.roll(DOWNLOAD)
         if fault in DOWNLOAD_ANSWERS:
             return DOWNLOAD_ANSWERS[fault]
-        answer = ranged(await self._file(task, number), request)
-        return spoiled_download(answer, fault, self._world.options.slow_s)
+        response = ranged(await self._file(task, number), request)
+        return spoiled_download(response, fault, self._world.options.slow_s)
 
     def close(self) -> None:
+        """Stop the drawing threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _count(self, request: Request) -> None:
-        self._world.traffic.arrived("GET /files", self._world.clock())
-        if not {"authorization", "access_token", "cookie"}.isdisjoint(request.headers):
-            self._world.traffic.counts["downloads_with_credentials"] += 1
-
     def _wanted(self, path: str) -> tuple[Accepted | None, int]:
+        """Return the task and the number of the output at this path, or None and a meaningless number."""
         match = PATH.fullmatch(path)
         task = match and self._world.ledger.by_id(match[1])
         if not match or not task or EXTENSIONS[task.kind] != match[3]:
@@ -99,19 +98,19 @@ def _draw(task: Accepted, number: int, size: int | None) -> File:
 
     ratio = str(task.request.get("aspect_ratio") or ("1:1" if task.provider == "chanjing" else "16:9"))
     caption = media.Caption(task.prompt, task.model, task.id, number, ratio)
-    drawn = media.png(caption) if task.kind == "image" else media.mp4(caption)
-    content = media.padded(drawn, size or 0)
+    data = media.png(caption) if task.kind == "image" else media.mp4(caption)
+    content = media.padded(data, size or 0)
     return File(content, f'"{sha256(content).hexdigest()[:32]}"', CONTENT_TYPES[EXTENSIONS[task.kind]])
 
 
 def ranged(file: File, request: Request) -> Answer:
-    """Return the file, or the one range of it that was asked for; several ranges are answered whole."""
+    """Return the whole file, or the requested range of it. A request for several ranges gets the whole file."""
     size = len(file.content)
-    span = _span(request, file, size)
+    requested = _span(request, file, size)
     headers: tuple[tuple[str, str], ...] = (("etag", file.etag), ("accept-ranges", "bytes"))
-    if span is None:
+    if requested is None:
         return Answer(body=file.content, content_type=file.content_type, headers=headers)
-    first, last = span
+    first, last = requested
     if first > last:
         headers += (("content-range", f"bytes */{size}"),)
         return Answer(status=416, content_type=file.content_type, headers=headers)
@@ -120,7 +119,10 @@ def ranged(file: File, request: Request) -> Answer:
 
 
 def _span(request: Request, file: File, size: int) -> tuple[int, int] | None:
-    """Return first and last byte asked for; first beyond last if they lie outside; None for the whole file."""
+    """Return the first and the last byte of the requested range, or None for the whole file.
+
+    The first is greater than the last if the range lies outside of the file.
+    """
     match = RANGE.fullmatch(request.headers.get("range", ""))
     if not match or match[1] == match[2] == "" or request.headers.get("if-range", file.etag) != file.etag:
         return None

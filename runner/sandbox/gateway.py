@@ -1,7 +1,7 @@
-"""A Kling gateway (`/kling/v1/...`), in three dialects: A as Kling, B video object, C minimal.
+"""A gateway in front of Kling (`/kling/v1/...`), in three dialects: A as Kling, B video object, C minimal.
 
-In B an image is told flattened (one link only), a video as a task object with Kling's answer inside. There is no list
-and no look-up by external id.
+In dialect B an image task is a flat object with one link, and a video task is an object that contains Kling's response.
+The gateway has no list and no query by external id.
 """
 
 import json
@@ -44,13 +44,13 @@ FAILURE = "upstream: the model could not produce a result"
 
 
 class Gateway:
-    """Answers a gateway's requests; a submit that may be accepted comes back as an Order."""
+    """The gateway's endpoints. A valid submit becomes an Order, which the application accepts."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: World) -> None:
+        self._world = state
 
     def answer(self, request: Request) -> Answer | Order:
-        """Answer a request, or return the order it makes."""
+        """Answer a request, or return the order that a valid submit makes."""
         operation, task_id = split(request.path, PREFIX)
         if operation not in OPERATIONS or (request.method, task_id == "") not in {("POST", True), ("GET", False)}:
             return _refused_route(request)
@@ -59,24 +59,24 @@ class Gateway:
         try:
             account = self._account(request, endpoint)
             return self._query(account, task_id) if task_id else self._submit(request, account, operation)
-        except Refused as refused:
-            self._world.traffic.refused[str(refused.code)] += 1
-            return self._refusal(refused)
+        except Refused as error:
+            self._world.traffic.refused[str(error.code)] += 1
+            return self._refusal(error)
 
     def _account(self, request: Request, endpoint: str) -> str:
-        holder = keys.gateway_holder(request)
-        if isinstance(holder, int):
-            raise Refused(holder)
-        if not self._world.admit(endpoint, holder):
+        account = keys.gateway_holder(request)
+        if isinstance(account, int):
+            raise Refused(account)
+        if not self._world.admit(endpoint, account):
             raise Refused(TOO_FAST)
-        return holder
+        return account
 
     def _submit(self, request: Request, account: str, operation: str) -> Order:
         order = ordered(self._world, "gateway", account, operation, request)
         dialect = self._world.options.gateway_dialect
         own_id = new_id() if dialect == "A" else f"task_{secrets.token_hex(12)}"
-        tellers = {"A": told, "B": _told_object, "C": _told_minimal}
-        return replace(order, id=own_id, told=tellers[dialect])
+        responses = {"A": told, "B": _told_object, "C": _told_minimal}
+        return replace(order, id=own_id, to_response=responses[dialect])
 
     def _query(self, account: str, task_id: str) -> Answer:
         task = self._world.ledger.by_id(task_id)
@@ -88,54 +88,54 @@ class Gateway:
             return as_json({"code": "task_not_exist", "message": "task_not_exist", "data": None}, 400)
         return self._shown(task, "reviewing" if fault == "poll_unknown_state" else None)
 
-    def _shown(self, task: Accepted, strange: str | None) -> Answer:
+    def _shown(self, task: Accepted, unknown_state: str | None) -> Answer:
         match self._world.options.gateway_dialect, task.kind:
             case "A", _:
-                hidden = {"task_status": strange, "task_result": {}} if strange else {}
+                hidden = {"task_status": unknown_state, "task_result": {}} if unknown_state else {}
                 return envelope(task_object(self._world, task) | hidden)
             case "B", "image":
-                return as_json({"code": "success", "message": "", "data": self._flat(task, FLAT_WORDS, strange)})
+                return as_json({"code": "success", "message": "", "data": self._flat(task, FLAT_WORDS, unknown_state)})
             case "B", _:
-                return as_json({"code": "success", "message": "", "data": self._object(task, strange)})
+                return as_json({"code": "success", "message": "", "data": self._object(task, unknown_state)})
             case _:
-                return as_json(self._flat(task, MINIMAL_WORDS, strange))
+                return as_json(self._flat(task, MINIMAL_WORDS, unknown_state))
 
-    def _flat(self, task: Accepted, words: dict[Phase, str], strange: str | None) -> dict[str, Any]:
+    def _flat(self, task: Accepted, state_names: dict[Phase, str], unknown_state: str | None) -> dict[str, Any]:
         phase = self._world.phase(task)
-        links = self._world.links(task) if phase is Phase.SUCCEEDED and not strange else []
+        links = self._world.links(task) if phase is Phase.SUCCEEDED and not unknown_state else []
         failure = {"code": 500, "message": FAILURE} if phase is Phase.FAILED else None
         return {
             "task_id": task.id,
-            "status": strange or words[phase],
+            "status": unknown_state or state_names[phase],
             "url": next(iter(links), ""),
             "format": EXTENSIONS[task.kind],
             "metadata": None,
             "error": failure,
         }
 
-    def _object(self, task: Accepted, strange: str | None) -> dict[str, Any]:
+    def _object(self, task: Accepted, unknown_state: str | None) -> dict[str, Any]:
         phase = self._world.phase(task)
         done = phase in {Phase.SUCCEEDED, Phase.FAILED}
         return {
             "task_id": task.id,
             "action": "generate",
-            "status": strange or OBJECT_WORDS[phase],
+            "status": unknown_state or OBJECT_WORDS[phase],
             "fail_reason": FAILURE if phase is Phase.FAILED else "",
             "submit_time": int(task.at),
             "finish_time": int(self._world.finish_at(task)) if done else 0,
             "progress": PROGRESS[phase],
-            "data": {"code": 0, "message": "SUCCEED", "data": {} if strange else task_object(self._world, task)},
+            "data": {"code": 0, "message": "SUCCEED", "data": {} if unknown_state else task_object(self._world, task)},
         }
 
-    def _refusal(self, refused: Refused) -> Answer:
+    def _refusal(self, error: Refused) -> Answer:
         if self._world.options.gateway_dialect == "A":
-            return refusal(refused)
-        if refused.status == 401:  # noqa: PLR2004  bad key
+            return refusal(error)
+        if error.status == 401:  # noqa: PLR2004  bad key
             return _own_error("无效的令牌", 401)
-        if refused.code == NO_MONEY:
+        if error.code == NO_MONEY:
             return as_json({"code": "quota_not_enough", "message": "user quota is not enough", "data": None}, 403)
-        upstream = json.dumps({"code": refused.code, "message": refused.message})
-        return as_json({"code": "fail_to_fetch_task", "message": upstream, "data": None}, refused.status)
+        upstream = json.dumps({"code": error.code, "message": error.message})
+        return as_json({"code": "fail_to_fetch_task", "message": upstream, "data": None}, error.status)
 
 
 def _told_object(task: Accepted) -> Answer:

@@ -1,4 +1,4 @@
-"""Kling's credentials: an API key, or a JSON Web Token signed with a secret key."""
+"""Check of Kling's credentials: an API key, or a JSON Web Token (JWT) signed with a secret key."""
 
 import hmac
 import json
@@ -9,14 +9,14 @@ from typing import Any
 
 from runner.sandbox.messages import Request
 
-#: The one pair whose signatures are checked; of other access keys the secret is not known.
+#: The only pair whose signatures are checked. The secrets of other access keys are unknown.
 ACCESS_KEY, SECRET_KEY = "sandbox-ak", "sandbox-sk"
 EMPTY, INVALID, NOT_YET, EXPIRED = 1001, 1002, 1003, 1004
 JWT_PARTS = 3
 
 
 def holder(request: Request, now: float) -> str | int:
-    """Return whose credential the request carries, or the code of the refusal."""
+    """Return the account of the request's credential, or the code of the refusal. `now` is a Unix time."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if not scheme:
         return EMPTY
@@ -26,13 +26,13 @@ def holder(request: Request, now: float) -> str | int:
 
 
 def gateway_holder(request: Request) -> str | int:
-    """Return whose key a gateway request carries, with the word Bearer or bare, or the code of the refusal."""
+    """Return the account of a gateway request's key, or the code of the refusal. The word `Bearer` is optional."""
     value = request.headers.get("authorization", "")
     return _key_holder(value.removeprefix("Bearer ").strip()) if value else EMPTY
 
 
 def _key_holder(key: str) -> str | int:
-    """By a digest: whose it is stands in the ledger, and somebody may have pointed a real key at the sandbox."""
+    """Return a digest of the key as the account. The ledger holds the account and must not hold a user's real key."""
     return INVALID if not key or "wrong" in key else f"key-{sha256(key.encode()).hexdigest()[:16]}"
 
 
@@ -59,8 +59,8 @@ def _decoded(part: str) -> dict[str, Any]:
 def _signed(token: str, issuer: str) -> bool:
     if issuer != ACCESS_KEY:
         return True
-    signed, _, signature = token.rpartition(".")
-    expected = hmac.digest(SECRET_KEY.encode(), signed.encode(), "sha256")
+    content, _, signature = token.rpartition(".")
+    expected = hmac.digest(SECRET_KEY.encode(), content.encode(), "sha256")
     try:
         return hmac.compare_digest(expected, _bytes(signature))
     except Base64Error:

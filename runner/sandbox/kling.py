@@ -1,6 +1,6 @@
-"""Kling's official API in its legacy design (`/v1/...`), and the newer `GET /tasks` look-up.
+"""Kling's official API in its legacy design (`/v1/...`), and the newer query `GET /tasks`.
 
-What the documents leave open is decided here: an unknown id is 404 with 1203, lists are newest first.
+Where the documents are silent, this module decides: an unknown id is 404 with 1203, and lists are newest first.
 """
 
 import secrets
@@ -33,20 +33,20 @@ MOST_PAGES, MOST_ROWS = 1000, 500
 
 
 class Kling:
-    """Answers Kling's requests; a submit that may be accepted comes back as an Order."""
+    """Kling's endpoints. A valid submit becomes an Order, which the application accepts."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: World) -> None:
+        self._world = state
 
     def answer(self, request: Request) -> Answer | Order:
-        """Answer a request, or return the order it makes."""
+        """Answer a request, or return the order that a valid submit makes."""
         operation, task_id = split(request.path, PREFIX)
         self._world.traffic.arrived(_endpoint(request, operation, task_id), self._world.clock())
         try:
             return self._routed(request, operation, task_id)
-        except Refused as refused:
-            self._world.traffic.refused[str(refused.code)] += 1
-            return refusal(refused)
+        except Refused as error:
+            self._world.traffic.refused[str(error.code)] += 1
+            return refusal(error)
 
     def _routed(self, request: Request, operation: str, task_id: str) -> Answer | Order:
         account = self._account(request, _endpoint(request, operation, task_id))
@@ -63,12 +63,12 @@ class Kling:
                 raise Refused(NO_RESOURCE)
 
     def _account(self, request: Request, endpoint: str) -> str:
-        holder = keys.holder(request, self._world.clock())
-        if isinstance(holder, int):
-            raise Refused(holder)
-        if not self._world.admit(endpoint, holder):
+        account = keys.holder(request, self._world.clock())
+        if isinstance(account, int):
+            raise Refused(account)
+        if not self._world.admit(endpoint, account):
             raise Refused(TOO_FAST)
-        return holder
+        return account
 
     def _task(self, account: str, operation: str, name: str) -> Answer:
         by_id = self._world.ledger.by_id(name) is not None
@@ -90,17 +90,17 @@ class Kling:
         return envelope(self._rows(tasks, fault))
 
     def _tasks(self, request: Request, account: str) -> Answer:
-        given = [name for name in ("task_ids", "external_task_ids") if request.query.get(name)]
-        if len(given) != 1 or len(request.query) != 1:
+        selectors = [name for name in ("task_ids", "external_task_ids") if request.query.get(name)]
+        if len(selectors) != 1 or len(request.query) != 1:
             raise Refused(BAD_VALUE, "task_ids or external_task_ids, one of the two")
         fault = self._world.dice.roll(QUERY)
         if fault in QUERY_ANSWERS:
             return QUERY_ANSWERS[fault]
-        names = request.query[given[0]].split(",")
+        names = request.query[selectors[0]].split(",")
         tasks = found(self._world, "kling", account, names)
-        by_own = given == ["task_ids"]
+        by_task_id = selectors == ["task_ids"]
         return envelope(
-            [new_task_object(self._world, t) for t in tasks if (t.id if by_own else t.external_id) in names]
+            [new_task_object(self._world, t) for t in tasks if (t.id if by_task_id else t.external_id) in names]
         )
 
     def _rows(self, tasks: Sequence[Accepted], fault: str | None) -> list[dict[str, Any]]:
@@ -111,43 +111,46 @@ class Kling:
 
 
 def split(path: str, prefix: str) -> tuple[str, str]:
-    """Return operation and task id of a path such as `/v1/videos/text2video/123`; the id is `""` if there is none."""
+    """Return operation and task id of a path such as `/v1/videos/text2video/123`, with `""` if there is no id."""
     if path == TASKS:
         return "tasks", ""
     parts = path.removeprefix(prefix).split("/", 2)
     return "/".join(parts[:2]), parts[2] if len(parts) > 2 else ""  # noqa: PLR2004  family, operation, id
 
 
-def ordered(world: World, provider: str, account: str, operation: str, request: Request) -> Order:
-    """Return the order a submit makes; Refused if it cannot be accepted."""
+def ordered(state: World, provider: str, account: str, operation: str, request: Request) -> Order:
+    """Return the order that a submit makes. Raise KlingRefusedError if it cannot be accepted."""
     body = request.fields()
     if body is None:
         raise Refused(BAD_BODY)
     check(operation, body)
     kind, external_id = OPERATIONS[operation], body.get("external_task_id")
     charge = body.get("n", 1) if kind == "image" else 1
-    if world.repeats(provider, account, external_id):
+    if state.repeats(provider, account, external_id):
         raise Refused(BAD_VALUE, "external_task_id already exists")
-    if not world.affords(charge):
+    if not state.affords(charge):
         raise Refused(NO_MONEY)
-    if not world.has_slots(provider, account, kind, charge):
+    if not state.has_slots(provider, account, kind, charge):
         raise Refused(TOO_MANY)
-    own_id = new_id()
-    return Order(own_id, provider, account, operation, kind, external_id, body, charge, told, pictures(body))
+    task_id = new_id()
+    return Order(task_id, provider, account, operation, kind, external_id, body, charge, told, pictures(body))
 
 
-def found(world: World, provider: str, account: str, names: Sequence[str]) -> list[Accepted]:
-    """Return an account's tasks by our ids or by the client's, the latter only once they are visible."""
+def found(state: World, provider: str, account: str, names: Sequence[str]) -> list[Accepted]:
+    """Return the account's tasks with these names, which are task ids or external ids.
+
+    A task is found by its external id only when it is visible in lists.
+    """
     tasks: list[Accepted] = []
     for name in names:
-        by_id = world.ledger.by_id(name)
-        late = [t for t in world.ledger.by_external_id(name) if t.at <= world.visible_until()]
-        tasks += [by_id] if by_id else late
+        by_id = state.ledger.by_id(name)
+        visible = [t for t in state.ledger.by_external_id(name) if t.at <= state.visible_until()]
+        tasks += [by_id] if by_id else visible
     return [t for t in tasks if (t.provider, t.account) == (provider, account)]
 
 
 def new_id() -> str:
-    """Return 18 digits that no other sandbox has given out."""
+    """Return a random task id of 18 digits. It is unique across sandboxes as well."""
     return str(8 * 10**17 + secrets.randbelow(10**17))
 
 
@@ -158,8 +161,8 @@ def _endpoint(request: Request, operation: str, task_id: str) -> str:
     return f"{request.method} {path}/{{id}}" if task_id else f"{request.method} {path}"
 
 
-def _number(request: Request, name: str, default: int, most: int) -> int:
+def _number(request: Request, name: str, default: int, maximum: int) -> int:
     text = request.query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= maximum):
         raise Refused(BAD_VALUE, f"{name} is invalid")
     return int(text)

@@ -1,14 +1,14 @@
-"""What Kling accepts in a submit, and what it says otherwise: code, HTTP status, words."""
+"""Kling's rules for submits, and the codes, HTTP statuses and messages of its refusals."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from runner.sandbox.ledger import Kind
-from runner.sandbox.pictures import wrong as wrong_picture
+from runner.sandbox.pictures import wrong
 from runner.sandbox.world import FORBIDDEN
 
-#: The paid operations: the end of their path, and what they make.
+#: The kind of media that each paid operation makes, by the end of its path.
 OPERATIONS: Mapping[str, Kind] = MappingProxyType(
     {"images/generations": "image", "videos/text2video": "video", "videos/image2video": "video"}
 )
@@ -66,8 +66,8 @@ LONGEST_PROMPT = 2500
 MOST_IMAGES = 9
 
 
-class Refused(Exception):  # noqa: N818  a refusal is an answer
-    """A request that Kling answers with a code other than 0."""
+class Refused(Exception):
+    """Raised for a request that Kling answers with a code other than 0."""
 
     def __init__(self, code: int, message: str = "") -> None:
         super().__init__(message or MESSAGES[code])
@@ -76,18 +76,19 @@ class Refused(Exception):  # noqa: N818  a refusal is an answer
 
     @property
     def status(self) -> int:
+        """Return the HTTP status of the response."""
         return STATUS[self.code]
 
 
 def check(operation: str, body: Mapping[str, Any]) -> None:
-    """Raise Refused unless the operation can be bought with this body."""
+    """Raise KlingRefusedError if Kling would refuse this body of a submit."""
     kind = OPERATIONS[operation]
     model = str(body.get("model_name") or "kling-v1")
     if model not in (IMAGE_MODELS if kind == "image" else VIDEO_MODELS):
         raise Refused(NO_RESOURCE, f"model {model} does not exist")
-    wrong = _wrong_text(operation, body) or (_wrong_image(body) if kind == "image" else _wrong_video(body))
-    if wrong:
-        raise Refused(BAD_VALUE, f"{wrong} is invalid")
+    field = _wrong_text(operation, body) or (_wrong_image(body) if kind == "image" else _wrong_video(body))
+    if field:
+        raise Refused(BAD_VALUE, f"{field} is invalid")
     if any(word in body.get("prompt", "") for word in FORBIDDEN):
         raise Refused(UNSAFE)
 
@@ -102,7 +103,7 @@ def _wrong_text(operation: str, body: Mapping[str, Any]) -> str | None:
         return "external_task_id"
     if not isinstance(image, str) or image.startswith("data:"):
         return "image"
-    if field := wrong_picture(body):
+    if field := wrong(body):
         return field
     return "image" if operation == "videos/image2video" and not (image or body.get("image_tail")) else None
 

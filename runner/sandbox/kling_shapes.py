@@ -1,4 +1,4 @@
-"""How Kling shows tasks and refusals."""
+"""Kling's response bodies for tasks and refusals."""
 
 import uuid
 from collections.abc import Sequence
@@ -19,39 +19,39 @@ FAILURE = "the model could not produce a result"
 
 
 def told(task: Accepted) -> Answer:
-    """Say that a submit was accepted."""
+    """Return the response to an accepted submit."""
     at = milliseconds(task.at)
     data = {"task_id": task.id, "task_status": "submitted", "created_at": at, "updated_at": at}
     return envelope(data | {"task_info": {"external_task_id": task.external_id or ""}})
 
 
-def task_object(world: World, task: Accepted) -> dict[str, Any]:
-    """Return a task as Kling's legacy design shows it."""
-    phase = world.phase(task)
-    shown: dict[str, Any] = {
+def task_object(state: World, task: Accepted) -> dict[str, Any]:
+    """Return the object for a task in Kling's legacy design."""
+    phase = state.phase(task)
+    result: dict[str, Any] = {
         "task_id": task.id,
         "task_status": WORDS[phase],
         "task_status_msg": FAILURE if phase is Phase.FAILED else "",
         "task_info": {"external_task_id": task.external_id or ""},
         "created_at": milliseconds(task.at),
-        "updated_at": updated_at(world, task),
+        "updated_at": updated_at(state, task),
     }
     if phase is Phase.SUCCEEDED:
-        shown["final_unit_deduction"] = str(task.charge)
-        shown["task_result"] = _result(task, world.links(task))
-    return shown
+        result["final_unit_deduction"] = str(task.charge)
+        result["task_result"] = _result(task, state.links(task))
+    return result
 
 
-def new_task_object(world: World, task: Accepted) -> dict[str, Any]:
-    """Return a task as Kling's newer design shows it."""
-    phase = world.phase(task)
-    links = world.links(task) if phase is Phase.SUCCEEDED else []
+def new_task_object(state: World, task: Accepted) -> dict[str, Any]:
+    """Return the object for a task in Kling's newer design."""
+    phase = state.phase(task)
+    links = state.links(task) if phase is Phase.SUCCEEDED else []
     return {
         "id": task.id,
         "status": "succeeded" if phase is Phase.SUCCEEDED else WORDS[phase],
         "message": FAILURE if phase is Phase.FAILED else "",
         "create_time": milliseconds(task.at),
-        "update_time": updated_at(world, task),
+        "update_time": updated_at(state, task),
         "external_id": task.external_id or "",
         "outputs": [{"url": link, "watermark_url": ""} for link in links],
         "billing": [],
@@ -66,18 +66,21 @@ def _result(task: Accepted, links: Sequence[str]) -> dict[str, Any]:
 
 
 def envelope(data: object) -> Answer:
+    """Return a successful response with this data."""
     return as_json({"code": 0, "message": "SUCCEED", "request_id": uuid.uuid4().hex, "data": data})
 
 
-def refusal(refused: Refused) -> Answer:
-    """Return Kling's answer to a request it refuses."""
-    body = {"code": refused.code, "message": refused.message, "request_id": uuid.uuid4().hex}
-    return as_json(body, refused.status)
+def refusal(error: Refused) -> Answer:
+    """Return Kling's response to a request that it refuses."""
+    body = {"code": error.code, "message": error.message, "request_id": uuid.uuid4().hex}
+    return as_json(body, error.status)
 
 
-def updated_at(world: World, task: Accepted) -> int:
-    return milliseconds(min(world.clock(), world.finish_at(task)))
+def updated_at(state: World, task: Accepted) -> int:
+    """Return the last change of a task in milliseconds of Unix time: its end, or now while it runs."""
+    return milliseconds(min(state.clock(), state.finish_at(task)))
 
 
 def milliseconds(at: float) -> int:
+    """Return a Unix time in milliseconds."""
     return int(at * 1000)

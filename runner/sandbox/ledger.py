@@ -1,6 +1,6 @@
-"""Everything that was accepted, and so charged: in memory, and in an append-only file that survives `kill -9`.
+"""The ledger of accepted, and therefore charged, tasks, in memory and in an append-only file that survives `kill -9`.
 
-A line is written with one `write` before the answer leaves, so what a client may have been charged for is on record.
+A line is written with one `write` before the response leaves, so every charge that a client may see is on record.
 """
 
 import json
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["image", "video"]
-#: Longer texts (pictures in Base64) are recorded by their hash.
+#: Longest text recorded in full, in characters. Longer ones, such as images in Base64, are recorded by their hash.
 LONGEST_TEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A task the provider has accepted."""
+    """A task that the provider has accepted. It is one line of the ledger file, by field name."""
 
-    #: From 1, in order of acceptance.
+    #: Position in the order of acceptance, from 1.
     number: int
     id: str
     provider: str
@@ -33,19 +33,21 @@ class Accepted:
     external_id: str | None
     request: dict[str, Any]
     charge: int
-    #: Unix time.
+    #: Time of acceptance (Unix time, seconds).
     at: float
-    #: Equal for equal requests, external ids aside.
+    #: Digest of the request without its external id: equal for equal requests.
     key: str
-    #: The SHA-256 of each picture that came with it, by its place (`field`, or `field/2` in a list).
+    #: SHA-256 of each image of the request, by its position (`field`, or `field/2` in a list).
     pictures: dict[str, str] = field(default_factory=dict)
 
     @property
     def prompt(self) -> str:
+        """Return the prompt of the request, or `""`."""
         return str(self.request.get("ref_prompt") or self.request.get("prompt") or "")
 
     @property
     def model(self) -> str:
+        """Return the model of the request, or `""`."""
         names = ("model_code", "model_name", "model")
         return str(next((self.request[name] for name in names if self.request.get(name)), ""))
 
@@ -62,8 +64,8 @@ class Order:
     external_id: str | None
     request: dict[str, Any]
     charge: int
-    #: How the provider tells that it has accepted.
-    told: Callable[[Accepted], Any]
+    #: Builder of the provider's response to the accepted submit.
+    to_response: Callable[[Accepted], Any]
     pictures: dict[str, str] = field(default_factory=dict)
 
 
@@ -80,9 +82,9 @@ class Ledger:
         self._file = None if path is None else self._open(path)
 
     def accept(self, order: Order, at: float) -> Accepted:
-        """Record an order as accepted at this time."""
+        """Record an order as accepted at this time (Unix time, seconds), and return the task."""
         request = {name: _shortened(value) for name, value in order.request.items()}
-        values = {f.name: getattr(order, f.name) for f in fields(order) if f.name not in {"told", "request"}}
+        values = {f.name: getattr(order, f.name) for f in fields(order) if f.name not in {"to_response", "request"}}
         key = _key(order, request)
         accepted = Accepted(**values, number=len(self.accepted) + 1, request=request, at=at, key=key)
         if self._file is not None:
@@ -91,32 +93,35 @@ class Ledger:
         return accepted
 
     def charges(self) -> int:
-        """Return what was charged in all: one for a video, n for n images."""
+        """Return the sum of all charges: 1 for a video, n for n images."""
         return self._charges
 
     def duplicates(self) -> int:
-        """Return how many accepted requests repeat an earlier one, external ids aside."""
+        """Return the number of accepted requests that equal an earlier one in everything but the external id."""
         return len(self.accepted) - len(self._copies)
 
     def by_id(self, task_id: str) -> Accepted | None:
+        """Return the task with this id, or None."""
         return self._by_id.get(task_id)
 
     def by_external_id(self, external_id: str) -> list[Accepted]:
+        """Return the tasks of all accounts with this external id, oldest first."""
         return self._by_external.get(external_id, [])
 
     def by_request(self) -> dict[str, list[Accepted]]:
-        """Return the accepted tasks by the key of their request; a list longer than one was bought twice."""
+        """Return the accepted tasks by the key of their request. A list of several tasks is a repeated purchase."""
         groups: defaultdict[str, list[Accepted]] = defaultdict(list)
         for accepted in self.accepted:
             groups[accepted.key].append(accepted)
         return dict(groups)
 
     def visible(self, provider: str, account: str, operation: str, until: float) -> tuple[Sequence[Accepted], int]:
-        """Return an account's tasks, oldest first, and how many of them were accepted up to that time."""
+        """Return all tasks of an account and operation, oldest first, and how many of them were accepted by `until`."""
         tasks = self._lists.get((provider, account, operation), [])
         return tasks, bisect_right(tasks, until, key=attrgetter("at"))
 
     def close(self) -> None:
+        """Close the file, if there is one."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -134,7 +139,7 @@ class Ledger:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         text = path.read_bytes()
         whole = text.rfind(b"\n") + 1
-        os.ftruncate(file, whole)  # a line cut by a crash was never answered for
+        os.ftruncate(file, whole)  # the client never got the response of a line that a crash cut short
         for line in text[:whole].splitlines():
             self._index(Accepted(**json.loads(line)))
         return file
@@ -150,18 +155,18 @@ def _shortened(value: Any) -> Any:
 
 
 def _hashed(request: dict[str, Any], pictures: Mapping[str, str]) -> dict[str, Any]:
-    """Put the hash of each picture in its place: under another address it is the same picture."""
-    made = {name: list(value) if isinstance(value, list) else value for name, value in request.items()}
-    for place, digest in pictures.items():
-        name, _, number = place.partition("/")
+    """Return the request with each image replaced by its hash, because an image has many possible URLs."""
+    replaced = {name: list(value) if isinstance(value, list) else value for name, value in request.items()}
+    for position, digest in pictures.items():
+        name, _, number = position.partition("/")
         if number:
-            made[name][int(number)] = digest
+            replaced[name][int(number)] = digest
         else:
-            made[name] = digest
-    return made
+            replaced[name] = digest
+    return replaced
 
 
 def _key(order: Order, request: dict[str, Any]) -> str:
-    asked = {name: value for name, value in _hashed(request, order.pictures).items() if name != "external_task_id"}
-    text = json.dumps([order.provider, order.operation, asked], sort_keys=True)
+    content = {name: value for name, value in _hashed(request, order.pictures).items() if name != "external_task_id"}
+    text = json.dumps([order.provider, order.operation, content], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]

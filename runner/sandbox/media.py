@@ -1,6 +1,6 @@
-"""Draws the files: a PNG that shows its prompt, and a film of one second in which a bar moves.
+"""Drawing of output files: a PNG that shows its prompt, and a video of one second in which a bar moves.
 
-The same caption gives the same bytes. This module loads Pillow and PyAV, so it is imported where a file is drawn.
+The same caption gives the same bytes. This module loads Pillow and PyAV, so it is imported only where a file is drawn.
 """
 
 import struct
@@ -18,13 +18,13 @@ import av
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont
 
-#: The longer side, in pixels.
+#: Length of the longer side, in pixels.
 SIDE = 320
 SHORTEST_SIDE = 32
 MARGIN = 10
 TEXT_SIZE, SMALL_SIZE = 16, 9
 FRAMES = 8
-#: The first that exists is used; without a Chinese font its characters show as boxes.
+#: Fonts in order of preference. The first that exists is used. Without a Chinese font its characters show as boxes.
 FONTS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
@@ -37,26 +37,26 @@ FONTS = (
     "C:/Windows/Fonts/msyh.ttc",
     "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
 )
-#: Characters from here on are about twice as wide.
+#: First code point of the characters that are about twice as wide.
 WIDE = 0x2E80
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What a file shows."""
+    """The texts and the shape of an output file."""
 
     prompt: str
     model: str
     task_id: str
-    #: Position among the task's files.
+    #: Position among the task's files, from 0.
     number: int
     #: Width to height, such as `16:9`.
     ratio: str
 
 
 def png(caption: Caption) -> bytes:
-    """Return a PNG with the prompt on a ground whose colour comes from the prompt."""
+    """Return a PNG with the prompt on a background whose colour comes from the prompt."""
     image = _drawn(caption)
     file = BytesIO()
     image.save(file, "PNG", compress_level=1)
@@ -64,11 +64,12 @@ def png(caption: Caption) -> bytes:
 
 
 def mp4(caption: Caption) -> bytes:
-    """Return a film of one second: the picture, and a bar that moves across it."""
+    """Return an MP4 video of one second with the image and a bar that moves across it."""
     image = _drawn(caption).convert("RGB")
     file = BytesIO()
+    codec: Literal["libx264", "mpeg4"] = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with av.open(file, "w", format="mp4") as container:
-        stream = _stream(container.add_stream(_codec(), rate=FRAMES), image)
+        stream = _stream(container.add_stream(codec, rate=FRAMES), image)
         for frame in _frames(image):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -76,24 +77,24 @@ def mp4(caption: Caption) -> bytes:
 
 
 def padded(content: bytes, size: int) -> bytes:
-    """Return a PNG or MP4 grown to about this size by a part that readers skip."""
-    room = size - len(content) - 12
-    if room <= 0:
+    """Return a PNG or MP4 grown to about `size` bytes by a part that readers skip."""
+    padding = size - len(content) - 12
+    if padding <= 0:
         return content
     if content.endswith(PNG_END):
-        body = b"paDd" + bytes(room)
-        chunk = struct.pack(">I", room) + body + struct.pack(">I", zlib.crc32(body))
+        body = b"paDd" + bytes(padding)
+        chunk = struct.pack(">I", padding) + body + struct.pack(">I", zlib.crc32(body))
         return content[: -len(PNG_END)] + chunk + PNG_END
-    return content + struct.pack(">I", room + 8) + b"free" + bytes(room)
+    return content + struct.pack(">I", padding + 8) + b"free" + bytes(padding)
 
 
 def canvas(ratio: str) -> tuple[int, int]:
-    """Return width and height, even numbers, for a ratio; 16:9 for what is none."""
-    wide, _, high = ratio.partition(":")
-    if not (wide.isdecimal() and high.isdecimal() and int(wide) and int(high)):
-        wide, high = "16", "9"
-    scale = SIDE / max(int(wide), int(high))
-    width, height = (max(SHORTEST_SIDE, round(int(side) * scale / 2) * 2) for side in (wide, high))
+    """Return even width and height in pixels for a ratio. An invalid ratio counts as 16:9."""
+    across, _, down = ratio.partition(":")
+    if not (across.isdecimal() and down.isdecimal() and int(across) and int(down)):
+        across, down = "16", "9"
+    scale = SIDE / max(int(across), int(down))
+    width, height = (max(SHORTEST_SIDE, round(int(side) * scale / 2) * 2) for side in (across, down))
     return width, height
 
 
@@ -109,17 +110,17 @@ def _drawn(caption: Caption) -> Image.Image:
 
 
 def _wrapped(prompt: str, width: int, height: int) -> str:
-    """Break the prompt into the lines that fit; exact widths would cost more than the drawing."""
+    """Break the prompt into the lines that fit. Widths are estimated, which is cheaper than measuring."""
     wide = sum(ord(c) >= WIDE for c in prompt[:200]) * 2 > len(prompt[:200])
     columns = max(4, int((width - 2 * MARGIN) / (TEXT_SIZE if wide else TEXT_SIZE * 0.6)))
     rows = max(1, (height - 4 * MARGIN) // (TEXT_SIZE + 6))
-    clean = "".join(c if c.isprintable() else " " for c in prompt[: columns * rows])
-    return "\n".join(textwrap.wrap(clean, columns)[:rows])
+    printable = "".join(c if c.isprintable() else " " for c in prompt[: columns * rows])
+    return "\n".join(textwrap.wrap(printable, columns)[:rows])
 
 
 def _palette(prompt: str) -> list[int]:
-    ground = [byte // 2 for byte in blake2b(prompt.encode(errors="backslashreplace"), digest_size=3).digest()]
-    return [part + (255 - part) * level // 255 for level in range(256) for part in ground]
+    background = [byte // 2 for byte in blake2b(prompt.encode(errors="backslashreplace"), digest_size=3).digest()]
+    return [part + (255 - part) * level // 255 for level in range(256) for part in background]
 
 
 @cache
@@ -128,10 +129,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     if path is None:
         return ImageFont.load_default(size)
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
-
-
-def _codec() -> Literal["libx264", "mpeg4"]:
-    return "libx264" if "libx264" in av.codecs_available else "mpeg4"
 
 
 def _stream(stream: VideoStream, image: Image.Image) -> VideoStream:

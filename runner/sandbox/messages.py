@@ -1,4 +1,4 @@
-"""What comes in and what goes out, as values; how an answer ends is part of it."""
+"""HTTP requests and responses as values. The way in which a response ends is part of it."""
 
 import json
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from typing import Any
 
 
 class Ending(Enum):
-    """How the socket treats an answer."""
+    """The way in which a response is sent and ends."""
 
     WHOLE = auto()
-    #: Nothing is sent; the connection closes.
+    #: Nothing is sent, and the connection closes.
     CLOSED = auto()
-    #: Nothing is sent; the connection is reset.
+    #: Nothing is sent, and the connection is reset.
     RESET = auto()
-    #: Half of the body, then the connection closes.
+    #: Half of the body is sent, then the connection closes.
     CUT = auto()
-    #: Half of the body, then the connection is reset.
+    #: Half of the body is sent, then the connection is reset.
     CUT_RESET = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request; header names are in lower case, a repeated query name has its last value."""
+    """A complete request. Header names are in lower case. A repeated query name has its last value."""
 
     method: str
     path: str
@@ -42,33 +42,35 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer and what shall go wrong with it."""
+    """A complete response, with the failures of its delivery."""
 
     status: int = 200
     body: bytes = b""
     content_type: str = "application/json; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
     ending: Ending = Ending.WHOLE
-    #: Seconds before the first byte.
+    #: Delay before the first byte, in seconds.
     delay_s: float = 0.0
-    #: Seconds over which the body drips.
+    #: Time over which the body is spread, in seconds.
     spread_s: float = 0.0
 
     def with_(self, **changes: Any) -> "Answer":
+        """Return a copy with other values of these fields."""
         return replace(self, **changes)
 
 
 def as_json(value: object, status: int = 200) -> Answer:
-    """Return a JSON answer; non-ASCII is escaped, so that any text a client sent can be echoed."""
+    """Return a JSON response. Characters outside of ASCII are escaped, so that any text of a client can be echoed."""
     return Answer(status=status, body=json.dumps(value, separators=(",", ":")).encode())
 
 
 def as_text(text: str, status: int) -> Answer:
+    """Return a response in plain text."""
     return Answer(status=status, body=text.encode(), content_type="text/plain; charset=utf-8")
 
 
 def as_page(status: int, title: str) -> Answer:
-    """Return HTML, as front ends and captive portals send it where JSON was expected."""
+    """Return an HTML page, as proxies and captive portals send it where a client expects JSON."""
     page = f"<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>\r\n"
     return Answer(status=status, body=page.encode(), content_type="text/html; charset=utf-8")
 

@@ -1,4 +1,4 @@
-"""What can be set on a sandbox, before it starts or while it runs."""
+"""Options of a sandbox, set before it starts or while it runs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -8,10 +8,11 @@ from typing import Any, Literal
 from runner.sandbox.faults import Faults
 
 Dialect = Literal["A", "B", "C"]
-#: A shortest and a longest time, in seconds.
+#: A shortest and a longest duration, in seconds.
 Span = tuple[float, float]
-#: What is decided once, when the sandbox starts.
+#: Options that cannot change after the start.
 FIXED = frozenset({"host", "port", "ledger", "seed"})
+#: Options that take a number from JSON as a float.
 NUMBERS = frozenset(
     {"qps", "window_s", "token_life_s", "list_lag_s", "accept_delay_s", "link_life_s", "slow_s", "late_s", "upload_s"}
 )
@@ -19,55 +20,56 @@ NUMBERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything a sandbox can be told; the defaults are a provider on a good day."""
+    """The options of a sandbox. The defaults make providers without faults. Invalid values raise ValueError."""
 
     host: str = "127.0.0.1"
-    #: 0 takes any free port.
+    #: Port to listen on. 0 takes any free port.
     port: int = 0
-    #: An append-only file of accepted tasks; without it a restarted sandbox has forgotten them.
+    #: Append-only file of accepted tasks. Without it a restarted sandbox has forgotten them.
     ledger: Path | None = None
-    #: Decides faults and how long each task takes.
+    #: Seed of the faults and of each task's duration.
     seed: int = 0
     #: Requests allowed in any window, for each endpoint and credential.
     qps: float | None = None
-    #: Length of that window; 60 makes `qps` a limit per minute.
+    #: Length of that window, in seconds. 60 makes `qps` a limit per minute.
     window_s: float = 1.0
-    #: Kling tasks that may run at once, for each credential and kind; an image takes n.
+    #: Kling tasks that may run at once, for each credential and kind. An image task occupies n slots.
     concurrency: int | None = None
-    #: How long an image takes.
+    #: Duration of an image task.
     seconds: Span = (0.5, 2.0)
-    #: How long a video takes; twice as long as an image if not given.
+    #: Duration of a video task. None: twice that of an image task.
     video_seconds: Span | None = None
+    #: Lifetime of a Chanjing token.
     token_life_s: float = 86400.0
-    #: A Chanjing token ends after so many requests.
+    #: Requests after which a Chanjing token expires.
     token_requests: int | None = None
-    #: Charges left until every submit is refused for lack of money; an image task counts n.
+    #: Charges until every submit is refused for lack of money. An image task counts n.
     credit: int | None = None
-    #: How the gateway words its answers: A as Kling, B video object, C minimal.
+    #: Form of the gateway's responses: A as Kling, B video object, C minimal.
     gateway_dialect: Dialect = "A"
-    #: Whether a second submit with the same external_task_id is refused with 1201.
+    #: True: a second submit with the same external_task_id is refused with 1201.
     external_id_unique: bool = True
-    #: Accepted tasks show in lists and look-ups by external id only after this time.
+    #: Delay after which an accepted task shows in lists and in queries by external id.
     list_lag_s: float = 0.0
-    #: A submit is accepted, and answered, this long after it arrived.
+    #: Delay between a submit and its acceptance and response.
     accept_delay_s: float = 0.0
-    #: An uploaded file is pending so long before it is ready.
+    #: Time for which an uploaded file is pending.
     upload_s: float = 0.0
-    #: Download links die this long after they were handed out; a new query hands out fresh ones.
+    #: Lifetime of a download link. A new query returns fresh links.
     link_life_s: float | None = None
-    #: Files are padded to about this size.
+    #: Approximate size in bytes to which files are padded.
     file_bytes: int | None = None
-    #: Every API request is answered 503 with HTML.
+    #: True: every API request gets a 503 response in HTML.
     outage: bool = False
-    #: How long slow_reply waits, and slow_download takes.
+    #: Delay of slow_reply, and duration of slow_download.
     slow_s: float = 90.0
-    #: When late_accept accepts, counted from the dropped connection.
+    #: Delay of late_accept between the closed connection and the acceptance.
     late_s: float = 5.0
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
-        if wrong := [name for name, right in self._checks() if not right]:
-            raise ValueError(f"makes no sense: {', '.join(f'{name}={getattr(self, name)!r}' for name in wrong)}")
+        if invalid := [name for name, valid in self._checks() if not valid]:
+            raise ValueError(f"makes no sense: {', '.join(f'{name}={getattr(self, name)!r}' for name in invalid)}")
 
     def _checks(self) -> Iterator[tuple[str, bool]]:
         yield "gateway_dialect", self.gateway_dialect in ("A", "B", "C")
@@ -80,20 +82,21 @@ class Options:
             yield name, 0 <= low <= high
 
     def span(self, kind: str) -> Span:
-        """Return how long a task of this kind takes, at least and at most."""
+        """Return the shortest and the longest duration of a task of this kind."""
         if kind == "image":
             return self.seconds
         low, high = self.seconds
         return self.video_seconds or (2 * low, 2 * high)
 
     def changed(self, changes: Mapping[str, Any]) -> "Options":
-        """Return these options with some of them set anew from JSON values; ValueError names what cannot be."""
+        """Return a copy with some options changed to JSON values. Raise ValueError for those that cannot change."""
         names = {f.name for f in fields(self)} - FIXED
         if unknown := set(changes) - names:
             raise ValueError(f"cannot be changed here: {', '.join(sorted(unknown))}; can: {', '.join(sorted(names))}")
         return replace(self, **{name: _value(name, value) for name, value in changes.items()})
 
     def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON values, by name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return values | {"ledger": self.ledger and str(self.ledger), "faults": self.faults.to_json()}
 

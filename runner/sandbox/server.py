@@ -1,4 +1,7 @@
-"""The sandbox itself: `async with Sandbox(Options(qps=5)) as sandbox:` gives a port, an environment and a ledger."""
+"""The sandbox as a server in the running event loop.
+
+`async with Sandbox(Options(qps=5)) as sandbox:` gives a URL, an environment for the client and a ledger.
+"""
 
 import asyncio
 import time
@@ -18,7 +21,7 @@ MOST_CONNECTIONS = 4096
 
 
 class Sandbox:
-    """The providers on a loopback port, for as long as the context lasts."""
+    """The providers on a loopback port for the duration of a context. `clock` returns Unix time in seconds."""
 
     def __init__(self, options: Options | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self._world = World(options or Options(), clock)
@@ -46,24 +49,27 @@ class Sandbox:
 
     @property
     def url(self) -> str:
+        """Return the base URL, or `""` before the start."""
         return self._world.url
 
     @property
     def ledger(self) -> Ledger:
+        """Return the ledger of accepted tasks."""
         return self._world.ledger
 
     @property
     def options(self) -> Options:
+        """Return the options in force now."""
         return self._world.options
 
     @property
     def stats(self) -> dict[str, Any]:
-        """The counters, as `/_sandbox/stats` shows them."""
+        """Return the counters, as `GET /_sandbox/stats` shows them."""
         return self._app.stats()
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment variables a client needs."""
+        """Return the environment variables that a client needs."""
         return {
             "CHANJING_BASE_URL": self.url,
             "CHANJING_APP_ID": "sandbox-app",
@@ -75,7 +81,7 @@ class Sandbox:
         }
 
     def change(self, **changes: Any) -> None:
-        """Set options anew while the sandbox runs, with the values that `/_sandbox/options` takes."""
+        """Change options while the sandbox runs. The values are those of `POST /_sandbox/options`."""
         self._world.change(changes)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

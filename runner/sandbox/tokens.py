@@ -1,4 +1,4 @@
-"""Chanjing's access tokens: one lives per application, and a new one ends it."""
+"""Chanjing's access tokens. An application has one valid token, and a new token invalidates it."""
 
 import secrets
 from dataclasses import dataclass
@@ -8,24 +8,25 @@ from runner.sandbox.world import World
 
 @dataclass(slots=True)
 class Token:
-    """A token and what is left of it."""
+    """An access token, with its expiry and its use."""
 
     app_id: str
-    #: Unix time.
+    #: Time of expiry (Unix time, seconds).
     expires: float
+    #: Requests made with it.
     uses: int = 0
 
 
 class Tokens:
-    """Issues tokens and says whose a token is."""
+    """The valid tokens of all applications."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: World) -> None:
+        self._world = state
         self._tokens: dict[str, Token] = {}
         self._current: dict[str, str] = {}
 
     def issue(self, app_id: str) -> tuple[str, int]:
-        """Return a new token and the Unix time of its end; the one before it is dead from now on."""
+        """Return a new token and the Unix time of its expiry. The application's previous token becomes invalid."""
         self._tokens.pop(self._current.get(app_id, ""), None)
         value = secrets.token_hex(16)
         expires = self._world.clock() + self._world.options.token_life_s
@@ -35,7 +36,7 @@ class Tokens:
         return value, int(expires)
 
     def holder(self, value: str) -> str | None:
-        """Return the application that a living token belongs to, and count the use."""
+        """Count a use of a token, and return its application, or None if the token is not valid."""
         token = self._tokens.get(value)
         if token is None or token.expires <= self._world.clock():
             return None

@@ -1,4 +1,4 @@
-"""Answers that stand in for the right one when a fault strikes."""
+"""Responses that replace the correct one when a fault is injected."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from runner.sandbox.messages import (
     as_page,
 )
 
-#: Instead of accepting.
+#: Responses to a submit that is not accepted.
 BEFORE: Mapping[str | None, Answer] = MappingProxyType(
     {
         "reset_before": RESET,
@@ -25,11 +25,11 @@ BEFORE: Mapping[str | None, Answer] = MappingProxyType(
         "late_accept": LOST,
     }
 )
-#: Instead of looking anything up.
+#: Responses to a query that is not executed.
 QUERY_ANSWERS: Mapping[str | None, Answer] = MappingProxyType(
     {"poll_500": SERVER_ERROR, "poll_html": PORTAL, "poll_reset": RESET}
 )
-#: Instead of the file.
+#: Responses to a download instead of the file.
 DOWNLOAD_ANSWERS: Mapping[str | None, Answer] = MappingProxyType(
     {
         "html_download": as_page(200, "This file is not available right now"),
@@ -40,8 +40,8 @@ DOWNLOAD_ANSWERS: Mapping[str | None, Answer] = MappingProxyType(
 )
 
 
-def spoiled_submit(answer: Answer, fault: str | None, slow_s: float) -> Answer:
-    """Return what the client sees of the answer to an accepted submit."""
+def spoiled_submit(response: Answer, fault: str | None, slow_s: float) -> Answer:
+    """Return the response to an accepted submit with this fault. `slow_s` is the delay of `slow_reply` in seconds."""
     match fault:
         case "lost_reply":
             return LOST
@@ -50,21 +50,21 @@ def spoiled_submit(answer: Answer, fault: str | None, slow_s: float) -> Answer:
         case "http_500_after":
             return SERVER_ERROR
         case "cut_reply":
-            return answer.with_(ending=Ending.CUT)
+            return response.with_(ending=Ending.CUT)
         case "slow_reply":
-            return answer.with_(delay_s=slow_s)
+            return response.with_(delay_s=slow_s)
         case _:
-            return answer
+            return response
 
 
-def spoiled_download(answer: Answer, fault: str | None, slow_s: float) -> Answer:
-    """Return what the client sees of a file."""
+def spoiled_download(response: Answer, fault: str | None, slow_s: float) -> Answer:
+    """Return the response to a download with this fault. `slow_s` is the duration of `slow_download` in seconds."""
     match fault:
         case "cut_download":
-            return answer.with_(ending=Ending.CUT)
+            return response.with_(ending=Ending.CUT)
         case "reset_download":
-            return answer.with_(ending=Ending.CUT_RESET)
+            return response.with_(ending=Ending.CUT_RESET)
         case "slow_download":
-            return answer.with_(spread_s=slow_s)
+            return response.with_(spread_s=slow_s)
         case _:
-            return answer
+            return response

@@ -1,4 +1,7 @@
-"""Chanjing's uploads: a signed address, the bytes, and a while until the file is ready. Only hashes are kept."""
+"""Chanjing's uploads: a signed URL, the bytes, and a delay until the file is ready.
+
+The contents are not kept, only their hashes.
+"""
 
 import secrets
 from collections.abc import Mapping
@@ -10,42 +13,44 @@ from runner.sandbox.messages import Answer, Request, as_text
 from runner.sandbox.world import World
 
 PREFIX = "/uploads/"
-#: Seconds for which a signed address takes bytes.
+#: Seconds for which a signed URL takes bytes.
 LIFE_S = 900.0
-#: Contents with this are refused once they are looked at.
+#: Mark in contents that the check refuses.
 FORBIDDEN = b"NSFW-TEST"
 PENDING, READY, REFUSED = 0, 1, 98
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "mp4": "video/mp4"}
 CREDENTIALS = {"authorization", "access_token", "cookie"}
-#: Fields of a submit that hold pictures.
+#: Fields of a submit that hold URLs of images.
 FIELDS = ("ref_img_url", "start_frame", "end_frame")
 
 
 @dataclass(slots=True)
 class File:
-    """A file that was promised, and perhaps has come."""
+    """A file that has a signed URL. Its bytes may have arrived."""
 
     account: str
     key: str
     mime_type: str
     signature: str
+    #: Expiry of the signed URL (Unix time, seconds).
     until: float
-    #: When its bytes came.
+    #: Time when the bytes arrived (Unix time, seconds).
     at: float | None = None
     sha256: str = ""
+    #: True: the content check refuses the file.
     refused: bool = False
 
 
 class Uploads:
-    """The files of all accounts, by id."""
+    """The upload host, with the files of all accounts by id."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: World) -> None:
+        self._world = state
         self._files: dict[str, File] = {}
         self._by_key: dict[str, File] = {}
 
     def promise(self, account: str, name: str) -> dict[str, str] | None:
-        """Return where a file of this name goes; None for a kind that is not taken."""
+        """Create an upload for a file of this name. Return its URLs and its id, or None if its type is not allowed."""
         mime_type = TYPES.get(name.rpartition(".")[2].lower())
         if mime_type is None:
             return None
@@ -57,7 +62,7 @@ class Uploads:
         return {"sign_url": signed, "full_path": url, "key": key, "mime_type": mime_type, "file_id": file_id}
 
     def put(self, request: Request) -> Answer:
-        """Take the bytes, if they come as the signature says."""
+        """Answer the upload of the bytes, which must have the signature and the content type of the signed URL."""
         self._world.traffic.arrived("PUT /uploads", self._world.clock())
         if not CREDENTIALS.isdisjoint(request.headers):
             self._world.traffic.counts["uploads_with_credentials"] += 1
@@ -73,7 +78,7 @@ class Uploads:
         return Answer(content_type="text/plain")
 
     def status(self, account: str, file_id: str) -> int | None:
-        """Return how a file is doing; None for one that the account does not have."""
+        """Return the status of a file, or None if the account has no such file."""
         file = self._files.get(file_id)
         if file is None or file.account != account:
             return None
@@ -81,16 +86,16 @@ class Uploads:
             return PENDING
         return REFUSED if file.refused else READY
 
-    def pictures(self, asked: Mapping[str, Any]) -> dict[str, str]:
-        """Return the hash of every uploaded picture that a submit names, by its place."""
-        found = {}
+    def pictures(self, fields: Mapping[str, Any]) -> dict[str, str]:
+        """Return the SHA-256 of every uploaded image in the fields of a submit, by its position."""
+        hashes = {}
         for field in FIELDS:
-            value = asked.get(field)
+            value = fields.get(field)
             for number, url in enumerate(value if isinstance(value, list) else [value]):
                 file = self._by_key.get(str(url).removeprefix(f"{self._world.url}{PREFIX}"))
                 if file is not None and file.sha256:
-                    found[f"{field}/{number}" if isinstance(value, list) else field] = file.sha256
-        return found
+                    hashes[f"{field}/{number}" if isinstance(value, list) else field] = file.sha256
+        return hashes
 
 
 def _refusal(code: str) -> Answer:

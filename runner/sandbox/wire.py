@@ -1,6 +1,8 @@
-"""One connection: h11 reads the requests, and each answer ends the way it says.
+"""The server's side of one HTTP connection.
 
-Requests on a connection are answered one after the other; the connection is kept until either side closes it.
+h11 parses the requests. Each response ends in the way that it defines.
+
+Requests on a connection are answered one after the other. The connection is kept until either side closes it.
 """
 
 import asyncio
@@ -21,17 +23,17 @@ from runner.sandbox.messages import Answer, Ending, Request, as_text
 MAX_HEAD = 64 * 2**10
 MAX_BODY = 32 * 2**20
 CHUNK = 64 * 2**10
-#: A connection without a request is closed after this.
+#: Seconds after which a connection without a request is closed.
 IDLE_S = 120.0
-#: How long a refused client may go on sending.
+#: Seconds for which a refused client may go on sending.
 LINGER_S = 1.0
-#: A dripping body comes in so many pieces.
+#: Number of pieces in which a slow body is sent.
 DRIPS = 20
 CUT_SHORT = frozenset({Ending.CUT, Ending.CUT_RESET})
 
 
 class Wire:
-    """Serves one connection."""
+    """One connection of a client, whose requests `app` answers."""
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class Wire:
         except h11.RemoteProtocolError as error:
             await self._refuse(error)
         except (ConnectionError, TimeoutError, h11.LocalProtocolError):
-            pass  # the client has gone, or has nothing to say
+            pass  # the client has closed the connection or was idle too long
         finally:
             self._writer.close()
 
@@ -60,10 +62,10 @@ class Wire:
         request = await self._request()
         if request is None:
             return False
-        answer = await self._app(request)
-        if answer.delay_s:
-            await asyncio.sleep(answer.delay_s)
-        await self._deliver(answer, head=request.method == "HEAD")
+        response = await self._app(request)
+        if response.delay_s:
+            await asyncio.sleep(response.delay_s)
+        await self._deliver(response, head=request.method == "HEAD")
         return self._h11.our_state is h11.DONE
 
     async def _request(self) -> Request | None:
@@ -85,27 +87,27 @@ class Wire:
                 self._h11.receive_data(await self._reader.read(CHUNK))
         return event  # type: ignore[return-value]  # the loop has ended, so it is not NEED_DATA
 
-    async def _deliver(self, answer: Answer, *, head: bool) -> None:
-        if answer.ending is Ending.RESET:
+    async def _deliver(self, response: Answer, *, head: bool) -> None:
+        if response.ending is Ending.RESET:
             self._reset()
-        if answer.ending in {Ending.CLOSED, Ending.RESET}:
+        if response.ending in {Ending.CLOSED, Ending.RESET}:
             return
-        self._send(_head(answer))
+        self._send(_head(response))
         if not head:
-            await self._send_body(answer)
-        if answer.ending is Ending.WHOLE:
+            await self._send_body(response)
+        if response.ending is Ending.WHOLE:
             self._send(h11.EndOfMessage())
         await self._writer.drain()
-        if answer.ending is Ending.CUT_RESET:
+        if response.ending is Ending.CUT_RESET:
             self._reset()
 
-    async def _send_body(self, answer: Answer) -> None:
-        body = memoryview(answer.body)
-        end = len(body) // 2 if answer.ending in CUT_SHORT else len(body)
-        step = max(1, -(-end // DRIPS)) if answer.spread_s else CHUNK
+    async def _send_body(self, response: Answer) -> None:
+        body = memoryview(response.body)
+        end = len(body) // 2 if response.ending in CUT_SHORT else len(body)
+        step = max(1, -(-end // DRIPS)) if response.spread_s else CHUNK
         for start in range(0, end, step):
-            if answer.spread_s:
-                await asyncio.sleep(answer.spread_s / DRIPS)
+            if response.spread_s:
+                await asyncio.sleep(response.spread_s / DRIPS)
             self._send(h11.Data(data=bytes(body[start : min(end, start + step)])))
             await self._writer.drain()
 
@@ -116,21 +118,21 @@ class Wire:
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
         if self._h11.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             return
-        answer = as_text(str(error), error.error_status_hint)
-        self._send(_head(answer.with_(headers=(("connection", "close"),))))
-        self._send(h11.Data(data=answer.body))
+        response = as_text(str(error), error.error_status_hint)
+        self._send(_head(response.with_(headers=(("connection", "close"),))))
+        self._send(h11.Data(data=response.body))
         with suppress(ConnectionError, TimeoutError):
             await self._drain_client()
 
     async def _drain_client(self) -> None:
-        """Read what the client still sends; closing before would reset the connection and lose the answer."""
+        """Discard what the client still sends. Closing before would reset the connection and lose the response."""
         self._writer.write_eof()
         async with asyncio.timeout(LINGER_S):
             while await self._reader.read(CHUNK):
                 pass
 
     def _reset(self) -> None:
-        """Drop the connection with a reset instead of a farewell."""
+        """Close the connection with a reset (RST) instead of FIN."""
         sock = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
@@ -143,11 +145,11 @@ def _read(event: h11.Request, body: bytes) -> Request:
     return Request(event.method.decode("ascii"), unquote(path), fields, headers, body)
 
 
-def _head(answer: Answer) -> h11.Response:
-    length = str(len(answer.body))
-    always = [("date", _date(int(time.time()))), ("content-type", answer.content_type), ("content-length", length)]
-    reason = HTTPStatus(answer.status).phrase.encode()
-    return h11.Response(status_code=answer.status, headers=[*always, *answer.headers], reason=reason)
+def _head(response: Answer) -> h11.Response:
+    length = str(len(response.body))
+    always = [("date", _date(int(time.time()))), ("content-type", response.content_type), ("content-length", length)]
+    reason = HTTPStatus(response.status).phrase.encode()
+    return h11.Response(status_code=response.status, headers=[*always, *response.headers], reason=reason)
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""What all providers of one sandbox share: options, clock, ledger, limits, and what becomes of a task in time."""
+"""State that the providers of one sandbox share: options, clock, ledger, limits, and the progress of tasks in time."""
 
 from collections.abc import Callable
 from enum import Enum, auto
@@ -11,17 +11,18 @@ from runner.sandbox.limits import SlidingWindow, Slots
 from runner.sandbox.options import Options
 from runner.sandbox.traffic import Traffic
 
-#: A prompt with one of these is refused as content.
+#: Words in a prompt that the content check refuses.
 FORBIDDEN = ("违规", "NSFW-TEST")
-#: A prompt with this is accepted and fails later.
+#: Word in a prompt whose task is accepted and fails later.
 FAILING = "FAIL-TEST"
-#: The part of its time that a task waits in the queue.
+#: Share of its duration for which a task is queued.
 QUEUED_PART = 0.3
+#: Extension of output files, by kind of media.
 EXTENSIONS = {"image": "png", "video": "mp4"}
 
 
 class Phase(Enum):
-    """How far a task has come."""
+    """The progress of a task."""
 
     QUEUED = auto()
     RUNNING = auto()
@@ -30,7 +31,7 @@ class Phase(Enum):
 
 
 class World:
-    """The state of a sandbox; times are Unix times of the clock that was passed in."""
+    """The shared state of a sandbox. All times are Unix times in seconds, from `clock`."""
 
     def __init__(self, options: Options, clock: Callable[[], float]) -> None:
         self.options = options
@@ -46,7 +47,7 @@ class World:
             self._take_slots(accepted)
 
     def change(self, changes: dict[str, Any]) -> None:
-        """Set some options anew; new faults count their requests from here on."""
+        """Change some options. If the faults change, their requests are counted from 1 again."""
         self.options = self.options.changed(changes)
         if "faults" in changes:
             struck = self.dice.struck
@@ -54,7 +55,7 @@ class World:
             self.dice.struck = struck
 
     def admit(self, endpoint: str, account: str) -> bool:
-        """Say whether the rate limit lets one more request through."""
+        """Return whether the rate limit admits one more request, and count the request or the violation."""
         options = self.options
         if options.qps is None:
             return True
@@ -64,39 +65,42 @@ class World:
         return admitted
 
     def affords(self, charge: int) -> bool:
+        """Return whether the credit covers this charge."""
         credit = self.options.credit
         return credit is None or self.ledger.charges() + charge <= credit
 
-    def has_slots(self, provider: str, account: str, kind: str, places: int) -> bool:
+    def has_slots(self, provider: str, account: str, kind: str, count: int) -> bool:
+        """Return whether this many slots are free for the account's tasks of this kind."""
         limit = self.options.concurrency
-        return limit is None or self._slots.taken((provider, account, kind), self.clock()) + places <= limit
+        return limit is None or self._slots.taken((provider, account, kind), self.clock()) + count <= limit
 
     def repeats(self, provider: str, account: str, external_id: str | None) -> bool:
-        """Say whether this external id is taken, where they have to be unique."""
+        """Return whether a task of the account has this external id already. False if ids need not be unique."""
         if external_id is None or not self.options.external_id_unique:
             return False
-        found = self.ledger.by_external_id(external_id)
-        return any(task.provider == provider and task.account == account for task in found)
+        tasks = self.ledger.by_external_id(external_id)
+        return any(task.provider == provider and task.account == account for task in tasks)
 
     def accept(self, order: Order) -> Accepted:
-        """Accept and charge an order."""
+        """Accept and charge an order, and return its task."""
         accepted = self.ledger.accept(order, self.clock())
         self._take_slots(accepted)
         return accepted
 
     def finish_at(self, task: Accepted) -> float:
+        """Return the time at which the task succeeds or fails."""
         low, high = self.options.span(task.kind)
         return task.at + low + (high - low) * fraction(self.options.seed, "time", task.number)
 
     def phase(self, task: Accepted) -> Phase:
-        """Return how far the task has come by now."""
+        """Return the present phase of the task."""
         now, end = self.clock(), self.finish_at(task)
         if now >= end:
             return Phase.FAILED if FAILING in task.prompt else Phase.SUCCEEDED
         return Phase.QUEUED if now < task.at + QUEUED_PART * (end - task.at) else Phase.RUNNING
 
     def links(self, task: Accepted) -> list[str]:
-        """Return the download links of a task that has succeeded."""
+        """Return the download links of a succeeded task. A fault can make the first result empty."""
         if self._hides_outputs(task):
             return []
         life = self.options.link_life_s
@@ -106,13 +110,13 @@ class World:
         return [f"{self.url}/files/{task.id}/{n}.{extension}{until}" for n in range(count)]
 
     def page(self, provider: str, account: str, operation: str, page: int, size: int) -> tuple[list[Accepted], int]:
-        """Return a page (from 1) of an account's visible tasks, newest first, and how many there are."""
+        """Return a page (from 1) of an account's visible tasks, newest first, and the number of all of them."""
         tasks, total = self.ledger.visible(provider, account, operation, self.visible_until())
         newest = range(total - 1, -1, -1)
         return [tasks[i] for i in islice(newest, (page - 1) * size, page * size)], total
 
     def visible_until(self) -> float:
-        """Return the acceptance time up to which tasks show in lists."""
+        """Return the time up to which a task must have been accepted to show in lists."""
         return self.clock() - self.options.list_lag_s
 
     def _hides_outputs(self, task: Accepted) -> bool:
@@ -123,5 +127,5 @@ class World:
 
     def _take_slots(self, task: Accepted) -> None:
         if task.provider != "chanjing":
-            places = task.charge if task.kind == "image" else 1
-            self._slots.take((task.provider, task.account, task.kind), self.finish_at(task), places)
+            count = task.charge if task.kind == "image" else 1
+            self._slots.take((task.provider, task.account, task.kind), self.finish_at(task), count)

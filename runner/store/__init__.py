@@ -1,1 +1,1 @@
-"""The only room with SQL."""
+"""Tasks on disk: the only package with SQL."""

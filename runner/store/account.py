@@ -1,4 +1,4 @@
-"""What the jobs of one account share under RUNNER_HOME: today its one live token."""
+"""The live token that all jobs of one account share under RUNNER_HOME."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-#: seconds that another process may hold the token while it fetches a new one
+#: seconds to wait for another process that holds the lock while it fetches a new token
 _PATIENCE = 120.0
+#: bytes of the token file that are read at most
 _LARGEST = 64 * 1024
 
 
 class TokenFile:
-    """A token and its end (seconds since the epoch) in a file of mode 0600, with a lock beside it."""
+    """A token and its expiry time in a file of mode 0600, with a lock file beside it.
+
+    Times are seconds since the epoch.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -32,16 +36,23 @@ class TokenFile:
         self._lock = filelock.FileLock(directory / "token.lock", timeout=_PATIENCE, mode=0o600, thread_local=False)
 
     async def read(self) -> tuple[str, float] | None:
-        """The stored token, or None; what cannot be read counts as none."""
+        """Return the stored token and its expiry time, or None if there is no readable one."""
         return await anyio.to_thread.run_sync(self._read)
 
     async def write(self, value: str, expires: float) -> None:
-        """Put a token in the place of the old one."""
+        """Replace the stored token.
+
+        Raises OSError.
+        """
         await anyio.to_thread.run_sync(self._write, value, expires)
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
-        """Held by one process at a time; the kernel frees it when its holder dies."""
+        """Hold the account's token lock for the length of the block.
+
+        One process holds it at a time. The kernel frees it when its holder dies.
+        Raises ConfigError if another process holds it for too long, or if the directory cannot be used.
+        """
         try:
             make_account(self._directory)
             await anyio.to_thread.run_sync(self._lock.acquire, abandon_on_cancel=False)

@@ -1,4 +1,7 @@
-"""Drafts become rows: a hot half that stages claim, a cold half with what the manifest said."""
+"""Insertion of drafts as rows.
+
+Each draft has a row in `task`, which stages claim, and one in `draft`, which holds the manifest's values.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +18,43 @@ if TYPE_CHECKING:
 
     from runner.lifecycle.task import Draft
 
-#: drafts that are added in one transaction
+#: drafts added in one transaction
 PAGE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """A draft with what only the job can add to it."""
+    """A draft with the values that only its job knows."""
 
     draft: Draft
     fingerprint: str
-    #: what one purchase of it costs, in the provider's unit; None: nobody knows
+    #: price of one purchase in the provider's unit, None if unknown
     cost: float | None = None
-    #: where local pictures stand in its request, and the path of each
+    #: path of each local image by its position in the request
     pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 def forget(connection: sqlite3.Connection) -> None:
-    """In a transaction: nothing is wanted until its draft is seen again."""
-    connection.execute(sql.queries()["rest_queued"])
-    connection.execute(sql.queries()["forget_positions"])
+    """Mark every task as removed from the manifest until its draft is added again.
+
+    Must be called in a transaction.
+    """
+    connection.execute(sql.queries()["unschedule_queued"])
+    connection.execute(sql.queries()["clear_positions"])
 
 
 def add(
     connection: sqlite3.Connection, page: Sequence[Addition], uuid: str, now: float, *, rename: bool = False
 ) -> None:
-    """In a transaction: a row in each table for each draft that has none; `rename`: those with files take new names."""
+    """Insert rows for the drafts that have none, and update the others.
+
+    With `rename`, tasks that have files take new names too. Must be called in a transaction.
+    Raises StateError if the rows violate a constraint of the schema.
+    """
     try:
         connection.executemany(sql.queries()["add_task"], (_hot(addition, uuid) for addition in page))
         connection.executemany(sql.queries()["add_draft"], _cold(page, now, rename=rename))
-    except sqlite3.IntegrityError as error:  # a key or a reference is not what was written there (FD6)
+    except sqlite3.IntegrityError as error:  # a key or a reference in the file was changed by something else
         raise sql.explained(error, "the job's state is damaged") from None
 
 
@@ -60,7 +70,7 @@ def _hot(addition: Addition, uuid: str) -> dict[str, Any]:
         "slots": draft.slots,
         "cost": addition.cost,
         "pictures": as_json(addition.pictures) if addition.pictures else "",
-        # out of the journal: what the manifest said of it before this stands
+        # a draft read from the journal must not overwrite the images that the manifest named
         "gone": not draft.index,
     }
 

@@ -1,11 +1,13 @@
-"""Bytes that all processes of an account hold in common: its budget of one endpoint (docs/decisions/0014).
+"""Rate-limit state of one endpoint, shared by all processes of an account through a file.
 
-1. A turn is a lock on the file, never waited for: who finds it taken comes again. The kernel frees what a dead process
-   held.
-2. A change is written beside the state before it, with a number and a checksum. One that was torn counts for nothing.
-3. Each process has a seat, a locked file with a number: a seat that can be locked is of a process that is gone.
+1. The file is locked for every change, and no process waits for the lock. A process that finds it taken tries again
+   later. The kernel frees the lock of a process that dies.
+2. A change is written beside the state before it, with a version number and a checksum. A torn write is ignored.
+3. Each process holds a process slot: a locked file with a number. If another process can lock the file of a slot, the
+   slot's owner is gone.
 
-Nothing is synced, for the bytes speak of this boot; what outlives it is told by `old`, and may be lost with the power.
+The file is never synced, since most of its content is valid for the current boot only. State of an earlier boot is
+recognised by its boot id, and may be lost in a power failure.
 """
 
 from __future__ import annotations
@@ -22,23 +24,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: processes of one account, and the size of one of the two copies
+#: most processes that may share one endpoint
 MOST_SEATS = 256
+#: size in bytes of each of the two copies of the state
 _ROOM = 1 << 17
-#: number, length and checksum of the bytes, and the boot that they are of
+#: version number, length and checksum of the state, and the boot it was written in
 _HEAD = struct.Struct("<QII40s")
 
 
 class Budget:
-    """One endpoint's budget as one process sees it; raises OSError where the directory cannot be used.
+    """Shared rate-limit state of one endpoint, as seen by one process.
 
-    `boot` tells one start of the machine from another.
+    `boot` identifies the current start of the machine. Raises OSError if the directory cannot be used or if all process
+    slots are taken.
     """
 
     def __init__(self, directory: Path, name: str, boot: str) -> None:
         self._boot = boot.encode()[:40].ljust(40)
         self._stem = directory / name
-        make_account(directory.parent)  # or it would have the umask's mode (FD9)
+        make_account(directory.parent)  # first, since parents that `make_directory` adds have the umask's mode
         make(directory)
         self._number = -1
         self._file = _opened(directory / f"{name}.budget")
@@ -49,24 +53,25 @@ class Budget:
             raise
 
     def __repr__(self) -> str:
-        return f"Budget({self._stem}, seat {self.seat})"
+        return f"SharedRateState({self._stem}, process slot {self.seat})"
 
     def close(self) -> None:
-        """Leave the seat."""
+        """Release the process slot and close the file."""
         os.close(self._seat_file)
         os.close(self._file)
 
     def change(self, work: Callable[[bytes | None, bool], bytes | None]) -> bool:
-        """Take a turn: `work` gets the bytes and says what they are from now on; False: another process is at it.
+        """Lock the state and replace it by the return value of `work`.
 
-        It gets None where nobody changed them since our last turn, and gives None to leave them. The second argument
-        says that they are of an earlier boot.
+        Return False, without a call of `work`, if another process holds the lock. `work` receives the state, or None if
+        no other process has changed it since the last call, and whether it was written in an earlier boot. If `work`
+        returns None, the state is left as it is. Raises OSError.
         """
         if not _locked(self._file):
             return False
         try:
-            number, data, old = self._read()
-            fresh = work(None if number == self._number else data, old)
+            number, data, outdated = self._read()
+            fresh = work(None if number == self._number else data, outdated)
             if fresh is not None:
                 number += 1
                 self._write(number, fresh)
@@ -76,15 +81,15 @@ class Budget:
         return True
 
     def forget(self) -> None:
-        """Let the next turn have the bytes, whoever wrote them."""
+        """Pass the state to the next change even if this process wrote it last."""
         self._number = -1
 
-    def is_taken(self, seat: int) -> bool:
-        """Whether the process of that seat still lives."""
-        if seat == self.seat:
+    def is_taken(self, slot: int) -> bool:
+        """Return whether the process that holds the slot is alive."""
+        if slot == self.seat:
             return True
         try:
-            file = os.open(self._seat_path(seat), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            file = os.open(self._seat_path(slot), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -93,33 +98,35 @@ class Budget:
             os.close(file)
 
     def _read(self) -> tuple[int, bytes, bool]:
-        """The newest whole copy: its number, its bytes, and whether it is of an earlier boot."""
-        heads = [_HEAD.unpack(os.pread(self._file, _HEAD.size, at).ljust(_HEAD.size, b"\0")) for at in (0, _ROOM)]
-        for at in sorted((0, 1), key=lambda copy: -heads[copy][0]):
-            number, length, check, boot = heads[at]
+        """Return version, bytes and 'written in an earlier boot' of the newest complete copy."""
+        headers = [
+            _HEAD.unpack(os.pread(self._file, _HEAD.size, offset).ljust(_HEAD.size, b"\0")) for offset in (0, _ROOM)
+        ]
+        for copy in sorted((0, 1), key=lambda index: -headers[index][0]):
+            number, length, checksum, boot = headers[copy]
             if number == self._number > 0:
                 return number, b"", boot != self._boot
-            data = os.pread(self._file, min(length, _ROOM), at * _ROOM + _HEAD.size)
-            if number and zlib.crc32(data) == check:
+            data = os.pread(self._file, min(length, _ROOM), copy * _ROOM + _HEAD.size)
+            if number and zlib.crc32(data) == checksum:
                 return number, data, boot != self._boot
         return 0, b"", False
 
     def _write(self, number: int, data: bytes) -> None:
         if len(data) > _ROOM - _HEAD.size:
             raise OSError(f"a budget of {len(data)} bytes does not fit")
-        head = _HEAD.pack(number, len(data), zlib.crc32(data), self._boot)
-        os.pwrite(self._file, head + data, number % 2 * _ROOM)
+        header = _HEAD.pack(number, len(data), zlib.crc32(data), self._boot)
+        os.pwrite(self._file, header + data, number % 2 * _ROOM)
 
     def _seated(self) -> tuple[int, int]:
-        for seat in range(MOST_SEATS):
-            file = _opened(self._seat_path(seat))
+        for slot in range(MOST_SEATS):
+            file = _opened(self._seat_path(slot))
             if _locked(file):
-                return seat, file
+                return slot, file
             os.close(file)
         raise OSError(f"{MOST_SEATS} processes share it already")
 
-    def _seat_path(self, seat: int) -> Path:
-        return self._stem.with_name(f"{self._stem.name}.seat-{seat}")
+    def _seat_path(self, slot: int) -> Path:
+        return self._stem.with_name(f"{self._stem.name}.seat-{slot}")
 
 
 def _opened(path: Path) -> int:

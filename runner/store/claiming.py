@@ -1,4 +1,7 @@
-"""Ids that wait to be claimed, so that one transaction takes all of them: it costs two syncs, whatever is in it."""
+"""Batching of claims: remote ids that wait together are claimed in one transaction.
+
+A transaction costs two syncs of the disk, however many ids it claims.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Batch:
-    """Ids that are written together, and who has each of them afterwards, or why nobody can tell."""
+    """Remote ids of one transaction, and the owner of each afterwards or the error that prevented it."""
 
     ids: set[str] = field(default_factory=set)
     outcome: Mapping[str, str] | RunnerError = field(default_factory=dict)
 
 
 class Queue:
-    """Whoever comes while a transaction is under way shares the next one; `write` gives each id's owner."""
+    """Remote ids to be claimed, gathered while a transaction is under way.
+
+    `write` claims a set of ids in one transaction, and returns the owner of each.
+    """
 
     def __init__(self, write: Callable[[frozenset[str]], Awaitable[Mapping[str, str]]]) -> None:
         self._write, self._turn, self._next = write, anyio.Lock(), _Batch()
 
     def __repr__(self) -> str:
-        return f"Queue({len(self._next.ids)} waiting)"
+        return f"ClaimQueue({len(self._next.ids)} waiting)"
 
     async def owner(self, remote_id: str) -> str:
-        """The job that has the id now; raises RunnerError, to all who share the transaction."""
+        """Claim the remote id and return the job that owns it now.
+
+        Raises RunnerError if the transaction failed, in every task that shares it.
+        """
         batch = self._next
         batch.ids.add(remote_id)
         async with self._turn:
@@ -43,7 +52,7 @@ class Queue:
 
     async def _take_all(self) -> None:
         batch, self._next = self._next, _Batch()
-        with anyio.CancelScope(shield=True):  # others wait for the answer as well
+        with anyio.CancelScope(shield=True):  # other tasks wait for this result too
             try:
                 batch.outcome = await self._write(frozenset(batch.ids))
             except RunnerError as error:

@@ -1,7 +1,8 @@
-"""Which remote tasks belong to which job of an account (reliability.md I7).
+"""Claims on remote tasks: which job of an account owns which remote id.
 
-Where a provider keeps no reference of ours, two jobs with the same prompts see each other's tasks in one list. A remote
-id is taken once, by one job; and the quiet time of a doubt counts from the latest doubtful send of any of them (R4).
+If a provider keeps no reference of ours, two jobs with the same prompts see each other's tasks in one list. Therefore a
+remote id is claimed once, by one job. The quiet time of a doubt is measured from the latest doubtful send of any job of
+the account.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
     from runner.lifecycle.task import Moment
 
-#: seconds that another process may have the file: for what can wait, and for an id in hand; twice that for whoever
-#: comes while a transaction waits, and so has to wait for the next
+#: seconds to wait for the file when an id was found, and when a provider has just returned one
+#: A caller that comes while a transaction waits must wait for the next one too, so for twice as long.
 _PATIENCE, _MOMENT = 30.0, 0.5
 
-# without a write-ahead log: many processes write, and two at once can damage a log of most SQLites (engine.may_race)
+# no write-ahead log: many processes write, and in most SQLite releases two at once can damage it (see `has_wal_race`)
 _SCHEMA = """
 pragma journal_mode = delete;
 create table if not exists claim (remote_id text primary key, job text not null) strict, without rowid;
@@ -39,25 +40,28 @@ create index if not exists doubt_fingerprint on doubt (fingerprint);
 
 
 class Claims:
-    """The claims of one account, as one of its jobs sees them; each call is a transaction in a thread."""
+    """Claims of one account, as seen by one of its jobs.
+
+    Each call runs one transaction in a thread. Methods raise DiskError, JobLockedError or StateError.
+    """
 
     def __init__(self, directory: Path, job: str) -> None:
         self._file, self._job = SharedFile(directory / "claims.db", _SCHEMA), job
-        #: ids of ours that another process, stopped in the middle of a write, has kept from being written
+        #: accepted ids that could not be written yet
         self._owed: set[str] = set()
-        #: what keeps ids from being written, if it is no other process
+        #: error that keeps ids from being written, unless it is a lock of another process
         self._broken: RunnerError | None = None
-        self._queues = {patience: Queue(partial(self._write, patience=patience)) for patience in (_PATIENCE, _MOMENT)}
+        self._queues = {wait: Queue(partial(self._write, wait=wait)) for wait in (_PATIENCE, _MOMENT)}
 
     async def take(self, remote_id: str) -> bool:
-        """Make an id that was found ours; False where another job has it already."""
+        """Claim a remote id that was found in a list; return False if another job owns it."""
         return await self._take(remote_id, _PATIENCE)
 
     async def given(self, remote_id: str) -> bool:
-        """The same for an id that the provider gave us in answer to our own request.
+        """Claim the remote id that the provider returned for our own request; return False if another job owns it.
 
-        Such an id goes to the journal before anything else (I3), so it waits for another process for a second alone,
-        and for a disk that is full or broken not at all: then it counts as ours, and is written with the next one.
+        Such an id must reach the journal before anything else happens. So this waits at most a second for another
+        process, and not at all for a full or broken disk. In these cases the id counts as ours, and is written later.
         """
         try:
             return await self._take(remote_id, _MOMENT)
@@ -67,36 +71,36 @@ class Claims:
             return True
 
     def check(self) -> None:
-        """Raise what keeps ids from being written: nothing more may be bought until it is mended."""
+        """Raise the error that keeps ids from being written, so that nothing more is bought until it is resolved."""
         if self._broken is not None:
             raise self._broken
 
     async def settle_up(self) -> None:
-        """Write what is owed, if it can be written now."""
+        """Write the accepted ids that could not be written yet, unless another process holds the file."""
         if self._owed:
             with suppress(Locked):
                 await self._take(next(iter(self._owed)), _MOMENT)
 
-    async def _take(self, remote_id: str, patience: float) -> bool:
-        return await self._queues[patience].owner(remote_id) == self._job
+    async def _take(self, remote_id: str, wait: float) -> bool:
+        return await self._queues[wait].owner(remote_id) == self._job
 
-    async def _write(self, remote_ids: frozenset[str], patience: float) -> dict[str, str]:
-        """Claim what is owed and these; who has each of these now."""
-        owed = frozenset(self._owed)
+    async def _write(self, remote_ids: frozenset[str], wait: float) -> dict[str, str]:
+        """Claim the pending ids and `remote_ids`; return the owner of each of the latter."""
+        pending = frozenset(self._owed)
 
         def work(connection: sqlite3.Connection) -> dict[str, str]:
-            rows = [(one, self._job) for one in owed | remote_ids]
+            rows = [(remote_id, self._job) for remote_id in pending | remote_ids]
             connection.executemany("insert or ignore into claim values (?, ?)", rows)
             query = "select remote_id, job from claim where remote_id in (select value from json_each(?))"
             return dict(connection.execute(query, (_json(sorted(remote_ids)),)).fetchall())
 
-        owners = await self._file.transact(work, patience)
-        self._owed -= owed
+        owners = await self._file.transact(work, wait)
+        self._owed -= pending
         self._broken = None
         return owners
 
     async def others(self, remote_ids: Sequence[str]) -> set[str]:
-        """Those of the ids that belong to other jobs."""
+        """Return the ids that other jobs own."""
         query = "select remote_id from claim where job <> ? and remote_id in (select value from json_each(?))"
         rows = await self._file.transact(
             lambda connection: connection.execute(query, (self._job, _json(remote_ids))).fetchall()
@@ -104,14 +108,14 @@ class Claims:
         return {row[0] for row in rows}
 
     async def doubt(self, ref: str, fingerprint: str, sent: Moment) -> None:
-        """Remember a send without a clear answer."""
+        """Record a send that had no clear answer."""
         values = (ref, fingerprint, self._job, sent.boot, sent.seconds)
         await self._file.transact(
             lambda connection: connection.execute("insert or replace into doubt values (?, ?, ?, ?, ?)", values)
         )
 
     async def doubts(self, fingerprint: str) -> list[tuple[str, float]]:
-        """Boot and seconds of other jobs' doubtful sends of a fingerprint."""
+        """Return boot and seconds of other jobs' doubtful sends of a fingerprint."""
         query = "select boot, seconds from doubt where fingerprint = ? and job <> ?"
         return list(
             await self._file.transact(lambda connection: connection.execute(query, (fingerprint, self._job)).fetchall())

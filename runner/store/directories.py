@@ -1,4 +1,4 @@
-"""Directories of ours: for their owner alone, and with their names on the disk."""
+"""Private directories whose names are synced to disk."""
 
 from __future__ import annotations
 
@@ -11,33 +11,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: where the accounts are, below RUNNER_HOME
+#: name of the directory of all accounts in RUNNER_HOME
 ACCOUNTS = "accounts"
 
 
 def make(directory: Path, *, mode: int = 0o700) -> None:
-    """The directory, with the parents it lacks; each new name is synced, or a crash could take all that is below it.
+    """Make the directory and its missing parents, and sync each new name.
 
-    Parents have what the umask allows, since results are for others too. Raises OSError.
+    Without the sync a crash could remove a new directory and all that is in it. Parents get the mode that the umask
+    allows, since results are for other users too. Raises OSError.
     """
-    for place in reversed([place for place in (directory, *directory.parents) if not place.exists()]):
-        place.mkdir(mode=mode if place == directory else 0o777, exist_ok=True)
-        with suppress(PermissionError):  # one may be made where nobody may look
-            sync(place.parent)
+    for missing in reversed([path for path in (directory, *directory.parents) if not path.exists()]):
+        missing.mkdir(mode=mode if missing == directory else 0o777, exist_ok=True)
+        with suppress(PermissionError):  # the parent may be writable but not readable
+            sync(missing.parent)
     if not directory.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 def make_account(directory: Path) -> None:
-    """An account's directory; where it is one of RUNNER_HOME's, these are for their owner alone too. Raises OSError."""
-    above = [directory.parent.parent, directory.parent] if directory.parent.name == ACCOUNTS else []
-    for place in [*above, directory]:
-        make(place)
-        _narrow(place)
+    """Make the private directory of an account.
+
+    If it stands in RUNNER_HOME, its parents up to RUNNER_HOME are made private too. Raises OSError.
+    """
+    parents = [directory.parent.parent, directory.parent] if directory.parent.name == ACCOUNTS else []
+    for path in [*parents, directory]:
+        make(path)
+        _narrow(path)
 
 
 def sync(directory: Path) -> None:
-    """The names in a directory, on the disk."""
+    """Sync the names in a directory to disk.
+
+    Raises OSError.
+    """
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -45,10 +52,13 @@ def sync(directory: Path) -> None:
         os.close(handle)
 
 
-def _narrow(place: Path) -> None:
-    """Made by an older version, or under another umask; somebody's home or a public place is not ours to close."""
-    found = place.stat()
-    if not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or found.st_uid != os.geteuid():
+def _narrow(path: Path) -> None:
+    """Restrict a directory to its owner, if it holds nothing but accounts.
+
+    An older version, or another umask, may have made it wider. A user's home or a public directory is left as it is.
+    """
+    status = path.stat()
+    if not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid != os.geteuid():
         return
-    if ACCOUNTS in {place.parent.name, place.name} or all(entry.name == ACCOUNTS for entry in place.iterdir()):
-        place.chmod(0o700)
+    if ACCOUNTS in {path.parent.name, path.name} or all(entry.name == ACCOUNTS for entry in path.iterdir()):
+        path.chmod(0o700)

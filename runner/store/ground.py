@@ -1,4 +1,7 @@
-"""What a job needs of the disk, tried before the first request: a file that can be made, synced, linked and removed."""
+"""Check that the file system under a job directory supports what a job needs.
+
+Files must be created, synced, renamed and removed, and locks must be reliable. This is tried before the first request.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from runner.errors import DiskError
 from runner.store.directories import make
 
 _MOUNTS = Path("/proc/self/mountinfo")
-#: file systems on which SQLite's write-ahead log or a kernel lock cannot be trusted
+#: kinds of file systems on which SQLite's write-ahead log or a kernel lock is unreliable
 _REMOTE = {
     "nfs",
     "nfs4",
@@ -28,10 +31,10 @@ _REMOTE = {
 
 
 def check(directory: Path, *, remote: bool = False, mounts: Path = _MOUNTS) -> None:
-    """Make the directory and try it; raises DiskError that says what stands in the way.
+    """Make the directory and check that it supports create, fsync, rename and remove.
 
-    `remote` is a person's word that a network file system will do: its locks are trusted then, shared memory is not
-    (see `is_remote`).
+    `allow_remote` accepts a network file system. Its locks are trusted then, its shared memory is not (see
+    `is_remote`). Raises DiskError with the reason.
     """
     try:
         make(directory, mode=0o777)
@@ -49,25 +52,25 @@ def check(directory: Path, *, remote: bool = False, mounts: Path = _MOUNTS) -> N
 
 
 def is_remote(directory: Path, *, mounts: Path = _MOUNTS) -> bool:
-    """Whether the directory is on another machine, so that no memory can be shared through its files."""
+    """Return whether the directory is on a network file system, where files cannot serve as shared memory."""
     return file_system(directory, mounts) in _REMOTE
 
 
 def _try(path: Path) -> None:
-    other = path.with_name(f"{path.name}-2")
+    renamed = path.with_name(f"{path.name}-2")
     try:
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "wb") as file:
             file.write(bytes(4096))
             file.flush()
             os.fsync(file.fileno())
-        path.rename(other)
+        path.rename(renamed)
     finally:
         path.unlink(missing_ok=True)
-        other.unlink(missing_ok=True)
+        renamed.unlink(missing_ok=True)
 
 
 def file_system(directory: Path, mounts: Path = _MOUNTS) -> str:
-    """The kind of file system a directory is on, as Linux names it; empty where nobody says."""
+    """Return the kind of file system under a directory by its Linux name, or an empty string if unknown."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -77,7 +80,7 @@ def file_system(directory: Path, mounts: Path = _MOUNTS) -> str:
 
 
 def _mount(line: str) -> tuple[str, str]:
-    """Mount point and kind of one line of mountinfo (proc(5))."""
+    """Return mount point and kind from one line of mountinfo, whose format is in proc(5)."""
     before, _, after = line.partition(" - ")
     fields, kinds = before.split(), after.split()
     return (fields[4].replace("\\040", " ") if len(fields) > 4 else "", kinds[0] if kinds else "")  # noqa: PLR2004

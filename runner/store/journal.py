@@ -1,15 +1,15 @@
-"""An append-only copy of what money depends on, outside the database: intents, ids, and how sends were settled.
+"""Append-only copy of what money depends on, outside the database: intents, ids, and how sends were settled.
 
-Each line is a CRC-32 in eight hex digits, a space, and a JSON object. Journal first, database second: a line is on the
-disk before the transaction it belongs to commits, so either copy is enough to know what was paid (reliability.md 6).
+Each line is a CRC-32 in eight hex digits, a space, and a JSON object. The journal is written before the database: a
+line is on disk before its transaction commits. So each of the two copies is enough to know what was paid.
 
     epoch   a run began                     intent  a request is about to leave
     id      the provider named a task       settle  a send was settled without an id
-    saved   every output is a checked file  retry   a person asked for another purchase
-    held    only a person can tell what became of a send, or whose an id is
-    bonus   what had failed has outputs
+    saved   every output is a checked file  retry   the user asked for another purchase
+    held    only the user can decide what became of a send, or which task an id belongs to
+    bonus   a failed task has outputs after all
 
-A torn last line is the normal trace of a crash and is cut off; a bad line before it is corruption.
+A torn last line is the normal trace of a crash and is cut off. A bad line before it is corruption.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from runner.lifecycle.task import Task
 
 Line = dict[str, Any]
-#: no line is longer, bytes; what is cannot be ours
+#: bytes of the longest line that this program writes
 _LONGEST = 1 << 20
-#: bytes before an offset by which a journal is known again
+#: bytes before an offset that identify a journal
 _TOLD_BY = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What stands in the journal behind an offset, and where it ends."""
+    """Lines of a journal behind an offset, and the offset where they end."""
 
     lines: tuple[Line, ...]
     end: int
@@ -50,14 +50,20 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a journal had come, and what stood there: every run begins with a line that no other has."""
+    """An offset in a journal, and a digest of the bytes before it.
+
+    The digest identifies the journal, since every run begins with a line that no other run has.
+    """
 
     end: int
     digest: str
 
 
 def mark(path: Path, end: int) -> Mark:
-    """The mark of a journal at an offset; raises DiskError."""
+    """Return the mark of a journal at an offset.
+
+    Raises DiskError.
+    """
     start = max(0, end - _TOLD_BY)
     try:
         with path.open("rb") as file:
@@ -68,13 +74,13 @@ def mark(path: Path, end: int) -> Mark:
 
 
 def encode(line: Line) -> bytes:
-    """One line with its checksum."""
+    """Return the bytes of one line, with its checksum."""
     text = orjson.dumps(line)
     return b"%08x %b\n" % (zlib.crc32(text), text)
 
 
 def decode(raw: bytes) -> Line | None:
-    """The line in these bytes, or None where the checksum says that it is not whole."""
+    """Return the line in these bytes, or None if it is incomplete or its checksum is wrong."""
     if len(raw) < 10 or not raw.endswith(b"\n"):  # noqa: PLR2004 - checksum, space, line feed
         return None
     text = raw[9:-1]
@@ -88,7 +94,10 @@ def decode(raw: bytes) -> Line | None:
 
 
 def read(path: Path, offset: int = 0) -> Iterator[tuple[Line, int]]:
-    """Each whole line from `offset` with the offset behind it; raises StateError for a bad line before the last."""
+    """Yield each complete line from `offset` on, with the offset behind it.
+
+    Raises StateError if a line before the last one is damaged.
+    """
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -103,8 +112,8 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Line, int]]:
         return
 
 
-def _only_torn(path: Path, more: bytes, offset: int) -> None:
-    if more:
+def _only_torn(path: Path, following: bytes, offset: int) -> None:
+    if following:
         raise StateError(
             f"{path}: a damaged line at byte {offset}, and more behind it",
             hint="Keep a copy of the job directory; then `runner recover`.",
@@ -112,7 +121,10 @@ def _only_torn(path: Path, more: bytes, offset: int) -> None:
 
 
 def tail(path: Path, offset: int) -> Tail:
-    """What a database that knows the journal up to `offset` has not seen."""
+    """Return the lines behind `offset`, which a database in that state has not seen.
+
+    Raises StateError.
+    """
     lines, end = [], offset
     for line, behind in read(path, offset):
         lines.append(line)
@@ -121,7 +133,10 @@ def tail(path: Path, offset: int) -> Tail:
 
 
 class Journal:
-    """The open journal of one job: cut to its last whole line, then only appended to."""
+    """Journal of one job, open for appending.
+
+    Opening cuts it to `end`, the offset behind its last complete line. Raises DiskError.
+    """
 
     def __init__(self, path: Path, end: int) -> None:
         self.path = path
@@ -134,11 +149,14 @@ class Journal:
         except OSError as error:
             raise _full(path, error) from None
         self.end = end
-        #: half a line may stand behind the end
+        #: True if part of a line may stand behind `end`
         self._torn = False
 
     def append(self, lines: Sequence[Line]) -> int:
-        """Put the lines on the disk; the offset behind them. Raises DiskError, and then none of them counts."""
+        """Write the lines to disk and return the offset behind them.
+
+        Raises DiskError, and then none of the lines is in the journal.
+        """
         data = b"".join(encode(line) for line in lines)
         try:
             if self._torn:
@@ -158,7 +176,10 @@ class Journal:
         os.close(self._file)
 
     def _cut(self) -> None:
-        """Take half a line away again; if that fails too, the next line waits for it, and the reader copes."""
+        """Remove an incomplete line.
+
+        If that fails too, it is tried again before the next line, and a reader ignores a torn last line.
+        """
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self.end)
             self._torn = False
@@ -171,7 +192,7 @@ def _full(path: Path, error: OSError) -> DiskError:
 
 
 def of_change(before: Task, after: Task) -> Line | None:
-    """The line that a change of a task deserves, if any."""
+    """Return the journal line for a change of a task, or None if the change needs none."""
     if after.state is State.SUBMITTING:
         return _intent(after)
     if after.remote_id not in {None, before.remote_id}:
@@ -206,20 +227,20 @@ def _settlement(before: Task, after: Task) -> Line | None:
 
 
 def unsent(task: Task) -> Line:
-    """The line that takes an intent back: nothing was sent, and the task is as it was."""
+    """Return the line that withdraws an intent: nothing was sent, and the task is as before."""
     return _settle(task, task.ref)
 
 
 def _settle(task: Task, ref: str) -> Line:
-    fault = task.fault
+    error = task.fault
     return {
-        # without a line for what is held a rebuilt database would look it up, and could buy it again unasked
+        # without a line for a held task, a rebuilt database would reconcile it, and could buy it again unasked
         "t": "held" if task.state is State.HELD else "settle",
         "ref": ref,
         "state": task.state,
         "evidence": task.evidence,
-        "reason": fault.reason,
-        "message": fault.message,
+        "reason": error.reason,
+        "message": error.message,
         "spent": task.spent,
         "doubts": task.doubts,
         "attempts": task.attempts,

@@ -1,6 +1,7 @@
-"""What each kind of line of a journal holds: a checksum proves that a line is whole, not that it is ours.
+"""Schema of the journal's lines: the fields of each kind of line and their types.
 
-A kind that is not known is a newer version's and is passed over; what is known and has another shape is refused.
+A checksum proves that a line is complete, but not that this program wrote it. A line of an unknown kind is a newer
+version's and is skipped. A line of a known kind with other fields is refused.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "saved": {"ref": (str,), "files": (list,), "reason": (str, type(None))},
     "retry": {"ref": (str,), "generation": (int,), "next": (str,)},
 }
-#: what only newer lines have
+#: fields that only newer lines have
 _OPTIONAL: dict[str, tuple[type, ...]] = {
     "cost": (*_NUMBER, type(None)),
     "spent": _NUMBER,
@@ -45,20 +46,20 @@ _OPTIONAL: dict[str, tuple[type, ...]] = {
     "next": (str,),
 }
 _FILE: dict[str, tuple[type, ...]] = {"number": (int,), "file": (str,), "bytes": (int,), "sha256": (str,)}
-#: the whole numbers that a database holds
+#: bound of the integers that a database can hold
 _BITS = 2**63
 
 
 def flaw(line: dict[str, Any]) -> str:
-    """The field that no line of this kind has so; empty where there is none."""
+    """Return the name of a field that is missing or has a wrong type, or an empty string if the line is valid."""
     kind = line.get("t")
     if not isinstance(kind, str):
         return "t"
     shape = _SHAPES.get(kind, {})
     if "key" in line:
         shape = {"ref": (str,), **_INTENT, **shape}
-    given = {name: kinds for name, kinds in _OPTIONAL.items() if name in line}
-    return _unfit(line, given | shape) or next((each for each in map(_file, line.get("files") or ()) if each), "")
+    optional = {name: kinds for name, kinds in _OPTIONAL.items() if name in line}
+    return _unfit(line, optional | shape) or next((each for each in map(_file, line.get("files") or ()) if each), "")
 
 
 def _file(file: Any) -> str:

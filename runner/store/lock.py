@@ -1,4 +1,7 @@
-"""One runner per job directory: a kernel lock that dies with its holder, so there are no stale locks to guess about."""
+"""Lock of a job directory: one process runs a job at a time.
+
+The kernel frees the lock when its holder dies, so there are no stale locks.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Hold the job for the length of the block; raises Locked after `wait` seconds, DiskError."""
+    """Hold the job's lock for the length of the block.
+
+    Raises JobLockedError if another process still holds it after `wait` seconds. Raises DiskError if the directory
+    cannot be used.
+    """
     holder = directory / "lock.holder"
     try:
         make(directory)
@@ -31,23 +38,22 @@ def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
     except OSError as error:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
     try:
-        with contextlib.suppress(OSError):  # a courtesy: the kernel's lock is what counts
-            _sign(holder)
+        with contextlib.suppress(OSError):  # the note is for users only: the kernel's lock is what counts
+            holder.unlink(missing_ok=True)  # never write through a link that someone planted
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+            with os.fdopen(os.open(holder, flags, 0o600), "w") as file:
+                file.write(f"{socket.gethostname()} process {os.getpid()}\n")
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _sign(holder: Path) -> None:
-    """For people only; never through a link that someone planted."""
-    holder.unlink(missing_ok=True)
-    with os.fdopen(os.open(holder, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "w") as file:
-        file.write(f"{socket.gethostname()} process {os.getpid()}\n")
-
-
 def runs(directory: Path) -> bool:
-    """Whether a run of this machine holds the job, by what it signed; asks no lock, so that it disturbs no run."""
+    """Return whether a process of this machine runs the job, according to the note that it left.
+
+    The lock itself is not tried, so that no run is disturbed.
+    """
     host, _, process = _held_by(directory / "lock.holder").partition(" process ")
     if host != socket.gethostname() or not process.isdigit():
         return False
@@ -55,7 +61,7 @@ def runs(directory: Path) -> bool:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's, and alive
+    except PermissionError:  # alive, and another user's
         return True
     return True
 

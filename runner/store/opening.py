@@ -1,4 +1,4 @@
-"""How a job's database is opened: private, whole, up to date, in step with its journal, and with room in reserve."""
+"""Opening of a job's database: private, undamaged, up to date, in step with its journal, with space in reserve."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ if TYPE_CHECKING:
     from runner.store.journal import Line
     from runner.store.writer import Writer
 
+#: size of the reserve file in bytes
 _BALLAST = 512 * 1024
-#: bytes up to which a database is checked whole at the start
+#: largest database in bytes that is checked completely at the start
 _CHECKED = 64 * 2**20
-#: what to do about a full disk
+#: hint for a full disk
 ROOM = "Make room, then run the same command again."
 _MODES = {"wal": "pragma journal_mode = wal", "delete": "pragma journal_mode = delete"}
 
 
 async def connect(path: Path) -> aiosqlite.Connection:
-    """The database on a thread of its own."""
+    """Open the database on a thread of its own."""
     return await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
 
 
 def prepare(path: Path) -> None:
-    """The directory 0700 and the file 0600 before SQLite sees them."""
+    """Make the directory (mode 0700) and an empty file (0600), so that SQLite finds them private.
+
+    Raises DiskError.
+    """
     directory = path.parent
     try:
         make(directory)
@@ -47,15 +51,19 @@ def prepare(path: Path) -> None:
 
 
 def set_up(connection: sqlite3.Connection, *, log: bool = True) -> None:
-    """A connection as the one writer has it, on a database that is up to date; `log`: with a write-ahead log (FD8)."""
+    """Set up the writing connection, and bring the database up to date.
+
+    Without `write_ahead_log` a rollback journal is used, as a network file system requires. Raises StateError and
+    sqlite3.Error.
+    """
     connection.row_factory = sqlite3.Row
     connection.execute("pragma busy_timeout = 30000")
     sql.guard(connection)
     sql.version(connection)
-    wanted = "wal" if log else "delete"
-    (mode,) = connection.execute(_MODES[wanted]).fetchone()
-    if mode != wanted:
-        raise StateError(f"the file system allows no {wanted} journal ({mode})", hint="Put the job on a local disk.")
+    expected = "wal" if log else "delete"
+    (mode,) = connection.execute(_MODES[expected]).fetchone()
+    if mode != expected:
+        raise StateError(f"the file system allows no {expected} journal ({mode})", hint="Put the job on a local disk.")
     connection.execute("pragma synchronous = full")
     _check(connection)
     connection.execute("pragma foreign_keys = on")
@@ -64,30 +72,36 @@ def set_up(connection: sqlite3.Connection, *, log: bool = True) -> None:
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """Damage is found before anything is believed; a very large database is checked by what is read of it."""
+    """Raise sqlite3.DatabaseError if the database is damaged; a very large one is only checked as it is read."""
     (pages,) = connection.execute("pragma page_count").fetchone()
     (size,) = connection.execute("pragma page_size").fetchone()
     if pages * size <= _CHECKED:
-        (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(str(verdict))
+        (result,) = connection.execute("pragma quick_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(str(result))
 
 
 def open_journal(connection: sqlite3.Connection, writer: Writer, path: Path) -> None:
-    """Merge what only the journal knows, and go on writing it."""
+    """Merge what only the journal holds, and append to it from now on."""
     writer.journal = recovery.open_journal(connection, path)
 
 
-def begin(connection: sqlite3.Connection, notes: list[Line]) -> tuple[str, int]:
-    """In a transaction: a new run begins; the job's identity and the run's epoch."""
+def begin(connection: sqlite3.Connection, journal_lines: list[Line]) -> tuple[str, int]:
+    """Begin a new run and return the job's identity and the run's epoch.
+
+    Must be called in a transaction.
+    """
     epoch, run = execute(connection, "raise_epoch").fetchone()
     uuid = execute(connection, "job").fetchone()["uuid"]
-    notes.append({"t": "epoch", "uuid": uuid, "epoch": epoch, "run": run})
+    journal_lines.append({"t": "epoch", "uuid": uuid, "epoch": epoch, "run": run})
     return uuid, epoch
 
 
 def ballast(directory: Path) -> Path:
-    """Room that is given back when the disk is full, so that an id in hand can still be written."""
+    """Make the reserve file that is deleted when the disk is full, so that a remote id can still be written.
+
+    Raises DiskError.
+    """
     path = directory / "ballast"
     try:
         if not path.exists() or path.stat().st_size < _BALLAST:

@@ -1,4 +1,7 @@
-"""Which of a task's outputs a fresh link is for, where another answer may show them in another order (FV10)."""
+"""Assignment of fresh links to the known outputs of a task.
+
+A provider may list the outputs of a task in another order in each answer.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def numbered(known: Sequence[Output], fresh: Sequence[Output]) -> Iterator[tuple[int, str]]:
-    """A number for each fresh link: that of the known output with the same path, else the next that is free.
+    """Yield number and URL of each fresh link.
 
-    Links are signed anew in their query with each answer; what stands before it is the output's own.
+    A link has the number of the known output with the same URL without its query, or else the next free number. The
+    query is not compared, since it holds a signature that changes with each answer.
     """
     free = {_path(output.url): output.number for output in known}
     kept = [(free.pop(_path(output.url), None), output.url) for output in fresh]

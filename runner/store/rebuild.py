@@ -1,4 +1,4 @@
-"""A database made anew from the journal, in a new file; the old one is kept (operations.md section 8)."""
+"""Rebuilding of a database from the journal, in a new file; the old file is kept."""
 
 from __future__ import annotations
 
@@ -24,40 +24,39 @@ if TYPE_CHECKING:
 
 
 def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[str, int]:
-    """Make `state.db` anew from the manifest's drafts and the journal; how many tasks came back, by state.
+    """Rebuild `state.db` from the manifest's drafts and the journal; return the number of restored tasks by state.
 
-    Raises StateError where the journal has nothing, or what no journal of ours has.
+    `now` is in seconds since the epoch. Raises StateError if the journal is empty, damaged or shorter than the database
+    knows it, and DiskError.
     """
-    try:
-        return _rebuilt(directory, additions, now)
-    except sql.DAMAGED as error:
-        raise sql.explained(error, str(directory / "journal.jsonl")) from None
-
-
-def _rebuilt(directory: Path, additions: Iterable[Addition], now: float) -> dict[str, int]:
     journal, fresh = directory / "journal.jsonl", directory / "state.db.new"
-    uuid, epoch, end, stories = recovery.stories(journal)
-    if not uuid:
-        raise StateError(f"{journal} has nothing to rebuild from", hint=recovery.COPY)
-    _check_length(directory / "state.db", journal, uuid, end)
-    for leftover in _files(fresh):
-        leftover.unlink(missing_ok=True)
-    prepare(fresh)
-    with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-        set_up(connection, log=not ground.is_remote(directory))
-        connection.execute("begin immediate")
-        connection.execute(sql.queries()["set_identity"], {"uuid": uuid, "epoch": epoch})
-        connection.execute(sql.queries()["set_journal"], {"journal": end})
-        _add(connection, chain(additions, _gone(stories)), uuid, now)
-        counts = _restore(connection, stories)
-        connection.execute("commit")
-        connection.execute("pragma wal_checkpoint(truncate)")
-    _swap(directory, fresh, now)
+    try:
+        uuid, epoch, end, histories = recovery.stories(journal)
+        if not uuid:
+            raise StateError(f"{journal} has nothing to rebuild from", hint=recovery.COPY)
+        _check_length(directory / "state.db", journal, uuid, end)
+        for leftover in _files(fresh):
+            leftover.unlink(missing_ok=True)
+        prepare(fresh)
+        with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            set_up(connection, log=not ground.is_remote(directory))
+            connection.execute("begin immediate")
+            connection.execute(sql.queries()["set_identity"], {"uuid": uuid, "epoch": epoch})
+            connection.execute(sql.queries()["set_journal"], {"journal": end})
+            remaining = chain(additions, _gone(histories))
+            while page := list(islice(remaining, PAGE)):
+                add(connection, page, uuid, now)
+            counts = _restore(connection, histories)
+            connection.execute("commit")
+            connection.execute("pragma wal_checkpoint(truncate)")
+        _swap(directory, fresh, now)
+    except sql.DAMAGED as error:
+        raise sql.explained(error, str(journal)) from None
     return counts
 
 
 def _check_length(database: Path, journal: Path, uuid: str, end: int) -> None:
-    """Refuse a journal that lacks what the database, where it can be read, has seen of it."""
+    """Raise StateError if the journal is shorter than the database knows it; an unreadable database is ignored."""
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             sql.guard(connection)
@@ -72,16 +71,13 @@ def _check_length(database: Path, journal: Path, uuid: str, end: int) -> None:
         )
 
 
-def _add(connection: sqlite3.Connection, additions: Iterable[Addition], uuid: str, now: float) -> None:
-    every = iter(additions)
-    while page := list(islice(every, PAGE)):
-        add(connection, page, uuid, now)
+def _gone(histories: Iterable[Story]) -> Iterator[Addition]:
+    """Yield an addition for every task in the journal.
 
-
-def _gone(stories: Iterable[Story]) -> Iterator[Addition]:
-    """Paid tasks whether or not their rows are still in the manifest; those that are keep what it says of them."""
-    for story in stories:
-        intent = story.intent
+    Tasks that the manifest still has were added before, and keep the manifest's values.
+    """
+    for history in histories:
+        intent = history.intent
         request = orjson.loads(intent["request"])
         draft = Draft(
             intent["key"], 0, 1, {}, intent["provider"], intent["operation"], intent["model"], request, intent["name"],
@@ -90,31 +86,31 @@ def _gone(stories: Iterable[Story]) -> Iterator[Addition]:
         yield Addition(draft, intent["fingerprint"], intent.get("cost"), orjson.loads(intent.get("pictures") or "{}"))
 
 
-def _restore(connection: sqlite3.Connection, stories: Iterable[Story]) -> dict[str, int]:
-    """Play the story of every task over its row."""
+def _restore(connection: sqlite3.Connection, histories: Iterable[Story]) -> dict[str, int]:
+    """Apply the history of every task to its row; return the number of tasks by state."""
     counts: dict[str, int] = {}
-    for story in stories:
-        row = connection.execute(sql.queries()["by_key"], {"key": story.intent["key"]}).fetchone()
-        state = _restored(connection, task_from(row), story)
+    for history in histories:
+        row = connection.execute(sql.queries()["by_key"], {"key": history.intent["key"]}).fetchone()
+        state = _restored(connection, task_from(row), history)
         counts[state] = counts.get(state, 0) + 1
     return counts
 
 
-def _restored(connection: sqlite3.Connection, task: Task, story: Story) -> str:
+def _restored(connection: sqlite3.Connection, task: Task, history: Story) -> str:
     try:
-        task = recovery.replay(connection, task, story.lines)
+        task = recovery.replay(connection, task, history.lines)
     except sqlite3.IntegrityError:
-        # its id belongs to a twin that adopted it: what became of this send is open again
-        intents = [line for line in story.lines if line["t"] != "id" or line["ref"] != story.intent["ref"]]
+        # its id belongs to a duplicate that adopted it: the outcome of this send is unknown again
+        intents = [line for line in history.lines if line["t"] != "id" or line["ref"] != history.intent["ref"]]
         task = recovery.replay(connection, task, intents)
-    outputs: list[dict[str, Any]] = [{**file, "task_id": task.id} for file in story.files if beside(file["file"])]
+    outputs: list[dict[str, Any]] = [{**file, "task_id": task.id} for file in history.files if beside(file["file"])]
     if task.state is State.DONE:
         connection.executemany(sql.queries()["restore_output"], outputs)
     return str(State.IN_DOUBT if task.state is State.SUBMITTING else task.state)
 
 
 def _swap(directory: Path, fresh: Path, now: float) -> None:
-    """Put the old database aside with its companions, then give the new one its name."""
+    """Rename the old database with its companion files, then give its name to the new one."""
     for old in _files(directory / "state.db"):
         if old.exists():
             old.rename(directory / f"{old.name}.before-{now:.0f}")

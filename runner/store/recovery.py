@@ -1,7 +1,8 @@
-"""What a start makes of journal and database together (reliability.md R1), and a database rebuilt from the journal.
+"""Recovery of a job at its start: the journal is merged into the database.
 
-A gap within the database's own epoch is the normal trace of a crash and is merged. A journal that is shorter than the
-database knows, belongs to another one, or knows of later runs means that one of the two is not what it was: exit 13.
+Lines that the database lacks are the normal trace of a crash within its own epoch, and are merged. A journal that is
+shorter than the database knows, belongs to another database or knows of later runs means that one of the two was
+replaced. Then the job is refused with StateError (exit code 13).
 """
 
 from __future__ import annotations
@@ -29,14 +30,17 @@ COPY = "Put back a good copy of the job directory; `runner audit MANIFEST` lists
 
 
 def check_before(database: Path, journal: Path) -> None:
-    """Refuse an empty place for the database beside a journal that knows of tasks; raises StateError."""
+    """Raise StateError if the database is missing or empty, but the journal beside it has tasks."""
     empty = not database.exists() or database.stat().st_size == 0
     if empty and any("key" in line for line, _ in journals.read(journal)):
         raise StateError(f"{database} is gone, but the journal beside it knows of tasks", hint=_RECOVER)
 
 
 def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
-    """The journal, after what only it knows has been merged into the database; raises StateError."""
+    """Merge the lines that only the journal has into the database, and open the journal for appending.
+
+    Raises StateError, DiskError and sqlite3.Error.
+    """
     job = connection.execute(queries()["job"]).fetchone()
     size = path.stat().st_size if path.exists() else 0
     if size < job["journal"]:
@@ -52,14 +56,14 @@ def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
 
 
 def _later_run(seen: Tail, epoch: int) -> bool:
-    """Whether a run did something that this database knows nothing of.
+    """Return whether the journal has changes of a run that the database does not know.
 
-    A run that died between its first line and its first commit has done nothing; the next one has the same epoch.
+    A run that died between its first line and its first commit has changed nothing. The next run has the same epoch.
     """
-    begun = False
+    is_later = False
     for line in seen.lines:
-        begun = begun or (line["t"] == "epoch" and line["epoch"] > epoch)
-        if begun and (line["t"] != "epoch" or line["epoch"] > epoch + 1):
+        is_later = is_later or (line["t"] == "epoch" and line["epoch"] > epoch)
+        if is_later and (line["t"] != "epoch" or line["epoch"] > epoch + 1):
             return True
     return False
 
@@ -71,11 +75,9 @@ def _check_identity(path: Path, uuid: str) -> None:
 
 
 def _check_shape(path: Path, line: Line) -> None:
-    """A line that no program of ours wrote is not played."""
-    if strange := flaw(line):
-        raise StateError(
-            f"{path} holds a line that is none of ours: {strange!r} is missing or no such thing", hint=COPY
-        )
+    """Raise StateError if this program cannot have written the line."""
+    if field := flaw(line):
+        raise StateError(f"{path} holds a line that is none of ours: {field!r} is missing or no such thing", hint=COPY)
 
 
 def _merge(connection: sqlite3.Connection, seen: Tail) -> None:
@@ -93,9 +95,10 @@ def _merge(connection: sqlite3.Connection, seen: Tail) -> None:
 
 
 def catch_up(connection: sqlite3.Connection, lines: Sequence[Line]) -> list[Line]:
-    """In a transaction: what the journal has and a rolled-back transaction of this process took from the database.
+    """Apply the journal lines of a transaction that was rolled back in this process.
 
-    The lines that take back the intents among them: whoever asked for those was told of an error and has sent nothing.
+    Return the lines that withdraw the intents among them: their callers got an error, so nothing was sent.
+    Must be called in a transaction.
     """
     unsent, latest = [], {line.get("ref"): line for line in lines}
     for line in lines:
@@ -109,30 +112,33 @@ def catch_up(connection: sqlite3.Connection, lines: Sequence[Line]) -> list[Line
 
 
 def _is_known(connection: sqlite3.Connection, ref: str) -> bool:
-    """A retry that was journaled twice leads to a reference that is there already."""
+    """Return whether a task has the reference already, as after a retry that was journaled twice."""
     return connection.execute(queries()["by_ref"], {"ref": ref}).fetchone() is not None
 
 
 def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[Line]) -> Task:
-    """Play lines of the journal over a row, in a transaction; every id that it ever had stays claimed.
+    """Apply lines of the journal to a task and write its row; every remote id that it ever had stays claimed.
 
-    What is to be bought again rests where its draft has left the manifest, as it does when it is settled.
-    Raises sqlite3.IntegrityError where the row's id belongs to another.
+    A task that is to be bought again is not due if its draft was removed from the manifest, as when it is settled.
+    Must be called in a transaction. Raises sqlite3.IntegrityError if the task's id belongs to another task.
     """
     for line in lines:
         after = apply(task, line)
         if task.remote_id not in {None, after.remote_id}:
-            connection.execute(queries()["put_former"], {"provider": task.provider, "remote_id": task.remote_id})
+            connection.execute(queries()["keep_former_id"], {"provider": task.provider, "remote_id": task.remote_id})
             connection.execute(queries()["drop_outputs"], {"task_id": task.id})
         task = after
     connection.execute(queries()["restore"], columns(task))
     if task.state is State.QUEUED:
-        connection.execute(queries()["rest_gone"], {"id": task.id})
+        connection.execute(queries()["unschedule_removed"], {"id": task.id})
     return task
 
 
 def apply(task: Task, line: Line) -> Task:  # noqa: PLR0911 - a table
-    """The task as this line of the journal leaves it; an intent alone is a submit whose answer nobody has."""
+    """Return the task after one line of the journal.
+
+    After an intent alone the task is `submitting`: a submit whose answer is unknown.
+    """
     match line["t"]:
         case "intent":
             return replace(
@@ -161,35 +167,32 @@ def apply(task: Task, line: Line) -> Task:  # noqa: PLR0911 - a table
                 evidence=line.get("evidence", task.evidence),
             )
         case "settle" | "held":
-            return _settled(_told(task, line), line)
+            return _apply_outcome(task, line)
         case "bonus" if task.remote_id is not None:
             return replace(task, state=State.RUNNING, due_at=0.0, spent=line["spent"], fault=NO_FAULT)
         case "retry":
             again = replace(task, generation=line["generation"], ref=line["next"], doubts=0, attempts=0, throttles=0)
             return replace(_anew(again), refreshes=0, fault=NO_FAULT, evidence="retried")
         case "saved" if task.remote_id is not None:
-            fault = NO_FAULT if line["reason"] is None else Fault(line["reason"])
-            return replace(task, state=State.DONE, due_at=None, fault=fault)
+            error = NO_FAULT if line["reason"] is None else Fault(line["reason"])
+            return replace(task, state=State.DONE, due_at=None, fault=error)
         case _:
             return task
 
 
-def _told(task: Task, line: Line) -> Task:
-    """What became of a send; lines of an older version count nothing."""
-    fault = NO_FAULT if line["reason"] is None else Fault(line["reason"], None, line["message"])
+def _apply_outcome(task: Task, line: Line) -> Task:
+    """Return the task after the outcome of a send; lines of older versions have no counters."""
+    error = NO_FAULT if line["reason"] is None else Fault(line["reason"], None, line["message"])
     absent = max(task.doubts, 1) if line["evidence"] == "absent" else task.doubts
-    return replace(
+    task = replace(
         task,
         spent=line.get("spent", task.spent),
         doubts=line.get("doubts", absent),
         attempts=line.get("attempts", task.attempts),
         throttles=line.get("throttles", task.throttles),
-        fault=fault,
+        fault=error,
         evidence=line["evidence"],
     )
-
-
-def _settled(task: Task, line: Line) -> Task:
     match line["state"]:
         case State.FAILED:
             return replace(task, state=State.FAILED, due_at=None)
@@ -205,24 +208,27 @@ def _anew(task: Task) -> Task:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What the journal knows of one key: its latest intent, and every line of all its purchases in order."""
+    """Journal lines of one task key: its latest intent, and all lines of all its purchases in order."""
 
     intent: Line
     lines: tuple[Line, ...]
 
     @property
     def files(self) -> list[dict[str, Any]]:
-        """The saved outputs of its latest purchase, if it came so far."""
+        """Return the saved outputs of the latest purchase, empty if it is not done."""
         ref = self.intent["ref"]
         return next((line["files"] for line in reversed(self.lines) if line["t"] == "saved" and line["ref"] == ref), [])
 
 
 def stories(path: Path) -> tuple[str, int, int, list[Story]]:
-    """Identity, last epoch and end of a journal, and the story of every key that was ever bought."""
+    """Return identity, last epoch and end of a journal, and the history of every key that was ever bought.
+
+    Raises StateError.
+    """
     uuid, epoch, end = "", 0, 0
     keys: dict[str, str] = {}
     latest: dict[str, Line] = {}
-    told: dict[str, list[Line]] = {}
+    lines: dict[str, list[Line]] = {}
     for line, behind in journals.read(path):
         _check_shape(path, line)
         end = behind
@@ -231,7 +237,7 @@ def stories(path: Path) -> tuple[str, int, int, list[Story]]:
                 uuid, epoch = line["uuid"], line["epoch"]
             case _ if "key" in line:
                 keys[line["ref"]], latest[line["key"]] = line["key"], line
-                told.setdefault(line["key"], []).append(line)
+                lines.setdefault(line["key"], []).append(line)
             case _:
-                told.get(keys.get(line.get("ref", ""), ""), []).append(line)
-    return uuid, epoch, end, [Story(intent, tuple(told[key])) for key, intent in latest.items()]
+                lines.get(keys.get(line.get("ref", ""), ""), []).append(line)
+    return uuid, epoch, end, [Story(intent, tuple(lines[key])) for key, intent in latest.items()]

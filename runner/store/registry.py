@@ -1,7 +1,7 @@
-"""Which jobs an account has been asked to pay for, and what it spends in a day: kept outside of every job directory.
+"""Register of the jobs and the daily spending of an account, outside of every job directory.
 
-A job directory can be deleted, copied or put back from yesterday's backup, and then it says nothing of what was bought.
-What is written here before the first submit of a run lets the next one notice.
+A job directory can be deleted, copied or restored from an old backup, and then it lacks what was bought. The register
+is written before the first submit of a run, so that the next run notices.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-#: seconds that another process may have the file, for what will be told again
+#: seconds to wait for the file when a mark is written, since a later call writes it again
 _MOMENT = 5.0
 
 _SCHEMA = """
@@ -35,73 +35,78 @@ create table if not exists spent (day text primary key, amount real not null) st
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One job as its latest run left it."""
+    """A job after its latest run."""
 
     uuid: str
     name: str
     #: resolved path of the job directory
     directory: str
-    #: the sum of its tasks' keys: the same tasks, whatever their order and place
+    #: sum of its tasks' keys, the same for the same tasks in any order and directory
     tasks: str
-    #: of its latest run
+    #: epoch of its latest run
     epoch: int
+    #: start of its latest run, seconds since the epoch
     began_at: float
-    #: 1: that run may have left something unfinished; 0: it has not
+    #: 1 if that run may have left tasks unfinished, else 0
     open: int = 1
 
 
 class Registry:
-    """The jobs of one account; each call is a transaction in a thread. Raises DiskError, Locked, StateError."""
+    """Jobs and daily spending of one account.
+
+    Each call runs one transaction in a thread. Methods raise DiskError, JobLockedError and StateError.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._file = SharedFile(directory / "jobs.db", _SCHEMA)
 
     async def of(self, uuid: str) -> Entry | None:
-        """What is known of a job."""
+        """Return the entry of a job, or None if it is unknown."""
         rows = await self._rows("select * from job where uuid = ?", uuid)
         return rows[0] if rows else None
 
     async def at(self, directory: str) -> list[Entry]:
-        """Jobs that lived in a directory, the latest first."""
+        """Return the jobs that were run in a directory, the latest first."""
         return await self._rows("select * from job where directory = ? order by began_at desc", directory)
 
     async def like(self, tasks: str, since: float) -> list[Entry]:
-        """Unfinished jobs with just these tasks that ran since then (seconds since the epoch), the latest first."""
+        """Return unfinished jobs with exactly these tasks, run since then (seconds since the epoch), latest first."""
         if not tasks:
             return []
         query = "select * from job where tasks = ? and open = 1 and began_at >= ? order by began_at desc"
         return await self._rows(query, tasks, since)
 
     async def put(self, entry: Entry) -> None:
-        """A run begins, or has ended."""
+        """Store the entry of a job when its run begins or has ended."""
         query = "insert or replace into job values (?, ?, ?, ?, ?, ?, ?)"
         await self._file.transact(lambda connection: connection.execute(query, astuple(entry)))
 
     async def reached(self, uuid: str) -> Mark | None:
-        """How far a job's journal had come when it was last heard of."""
+        """Return the last stored mark of a job's journal, or None if there is none."""
         query = "select journal, digest from reached where uuid = ?"
         row = await self._file.transact(lambda connection: connection.execute(query, (uuid,)).fetchone())
         return None if row is None else Mark(*row)
 
     async def reach(self, uuid: str, mark: Mark) -> None:
-        """A job's journal has come so far."""
+        """Store the mark of a job's journal."""
         query = "insert or replace into reached values (?, ?, ?)"
         await self._file.transact(lambda connection: connection.execute(query, (uuid, *astuple(mark))), _MOMENT)
 
     async def strike(self, uuid: str) -> None:
-        """A job that was written down buys nothing after all."""
+        """Remove a job that has bought nothing after all."""
         await self._file.transact(lambda connection: connection.execute("delete from job where uuid = ?", (uuid,)))
 
     async def forget(self, directory: str) -> None:
-        """What lived in a directory is of no more concern: a person said so."""
+        """Remove the jobs of a directory, as the user asked."""
         await self._file.transact(
             lambda connection: connection.execute("delete from job where directory = ?", (directory,))
         )
 
     async def spend(self, amount: float, day: str, cap: float) -> bool:
-        """Count an amount among a day's costs; False, and nothing is counted, where that would be above the cap.
+        """Add an amount to the spending of a day, in the provider's unit.
 
-        A negative amount gives back what was counted and not spent.
+        Return False, and add nothing, if the total would exceed `cap`. A negative amount returns what was added and not
+        spent.
         """
 
         def work(connection: sqlite3.Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Rows to tasks and back."""
+"""Conversion of rows to tasks and back."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
-    """The task in a row of `task.*, request, name`."""
-    fault = NO_FAULT if row["reason"] is None else Fault(row["reason"], row["code"], row["message"])
+    """Return the task in a row of `task.*, request, name`."""
+    error = NO_FAULT if row["reason"] is None else Fault(row["reason"], row["code"], row["message"])
     sent = None if row["sent_boot"] is None else Moment(row["sent_boot"], row["sent_seconds"])
     return Task(
         id=row["id"],
@@ -44,7 +44,7 @@ def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
         submitted_at=row["submitted_at"],
         since=row["since"],
         finished_at=row["finished_at"],
-        fault=fault,
+        fault=error,
         evidence=row["evidence"],
         request=row["request"].encode(),
         name=row["name"],
@@ -53,7 +53,7 @@ def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
 
 
 def columns(task: Task) -> dict[str, Any]:
-    """The hot columns of a task, as the settle query names them."""
+    """Return the columns of a task that may change, by their names in the settle query."""
     return {
         "id": task.id,
         "state": task.state,
@@ -82,7 +82,10 @@ def columns(task: Task) -> dict[str, Any]:
 
 
 def beside(file: str | None) -> str | None:
-    """The name of an output, which is one in the job directory and leads nowhere else; raises StateError."""
+    """Return the file name of an output after a check that it leads nowhere but into the job directory.
+
+    Raises StateError.
+    """
     if file is not None and (not file or "/" in file or "\0" in file or file.startswith(".")):
         raise StateError(
             f"an output is called {file[:100]!r}, and no output of a job is called so",
@@ -92,11 +95,14 @@ def beside(file: str | None) -> str | None:
 
 
 def output_from(row: sqlite3.Row) -> Output:
-    """The output in a row of the outputs query."""
+    """Return the output in a row of the outputs query.
+
+    Raises StateError.
+    """
     beside(row["file"])
     return Output(row["number"], row["url"], row["file"], row["bytes"], row["sha256"], row["media_type"])
 
 
 def as_json(value: Any) -> str:
-    """JSON text for a column or a parameter."""
+    """Return JSON text for a column or a query parameter."""
     return orjson.dumps(list(value) if isinstance(value, set | frozenset) else value, default=str).decode()

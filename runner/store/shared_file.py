@@ -1,4 +1,4 @@
-"""A small database that the jobs of one account share; one transaction a call, in a thread."""
+"""Small SQLite databases that the jobs of one account share."""
 
 from __future__ import annotations
 
@@ -20,29 +20,35 @@ if TYPE_CHECKING:
     from runner.errors import RunnerError
 
 T = TypeVar("T")
-#: seconds that another process may have it
+#: seconds to wait for another process that holds the file
 _PATIENCE = 30
 
 
 class SharedFile:
-    """One file; raises DiskError, Locked, StateError. `hint` says what to do about a damaged one."""
+    """A SQLite file that many processes write; each call runs one transaction in a thread.
+
+    `hint` tells the user what to do with a damaged file. Methods raise DiskError, JobLockedError and StateError.
+    """
 
     def __init__(self, path: Path, schema: str, hint: str = "") -> None:
         self.path, self._schema, self._hint = path, schema, hint
         self._ready = False
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T], patience: float = _PATIENCE) -> T:
-        """What `work` returns, after its changes are on disk; Locked where another has it for `patience` seconds."""
-        return await anyio.to_thread.run_sync(self._transact, work, patience)
+    async def transact(self, work: Callable[[sqlite3.Connection], T], wait: float = _PATIENCE) -> T:
+        """Run `work` in a transaction and return its result once its changes are on disk.
+
+        Raises JobLockedError if another process holds the file for `wait` seconds.
+        """
+        return await anyio.to_thread.run_sync(self._transact, work, wait)
 
     async def prepare(self) -> None:
-        """The file and its directory are there."""
+        """Make the file and its directory if they are missing."""
         await anyio.to_thread.run_sync(self._prepare)
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T], patience: float) -> T:
+    def _transact(self, work: Callable[[sqlite3.Connection], T], wait: float) -> T:
         self._prepare()
         try:
-            with closing(sqlite3.connect(self.path, timeout=patience, isolation_level=None)) as connection:
+            with closing(sqlite3.connect(self.path, timeout=wait, isolation_level=None)) as connection:
                 connection.execute("pragma synchronous = full")
                 connection.execute("begin immediate")
                 value = work(connection)

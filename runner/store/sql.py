@@ -1,4 +1,4 @@
-"""Loads the named queries and applies the migrations."""
+"""Named statements, migrations and the safety checks of a job's database."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import orjson
 
 from runner.errors import DiskError, Locked, RunnerError, StateError
 
-#: marks the database as ours, whatever its name ("GENR")
+#: application id of our databases ("GENR")
 APPLICATION_ID = 0x47454E52
 
-#: what SQLite, Python's half of it and the reader of JSON columns say of a file that is not as it was written
+#: errors of SQLite, Python's sqlite3 and the JSON parser for a file that is damaged or cannot be used
 DAMAGED = (sqlite3.Error, UnicodeDecodeError, orjson.JSONDecodeError)
-#: bytes of the longest value that is read; a request with its rows has a few kilobytes
+#: bytes of the longest value that is read, while a request with its row has a few kilobytes
 _LONGEST = 64 << 20
 
 _RECOVER = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
@@ -29,7 +29,7 @@ _FULL = ("full", "disk i/o", "readonly", "read-only", "unable to open")
 
 @cache
 def queries() -> dict[str, str]:
-    """Every statement of `queries.sql` by name."""
+    """Return every statement of `queries.sql` by name."""
     text = (resources.files("runner.store") / "queries.sql").read_text(encoding="utf-8")
     parts = _NAMED.split(text)
     return {name: statement.strip() for name, statement in zip(parts[1::3], parts[3::3], strict=True)}
@@ -37,14 +37,17 @@ def queries() -> dict[str, str]:
 
 @cache
 def migrations() -> tuple[str, ...]:
-    """The migrations in order; the database's `user_version` counts how many it has."""
+    """Return the migrations in order; a database's `user_version` is the number of those it has."""
     folder = resources.files("runner.store") / "migrations"
     files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     return tuple(entry.read_text(encoding="utf-8") for entry in files)
 
 
 def version(connection: sqlite3.Connection) -> int:
-    """How many migrations the database has; raises StateError where it is not ours or is newer than we are."""
+    """Return how many migrations the database has.
+
+    Raises StateError if another program or a newer version made it.
+    """
     (application,) = connection.execute("pragma application_id").fetchone()
     (count,) = connection.execute("pragma user_version").fetchone()
     (used,) = connection.execute("select exists (select 1 from sqlite_schema)").fetchone()
@@ -56,26 +59,29 @@ def version(connection: sqlite3.Connection) -> int:
 
 
 def guard(connection: sqlite3.Connection) -> None:
-    """Before anything is read: a database may come from a stranger (attacks.md X34)."""
+    """Restrict what a database from an untrusted source can do; must be called before anything is read."""
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
     connection.execute("pragma trusted_schema = off")
     connection.execute("pragma cell_size_check = on")
 
 
 def check_schema(connection: sqlite3.Connection) -> None:
-    """Nothing but what the migrations make: no trigger, view or table of a stranger; raises StateError."""
-    strange = sorted(name for name, made in _schema(connection).items() if _expected().get(name) != made)
+    """Raise StateError unless the schema is exactly what the migrations make.
+
+    A foreign trigger, view or table could change what our statements do.
+    """
+    foreign = sorted(name for name, statement in _schema(connection).items() if _expected().get(name) != statement)
     missing = sorted(_expected().keys() - _schema(connection).keys())
-    if strange or missing:
-        told = ", ".join(f"{kind} {name}" for kind, name in (strange or missing)[:3])
+    if foreign or missing:
+        names = ", ".join(f"{kind} {name}" for kind, name in (foreign or missing)[:3])
         raise StateError(
-            f"the database is not as this program makes it: {told[:200]}",
+            f"the database is not as this program makes it: {names[:200]}",
             hint=_RECOVER,
         )
 
 
 def _schema(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
-    """Kind and name to the statement that made it, but for what SQLite makes by itself."""
+    """Return the statements that made the schema by kind and name, without what SQLite makes by itself."""
     rows = connection.execute("select type, name, sql from sqlite_schema where name not like 'sqlite\\_%' escape '\\'")
     return {(str(row[0]), str(row[1])): " ".join(str(row[2]).split()) for row in rows}
 
@@ -88,37 +94,38 @@ def _expected() -> dict[tuple[str, str], str]:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the database up to date, each migration in one transaction; an older one is kept beside it, as it was."""
+    """Apply the missing migrations, each in one transaction, after a copy of an older database was made beside it.
+
+    Raises DiskError and StateError.
+    """
     if 0 < version(connection) < len(migrations()):
         _keep(connection, version(connection))
     for number, script in enumerate(migrations()[version(connection) :], start=version(connection) + 1):
-        mark = f"pragma application_id = {APPLICATION_ID}; pragma user_version = {number}"
-        connection.executescript(f"begin immediate; {script}; {mark}; commit;")
+        marks = f"pragma application_id = {APPLICATION_ID}; pragma user_version = {number}"
+        connection.executescript(f"begin immediate; {script}; {marks}; commit;")
 
 
 def _keep(connection: sqlite3.Connection, number: int) -> None:
-    """A copy beside it as `state.db.v1`, for its owner alone."""
+    """Copy the database to a private file beside it, such as `state.db.v1`."""
     (path,) = [row[2] for row in connection.execute("pragma database_list") if row[1] == "main"]
-    if not path:  # a temporary one is a copy itself
+    if not path:  # a temporary database is a copy itself
         return
-    kept = Path(f"{path}.v{number}")
-    fresh = kept.with_name(f"{kept.name}.new")
+    backup = Path(f"{path}.v{number}")
+    fresh = backup.with_name(f"{backup.name}.new")
     try:
         fresh.unlink(missing_ok=True)
         os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         connection.execute("vacuum into ?", (str(fresh),))
-        fresh.replace(kept)
+        fresh.replace(backup)
     except OSError as error:
-        raise DiskError(f"{kept}: {error.strerror}", hint="Make room or mend the permissions.") from None
+        raise DiskError(f"{backup}: {error.strerror}", hint="Make room or mend the permissions.") from None
 
 
-def explained(error: Exception, place: str) -> RunnerError:
-    """The error of ours that tells a person what one of `DAMAGED` means."""
+def explained(error: Exception, path: str) -> RunnerError:
+    """Return the error of ours that explains one of `DATABASE_ERRORS` to the user."""
     text = str(error).lower()
     if any(word in text for word in _FULL):
-        return DiskError(
-            f"{place}: {error}", hint="Make room or mend the permissions, then run the same command again."
-        )
+        return DiskError(f"{path}: {error}", hint="Make room or mend the permissions, then run the same command again.")
     if "locked" in text or "busy" in text:
-        return Locked(f"{place}: held by another program for too long", hint="End it, then run the same command again.")
-    return StateError(f"{place}: {error}", hint=_RECOVER)
+        return Locked(f"{path}: held by another program for too long", hint="End it, then run the same command again.")
+    return StateError(f"{path}: {error}", hint=_RECOVER)

@@ -1,6 +1,7 @@
-"""The store is the queue: stages claim due rows here, act, and settle them.
+"""The store is the queue: stages claim due rows, act, and settle them.
 
-One writer: once a later run has begun, claims find nothing, settling is stale, and every other write raises Locked.
+One run writes at a time. Once a later run has begun, claims of the earlier one return nothing, its settling is stale,
+and every other write raises SupersededError.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
     from runner.store.journal import Mark
 
-#: what became of a write: done, the row was no longer as it was, or its remote id belongs to another task
+#: result of a write: done, the row had changed meanwhile, or the remote id belongs to another task
 Settled = Literal["done", "stale", "clash"]
-#: the next task costs more than is left of the job's `max_cost`
+#: result of a claim: the next task costs more than is left of the job's `max_cost`
 TooDear = Literal["too dear"]
-#: the changes that a crash campaign strikes at, in a word
+#: failpoint names of the changes at which crash tests stop the process
 _LABELS = {
     (State.QUEUED, State.SUBMITTING): "intent",
     (State.SUBMITTING, State.RUNNING): "id",
@@ -49,7 +50,11 @@ _LABELS = {
 
 
 class Store(Questions):
-    """One job's tasks on disk; `open` it, one writer at a time (the caller holds the job's lock)."""
+    """Tasks of one job on disk.
+
+    Made by `open`. The caller holds the job's lock, so that there is one writer. Times are seconds since the epoch.
+    Methods raise DiskError, JobLockedError and StateError.
+    """
 
     def __init__(self, writer: Writer, uuid: str, epoch: int) -> None:
         self._writer, self.uuid, self.epoch = writer, uuid, epoch
@@ -62,9 +67,10 @@ class Store(Questions):
         connect: Callable[[Path], Awaitable[aiosqlite.Connection]] = opening.connect,
         reach: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """The job in `directory`, made if it is not there; raises StateError, DiskError.
+        """Open the job in `directory`, or make it if there is none.
 
-        `connect` opens the database, `reach` hears of the named points that a crash campaign strikes at.
+        `connect` opens the database. `failpoint` is called with the name of each point at which crash tests stop the
+        process. Raises StateError and DiskError.
         """
         path, journal = directory / "state.db", directory / "journal.jsonl"
         recovery.check_before(path, journal)
@@ -88,13 +94,16 @@ class Store(Questions):
         return cls(writer, uuid, epoch)
 
     async def aclose(self) -> None:
-        """Finish what waits, then close."""
+        """Finish the waiting writes, then close the database and the journal."""
         await self._writer.aclose()
 
-    # what a run begins with
+    # start of a run
 
     async def name(self, name: str) -> None:
-        """Give the job its manifest's name; raises StateError where the directory belongs to another job."""
+        """Store the manifest's name.
+
+        Raises StateError if the directory belongs to a job of another name.
+        """
         row = await self._one("name")
         known = row["name"] if row else ""
         if known not in {"", name}:
@@ -105,15 +114,16 @@ class Store(Questions):
         await self._write("set_name", name=name)
 
     async def bind(self, provider: str, origin: str, account: str = "", *, same: bool = False) -> None:
-        """Tie the provider's tasks to the host and the account they live at; raises StateError where those are others.
+        """Bind the provider's tasks to the host and the account that hold them.
 
-        `same` is a person's word that the account is the same under another key.
+        With `same_account` the user asserts that the account is the same under another key. Raises StateError if the
+        tasks are bound to another host, or if paid or doubtful ones are bound to another account.
         """
         known = await self._one("origin", name=provider)
         if known is not None:
             await self.check_origin(provider, origin)
-            other = "" not in {known["account"], account} and known["account"] != account
-            if other and not same and await self._at_stake(provider):
+            differs = "" not in {known["account"], account} and known["account"] != account
+            if differs and not same and await self._at_stake(provider):
                 raise StateError(
                     f"this job has paid or doubtful {provider} tasks under other credentials",
                     hint="Set the old ones; or, if this is the same account with a new key, add --same-account.",
@@ -123,7 +133,7 @@ class Store(Questions):
         )
 
     async def check_origin(self, provider: str, origin: str) -> None:
-        """Raise StateError where the provider's tasks of this job live at another host."""
+        """Raise StateError if the provider's tasks of this job are bound to another host."""
         row = await self._one("origin", name=provider)
         known = row["origin"] if row else origin
         if known != origin and not (_is_loopback(known) and _is_loopback(origin)):
@@ -133,47 +143,49 @@ class Store(Questions):
             )
 
     async def _at_stake(self, provider: str) -> bool:
-        row = await self._one("at_stake", provider=provider)
+        row = await self._one("has_unfinished", provider=provider)
         return bool(row and row[0])
 
     async def bound(self) -> list[str]:
-        """Every provider that this job has ever asked."""
-        return [row["name"] for row in await self._all("bound")]
+        """Return every provider that this job has ever used."""
+        return [row["name"] for row in await self._all("bound_providers")]
 
     async def add(self, drafts: Iterable[Addition], digest: str, now: float, naming: str = "") -> bool:
-        """Make the job hold exactly these drafts: new ones are queued, unbought ones that are not among them rest.
+        """Make the job hold exactly these drafts.
 
-        True where the outputs are named in another way (`naming`) than before: what is finished should be renamed.
+        New drafts are queued. Unbought tasks that are not among the drafts are no longer due. No draft is read if
+        `digest` is that of the last drafts. Return True if outputs are named in another way (`naming`) than before, so
+        that existing files should be renamed.
         """
         job = await self._one("job")
         uuid = job["uuid"] if job else ""
         if job and job["digest"] == digest:
             return False
-        was = job["naming"] if job else None
-        rename = was not in {None, naming}
-        await self._write("set_digest", digest="", tasks="", naming=was)
+        previous = job["naming"] if job else None
+        rename = previous not in {None, naming}
+        await self._write("set_digest", digest="", tasks="", naming=previous)
         await self._writer.change(forget)
-        pages, tasks = iter(drafts), 0
-        while page := list(islice(pages, PAGE)):
-            tasks += sum(int(addition.draft.key, 16) for addition in page)
+        remaining, key_sum = iter(drafts), 0
+        while page := list(islice(remaining, PAGE)):
+            key_sum += sum(int(addition.draft.key, 16) for addition in page)
             await self._writer.change(lambda connection, page=page: add(connection, page, uuid, now, rename=rename))  # type: ignore[misc]
-        await self._write("set_digest", digest=digest, tasks=f"{tasks % 2**128:032x}", naming=naming)
+        await self._write("set_digest", digest=digest, tasks=f"{key_sum % 2**128:032x}", naming=naming)
         return rename
 
     async def mark(self, end: int | None = None) -> Mark | None:
-        """How far the journal has come, or what stands there at an offset; None: it has not come so far."""
+        """Return the journal's mark at an offset (default: its end), or None if the journal is shorter."""
         journal = self._writer.journal
         if journal is None:
             return None
 
-        def work(_: sqlite3.Connection) -> Mark | None:  # in the thread that writes, so that no line is on its way
-            at = journal.end if end is None else end
-            return journals.mark(journal.path, at) if at <= journal.end else None
+        def work(_: sqlite3.Connection) -> Mark | None:  # in the writing thread, so that no line is half written
+            offset = journal.end if end is None else end
+            return journals.mark(journal.path, offset) if offset <= journal.end else None
 
         return await self._writer.transact(work)
 
     async def wake(self, now: float, since: float = 0.0) -> None:
-        """Make everything that is paid or in doubt due; patience counts from `since` at the earliest."""
+        """Make all paid or doubtful tasks due at `now`; their deadlines count from `since` at the earliest."""
         await self._write("wake", now=now, since=since)
 
     # claim and settle
@@ -187,16 +199,19 @@ class Store(Questions):
         cap: float | None = None,
         held: Collection[int] = (),
     ) -> Task | TooDear | None:
-        """The next task to buy, `submitting` on disk as `claim` (an `advance`) made it; None: nothing is due.
+        """Claim the next task to buy: it is `submitting` on disk when this returns.
 
-        With a `cap` the job's costs, this task's included, stay within it: what has no price does not fit. Those in
-        `held` are passed over, and where `claim` gives None nothing is claimed.
+        Return None if nothing is due, and "too dear" if the task's price is unknown or exceeds what is left of `cap`.
+        `claim` returns the task after the transition, or None to claim nothing. A task is due only if it fits into
+        `free_slots`. Tasks whose ids are in `exclude` are skipped. Raises DiskError if the ballast was used.
         """
 
         def work(connection: sqlite3.Connection) -> Task | TooDear | None:
             if self._writer.exhausted:
                 raise DiskError("the disk is full: what is paid was written with the last reserve", hint=ROOM)
-            row = execute(connection, "claim_queued", provider=provider, now=now, room=room, held=holding).fetchone()
+            row = execute(
+                connection, "claim_queued", provider=provider, now=now, free_slots=room, exclude=excluded
+            ).fetchone()
             if row is None:
                 return None
             before = task_from(row)
@@ -205,12 +220,12 @@ class Store(Questions):
             after = claim(before)
             return after if after is not None and self._settle(connection, before, after) == "done" else None
 
-        holding = as_json(list(held))
+        excluded = as_json(list(held))
         try:
             return await self._writer.change(work)
         except Superseded:
             return None
-        except sqlite3.IntegrityError as error:  # the row is not as it was written (FD6)
+        except sqlite3.IntegrityError as error:  # the row was changed by something else
             raise sql.explained(error, "the job's state is damaged") from None
 
     async def claim(
@@ -222,8 +237,13 @@ class Store(Questions):
         held: Collection[int],
         next_look: Callable[[Task], float],
     ) -> list[Task]:
-        """Due tasks of a state with their outputs, each postponed to its next look; not those in `held`."""
-        return await self._claim("claim", state, next_look, provider=provider, now=now, limit=limit, held=as_json(held))
+        """Claim due tasks of a state with their outputs, up to `limit`, except those whose ids are in `exclude`.
+
+        Each is postponed to the time that `next_due_at` returns for it.
+        """
+        return await self._claim(
+            "claim", state, next_look, provider=provider, now=now, limit=limit, exclude=as_json(held)
+        )
 
     async def claim_group(
         self,
@@ -235,13 +255,14 @@ class Store(Questions):
         operations: Collection[str],
         next_look: Callable[[Task], float | None],
     ) -> list[Task]:
-        """Tasks of a state that can share one call, due by `soon`, each postponed to its next look.
+        """Claim tasks of a state that can share one call, due by `soon`, up to `limit`.
 
-        Those without a next look are left as they are.
+        Each is postponed to the time that `next_due_at` returns for it. Tasks for which it returns None stay as they
+        are, and are not claimed. Tasks whose ids are in `exclude` are skipped.
         """
         parameters = {"provider": provider, "soon": soon, "limit": limit}
         return await self._claim(
-            "claim_group", state, next_look, held=as_json(held), operations=as_json(operations), **parameters
+            "claim_group", state, next_look, exclude=as_json(held), operations=as_json(operations), **parameters
         )
 
     async def _claim(
@@ -250,10 +271,10 @@ class Store(Questions):
         def work(connection: sqlite3.Connection) -> list[Task]:
             rows = execute(connection, query, state=state, **parameters).fetchall()
             found = [task_from(row, _outputs(connection, row["id"]) if state is State.READY else ()) for row in rows]
-            looks = [(task, next_look(task)) for task in found]
-            tasks = [replace(task, due_at=due_at) for task, due_at in looks if due_at is not None]
-            due = [{"id": task.id, "state": state, "due_at": task.due_at} for task in tasks]
-            connection.executemany(sql.queries()["postpone"], due)
+            times = [(task, next_look(task)) for task in found]
+            tasks = [replace(task, due_at=due_at) for task, due_at in times if due_at is not None]
+            postponed = [{"id": task.id, "state": state, "due_at": task.due_at} for task in tasks]
+            connection.executemany(sql.queries()["postpone"], postponed)
             return tasks
 
         try:
@@ -262,7 +283,11 @@ class Store(Questions):
             return []
 
     async def settle(self, before: Task, after: Task) -> Settled:
-        """Write one task back, guarded by what it was; on disk when this returns."""
+        """Write a task after a transition, if its row is still in the state and generation of `before`.
+
+        The task is on disk when this returns. Return "stale" if the row has changed, and "clash" if the remote id
+        belongs to another task.
+        """
         try:
             return await self._writer.change(lambda connection: self._settle(connection, before, after))
         except Superseded:
@@ -271,21 +296,21 @@ class Store(Questions):
             return "clash"
 
     def _settle(self, connection: sqlite3.Connection, before: Task, after: Task) -> Settled:
-        """In a transaction: the row, its outputs, and its line for the journal."""
+        """Write the row and its outputs, and note its line for the journal; must be called in a transaction."""
         line = of_change(before, after)
         if not _written(connection, before, after):
-            # a try before this one had come as far as the journal, and the database was given what stands there
+            # an earlier try may have reached the journal but not the database, which was then updated from the journal
             if line is None or line not in self._writer.replayed:
                 return "stale"
             if not _written(connection, recovery.apply(before, line), after):
                 return "stale"
             line = None
         if after.state is State.QUEUED:
-            execute(connection, "rest_gone", id=after.id)
-        lets_go = before.remote_id not in {None, after.remote_id}
-        if lets_go:
-            execute(connection, "put_former", provider=before.provider, remote_id=before.remote_id)
-        if lets_go or after.generation != before.generation:
+            execute(connection, "unschedule_removed", id=after.id)
+        drops_id = before.remote_id not in {None, after.remote_id}
+        if drops_id:
+            execute(connection, "keep_former_id", provider=before.provider, remote_id=before.remote_id)
+        if drops_id or after.generation != before.generation:
             execute(connection, "drop_outputs", task_id=after.id)
         elif after.outputs and after.outputs != before.outputs:
             known = _outputs(connection, after.id)
@@ -298,11 +323,11 @@ class Store(Questions):
         return "done"
 
     async def put_name(self, task_id: int, number: int, file: str) -> None:
-        """A file of a finished task has been given another name."""
-        await self._write("put_name", task_id=task_id, number=number, file=file)
+        """Store the new name of a file of a done task."""
+        await self._write("rename_output", task_id=task_id, number=number, file=file)
 
     async def record(self, task: Task, output: Output) -> None:
-        """Put on disk what a file will be, before its name exists."""
+        """Store name, size and checksum of a file before the file has its name."""
         await self._write(
             "record_file",
             task_id=task.id,
@@ -315,7 +340,7 @@ class Store(Questions):
 
 
 def _written(connection: sqlite3.Connection, before: Task, after: Task) -> bool:
-    guard = {"was": before.state, "was_generation": before.generation}
+    guard = {"expected_state": before.state, "expected_generation": before.generation}
     return execute(connection, "settle", **columns(after), **guard).rowcount == 1
 
 
@@ -324,7 +349,10 @@ def _outputs(connection: sqlite3.Connection, task_id: int) -> tuple[Output, ...]
 
 
 def _fits(connection: sqlite3.Connection, task: Task, cap: float) -> bool:
-    """Whether the job can pay for one more; asked in the transaction that claims it, so that none slips through."""
+    """Return whether the job's costs with this task stay within the cap.
+
+    Must be called in the transaction that claims the task, so that two claims cannot exceed the cap together.
+    """
     (spent,) = execute(connection, "spent").fetchone()
     return task.cost is not None and round(spent + task.cost, 6) <= cap
 

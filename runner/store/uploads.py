@@ -1,6 +1,6 @@
-"""Which pictures an account has uploaded, and where they are: one upload for each content, whichever job needs it.
+"""Cache of the images that an account has uploaded: one upload for each content, for all jobs.
 
-Nothing here is needed to know what was paid: what is lost is uploaded anew, free of charge.
+The cache is not needed to know what was paid. A lost entry is uploaded again, free of charge.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ create table if not exists upload (
 create index if not exists upload_at on upload (at);
 """
 _GONE = "Delete it: what it knows of is uploaded anew, free of charge."
-#: seconds between two looks at a lock that another process holds
+#: seconds between two tries of a lock that another process holds
 _LOOK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that the provider has; `at` in seconds since the epoch."""
+    """An uploaded file at the provider; `uploaded_at` is in seconds since the epoch."""
 
     sha256: str
     file_id: str
@@ -41,20 +41,23 @@ class Upload:
 
 
 class Uploads:
-    """The uploads of one account; each call is a transaction in a thread. Raises DiskError, Locked, StateError."""
+    """Uploads of one account.
+
+    Each call runs one transaction in a thread. Methods raise DiskError, JobLockedError and StateError.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._file = SharedFile(directory / "uploads.db", _SCHEMA, _GONE)
 
     async def find(self, sha256: str, since: float) -> Upload | None:
-        """The upload of a content that is not older than that (seconds since the epoch)."""
+        """Return the upload of a content, or None if there is none since that time (seconds since the epoch)."""
         query = "select sha256, file_id, url, at from upload where sha256 = ? and at >= ?"
         row = await self._file.transact(lambda connection: connection.execute(query, (sha256, since)).fetchone())
         return Upload(*row) if row else None
 
     async def put(self, upload: Upload, since: float) -> None:
-        """Remember an upload; forget those that are older than `since`."""
+        """Store an upload, and delete those before `since` (seconds since the epoch)."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("delete from upload where at < ?", (since,))
@@ -64,10 +67,13 @@ class Uploads:
 
     @asynccontextmanager
     async def turn(self, sha256: str) -> AsyncIterator[None]:
-        """Held by one process at a time for a content; the kernel frees it when its holder dies."""
+        """Hold the lock for uploading a content for the length of the block.
+
+        One process holds it at a time. The kernel frees it when its holder dies.
+        """
         await self._file.prepare()
         lock = filelock.FileLock(self._directory / f"upload-{sha256[0]}.lock", mode=0o600, thread_local=False)
-        while not _taken(lock):  # noqa: ASYNC110 - another process rings no bell
+        while not _taken(lock):  # noqa: ASYNC110 - another process sends no notification
             await anyio.sleep(_LOOK)
         try:
             yield

@@ -1,4 +1,4 @@
-"""A read-only look at a job, beside a run or without one; needs nothing but SQLite."""
+"""Read-only queries of a job, with or without a run beside them; needs only SQLite."""
 
 from __future__ import annotations
 
@@ -17,119 +17,129 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: tasks of a group that are named
+#: example tasks of each error group
 _EXAMPLES = 3
 
 
 class SavedFile(NamedTuple):
-    """A file that a finished task has, and what the manifest calls it now."""
+    """An output file of a done task, and the task's name in the current manifest."""
 
     task_id: int
     key: str
     name: str
     number: int
     file: str
-    #: how many outputs its task has
+    #: number of outputs of its task
     of: int
 
 
 class View:
-    """What a job's database says, through a connection that cannot write."""
+    """Queries of a job's database on a connection that cannot write."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def counts(self) -> dict[str, int]:
-        """How many tasks are in each state, without the unbought ones that left the manifest."""
+        """Return the number of tasks in each state, without unbought tasks removed from the manifest."""
         counts = dict(self._rows("counts"))
-        gone = self._rows("gone")[0][0]
+        gone = self._rows("removed_unsent")[0][0]
         counts["queued"] = counts.get("queued", 0) - gone
         return {state: count for state, count in counts.items() if count}
 
     def counts_by_provider(self) -> dict[str, dict[str, int]]:
-        """The same for each provider."""
+        """Return the number of tasks by provider and state, without unbought tasks removed from the manifest."""
         counts: dict[str, dict[str, int]] = {}
         for provider, state, count in self._rows("counts_by_provider"):
             counts.setdefault(provider, {})[state] = count
         return counts
 
     def latest(self, most: int) -> list[dict[str, Any]]:
-        """The files that came last, the newest first: key, file, media type, and when, seconds since the epoch."""
-        return [dict(row) for row in self._rows("latest", most=most)]
+        """Return the files saved last, the newest first, as dictionaries.
+
+        Each has `key`, `file`, `media_type` and `finished_at` (seconds since the epoch).
+        """
+        return [dict(row) for row in self._rows("latest_files", limit=most)]
 
     def gone(self) -> int:
-        """How many unbought tasks left the manifest."""
-        return int(self._rows("gone")[0][0])
+        """Return the number of unbought tasks that were removed from the manifest."""
+        return int(self._rows("removed_unsent")[0][0])
 
     def left(self) -> int:
-        """How many tasks that were sent are no longer in the manifest."""
-        return int(self._rows("left")[0][0])
+        """Return the number of bought tasks that were removed from the manifest."""
+        return int(self._rows("removed_sent")[0][0])
 
     def given_up(self) -> int:
-        """How many failed tasks are no longer in the manifest, so that nobody waits for them."""
-        return int(self._rows("given_up")[0][0])
+        """Return the number of failed tasks that were removed from the manifest."""
+        return int(self._rows("removed_failed")[0][0])
 
     def faults(self) -> list[dict[str, Any]]:
-        """Why tasks failed, were stranded or are held: state, reason, an example message, how many, and their money.
+        """Return why tasks failed, were stranded, are held or are incomplete, grouped by state and reason.
 
-        `paid` of them cost something, `cost` together; `unpriced` were accepted and nobody knows their price; `tasks`
-        are the names of a few. What failed and has left the manifest is not among them.
+        Each group has `state`, `reason`, `message` (an example), `count`, `paid` (how many cost something), `cost`
+        (their total), `unpriced` (how many were accepted at an unknown price) and `tasks` (the names of a few). Failed
+        tasks that were removed from the manifest are left out.
         """
         names = ("state", "reason", "message", "count", "paid", "cost", "unpriced")
-        found = [dict(zip(names, row, strict=True)) for row in self._rows("faults")]
-        return [fault | {"tasks": self._examples(fault["state"], fault["reason"])} for fault in found]
+        groups = [dict(zip(names, row, strict=True)) for row in self._rows("error_groups")]
+        return [group | {"tasks": self._examples(group["state"], group["reason"])} for group in groups]
 
     def _examples(self, state: str, reason: str) -> list[str]:
-        return [row[0] for row in self._rows("examples", state=state, reason=reason or None, most=_EXAMPLES)]
+        return [row[0] for row in self._rows("example_names", state=state, reason=reason or None, limit=_EXAMPLES)]
 
     def oldest(self) -> float | None:
-        """When the longest waiting paid task was submitted, seconds since the epoch."""
-        value = self._rows("oldest")[0][0]
+        """Return when the oldest task that is running or ready was submitted, in seconds since the epoch."""
+        value = self._rows("oldest_submitted")[0][0]
         return None if value is None else float(value)
 
     def oldest_ready(self) -> float | None:
-        """Since when the oldest result waits to be downloaded, seconds since the epoch."""
+        """Return since when the oldest result waits to be downloaded, in seconds since the epoch."""
         value = self._rows("oldest_ready")[0][0]
         return None if value is None else float(value)
 
     def spent(self) -> float | None:
-        """What the job has cost at the most; None where a task was sent that nobody knows the price of."""
-        spent, unpriced = self._rows("outlay")[0]
+        """Return the most that the job can have cost, or None if a task was sent at an unknown price."""
+        spent, unpriced = self._rows("costs")[0]
         return None if unpriced else float(spent)
 
     def has_costs(self) -> bool:
-        """Whether anything was bought, or may have been, at a price that is known."""
-        return bool(self._rows("outlay")[0][0])
+        """Return whether anything was bought, or may have been, at a known price."""
+        return bool(self._rows("costs")[0][0])
 
     def in_state(self, state: str) -> list[dict[str, Any]]:
-        """Every task of a state that few are in: key, name, ref, when it was sent, and its evidence."""
+        """Return every task of a state, which must be one that few tasks are in.
+
+        Each has `key`, `name`, `ref`, `submitted_at`, `evidence`, `provider` and `model`.
+        """
         names = ("key", "name", "ref", "submitted_at", "evidence", "provider", "model")
         return [{name: row[name] for name in names} for row in self._rows("in_state", state=state)]
 
     def providers(self) -> list[str]:
-        """Every provider that this job has ever asked."""
-        return [row[0] for row in self._rows("bound")]
+        """Return every provider that this job has ever used."""
+        return [row[0] for row in self._rows("bound_providers")]
 
     def keys(self) -> dict[str, str]:
-        """The state of every task by its key."""
-        return {row[0]: row[1] for row in self._rows("keys")}
+        """Return the state of every task by its key."""
+        return {row[0]: row[1] for row in self._rows("states_by_key")}
 
     def files(self) -> Iterator[SavedFile]:
-        """Every file of every finished task, with what the manifest calls it now."""
-        for row in self._connection.execute(sql.queries()["files"]):
+        """Yield every file of every done task.
+
+        Raises StateError if a file name leads out of the job directory.
+        """
+        for row in self._connection.execute(sql.queries()["saved_files"]):
             saved = SavedFile(*row)
             beside(saved.file)
             yield saved
 
     def row(self, key: str) -> dict[str, Any] | None:
-        """What a task was made from: its place, variables, model and request."""
-        for found in self._rows("draft_of", key=key):
-            return {**dict(found), "vars": orjson.loads(found["vars"]), "request": orjson.loads(found["request"])}
+        """Return the draft of a task (position, variables, model, request ...), or None if there is no such key."""
+        for row in self._rows("get_draft", key=key):
+            return {**dict(row), "vars": orjson.loads(row["vars"]), "request": orjson.loads(row["request"])}
         return None
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Whatever is asked in the block is told as of one moment, though a run goes on meanwhile."""
+        """Answer all queries in the block from one snapshot, although a run may go on meanwhile."""
         self._connection.execute("begin")
         try:
             yield
@@ -137,15 +147,18 @@ class View:
             self._connection.rollback()
 
     def results(self) -> Iterator[dict[str, Any]]:
-        """Every task in manifest order, as the store holds it, with JSON columns parsed."""
+        """Yield every task in manifest order as stored, with JSON columns parsed.
+
+        Raises StateError.
+        """
         return self._lines("results")
 
     def newest(self, most: int) -> Iterator[dict[str, Any]]:
-        """The same of so many tasks that changed last, in manifest order."""
-        return self._lines("newest", most=most)
+        """Yield the tasks that changed last, up to `limit`, in manifest order, as `results` does."""
+        return self._lines("newest_results", limit=most)
 
     def name(self) -> str:
-        """The manifest's name; empty where the job was never run."""
+        """Return the manifest's name, empty if the job was never run."""
         return str(self._rows("name")[0][0])
 
     def _lines(self, query: str, **parameters: Any) -> Iterator[dict[str, Any]]:
@@ -162,14 +175,17 @@ class View:
 
 
 def known_ids(directory: Path) -> set[str]:
-    """Every id that a provider ever gave this job, those of earlier generations too."""
+    """Return every remote id that a provider ever gave this job, with those of earlier generations."""
     lines = (line for line, _ in journal.read(directory / "journal.jsonl"))
     return {line["remote_id"] for line in lines if line.get("t") == "id" and isinstance(line.get("remote_id"), str)}
 
 
 @contextmanager
 def _upgraded(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """A copy that is up to date, on a temporary file: a look changes nothing, not even of an older version's job."""
+    """Open a migrated copy in a temporary file.
+
+    A reader must change nothing, not even the database of an older version.
+    """
     with closing(sqlite3.connect("")) as copy:
         connection.backup(copy)
         copy.row_factory = sqlite3.Row
@@ -181,7 +197,10 @@ def _upgraded(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def view(directory: Path) -> Iterator[View]:
-    """The job in `directory` (its `.runner`); raises NoSuchJob, StateError."""
+    """Open the database in `directory` (a job's `.runner`) for reading.
+
+    Raises JobNotFoundError, StateError, DiskError or JobLockedError.
+    """
     path = directory / "state.db"
     if not path.is_file():
         raise NoSuchJob(f"there is no job in {directory.parent}", hint="`runner run MANIFEST` makes one.")

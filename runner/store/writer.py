@@ -1,7 +1,7 @@
-"""One writer: what waits is drained into one transaction, one closure at a time, run whole in the database's thread.
+"""The single writer of a job's database: waiting closures share one transaction, run in the database's thread.
 
-Two coroutines on one connection would commit each other's halves, and a cancelled await still writes; so nobody but
-this file touches the connection, and whoever is cancelled while waiting has still written all or nothing.
+Two coroutines on one connection would commit each other's halves, and a cancelled await still writes. Therefore only
+this module touches the connection. A caller that is cancelled while it waits has still written all or nothing.
 """
 
 from __future__ import annotations
@@ -28,52 +28,62 @@ T = TypeVar("T")
 
 
 class Superseded(Locked):
-    """A later run has begun; this one changes nothing any more."""
+    """A later run of the job has begun, so this one may change nothing."""
 
 
-#: transactions that share one commit at the most; bounds how long one waits for the others
+#: most closures that share one commit, which bounds how long each waits for the others
 _GROUP = 512
-#: what SQLite says when a sync failed
+#: error codes of SQLite for a failed sync
 _UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 
 class Writer:
-    """Group commit over one aiosqlite connection; what a group notes is in the journal before it commits."""
+    """Group commit over one aiosqlite connection.
 
-    def __init__(self, database: aiosqlite.Connection, place: str, reach: Callable[[str], None]) -> None:
-        self._database, self._place, self._reach = database, place, reach
-        #: a file that is given back when the disk is full
+    The journal lines of a group are on disk before the group commits. `path` names the database in errors. `failpoint`
+    is called with the name of each point at which crash tests stop the process.
+    """
+
+    def __init__(self, database: aiosqlite.Connection, path: str, failpoint: Callable[[str], None]) -> None:
+        self._database, self._place, self._reach = database, path, failpoint
+        #: reserve file that is deleted when the disk is full
         self.ballast: Path | None = None
-        #: of the run that writes, once it has begun
+        #: epoch of the run that writes, once it has begun
         self.epoch: int | None = None
-        #: whether this transaction has found that it still is
+        #: True once the current transaction has checked the epoch
         self._latest = False
-        #: nobody knows what is on the disk: nothing is written any more
+        #: error of a failed sync: the content of the disk is unknown, so nothing more is written
         self._untrusted: DiskError | None = None
-        #: lines for the journal, from the works of the transaction that is being made
+        #: journal lines of the current transaction
         self.notes: list[Line] = []
         self.journal: Journal | None = None
-        #: lines on the disk whose transaction has not committed: the database must have them before anything else
+        #: lines on disk whose transaction was not committed, to be applied before anything else
         self._ahead: list[Line] = []
-        #: those of them that it has been given since; whoever asked for them may come again
+        #: lines that were applied later in this way, in case their caller tries again
         self.replayed: deque[Line] = deque(maxlen=_GROUP)
-        #: what the works of the transaction did, in a word each, for whoever listens at the named points
+        #: failpoint names of the changes in the current transaction
         self.labels: list[str] = []
-        #: the ballast was needed: what is paid can still be written, nothing new may be bought
+        #: True once the ballast was used: paid tasks can still be written, but nothing new may be bought
         self.exhausted = False
         self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
         self._draining: asyncio.Task[None] | None = None
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, after its changes are on disk; raises what it raises, and then nothing has changed."""
+        """Run `work` in a transaction and return its result once its changes are on disk.
+
+        Raises the errors of `work`, and DiskError, JobLockedError and StateError. Then nothing has changed.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain())
-        return await future  # whoever is cancelled here cancels nothing but the waiting
+        return await future  # a cancelled caller stops waiting, but its work is done
 
     async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The same for what writes; raises Superseded where a later run has begun."""
+        """Run `work`, which writes, as `transact` does.
+
+        Raises SupersededError if a later run has begun.
+        """
 
         def fenced(connection: sqlite3.Connection) -> T:
             self._fence(connection)
@@ -82,11 +92,11 @@ class Writer:
         return await self.transact(fenced)
 
     async def set_up(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Run `work` outside of any transaction, before anything else."""
+        """Run `work` outside of a transaction, before the first one."""
         await self._run(work, self._database._conn)  # noqa: SLF001 - see `_run`
 
     async def aclose(self) -> None:
-        """Finish what waits, then close the connection."""
+        """Finish the waiting work, then close the connection and the journal."""
         if self._draining is not None:
             await self._draining
         await self._database.close()
@@ -98,8 +108,8 @@ class Writer:
             group, self._waiting = self._waiting[:_GROUP], self._waiting[_GROUP:]
             try:
                 outcomes = await self._run(self._commit, [work for work, _ in group])
-            except Exception as gone:  # noqa: BLE001 - there is no connection: whoever waits must hear of it
-                outcomes = [(None, gone)] * len(group)
+            except Exception as closed:  # noqa: BLE001 - there is no connection: every waiting caller gets the error
+                outcomes = [(None, closed)] * len(group)
             for (_, future), (value, error) in zip(group, outcomes, strict=True):
                 _resolve(future, value, error)
 
@@ -108,11 +118,14 @@ class Writer:
         return await self._database._execute(work, *args)  # type: ignore[no-untyped-call]  # noqa: SLF001
 
     def _commit(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[tuple[Any, BaseException | None]]:
-        """In the database's thread: all in one transaction; if it cannot be, each in its own."""
+        """Run all works in one transaction or, if that fails, each in its own; return results and errors.
+
+        Called in the database's thread.
+        """
         if len(works) > 1:
             try:
                 return [(value, None) for value in self._transaction(works)]
-            except Exception:  # noqa: BLE001 - one of them failed; each is tried alone and answers for itself
+            except Exception:  # noqa: BLE001 - one of them failed: each is tried alone and gets its own error
                 return [outcome for work in works for outcome in self._commit([work])]
         try:
             return [(value, None) for value in self._with_ballast(works)]
@@ -120,11 +133,11 @@ class Writer:
             return [(None, error)]
         except DAMAGED as error:
             return [(None, explained(error, self._place))]
-        except Exception as error:  # noqa: BLE001 - handed to the coroutine that asked
+        except Exception as error:  # noqa: BLE001 - raised in the coroutine that called
             return [(None, error)]
 
     def _with_ballast(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        """Where the disk is full, give the ballast back and try once more: an id in hand must not be lost (FD1)."""
+        """Run the works; if the disk is full, delete the ballast and try once more, so that no remote id is lost."""
         try:
             return self._transaction(works)
         except (sqlite3.OperationalError, DiskError) as error:
@@ -138,7 +151,10 @@ class Writer:
             return self._transaction(works)
 
     def _transaction(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        """What the journal has from a transaction that was rolled back comes first, or the mark would pass over it."""
+        """Run the works after the journal lines of a transaction that was rolled back.
+
+        Otherwise the database's journal offset would skip those lines.
+        """
         if self._ahead:
             self._attempt([self._catch_up])
         return self._attempt(works)
@@ -162,8 +178,8 @@ class Writer:
             connection.execute("commit")
         except BaseException as failed:
             if _is_unsynced(failed):
-                said = failed.message if isinstance(failed, DiskError) else str(failed)
-                self._untrusted = DiskError(f"{self._place}: {said}", hint="Check the disk before the next run.")
+                message = failed.message if isinstance(failed, DiskError) else str(failed)
+                self._untrusted = DiskError(f"{self._place}: {message}", hint="Check the disk before the next run.")
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
@@ -172,7 +188,10 @@ class Writer:
         return values
 
     def _fence(self, connection: sqlite3.Connection) -> None:
-        """Another run may have begun although we hold the lock: only the latest one changes anything (R3)."""
+        """Raise SupersededError if a later run has begun.
+
+        This can happen although we hold the lock, on a file system whose locks fail. Only the latest run may write.
+        """
         if self._latest or self.epoch is None:
             return
         if connection.execute(queries()["epoch"]).fetchone()["epoch"] != self.epoch:
@@ -181,12 +200,12 @@ class Writer:
             )
         self._latest = True
 
-    def _tell(self, word: str) -> None:
+    def _tell(self, phase: str) -> None:
         for label in self.labels:
-            self._reach(f"{label} {word}")
+            self._reach(f"{label} {phase}")
 
     def _journal(self, connection: sqlite3.Connection) -> None:
-        """Journal first; until the commit its lines are ahead of the database, which knows them from then on."""
+        """Append the lines of the transaction to the journal, and store its new offset in the database."""
         if self.journal is None:
             return
         if self.notes:
@@ -198,7 +217,10 @@ class Writer:
 
 
 def _is_unsynced(error: BaseException) -> bool:
-    """Whether the disk failed to sync: a second try may succeed and mean nothing (FD4)."""
+    """Return whether a sync failed.
+
+    A second sync may succeed although the data of the first is lost.
+    """
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorcode", None) in _UNSYNCED
     cause = error.__cause__ if isinstance(error, DiskError) else None
@@ -212,4 +234,4 @@ def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | Non
         future.set_result(value)
     else:
         future.set_exception(error)
-        future.exception()  # whoever was cancelled meanwhile will not fetch it
+        future.exception()  # mark as retrieved: the caller may be cancelled meanwhile

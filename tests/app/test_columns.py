@@ -24,43 +24,43 @@ def write(tmp_path, text: str, *, name="rows.csv", encoding="utf-8"):
         ("product name,2nd,if\na teapot of celadon,b,c\n", None),
     ],
 )
-def test_the_column_that_reads_like_a_wish_is_found(tmp_path, text, column):
+def test_finds_column_that_reads_like_a_prompt(tmp_path, text, column):
     assert look(write(tmp_path, text)).prompt(lambda name: False) == column
 
 
-def test_a_column_that_is_a_parameter_is_no_wish(tmp_path):
+def test_parameter_column_is_not_used_as_prompt(tmp_path):
     table = look(write(tmp_path, "style,name\nwatercolour on old paper,heron\n"))
     assert table.prompt(lambda name: name == "style") == "name"
 
 
-def test_every_row_is_counted_and_the_first_are_kept(tmp_path):
+def test_counts_every_row_and_keeps_the_first(tmp_path):
     table = look(write(tmp_path, "a\n" + "x\n" * 5_000))
     assert (table.rows, len(table.values["a"])) == (5_000, 200)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+def test_byte_order_mark_is_not_part_of_a_name(tmp_path):
     assert list(look(write(tmp_path, "产品,b\n茶壶,\n", encoding="utf-8-sig")).values) == ["产品", "b"]
 
 
-def test_a_column_of_links_is_known(tmp_path):
+def test_finds_column_of_links(tmp_path):
     text = "a,url\nx,https://example.com/1.png\ny,\n"
     assert look(write(tmp_path, text)).image() == "url"
     assert look(write(tmp_path, text.replace("y,", "y,none"))).image() is None
 
 
 @pytest.mark.parametrize(("encoding", "called"), [("gb18030", "GB18030"), ("gbk", "GB18030"), ("utf-16", "UTF-16")])
-def test_a_spreadsheet_s_encoding_is_named_with_its_cure(tmp_path, encoding, called):
+def test_names_spreadsheet_encoding_with_a_hint(tmp_path, encoding, called):
     path = write(tmp_path, "产品,场景\n青瓷茶壶,竹影\n", encoding=encoding)
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as caught:
         look(path)
-    assert f"reads as {called}" in told.value.message
-    assert f"iconv -f {called} -t UTF-8 {path} > {tmp_path}/rows-utf8.csv" in told.value.hint
+    assert f"reads as {called}" in caught.value.message
+    assert f"iconv -f {called} -t UTF-8 {path} > {tmp_path}/rows-utf8.csv" in caught.value.hint
 
 
-def test_what_is_no_spreadsheet_s_encoding_is_not_guessed(tmp_path):
-    with pytest.raises(UsageError, match="not UTF-8") as told:
+def test_does_not_guess_other_encodings(tmp_path):
+    with pytest.raises(UsageError, match="not UTF-8") as caught:
         look(write(tmp_path, "café,b\nthé,1\n", encoding="latin-1"))
-    assert "GB18030" not in str(told.value)
+    assert "GB18030" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_what_is_no_spreadsheet_s_encoding_is_not_guessed(tmp_path):
         ("rows.csv", 'a\n"open\n', "quote"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_refused(tmp_path, name, text, word):
-    with pytest.raises(UsageError) as told:
+def test_refuses_unreadable_table(tmp_path, name, text, word):
+    with pytest.raises(UsageError) as caught:
         look(write(tmp_path, text, name=name))
-    assert word in str(told.value)
+    assert word in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_refuses_missing_file(tmp_path):
     with pytest.raises(UsageError, match="No such file"):
         look(tmp_path / "none.csv")

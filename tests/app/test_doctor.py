@@ -1,4 +1,4 @@
-"""The signs one by one; the verb is tried as a whole in tests/cli and tests/whole."""
+"""The checks one by one; the whole verb is tested in tests/cli and tests/whole."""
 
 from __future__ import annotations
 
@@ -23,81 +23,81 @@ NOW = 1_790_000_000.0
 CHANJING, KLING, GATEWAY = (specs.load(name) for name in ("chanjing", "kling", "kling-gateway"))
 
 
-def of(signs, check: str):
-    (found,) = (sign for sign in signs if sign.check == check)
+def result_of(results, check: str):
+    (found,) = (result for result in results if result.check == check)
     return found
 
 
-def machine_of(check: str, *, encoding="utf-8", now=NOW, **environ):
-    return of(machine.signs(environ, encoding=encoding, now=now), check)
+def machine_result(check: str, *, encoding="utf-8", now=NOW, **environ):
+    return result_of(machine.signs(environ, encoding=encoding, now=now), check)
 
 
 # the machine
 
 
-def test_nothing_is_wrong_with_this_machine():
-    assert {sign.level for sign in machine.signs({}, encoding="UTF-8", now=NOW)} == {"ok"}
+def test_all_checks_pass_on_this_machine():
+    assert {result.level for result in machine.signs({}, encoding="UTF-8", now=NOW)} == {"ok"}
 
 
-def test_every_extra_is_looked_for(monkeypatch):
+def test_checks_every_optional_dependency(monkeypatch):
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     monkeypatch.setattr(machine, "find_spec", lambda name: None)
     missing = ", ".join(machine._EXTRAS)
     assert sorted(machine._EXTRAS) == sorted(project["optional-dependencies"])
-    assert machine_of("extras").said == f"not installed: {missing}"
+    assert machine_result("extras").said == f"not installed: {missing}"
     monkeypatch.setattr(machine, "find_spec", lambda name: None if name == "uvicorn" else name)
-    assert machine_of("extras").cure == 'pip install "genrunner[web]"'
+    assert machine_result("extras").cure == 'pip install "genrunner[web]"'
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"])
-def test_a_proxy_is_named_and_its_password_is_not(name):
-    sign = machine_of("proxies", **{name: "http://user:pass@proxy.example"})
-    assert (sign.level, name in sign.said) == ("warning", True)
-    assert "pass" not in sign.said
-    assert machine_of("proxies", no_proxy="x", **{name: ""}).level == "ok"
+def test_names_proxy_without_its_password(name):
+    result = machine_result("proxies", **{name: "http://user:pass@proxy.example"})
+    assert (result.level, name in result.said) == ("warning", True)
+    assert "pass" not in result.said
+    assert machine_result("proxies", no_proxy="x", **{name: ""}).level == "ok"
 
 
-def test_certificates_that_are_not_looked_at_are_told():
-    sign = machine_of("tls", SSL_CERT_FILE="/x", CURL_CA_BUNDLE="/y", SSL_CERT_DIR="")
-    assert (sign.level, sign.said.startswith("SSL_CERT_FILE, CURL_CA_BUNDLE set and ignored")) == ("warning", True)
+def test_warns_of_ignored_certificate_variables():
+    result = machine_result("tls", SSL_CERT_FILE="/x", CURL_CA_BUNDLE="/y", SSL_CERT_DIR="")
+    assert (result.level, result.said.startswith("SSL_CERT_FILE, CURL_CA_BUNDLE set and ignored")) == ("warning", True)
 
 
-def test_text_that_is_not_utf_8_is_told():
-    assert machine_of("text", encoding="latin-1").level == "warning"
-    assert machine_of("text", encoding="utf8").level == "ok"
+def test_warns_of_text_encoding_other_than_utf8():
+    assert machine_result("text", encoding="latin-1").level == "warning"
+    assert machine_result("text", encoding="utf8").level == "ok"
 
 
-def test_a_clock_that_was_never_set_is_a_problem():
-    assert (machine_of("clock", now=0.0).exit, machine_of("clock").level) == (Exit.CONFIGURATION, "ok")
+def test_clock_that_was_never_set_is_a_problem():
+    assert (machine_result("clock", now=0.0).exit, machine_result("clock").level) == (Exit.CONFIGURATION, "ok")
 
 
 @pytest.mark.parametrize(
     ("version", "level", "race"), [((3, 36, 0), "problem", False), ((3, 40, 1), "ok", True), ((3, 51, 3), "ok", False)]
 )
-def test_sqlite_is_judged_by_its_version(version, level, race):
-    sign = machine._sqlite(version)
-    assert (sign.level, "race" in sign.said) == (level, race)
+def test_checks_sqlite_version(version, level, race):
+    result = machine._sqlite(version)
+    assert (result.level, "race" in result.said) == (level, race)
 
 
 # places
 
 
-def test_a_directory_to_be_made_is_looked_at_where_it_would_be(tmp_path):
-    (sign,) = places.home(tmp_path / "a" / "b")
-    assert (sign.level, "(to be made)" in sign.said) == ("ok", True)
+def test_missing_directory_is_checked_at_its_parent(tmp_path):
+    (result,) = places.home(tmp_path / "a" / "b")
+    assert (result.level, "(to be made)" in result.said) == ("ok", True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_where_nothing_can_be_written_is_a_problem():
-    (sign,) = places.job(Path("/proc/none/job"))
-    assert (sign.level, sign.exit) == ("problem", Exit.DISK)
+def test_unwritable_directory_is_a_problem():
+    (result,) = places.job(Path("/proc/none/job"))
+    assert (result.level, result.exit) == ("problem", Exit.DISK)
 
 
 @pytest.mark.parametrize(("free", "level"), [(10**6, "problem"), (10**8, "warning"), (10**12, "ok")])
-def test_room_is_measured(tmp_path, monkeypatch, free, level):
+def test_checks_free_space(tmp_path, monkeypatch, free, level):
     monkeypatch.setattr(places.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    (sign,) = places.job(tmp_path)
-    assert (sign.level, sign.exit) == (level, Exit.DISK if level == "problem" else Exit.DONE)
+    (result,) = places.job(tmp_path)
+    assert (result.level, result.exit) == (level, Exit.DISK if level == "problem" else Exit.DONE)
 
 
 @pytest.mark.parametrize(
@@ -109,29 +109,29 @@ def test_room_is_measured(tmp_path, monkeypatch, free, level):
         ("accounts/x", 0o750, ["ok", "warning"]),
     ],
 )
-def test_what_the_accounts_share_is_closed_to_others(tmp_path, path, mode, levels):
+def test_warns_of_account_directory_open_to_others(tmp_path, path, mode, levels):
     home = tmp_path / "home"
     (home / "accounts/x").mkdir(parents=True, mode=0o700)
     (home / path).chmod(mode)
-    assert [sign.level for sign in places.home(home)] == levels
+    assert [result.level for result in places.home(home)] == levels
 
 
-def test_a_state_without_ballast_or_open_to_others_is_told(tmp_path):
+def test_warns_of_open_state_and_missing_ballast(tmp_path):
     state = tmp_path / ".runner"
     state.mkdir(mode=0o755)
     _, opened, ballast = places.job(tmp_path)
     assert ("open to others" in opened.said, "ballast" in ballast.said) == (True, True)
     state.chmod(0o700)
     (state / "ballast").touch()
-    assert [sign.level for sign in places.job(tmp_path)] == ["ok"]
+    assert [result.level for result in places.job(tmp_path)] == ["ok"]
 
 
-def test_what_another_user_made_is_a_problem(tmp_path, monkeypatch):
-    """As after one run with sudo."""
+def test_file_of_another_user_is_a_problem(tmp_path, monkeypatch):
+    """A run with sudo leaves such files."""
     (tmp_path / ".runner").mkdir(mode=0o700)
     monkeypatch.setattr(places.os, "geteuid", lambda: os.getuid() + 4321)
-    found = [sign for sign in places.job(tmp_path) if sign.level == "problem"]
-    assert [sign.exit for sign in found] == [Exit.CONFIGURATION]
+    found = [result for result in places.job(tmp_path) if result.level == "problem"]
+    assert [result.exit for result in found] == [Exit.CONFIGURATION]
     assert "belongs to another user" in found[0].said
 
 
@@ -142,33 +142,33 @@ def credentials(spec=CHANJING, *, needed=True, **environ):
     return accounts.credentials(spec, Settings(environ), needed=needed)
 
 
-def test_credentials_are_counted_and_never_shown():
+def test_credentials_are_shown_only_as_a_mark():
     app, secret = (sha256(value).hexdigest()[:4] for value in (b"my-app-id", b"my-secret-key"))
-    sign = credentials(CHANJING_APP_ID="my-app-id", CHANJING_SECRET_KEY="my-secret-key")
-    assert sign == ok("chanjing", f"CHANJING_APP_ID #{app}, CHANJING_SECRET_KEY #{secret}")
+    result = credentials(CHANJING_APP_ID="my-app-id", CHANJING_SECRET_KEY="my-secret-key")
+    assert result == ok("chanjing", f"CHANJING_APP_ID #{app}, CHANJING_SECRET_KEY #{secret}")
 
 
-def test_none_matter_only_where_they_are_needed():
+def test_missing_credentials_matter_only_if_needed():
     assert credentials().exit == Exit.CREDENTIALS
     assert credentials(needed=False) == ok("chanjing", "no credentials")
 
 
-def test_half_a_set_is_a_problem_that_names_the_whole():
-    sign = credentials(KLING, needed=False, KLING_ACCESS_KEY="abc")
-    assert (sign.exit, sign.cure) == (Exit.CREDENTIALS, "Set KLING_API_KEY or KLING_ACCESS_KEY + KLING_SECRET_KEY.")
+def test_incomplete_set_is_a_problem_that_names_all():
+    result = credentials(KLING, needed=False, KLING_ACCESS_KEY="abc")
+    assert (result.exit, result.cure) == (Exit.CREDENTIALS, "Set KLING_API_KEY or KLING_ACCESS_KEY + KLING_SECRET_KEY.")
 
 
 @pytest.mark.parametrize("value", ['"quoted"', "two words", "密钥", "it's"])
-def test_a_key_that_no_provider_gives_is_told(value):
+def test_warns_of_key_with_odd_characters(value):
     assert credentials(KLING, KLING_API_KEY=value).level == "warning"
 
 
-def test_a_file_that_others_can_read_is_a_problem(tmp_path):
+def test_key_file_readable_by_others_is_a_problem(tmp_path):
     path = tmp_path / "key"
     path.write_text("secret-in-a-file")
     path.chmod(0o644)
-    sign = credentials(KLING, KLING_API_KEY_FILE=str(path))
-    assert (sign.exit, sign.cure) == (Exit.CONFIGURATION, f"chmod 600 {path}")
+    result = credentials(KLING, KLING_API_KEY_FILE=str(path))
+    assert (result.exit, result.cure) == (Exit.CONFIGURATION, f"chmod 600 {path}")
     path.chmod(0o600)
     assert "(its file)" in credentials(KLING, KLING_API_KEY_FILE=str(path)).said
     assert "not looked at" in credentials(KLING, KLING_API_KEY_FILE=str(path), KLING_API_KEY="x").said
@@ -186,20 +186,20 @@ def test_a_file_that_others_can_read_is_a_problem(tmp_path):
         (GATEWAY, None, "problem"),
     ],
 )
-def test_an_address_is_told_where_it_is_not_the_usual_one(spec, url, level):
+def test_reports_address_other_than_the_usual_one(spec, url, level):
     environ = {} if url is None else {f"{spec.env}_BASE_URL": url}
     found = list(accounts.address(spec, Settings(environ), needed=True))
-    assert [sign.level for sign in found] == ([] if level is None else [level])
+    assert [result.level for result in found] == ([] if level is None else [level])
 
 
-def heard(outcome, spec=KLING, *, kept=False):
+def online_results(outcome, spec=KLING, *, kept=False):
     return list(accounts._heard(spec, outcome, NOW, kept=kept))
 
 
-def test_a_provider_that_cannot_be_reached_is_a_problem():
-    (sign,) = heard(NotSent("ConnectError: refused"))
-    assert (sign.exit, "refused" in sign.said) == (Exit.CONFIGURATION, True)
-    assert heard(NoAnswer("cut"))[0].level == "warning"
+def test_unreachable_provider_is_a_problem():
+    (result,) = online_results(NotSent("ConnectError: refused"))
+    assert (result.exit, "refused" in result.said) == (Exit.CONFIGURATION, True)
+    assert online_results(NoAnswer("cut"))[0].level == "warning"
 
 
 GOOD = {"code": 0, "data": []}
@@ -214,27 +214,27 @@ GOOD = {"code": 0, "data": []}
         (500, "oops", "warning", Exit.DONE),
     ],
 )
-def test_an_answer_says_how_the_account_is(status, body, level, code):
-    (sign,) = heard(Reply(status, body))
-    assert (sign.level, sign.exit) == (level, code)
+def test_answer_shows_state_of_the_account(status, body, level, code):
+    (result,) = online_results(Reply(status, body))
+    assert (result.level, result.exit) == (level, code)
 
 
-def test_a_token_that_is_kept_proves_nothing_of_the_secret():
+def test_stored_token_does_not_prove_the_secret_key():
     good = Reply(200, {"code": 0, "data": {"list": []}})
-    assert "secret key is tried when that ends" in heard(good, CHANJING, kept=True)[0].said
-    assert heard(good, CHANJING)[0].said == "answers, and takes the credentials"
+    assert "secret key is tried when that ends" in online_results(good, CHANJING, kept=True)[0].said
+    assert online_results(good, CHANJING)[0].said == "answers, and takes the credentials"
 
 
 @pytest.mark.parametrize(
     ("apart", "level"), [(0, "ok"), (-29, "ok"), (45, "warning"), (-45, "warning"), (301, "problem")]
 )
-def test_clocks_are_compared(apart, level):
-    _, clock = heard(Reply(200, GOOD, {"date": formatdate(NOW - apart, usegmt=True)}))
+def test_compares_clock_with_the_provider(apart, level):
+    _, clock = online_results(Reply(200, GOOD, {"date": formatdate(NOW - apart, usegmt=True)}))
     assert (clock.check, clock.level) == ("clock", level)
     assert ("behind" if apart < 0 else "ahead of") in clock.said or apart == 0
 
 
-# the verdict
+# the exit code
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,6 @@ def test_clocks_are_compared(apart, level):
         ([Exit.CREDENTIALS, Exit.DISK, Exit.CONFIGURATION], 14),
     ],
 )
-def test_the_worst_gives_the_exit_code(exits, code):
-    signs = [ok("a", "b"), warning("a", "b", "c"), *(problem("a", "b", "c", each) for each in exits)]
-    assert verdict(signs) == code
+def test_worst_problem_gives_the_exit_code(exits, code):
+    results = [ok("a", "b"), warning("a", "b", "c"), *(problem("a", "b", "c", each) for each in exits)]
+    assert verdict(results) == code

@@ -1,4 +1,4 @@
-"""What stands where a manifest should."""
+"""Errors about a missing or wrong manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("products.yml", "did you mean products.yaml?"),
         ("poster.yaml", "check the path"),
@@ -30,21 +30,21 @@ def here(tmp_path, monkeypatch) -> Path:
         ("rows.XLSX", "is a table, not a manifest"),
     ],
 )
-def test_what_is_no_manifest_is_told_with_what_may_be_meant(here, name, said):
+def test_missing_manifest_suggests_what_is_meant(here, name, message):
     with pytest.raises(ManifestError) as raised:
         load(Path(name), Settings({}))
     assert f"{name}: " in str(raised.value)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
-def test_a_job_that_is_not_there_is_told_with_what_may_be_meant(here):
+def test_missing_job_suggests_what_is_meant(here):
     with pytest.raises(NoSuchJob, match=r"\n  Did you mean products\.yaml\?$"):
         directory_of(Path("product.yaml"))
     with pytest.raises(NoSuchJob, match=r"\n  Check the path\.$"):
         directory_of(Path("out"))
 
 
-def test_a_cap_without_a_price_is_blamed_where_it_was_said(here):
+def test_cap_without_price_is_reported_at_its_source(here):
     text = "version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: a heron}\n"
     (here / "job.yaml").write_text(text)
     with pytest.raises(ManifestError, match=r"^job\.yaml: --max-cost: nobody knows what kling-v2-1 costs; "):

@@ -1,4 +1,4 @@
-"""What a plan tells of each task, and when."""
+"""What a plan reports of each task, and when."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def draft(number: int, prompt: str) -> Draft:
 
 @pytest.fixture
 async def planned(tmp_path):
-    """The lines of a plan for drafts, of a job that has `old` at 1 and `kept` at 2, and the plan itself."""
+    """Plan drafts for a job that has `old` at 1 and `kept` at 2: reports before and after `finish`, and the plan."""
     store = await Store.open(tmp_path / ".runner")
     await store.add([Addition(draft(1, "old"), ""), Addition(draft(2, "kept"), "")], "digest", 1.0)
     await store.aclose()
@@ -38,14 +38,14 @@ async def planned(tmp_path):
     return planned
 
 
-def test_lines_keep_their_order_and_know_what_was_changed(planned):
+def test_tasks_keep_their_order_and_name_changes(planned):
     before, lines, _ = planned("fresh", "kept", "new")
     assert before == []
     assert [(line["name"], line["plan"]) for line in lines] == [("fresh", "changed"), ("kept", "kept"), ("new", "new")]
     assert (lines[0]["fields"], lines[0]["was"], lines[0]["was_state"]) == (["prompt"], draft(1, "old").key, "queued")
 
 
-def test_a_job_too_large_to_wait_for_is_told_at_once(planned, monkeypatch):
+def test_large_job_is_reported_at_once(planned, monkeypatch):
     monkeypatch.setattr(planning, "_REMEMBERED", 1)
     before, lines, made = planned("fresh", "kept", "new")
     assert [line["plan"] for line in before] == ["new", "kept", "new"]

@@ -1,4 +1,4 @@
-"""What an account is told of a run, and what it makes of it."""
+"""Registration of runs with an account, and what the account then refuses."""
 
 from __future__ import annotations
 
@@ -14,67 +14,68 @@ from runner.store.registry import Registry
 from runner.store.store import Store
 
 
-async def _begin(place, registry, now=1.0):
-    """A run of the job in a directory begins, and ends at once."""
-    store = await Store.open(place)
+async def _begin(state, registry, now=1.0):
+    """Begin a run of the job and end it at once."""
+    store = await Store.open(state)
     try:
         await store.add([], "digest", now)
-        await enlist([registry], store, name="job", directory=str(place.parent), now=now, anew=False)
+        await enlist([registry], store, name="job", directory=str(state.parent), now=now, anew=False)
     finally:
         await store.aclose()
 
 
-async def test_a_copy_of_a_run_that_was_killed_is_known_by_what_the_account_heard_meanwhile(tmp_path, monkeypatch):
+async def test_recorded_progress_reveals_an_old_copy(tmp_path, monkeypatch):
+    """The copy was made during a run that was killed later. The account has recorded progress since."""
     monkeypatch.setattr(registering, "_HEARD", 0.01)
-    registry, place, told = Registry(tmp_path / "home"), tmp_path / "job" / "state", anyio.Event()
-    store = await Store.open(place)
+    registry, state, recorded = Registry(tmp_path / "home"), tmp_path / "job" / "state", anyio.Event()
+    store = await Store.open(state)
     await store.add([], "digest", 1.0)
-    await enlist([registry], store, name="job", directory=str(place.parent), now=1.0, anew=False)
-    shutil.copytree(place, tmp_path / "copy")
+    await enlist([registry], store, name="job", directory=str(state.parent), now=1.0, anew=False)
+    shutil.copytree(state, tmp_path / "copy")
 
-    class Hearing(Registry):
+    class RecordingRegistry(Registry):
         async def reach(self, uuid, mark):
             await super().reach(uuid, mark)
-            told.set()
+            recorded.set()
 
-    async with remembered([Hearing(tmp_path / "home")], store):
+    async with remembered([RecordingRegistry(tmp_path / "home")], store):
         writer = store._writer
         await writer.transact(lambda _: writer.notes.append({"t": "later"}))
-        told = anyio.Event()
+        recorded = anyio.Event()
         with anyio.fail_after(5):
-            await told.wait()
+            await recorded.wait()
         assert await registry.reached(store.uuid) == await store.mark()
     await store.aclose()
-    shutil.rmtree(place)
-    shutil.copytree(tmp_path / "copy", place)
+    shutil.rmtree(state)
+    shutil.copytree(tmp_path / "copy", state)
     for _ in range(3):
         with pytest.raises(StateError, match="put back from a copy"):
-            await _begin(place, registry)
+            await _begin(state, registry)
 
 
-async def test_the_job_itself_goes_on_however_often_it_was_begun(tmp_path):
-    registry, place = Registry(tmp_path / "home"), tmp_path / "job" / "state"
+async def test_same_job_may_run_any_number_of_times(tmp_path):
+    registry, state = Registry(tmp_path / "home"), tmp_path / "job" / "state"
     for _ in range(3):
-        await _begin(place, registry)
-        store = await Store.open(place)  # a verb that buys nothing
+        await _begin(state, registry)
+        store = await Store.open(state)  # a verb that buys nothing
         known = await registry.of(store.uuid)
         await store.aclose()
-        assert known.directory == str(place.parent)
+        assert known.directory == str(state.parent)
     assert await registry.reached(store.uuid) is not None
 
 
-async def test_of_two_that_begin_at_once_no_two_buy_the_same(tmp_path, monkeypatch):
-    """FM4: both look before either is written down, and neither would see the other."""
-    registry, both, looking = Registry(tmp_path / "home"), anyio.Event(), 0
+async def test_of_two_simultaneous_jobs_one_is_refused(tmp_path, monkeypatch):
+    """FM4: if both checked before either was registered, neither would see the other."""
+    registry, both, arrived = Registry(tmp_path / "home"), anyio.Event(), 0
     real = registering._alone
 
-    async def alone(*words):
-        nonlocal looking
-        looking += 1
-        if looking == 2:
+    async def alone(*arguments):
+        nonlocal arrived
+        arrived += 1
+        if arrived == 2:
             both.set()
         await both.wait()
-        await real(*words)
+        await real(*arguments)
 
     monkeypatch.setattr(registering, "_alone", alone)
     stores = [await Store.open(tmp_path / name / "state") for name in ("one", "two")]

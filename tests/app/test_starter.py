@@ -18,13 +18,13 @@ MODELS = [(name, model) for name in specs.names() for model in specs.load(name).
 KEYS = (("AN_ID", "A_SECRET"), ("A_TOKEN",))
 
 
-def wish(provider="chanjing", model=None, **fields):
+def options(provider="chanjing", model=None, **fields):
     given = {"manifest": "job.yaml", "schema": ".schema.json", "credentials": KEYS, **fields}
     return start(CATALOGUE, specs.load(provider), model, **given)
 
 
 def examined(text: str, tmp_path):
-    """How many tasks it comes to; ManifestError where it is wrong."""
+    """Return the drafts of a manifest; raise ManifestError if it is wrong."""
     drafts = []
     _, summary = examine(text.encode(), tmp_path / "job.yaml", CATALOGUE, each=lambda _, draft: drafts.append(draft))
     assert (summary.merged, summary.warnings) == (0, ())
@@ -32,8 +32,9 @@ def examined(text: str, tmp_path):
 
 
 @pytest.mark.parametrize(("provider", "model"), MODELS)
-def test_the_manifest_of_every_model_is_in_order_and_so_is_every_line_it_comments_out(provider, model, tmp_path):
-    text = compose(wish(provider, model))
+def test_manifest_and_its_commented_lines_are_valid(provider, model, tmp_path):
+    """Every commented line is tried on its own, for every model of every provider."""
+    text = compose(options(provider, model))
     assert len(examined(text, tmp_path)) == 4
     lines = text.splitlines()
     assert max(map(len, lines)) <= 118
@@ -45,21 +46,21 @@ def test_the_manifest_of_every_model_is_in_order_and_so_is_every_line_it_comment
 
 
 @pytest.mark.parametrize("provider", specs.names())
-def test_without_a_model_it_is_one_that_needs_nothing_but_words(provider):
-    params = yaml.safe_load(compose(wish(provider)))["params"]
+def test_default_model_needs_only_a_prompt(provider):
+    params = yaml.safe_load(compose(options(provider)))["params"]
     assert params == {"prompt": "{{ subject }}, {{ light }}"}
 
 
-def test_the_first_line_is_what_editors_look_for():
-    first, *rest = compose(wish(schema=".runner-schema.json")).splitlines()
+def test_first_line_names_the_schema_for_editors():
+    first, *rest = compose(options(schema=".runner-schema.json")).splitlines()
     assert first == "# yaml-language-server: $schema=.runner-schema.json"
     assert "AN_ID + A_SECRET or A_TOKEN" in "\n".join(rest)
 
 
 @pytest.mark.parametrize(("provider", "model"), MODELS)
-def test_another_yaml_reads_the_same(provider, model):
-    """An editor's parser may be of YAML 1.1, to which `9:16` is a number."""
-    text = re.sub(r"^  # (\w+:)", r"  \1", compose(wish(provider, model)), flags=re.MULTILINE)
+def test_yaml_1_1_reads_the_same_values(provider, model):
+    """An editor may use YAML 1.1, to which `9:16` is a number."""
+    text = re.sub(r"^  # (\w+:)", r"  \1", compose(options(provider, model)), flags=re.MULTILINE)
     ours, problems = scan(text.encode(), "job.yaml")
     assert problems == []
     assert yaml.safe_load(text)["params"] == ours["params"]
@@ -73,9 +74,9 @@ def rows(tmp_path, text: str, count: int = 2):
     return {"table": Table(count, values), "data": "rows.csv"}
 
 
-def test_a_column_that_sets_a_parameter_is_not_set_again(tmp_path):
+def test_parameter_set_by_a_column_is_left_out(tmp_path):
     given = rows(tmp_path, "subject,aspect_ratio,n\nheron,1:1,2\nbird,,1\n")
-    text = compose(wish(**given))
+    text = compose(options(**given))
     assert yaml.safe_load(text)["params"] == {"prompt": "{{ subject }}"}
     assert [dict(draft.request) for draft in examined(text, tmp_path)] == [
         {"aspect_ratio": "1:1", "number_of_images": 2, "ref_prompt": "heron"},
@@ -83,57 +84,59 @@ def test_a_column_that_sets_a_parameter_is_not_set_again(tmp_path):
     ]
 
 
-def test_a_prompt_of_ones_own_needs_no_template(tmp_path):
-    text = compose(wish(**rows(tmp_path, "prompt\nheron\nbird\n")))
+def test_prompt_column_needs_no_template(tmp_path):
+    text = compose(options(**rows(tmp_path, "prompt\nheron\nbird\n")))
     assert "params" not in yaml.safe_load(text)
     assert [draft.request["ref_prompt"] for draft in examined(text, tmp_path)] == ["heron", "bird"]
 
 
-def test_a_column_of_links_becomes_the_picture_that_a_model_needs(tmp_path):
+def test_column_of_links_becomes_the_required_image(tmp_path):
     given = rows(tmp_path, "subject,url\nheron,https://example.com/1.png\nbird,https://example.com/2.png\n")
-    text = compose(wish("kling", "image2video/kling-v2-6", **given))
+    text = compose(options("kling", "image2video/kling-v2-6", **given))
     assert [draft.request["image"][-5:] for draft in examined(text, tmp_path)] == ["1.png", "2.png"]
 
 
-def test_a_large_table_says_how_large(tmp_path):
-    large = yaml.safe_load(compose(wish(**rows(tmp_path, "subject\nheron\n", 25_000))))
+def test_large_table_sets_max_tasks(tmp_path):
+    large = yaml.safe_load(compose(options(**rows(tmp_path, "subject\nheron\n", 25_000))))
     assert large["limits"] == {"max_tasks": 25_000}
-    small = yaml.safe_load(compose(wish(**rows(tmp_path, "subject\nheron\n", 10_000))))
+    small = yaml.safe_load(compose(options(**rows(tmp_path, "subject\nheron\n", 10_000))))
     assert "limits" not in small
 
 
-def test_a_table_that_no_template_can_name_is_refused(tmp_path):
+def test_refuses_table_without_a_usable_column(tmp_path):
     with pytest.raises(UsageError, match="no column that a prompt can be made of"):
-        compose(wish(**rows(tmp_path, "product name,if\nheron,x\n")))
+        compose(options(**rows(tmp_path, "product name,if\nheron,x\n")))
 
 
-def test_what_a_column_is_called_cannot_end_its_line(tmp_path):
+def test_column_name_cannot_break_out_of_its_line(tmp_path):
     names = {"subject": ["heron"], "x\nprovider: kling": [], "\x07\u2028y": [], "n" * 500: []}
-    text = compose(wish(table=Table(1, names), data="rows.csv"))
+    text = compose(options(table=Table(1, names), data="rows.csv"))
     assert yaml.safe_load(text)["provider"] == "chanjing"
     assert "# column x provider: kling: to use it" in text
     assert max(map(len, text.splitlines())) < 200
 
 
-def test_a_long_path_is_never_cut(tmp_path):
-    text = compose(wish(table=Table(1, {"subject": ["heron"]}), data="d/" * 100 + "rows.csv"))
+def test_long_path_is_never_cut(tmp_path):
+    text = compose(options(table=Table(1, {"subject": ["heron"]}), data="d/" * 100 + "rows.csv"))
     assert yaml.safe_load(text)["items"] == {"file": "d/" * 100 + "rows.csv"}
 
 
-def test_columns_that_would_choose_a_model_choose_none(tmp_path):
+def test_model_and_provider_columns_are_ignored(tmp_path):
     (tmp_path / "rows.csv").write_text("subject,model,provider\nheron,X-200,acme\n")
     given = {"table": Table(1, {"subject": ["heron"], "model": ["X-200"], "provider": ["acme"]}), "data": "rows.csv"}
     seen = []
-    examine(compose(wish(**given)).encode(), tmp_path / "job.yaml", CATALOGUE, each=lambda _, draft: seen.append(draft))
+    examine(
+        compose(options(**given)).encode(), tmp_path / "job.yaml", CATALOGUE, each=lambda _, draft: seen.append(draft)
+    )
     assert [(draft.provider, draft.model) for draft in seen] == [("chanjing", "kling-v2-1")]
 
 
-def test_a_model_that_nobody_knows_is_refused():
+def test_refuses_unknown_model():
     with pytest.raises(UsageError, match="no model 'kling-v9'"):
-        wish("kling", "kling-v9")
+        options("kling", "kling-v9")
 
 
-def test_the_examination_notices_what_is_wrong(tmp_path):
-    """Else the tests above could not fail."""
+def test_check_of_these_tests_finds_errors(tmp_path):
+    """Otherwise the tests above could not fail."""
     with pytest.raises(ManifestError, match="is not a parameter"):
-        examined(compose(wish()).replace("params:", "params:\n  nonsense: 1 #", 1), tmp_path)
+        examined(compose(options()).replace("params:", "params:\n  nonsense: 1 #", 1), tmp_path)

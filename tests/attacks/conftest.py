@@ -1,4 +1,4 @@
-"""A desk to work at, and a raw server that lies."""
+"""A working directory, and a raw server that sends hostile responses."""
 
 from __future__ import annotations
 

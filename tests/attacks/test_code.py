@@ -1,4 +1,4 @@
-"""What the program is made of: nothing that runs data, no network before it is asked for, one wheel from one source."""
+"""The program's code: it executes no data, imports use no network, and the wheel is reproducible."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def modules():
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(HOUSE).as_posix())
-def test_x41_nothing_runs_data(path):
+def test_x41_no_module_executes_data(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         match node:
@@ -55,7 +55,7 @@ def test_x41_nothing_runs_data(path):
                 assert not off & {"verify", "check_hostname", "ssl", "verify_ssl"}, f"{path}:{node.lineno}"
 
 
-def test_x41_the_linter_that_bans_them_looks_at_the_program():
+def test_x41_linter_rules_cover_package():
     rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
     assert rules["select"] == ["ALL"]
     assert [rule for rule in rules["ignore"] if re.fullmatch(r"S\d*", rule)] == []
@@ -63,7 +63,7 @@ def test_x41_the_linter_that_bans_them_looks_at_the_program():
     assert spared == {"tests/**", "benchmarks/**"}
 
 
-def test_x41_the_loader_of_specs_makes_no_objects():
+def test_x41_spec_loader_makes_no_objects():
     with pytest.raises(ConfigError, match="could not determine a constructor"):
         spec.parse("name: !!python/object/apply:os.getcwd []", "evil.yaml")
 
@@ -84,14 +84,14 @@ print("silent")
 """
 
 
-def test_x40_no_import_touches_the_network():
+def test_x40_imports_do_not_use_network():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", DEAF], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
     )
     assert done.stdout.strip() == "silent", done.stderr
 
 
-def test_x40_everything_that_is_installed_is_pinned_by_its_hash():
+def test_x40_all_dependencies_are_pinned_by_hash():
     lines = (ROOT / ".ci/requirements.lock").read_text().replace("\\\n", " ").splitlines()
     pinned = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     assert len(pinned) > 30
@@ -100,7 +100,7 @@ def test_x40_everything_that_is_installed_is_pinned_by_its_hash():
 
 
 def built(place):
-    """A wheel of this source, at a moment that is given."""
+    """Build a wheel of this source with a given time."""
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "PYTHONHASHSEED": str(len(place.name))}
     words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place)]
     subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True, timeout=60)
@@ -108,7 +108,8 @@ def built(place):
     return wheel
 
 
-def test_x40_a_wheel_built_twice_is_the_same_and_holds_the_program_and_nothing_else(tmp_path):
+def test_x40_wheel_is_reproducible_and_holds_only_runner(tmp_path):
+    """Two builds give the same wheel, and it holds the package and nothing else."""
     first, second = built(tmp_path / "a"), built(tmp_path / "bb")
     assert hashlib.sha256(first.read_bytes()).digest() == hashlib.sha256(second.read_bytes()).digest()
     with zipfile.ZipFile(first) as wheel:

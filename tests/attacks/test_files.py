@@ -1,4 +1,4 @@
-"""Names and bytes of outputs: whatever a prompt, an id or a server says, a file is one in the job directory."""
+"""Names and content of outputs: for any prompt, id or response, files stay in the job directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.manifest.names import MAX_BYTES, folded, slug
 from runner.net.download import Bounds, Downloader, Fetched, Later
 from runner.net.media import sniff
 from runner.net.part import Part, publish
-from runner.pipeline.fetch import stems
+from runner.pipeline.download import stems
 from runner.providers.evidence import remote_id
 from runner.providers.heads import NotAPicture, measured
 from runner.report.whole_file import whole_file
@@ -44,7 +44,7 @@ NAMES = (
 
 
 @given(text=st.text(max_size=400) | st.sampled_from(NAMES) | st.text(alphabet="./\\-~ \0:名é", max_size=200))
-def test_x08_any_text_is_a_name_in_the_directory_and_fits(text):
+def test_x08_any_text_gives_valid_name_in_directory(text):
     name = slug(text)
     assert name not in {"", ".", ".."}
     assert not name.startswith((".", "-", "~"))
@@ -55,7 +55,7 @@ def test_x08_any_text_is_a_name_in_the_directory_and_fits(text):
     assert len(name.encode()) <= MAX_BYTES
 
 
-def test_x08_a_name_of_255_bytes_in_chinese_is_published(tmp_path):
+def test_x08_chinese_name_of_255_bytes_is_published(tmp_path):
     name = slug("江南水乡的乌篷船在雨中" * 40)
     part = tmp_path / "1.part"
     part.write_bytes(b"x")
@@ -65,12 +65,13 @@ def test_x08_a_name_of_255_bytes_in_chinese_is_published(tmp_path):
 @pytest.mark.parametrize(
     ("one", "other"), [("a.png", "A.PNG"), ("é", "e\u0301"), ("ß", "SS"), ("ﬁ", "FI"), ("Å", "\u212b")]
 )
-def test_x09_names_that_a_file_system_takes_for_one_are_one_to_us(one, other):
+def test_x09_equivalent_file_names_collide(one, other):
+    """Names that a file system treats as one collide in the manifest as well."""
     assert folded(slug(one)) == folded(slug(other)) or folded(one) == folded(other)
 
 
 @pytest.mark.parametrize("there", ["file", "link", "dangling", "directory", "pipe"])
-def test_x10_a_name_that_is_taken_is_left_alone(tmp_path, there):
+def test_x10_existing_file_is_not_overwritten(tmp_path, there):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     place = tmp_path / "x.png"
@@ -95,7 +96,7 @@ def test_x10_a_name_that_is_taken_is_left_alone(tmp_path, there):
 
 
 @pytest.mark.parametrize("name", ["1.part", "1.part.tag"])
-def test_x10_no_part_is_written_through_a_link(tmp_path, name):
+def test_x10_partial_files_are_not_written_through_links(tmp_path, name):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     parts = tmp_path / "parts"
@@ -108,7 +109,7 @@ def test_x10_no_part_is_written_through_a_link(tmp_path, name):
     assert victim.read_text() == "precious"
 
 
-def test_x10_the_directory_of_parts_is_no_link(tmp_path):
+def test_x10_partial_directory_is_not_a_link(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tmp_path / "parts").symlink_to(elsewhere)
@@ -117,7 +118,7 @@ def test_x10_the_directory_of_parts_is_no_link(tmp_path):
     assert list(elsewhere.iterdir()) == []
 
 
-def test_x10_no_report_is_written_through_a_link(tmp_path):
+def test_x10_reports_are_not_written_through_links(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "report").symlink_to(victim)
@@ -137,7 +138,7 @@ def test_x10_no_report_is_written_through_a_link(tmp_path):
     ],
 )
 @pytest.mark.parametrize("path", ["x.php", "x.lnk", "x.desktop", "x.html", "..%2f..%2fx", "x.png%00.exe"])
-async def test_x11_the_content_alone_chooses_the_extension(tmp_path, wires, headers, path):
+async def test_x11_extension_depends_on_content_only(tmp_path, wires, headers, path):
     async with wires.Wire(wires.always(wires.answer(PNG, **headers))) as wire:
         fetched = await fetch(f"{wire.url}/{path}", tmp_path)
     assert isinstance(fetched, Fetched)
@@ -165,7 +166,7 @@ NO_MEDIA = {
 
 
 @pytest.mark.parametrize("data", NO_MEDIA.values(), ids=NO_MEDIA)
-async def test_x12_what_a_browser_or_a_machine_could_run_is_no_output(tmp_path, wires, data):
+async def test_x12_executable_content_is_rejected(tmp_path, wires, data):
     assert sniff(data[:512]) is None
     for kind in ("image/png", "image/svg+xml"):
         async with wires.Wire(wires.always(wires.answer(data, content_type=kind))) as wire:
@@ -177,15 +178,15 @@ def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def picture(width, height, pixels):
+def make_png(width, height, pixels):
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-PNG = picture(1, 1, zlib.compress(b"\0\xff\0\0"))
+PNG = make_png(1, 1, zlib.compress(b"\0\xff\0\0"))
 BOMBS = {
-    "a million by a million": picture(1_000_000, 1_000_000, zlib.compress(bytes(8 * MIB))),
-    "four billion wide": picture(2**32 - 1, 2**32 - 1, zlib.compress(b"x")),
+    "a million by a million": make_png(1_000_000, 1_000_000, zlib.compress(bytes(8 * MIB))),
+    "four billion wide": make_png(2**32 - 1, 2**32 - 1, zlib.compress(b"x")),
     "a million chunks": PNG[:33] + chunk(b"tEXt", b"") * 50_000 + PNG[33:],
     "a size that points back": PNG[:8] + b"\xff\xff\xff\xffIHDR" + bytes(40),
     "boxes without a size": b"\0\0\0\x08ftypisom" + b"\0\0\0\x08free" * 50_000,
@@ -198,7 +199,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
-async def test_x38_no_picture_is_decoded_and_none_takes_long(tmp_path, wires, data):
+async def test_x38_images_are_not_decoded_and_checked_quickly(tmp_path, wires, data):
     began = time.process_time()
     tracemalloc.start()
     try:
@@ -219,17 +220,17 @@ IDS = (
 
 
 @pytest.mark.parametrize("value", IDS, ids=repr)
-def test_x39_what_could_leave_its_place_in_a_path_is_no_id(value):
+def test_x39_path_characters_are_invalid_in_ids(value):
     assert remote_id(value) is None
 
 
 @given(value=st.text(max_size=140) | st.integers() | st.floats() | st.none() | st.lists(st.text(), max_size=2))
-def test_x39_an_id_is_a_word_that_needs_no_quoting(value):
+def test_x39_valid_id_needs_no_quoting(value):
     found = remote_id(value)
     assert found is None or (0 < len(found) <= 128 and not set(found) & set("/?#%&\\ \n\0;") and found.isascii())
 
 
-def test_x08_no_two_names_of_a_tasks_outputs_lead_elsewhere():
+def test_x08_output_names_stay_in_directory_and_differ():
     for name, _ in zip(stems(slug("../../x"), "k" * 32, 3, many=True), range(5), strict=False):
         assert "/" not in name
         assert not name.startswith(".")

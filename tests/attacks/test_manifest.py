@@ -1,4 +1,4 @@
-"""A manifest from somebody else: it runs nothing, costs no memory, reads no secret and chooses no address."""
+"""A hostile manifest: it runs nothing, costs no memory, reads no secret and chooses no address."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEAD = "version: 1\nprovider: chanjing\nmodel: kling-v2-1\n"
 
 
 def refused(path, text, **environ):
-    """What a person is told of a manifest that cannot be."""
+    """Return the message about an invalid manifest."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ManifestError) as caught:
         load(path, Settings(environ))
@@ -45,14 +45,14 @@ def refused(path, text, **environ):
         "!ENV ${HOME}",
     ],
 )
-def test_x01_tags_make_no_objects(tmp_path, value):
+def test_x01_tags_create_no_objects(tmp_path, value):
     mark = tmp_path / "mark"
-    told = refused(tmp_path / "a.yaml", f"{HEAD}params: {{prompt: x}}\nname: {value.replace('MARK', str(mark))}\n")
-    assert "is not allowed" in told
+    message = refused(tmp_path / "a.yaml", f"{HEAD}params: {{prompt: x}}\nname: {value.replace('MARK', str(mark))}\n")
+    assert "is not allowed" in message
     assert not mark.exists()
 
 
-def test_x02_a_billion_laughs_cost_neither_time_nor_memory():
+def test_x02_billion_laughs_cost_neither_time_nor_memory():
     laughs = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
     laughs += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     tracemalloc.start()
@@ -68,7 +68,7 @@ def test_x02_a_billion_laughs_cost_neither_time_nor_memory():
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? "])
 @pytest.mark.parametrize("depth", [65, 500, 2_000, 100_000])
-def test_x03_depth_is_refused_with_its_place(opening, depth):
+def test_x03_deep_nesting_is_refused_with_location(opening, depth):
     began = time.process_time()
     value, problems = reader.scan((opening * depth).encode(), "a.yaml")
     assert value is None
@@ -81,13 +81,13 @@ def test_x03_depth_is_refused_with_its_place(opening, depth):
     [("NO", "NO"), ("yes", "yes"), ("12:30:45", "12:30:45"), ("2024-01-01", "2024-01-01"), ("9:16", "9:16"),
      ("1_000", "1_000"), ("true", True), ("null", None), ("~", None), ("1.5", 1.5), ("0o17", 15)],
 )  # fmt: skip
-def test_x04_no_text_becomes_something_else(text, expected):
+def test_x04_text_stays_text(text, expected):
     value, problems = reader.scan(f"a: {text}".encode(), "a.yaml")
     assert problems == []
     assert (value["a"], type(value["a"])) == (expected, type(expected))
 
 
-def test_x04_of_two_equal_keys_none_wins(tmp_path):
+def test_x04_duplicate_keys_are_refused(tmp_path):
     assert "stands here twice" in refused(tmp_path / "a.yaml", f"{HEAD}params: {{prompt: a, prompt: b}}\n")
 
 
@@ -96,24 +96,24 @@ def test_x04_of_two_equal_keys_none_wins(tmp_path):
     ["../secret.png", "/etc/shadow", "file:///etc/passwd", "/dev/zero", "pipe", "link.png", "/proc/self/environ",
      "photos/../../secret.png", "~/x.png", "\\\\host\\share\\x.png"],
 )  # fmt: skip
-def test_x05_no_picture_is_read_from_elsewhere(tmp_path, path):
+def test_x05_images_are_not_read_from_outside(tmp_path, path):
     (tmp_path / "secret.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     home = tmp_path / "job"
     home.mkdir()
     os.mkfifo(home / "pipe")
     (home / "link.png").symlink_to("../secret.png")
     text = f"version: 1\nprovider: kling\nmodel: image/kling-v2-1\nparams: {{prompt: x, image: {json.dumps(path)}}}\n"
-    told = refused(home / "a.yaml", text)
-    assert "params.image" in told
+    message = refused(home / "a.yaml", text)
+    assert "params.image" in message
 
 
-def test_x05_no_device_or_pipe_is_waited_for_as_a_data_file(tmp_path):
+def test_x05_devices_and_pipes_are_refused_as_data_files(tmp_path):
     os.mkfifo(tmp_path / "rows.csv")
     (tmp_path / "zero.txt").symlink_to("/dev/zero")
     for name in ("rows.csv", "zero.txt", "/etc/passwd", "/proc/self/environ"):
-        told = refused(tmp_path / "a.yaml", f"{HEAD}params: {{prompt: x}}\nitems: {{file: {name}}}\n")
-        assert "items.file" in told
-        assert "root:" not in told
+        message = refused(tmp_path / "a.yaml", f"{HEAD}params: {{prompt: x}}\nitems: {{file: {name}}}\n")
+        assert "items.file" in message
+        assert "root:" not in message
 
 
 BOMBS = {
@@ -129,7 +129,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
-def test_x06_no_template_fills_the_memory(text):
+def test_x06_template_output_is_bounded(text):
     tracemalloc.start()
     try:
         try:
@@ -142,7 +142,8 @@ def test_x06_no_template_fills_the_memory(text):
         tracemalloc.stop()
 
 
-def test_x06_a_long_value_that_is_named_often_is_measured_before_it_is_joined():
+def test_x06_size_is_checked_before_values_are_joined():
+    """The length of a value that a template names often is checked before it is joined."""
     tracemalloc.start()
     try:
         with pytest.raises(TemplateError):
@@ -153,7 +154,7 @@ def test_x06_a_long_value_that_is_named_often_is_measured_before_it_is_joined():
 
 
 @given(value=st.sampled_from(["{{ 7 }}", "{{ x.__class__ }}", "{% for a in b %}", "${HOME}", "{{ self }}"]))
-def test_x06_what_stands_in_data_is_never_a_template(value):
+def test_x06_data_is_never_a_template(value):
     assert Template("<{{ a }}>").render({"a": value}) == f"<{value}>"
     assert Template("<{{ a|trim }}>").render({"a": value}) == f"<{value}>"
 
@@ -166,7 +167,7 @@ PARTS = (
 
 @settings(max_examples=150)
 @given(parts=st.lists(st.sampled_from(PARTS), max_size=30))
-def test_x06_any_template_is_text_or_a_sentence(parts):
+def test_x06_any_template_gives_text_or_message(parts):
     try:
         made = Template(" ".join(parts)).render({"a": "value", "x": 1})
     except TemplateError:
@@ -175,7 +176,7 @@ def test_x06_any_template_is_text_or_a_sentence(parts):
     assert "built-in" not in made
 
 
-def test_x07_nothing_of_the_environment_gets_into_a_request(tmp_path):
+def test_x07_environment_does_not_get_into_requests(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(f"{HEAD}params: {{prompt: '${{CANARY}} $CANARY %CANARY% `echo $CANARY`'}}\n")
     job = load(path, Settings({"CANARY": "canary-value"}))
@@ -196,7 +197,7 @@ def test_x07_nothing_of_the_environment_gets_into_a_request(tmp_path):
         "${KLING_API_KEY}",
     ],
 )
-def test_x07_no_secret_is_sent_to_a_host_that_the_manifest_names(url):
+def test_x07_manifest_cannot_choose_host_for_secrets(url):
     assert unfit(url) is not None
 
 
@@ -204,7 +205,7 @@ def test_x07_no_secret_is_sent_to_a_host_that_the_manifest_names(url):
     "url", ["${HEALTHCHECK_URL}", "https://${HC_HOST}/${HC_ID}", "https://hc.example/${HC_ID}",
             "tgram://${BOT_TOKEN}/${CHAT}", "http://127.0.0.1:8000/${PING_KEY}"]
 )  # fmt: skip
-def test_x07_addresses_that_are_nobody_elses_choice_are_taken(url):
+def test_x07_operators_addresses_are_accepted(url):
     assert unfit(url) is None
 
 
@@ -216,37 +217,41 @@ def test_x07_addresses_that_are_nobody_elses_choice_are_taken(url):
         ("limits: {max_tasks: 20}\nrepeat: 21", "limits.max_tasks"),
     ],
 )
-def test_x42_a_million_tasks_are_refused_before_anything_is_sent(tmp_path, more, why):
+def test_x42_million_tasks_are_refused_before_any_request(tmp_path, more, why):
     began = time.process_time()
     assert why in refused(tmp_path / "a.yaml", f"{HEAD}params: {{prompt: x}}\n{more}\n")
     assert time.process_time() - began < 2
 
 
-def test_x42_what_an_account_may_spend_in_a_day_is_no_word_of_a_manifest(desk):
+def test_x42_manifest_cannot_set_daily_cap(desk):
+    """The daily spending limit of an account cannot be set in a manifest."""
     text = images(5, more="limits: {qps: 50, max_cost: 1000000}\ncost: 0.01\nretry: {doubt: 1s}")
     desk.write("job.yaml", text.replace("limits: {qps: 50}\n", "", 1))
-    told = desk.run("run", "job.yaml", "--sandbox", "--json", env={"CHANJING_DAILY_COST": "0.02"})
-    assert json.loads(told.stdout.splitlines()[-1])["submitted"] == 2
-    assert told.returncode == 8
+    message = desk.run("run", "job.yaml", "--sandbox", "--json", env={"CHANJING_DAILY_COST": "0.02"})
+    assert json.loads(message.stdout.splitlines()[-1])["submitted"] == 2
+    assert message.returncode == 8
 
 
 @pytest.mark.parametrize(
     "key", ["base_url", "url", "providers", "api_key", "proxy", "verify", "cafile", "provider_dir"]
 )
-def test_x43_a_manifest_says_nothing_of_where_a_key_goes(tmp_path, key):
-    told = refused(tmp_path / "a.yaml", f"{HEAD}params: {{prompt: x}}\n{key}: https://thief.example\n")
-    assert f"{key}: no such key" in told
+def test_x43_manifest_cannot_set_destination_of_key(tmp_path, key):
+    message = refused(tmp_path / "a.yaml", f"{HEAD}params: {{prompt: x}}\n{key}: https://thief.example\n")
+    assert f"{key}: no such key" in message
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "evil.yaml", "./chanjing", "https://thief.example"])
-def test_x43_a_provider_is_a_name_and_no_path(tmp_path, name):
+def test_x43_provider_is_a_name_not_a_path(tmp_path, name):
     spec = (tmp_path / "evil.yaml").resolve()
     spec.write_text("name: evil\nbase_url: https://thief.example\n")
-    told = refused(tmp_path / "a.yaml", f"version: 1\nprovider: {json.dumps(name)}\nmodel: x\nparams: {{prompt: x}}\n")
-    assert "unknown provider" in told
+    message = refused(
+        tmp_path / "a.yaml", f"version: 1\nprovider: {json.dumps(name)}\nmodel: x\nparams: {{prompt: x}}\n"
+    )
+    assert "unknown provider" in message
 
 
-def test_x43_no_file_beside_a_manifest_is_taken_for_the_environment(desk):
+def test_x43_env_file_beside_manifest_is_ignored(desk):
+    """No file beside a manifest is read as the environment."""
     names = ("CHANJING_BASE_URL", "CHANJING_APP_ID", "CHANJING_SECRET_KEY", "RUNNER_PROVIDERS", "RUNNER_HOME")
     for file in (".env", "runner.toml", ".runnerrc", "runner.ini"):
         desk.write(file, "".join(f"{name} = 'https://thief.example'\n" for name in names))

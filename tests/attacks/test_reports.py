@@ -1,4 +1,4 @@
-"""What people read: a terminal, a log, a spreadsheet, a command to copy. Nothing of it obeys a stranger."""
+"""Output that users read: a terminal, a log, a spreadsheet, a command to copy. Hostile text has no effect in it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ HOSTILE = (
 
 
 def steering(text):
-    """Whatever in a text is more than letters, but for line ends."""
+    """Return the control characters of a text, except for line ends."""
     return {char for char in text if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}} - {"\n"}
 
 
 @given(text=st.text() | st.just(HOSTILE))
-def test_x31_no_message_of_an_error_steers_a_terminal(text):
-    told = str(RunnerError(text, hint=text)) + visible(text)
-    assert steering(told) == set()
+def test_x31_error_messages_hold_no_control_characters(text):
+    printed = str(RunnerError(text, hint=text)) + visible(text)
+    assert steering(printed) == set()
 
 
 @given(text=st.text() | st.just(HOSTILE))
-def test_x31_a_mistake_is_one_line_whatever_a_manifest_says(text):
+def test_x31_diagnostic_is_one_line(text):
     problem = Problem("a.yaml", 1, 1, text, text, text)
     assert steering(str(problem)) == set()
     assert "\n" not in str(problem)
@@ -43,13 +43,13 @@ def test_x31_a_mistake_is_one_line_whatever_a_manifest_says(text):
 
 
 @given(text=st.text() | st.just(HOSTILE))
-def test_x31_what_a_provider_says_is_one_harmless_line(text):
+def test_x31_provider_message_is_one_sanitized_line(text):
     assert steering(harmless(text)) == set()
     assert "\n" not in harmless(text)
     assert len(harmless(text)) <= 200
 
 
-def test_x31_no_verb_prints_what_a_manifest_smuggles(desk):
+def test_x31_no_verb_prints_control_characters_of_manifest(desk):
     spelled = json.dumps(HOSTILE)
     keys = f"version: 1\nprovider: {spelled}\nmodel: {spelled}\n{spelled}: 1\nparams: {{{spelled}: x}}\n"
     desk.write("keys.yaml", keys)
@@ -80,7 +80,7 @@ FORMULAS = ("=cmd|'/C calc'!A0", "+1+cmd", "-2+3", "@SUM(1)", "\t=1", "\r=1", "\
 
 
 @pytest.mark.parametrize("text", FORMULAS)
-def test_x30_no_cell_is_run_by_a_spreadsheet(text):
+def test_x30_no_cell_is_a_formula(text):
     file = io.BytesIO()
     as_csv([row(text)], Columns().see([row(text)]), file)
     table = list(csv.reader(io.StringIO(file.getvalue().decode("utf-8-sig"), newline="")))
@@ -92,7 +92,7 @@ def test_x30_no_cell_is_run_by_a_spreadsheet(text):
 
 
 @given(text=st.text(max_size=20))
-def test_x30_a_value_never_breaks_out_of_its_cell(text):
+def test_x30_value_stays_in_its_cell(text):
     file = io.BytesIO()
     as_csv([row(text), row("x")], Columns().see([row(text), row("x")]), file)
     table = list(csv.reader(io.StringIO(file.getvalue().decode("utf-8-sig"), newline="")))
@@ -100,13 +100,13 @@ def test_x30_a_value_never_breaks_out_of_its_cell(text):
     assert len({len(line) for line in table}) == 1
 
 
-def test_x35_a_hint_that_is_copied_runs_nothing_else(desk):
+def test_x35_copied_hint_runs_nothing_else(desk):
     name = "a;touch pwned $(touch pwned) `touch pwned` & 'x.yaml"
     desk.write(name, images(1, provider="kling-gateway", model="image/kling-v1-5"))
     done = desk.run("run", name, "--sandbox", "--json")
     shown = [line for line in (done.stdout + done.stderr).splitlines() if "runner " in line]
     for line in shown:
-        said = json.loads(line)["next"] or "" if line.startswith("{") else line.partition("runner ")[2]
-        if name[:3] in said:
-            assert name in shlex.split(said)
+        command = json.loads(line)["next"] or "" if line.startswith("{") else line.partition("runner ")[2]
+        if name[:3] in command:
+            assert name in shlex.split(command)
     assert not (desk.root / "pwned").exists()

@@ -1,4 +1,4 @@
-"""A secret stands in a header and nowhere else: not in an argument, a file, a message or the memory a crash leaves."""
+"""A secret is in a header and nowhere else: not in an argument, a file, a message or a core dump."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FAST = ("--seconds", "0.1,0.3")
 
 
 def spellings(secret):
-    """How it may stand in a file."""
+    """Return the spellings that a file may hold."""
     raw = secret.encode()
     doubled = base64.b64encode(raw).rstrip(b"=")
     return {raw, doubled, raw.hex().encode(), urllib.parse.quote(secret, safe="").encode(), raw[::-1]}
 
 
 def leaks(root, *texts):
-    """Every place under a directory, and every text, in which the canary stands in any spelling."""
+    """Return every file under a directory, and every text, that holds the canary in any spelling."""
     found = [
         path
         for path in root.rglob("*")
@@ -49,7 +49,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_x23_no_secret_stands_in_anything_that_a_run_leaves(desk, kind):
+def test_x23_files_of_a_run_hold_no_secret(desk, kind):
     desk.write("job.yaml", images(3))
     with sandbox(*FAST, *FAULTS[kind]) as box:
         app = "nobody" if kind == "credentials are refused" else box.env.get("CHANJING_APP_ID", "app")
@@ -64,25 +64,26 @@ def test_x23_no_secret_stands_in_anything_that_a_run_leaves(desk, kind):
             "--metrics-file",
             "m.prom",
         )
-        told = [desk.run("run", "job.yaml", *words, env=env)]
-        told += [
+        printed = [desk.run("run", "job.yaml", *words, env=env)]
+        printed += [
             desk.run(*verb.split(), env=env) for verb in ("status job.yaml", "export job.yaml", "audit job.yaml --json")
         ]
-    assert leaks(desk.root, *(done.stdout + done.stderr for done in told)) == []
+    assert leaks(desk.root, *(done.stdout + done.stderr for done in printed)) == []
     assert (desk.root / "run.log").read_bytes()
 
 
-def test_x24_a_tokens_place_is_its_own_file_and_links_stay_out_of_results(desk):
+def test_x24_token_has_own_file_and_links_stay_out_of_results(desk):
+    """A token is stored in a file of its own, and results hold no download links."""
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         desk.job(env=box.env)
         (token,) = (desk.root / "home").rglob("token.json")
         value = json.loads(token.read_text())["value"]
-        told = desk.run("export", "job.yaml", "--format", "csv", env=box.env).stdout
+        printed = desk.run("export", "job.yaml", "--format", "csv", env=box.env).stdout
     holding = [path for path in desk.root.rglob("*") if path.is_file() and value.encode() in path.read_bytes()]
     assert holding == [token]
     assert token.stat().st_mode & 0o777 == 0o600
-    for text in ((desk.root / "out/job/results.jsonl").read_text(), told):
+    for text in ((desk.root / "out/job/results.jsonl").read_text(), printed):
         assert "http://" not in text
         assert "/files/" not in text
 
@@ -93,17 +94,17 @@ def every(group, context=None):
         yield name, group.get_command(context, name)
 
 
-def test_x25_no_option_of_any_verb_takes_a_secret():
+def test_x25_no_option_takes_a_secret():
     for verb, made in every(command):
         names = {name for parameter in made.params for name in (*parameter.opts, *parameter.secondary_opts)}
         strange = {name for name in names if any(word in name for word in ("key", "secret", "token", "pass", "cred"))}
         assert strange - {"key"} == set(), verb
 
 
-def test_x26_no_secret_stands_in_what_is_told_of_it():
+def test_x26_secret_is_absent_from_its_own_messages():
     secret = Secret(CANARY)
-    for told in (repr(secret), str(secret), f"{secret}", f"{secret!r:>40}", repr([secret]), repr({"a": secret})):
-        assert CANARY not in told
+    for printed in (repr(secret), str(secret), f"{secret}", f"{secret!r:>40}", repr([secret]), repr({"a": secret})):
+        assert CANARY not in printed
     with pytest.raises(TypeError):
         json.dumps(secret)
     with pytest.raises((TypeError, AttributeError)):
@@ -124,7 +125,7 @@ main()
 """
 
 
-def test_x26_a_crash_shows_no_value_of_a_variable(desk):
+def test_x26_crash_shows_no_values_of_variables(desk):
     desk.write("job.yaml", images(1))
     env = {"CHANJING_SECRET_KEY": CANARY, "CHANJING_APP_ID": CANARY + "x", "CHANJING_BASE_URL": "http://127.0.0.1:9"}
     whole = {**os.environ, **env, "RUNNER_HOME": str(desk.root / "home")}
@@ -136,7 +137,7 @@ def test_x26_a_crash_shows_no_value_of_a_variable(desk):
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o666, 0o620])
-def test_x27_a_key_that_others_may_read_is_refused(tmp_path, mode):
+def test_x27_key_file_readable_by_others_is_refused(tmp_path, mode):
     path = tmp_path / "key"
     path.write_text(CANARY)
     path.chmod(mode)
@@ -149,7 +150,7 @@ def test_x27_a_key_that_others_may_read_is_refused(tmp_path, mode):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "/dev/zero", "nothing"])
-def test_x27_what_is_no_file_is_no_key_and_is_not_waited_for(tmp_path, kind):
+def test_x27_key_must_be_regular_file(tmp_path, kind):
     path = tmp_path / "key"
     if kind == "pipe":
         os.mkfifo(path, 0o600)
@@ -161,7 +162,7 @@ def test_x27_what_is_no_file_is_no_key_and_is_not_waited_for(tmp_path, kind):
         Settings({"KEY_FILE": str(path)}).secret("KEY")
 
 
-def test_x44_a_crash_leaves_no_memory_on_the_disk():
+def test_x44_crash_leaves_no_core_dump():
     code = (
         "import resource; from runner.cli.main import run; run(['providers']); "
         "print(resource.getrlimit(resource.RLIMIT_CORE)[0])"

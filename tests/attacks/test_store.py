@@ -1,4 +1,4 @@
-"""State from somebody else: a crafted database or journal, keys that are no keys, planted links."""
+"""Hostile state: a crafted database or journal, invalid keys, planted links."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CRAFTED = {
 
 
 @pytest.mark.parametrize("script", CRAFTED.values(), ids=CRAFTED)
-async def test_x34_nothing_but_our_own_schema_is_opened(bench, script):
+async def test_x34_only_known_schema_is_opened(bench, script):
     path = await made(bench)
     change(path, script)
     with pytest.raises(StateError):
@@ -72,7 +72,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("script", ROWS.values(), ids=ROWS)
-async def test_x34_rows_that_nobody_wrote_are_told_by_name(bench, script):
+async def test_x34_forged_rows_are_reported_by_name(bench, script):
     path = await made(bench)
     change(path, script)
     codes = []
@@ -86,7 +86,7 @@ async def test_x34_rows_that_nobody_wrote_are_told_by_name(bench, script):
 
 
 @pytest.mark.parametrize("file", ["../../victim.png", "/etc/passwd", "a/b.png", "..", ".runner", "a\0b", ""])
-async def test_x34_no_output_is_looked_for_elsewhere(bench, file):
+async def test_x34_outputs_outside_of_directory_are_refused(bench, file):
     path = await made(bench)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("insert into output (task_id, number, url, file) values (1, 1, '', ?)", (file,))
@@ -96,7 +96,7 @@ async def test_x34_no_output_is_looked_for_elsewhere(bench, file):
 
 
 @pytest.mark.parametrize("file", ["../../victim.png", "/etc/passwd", "a/b.png"])
-async def test_x34_no_output_of_a_journal_leads_elsewhere(bench, file):
+async def test_x34_journal_outputs_stay_in_directory(bench, file):
     async with bench() as one:
         await one.add(1)
         task = await one.to("running")
@@ -109,7 +109,7 @@ async def test_x34_no_output_of_a_journal_leads_elsewhere(bench, file):
         rebuild(path.parent, (), NOW)
 
 
-async def test_x34_another_programs_database_is_none_of_ours(home):
+async def test_x34_foreign_database_is_refused(home):
     home.mkdir(parents=True)
     change(home / "state.db", "create table secrets (a); insert into secrets values ('x')")
     with pytest.raises(StateError):
@@ -122,7 +122,7 @@ async def test_x34_another_programs_database_is_none_of_ours(home):
     "name", ["state.db", "state.db-wal", "state.db-shm", "state.db-journal", "journal.jsonl", "ballast"]
 )
 @pytest.mark.parametrize("fresh", [True, False], ids=["a new job", "a job that was there"])
-async def test_x10_no_file_of_the_state_is_written_through_a_link(bench, home, tmp_path, name, fresh):
+async def test_x10_state_files_are_not_written_through_links(bench, home, tmp_path, name, fresh):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     if fresh:
@@ -140,7 +140,7 @@ async def test_x10_no_file_of_the_state_is_written_through_a_link(bench, home, t
 HOSTILE = ("' or 1=1 --", "'; drop table task; --", "%", "_", '"', "\\", "*", "[a-z]", "\x00", "\ud800", "")
 
 
-async def test_x33_no_text_of_a_key_is_a_statement_or_a_pattern(bench):
+async def test_x33_key_text_is_no_statement_and_no_pattern(bench):
     async with bench() as one:
         await one.add(1, 2)
         for text in HOSTILE[:-2]:
@@ -150,7 +150,7 @@ async def test_x33_no_text_of_a_key_is_a_statement_or_a_pattern(bench):
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.sampled_from([text for text in HOSTILE if text.isascii()]) | st.text(max_size=30))
-async def test_x33_what_a_manifest_says_comes_back_as_it_was(tmp_path_factory, bench, text):
+async def test_x33_manifest_text_is_stored_unchanged(tmp_path_factory, bench, text):
     async with bench(tmp_path_factory.mktemp("job") / ".runner") as one:
         await one.add(5, digest=f"d{text}", vars={"v": text}, request={"p": text}, provider=text, model=text)
         with view(one.path.parent) as job:
@@ -158,8 +158,8 @@ async def test_x33_what_a_manifest_says_comes_back_as_it_was(tmp_path_factory, b
     assert (row["request"], row["vars"], row["provider"], row["model"]) == ({"p": text}, {"v": text}, text, text)
 
 
-def test_x33_no_statement_is_put_together_from_texts():
-    """Every statement is a constant: an f-string or a sum in the place of SQL would let a text in."""
+def test_x33_statements_are_not_built_from_text():
+    """Every statement is a constant. An f-string or a concatenation as SQL would let text in."""
     calls = {"execute", "executemany", "executescript"}
     for path in sorted((Path(runner.__file__).parent / "store").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -182,7 +182,7 @@ LINES = (
 
 
 @pytest.mark.parametrize("line", LINES)
-async def test_x34_a_line_that_nobody_wrote_is_not_played(bench, line):
+async def test_x34_forged_journal_line_is_not_replayed(bench, line):
     path = await made(bench)
     with (path.parent / "journal.jsonl").open("ab") as out:
         out.write(journal.encode(line))

@@ -1,4 +1,4 @@
-"""A real Chromium, where there is one; what a page says on its console, and what it asks the network for, is kept."""
+"""A real Chromium, if there is one, with a record of a page's console messages and network requests."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @dataclass
 class Seen:
-    """A page, and what it did beside what it shows."""
+    """A page, with its console messages and requests."""
 
     page: object
     #: errors and warnings of the console, exceptions
     complaints: list[str] = field(default_factory=list)
-    #: addresses that were asked for
-    asked: list[str] = field(default_factory=list)
+    #: URLs that were requested
+    requested: list[str] = field(default_factory=list)
 
     def until(self, holds: str) -> None:
-        """Wait for an expression to be true; Playwright's own way needs the `eval` that the pages' policy forbids."""
+        """Wait for an expression to be true. Playwright's own method needs `eval`, which the pages' policy forbids."""
         until(lambda: self.page.evaluate(f"Boolean({holds})"), seconds=20)
 
 
@@ -35,15 +35,17 @@ class Browser:
 
     @contextmanager
     def page(self, **options):
-        """A page in a context of its own: `locale`, `viewport`, `color_scheme`, `permissions`."""
+        """Return a page in its own context, with `locale`, `viewport`, `color_scheme` and `permissions`."""
         context = self._chromium.new_context(
             **{"locale": "en-GB", "viewport": {"width": 1280, "height": 800}, **options}
         )
         context.set_default_timeout(10_000)
         seen = Seen(context.new_page())
-        seen.page.on("console", lambda said: said.type in {"error", "warning"} and seen.complaints.append(said.text))
+        seen.page.on(
+            "console", lambda message: message.type in {"error", "warning"} and seen.complaints.append(message.text)
+        )
         seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-        seen.page.on("request", lambda request: seen.asked.append(request.url))
+        seen.page.on("request", lambda request: seen.requested.append(request.url))
         try:
             yield seen
         finally:
@@ -52,9 +54,9 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium under Playwright; without either, what needs it is skipped.
+    """Return Chromium under Playwright. Without it, the tests are skipped.
 
-    Not for longer than a module: while it lives, its event loop counts as running, and no async test can have its own.
+    It lives for one module only: its event loop counts as running, so no async test could have its own.
     """
     api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.whole.conftest import Desk, sandbox
 
-#: 4 subjects, 4 styles (one of which is refused), 3 lights, 2 ratios, 3 of each, and a dozen films
+#: 4 subjects, 4 styles (one of which is refused), 3 lights, 2 ratios, 3 of each, and a dozen videos
 MIXED = """\
 version: 1
 name: lamps 江南
@@ -33,7 +33,7 @@ model: kling-v2-1
 limits: {qps: 500}
 """
 REFUSED = 72
-#: what was asked for before is drawn with the next frame
+#: requested changes are drawn with the next frame
 DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
@@ -49,38 +49,39 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Made:
-    """300 outputs: pictures, films and refusals."""
+    """Make a job of 300 outputs: images, videos and refusals."""
     desk = Desk(tmp_path_factory.mktemp("gallery"))
     desk.write("lamps.yaml", MIXED)
     with sandbox("--seconds", "0.1,0.3", "--video-seconds", "0.1,0.3") as box:
         summary = desk.job("lamps.yaml", env=box.env)
     assert summary["counts"] == {"done": 228, "failed": REFUSED}, summary
-    told = json.loads(desk.run("gallery", "lamps.yaml", "--json").stdout)
-    assert (told["tasks"], told["thumbnails"]) == (300, {"made": 228, "refused": 0, "unable": 0})
+    shown = json.loads(desk.run("gallery", "lamps.yaml", "--json").stdout)
+    assert (shown["tasks"], shown["thumbnails"]) == (300, {"made": 228, "refused": 0, "unable": 0})
     return Made(desk.root / "out/lamps 江南", desk.results("out/lamps 江南"))
 
 
 @pytest.fixture
 def opened(browser, made):
-    """The gallery, with its first tiles drawn; whatever a test does, the page complains of nothing and asks nobody."""
+    """Open the gallery, and check at last that the page logged no error and sent no request."""
     with browser.page() as seen:
         seen.page.goto(made.url)
         seen.page.wait_for_selector(".tile")
         seen.until("document.getElementById('note').textContent === ''")
         yield seen
         assert seen.complaints == []
-        assert [url for url in seen.asked if not url.startswith(made.directory.as_uri())] == []
+        assert [url for url in seen.requested if not url.startswith(made.directory.as_uri())] == []
 
 
 def walk(seen) -> int:
-    """How many tiles there are to walk through, drawn or not."""
+    """Return the number of tiles, rendered or not."""
     seen.page.locator(".tile").first.click()
     text = seen.page.locator("#detail nav span").inner_text()
     seen.page.keyboard.press("Escape")
     return int(re.search(r"of (\d+)", text)[1])
 
 
-def test_it_opens_from_the_file_system_and_draws_only_what_is_seen(opened):
+def test_page_opens_from_file_and_renders_visible_tiles_only(opened):
+    """The page opens with a file URL and renders only the tiles in view."""
     assert opened.page.locator("h1").inner_text() == "lamps 江南"
     assert opened.page.locator("#sum").inner_text().startswith("300 tasks · ")
     assert 10 < opened.page.locator(".tile").count() < 80
@@ -95,7 +96,8 @@ def test_it_opens_from_the_file_system_and_draws_only_what_is_seen(opened):
     assert opened.page.locator('.tile[data-at="0"]').count() == 0
 
 
-def test_a_contact_sheet_has_rows_by_one_variable_and_columns_by_another(opened):
+def test_contact_sheet_has_rows_and_columns_by_variable(opened):
+    """A contact sheet has rows by one variable and columns by another."""
     opened.page.select_option("#rows", "vars.subject")
     opened.page.select_option("#columns", "vars.style")
     opened.page.wait_for_selector(".heads")
@@ -112,7 +114,7 @@ def test_a_contact_sheet_has_rows_by_one_variable_and_columns_by_another(opened)
     assert opened.page.locator(".heads b").first.inner_text() == "ink"
 
 
-def test_failures_are_found_with_their_reasons(opened):
+def test_failures_are_shown_with_reasons(opened):
     opened.page.click(".chip.failed")
     opened.until("document.querySelectorAll('.tile.done').length === 0")
     assert walk(opened) == 72
@@ -122,7 +124,7 @@ def test_failures_are_found_with_their_reasons(opened):
     assert "内容审核未通过" in opened.page.locator("#detail .why").inner_text()
 
 
-def test_prompts_are_searched(opened):
+def test_search_finds_prompts(opened):
     for words, count in (("乌篷船 neon", 24), ("ONERROR=ALERT", 75), ("0001-", 1)):
         opened.page.keyboard.press("/")
         opened.page.keyboard.press("Control+A")
@@ -135,15 +137,15 @@ def test_prompts_are_searched(opened):
     assert opened.page.locator("#note").inner_text() == "Nothing matches. Another state or fewer words may."
 
 
-def test_the_detail_says_what_was_asked_for_and_what_came_of_it(browser, made):
+def test_detail_shows_request_and_outcome(browser, made):
     with browser.page() as seen:
         seen.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         seen.page.goto(made.url)
         seen.page.locator('.tile[data-at="0"]').click()
         text = seen.page.locator("#detail section").inner_text()
         first = made.results[0]
-        for told in (first["key"], first["remote_id"], first["request"]["ref_prompt"], first["outputs"][0]["file"]):
-            assert told in text
+        for shown in (first["key"], first["remote_id"], first["request"]["ref_prompt"], first["outputs"][0]["file"]):
+            assert shown in text
         seen.page.click("#detail .copy button")
         seen.until("document.querySelector('#detail .copy button').textContent === 'Copied'")
         row = seen.page.evaluate("navigator.clipboard.readText()")
@@ -151,7 +153,7 @@ def test_the_detail_says_what_was_asked_for_and_what_came_of_it(browser, made):
         assert seen.page.locator("#detail .stage img").evaluate("each => each.naturalWidth") == 320
 
 
-def test_everything_can_be_reached_by_keys(opened):
+def test_keyboard_reaches_everything(opened):
     press = opened.page.keyboard.press
     opened.page.locator('.tile[data-at="0"]').focus()
     focused = "document.activeElement.dataset.at"
@@ -176,18 +178,18 @@ def test_everything_can_be_reached_by_keys(opened):
     assert opened.page.locator("#detail").get_attribute("open") is None
 
 
-def test_films_have_a_poster_and_play_under_the_pointer(opened):
+def test_video_has_poster_and_plays_on_hover(opened):
     opened.page.fill("#query", "film")
-    film = opened.page.locator(".tile.film").first
-    film.wait_for()
-    assert film.locator("img").get_attribute("src").endswith(".webp")
-    film.hover()
+    video = opened.page.locator(".tile.film").first
+    video.wait_for()
+    assert video.locator("img").get_attribute("src").endswith(".webp")
+    video.hover()
     opened.until("document.querySelector('.playing')?.currentTime > 0")
     opened.page.mouse.move(0, 0)
     opened.page.wait_for_selector(".playing", state="detached")
 
 
-def test_a_phone_reads_chinese_in_the_dark(browser, made):
+def test_phone_in_dark_mode_and_chinese(browser, made):
     with browser.page(locale="zh-CN", viewport={"width": 390, "height": 800}, color_scheme="dark") as seen:
         seen.page.goto(made.url)
         seen.page.wait_for_selector(".tile")
@@ -201,7 +203,7 @@ def test_a_phone_reads_chinese_in_the_dark(browser, made):
         assert seen.complaints == []
 
 
-def test_hostile_text_is_shown_and_does_nothing(opened):
+def test_hostile_text_is_shown_as_text(opened):
     opened.page.fill("#query", "onerror")
     opened.page.select_option("#rows", "vars.subject")
     opened.page.wait_for_selector(".group h2")
@@ -231,7 +233,7 @@ ATTACKS = (
 )
 
 
-def test_the_policy_would_stop_it_anyway(browser, made):
+def test_content_security_policy_blocks_scripts(browser, made):
     with browser.page() as seen:
         seen.page.goto(made.url)
         seen.page.wait_for_selector(".tile")
@@ -245,7 +247,7 @@ def test_the_policy_would_stop_it_anyway(browser, made):
         assert seen.page.evaluate("window.hit") is None
 
 
-def test_a_picture_that_is_gone_says_so(browser, made, tmp_path):
+def test_missing_image_is_marked(browser, made, tmp_path):
     page = tmp_path / "index.html"
     page.write_bytes((made.directory / "index.html").read_bytes())
     (tmp_path / "gallery").mkdir()
@@ -281,7 +283,7 @@ def shop(tmp_path_factory):
     return (desk.root / "out/shop/index.html").as_uri()
 
 
-def test_a_caption_begins_with_what_tells_tiles_apart(browser, shop):
+def test_caption_begins_with_distinguishing_values(browser, shop):
     with browser.page() as seen:
         seen.page.goto(shop)
         seen.page.wait_for_selector(".tile")
@@ -290,7 +292,7 @@ def test_a_caption_begins_with_what_tells_tiles_apart(browser, shop):
         assert seen.complaints == []
 
 
-def test_the_size_counts_in_a_table_of_a_few_columns(browser, shop):
+def test_tile_size_applies_to_narrow_table(browser, shop):
     with browser.page() as seen:
         seen.page.goto(f"{shop}#rows=vars.article&columns=vars.style")
         seen.page.wait_for_selector(".heads")
@@ -303,15 +305,15 @@ def test_the_size_counts_in_a_table_of_a_few_columns(browser, shop):
         assert seen.complaints == []
 
 
-def test_a_job_of_the_sandbox_says_that_nothing_was_paid(browser, shop, tmp_path):
+def test_sandbox_job_shows_that_nothing_was_paid(browser, shop, tmp_path):
     desk = Desk(tmp_path)
     desk.write("shop.yaml", SHOP + "cost: 4\n")
     desk.run("run", "shop.yaml", "--sandbox")
-    for url, told in (((desk.root / "out/shop-sandbox/index.html").as_uri(), True), (shop, False)):
+    for url, shown in (((desk.root / "out/shop-sandbox/index.html").as_uri(), True), (shop, False)):
         with browser.page(locale="zh-CN") as seen:
             seen.page.goto(url)
             seen.page.wait_for_selector(".tile")
-            assert ("费用 16 蝉豆 · 沙箱，未付费" in seen.page.locator("#sum").inner_text()) is told
+            assert ("费用 16 蝉豆 · 沙箱，未付费" in seen.page.locator("#sum").inner_text()) is shown
             seen.page.locator(".tile").first.click()
             assert re.search(r"用时\s+\d\.\d 秒", seen.page.locator("#detail").inner_text())
             assert seen.complaints == []

@@ -17,7 +17,7 @@ def desk(tmp_path) -> Desk:
     return Desk(tmp_path)
 
 
-def test_a_run_with_faults_is_seen_as_it_goes(browser, desk):
+def test_live_page_follows_run_with_faults(browser, desk):
     desk.write("job.yaml", MANIFEST)
     faults = ("--fault", "poll_500=0.2", "--fault", "cut_download=0.2", "--seconds", "0.5,1")
     with sandbox(*faults) as box, served(desk) as live, browser.page() as seen:
@@ -37,15 +37,15 @@ def test_a_run_with_faults_is_seen_as_it_goes(browser, desk):
         with seen.page.context.expect_page() as opened:
             seen.page.click("article header a")
         opened.value.wait_for_selector(".tile img")
-        # every request is ours; pushes come through one stream, and nothing is asked for again and again
+        # every request goes to this server; pushes come through one stream, and nothing is requested repeatedly
         own = live.url.rpartition("/")[0]
-        assert [url for url in seen.asked if not url.startswith(own)] == []
-        assert len([url for url in seen.asked if url.endswith("/events")]) == 1
-        assert len(seen.asked) <= 2 + 9 + 1
+        assert [url for url in seen.requested if not url.startswith(own)] == []
+        assert len([url for url in seen.requested if url.endswith("/events")]) == 1
+        assert len(seen.requested) <= 2 + 9 + 1
         assert seen.complaints == []
 
 
-def test_it_says_so_when_it_is_cut_off_and_speaks_chinese(browser, desk):
+def test_live_page_shows_disconnect_and_speaks_chinese(browser, desk):
     with browser.page(locale="zh-CN", viewport={"width": 390, "height": 800}, color_scheme="dark") as seen:
         with served(desk) as live:
             seen.page.goto(live.url)

@@ -1,1 +1,1 @@
-"""Campaigns: long runs of the real command under blows, judged from outside (docs/reliability.md)."""
+"""Campaigns: long runs of the real command with random kills, checked from outside (docs/reliability.md)."""

@@ -1,7 +1,7 @@
-"""The control: a client as one writes it in an afternoon, to show that the oracle can convict.
+"""The control: a naive client, to show that the oracle finds violations.
 
 No intent before the send, the id written after the answer, a retry for every error. `python -m tests.campaigns.naive
-STATE COUNT [DIES_AT]` buys COUNT pictures at the sandbox of the environment, keeps their ids in STATE, and kills itself
+STATE COUNT [DIES_AT]` buys COUNT images at the sandbox of the environment, keeps their ids in STATE, and kills itself
 at the given answer, before it has written the id down.
 """
 

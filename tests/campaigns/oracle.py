@@ -1,7 +1,7 @@
-"""Judges a finished job from outside: the provider's ledger against database, journal and files.
+"""Check of a finished job from outside: the provider's ledger against database, journal and files.
 
-Nothing here asks the runner whether it did well. The ledger says what was paid; each accepted task must belong to
-exactly one row with the same prompt, or, where nobody can look anything up, be covered by a held row.
+Nothing here relies on the runner's own reports. The ledger shows what was paid. Each accepted task must belong to
+exactly one row with the same prompt or, if the provider cannot be queried, be covered by a held row.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 DONE, HELD = "done", "held"
-#: what a run may end with once nothing more can be done: everything is here, or a person must decide
+#: exit codes of a run that can do nothing more: everything is done, or a user must decide
 COMPLETE = {0, 4}
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A broken promise: `double`, `orphan`, `lost`, `phantom`, `swapped`, `file`, `journal`, `exit` or `idle`."""
+    """A violated guarantee: `double`, `orphan`, `lost`, `phantom`, `swapped`, `file`, `journal`, `exit` or `idle`."""
 
     kind: str
     what: str
@@ -36,10 +36,10 @@ class Violation:
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of a job after its last run."""
+    """The data of a job after its last run."""
 
-    #: a doubt can be looked up, so nothing that is paid may be held
-    looks_up: bool
+    #: a task in doubt can be reconciled, so no paid task may be held
+    can_reconcile: bool
     #: the ledger's `external_id` is our reference
     by_reference: bool
     #: as `View.results` gives them
@@ -63,19 +63,19 @@ class Case:
 
     @property
     def held_and_paid(self) -> int:
-        """How many held rows hide a task that was really accepted."""
+        """Return how many held rows stand for a task that was accepted."""
         return sum(min(len(group.unclaimed), len(group.held)) for group in _groups(self))
 
 
-def judge(case: Case) -> list[Violation]:
-    """Every broken promise."""
+def find_violations(case: Case) -> list[Violation]:
+    """Return every violation."""
     checks = (_money, _ids, _states, _files, _strays, _journal, _exits, _idle)
     return [Violation(*found) for check in checks for found in check(case)]
 
 
 @dataclass(frozen=True)
 class _Group:
-    """All tasks with one prompt, ours and theirs; twins are told apart by nothing but their number."""
+    """All tasks with one prompt, in the job and in the ledger. Duplicates differ only in their number."""
 
     prompt: str
     rows: list[Mapping[str, Any]]
@@ -105,11 +105,11 @@ def _groups(case: Case) -> list[_Group]:
 
 
 def _money(case: Case) -> Findings:
-    """Each task is accepted once: twins by number, and where there are references, by reference."""
+    """Check that each task is accepted once, by number of duplicates and by reference if there is one."""
     for group in _groups(case):
         if len(group.accepted) > len(group.rows):
             yield "double", f"{group.prompt!r}: {len(group.rows)} wanted, {_story(case, group)}"
-        covered = 0 if case.looks_up else len(group.held)
+        covered = 0 if case.can_reconcile else len(group.held)
         if len(group.unclaimed) > covered:
             yield "orphan", f"{group.prompt!r}: {_ids_of(group.unclaimed)} claimed by no row, {_story(case, group)}"
     if case.by_reference:
@@ -119,7 +119,7 @@ def _money(case: Case) -> Findings:
 
 
 def _story(case: Case, group: _Group) -> str:
-    """When the requests of a prompt were meant to leave, and when they were accepted, seconds."""
+    """Return the times of a prompt's intents and acceptances, in seconds."""
     meant = [line for line in case.journal if line["t"] == "intent" and group.prompt in line["request"]]
     times = sorted([(line["at"], "meant") for line in meant] + [(task["at"], "accepted") for task in group.accepted])
     return ", ".join(f"{what} at {at - times[0][0]:.2f}" for at, what in times)
@@ -130,7 +130,7 @@ def _ids_of(tasks: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _ids(case: Case) -> Findings:
-    """Each claim is of an accepted task, of the same request, and of no one else's."""
+    """Check that each claimed id is of an accepted task with the same request, and of no other row."""
     ledger = {task["id"]: task for task in case.ledger}
     for remote_id, count in Counter(row["remote_id"] for row in case.rows if row["remote_id"]).items():
         if count > 1:
@@ -152,7 +152,7 @@ def _states(case: Case) -> Findings:
 
 
 def _files(case: Case) -> Findings:
-    """Every finished task has its file, whole, as recorded, and as the provider serves it."""
+    """Check that every finished task has its complete file, as recorded and as the provider serves it."""
     for row in case.rows:
         if row["state"] != DONE:
             continue
@@ -180,7 +180,7 @@ def _wrong_with(case: Case, row: Mapping[str, Any], output: Mapping[str, Any]) -
 
 
 def _strays(case: Case) -> Findings:
-    """No file without a row, no part without a download."""
+    """Check that no file lacks a row and no partial file lacks a download."""
     named = {output["file"] for row in case.rows for output in row["outputs"]}
     for path in case.directory.glob("*.png"):
         if path.name not in named:
@@ -190,7 +190,7 @@ def _strays(case: Case) -> Findings:
 
 
 def _journal(case: Case) -> Findings:
-    """Intent before accept, intent before id, every id of a row on record, epochs that only rise.
+    """Check intent before acceptance, intent before id, every id of a row in the journal, and rising epochs.
 
     A run that died between its first line and its first commit has done nothing, and the next one has its epoch.
     """
@@ -217,7 +217,7 @@ def _journal(case: Case) -> Findings:
 
 
 def _unmeant(case: Case) -> Findings:
-    """Accepted tasks whose request left before, or without, an intent on record."""
+    """Return accepted tasks whose request left before, or without, a recorded intent."""
     intents = defaultdict(list)
     for line in case.journal:
         if line["t"] == "intent":
@@ -236,7 +236,7 @@ def _unmeant(case: Case) -> Findings:
 
 
 def _exits(case: Case) -> Findings:
-    """Exit 4 exactly where something is held, and every held task is named."""
+    """Check that the exit code is 4 exactly if a task is held, and that every held task is named."""
     wanted = 4 if case.held else 0
     for name, summary in (("last", case.last), ("idle", case.idle)):
         if summary["exit_code"] != wanted:

@@ -1,4 +1,4 @@
-"""Where to strike next: first where blows are still wanting and the state of the job lets them land."""
+"""Choice of the next kill: failpoints with too few hits that the state of the job makes possible."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 #: which hit of a point kills
 COUNTS = (1, 2, 5)
-_NO_LOOK_UP = "nothing can be looked up there: a doubt is held at once"
+_NO_QUERY = "nothing can be looked up there: a doubt is held at once"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A class of providers, by what they offer to settle a doubt."""
+    """A class of providers, by the means they offer to resolve a task in doubt."""
 
     name: str
     provider: str
     model: str
-    looks_up: bool
+    can_reconcile: bool
     by_reference: bool
     #: points that cannot occur, and why
     impossible: Mapping[str, str]
@@ -39,28 +39,28 @@ _SETTLED = ("adopted journaled", "adopted committed", "absent journaled", "absen
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("reference", "kling", "image/kling-v2-1", looks_up=True, by_reference=True, impossible={}),
-        Kind("list", "chanjing", "kling-v2-1", looks_up=True, by_reference=False, impossible={}),
+        Kind("reference", "kling", "image/kling-v2-1", can_reconcile=True, by_reference=True, impossible={}),
+        Kind("list", "chanjing", "kling-v2-1", can_reconcile=True, by_reference=False, impossible={}),
         Kind(
             "none",
             "kling-gateway",
             "image/kling-v1-5",
-            looks_up=False,
+            can_reconcile=False,
             by_reference=False,
-            impossible=dict.fromkeys(_SETTLED, _NO_LOOK_UP),
+            impossible=dict.fromkeys(_SETTLED, _NO_QUERY),
         ),
     )
 }
 
 
 @dataclass(frozen=True)
-class Blow:
-    """SIGKILL at the n-th hit of a point, or so many seconds after the start."""
+class Kill:
+    """SIGKILL at the n-th hit of a failpoint, or a number of seconds after the start."""
 
     point: str = ""
     count: int = 0
     seconds: float = 0.0
-    #: meant for the recovery after another blow
+    #: meant for the recovery after another kill
     second: bool = False
 
     @property
@@ -71,7 +71,7 @@ class Blow:
         return f"{self.point}:{self.count}" if self.point else f"@{self.seconds:.3f}"
 
     @classmethod
-    def parse(cls, text: str) -> Blow:
+    def parse(cls, text: str) -> Kill:
         if text.startswith("@"):
             return cls(seconds=float(text[1:]))
         point, _, count = text.partition(":")
@@ -82,7 +82,7 @@ class Blow:
 
 @dataclass(frozen=True)
 class Outlook:
-    """How many tasks of a job are in which plight, as far as one can see from outside."""
+    """The number of a job's tasks in each situation, as far as visible from outside."""
 
     queued: int
     #: sent when the process died
@@ -95,7 +95,7 @@ class Outlook:
     unfinished: int
 
     def room(self, point: str) -> int:
-        """How often the point may occur in the next run."""
+        """Return how often the failpoint can occur in the next run."""
         match point.split(maxsplit=1)[0]:
             case "intent" | "answer" | "id":
                 return self.queued
@@ -110,24 +110,24 @@ class Outlook:
 
 
 class Planner:
-    """Counts the hits of a campaign, which may run in several threads, and chooses points."""
+    """Counter of a campaign's hits, from several threads, which chooses the next failpoints."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.hits: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
-    def hit(self, kind: Kind, blow: Blow) -> None:
+    def hit(self, kind: Kind, kill: Kill) -> None:
         with self._lock:
-            self.hits[kind.name, blow.point] += 1
+            self.hits[kind.name, kill.point] += 1
 
     def wanting(self, kind: Kind) -> dict[str, int]:
-        """The points that were hit too seldom, and how many hits they lack."""
+        """Return the failpoints with too few hits, and the number of missing hits."""
         lacks = {point: self.target - self.hits[kind.name, point] for point in kind.points}
         return {point: lack for point, lack in lacks.items() if lack > 0}
 
-    def choose(self, kind: Kind, outlook: Outlook, chance: Random) -> Blow | None:
-        """A point that can occur, the more wanting the likelier, or one that lets the wanting ones occur later."""
+    def choose(self, kind: Kind, outlook: Outlook, chance: Random) -> Kill | None:
+        """Return a failpoint that can occur, weighted by missing hits, or one that lets others occur later."""
         wanting = self.wanting(kind)
         weights = {point: 0.1 + wanting.get(point, 0) for point in kind.points if outlook.room(point) > 0}
         for point, lack in wanting.items():
@@ -138,8 +138,8 @@ class Planner:
         if not weights:
             return None
         point = chance.choices(list(weights), list(weights.values()))[0]
-        room = min(outlook.room(point), 2 if not kind.looks_up and point.startswith("recovery") else 5)
-        return Blow(point, chance.choice([count for count in COUNTS if count <= room]))
+        room = min(outlook.room(point), 2 if not kind.can_reconcile and point.startswith("recovery") else 5)
+        return Kill(point, chance.choice([count for count in COUNTS if count <= room]))
 
 
 #: what must be struck before, so that a point can occur in the next run

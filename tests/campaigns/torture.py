@@ -1,8 +1,8 @@
 """`python -m tests.campaigns.torture --kills 500 --classes reference,list,none --seed N --jobs 2`.
 
-Jobs of 24 tasks against a hostile sandbox, each killed with SIGKILL up to a dozen times: at a named point, by a timer
+Jobs of 24 tasks against a hostile sandbox, each killed with SIGKILL up to a dozen times: at a failpoint, by a timer
 over the observed length of a run, and a second time during the recovery. Then the job is run to its end, once more
-idle, and judged by `oracle`. Exit 1 for any violation, or where a point was hit too seldom.
+idle, and checked by `oracle`. Exit 1 for any violation, or if a failpoint was hit too rarely.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
 
 import runner
-from tests.campaigns.planner import KINDS, Blow, Planner
+from tests.campaigns.planner import KINDS, Kill, Planner
 from tests.campaigns.trial import Pace, Report, Trial, measure
 
 if TYPE_CHECKING:
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
     from tests.campaigns.planner import Kind
 
-#: shares of the blows that a timer deals, and that fall during the recovery from another
+#: shares of the kills by a timer, and of those during the recovery from another
 TIMED, SECOND = 0.15, 0.15
 #: when the first of those may fall, as a part of the time that a process takes to begin, and the length of a recovery
 EARLIEST, RECOVERY = 0.7, 0.2
 #: a campaign may go on so much longer to hit every point often enough
 STRETCH = 1.5
-#: blows to one job at the least: the rare points need one or two others before them
+#: least number of kills of one job: rare failpoints need one or two others before them
 FEWEST = 4
-#: blows that found nothing to strike before a job is left in peace
+#: kills that came too late, after which a job gets no more
 MISSES = 4
 
 
 @dataclass
 class Campaign:
-    """Trials of all classes, some at a time."""
+    """Trials of all provider classes, some at a time."""
 
     kinds: Sequence[Kind]
     kills: int
@@ -52,7 +52,7 @@ class Campaign:
     #: how often each point must be hit in each class
     hits: int
     root: Path
-    #: blows to one job
+    #: kills of one job
     blows: int = 10
     jobs: int = 2
     #: time a run of each class first, instead of taking usual figures
@@ -69,7 +69,7 @@ class Campaign:
         self._code = self.root / "code"
 
     def run(self) -> bool:
-        """Whether every promise was kept and every point was hit often enough."""
+        """Return whether there is no violation and every failpoint was hit often enough."""
         shutil.copytree(Path(runner.__file__).parent, self._code / "runner", ignore=shutil.ignore_patterns("*.pyc"))
         with ThreadPoolExecutor(self.jobs) as pool:
             if self.observe:
@@ -89,7 +89,7 @@ class Campaign:
 
     @property
     def wanting(self) -> dict[str, dict[str, int]]:
-        """For each class, the points that were hit too seldom, and how many hits they lack."""
+        """Return the failpoints with too few hits and the number of missing hits, for each class."""
         return {kind.name: self.planner.wanting(kind) for kind in self.kinds}
 
     @property
@@ -103,8 +103,8 @@ class Campaign:
             kind, number, blows = turn
             root = self.root / f"{kind.name}-{number}"
             seed = Random(f"{self.seed}/{number}").getrandbits(32)
-            trial = Trial(kind, seed, root, lambda blow, kind=kind: self.planner.hit(kind, blow), self._code)
-            report = trial.undergo(lambda trial, blows=blows: self._choose(trial, blows))
+            trial = Trial(kind, seed, root, lambda kill, kind=kind: self.planner.hit(kind, kill), self._code)
+            report = trial.run(lambda trial, blows=blows: self._choose(trial, blows))
             with self._lock:
                 self._planned[kind.name] += report.kills - blows
                 self.reports.append(report)
@@ -113,7 +113,7 @@ class Campaign:
                 shutil.rmtree(root)
 
     def _next(self) -> tuple[Kind, int, int] | None:
-        """The class that lacks most, the number of its next job, and how many blows that shall take."""
+        """Return the class with most missing kills, the number of its next job, and the number of its kills."""
         with self._lock:
             lacks = {kind.name: self._lack(kind) for kind in self.kinds}
             name = max(lacks, key=lacks.__getitem__)
@@ -125,23 +125,23 @@ class Campaign:
             return KINDS[name], self._rounds, blows
 
     def _lack(self, kind: Kind) -> int:
-        """How many kills a class still needs; past its number only for points that were hit too seldom."""
+        """Return how many kills a class still needs. Beyond its number only failpoints with too few hits count."""
         lack = self.kills - self._planned[kind.name]
         if lack > 0 or self._planned[kind.name] >= STRETCH * self.kills:
             return lack
         return sum(self.planner.wanting(kind).values())
 
-    def _choose(self, trial: Trial, blows: int) -> Blow | None:
-        """The next blow to a job; None: it has had enough."""
+    def _choose(self, trial: Trial, blows: int) -> Kill | None:
+        """Return the next kill of a job, or None if it has had enough."""
         report, pace, chance = trial.report, self._paces[trial.kind.name], trial.chance
         if report.kills >= blows or report.missed >= MISSES:
             return None
         pressed = sum(self.planner.wanting(trial.kind).values()) >= self.kills - self._done(trial.kind)
         dice = 1.0 if pressed else chance.random()
         if dice < SECOND and report.kills:
-            return Blow(seconds=chance.uniform(EARLIEST * pace.boot, pace.boot + RECOVERY), second=True)
+            return Kill(seconds=chance.uniform(EARLIEST * pace.boot, pace.boot + RECOVERY), second=True)
         if dice < SECOND + TIMED:
-            return Blow(seconds=chance.uniform(EARLIEST * pace.boot, pace.length))
+            return Kill(seconds=chance.uniform(EARLIEST * pace.boot, pace.length))
         return self.planner.choose(trial.kind, trial.outlook(), chance)
 
     def _done(self, kind: Kind) -> int:
@@ -165,7 +165,7 @@ class Campaign:
             yield f"{kind.name} {self._done(kind)}/{self.kills} in {len(mine)} jobs, points >= {least}, {held} held"
 
     def figures(self) -> dict[str, Any]:
-        """Everything that was counted, for JSON."""
+        """Return all counters as a JSON object."""
         return {
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
@@ -193,7 +193,7 @@ class Campaign:
 
 
 def summary(figures: Mapping[str, Any]) -> str:
-    """The figures for people."""
+    """Return the figures as text."""
     lines = []
     for name, found in figures["classes"].items():
         lines.append(
@@ -211,10 +211,10 @@ def summary(figures: Mapping[str, Any]) -> str:
 
 
 def replay(text: str, root: Path) -> bool:
-    """The same weather and the same blows once more; the processes race anew, so a rare fault may need some tries."""
+    """Repeat the same faults and kills. The processes race again, so a rare failure may need several attempts."""
     name, seed, blows = text.split("/")
-    left = [Blow.parse(blow) for blow in reversed(blows.split(",")) if blow]
-    report = Trial(KINDS[name], int(seed), root / "replay").undergo(lambda _: left.pop() if left else None)
+    left = [Kill.parse(kill) for kill in reversed(blows.split(",")) if kill]
+    report = Trial(KINDS[name], int(seed), root / "replay").run(lambda _: left.pop() if left else None)
     for violation in report.violations:
         print(f"VIOLATION {violation}")
     print(f"{report.kills} kills, {report.held} held, {len(report.violations)} violations, kept in {root}")
@@ -222,7 +222,7 @@ def replay(text: str, root: Path) -> bool:
 
 
 def main(words: Sequence[str]) -> int:
-    """0: every promise kept, every point hit; 1: not so."""
+    """Return 0 if there is no violation and every failpoint was hit, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=500, help="for each class (500)")
     parser.add_argument("--classes", default=",".join(KINDS), help="with commas between (all)")

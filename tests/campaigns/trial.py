@@ -1,4 +1,4 @@
-"""One job under blows: run and killed again and again, then run to its end, once more idle, and judged."""
+"""One job with kills: run and killed repeatedly, then run to its end, once more idle, and checked."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from runner.store import journal as journals
 from runner.store.view import view
-from tests.campaigns.oracle import COMPLETE, HELD, Case, Violation, judge
-from tests.campaigns.planner import Blow, Outlook
+from tests.campaigns.oracle import COMPLETE, HELD, Case, Violation, find_violations
+from tests.campaigns.planner import Kill, Outlook
 from tests.whole.conftest import Box, Desk, sandbox
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from tests.campaigns.planner import Kind
 
 TASKS, REPEAT = 24, 2
-#: the quiet time; `_weather` never lets a request be accepted and shown later than half of it
+#: the quiet time; `_fault_options` never lets a request be accepted and shown later than half of it
 DOUBT = 1.0
 #: seconds; a run that takes longer hangs
 PATIENCE = 60
-#: runs until a job must be complete: without a look-up every third doubt ends one
+#: runs until a job must be complete: without reconciliation every third doubt ends one
 RUNS = 16
 KILLED = -9
 FAULTS = {
@@ -49,7 +49,7 @@ FAULTS = {
 
 @dataclass
 class Pace:
-    """How long a process takes to begin, and a whole run without blows; observed, seconds."""
+    """Observed durations of a start and of a whole run without kills, in seconds."""
 
     boot: float = 0.6
     length: float = 3.0
@@ -57,7 +57,7 @@ class Pace:
 
 @dataclass
 class Report:
-    """What became of one job."""
+    """The outcome of one job."""
 
     kind: str
     seed: int
@@ -84,17 +84,17 @@ class Report:
 
 
 class Trial:
-    """One job in `root`, its weather decided by the seed."""
+    """One job in `root`, with faults chosen by the seed."""
 
     def __init__(
         self,
         kind: Kind,
         seed: int,
         root: Path,
-        on_hit: Callable[[Blow], None] = lambda _: None,
+        on_hit: Callable[[Kill], None] = lambda _: None,
         code: Path | None = None,
     ) -> None:
-        """`code` is where a copy of the runner stands that nobody edits meanwhile."""
+        """Create a trial. `code` is a copy of the runner that is not edited during the campaign."""
         self.kind, self.report, self._on_hit = kind, Report(kind.name, seed), on_hit
         self._code = {} if code is None else {"PYTHONPATH": str(code)}
         self.chance = Random(seed)
@@ -104,37 +104,37 @@ class Trial:
         #: what the job was judged by
         self.case: Case | None = None
 
-    def undergo(self, next_blow: Callable[[Trial], Blow | None]) -> Report:
-        """Blows until there is no next one or the job is complete, then the end and the judgement."""
+    def run(self, next_kill: Callable[[Trial], Kill | None]) -> Report:
+        """Kill the job until there is no next kill or it is complete, then finish and check it."""
         self._root.mkdir(parents=True, exist_ok=True)
         self._desk.write("job.yaml", _manifest(self.kind))
-        with sandbox(*_weather(self.chance, self.report.seed), "--ledger", str(self._ledger)) as self._box:
+        with sandbox(*_fault_options(self.chance, self.report.seed), "--ledger", str(self._ledger)) as self._box:
             self._desk.env = {**self._box.env, **self._code}
-            while (blow := next_blow(self)) is not None:
+            while (kill := next_kill(self)) is not None:
                 self._tighten()
-                if not self.strike(blow) and self._complete():
+                if not self.execute(kill) and self._complete():
                     break
             self._finish()
         self._root.joinpath("replay.txt").write_text(f"{self.report.replay}\n")
         return self.report
 
-    # blows
+    # kills
 
-    def strike(self, blow: Blow) -> bool:
-        """Run until the blow falls; False: the run had ended before."""
-        self.report.blows.append(str(blow))
-        code, _ = self._run(blow)
+    def execute(self, kill: Kill) -> bool:
+        """Run until the kill. Return False if the run ended before."""
+        self.report.blows.append(str(kill))
+        code, _ = self._run(kill)
         if code == KILLED:
-            self.report.modes[blow.mode] += 1
-            if blow.point:
-                self.report.hits[blow.point] += 1
-                self._on_hit(blow)
+            self.report.modes[kill.mode] += 1
+            if kill.point:
+                self.report.hits[kill.point] += 1
+                self._on_hit(kill)
             return True
         self.report.missed += 1
         return False
 
     def outlook(self) -> Outlook:
-        """The plight of the job, seen from journal, database and ledger."""
+        """Return the state of the job, from journal, database and ledger."""
         last: dict[str, str] = {}
         for line, _ in journals.read(self._job / ".runner" / "journal.jsonl"):
             if "ref" in line:
@@ -152,19 +152,19 @@ class Trial:
         )
 
     def _tighten(self) -> None:
-        """Now and then the provider refuses what comes faster than it likes."""
+        """Lower the provider's rate limit now and then."""
         self._box.change(qps=12.0 if self.chance.random() < 0.2 else None)
 
     # runs
 
-    def _run(self, blow: Blow | None = None) -> tuple[int, dict[str, Any] | None]:
-        """One process to its end or its death: exit code and, where there is one, the summary."""
+    def _run(self, kill: Kill | None = None) -> tuple[int, dict[str, Any] | None]:
+        """Run one process to its end or kill, and return exit code and summary, if any."""
         self.report.runs += 1
-        env = {"RUNNER_CRASH_AT": str(blow)} if blow and blow.point else None
+        env = {"RUNNER_CRASH_AT": str(kill)} if kill and kill.point else None
         process = self._desk.start("run", "job.yaml", "--json", env=env)
-        timed = blow is not None and not blow.point
+        timed = kill is not None and not kill.point
         try:
-            out, err = process.communicate(timeout=blow.seconds if timed else PATIENCE)
+            out, err = process.communicate(timeout=kill.seconds if timed else PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
@@ -174,13 +174,13 @@ class Trial:
         if "Traceback" in err or "internal error" in err:
             self._accuse("exit", f"a traceback, exit {process.returncode}: {err[-2000:]}")
         if process.returncode not in {KILLED, *COMPLETE}:
-            self._accuse("exit", f"{blow or 'no blow'}: exit {process.returncode}: {out[-500:]} {err[-2000:]}")
+            self._accuse("exit", f"{kill or 'no kill'}: exit {process.returncode}: {out[-500:]} {err[-2000:]}")
         lines = out.splitlines()
         summary = json.loads(lines[-1]) if lines and process.returncode != KILLED else None
         return process.returncode, summary
 
     def _finish(self) -> None:
-        """To the end without blows; where doubts cannot be looked up, R9 ends runs early, so there may be several."""
+        """Run to the end without kills. Unresolvable doubts end runs early, so there may be several."""
         self._box.change(qps=None)
         last = None
         for _ in range(RUNS):
@@ -194,17 +194,17 @@ class Trial:
         if last is None or idle is None:
             self._accuse("exit", "a run without a blow gave no summary")
             return
-        self._judge(last, idle, before)
+        self._check(last, idle, before)
 
     def _until_nothing_is_late(self) -> None:
         while self._box.stats["late"]:
             time.sleep(0.05)
 
-    def _judge(self, last: dict[str, Any], idle: dict[str, Any], before: int) -> None:
+    def _check(self, last: dict[str, Any], idle: dict[str, Any], before: int) -> None:
         with view(self._job / ".runner") as seen:
             rows = list(seen.results())
         self.case = case = Case(
-            looks_up=self.kind.looks_up,
+            can_reconcile=self.kind.can_reconcile,
             by_reference=self.kind.by_reference,
             rows=rows,
             journal=[line for line, _ in journals.read(self._job / ".runner" / "journal.jsonl")],
@@ -217,7 +217,7 @@ class Trial:
         )
         if len(rows) != TASKS:
             self._accuse("lost", f"{len(rows)} rows for {TASKS} tasks")
-        self.report.violations += judge(case)
+        self.report.violations += find_violations(case)
         self.report.accepted, self.report.held = len(case.ledger), case.held
         self.report.held_and_paid = case.held_and_paid
         stats = self._box.stats
@@ -255,11 +255,11 @@ class Trial:
 
 
 def measure(kind: Kind, seed: int, root: Path) -> Pace:
-    """How long a process takes to open its store, and a run to end, in that weather and without blows."""
+    """Measure how long a process takes to open its store, and a run to end, with these faults and without kills."""
     desk = Desk(root)
     root.mkdir(parents=True)
     desk.write("job.yaml", _manifest(kind))
-    with sandbox(*_weather(Random(seed), seed)) as box:
+    with sandbox(*_fault_options(Random(seed), seed)) as box:
         began = time.monotonic()
         process = desk.start("run", "job.yaml", env=box.env)
         journal = root / "out" / "job" / ".runner" / "journal.jsonl"
@@ -285,8 +285,8 @@ retry: {{doubt: {DOUBT:g}s}}
 """
 
 
-def _weather(chance: Random, seed: int) -> list[str]:
-    """The sandbox's options: faults, slow acceptance, a lagging list, and mostly no help with repeated references."""
+def _fault_options(chance: Random, seed: int) -> list[str]:
+    """Return the sandbox's options: faults, slow acceptance, a lagging list, and mostly no unique references."""
     words = ["--seed", str(seed), "--seconds", "0.05,0.3", "--late-s", "0.25"]
     words += ["--accept-delay-s", f"{chance.choice((0.0, 0.05, 0.12)):g}"]
     words += ["--list-lag-s", f"{chance.choice((0.0, 0.1)):g}"]

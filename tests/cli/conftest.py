@@ -1,4 +1,4 @@
-"""The command in this process, in a directory of its own and without anybody's credentials."""
+"""Run the command in this process, in a directory of its own and without credentials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Done(NamedTuple):
 
 
 class Desk:
-    """A directory, and the command in it."""
+    """Directory in which the command runs."""
 
     def __init__(self, root: Path, capture, monkeypatch) -> None:
         self.root = root

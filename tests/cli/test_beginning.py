@@ -1,4 +1,4 @@
-"""`init` and `schema`: from nothing, or from one's own table, to a plan."""
+"""`init` and `schema`: a first manifest, from nothing or from a table of the user."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 CHANJING = {"CHANJING_APP_ID": "a", "CHANJING_SECRET_KEY": "b"}
 
 
-def told(desk, *words, **env) -> dict:
+def init_result(desk, *words, **env) -> dict:
     done = desk.run("init", *words, "--json", **env)
     assert done.code == 0, done.err
     return json.loads(done.out)
 
 
-def test_the_first_manifest_plans_cleanly(desk):
+def test_first_manifest_plans_cleanly(desk):
     done = desk.run("init")
     assert (done.code, done.err) == (0, "")
     assert "CHANJING_APP_ID + CHANJING_SECRET_KEY or CHANJING_ACCESS_TOKEN" in done.out
@@ -23,22 +23,22 @@ def test_the_first_manifest_plans_cleanly(desk):
     assert (planned["tasks"], planned["merged"], planned["warnings"]) == (4, 0, [])
 
 
-def test_a_table_in_chinese_becomes_a_plan(desk):
+def test_chinese_table_becomes_a_plan(desk):
     (desk.root / "产品.csv").write_text(
         "产品名称,场景描述,aspect_ratio\r\n青瓷茶壶,竹影下,9:16\r\n木鸟,,1:1\r\n", encoding="utf-8-sig"
     )
-    assert told(desk, "kling", "--items", "产品.csv")["manifest"] == "产品.yaml"
+    assert init_result(desk, "kling", "--items", "产品.csv")["manifest"] == "产品.yaml"
     planned = json.loads(desk.run("plan", "产品.yaml", "--json").out)
     requests = [sample["request"] for sample in planned["samples"]]
     assert [request["prompt"] for request in requests] == ["青瓷茶壶", "木鸟"]
     assert [request["aspect_ratio"] for request in requests] == ["9:16", "1:1"]
 
 
-def test_a_table_elsewhere_is_found_from_where_the_manifest_stands(desk):
+def test_table_path_is_relative_to_the_manifest(desk):
     for name in ("tables", "jobs"):
         (desk.root / name).mkdir()
     desk.write("tables/birds.csv", "bird\nheron\n")
-    assert told(desk, "--items", "tables/birds.csv", "-o", "jobs/birds.yaml")["tasks"] == 1
+    assert init_result(desk, "--items", "tables/birds.csv", "-o", "jobs/birds.yaml")["tasks"] == 1
     assert "file: ../tables/birds.csv" in (desk.root / "jobs/birds.yaml").read_text().replace('"', "")
     assert desk.run("validate", "jobs/birds.yaml").code == 0
 
@@ -55,7 +55,7 @@ def test_nothing_is_overwritten(desk):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("nobody",), "unknown provider"),
         (("kling", "--model", "v9"), "has no model"),
@@ -66,27 +66,27 @@ def test_nothing_is_overwritten(desk):
         (("--items", "a\tb.csv"), "cannot stand in a manifest"),
     ],
 )
-def test_what_cannot_be_is_told_and_nothing_is_written(desk, words, said):
+def test_errors_are_reported_and_nothing_is_written(desk, words, message):
     (desk.root / "gb.csv").write_bytes("产品\n茶壶\n".encode("gb18030"))
     desk.write("broken.csv", "bird,aspect_ratio\nheron,1:1\nstork,7:8\n")
     done = desk.run("init", *words)
     assert done.code == 2
-    assert said in done.err
+    assert message in done.err
     assert "Traceback" not in done.err
     assert list(desk.root.glob("**/*.yaml")) == list(desk.root.glob(".*")) == []
 
 
-def test_without_a_provider_it_is_the_one_with_credentials(desk):
-    assert told(desk, "-o", "a.yaml")["provider"] == "chanjing"
-    assert told(desk, "-o", "b.yaml", KLING_API_KEY="k")["provider"] == "kling"
-    assert told(desk, "-o", "c.yaml", KLING_API_KEY="k", **CHANJING)["provider"] == "chanjing"
+def test_default_provider_is_the_one_with_credentials(desk):
+    assert init_result(desk, "-o", "a.yaml")["provider"] == "chanjing"
+    assert init_result(desk, "-o", "b.yaml", KLING_API_KEY="k")["provider"] == "kling"
+    assert init_result(desk, "-o", "c.yaml", KLING_API_KEY="k", **CHANJING)["provider"] == "chanjing"
 
 
-def test_a_gateway_needs_to_be_told_where_it_is(desk):
+def test_gateway_names_its_base_url_variable(desk):
     assert "KLING_GATEWAY_BASE_URL" in desk.run("init", "kling-gateway").out
 
 
-def test_editors_get_the_schema_beside_the_manifest(desk):
+def test_schema_is_written_beside_the_manifest(desk):
     desk.run("init")
     path = desk.root / ".runner-schema.json"
     printed = json.loads(desk.run("schema").out)
@@ -99,7 +99,7 @@ def test_editors_get_the_schema_beside_the_manifest(desk):
     assert json.loads(path.read_text()) == {"$comment": mark, **printed}
 
 
-def test_a_file_that_only_has_the_schema_s_name_stays(desk):
+def test_foreign_schema_file_stays(desk):
     desk.write(".runner-schema.json", "{}")
     done = desk.run("init")
     assert done.code == 0

@@ -1,4 +1,4 @@
-"""`models`: what can be called, found by any word of it."""
+"""`models`: list models by any word of their names."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ def listed(desk, *words: str) -> list[dict]:
     return [json.loads(line) for line in done.out.splitlines()]
 
 
-def test_a_provider_s_name_stands_for_its_models_alone(desk):
+def test_provider_name_selects_its_models_only(desk):
     assert {entry["provider"] for entry in listed(desk)} == {"chanjing", "kling", "kling-gateway"}
     assert {entry["provider"] for entry in listed(desk, "kling")} == {"kling"}
     assert {entry["provider"] for entry in listed(desk, "kling", "chanjing")} == {"chanjing", "kling"}
 
 
-def test_words_are_looked_for_in_names_and_in_what_is_made(desk):
+def test_words_match_names_and_media(desk):
     assert [entry["model"] for entry in listed(desk, "chanjing", "SeeDream-4.0")] == ["doubao-seedream-4.0"]
-    every, films = listed(desk, "kling"), listed(desk, "kling", "video")
-    assert 0 < len(films) < len(every)
-    assert {entry["operation"] for entry in films} == {"text2video", "image2video"}
+    every, videos = listed(desk, "kling"), listed(desk, "kling", "video")
+    assert 0 < len(videos) < len(every)
+    assert {entry["operation"] for entry in videos} == {"text2video", "image2video"}
 
 
-def test_a_price_is_shown_where_it_is_known(desk):
+def test_known_price_is_shown(desk):
     (priced,) = listed(desk, "tx_kling-v3-0-text2video")
     assert (priced["unit"], priced["price"]["by"], priced["price"]["times"]) == ("beans", "clarity", ["video_duration"])
     assert (
@@ -45,7 +45,7 @@ def test_a_price_is_shown_where_it_is_known(desk):
         (("nothing-like-it-at-all",), "`runner models` lists all"),
     ],
 )
-def test_what_nothing_fits_is_told_with_what_comes_near(desk, words, hint):
+def test_no_match_suggests_similar_names(desk, words, hint):
     done = desk.run("models", *words)
     assert (done.code, done.out) == (2, "")
     assert hint in done.err

@@ -1,4 +1,4 @@
-"""What a shell asks and is told."""
+"""Shell completion through the scripts of real shells."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 
 @pytest.fixture
-def asked(tmp_path):
-    """What bash would offer, by its own script."""
+def complete(tmp_path):
+    """Return a function that asks bash for its completions of a command line."""
     command = tmp_path / "bin/runner"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m runner "$@"\n')
     command.chmod(0o755)
 
-    def asked(words: str, incomplete: str, **env: str) -> list[str]:
+    def complete(words: str, incomplete: str, **env: str) -> list[str]:
         every = [*words.split(), incomplete]
         script = f"COMP_WORDS=({' '.join(every)}); COMP_CWORD={len(every) - 1}\n{SCRIPT}"
         env["PATH"] = f"{command.parent}:{os.environ['PATH']}"
-        told = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
-        assert told.stderr == ""
-        first, *offered = told.stdout.splitlines()
+        done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        first, *offered = done.stdout.splitlines()
         assert first == "complete -o nosort -F _runner_completion runner"
         return [each for each in offered if each]
 
-    return asked
+    return complete
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def asked(tmp_path):
         ("runner init chanjing --model", "doubao-seedream-4.", ["doubao-seedream-4.0", "doubao-seedream-4.5"]),
     ],
 )
-def test_bash_is_offered_what_fits(asked, words, incomplete, offered):
-    assert asked(words, incomplete) == offered
+def test_bash_completes_matching_words(complete, words, incomplete, offered):
+    assert complete(words, incomplete) == offered
 
 
-def test_a_provider_of_ones_own_is_offered_too(asked, tmp_path):
+def test_custom_provider_is_offered(complete, tmp_path):
     (tmp_path / "paintbox.yaml").touch()
-    assert asked("runner init", "pa", RUNNER_PROVIDERS=str(tmp_path)) == ["paintbox"]
+    assert complete("runner init", "pa", RUNNER_PROVIDERS=str(tmp_path)) == ["paintbox"]
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_a_provider_of_ones_own_is_offered_too(asked, tmp_path):
         ("runner validate", "nowhere/", []),
     ],
 )
-def test_manifests_are_offered_before_other_files(asked, tmp_path, monkeypatch, words, incomplete, offered):
-    """An empty answer leaves it to the shell, which knows files."""
+def test_manifests_are_offered_before_other_files(complete, tmp_path, monkeypatch, words, incomplete, offered):
+    """An empty answer leaves file names to the shell."""
     for name in ("a.yaml", "rows.csv", "jobs/b.yml", "jobs/deep/c.yaml", ".hidden/d.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    assert asked(words, incomplete or "''") == offered
+    assert complete(words, incomplete or "''") == offered
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ def test_each_shell_has_a_script(desk, shell, word):
     assert "_RUNNER_COMPLETE" in done.out
 
 
-def test_a_verb_is_offered_without_importing_its_room():
+def test_verb_completion_imports_no_verb_module():
     code = "import sys; from runner.cli.main import run\ntry:\n  run([])\nexcept SystemExit: pass\n"
     code += "print(*sorted(name for name in sys.modules if name.startswith('runner.')))"
     env = {**os.environ, "_RUNNER_COMPLETE": "bash_complete", "COMP_WORDS": "runner ", "COMP_CWORD": "1"}
-    told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
-    assert "plain,doctor" in told
-    assert told.splitlines()[-1].split() == ["runner.cli", "runner.cli.main", "runner.errors"]
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert "plain,doctor" in done.stdout
+    assert done.stdout.splitlines()[-1].split() == ["runner.cli", "runner.cli.main", "runner.errors"]

@@ -1,4 +1,4 @@
-"""The command before any verb."""
+"""The command line before any verb is called."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("rum", "There is no verb 'rum'. Did you mean 'run'?"),
         ("Plan", "Did you mean 'plan'?"),
@@ -15,13 +15,13 @@ import pytest
         ("xyzzy", "There is no verb 'xyzzy'."),
     ],
 )
-def test_a_word_that_is_no_verb_is_told_with_what_may_be_meant(desk, word, said):
+def test_unknown_verb_gets_a_suggestion(desk, word, message):
     done = desk.run(word)
     assert (done.code, done.out) == (2, "")
-    assert done.err.splitlines()[-1].endswith(said)
+    assert done.err.splitlines()[-1].endswith(message)
 
 
-def test_options_are_not_taken_for_verbs(desk):
+def test_unknown_option_is_no_verb(desk):
     done = desk.run("--quiet")
     assert done.code == 2
     assert "No such option" in done.err

@@ -1,4 +1,4 @@
-"""`status` is asked often, so it loads no more than it says."""
+"""`status` is called often, so it imports as little as possible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & costly))
 
 
 @pytest.fixture
-def told(desk):
+def status(desk):
     desk.write("job.yaml", "version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: a heron}\n")
     assert desk.run("run", "job.yaml", "--sandbox", "--quiet").code == 0
     job = desk.root / "out/job-sandbox"
@@ -26,7 +26,7 @@ def told(desk):
     return subprocess.run([sys.executable, "-c", _CODE, str(job)], env=env, capture_output=True, text=True, check=True)
 
 
-def test_a_job_without_prices_is_told_without_any_spec(told):
-    first, *_, loaded = told.stdout.splitlines()
+def test_status_without_prices_loads_no_spec(status):
+    first, *_, loaded = status.stdout.splitlines()
     assert first == "job-sandbox: 1 done"
     assert loaded == ""

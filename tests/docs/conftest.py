@@ -1,4 +1,4 @@
-"""Documents taken apart: headings, links, tables and code blocks with the comment that stands before them."""
+"""Parsed documents: headings, links, tables and code blocks with the comment before them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """What the note calls the file that this block is the content of."""
+        """Return the name of the file whose content the block is."""
         return self.note.removeprefix("file: ") if self.note.startswith("file: ") else None
 
     @property
@@ -63,7 +63,7 @@ class Document:
 
     @property
     def headings(self) -> list[int]:
-        """The level of each, in order."""
+        """Return the level of each heading, in order."""
         return [len(line) - len(line.lstrip("#")) for line in self.prose.splitlines() if line.startswith("#")]
 
     @property
@@ -78,7 +78,7 @@ class Document:
         return found
 
     def table(self, head: str) -> list[list[str]]:
-        """Rows of the first table whose first heading is `head`."""
+        """Return the rows of the first table whose first heading is `head`."""
         (rows, *_) = self.tables(head)
         return rows
 
@@ -88,7 +88,7 @@ class Document:
 
 
 class Desk:
-    """A directory, an environment without anybody's credentials, and the command."""
+    """A directory, an environment without credentials, and the command."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,7 +96,7 @@ class Desk:
         self.env = {**kept, "RUNNER_HOME": str(path / "home"), "NO_COLOR": "1", "PYTHONUTF8": "1"}
 
     def lay_out(self, document: Document) -> list[str]:
-        """Write the document's named blocks; their names."""
+        """Write the document's named blocks, and return their names."""
         named = {block.file: block.text for block in document.blocks if block.file}
         for name, text in named.items():
             (self.path / name).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The other documents: links lead somewhere, the worked example works, versions agree."""
+"""The other documents: links resolve, the worked example works, versions agree."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DOCUMENTS = (
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_lead_somewhere(name, document):
+def test_links_resolve(name, document):
     found = document(name)
     local = [link.partition("#")[0] for link in found.links if not link.startswith(("https://", "#"))]
     assert [link for link in local if not (found.path.parent / link).exists()] == []
@@ -53,22 +53,22 @@ def test_links_lead_somewhere(name, document):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_no_document_knows_a_machine(name, document):
+def test_documents_hold_no_machine_paths(name, document):
     assert re.findall(r"(?:^|[\s`(\"'])/(?:home|work|tmp|root|Users|opt|srv)/", document(name).text) == []
 
 
-def test_the_changelog_knows_this_version(document):
+def test_changelog_has_this_version(document):
     versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", document("CHANGELOG.md").text, re.MULTILINE)
     assert versions[0] == runner.__version__
 
 
-def test_every_field_of_a_spec_is_explained(document):
-    told = set(re.findall(r"`(?:\w+(?:\.<name>)?\.)?(\w+)`", document("docs/providers.md").prose))
-    assert _fields(Spec) - told == set()
+def test_every_spec_field_is_documented(document):
+    documented = set(re.findall(r"`(?:\w+(?:\.<name>)?\.)?(\w+)`", document("docs/providers.md").prose))
+    assert _fields(Spec) - documented == set()
 
 
 def _fields(model: type[BaseModel]) -> set[str]:
-    """Names of all fields, as they are written, and of what they hold."""
+    """Return the names of all fields as written, including nested ones."""
     found = set()
     for name, field in model.model_fields.items():
         found.add(field.alias or name)
@@ -83,12 +83,12 @@ def _inside(annotation: object) -> list[type[BaseModel]]:
     return [inner for each in get_args(annotation) for inner in _inside(each)]
 
 
-def test_every_meaning_is_explained(document):
+def test_every_meaning_is_documented(document):
     rows = document("docs/providers.md").table("`means`")
     assert sorted(word for row in rows for word in re.findall(r"`(\w+)`", row[0])) == sorted(get_args(Meaning))
 
 
-def test_the_example_reads_its_answers(document):
+def test_example_spec_reads_its_replies(document):
     page = document("docs/providers.md")
     spec = specs.parse(page.noted("file: paintbox.yaml").text, "docs/providers.md")
     accepted = read_submit(spec, Reply(200, json.loads(page.noted("answer: submit").text)))
@@ -99,8 +99,8 @@ def test_the_example_reads_its_answers(document):
     assert len(finished.outputs) == 1
 
 
-def test_every_command_of_the_page_runs_and_makes_pictures(desk, document):
-    """One after the other, with what the page exports; its server is ours, which answers as the page says."""
+def test_commands_of_the_page_run_and_make_images(desk, document):
+    """Commands run in order with the page's exports, against a test server that answers as the page describes."""
     page = document("docs/providers.md")
     (desk.path / "specs").mkdir()
     (desk.path / "specs/paintbox.yaml").write_text(page.noted("file: paintbox.yaml").text, encoding="utf-8")
@@ -108,7 +108,7 @@ def test_every_command_of_the_page_runs_and_makes_pictures(desk, document):
     assert len([command for command in commands if command.startswith("runner ")]) >= 6
     submit, query = (json.loads(page.noted(f"answer: {kind}").text) for kind in ("submit", "query"))
     env: dict[str, str] = {}
-    with _paintbox(submit, query) as (url, asked):
+    with _paintbox(submit, query) as (url, requests):
         for command in commands:
             verb, *words = shlex.split(command)
             if verb == "export":
@@ -122,12 +122,12 @@ def test_every_command_of_the_page_runs_and_makes_pictures(desk, document):
     names = [path.name for path in (desk.path / "out/rehearsal").glob("*.png")]
     assert sorted(name[:5] for name in names) == ["0001-", "0002-", "0003-", "0004-"]
     assert (desk.path / "rehearsal.csv").read_text(encoding="utf-8-sig").count(",done,paintbox,brush-1,") == 4
-    assert {key for key, _ in asked} == {f"Bearer {env['PAINTBOX_API_KEY']}"}
-    assert len({body.pop("client_ref") for _, body in asked}) == 4
-    assert asked[0][1] == {"model": "brush-1", "text": "a lighthouse on a cliff, morning fog", "ratio": "1:1"}
+    assert {key for key, _ in requests} == {f"Bearer {env['PAINTBOX_API_KEY']}"}
+    assert len({body.pop("client_ref") for _, body in requests}) == 4
+    assert requests[0][1] == {"model": "brush-1", "text": "a lighthouse on a cliff, morning fog", "ratio": "1:1"}
 
 
-def test_what_cannot_be_run_there_is_at_least_the_program_s(desk, document):
+def test_commands_that_cannot_run_exist(desk, document):
     (real,) = [block for block in document("docs/providers.md").of("sh") if not block.runs]
     for command in real.commands:
         _, verb, *words = shlex.split(command)
@@ -137,14 +137,14 @@ def test_what_cannot_be_run_there_is_at_least_the_program_s(desk, document):
 
 @contextmanager
 def _paintbox(submit: dict, query: dict):
-    """A server that answers as the page says, and what was asked for."""
-    asked = []
+    """Run a server that answers as the page describes, and yield its requests."""
+    requests = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            asked.append((self.headers["Authorization"], json.loads(body)))
-            answer = json.dumps(submit).replace("pb-1", f"pb-{len(asked)}")
+            requests.append((self.headers["Authorization"], json.loads(body)))
+            answer = json.dumps(submit).replace("pb-1", f"pb-{len(requests)}")
             self._answer(answer.encode(), "application/json")
 
         def do_GET(self):
@@ -169,7 +169,7 @@ def _paintbox(submit: dict, query: dict):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://{host}", asked
+        yield f"http://{host}", requests
     finally:
         server.shutdown()
         server.server_close()
@@ -177,7 +177,7 @@ def _paintbox(submit: dict, query: dict):
 
 
 def _png() -> bytes:
-    """One grey dot."""
+    """Return a PNG with one grey pixel."""
     parts = [
         (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"\0\x80")),

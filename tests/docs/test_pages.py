@@ -1,4 +1,4 @@
-"""The pages for users do what they say: every command runs, every unit is valid, every table is the product's."""
+"""The pages for users: every command runs, every unit is valid, every table matches the program."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from runner.report.progress import Facts
 from runner.report.tally import Tally
 
 PAGES = ("docs/bulk.md", "docs/resume.md", "docs/nightly.md", "docs/gallery.md")
-#: what a page says that its commands do
-SAID = {
+#: output that a page shows for its commands
+SHOWN_OUTPUT = {
     "docs/bulk.md": ("  this run  2 submitted", "leaves no room for the next task"),
     "docs/gallery.md": ("index.html: 12 tasks; 12 new thumbnails",),
     "docs/resume.md": ("  this run  0 submitted",),
@@ -30,8 +30,8 @@ _EXIT = re.compile(r"exit (\d+)")
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_command_runs_and_ends_as_is_said(name, desk, document):
-    """One after the other, in the sandbox; a comment beside a command may name another exit code than 0."""
+def test_every_command_runs_with_stated_exit_code(name, desk, document):
+    """Commands run in order in the sandbox. A comment beside a command may name another exit code than 0."""
     page = document(name)
     desk.lay_out(page)
     lines = [line for block in page.of("sh") if block.runs for line in block.text.splitlines() if line.strip()]
@@ -42,15 +42,15 @@ def test_every_command_runs_and_ends_as_is_said(name, desk, document):
         verb, *words = shlex.split(command)
         assert verb == "runner"
         assert "--sandbox" in words or words[0] in {"validate", "plan"}
-        said = _EXIT.search(comment)
+        stated = _EXIT.search(comment)
         done = desk.runner(*words)
-        assert done.returncode == int(said[1] if said else 0), f"{command}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == int(stated[1] if stated else 0), f"{command}\n{done.stdout}\n{done.stderr}"
         printed += done.stdout
-    assert [words for words in SAID.get(name, ()) if words not in printed] == []
+    assert [words for words in SHOWN_OUTPUT.get(name, ()) if words not in printed] == []
 
 
 @pytest.mark.parametrize("name", [*PAGES, "docs/operations.md"])
-def test_every_option_that_is_named_exists(name, desk, document):
+def test_named_options_exist(name, desk, document):
     text = document(name).text
     for block in document(name).of("ini"):
         text = text.replace(block.text, "")
@@ -65,7 +65,7 @@ def test_every_option_that_is_named_exists(name, desk, document):
     assert [option for option in sorted(named) if f"{option} " not in known and f"{option}\n" not in known] == []
 
 
-def test_the_view_that_is_shown_is_the_view(document):
+def test_shown_view_matches_program(document):
     shown = next(block.text for block in document("docs/bulk.md").of("text") if "━" in block.text)
     states = {State.QUEUED: 1, State.SUBMITTING: 1, State.RUNNING: 5, State.DONE: 5}
     tally = Tally()
@@ -81,7 +81,7 @@ def _bar(line: str) -> tuple[str, str, str]:
     return label, bar, count
 
 
-def test_the_monitor_hears_what_is_shown(document):
+def test_shown_notification_matches_program(document):
     shown = next(block.text for block in document("docs/nightly.md").of("text"))
     summary = {
         "counts": {"done": 38, "failed": 2},
@@ -92,8 +92,8 @@ def test_the_monitor_hears_what_is_shown(document):
         "cost": 48.0,
         "seconds": 200.0,
     }
-    told = notice("nightly", 3, summary)
-    assert f"{told.title}\n{told.body}\n" == shown
+    message = notice("nightly", 3, summary)
+    assert f"{message.title}\n{message.body}\n" == shown
 
 
 # operations
@@ -104,22 +104,23 @@ def page(document):
     return document("docs/operations.md")
 
 
-def test_the_exit_codes_are_the_product_s(page):
+def test_exit_codes_match_program(page):
     codes = [int(code) for row in page.table("code") for code in row[0].split(",")]
     assert codes == sorted(Exit)
 
 
-def test_the_service_restarts_what_another_run_heals_and_nothing_else(page):
+def test_service_restarts_only_on_recoverable_exit_codes(page):
+    """The systemd service restarts only after exit codes that another run can heal."""
     unit = page.noted("file: runner-nightly.service").text
     prevented = {int(code) for code in re.search(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)[1].split()}
     success = {int(code) for code in re.search(r"^SuccessExitStatus=(.*)$", unit, re.MULTILINE)[1].split()}
     assert set(Exit) - prevented - success - {Exit.DONE, Exit.HUP} == {Exit.RESUMABLE}
-    told = {row[0]: row[3] for row in page.table("code")}
-    assert {int(code) for code, way in told.items() if way == "starts again"} == {Exit.RESUMABLE}
+    listed = {row[0]: row[3] for row in page.table("code")}
+    assert {int(code) for code, way in listed.items() if way == "starts again"} == {Exit.RESUMABLE}
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
-def test_systemd_takes_the_units(page, desk):
+def test_systemd_accepts_units(page, desk):
     desk.lay_out(page)
     names = ["runner-nightly.service", "runner-nightly.timer", "runner-alert@.service"]
     for name in names:
@@ -138,7 +139,7 @@ def test_systemd_takes_the_units(page, desk):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_line_of_cron_runs_silently_with_nothing_around_it(page, desk, document):
+def test_cron_line_runs_silently_in_empty_environment(page, desk, document):
     (line,) = page.noted("a line of cron").text.splitlines()
     desk.lay_out(document("docs/nightly.md"))
     minute, hour, *_, command = line.split(None, 5)
@@ -154,10 +155,10 @@ def test_the_line_of_cron_runs_silently_with_nothing_around_it(page, desk, docum
     assert (desk.path / "nightly.json").stat().st_mode & 0o077 == 0
 
 
-def test_every_metric_is_explained(page):
+def test_every_metric_is_documented(page):
     numbers = {"submitted": 1, "adopted": 1, "downloaded": 1, "cost": 1.0, "exit_code": 0}
     written = set(re.findall(r"# TYPE (\w+)", metrics.text(Sample("j", 0.0, running=False, counts={}, **numbers))))
-    told = {name for row in page.table("metric") for name in re.findall(r"`(\w+)`", row[0])}
-    assert told == written
+    listed = {name for row in page.table("metric") for name in re.findall(r"`(\w+)`", row[0])}
+    assert listed == written
     for row in page.table("alert"):
         assert set(re.findall(r"runner_\w+", row[0])) <= written

@@ -1,4 +1,4 @@
-"""Both READMEs do what they say, and say the same."""
+"""Both READMEs match the program and each other."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def _codes(document) -> list[int]:
 def test_every_manifest_is_valid(name, desk, document):
     manifests = [file for file in desk.lay_out(document(name)) if file.endswith(".yaml")]
     assert len(manifests) == len(document(name).of("yaml")) > 2
-    told = desk.runner("validate", "--json", *manifests)
-    assert (told.returncode, told.stderr) == (0, "")
-    assert all(json.loads(line)["tasks"] for line in told.stdout.splitlines())
+    output = desk.runner("validate", "--json", *manifests)
+    assert (output.returncode, output.stderr) == (0, "")
+    assert all(json.loads(line)["tasks"] for line in output.stdout.splitlines())
 
 
-def test_every_command_that_can_run_runs_and_makes_what_is_shown(desk, document):
-    """What sends something uses the sandbox; what cannot be run says why. The other README has the same commands."""
+def test_runnable_commands_make_what_is_shown(desk, document):
+    """Commands with requests use the sandbox. Those that cannot run have a reason. Both READMEs have the same."""
     readme = document("README.md")
     desk.lay_out(readme)
     commands = [command for block in readme.of("sh") if block.runs for command in block.commands]
@@ -62,16 +62,16 @@ def _compare_results(directory, sample):
 
 
 def _compare_summary(desk, sample):
-    """Of a second run, which submits nothing."""
+    """Compare the summary of a second run, which submits nothing."""
     done = desk.runner("run", "products.yaml", "--sandbox", "--json", "--summary-file", "summary.json")
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told == json.loads((desk.path / "summary.json").read_text(encoding="utf-8"))
-    assert list(told) == list(sample)
-    assert (told["submitted"], told["counts"]) == (0, sample["counts"])
+    output = json.loads(done.stdout.splitlines()[-1])
+    assert output == json.loads((desk.path / "summary.json").read_text(encoding="utf-8"))
+    assert list(output) == list(sample)
+    assert (output["submitted"], output["counts"]) == (0, sample["counts"])
 
 
 @both
-def test_the_exit_codes_are_the_product_s(name, document):
+def test_exit_codes_match_program(name, document):
     codes = _codes(document(name))
     assert codes == sorted(Exit)
     first = ("When several hold", "几种情况同时成立")
@@ -81,30 +81,30 @@ def test_the_exit_codes_are_the_product_s(name, document):
 
 
 @both
-def test_every_verb_is_named(name, desk, document):
-    told = desk.runner("--help").stdout.partition("Verbs:")[2].partition("Exit codes:")[0]
-    verbs = re.findall(r"^  (\w+)  ", told, re.MULTILINE)
+def test_every_verb_is_listed(name, desk, document):
+    output = desk.runner("--help").stdout.partition("Verbs:")[2].partition("Exit codes:")[0]
+    verbs = re.findall(r"^  (\w+)  ", output, re.MULTILINE)
     assert [verb for verb in verbs if f"runner {verb}" not in document(name).text] == []
 
 
-def test_help_has_the_same_exit_codes(desk, document):
-    told = desk.runner("--help").stdout.partition("Exit codes:")[2]
-    codes = [int(code) for line in told.splitlines() for code in re.findall(r"\d+", line.strip()[:14])]
+def test_help_has_same_exit_codes(desk, document):
+    output = desk.runner("--help").stdout.partition("Exit codes:")[2]
+    codes = [int(code) for line in output.splitlines() for code in re.findall(r"\d+", line.strip()[:14])]
     assert codes == _codes(document("README.md"))
 
 
 @both
-def test_credentials_are_named_as_the_product_names_them(name, desk, document):
+def test_credential_names_match_program(name, desk, document):
     head = "provider" if name == "README.md" else "服务商"
     *_, rows = document(name).tables(head)  # the first one is about lost answers
-    told = {entry["name"]: entry for entry in map(json.loads, desk.runner("providers", "--json").stdout.splitlines())}
-    assert [row[0].strip("`") for row in rows] == list(told)
-    for row, entry in zip(rows, told.values(), strict=True):
+    output = {entry["name"]: entry for entry in map(json.loads, desk.runner("providers", "--json").stdout.splitlines())}
+    assert [row[0].strip("`") for row in rows] == list(output)
+    for row, entry in zip(rows, output.values(), strict=True):
         assert re.findall(r"`(\w+)`", row[1]) == re.findall(r"[A-Z_]{4,}", entry["credentials"])
         assert re.findall(r"`(\w+)`", row[2]) == [entry["base_url_variable"]]
 
 
-def test_what_is_said_of_lost_answers_holds_for_the_specs():
+def test_statements_on_lost_responses_match_specs():
     kling, chanjing, gateway = (specs.load(name) for name in ("kling", "chanjing", "kling-gateway"))
     assert (kling.submit.reference, bool(kling.look_up.by_reference)) == ("external_task_id", True)
     assert kling.look_up.listing is not None
@@ -115,7 +115,7 @@ def test_what_is_said_of_lost_answers_holds_for_the_specs():
 
 
 @both
-def test_every_common_name_is_named(name, document):
+def test_every_common_name_is_listed(name, document):
     known = {
         common
         for provider in specs.names()
@@ -124,17 +124,17 @@ def test_every_common_name_is_named(name, document):
         for common in parameter.common
     }
     text = document(name).prose
-    told = text[text.index("`negative_prompt`") - 12 :].partition("`quality`")[0] + "`quality`"
-    assert set(re.findall(r"`(\w+)`", told)) == known
+    output = text[text.index("`negative_prompt`") - 12 :].partition("`quality`")[0] + "`quality`"
+    assert set(re.findall(r"`(\w+)`", output)) == known
 
 
 @both
-def test_every_kind_of_data_file_is_named(name, document):
+def test_every_data_file_format_is_listed(name, document):
     named = set(re.findall(r"`(\.\w+)`", document(name).prose))
     assert named == set(READERS) - {".ndjson", ".yml"}  # other names of the same
 
 
-def test_both_say_the_same(document):
+def test_both_readmes_have_same_content(document):
     english, chinese = map(document, READMES)
     assert english.headings == chinese.headings
     assert [(block.language, block.note) for block in english.blocks] == [
@@ -153,8 +153,8 @@ def test_both_say_the_same(document):
     assert (english.links[0], chinese.links[0]) == ("README.zh-CN.md", "README.md")
 
 
-def test_both_say_the_same_section_by_section(document):
-    """Whatever is not prose: what is set in code, how many points, rows and emphases there are."""
+def test_both_readmes_have_same_sections(document):
+    """Everything except prose is equal: code, and the numbers of list items, rows and emphases."""
     for ours, theirs in zip(*(_sections(document(name)) for name in READMES), strict=True):
         assert _facts(ours) == _facts(theirs), ours.strip()[:60]
 
@@ -169,7 +169,7 @@ def _facts(section: str) -> tuple[set[str], int, int, int]:
 
 
 @both
-def test_make_has_what_is_named(name, document):
+def test_named_make_targets_exist(name, document):
     makefile = (document(name).path.parent / "Makefile").read_text(encoding="utf-8")
     targets = [command.split()[1] for block in document(name).of("sh") for command in block.commands
                if command.startswith("make ")]  # fmt: skip
@@ -178,28 +178,28 @@ def test_make_has_what_is_named(name, document):
 
 
 @both
-def test_the_faults_that_are_shown_exist(name, desk, document):
+def test_shown_faults_exist(name, desk, document):
     shown = re.findall(r"--fault (\w+)=", document(name).text)
-    told = desk.runner("sandbox", "--help").stdout
+    output = desk.runner("sandbox", "--help").stdout
     assert shown
-    assert all(fault in told for fault in shown)
+    assert all(fault in output for fault in shown)
 
 
 @both
-def test_its_figures_are_those_of_the_page(name, document):
+def test_figures_match_performance_page(name, document):
     """`python -m benchmarks.quoted` writes them, and a full `make bench` does so by itself."""
     page = document("docs/performance.md").text
     assert quoted.quoted(document(name).text) == quoted.block(page, name)
 
 
 @both
-def test_what_it_quotes_is_measured(name, document):
+def test_quoted_figures_are_measured(name, document):
     lines = [line for line in document("docs/performance.md").text.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     measured = {(measure, what): [figure, goal] for measure, what, figure, goal, _ in rows}
-    asked = {(quote.measure, quote.what): quote for quote in quoted.QUOTES}
-    assert {measure for measure, _ in asked} <= set(MEASURES)
-    said = [quote.english if name == "README.md" else quote.chinese for quote in asked.values()]
+    quotes = {(quote.measure, quote.what): quote for quote in quoted.QUOTES}
+    assert {measure for measure, _ in quotes} <= set(MEASURES)
+    texts = [quote.english if name == "README.md" else quote.chinese for quote in quotes.values()]
     table = document(name).table("what" if name == "README.md" else "测量项")
-    assert [row[0] for row in table] == [text for text, key in zip(said, asked, strict=True) if key in measured]
-    assert [row[1:] for row in table] == [measured[key] for key in asked if key in measured]
+    assert [row[0] for row in table] == [text for text, key in zip(texts, quotes, strict=True) if key in measured]
+    assert [row[1:] for row in table] == [measured[key] for key in quotes if key in measured]

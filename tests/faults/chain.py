@@ -1,6 +1,6 @@
-"""The whole chain in one process: the real run, store, gateway and dialect against a sandbox with somebody between.
+"""The whole client in one process against a sandbox, with a faulty proxy between them.
 
-Only deadlines are short and waits a tenth of what they are; the credentials are the sandbox's.
+Run, store, client and dialect are the real ones. Deadlines are short, waits are a tenth, and credentials the sandbox's.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from runner.lifecycle.task import Draft
 from runner.net.bucket import Bucket
 from runner.net.download import Bounds, Downloader
 from runner.net.gateway import Deadlines, Gateway
-from runner.net.limiter import Limiter, Window
+from runner.net.limiter import Limiter
 from runner.net.quarantine import Quarantine
-from runner.pipeline.audit import Report, audit
-from runner.pipeline.bell import Bell
+from runner.pipeline.audit import AuditReport, audit
 from runner.pipeline.clock import Clock
-from runner.pipeline.lane import Lane
 from runner.pipeline.run import EVERY_STAGE, Run
+from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.providers.exchange import Request
@@ -39,11 +38,14 @@ from runner.store.adding import Addition
 from runner.store.claims import Claims
 from runner.store.store import Store
 from runner.store.view import known_ids
+from tests.pipelines import pipeline
 
 from .server import Middle
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from runner.pipeline.pipeline import ProviderPipeline
 
 MODELS = {"kling": "kling-v2-1", "chanjing": "kling-v2-1", "kling-gateway": "kling-v1-5"}
 #: for a provider that answers within milliseconds, on a machine that may be busy
@@ -51,20 +53,20 @@ QUICK = Deadlines(connect=0.8, read=0.8, total=1.6)
 
 
 def hurried(failures, **bounds):
-    """The real back-off, ten times as fast."""
+    """Return the real back-off, ten times as fast."""
     return backoff(failures, **bounds) / 10
 
 
 def request(provider, number, count=1):
-    """What the n-th draft asks for."""
+    """Return the request of the n-th draft."""
     if provider == "chanjing":
         return {"ref_prompt": f"boat {number}", "aspect_ratio": "1:1", "number_of_images": count}
     return {"prompt": f"boat {number}", "aspect_ratio": "1:1", **({"n": count} if count > 1 else {})}
 
 
 @dataclass
-class Told:
-    """How one run ended; `tasks` and `outputs` are the rows, in order."""
+class ChainResult:
+    """The result of one run. `tasks` and `outputs` are the rows, in order."""
 
     exit: int
     reasons: list[str]
@@ -72,22 +74,22 @@ class Told:
     outputs: list[dict]
     #: (state, event, state) of every change
     changes: list[tuple]
-    #: what a person was told besides
+    #: warnings to the user
     notices: list[str]
-    lane: Lane
+    pipeline: ProviderPipeline
     #: what an audit at the end found, if one was asked for
-    audit: Report | None = None
+    audit: AuditReport | None = None
 
     @property
     def states(self):
         return [task["state"] for task in self.tasks]
 
-    def heard(self, kind):
-        """Every event of that kind, in order."""
+    def events_of(self, kind):
+        """Return every event of this kind, in order."""
         return [event for _, event, _ in self.changes if isinstance(event, kind)]
 
     def sent_before(self, kind, state):
-        """How many submits were claimed before the first event of that kind that led to that state."""
+        """Return how many submits were claimed before the first event of this kind that led to this state."""
         events = enumerate(self.changes)
         first = next(n for n, (_, event, after) in events if isinstance(event, kind) and after == state)
         return sum(isinstance(event, Claimed) for _, event, _ in self.changes[:first])
@@ -95,65 +97,71 @@ class Told:
 
 @dataclass
 class Chain:
-    """One job directory, its provider, and what stands between."""
+    """One job directory, its provider, and the proxy between them."""
 
     directory: Path
     sandbox: Sandbox
     middle: Middle
     provider: str
     settings: Settings
-    #: what one purchase costs
+    #: cost of one purchase
     cost: float | None = None
-    #: another address than the middle's
+    #: URL, if it is not the proxy's
     url: str | None = None
     deadlines: Deadlines = QUICK
     bounds: Bounds = field(default_factory=lambda: Bounds(read=0.8, deadline=3))
-    patience: Patience = field(default_factory=lambda: Patience(doubt=0.3, first_look=0.05, paid=20.0))
-    #: submits and questions a second
-    pace: float = 200.0
-    query_pace: float = 500.0
-    #: seconds of the rates' window: after "too fast" it is waited for so long, and half a second at the least
+    policy: Patience = field(default_factory=lambda: Patience(doubt=0.3, first_look=0.05, paid=20.0))
+    #: submits and queries per second
+    rate: float = 200.0
+    query_rate: float = 500.0
+    #: seconds of the rates' window, which is also the wait after a rate limit, but half a second at least
     span: float = 0.2
     window: int | None = None
-    hands: int | None = None
+    workers: int | None = None
     context: object = None
     resolver: object = None
-    #: what proves who we are; the real scheme with the sandbox's credentials where it is None
+    #: authentication scheme; None: the real one with the sandbox's credentials
     scheme: object = None
 
     @property
     def accepted(self):
-        """The provider's ledger."""
+        """Return the tasks in the provider's ledger."""
         return self.sandbox.ledger.accepted
 
     @property
     def files(self):
         return sorted(path for path in self.directory.glob("*") if path.is_file())
 
-    def paid_once(self, told, count):
-        """Every task is done, was bought once, and is known by the provider's own id."""
-        assert told.states == ["done"] * count, (told.states, told.reasons)
-        assert sorted(task["remote_id"] for task in told.tasks) == sorted(task.id for task in self.accepted)
+    def paid_once(self, result, count):
+        """Check that every task is done, was bought once, and has the provider's id."""
+        assert result.states == ["done"] * count, (result.states, result.reasons)
+        assert sorted(task["remote_id"] for task in result.tasks) == sorted(task.id for task in self.accepted)
         assert self.sandbox.ledger.duplicates() == 0
         assert len(self.accepted) == count
 
     async def run(self, count=2, *, images=1, requests=None, deadline=None, retried=(), audited=False):
-        """One run over so many tasks; `retried` are states whose tasks a person asks for again."""
+        """Run this number of tasks. `retried` are states whose tasks the user retries."""
         changes, notices, bugs, found = [], [], [], None
         wanted = requests or [request(self.provider, number, images) for number in range(1, count + 1)]
         async with AsyncExitStack() as stack:
-            clock, bell = Clock(), Bell()
-            lane = await self._lane(stack, clock, bell)
-            lane.on_change = lambda before, event, after: changes.append((before.state, event, after.state))
-            lane.emergency, lane.notice = lambda *words: bugs.append(words), notices.append
-            await lane.store.add(self._additions(lane.spec, wanted), f"{len(wanted)} {images}", clock.now())
-            await _again(lane, retried)
+            clock, notifier = Clock(), Notifier()
+            made = await self._pipeline(
+                stack,
+                clock,
+                notifier,
+                on_change=lambda before, event, after: changes.append((before.state, event, after.state)),
+                last_resort=lambda *words: bugs.append(words),
+                on_warning=notices.append,
+            )
+            store = made.settlement.store
+            await store.add(self._additions(made.session.spec, wanted), f"{len(wanted)} {images}", clock.now())
+            await _again(made, clock, retried)
             run = Run(
-                [lane],
-                store=lane.store,
+                [made],
+                store=store,
                 directory=self.directory,
                 clock=clock,
-                bell=bell,
+                notifier=notifier,
                 deadline=deadline,
                 on_bug=bugs.append,
                 signals=False,
@@ -162,27 +170,31 @@ class Chain:
             with anyio.fail_after(20):
                 outcome = await run.run()
             if audited:
-                found = await audit(lane, await lane.store.ever_sent(lane.name), known_ids(self.directory / ".runner"))
+                found = await audit(
+                    made.session, await store.ever_sent(made.name), known_ids(self.directory / ".runner")
+                )
         assert not bugs, bugs
         reasons = [ending.why for ending in outcome.endings]
-        return Told(int(outcome.exit), reasons, self._rows("task"), self._rows("output"), changes, notices, lane, found)
+        return ChainResult(
+            int(outcome.exit), reasons, self._rows("task"), self._rows("output"), changes, notices, made, found
+        )
 
     async def elsewhere(self, *wanted):
-        """Somebody else of the account buys these, past us and past whoever stands between; their ids."""
+        """Buy these as another client of the account, directly at the sandbox, and return their ids."""
         spec = specs.load(self.provider)
         scheme = lanes.scheme(spec, self.settings)
         gateway = Gateway(f"http://127.0.0.1:{self.middle.port}", scheme, deadlines=self.deadlines)
-        for asked in wanted:
-            body = Dialect(spec).body("image", MODELS[self.provider], asked)
+        for fields in wanted:
+            body = Dialect(spec).body("image", MODELS[self.provider], fields)
             await gateway.send(Request("submit", "POST", spec.operations["image"].path, "submit", body))
         await gateway.aclose()
         return [task.id for task in self.accepted[-len(wanted) :]]
 
-    async def _lane(self, stack, clock, bell):
+    async def _pipeline(self, stack, clock, notifier, **listeners):
         spec = specs.load(self.provider)
         store = await Store.open(self.directory / ".runner")
         stack.push_async_callback(store.aclose)
-        gateway = Gateway(
+        client = Gateway(
             self.url or self.middle.url,
             self.scheme or lanes.scheme(spec, self.settings),
             deadlines=self.deadlines,
@@ -192,34 +204,32 @@ class Chain:
         downloader = Downloader(
             loopback=True, bounds=self.bounds, quarantine=Quarantine(self.directory / ".runner" / "quarantine")
         )
-        stack.push_async_callback(gateway.aclose)
+        stack.push_async_callback(client.aclose)
         stack.push_async_callback(downloader.aclose)
-        return Lane(
-            spec=spec,
-            dialect=Dialect(spec),
-            gateway=gateway,
-            downloader=downloader,
-            limiters={"submit": self._limiter(self.pace), "query": self._limiter(self.query_pace)},
-            window=Window(self.window),
-            patience=replace(self.patience, can_look_up=spec.can_look_up),
+        return pipeline(
+            spec,
+            client,
+            downloader,
+            {"submit": self._limiter(self.rate), "query": self._limiter(self.query_rate)},
             store=store,
             clock=clock,
-            bell=bell,
-            on_change=lambda *_: None,
-            emergency=lambda *_: None,
+            notifier=notifier,
+            policy=replace(self.policy, can_look_up=spec.can_look_up),
+            window=self.window,
             claims=Claims(lanes.home(spec, self.settings), store.uuid) if spec.needs_claims else None,
-            hands=self.hands or (8 if spec.can_look_up else 2),
+            submits=self.workers or (8 if spec.can_look_up else 2),
+            **listeners,
         )
 
-    def _limiter(self, pace):
-        return Limiter(Bucket(pace * self.span, self.span), time.monotonic, anyio.sleep)
+    def _limiter(self, rate):
+        return Limiter(Bucket(rate * self.span, self.span), time.monotonic, anyio.sleep)
 
     def _additions(self, spec, wanted):
         prints, model = Fingerprints(self.settings), MODELS[self.provider]
-        for number, asked in enumerate(wanted, start=1):
-            key, slots = f"{number:08x}".ljust(32, "0"), asked.get("n", 1)
-            draft = Draft(key, number, 1, {}, spec.name, "image", model, asked, f"boat-{number}", slots)
-            yield Addition(draft, prints.of(spec.name, "image", model, asked), self.cost)
+        for number, fields in enumerate(wanted, start=1):
+            key, slots = f"{number:08x}".ljust(32, "0"), fields.get("n", 1)
+            draft = Draft(key, number, 1, {}, spec.name, "image", model, fields, f"boat-{number}", slots)
+            yield Addition(draft, prints.of(spec.name, "image", model, fields), self.cost)
 
     def _rows(self, table):
         order = {"task": "id", "output": "task_id, number"}[table]
@@ -228,15 +238,16 @@ class Chain:
             return [dict(row) for row in connection.execute(f"select * from {table} order by {order}")]
 
 
-async def _again(lane, states):
+async def _again(made, clock, states):
+    store = made.settlement.store
     for state in states:
-        for task in await lane.store.in_state(state):
-            await lane.store.settle(task, transitions.advance(task, Retried(), lane.clock.now(), lane.patience))
+        for task in await store.in_state(state):
+            await store.settle(task, transitions.advance(task, Retried(), clock.now(), made.settlement.policy))
 
 
 @asynccontextmanager
 async def chain(directory, provider="kling", *, tls=None, greet=None, **options):
-    """A sandbox, somebody between, and a job directory; what is no option of the sandbox's is one of the chain's."""
+    """Run a sandbox and a proxy for a job directory. Options that the sandbox does not have are the chain's."""
     ours = {name: options.pop(name) for name in list(options) if name in Chain.__dataclass_fields__}
     async with (
         Sandbox(Options(**{"seconds": (0.0, 0.0), **options})) as sandbox,

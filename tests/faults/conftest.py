@@ -1,4 +1,4 @@
-"""Faults on purpose: a command that starts sick, and a sandbox and a ledger to judge it by."""
+"""Fault injection into the command, with a sandbox whose ledger proves what was paid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.store import journal
-from tests.whole.conftest import PATIENCE, Box, Desk, images, sandbox, until
+from tests.whole.conftest import TIMEOUT, Box, Desk, images, sandbox, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ _INHERITED = ("PATH", "HOME", "LANG")
 
 @dataclass
 class Rig(Desk):
-    """A desk whose command can be started after some Python of ours, or by another program; it tidies up in the end."""
+    """A desk whose command starts after injected Python code or from another program. It ends all processes at last."""
 
     living: list[subprocess.Popen] = field(default_factory=list)
     #: where the outputs are to be found, if not in `out`
@@ -62,7 +62,7 @@ class Rig(Desk):
         return self.begun([sys.executable, "-m", "runner", *map(str, words)], env)
 
     def begun(self, command: list[str], env: dict[str, str] | None = None) -> subprocess.Popen:
-        """Any program in the desk's directory and environment."""
+        """Start any program in the desk's directory and environment."""
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         whole = {**inherited, "RUNNER_HOME": str(self.root / "home"), **self.env, **(env or {})}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **self.options}
@@ -70,13 +70,13 @@ class Rig(Desk):
         return self.living[-1]
 
     def tidy(self) -> None:
-        """End what a failed test has left behind."""
+        """End the processes that a failed test has left behind."""
         for process in self.living:
             with process:
                 process.kill()
 
     def sick(self, before: str, *words: object, env: dict[str, str] | None = None) -> subprocess.Popen:
-        """The command, after `before` was run in the same process; the tests can be imported there."""
+        """Start the command after the code `before` in the same process. The tests can be imported there."""
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{before}\nfrom runner.__main__ import main\nmain()"
         return self.begun([sys.executable, "-c", code, *map(str, words)], env)
 
@@ -93,7 +93,7 @@ class Rig(Desk):
         return [line for line, _ in journal.read(self.state / "journal.jsonl")]
 
     def paid_once(self, box: Box, count: int) -> None:
-        """Every task was bought once, belongs to one row, and its file is here and whole."""
+        """Check that every task was bought once, belongs to one row, and has its complete file."""
         ledger = [task["id"] for task in box.accepted]
         assert len(ledger) == count, f"{len(ledger)} bought, {count} ordered"
         lines = self.results(str(self.directory))
@@ -104,27 +104,27 @@ class Rig(Desk):
                 assert sha256(data).hexdigest() == output["sha256"], output["file"]
 
     def finishes(self, box: Box, count: int, *words: str) -> dict:
-        """The next run brings everything home, and nothing was bought twice."""
+        """Check that the next run finishes everything, and that nothing was bought twice."""
         summary = self.job("job.yaml", *words, env=box.env)
         assert summary["counts"] == {"done": count}, summary
         self.paid_once(box, count)
         return summary
 
     def consistent(self) -> None:
-        """The database is whole, and journal and rows agree as far as they must."""
+        """Check that the database is intact, and that journal and rows agree as far as they must."""
         with closing(sqlite3.connect(self.state / "state.db")) as connection:
             assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
         assert self.journal
 
 
 def reaches(process: subprocess.Popen, holds: Callable[[], bool]) -> None:
-    """Wait for what a process brings about, and no longer than it lives."""
+    """Wait for a condition that a process causes, but not longer than the process lives."""
     until(lambda: process.poll() is not None or holds())
     assert process.poll() is None, f"it ended too early: {ended(process)}"
 
 
-def ended(process: subprocess.Popen, *, seconds: float = PATIENCE) -> tuple[int, dict, str]:
-    """Exit code, the last line of stdout as JSON (empty if there is none), and stderr."""
+def ended(process: subprocess.Popen, *, seconds: float = TIMEOUT) -> tuple[int, dict, str]:
+    """Return exit code, the last line of stdout as JSON (empty if there is none), and stderr."""
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -135,7 +135,7 @@ def ended(process: subprocess.Popen, *, seconds: float = PATIENCE) -> tuple[int,
 
 
 def delivered(process: subprocess.Popen, number: signal.Signals) -> float:
-    """Send a signal and wait until the kernel has handed it over, so that a second one is not the same; when."""
+    """Send a signal, wait until the kernel has delivered it (a pending one absorbs a second), and return the time."""
     at = time.time()
     process.send_signal(number)
     status = Path(f"/proc/{process.pid}/status")

@@ -1,4 +1,4 @@
-"""Power loss: what a process did to its files, written down, and what would be left of them had the machine gone dark.
+"""Power loss: a log of a process's file operations, and the files that a power cut would leave.
 
 `record` runs in the process itself. `Disk` replays its log: a write counts when its file was synced after it, a name
 when its directory was; of the rest any part may have reached the disk, in any order, torn at a sector.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from random import Random
 
 _SECTOR = 512
-#: what SQLite makes anew, and what is written in ways that are not recorded and can be missed
+#: files that SQLite creates again, or that are written in unrecorded ways and can be lost
 _PASSING = (
     "-shm",
     "results.jsonl",
@@ -43,7 +43,7 @@ def _is_passing(path: str) -> bool:
 
 
 def record(log: str, root: str) -> None:
-    """Write down every deed to a file under `root`, SQLite's and Python's, until this process is gone."""
+    """Log every operation on a file under `root`, by SQLite and by Python, until this process ends."""
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     write, paths = os.write, {}
 
@@ -55,12 +55,12 @@ def record(log: str, root: str) -> None:
 
     sick_sqlite.lay(hand)
 
-    def watched(name, told):
+    def watched(name, listener):
         deed = getattr(os, name)
 
         def doing(*args, **kwargs):
             value = deed(*args, **kwargs)
-            told(value, *args)
+            listener(value, *args)
             return value
 
         setattr(os, name, doing)
@@ -89,7 +89,7 @@ def record(log: str, root: str) -> None:
 
 @dataclass(eq=False)
 class _Inode:
-    """A file's bytes that are on the disk, and what has been done to it since."""
+    """The bytes of a file on the disk, and the operations since."""
 
     kept: bytes = b""
     since: list[tuple[str, int, bytes]] = field(default_factory=list)
@@ -102,7 +102,7 @@ class _Inode:
         self.kept, self.since = self.now, []
 
     def left(self, chance: Random | None) -> bytes:
-        """After the cut: without chance nothing that was not synced, else any of it."""
+        """Return the content after the cut: what was synced, and with `chance` any part of the rest."""
         if chance is None:
             return self.kept
         return _done(self.kept, [_torn(deed, chance) for deed in self.since if chance.random() < 0.5])
@@ -133,7 +133,7 @@ class Disk:
         self._kept = dict(self._names)
 
     def replay(self, log: Path) -> int:
-        """Everything that was written down; how many deeds. What is on the disk now must come out of it."""
+        """Replay the log, check that it gives the files on the disk now, and return the number of operations."""
         count = 0
         with log.open("rb") as file:
             while file.peek(1):
@@ -145,7 +145,7 @@ class Disk:
         return count
 
     def cut(self, chance: Random | None = None) -> None:
-        """The power is gone, and back: only this is on the disk now."""
+        """Replace the files by those that a power cut would leave."""
         for path in self._root.rglob("*"):
             if path.is_file():
                 path.unlink()
@@ -155,7 +155,7 @@ class Disk:
             if inode is not None and not _is_passing(path):
                 Path(path).write_bytes(inode.left(chance))
 
-    def _do(self, kind: str, path: str, *more) -> None:  # noqa: C901 - a line for each kind of deed
+    def _do(self, kind: str, path: str, *more) -> None:  # noqa: C901 - a line for each kind of operation
         match kind, more:
             case "open", ():
                 if not Path(path).is_dir():

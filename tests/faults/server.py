@@ -1,6 +1,6 @@
-"""Stands between a runner and a sandbox and betrays either: every byte of an answer, and whether a request arrives.
+"""A faulty proxy between client and sandbox, which controls every byte of a response and the delivery of requests.
 
-The sandbox keeps the ledger, so that whoever is betrayed can be judged by what was accepted.
+The sandbox keeps the ledger, so a test can compare the client's state with what was accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FREE = ("/task/page", "/consume_detail")
 
 @dataclass
 class Call:
-    """One request on its way, from 1 within its kind (submit, query, token, file)."""
+    """One request on its way, numbered from 1 within its kind (submit, query, token, file)."""
 
     middle: Middle
     kind: str
@@ -31,7 +31,7 @@ class Call:
     writer: asyncio.StreamWriter
 
     async def forward(self) -> tuple[bytes, bytes]:
-        """Let it arrive; head and body of the sandbox's whole answer."""
+        """Forward the request, and return head and body of the sandbox's complete response."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.middle.port)
         kept = {name: value for name, value in self.headers.items() if name != "connection"}
         lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in kept.items())]
@@ -48,7 +48,7 @@ class Call:
         await self.writer.drain()
 
     async def pass_on(self) -> None:
-        """What happens when nothing goes wrong."""
+        """Forward the request and its response unchanged."""
         await self.say(b"\r\n\r\n".join(await self.forward()))
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class Call:
 
 
 class Middle:
-    """A proxy on a port of its own; `deeds[kind]` is a deed for every call, or a dict from number to deed."""
+    """A proxy on its own port. `deeds[kind]` is a deed for every call, or a dict from number to deed."""
 
     def __init__(self, sandbox, *, tls=None, greet=None):
         self._sandbox, self._tls, self._greet = sandbox, tls, greet
@@ -105,7 +105,7 @@ class Middle:
                 await self._answer(await self._call(reader, writer))
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
-        except Exception as mistake:  # noqa: BLE001 - told at the end
+        except Exception as mistake:  # noqa: BLE001 - raised at the end
             self.mistakes.append(mistake)
         finally:
             self._tasks.discard(asyncio.current_task())
@@ -133,14 +133,14 @@ class Middle:
 
 
 async def _closed(writer):
-    """Say that no more comes, as servers do, and wait for the other side."""
+    """Close the sending side, as servers do, and wait for the other side."""
     if not writer.is_closing() and writer.can_write_eof():
         writer.write_eof()
     writer.close()
 
 
 def answer(body=b"", status=200, **headers):
-    """The bytes of a whole answer; a header that is None is left out."""
+    """Return the bytes of a complete response. A header that is None is left out."""
     raw = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
     given = {"content-length": len(raw)} | {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"HTTP/1.1 {status} Word", *(f"{name}: {value}" for name, value in given.items() if value is not None)]
@@ -148,7 +148,7 @@ def answer(body=b"", status=200, **headers):
 
 
 def instead(raw, *, after=False, end="close"):
-    """These bytes for an answer, whether or not the request arrived; then close, reset, hang, or leave it `open`."""
+    """Return a deed that answers with these bytes, and then closes, resets, hangs or stays `open`."""
 
     async def deed(call):
         if after:
@@ -166,7 +166,7 @@ def instead(raw, *, after=False, end="close"):
 
 
 def changed(change, **headers):
-    """The sandbox's own answer with its body as `change(body)` leaves it: a value, or bytes as they are."""
+    """Return a deed that changes the body of the sandbox's response by `change(body)`, to a value or to bytes."""
 
     async def deed(call):
         _, body = await call.forward()
@@ -177,5 +177,5 @@ def changed(change, **headers):
 
 
 def first(count, deed):
-    """The deed for so many calls; after them nothing goes wrong."""
+    """Return a deed for the first `count` calls. Later calls pass unchanged."""
     return dict.fromkeys(range(1, count + 1), deed)

@@ -1,4 +1,4 @@
-"""A hand on SQLite's disk: each write, truncate, sync and delete of its default VFS goes through a function of ours.
+"""Fault injection below SQLite: a hook sees each write, truncate, sync and delete of its default VFS.
 
 For a process of its own, since it changes SQLite for all of it. `ctypes` finds the very library that `sqlite3` uses;
 where that cannot be found (it may be linked in, with its names hidden), `available()` says so.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     #: what happens (`write`, `truncate`, `sync`, `delete`), to which file, where (offset, size, or whether a `delete`
-    #: syncs the directory too), and with which bytes; an error code of SQLite's in the place of the deed, or None
+    #: syncs the directory too), and with which bytes; an error code of SQLite's instead of the operation, or None
     Hand = Callable[[str, str, int, bytes], int | None]
 
 #: sqlite3.h
@@ -46,13 +46,13 @@ class _Methods(Structure):
 
 
 class _File(Structure):
-    """`sqlite3_file`: what comes after its methods is the VFS's own."""
+    """`sqlite3_file`. The fields after its methods belong to the VFS."""
 
     _fields_ = (("methods", POINTER(_Methods)),)
 
 
 class _Vfs(Structure):
-    """`sqlite3_vfs`, as far as its second method."""
+    """`sqlite3_vfs`, up to its second method."""
 
     _fields_ = (
         ("version", c_int),
@@ -67,7 +67,7 @@ class _Vfs(Structure):
 
 
 def _library() -> ctypes.CDLL | None:
-    """SQLite itself, and not another copy of it."""
+    """Return the SQLite library that `sqlite3` uses, and not another copy."""
     for name in (_sqlite3.__file__, "libsqlite3.so.0", None):
         try:
             library = ctypes.CDLL(name)
@@ -81,7 +81,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def available() -> bool:
-    """Whether a hand can be laid on this Python's SQLite."""
+    """Return whether the hook can be installed in this Python's SQLite."""
     return _library() is not None
 
 
@@ -90,7 +90,7 @@ _KEPT: list[object] = []
 
 
 def lay(hand: Hand) -> None:
-    """Let `hand` have every write, truncate, sync and delete of every file that SQLite opens from now on."""
+    """Call `hand` for every write, truncate, sync and delete of every file that SQLite opens from now on."""
     library = _library()
     if library is None:
         raise RuntimeError("this Python's SQLite cannot be found by name")
@@ -118,7 +118,7 @@ def _keep(thing):
 
 
 def _wrap(file: _File, names: dict[int, str], hand: Hand) -> None:
-    """Methods of its own for one open file."""
+    """Give one open file its own methods."""
     before = file.methods.contents
     write, truncate, sync = before.write, before.truncate, before.sync
     mine = _Methods.from_buffer_copy(before)

@@ -1,6 +1,6 @@
-"""A disk that is really full: a tmpfs in a mount namespace, shrunk to what is on it whenever a test wants it.
+"""A disk that is really full: a tmpfs in a mount namespace, which a test can shrink to its content.
 
-It takes no privilege where a user may have namespaces of his own, and no memory for the room that is not used.
+It needs no privilege where user namespaces are allowed, and no memory for unused space.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ _PLENTY = 2**30
 
 
 class SmallDisk:
-    """A tmpfs that only `enter` sees under its own name; everybody else finds its files under `seen`."""
+    """A tmpfs that only `enter` sees under its own name. Other processes find its files under `seen`."""
 
     def __init__(self, at: Path, holder: subprocess.Popen) -> None:
         self._at, self._pid = at, str(holder.pid)
         self.seen = Path(f"/proc/{holder.pid}/root") / at.relative_to("/")
 
     def enter(self, cwd: Path) -> list[str]:
-        """A program that starts another where the disk is."""
+        """Return a command prefix that starts a program inside the mount namespace."""
         space = ["nsenter", "--preserve-credentials", "--user", "--mount", "--target", self._pid]
         return [*space, "sh", "-c", 'cd "$0" && exec "$@"', str(cwd)]
 
-    def leave(self, room: int) -> None:
-        """Shrink or grow to what is on it and `room` bytes more."""
+    def leave(self, space: int) -> None:
+        """Resize the disk to its content plus `space` bytes."""
         while True:
             disk = os.statvfs(self.seen)
             used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-            if self._remount(f"size={used + room}"):  # refused where more has come meanwhile
+            if self._remount(f"size={used + space}"):  # refused where more has come meanwhile
                 return
 
     def leave_no_names(self) -> None:
-        """No file more can be made, however much room there is."""
+        """Leave no inode for another file, regardless of free space."""
         disk = os.statvfs(self.seen)
         assert self._remount(f"nr_inodes={disk.f_files - disk.f_ffree}")
 
@@ -56,7 +56,7 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(at: Path, size: int = _PLENTY) -> Iterator[SmallDisk]:
-    """A disk of that many bytes in the place of a directory, for the length of a block."""
+    """Mount a disk of this many bytes over a directory, for the duration of a block."""
     at.mkdir(parents=True, exist_ok=True)
     mount = f'mount -t tmpfs -o size={size} none "$0" && echo ready && exec cat'
     command = [*_SPACE, "sh", "-c", mount, str(at)]
@@ -68,7 +68,7 @@ def small_disk(at: Path, size: int = _PLENTY) -> Iterator[SmallDisk]:
 
 @cache
 def refused() -> str:
-    """Why this machine has no such disk; empty where it has."""
+    """Return why this machine cannot mount such a disk, or an empty text if it can."""
     if missing := [program for program in ("unshare", "nsenter", "mount") if shutil.which(program) is None]:
         return f"there is no {missing[0]}"
     command = [*_SPACE, "mount", "-t", "tmpfs", "none", "/mnt"]

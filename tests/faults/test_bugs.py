@@ -1,4 +1,4 @@
-"""FP14 and half of FP4: the n-th call of everything raises, for n = 1, 2, 3 … until a run makes no n-th call."""
+"""FP14 and part of FP4: the n-th call of each function raises, for n = 1, 2, 3 … until a run makes no n-th call."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.faults.conftest import FAST, ended, images, sandbox
 from tests.simulation import world
 from tests.simulation.faults import Life, Plan
 
-#: work on one task: a bug in it is told, ends with exit 1, and stops nobody else's task
+#: work on one task: a bug in it is reported, ends with exit 1, and stops no other task
 WORK = (
     ("kling", "runner.providers.dialect:Dialect.submit"),
     ("kling", "runner.pipeline.submit:read_submit"),
     ("kling", "runner.pipeline.poll:read_query"),
-    ("kling", "runner.pipeline.fetch:Fetch._save"),
-    ("kling", "runner.pipeline.fetch:Fetch._publish"),
+    ("kling", "runner.pipeline.download:DownloadStage._save"),
+    ("kling", "runner.pipeline.download:DownloadStage._publish"),
     ("kling", "runner.store.store:Store.record"),
-    ("kling", "runner.pipeline.lane:Lane.send"),
+    ("kling", "runner.pipeline.session:ProviderSession.send"),
 )
 #: what every task goes through, and one call for many tasks: the run may end there, with an error
 SHARED = (
@@ -32,14 +32,14 @@ SHARED = (
     ("chanjing", "runner.store.store:Store.settle"),
     ("chanjing", "runner.net.limiter:Limiter.take"),
     ("chanjing", "tests.simulation.world:Client.on_change"),
-    ("kling", "runner.pipeline.lane:Lane.claimed"),
+    ("kling", "runner.pipeline.settlement:Settlement.publish_claim"),
 )
 TASKS = 3
 
 
 @dataclass
-class Told:
-    """What became of a simulated job of three tasks, the n-th call of something having raised."""
+class SweepResult:
+    """The outcome of a simulated job of three tasks in which the n-th call of a function raised."""
 
     calls: int = 0
     bugs: list[Exception] = field(default_factory=list)
@@ -49,17 +49,17 @@ class Told:
     report: world.Report | None = None
 
 
-def nth(kind: str, place: str, number: int, error: type[Exception] = KeyError) -> Told:
+def nth(kind: str, place: str, number: int, error: type[Exception] = KeyError) -> SweepResult:
     module, _, name = place.partition(":")
     *path, last = name.split(".")
     owner = import_module(module)
     for part in path:
         owner = getattr(owner, part)
-    real, told = getattr(owner, last), Told()
+    real, result = getattr(owner, last), SweepResult()
 
     def counted() -> None:
-        told.calls += 1
-        if told.calls == number:
+        result.calls += 1
+        if result.calls == number:
             raise error("a bug")
 
     def plain(*args, **kwargs):
@@ -71,57 +71,58 @@ def nth(kind: str, place: str, number: int, error: type[Exception] = KeyError) -
         return await real(*args, **kwargs)
 
     def ended(client, main):
-        if not told.lives:
-            told.done = client.world.counts.get("done", 0)
+        if not result.lives:
+            result.done = client.world.counts.get("done", 0)
         raised = main.exception()
-        told.lives.append(f"exit {int(main.result().exit)}" if raised is None else f"raised {type(raised).__name__}")
-        return told.lives[-1]
+        result.lives.append(f"exit {int(main.result().exit)}" if raised is None else f"raised {type(raised).__name__}")
+        return result.lives[-1]
 
     with (
         mock.patch.object(owner, last, waiting if inspect.iscoroutinefunction(real) else plain),
-        mock.patch.object(world.Client, "_bug", lambda _, bug: told.bugs.append(bug)),
+        mock.patch.object(world.Client, "_bug", lambda _, bug: result.bugs.append(bug)),
         mock.patch.object(world.Client, "_ended", ended),
     ):
         plan = Plan(seed=1, kind=kind, prompts=TASKS, takes=(1.0, 3.0), doubt=40.0, heals=100.0, lives=(Life(),))
-        told.report = world.play(plan)
-    return told
+        result.report = world.play(plan)
+    return result
 
 
 def sweep(kind: str, place: str):
-    """Every n that a run comes to, each on a job of its own; nothing may ever be paid twice, lost or waited for."""
+    """Yield the outcome for every n that a run reaches, each in its own job. Nothing is paid twice or lost."""
     number = 1
-    while (told := nth(kind, place, number)).calls >= number:
+    while (result := nth(kind, place, number)).calls >= number:
         where = f"{place}, call {number}"
-        assert told.report.violation is None, f"{where}: {told.report.violation}"
-        yield where, told
+        assert result.report.violation is None, f"{where}: {result.report.violation}"
+        yield where, result
         number += 1
     assert number > 1, f"{place} is not called any more"
 
 
 @pytest.mark.parametrize(("kind", "place"), WORK, ids=lambda text: text.rpartition(":")[2])
-def test_fp14_a_bug_in_the_work_on_one_task_stops_no_other(kind, place):
-    for where, told in sweep(kind, place):
-        assert told.lives[0] == "exit 1", where
-        assert len(told.bugs) == 1, where
-        assert told.done >= TASKS - 1, where
-        assert told.report.states == {"done": TASKS}, where
+def test_fp14_bug_in_one_task_does_not_stop_others(kind, place):
+    for where, result in sweep(kind, place):
+        assert result.lives[0] == "exit 1", where
+        assert len(result.bugs) == 1, where
+        assert result.done >= TASKS - 1, where
+        assert result.report.states == {"done": TASKS}, where
 
 
 @pytest.mark.parametrize(("kind", "place"), SHARED, ids=lambda text: text.rpartition(":")[2])
-def test_fp14_a_bug_in_what_all_share_ends_the_run_and_loses_nothing(kind, place):
-    for where, told in sweep(kind, place):
-        assert told.lives[0] in {"exit 1", "raised KeyError"}, where
-        assert told.report.states == {"done": TASKS}, where
-        assert told.report.sents == TASKS, f"{where}: something was bought twice"
+def test_fp14_bug_in_shared_code_ends_run_without_loss(kind, place):
+    """A bug in code that all tasks share ends the run and loses nothing."""
+    for where, result in sweep(kind, place):
+        assert result.lives[0] in {"exit 1", "raised KeyError"}, where
+        assert result.report.states == {"done": TASKS}, where
+        assert result.report.sents == TASKS, f"{where}: something was bought twice"
 
 
 @pytest.mark.parametrize(("kind", "place"), WORK, ids=lambda text: text.rpartition(":")[2])
-def test_fp04_memory_that_is_gone_in_a_handler_ends_the_run(kind, place):
-    """Never "put it aside and go on": whoever goes on without memory does half of things."""
-    told = nth(kind, place, 1, MemoryError)
-    assert told.report.violation is None
-    assert told.lives[0] == "raised MemoryError"
-    assert told.bugs == []
+def test_fp04_memory_error_in_handler_ends_run(kind, place):
+    """Never skip the task and continue: without memory, code leaves things half done."""
+    result = nth(kind, place, 1, MemoryError)
+    assert result.report.violation is None
+    assert result.lives[0] == "raised MemoryError"
+    assert result.bugs == []
 
 
 BUGGY = """
@@ -136,7 +137,8 @@ Downloader.fetch = buggy
 """
 
 
-def test_fp14_the_command_tells_of_a_bug_and_the_next_one_goes_on(rig):
+def test_fp14_command_reports_bug_and_next_run_continues(rig):
+    """The command reports a bug, and the next run continues the job."""
     rig.write("job.yaml", images(5))
     with sandbox(*FAST) as box:
         code, summary, err = ended(rig.sick(BUGGY, "run", "job.yaml", "--json", env=box.env))

@@ -1,4 +1,4 @@
-"""FC1 and FC2: a wall clock that jumps, and one that is wrong. (FC3 is FP9, FC4 is FP10.)"""
+"""FC1 and FC2: a wall clock that jumps, and one that is wrong. FC3 is tested with FP9, FC4 with FP10."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FAR = 40 * 365 * DAY
 
 @pytest.mark.parametrize("jump", [DAY, -DAY, 3600.0, -3600.0, FAR, -FAR], ids=lambda jump: f"{jump / 3600:+.0f}h")
 @pytest.mark.parametrize("kind", ["kling", "chanjing"])
-def test_fc01_a_jump_of_the_wall_clock_shortens_no_wait_and_ends_no_patience(kind, jump):
-    """Between two runs, with a task in doubt; -40 years is 1970, the clock of a machine that has just been started.
+def test_fc01_clock_jump_changes_no_wait_and_no_deadline(kind, jump):
+    """The clock jumps between two runs, with a task in doubt. -40 years is 1970, the clock of a machine after boot.
 
-    The world checks after every event that nothing is believed absent before the quiet time, by the true time.
+    The simulation checks after every event that no task counts as absent before the quiet time, in true time.
     """
     lives = (
         Life(crash=Crash("answer received", 2), pause=5.0, wall_jump=jump),
@@ -44,7 +44,7 @@ time.time = lambda: wall() + ({jump} if time.monotonic() - began > 0.9 else 0.0)
 
 
 @pytest.mark.parametrize("jump", [86_400.0, -1.6e9], ids=["tomorrow", "1970"])
-def test_fc01_a_jump_in_mid_run_changes_nothing(rig, jump):
+def test_fc01_clock_jump_during_run_changes_nothing(rig, jump):
     rig.write("job.yaml", images(8, qps=8))
     with sandbox(*FAST, "--fault", "lost_reply=@4") as box:
         code, summary, err = ended(rig.sick(JUMPING.format(jump=jump), "run", "job.yaml", "--json", env=box.env))
@@ -61,7 +61,7 @@ time.time = lambda: wall() + {skew}
 
 
 def with_keys(box):
-    """A pair of keys, with which requests are signed by the clock."""
+    """Return settings with a pair of keys, which sign requests by the clock."""
     return {"KLING_BASE_URL": box.url, "KLING_ACCESS_KEY": "sandbox-ak", "KLING_SECRET_KEY": "sandbox-sk"}
 
 
@@ -69,33 +69,33 @@ def skewed(rig, skew, env):
     return ended(rig.sick(SKEWED.format(skew=skew), "run", "job.yaml", "--json", env=env))
 
 
-def test_fc02_a_jwt_is_signed_by_the_servers_clock(rig):
-    """The sandbox refuses 1003 (not yet valid) by its own clock, and sends its date: once is enough to learn from."""
+def test_fc02_jwt_uses_server_clock(rig):
+    """The sandbox refuses with 1003 (not yet valid) and sends its date. The client learns its skew from one refusal."""
     rig.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1"))
     with sandbox(*FAST) as box:
         code, summary, err = skewed(rig, 240.0, with_keys(box))
         assert (code, summary.get("counts")) == (0, {"done": 3}), err
         assert box.stats["refused"]["1003"] == 1
-        assert err.count("clock") == 1, "told once, not with each request"
+        assert err.count("clock") == 1, "reported once, not with each request"
         rig.paid_once(box, 3)
 
 
 @pytest.mark.parametrize("skew", [-120.0, 7200.0], ids=lambda skew: f"{skew:+.0f}s")
-def test_fc02_a_clock_that_is_minutes_wrong_is_told(rig, skew):
-    """A key that stays as it is needs no clock, so the run goes on."""
+def test_fc02_clock_wrong_by_minutes_is_reported(rig, skew):
+    """An API key does not depend on the clock, so the run continues."""
     rig.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1"))
     with sandbox(*FAST) as box:
         code, summary, err = skewed(rig, skew, box.env)
         assert (code, summary.get("counts")) == (0, {"done": 3}), err
-        told = re.search(rf"clock is (\d+) s {'ahead of' if skew > 0 else 'behind'} kling's", err)
-        assert told, err
-        assert 0 <= abs(skew) - int(told[1]) <= 3, "but for the header's whole seconds"
+        reported = re.search(rf"clock is (\d+) s {'ahead of' if skew > 0 else 'behind'} kling's", err)
+        assert reported, err
+        assert 0 <= abs(skew) - int(reported[1]) <= 3, "but for the header's whole seconds"
         assert err.count("clock") == 1
 
 
 @pytest.mark.parametrize("skew", [7200.0, -600.0], ids=lambda skew: f"{skew:+.0f}s")
-def test_fc02_a_clock_that_is_hours_wrong_stops_the_run_before_it_buys(rig, skew):
-    """Ten minutes behind, a signature would pass; whatever else is wrong there, a person should know first."""
+def test_fc02_clock_wrong_by_hours_stops_run_before_purchase(rig, skew):
+    """A signature would be valid ten minutes behind. A larger error must be reported to the user first."""
     rig.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1"))
     with sandbox(*FAST) as box:
         code, summary, err = skewed(rig, skew, with_keys(box))
@@ -107,7 +107,8 @@ def test_fc02_a_clock_that_is_hours_wrong_stops_the_run_before_it_buys(rig, skew
         rig.finishes(box, 3)  # once the clock is right
 
 
-def test_fc02_what_is_paid_is_fetched_by_the_servers_clock_all_the_same(rig):
+def test_fc02_paid_tasks_finish_by_server_clock(rig):
+    """Paid tasks are polled and downloaded by the server's clock even if ours is wrong."""
     rig.write("job.yaml", images(2, provider="kling", model="image/kling-v2-1"))
     with sandbox("--seconds", "2,2") as box:
         process = rig.start("run", "job.yaml", "--json", env=with_keys(box))
@@ -123,9 +124,9 @@ def test_fc02_what_is_paid_is_fetched_by_the_servers_clock_all_the_same(rig):
         rig.finishes(box, 4)
 
 
-async def test_fc01_a_list_is_read_as_far_back_as_a_wrong_clock_of_another_boot_may_have_been_ahead(tmp_path):
-    """Two hours ahead when the answer was lost; then the machine began anew, and others filled the first page."""
-    async with chain(tmp_path, "chanjing", hands=1) as ours:
+async def test_fc01_list_is_read_back_by_possible_clock_error(tmp_path):
+    """The clock was two hours ahead when the response was lost. After a reboot, other tasks fill the first page."""
+    async with chain(tmp_path, "chanjing", workers=1) as ours:
         ours.paid_once(await ours.run(1), 1)
         ours.middle.deeds["submit"] = {2: instead(b"", after=True, end="reset")}
         ours.middle.deeds["query"] = instead(answer("", 500), end="open")
@@ -136,5 +137,5 @@ async def test_fc01_a_list_is_read_as_far_back_as_a_wrong_clock_of_another_boot_
             )
         ours.middle.deeds.clear()
         await ours.elsewhere(*(request("chanjing", number) for number in range(100, 160)))
-        assert (await ours.run(2)).states == ["done", "held"], "a row that old may be anyone's: a person decides"
+        assert (await ours.run(2)).states == ["done", "held"], "a row that old is ambiguous, so the user decides"
         assert sum(task.prompt == "boat 2" for task in ours.accepted) == 1

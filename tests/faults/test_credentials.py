@@ -1,4 +1,4 @@
-"""Section 5, credentials, limits, outages: a refusal costs nothing, and nothing is asked for ever."""
+"""Credentials, limits and outages: a refusal costs nothing, and no retry is endless."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from runner.app import lanes
 from runner.lifecycle.events import Claimed, Found, Interrupted, Missing, Setback
+from runner.lifecycle.patience import Patience
 from runner.net import auth, download
 from runner.net.gateway import Gateway
 from runner.providers import evidence
@@ -30,8 +31,8 @@ from .server import answer, first, instead
 PAIR = ("kling", "chanjing")
 
 
-class Pace:
-    """A clock that moves by being slept on."""
+class FakeClock:
+    """A clock that advances only by sleeping."""
 
     def __init__(self):
         self.now, self.slept = 0.0, []
@@ -45,18 +46,19 @@ class Pace:
         await asyncio.sleep(0)
 
 
-def chanjing(ours, pace):
-    """The real scheme with the account's real token file; only the wait between two refreshes is not lived through."""
+def chanjing(ours, fake_clock):
+    """Return the real token scheme with the account's token file. Only the wait between two refreshes is skipped."""
     spec, settings = load("chanjing"), ours.settings
     held = lanes.credentials(spec, settings)
     tokens = lanes._Tokens(lanes.home(spec, settings))
-    return auth.Chanjing(*held.values(), tokens, wall=time.time, clock=pace, sleep=pace.sleep)
+    return auth.Chanjing(*held.values(), tokens, wall=time.time, clock=fake_clock, sleep=fake_clock.sleep)
 
 
 # FA1 to FA3: tokens and keys
 
 
-async def test_fa01_fifty_at_once_in_three_processes_refresh_a_dead_token_once(tmp_path):
+async def test_fa01_three_processes_refresh_expired_token_once(tmp_path):
+    """Fifty concurrent requests in three processes refresh an invalid token once."""
     spec = load("chanjing")
     async with chain(tmp_path, "chanjing") as ours, AsyncExitStack() as stack:
         stored = TokenFile(lanes.home(spec, ours.settings))
@@ -83,21 +85,23 @@ async def test_fa01_fifty_at_once_in_three_processes_refresh_a_dead_token_once(t
         assert ours.middle.calls["token"] == 1, "no ping-pong"
 
 
-async def test_fa01_a_token_that_ends_every_seven_requests_costs_no_task(tmp_path):
+async def test_fa01_token_expiring_every_7_requests_loses_no_task(tmp_path):
+    """A token that expires after every seven requests costs no task."""
     async with chain(tmp_path, "chanjing", token_requests=7) as ours:
-        ours.scheme = chanjing(ours, Pace())
-        told = await ours.run(20)
-        ours.paid_once(told, 20)
+        ours.scheme = chanjing(ours, FakeClock())
+        result = await ours.run(20)
+        ours.paid_once(result, 20)
         assert ours.middle.calls["token"] <= 2 + ours.middle.calls.total() / 7
 
 
-async def test_fa01_a_fresh_token_that_is_rejected_ends_submits_and_leaves_the_state_safe(tmp_path):
+async def test_fa01_rejected_fresh_token_ends_submits(tmp_path):
+    """A fresh token that is rejected ends submits and leaves the state safe."""
     dead = {"code": 10400, "msg": "AccessToken已失效", "data": None}
     async with chain(tmp_path, "chanjing") as ours:
-        ours.scheme = chanjing(ours, Pace())
+        ours.scheme = chanjing(ours, FakeClock())
         ours.middle.deeds["submit"] = first(2, instead(answer(dead), end="open"))
-        told = await ours.run(5)
-        assert (told.exit, told.states) == (12, ["queued"] * 5)
+        result = await ours.run(5)
+        assert (result.exit, result.states) == (12, ["queued"] * 5)
         assert ours.middle.calls["submit"] == 2, "the rejected request is replayed once"
         assert ours.middle.calls["token"] == 2
         ours.paid_once(await ours.run(5), 5)
@@ -105,38 +109,40 @@ async def test_fa01_a_fresh_token_that_is_rejected_ends_submits_and_leaves_the_s
 
 @pytest.mark.parametrize("status", [302, 500, 502])
 @pytest.mark.parametrize("code", [10400, 40001])
-async def test_fa01_a_refusal_with_a_status_that_leaves_it_open_is_a_doubt_and_nothing_is_sent_again(
-    tmp_path, code, status
-):
-    """Behind a gateway that tries again, the first try may have been accepted and the second refused."""
-    async with chain(tmp_path, "chanjing", hands=1) as ours:
+async def test_fa01_refusal_with_unclear_status_is_in_doubt(tmp_path, code, status):
+    """Behind a gateway that retries, the first attempt may have been accepted and the second refused."""
+    async with chain(tmp_path, "chanjing", workers=1) as ours:
         ours.paid_once(await ours.run(1), 1)
         ours.middle.deeds["submit"] = {2: instead(answer({"code": code, "msg": "no"}, status), after=True)}
-        told = await ours.run(2)
-        assert len(told.heard(Interrupted)) == 1
-        ours.paid_once(told, 2)
+        result = await ours.run(2)
+        assert len(result.events_of(Interrupted)) == 1
+        ours.paid_once(result, 2)
 
 
-async def test_fa02_a_refresh_endpoint_that_is_down_is_asked_every_five_seconds_at_most(tmp_path):
-    pace = Pace()
+async def test_fa02_failing_refresh_is_retried_every_5_s_at_most(tmp_path):
+    """A refresh endpoint that is down gets a request every five seconds at most."""
+    fake_clock = FakeClock()
     async with chain(tmp_path, "chanjing") as ours:
-        ours.scheme = chanjing(ours, pace)
+        ours.scheme = chanjing(ours, fake_clock)
         ours.middle.deeds["token"] = first(4, instead(answer("<html>", 502), end="open"))
-        told = await ours.run(3)
-        ours.paid_once(told, 3)
-        assert sum(pace.slept) >= 5.0 * (ours.middle.calls["token"] - 1)
-        assert told.heard(Interrupted) == [], "without a token nothing was sent"
+        result = await ours.run(3)
+        ours.paid_once(result, 3)
+        assert sum(fake_clock.slept) >= 5.0 * (ours.middle.calls["token"] - 1)
+        assert result.events_of(Interrupted) == [], "without a token nothing was sent"
 
 
-async def test_fa02_the_same_dead_token_again_ends_in_nothing_sent(tmp_path):
-    pace, again = Pace(), {"code": 0, "data": {"access_token": "dead", "expire_in": int(time.time()) + 80_000}}
+async def test_fa02_same_invalid_token_again_sends_nothing(tmp_path):
+    fake_clock, again = (
+        FakeClock(),
+        {"code": 0, "data": {"access_token": "dead", "expire_in": int(time.time()) + 80_000}},
+    )
     async with chain(tmp_path, "chanjing") as ours:
-        ours.scheme = chanjing(ours, pace)
+        ours.scheme = chanjing(ours, fake_clock)
         ours.middle.deeds["token"] = instead(answer(again), end="open")
-        told = await ours.run(3, deadline=0.5)
-        assert (told.exit, told.states) == (5, ["queued"] * 3)
+        result = await ours.run(3, deadline=0.5)
+        assert (result.exit, result.states) == (5, ["queued"] * 3)
         assert ours.middle.calls["submit"] == 1, "it is not tried with a token that was rejected"
-        assert sum(pace.slept) >= 5.0 * (ours.middle.calls["token"] - 1)
+        assert sum(fake_clock.slept) >= 5.0 * (ours.middle.calls["token"] - 1)
         assert ours.accepted == []
 
 
@@ -148,7 +154,8 @@ REVOKED = {
 
 
 @pytest.mark.parametrize("provider", REVOKED)
-async def test_fa03_revoked_credentials_end_the_run_within_three_requests(tmp_path, provider):
+async def test_fa03_revoked_credentials_end_run_in_three_requests(tmp_path, provider):
+    """Revoked credentials end the run within three requests."""
     after = 0
 
     async def deed(call):
@@ -160,14 +167,14 @@ async def test_fa03_revoked_credentials_end_the_run_within_three_requests(tmp_pa
         token = answer({"code": 40000, "msg": "app_id 或 secret_key 错误"})
         await call.say(token if call.kind == "token" else REVOKED[provider])
 
-    async with chain(tmp_path, provider, pace=20.0, seconds=(30.0, 30.0)) as ours:
+    async with chain(tmp_path, provider, rate=20.0, seconds=(30.0, 30.0)) as ours:
         if provider == "chanjing":
-            ours.scheme = chanjing(ours, Pace())
+            ours.scheme = chanjing(ours, FakeClock())
         ours.middle.deeds |= {"submit": deed, "query": deed, "token": deed}
-        told = await ours.run(12)
-        assert told.exit == 12, told.reasons
+        result = await ours.run(12)
+        assert result.exit == 12, result.reasons
         assert after <= 3
-        assert told.states == ["running"] * 3 + ["queued"] * 9
+        assert result.states == ["running"] * 3 + ["queued"] * 9
         assert len(ours.accepted) == 3
 
 
@@ -182,49 +189,53 @@ TOO_FAST = {
 async def slowed_down(tmp_path, provider):
     async with chain(tmp_path, provider) as ours:
         ours.middle.deeds["submit"] = first(5, instead(TOO_FAST[provider], end="open"))
-        told = await ours.run(8)
-        ours.paid_once(told, 8)
-        assert told.heard(Interrupted) == []
-        assert [task["attempts"] for task in told.tasks] == [0] * 8, "a refusal for haste is no attempt"
-        assert sum(task["throttles"] for task in told.tasks) == 5
-        refused = next(n for n, (_, event, _) in enumerate(told.changes) if isinstance(event, Setback))
-        assert told.lane.limiters["submit"].bucket.rate(time.monotonic()) < 200.0, "half the rate, regained in steps"
-        assert all(event.kind == "throttled" for _, event, _ in told.changes[refused:] if isinstance(event, Setback))
+        result = await ours.run(8)
+        ours.paid_once(result, 8)
+        assert result.events_of(Interrupted) == []
+        assert [task["attempts"] for task in result.tasks] == [0] * 8, "a refusal for haste is no attempt"
+        assert sum(task["throttles"] for task in result.tasks) == 5
+        refused = next(n for n, (_, event, _) in enumerate(result.changes) if isinstance(event, Setback))
+        assert result.pipeline.session.limiters["submit"].bucket.rate(time.monotonic()) < 200.0, (
+            "half the rate, regained in steps"
+        )
+        assert all(event.kind == "throttled" for _, event, _ in result.changes[refused:] if isinstance(event, Setback))
 
 
-async def test_fa04_a_burst_of_40001_halves_the_rate_and_counts_for_nothing(tmp_path):
+async def test_fa04_burst_of_40001_halves_rate_and_is_no_attempt(tmp_path):
+    """A burst of 40001 halves the rate, and none of the refusals counts as an attempt."""
     await slowed_down(tmp_path, "chanjing")
 
 
-async def test_fa04_at_the_limit_that_the_server_counts_there_is_no_40001(tmp_path):
-    async with chain(tmp_path, "chanjing", qps=40.0, pace=40.0, query_pace=40.0, span=1.0) as ours:
+async def test_fa04_rate_at_server_limit_causes_no_40001(tmp_path):
+    """At exactly the limit that the server enforces there is no 40001."""
+    async with chain(tmp_path, "chanjing", qps=40.0, rate=40.0, query_rate=40.0, span=1.0) as ours:
         ours.paid_once(await ours.run(50), 50)
         assert ours.sandbox.stats["refused"].get("40001", 0) == 0
 
 
-async def test_fa05_1302_is_a_rate(tmp_path):
+async def test_fa05_1302_lowers_rate(tmp_path):
     await slowed_down(tmp_path, "kling")
 
 
-async def test_fa05_1303_waits_for_an_own_completion(tmp_path):
+async def test_fa05_1303_waits_for_own_completion(tmp_path):
     async with chain(tmp_path, concurrency=2, seconds=(0.2, 0.2)) as ours:
-        told = await ours.run(4)
-        ours.paid_once(told, 4)
-        full = [event for event in told.heard(Setback) if event.kind == "window"]
-        assert 1 <= len(full) <= 6, "not asked again and again while the window is full"
-        assert [task["attempts"] for task in told.tasks] == [0] * 4
+        result = await ours.run(4)
+        ours.paid_once(result, 4)
+        full = [event for event in result.events_of(Setback) if event.kind == "window"]
+        assert 1 <= len(full) <= 6, "not sent repeatedly while the window is full"
+        assert [task["attempts"] for task in result.tasks] == [0] * 4
 
 
-async def test_fa05_1303_below_the_known_limit_is_an_alarm(tmp_path):
-    """Four tasks may run, as the manifest says; two of ours do, and there is no room: somebody else has the slots."""
+async def test_fa05_1303_below_known_limit_is_reported(tmp_path):
+    """The manifest allows four tasks. Two of ours run, and no slot is free: another client occupies the rest."""
     async with chain(tmp_path, concurrency=4, window=4, seconds=(0.3, 0.3)) as ours:
         await ours.elsewhere({"prompt": "lost"}, {"prompt": "lost as well"})
-        told = await ours.run(4)
-        assert told.states == ["done"] * 4
-        assert any("1303" in notice or "slots" in notice for notice in told.notices)
+        result = await ours.run(4)
+        assert result.states == ["done"] * 4
+        assert any("1303" in notice or "slots" in notice for notice in result.notices)
 
 
-#: what the header says, and what may become of it: seconds, or nothing that is believed
+#: the header, and the possible results: seconds, or None for an unbelievable value
 WAITS = {
     "0": 0.5,
     "1": 1.0,
@@ -253,18 +264,18 @@ WAITS = {
     "\ud800": None,
 }
 READERS = {
-    "api": lambda **said: evidence.retry_after(
-        Reply(429, None, {name.replace("_", "-"): text for name, text in said.items()})
+    "api": lambda **reply: evidence.retry_after(
+        Reply(429, None, {name.replace("_", "-"): text for name, text in reply.items()})
     ),
-    "download": lambda **said: download.retry_after(
-        httpx.Headers({name.replace("_", "-"): text.encode("utf-8", "replace") for name, text in said.items()})
+    "download": lambda **reply: download.retry_after(
+        httpx.Headers({name.replace("_", "-"): text.encode("utf-8", "replace") for name, text in reply.items()})
     ),
 }
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("text", WAITS, ids=range(len(WAITS)))
-def test_fa06_seconds_to_wait(reader, text):
+def test_fa06_retry_after_in_seconds(reader, text):
     assert READERS[reader](retry_after=text) == WAITS[text]
 
 
@@ -279,9 +290,9 @@ FORMATS = {
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(("ahead", "wait"), [(20, 20.0), (-20, 0.5), (86_400, 900.0)])
-def test_fa06_dates_count_from_the_servers_own_clock(reader, form, ahead, wait):
-    said = FORMATS[form](NOW + timedelta(seconds=ahead))
-    assert READERS[reader](retry_after=said, date=FORMATS["RFC 1123"](NOW)) == wait
+def test_fa06_retry_after_date_uses_server_clock(reader, form, ahead, wait):
+    reply = FORMATS[form](NOW + timedelta(seconds=ahead))
+    assert READERS[reader](retry_after=reply, date=FORMATS["RFC 1123"](NOW)) == wait
 
 
 @given(
@@ -294,13 +305,15 @@ def test_fa06_dates_count_from_the_servers_own_clock(reader, form, ahead, wait):
     )
 )
 @pytest.mark.parametrize("reader", READERS)
-def test_fa06_whatever_it_says_it_is_within_bounds_and_nothing_is_raised(reader, text):
+def test_fa06_any_retry_after_is_bounded_and_raises_nothing(reader, text):
+    """Any Retry-After value gives a bounded wait and raises nothing."""
     wait = READERS[reader](retry_after=text)
     assert wait is None or 0.5 <= wait <= 900.0
 
 
-async def test_fa06_the_submit_after_a_429_waits_as_long_as_the_server_asks(tmp_path):
-    async with chain(tmp_path, pace=1000.0) as ours:
+async def test_fa06_submit_after_429_waits_for_retry_after(tmp_path):
+    """The submit after a 429 waits as long as the server asks."""
+    async with chain(tmp_path, rate=1000.0) as ours:
         refusal = answer({"code": 1302, "message": "too fast"}, 429, retry_after="1")
         at = []
 
@@ -309,7 +322,7 @@ async def test_fa06_the_submit_after_a_429_waits_as_long_as_the_server_asks(tmp_
             await (call.say(refusal) if call.number == 2 else call.pass_on())
 
         ours.middle.deeds["submit"] = deed
-        ours.hands = 1
+        ours.workers = 1
         ours.paid_once(await ours.run(3), 3)
         assert at[2] - at[1] >= 1.0
 
@@ -331,17 +344,18 @@ NO_MONEY = {
 
 
 @pytest.mark.parametrize("case", NO_MONEY)
-async def test_fa07_without_money_submits_stop_and_what_is_paid_comes_home(tmp_path, case):
-    provider, said = NO_MONEY[case]
+async def test_fa07_no_money_stops_submits_and_finishes_paid_tasks(tmp_path, case):
+    """Without money submits stop, and what is paid is finished and downloaded."""
+    provider, reply = NO_MONEY[case]
 
     async def deed(call):
-        await (call.pass_on() if call.number <= 3 else call.say(said))
+        await (call.pass_on() if call.number <= 3 else call.say(reply))
 
-    async with chain(tmp_path, provider, hands=1) as ours:
+    async with chain(tmp_path, provider, workers=1) as ours:
         ours.middle.deeds["submit"] = deed
-        told = await ours.run(8)
-        assert (told.exit, told.states) == (6, ["done"] * 3 + ["queued"] * 5)
-        assert ours.middle.calls["submit"] == 4, "not taken for haste, and not asked again"
+        result = await ours.run(8)
+        assert (result.exit, result.states) == (6, ["done"] * 3 + ["queued"] * 5)
+        assert ours.middle.calls["submit"] == 4, "not taken for a rate limit, and not sent again"
         ours.middle.deeds.clear()
         ours.paid_once(await ours.run(8), 8)
 
@@ -369,35 +383,36 @@ UNCLEAR = {
 
 @pytest.mark.parametrize("taken", [True, False], ids=["accepted", "not accepted"])
 @pytest.mark.parametrize("provider", PAIR)
-async def test_fa08_a_5xx_to_a_submit_is_a_doubt(tmp_path, provider, taken):
+async def test_fa08_5xx_to_submit_is_in_doubt(tmp_path, provider, taken):
     cases = UNCLEAR[provider]
     async with chain(tmp_path, provider) as ours:
         deeds = [instead(answer(body, status), after=taken, end="open") for status, body in cases]
         # the first goes well: from it a list is known to show requests as they were sent
         ours.middle.deeds["submit"] = dict(enumerate(deeds, start=2))
-        told = await ours.run(1 + len(cases))
-        ours.paid_once(told, 1 + len(cases))
-        assert len(told.heard(Interrupted)) == len(cases)
-        assert len(told.heard(Found)) == (len(cases) if taken else 0)
+        result = await ours.run(1 + len(cases))
+        ours.paid_once(result, 1 + len(cases))
+        assert len(result.events_of(Interrupted)) == len(cases)
+        assert len(result.events_of(Found)) == (len(cases) if taken else 0)
 
 
-async def test_fa08_a_storm_over_polls_is_sat_out_without_a_submit(tmp_path):
+async def test_fa08_5xx_storm_on_polls_causes_no_extra_submit(tmp_path):
     async def storm(call):
         await (call.say(answer("<html>", 500)) if call.number % 2 else call.pass_on())
 
     async with chain(tmp_path, "chanjing") as ours:
         ours.middle.deeds["query"] = storm
-        told = await ours.run(4)
-        ours.paid_once(told, 4)
+        result = await ours.run(4)
+        ours.paid_once(result, 4)
         assert ours.middle.calls["submit"] == 4
         assert ours.middle.calls["query"] <= 40
 
 
-async def test_fa09_during_an_outage_nothing_but_a_probe_is_sent_and_the_next_run_goes_on(tmp_path):
+async def test_fa09_outage_sends_only_probes_and_next_run_continues(tmp_path):
+    """During an outage only a probe is sent, and the next run continues the job."""
     async with chain(tmp_path) as ours:
         ours.sandbox.change(outage=True)
-        told = await ours.run(6, deadline=1.5)
-        assert told.exit == 5
+        result = await ours.run(6, deadline=1.5)
+        assert result.exit == 5
         assert ours.middle.calls["submit"] <= 5
         assert ours.middle.calls.total() <= 12
         assert ours.accepted == []
@@ -405,56 +420,58 @@ async def test_fa09_during_an_outage_nothing_but_a_probe_is_sent_and_the_next_ru
         ours.paid_once(await ours.run(6), 6)
 
 
-async def test_fa10_a_burst_of_doubts_stops_submits_until_one_is_settled(tmp_path):
+async def test_fa10_burst_of_doubts_stops_submits(tmp_path):
+    """A burst of doubts stops submits until one is settled."""
     async with chain(tmp_path) as ours:
-        ours.patience = type(ours.patience)(doubt=0.3, first_look=0.05, paid=20.0, unclean=2)
+        ours.policy = Patience(doubt=0.3, first_look=0.05, paid=20.0, unclean=2)
         ours.middle.deeds["submit"] = instead(b"", after=True)
         ours.middle.deeds["query"] = instead(answer({"code": 1200, "message": "no"}, 400), end="open")
-        told = await ours.run(40)
-        assert told.exit == 5
-        assert any("clear answer" in reason for reason in told.reasons)
+        result = await ours.run(40)
+        assert result.exit == 5
+        assert any("clear answer" in reason for reason in result.reasons)
         assert 3 <= len(ours.accepted) <= 8 + 3, "what is in flight, and three"
-        assert set(told.states) == {"in_doubt", "queued"}
+        assert set(result.states) == {"in_doubt", "queued"}
         ours.middle.deeds.clear()
         ours.paid_once(await ours.run(40), 40)
 
 
 @pytest.mark.parametrize("provider", PAIR)
-async def test_fa11_an_unknown_business_code_is_a_doubt_never_a_failure(tmp_path, provider):
-    said = {"code": 99999, "message": "?", "msg": "?", "data": None}
-    async with chain(tmp_path, provider, hands=1) as ours:
+async def test_fa11_unknown_business_code_is_in_doubt(tmp_path, provider):
+    """An unknown business code leaves a task in doubt and never fails it."""
+    reply = {"code": 99999, "message": "?", "msg": "?", "data": None}
+    async with chain(tmp_path, provider, workers=1) as ours:
         deeds = [
-            instead(answer(said, status), after=number % 2 == 0, end="open")
+            instead(answer(reply, status), after=number % 2 == 0, end="open")
             for number, status in enumerate([200, 200, 400, 429])
         ]
         ours.middle.deeds["submit"] = dict(enumerate(deeds, start=1))
-        told = await ours.run(6)
-        ours.paid_once(told, 6)
-        assert len(told.heard(Interrupted)) == 4
-        assert len(told.heard(Missing)) >= 2
+        result = await ours.run(6)
+        ours.paid_once(result, 6)
+        assert len(result.events_of(Interrupted)) == 4
+        assert len(result.events_of(Missing)) >= 2
 
 
 async def test_fa11_three_unknown_codes_stop_submits(tmp_path):
-    async with chain(tmp_path, hands=1) as ours:
+    async with chain(tmp_path, workers=1) as ours:
         ours.middle.deeds["submit"] = first(4, instead(answer({"code": 99999, "message": "?"}), end="open"))
-        told = await ours.run(5)
-        assert told.sent_before(Missing, "queued") <= 3
-        ours.paid_once(told, 5)
+        result = await ours.run(5)
+        assert result.sent_before(Missing, "queued") <= 3
+        ours.paid_once(result, 5)
 
 
-async def test_fa12_a_list_that_is_throttled_slows_no_submit(tmp_path):
+async def test_fa12_throttled_list_does_not_slow_submits(tmp_path):
     async with chain(tmp_path, "chanjing") as ours:
         ours.middle.deeds["query"] = first(1, instead(TOO_FAST["chanjing"], end="open"))
-        told = await ours.run(30)
-        ours.paid_once(told, 30)
-        ready = next(n for n, (_, _, after) in enumerate(told.changes) if after == "ready")
-        sent = [n for n, (_, event, _) in enumerate(told.changes) if isinstance(event, Claimed)]
+        result = await ours.run(30)
+        ours.paid_once(result, 30)
+        ready = next(n for n, (_, _, after) in enumerate(result.changes) if after == "ready")
+        sent = [n for n, (_, event, _) in enumerate(result.changes) if isinstance(event, Claimed)]
         assert len(sent) == 30
         assert sent[-1] < ready, "while questions had to wait, everything was submitted"
 
 
-async def test_fa12_a_look_up_is_not_starved_by_polls(tmp_path):
-    """Questions are asked first come, first served: each of the eight hands may have one before the look-up."""
+async def test_fa12_polls_do_not_starve_reconciliation(tmp_path):
+    """Queries are sent in order of arrival: each of the eight workers may send one before the reconciliation."""
     asked_before = []
 
     async def lost(call):
@@ -462,10 +479,10 @@ async def test_fa12_a_look_up_is_not_starved_by_polls(tmp_path):
         asked_before.append(call.middle.calls["query"])
         call.close()
 
-    async with chain(tmp_path, query_pace=20.0, span=1.0, seconds=(0.5, 0.5)) as ours:
+    async with chain(tmp_path, query_rate=20.0, span=1.0, seconds=(0.5, 0.5)) as ours:
         ours.middle.deeds["submit"] = {15: lost}
-        told = await ours.run(15)
-        ours.paid_once(told, 15)
+        result = await ours.run(15)
+        ours.paid_once(result, 15)
         reference = json.loads(ours.middle.seen["submit"][14].body)["external_task_id"]
         paths = [call.path for call in ours.middle.seen["query"]]
         mine = next(n for n, path in enumerate(paths) if path.endswith(reference))

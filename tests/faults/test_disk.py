@@ -1,4 +1,4 @@
-"""FD1 to FD4: a disk that is full, closed, or broken."""
+"""FD1 to FD4: a disk that is full, read-only or broken."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ PLENTY = 512 * MIB
 
 @pytest.fixture
 def full(rig):
-    """A rig whose outputs and state are on a small disk, and that disk."""
+    """Return a rig whose outputs and state are on a small disk, and that disk."""
     with small_disk(rig.root / "out") as disk:
         rig.seen, rig.inside = disk.seen, disk.enter(rig.root)
         yield rig, disk
         rig.tidy()
 
 
-# no room
+# no free space
 
 
 @needs_disk
-def test_fd01_an_intent_that_cannot_be_written_is_not_sent_and_ids_find_room(full):
-    """The ballast is given back for what is paid; nothing is bought any more."""
+def test_fd01_unwritten_intent_is_not_sent_and_ids_are_saved(full):
+    """The ballast is released for the ids of paid tasks, and nothing more is bought."""
     rig, disk = full
     rig.write("job.yaml", images(8, qps=10))
     with sandbox(*FAST) as box:
@@ -50,15 +50,15 @@ def test_fd01_an_intent_that_cannot_be_written_is_not_sent_and_ids_find_room(ful
         bought = box.stats["accepted"]
         assert 3 <= bought < 8
         assert not (rig.state / "ballast").exists()
-        # a transaction that found no room is written once more, with its lines
+        # a transaction that found no space is written once more, with its lines
         assert len({line["remote_id"] for line in rig.journal if line["t"] == "id"}) == bought
         disk.leave(PLENTY)
         rig.finishes(box, 8)
 
 
 @needs_disk
-def test_fd01_an_id_for_which_there_is_no_room_at_all_is_told(full):
-    """The ballast is gone already; at a provider that can be asked nothing, the line on stderr is all there is."""
+def test_fd01_id_that_cannot_be_saved_is_printed(full):
+    """The ballast is gone already. If the provider cannot be queried, the line on stderr is the only record."""
     rig, disk = full
     rig.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "slow_reply=@2,3", "--slow-s", "1") as box:
@@ -66,22 +66,23 @@ def test_fd01_an_id_for_which_there_is_no_room_at_all_is_told(full):
         reaches(process, lambda: box.stats["accepted"] == 3)
         (rig.state / "ballast").unlink()
         disk.leave(0)
-        # the end of the journal's last page is room too: no file of the process grows any more
+        # the end of the journal's last page is free space too: no file of the process can grow any more
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, ((rig.state / "journal.jsonl").stat().st_size,) * 2)
         code, _, err = ended(process)
         assert (code, "Traceback" in err) == (14, False), err
-        told = dict(re.findall(r"EMERGENCY id\{key=(\w+) ref=\S+ remote_id=(\S+)\}", err))
-        assert sorted(told.values()) == sorted(task["id"] for task in box.accepted[1:])
+        printed = dict(re.findall(r"EMERGENCY id\{key=(\w+) ref=\S+ remote_id=(\S+)\}", err))
+        assert sorted(printed.values()) == sorted(task["id"] for task in box.accepted[1:])
         disk.leave(PLENTY)
         summary = rig.job(env=box.env)
         assert (summary["exit_code"], summary["counts"]) == (4, {"done": 1, "held": 2})
-        for key, remote_id in told.items():
+        for key, remote_id in printed.items():
             assert rig.run("resolve", "job.yaml", key, "--adopt", remote_id, env=box.env).returncode == 0
         rig.finishes(box, 3)
 
 
 @needs_disk
-def test_fd02_a_download_that_finds_no_room_is_fetched_later_and_not_bought_again(full):
+def test_fd02_download_without_space_is_retried_later(full):
+    """A download that finds no free space is fetched later, and the task is not bought again."""
     rig, disk = full
     rig.write("job.yaml", images(6))
     with sandbox(*FAST, "--file-bytes", "1500000") as box:
@@ -98,8 +99,8 @@ def test_fd02_a_download_that_finds_no_room_is_fetched_later_and_not_bought_agai
 
 
 @needs_disk
-def test_fd02_below_the_low_water_mark_nothing_is_bought(full):
-    """Expected outputs of what is in flight, and 64 MiB: with less than that, no submit; what is paid is polled."""
+def test_fd02_low_free_space_stops_purchases(full):
+    """With less space than 64 MiB and the expected outputs in flight there is no submit. Paid tasks are polled."""
     rig, disk = full
     rig.write("job.yaml", images(6))
     disk.leave(8 * MIB)
@@ -114,7 +115,7 @@ _BOUNDING_DROP, _OVERRIDES = 24, (1, 2)
 
 
 def mortal() -> None:
-    """In a child, before it becomes the command: root without its leave to write wherever it likes."""
+    """Drop root's permission to write anywhere, in a child before it becomes the command."""
     if os.geteuid() == 0:
         libc = ctypes.CDLL(None)
         for capability in _OVERRIDES:
@@ -122,15 +123,16 @@ def mortal() -> None:
 
 
 def refused(rig, box) -> str:
-    """What a run says that can write nothing, and asks nobody."""
-    asked = box.requests()
+    """Return the message of a run that cannot write and sends no request."""
+    requests = box.requests()
     code, _, err = ended(rig.start("run", "job.yaml", env=box.env))
     assert (code, "Traceback" in err) == (14, False), err
-    assert box.requests() == asked
+    assert box.requests() == requests
     return err
 
 
-def test_fd03_a_directory_that_may_not_be_written_is_found_before_the_first_submit(rig):
+def test_fd03_unwritable_directory_is_found_before_submit(rig):
+    """A directory without write permission is found before the first submit."""
     rig.options = {"preexec_fn": mortal}
     rig.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
@@ -145,16 +147,16 @@ def test_fd03_a_directory_that_may_not_be_written_is_found_before_the_first_subm
 
 @needs_disk
 @pytest.mark.parametrize("lack", ["names", "leave"])
-def test_fd03_used_up_inodes_and_a_write_protected_disk_as_well(full, lack):
+def test_fd03_no_inodes_and_read_only_disk_are_found(full, lack):
     rig, disk = full
     rig.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         disk.leave_no_names() if lack == "names" else disk.write_protect()
-        told = refused(rig, box)
-        assert ("space" if lack == "names" else "Read-only") in told
+        printed = refused(rig, box)
+        assert ("space" if lack == "names" else "Read-only") in printed
 
 
-def test_fd03_long_names_are_cut_to_what_a_file_system_takes(rig):
+def test_fd03_long_names_are_cut_to_file_system_limit(rig):
     """84 Chinese characters and `.png` are 256 bytes."""
     manifest = images(2).replace("thing", "青" * 300).replace("aspect_ratio", "n: 2, aspect_ratio")
     rig.write("job.yaml", manifest + 'output: {name: "{{ index }}-{{ subject }}"}\n')
@@ -198,15 +200,15 @@ for name in ("fsync", "fdatasync"):
 
 @pytest.mark.skipif(not sick_sqlite.available(), reason="this Python hides its SQLite")
 @pytest.mark.parametrize(("name", "number"), [("state.db-wal", 7), ("journal.jsonl", 5), (".part", 2)])
-def test_fd04_a_sync_that_fails_ends_the_run_and_is_not_tried_again(rig, name, number):
-    """What is on the disk then, nobody knows: exit 14, nothing more is bought, the next run looks everything up."""
+def test_fd04_failed_fsync_ends_run_without_retry(rig, name, number):
+    """The content of the disk is unknown then: exit 14, no more purchases, and the next run reconciles everything."""
     rig.write("job.yaml", images(8, qps=20))
     with sandbox(*FAST) as box:
         before = BROKEN.format(name=name, number=number)
         code, _, err = ended(rig.sick(before, "run", "job.yaml", "--json", env=box.env))
         assert (code, "Traceback" in err) == (14, False), err
         assert re.search("I/O error|Input/output error", err)
-        assert (rig.state / "ballast").exists(), "room was not what it lacked"
+        assert (rig.state / "ballast").exists(), "free space was not missing"
         if name == "journal.jsonl":
             assert len((rig.root / "syncs").read_text().splitlines()) == number, "it was tried again"
         if name != ".part":
@@ -214,15 +216,15 @@ def test_fd04_a_sync_that_fails_ends_the_run_and_is_not_tried_again(rig, name, n
         rig.finishes(box, 8)
 
 
-async def test_fd04_ids_are_on_record_although_what_the_account_shares_is_broken(tmp_path):
-    """Its disk may be another than the job's: an id in hand goes to the journal, and nothing more is bought."""
+async def test_fd04_ids_are_saved_with_broken_account_database(tmp_path):
+    """The account database may be on another disk. A received id goes to the journal, and nothing more is bought."""
 
     async def breaks(call):
         (shared,) = tmp_path.glob("home/accounts/*/claims.db")
         shared.write_bytes(b"no database" * 400)
         await call.pass_on()
 
-    async with chain(tmp_path, "chanjing", hands=1) as ours:
+    async with chain(tmp_path, "chanjing", workers=1) as ours:
         ours.middle.deeds["submit"] = {2: breaks}
         with pytest.raises(StateError, match=r"claims\.db"):
             await ours.run(4)

@@ -1,4 +1,4 @@
-"""Section 8, money: what is paid is finished, what is unchanged is not bought again, and no circle pays for ever."""
+"""Money: paid tasks are finished, unchanged tasks are not bought again, and no loop buys indefinitely."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from runner.lifecycle.events import Retried
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Fault, State, Task
 from runner.lifecycle.transitions import advance
-from runner.pipeline.lane import Lane
+from runner.pipeline.spending import Spending
 from runner.settings import Settings
 
 from .chain import chain
 
 
-async def test_fm01_a_balance_that_ends_in_mid_batch_stops_submits_and_finishes_what_is_paid(tmp_path):
-    async with chain(tmp_path, credit=4, hands=1) as ours:
-        told = await ours.run(6, images=2)
-        assert (told.exit, told.states) == (6, ["done"] * 2 + ["queued"] * 4)
+async def test_fm01_empty_balance_stops_submits_and_finishes_paid(tmp_path):
+    """A balance that ends in mid-batch stops submits, and what is paid is finished."""
+    async with chain(tmp_path, credit=4, workers=1) as ours:
+        result = await ours.run(6, images=2)
+        assert (result.exit, result.states) == (6, ["done"] * 2 + ["queued"] * 4)
         assert ours.middle.calls["submit"] == 3
         assert len(ours.files) == 4
         ours.sandbox.change(credit=100)
@@ -36,7 +37,7 @@ async def test_fm01_a_balance_that_ends_in_mid_batch_stops_submits_and_finishes_
 
 
 def manifest(rows, edit):
-    """A manifest of these subjects; `edit` is all that may change without changing a task."""
+    """Return a manifest of these subjects. `edit` is everything that may change without changing a task."""
     return {
         "version": 1,
         "provider": "kling",
@@ -64,7 +65,7 @@ EDITS = st.fixed_dictionaries(
 
 
 def keys(path, document):
-    """Every task's request and its key."""
+    """Return every task's request and its key."""
     path.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
     found = [addition.draft for addition in jobs.load(path, Settings({})).additions()]
     return {json.dumps(draft.request, sort_keys=True): draft.key for draft in found}
@@ -72,8 +73,8 @@ def keys(path, document):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=SUBJECTS, after=SUBJECTS, edits=st.tuples(EDITS, EDITS))
-def test_fm03_a_task_is_bought_again_exactly_if_its_request_changed(tmp_path, before, after, edits):
-    """Whatever is reordered, renamed, annotated, added or dropped: the same request has the same key, no other has."""
+def test_fm03_task_is_bought_again_only_if_request_changed(tmp_path, before, after, edits):
+    """After any edit, two tasks have the same key exactly if their requests are equal."""
     old = keys(tmp_path / "job.yaml", manifest(before, edits[0]))
     new = keys(tmp_path / "job.yaml", manifest(after, edits[1]))
     for request, key in new.items():
@@ -81,22 +82,22 @@ def test_fm03_a_task_is_bought_again_exactly_if_its_request_changed(tmp_path, be
         assert request in old or key not in old.values()
 
 
-def test_fm05_generations_of_one_task_are_capped():
+def test_fm05_purchases_of_one_task_are_capped():
     task = Task(1, "k" * 32, "kling", "image", "m", State.FAILED, None, ref="r0-1-g1", fault=Fault("provider"))
     for _ in range(1000):
         task = replace(advance(task, Retried(), 0.0, Patience()), state=State.FAILED)
     assert task.generation < 1000
 
 
-async def test_fm02_an_account_that_cannot_be_asked_leaves_no_doubt_behind(tmp_path, monkeypatch):
-    """Nothing had left when its day could not be counted: where nobody can look anything up, that must not be held."""
+async def test_fm02_unreachable_account_leaves_nothing_in_doubt(tmp_path, monkeypatch):
+    """Nothing was sent when the day's spending could not be counted, so no task is held."""
 
     async def held_by_another(*_):
         raise Locked("jobs.db: held by another program for too long")
 
     async with chain(tmp_path, "kling-gateway", cost=4.0) as ours:
         with monkeypatch.context() as patch:
-            patch.setattr(Lane, "afford", held_by_another)
+            patch.setattr(Spending, "reserve", held_by_another)
             with pytest.raises(Locked):
                 await ours.run(2)
         ours.paid_once(await ours.run(2), 2)

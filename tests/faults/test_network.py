@@ -1,4 +1,4 @@
-"""Section 4, network: what became of a submit is believed only as far as the wire proves it."""
+"""Network: the outcome of a submit is believed only as far as the connection proves it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def gateway(url, **options):
 
 @contextlib.contextmanager
 def black_hole(family=socket.AF_INET, host="127.0.0.1", port=0):
-    """A port at which connecting takes for ever: its queue is full, and nobody empties it."""
+    """Open a port at which connecting never ends, because its full queue is never emptied."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(contextlib.closing(socket.socket(family)))
         server.bind((host, port))
@@ -66,7 +66,7 @@ def black_hole(family=socket.AF_INET, host="127.0.0.1", port=0):
 
 
 class Names(AbstractResolver):
-    """A name server of our own."""
+    """A name server for tests."""
 
     def __init__(self, *hosts, after=0.0):
         self._hosts, self._after = hosts, after
@@ -89,47 +89,47 @@ class Names(AbstractResolver):
         pass
 
 
-def nothing_left(told, count):
-    """Proof that nothing was sent: the tasks wait as if nothing had been tried."""
-    assert told.states == ["queued"] * count
-    assert all((task["attempts"], task["doubts"]) == (0, 0) for task in told.tasks)
-    assert told.heard(Interrupted) == []
+def nothing_left(result, count):
+    """Check that nothing was sent, and that the tasks are queued as before."""
+    assert result.states == ["queued"] * count
+    assert all((task["attempts"], task["doubts"]) == (0, 0) for task in result.tasks)
+    assert result.events_of(Interrupted) == []
 
 
 # nothing left this machine
 
 
-async def test_fn01_a_name_that_is_nowhere(tmp_path):
+async def test_fn01_unknown_host(tmp_path):
     async with chain(tmp_path, url="https://nowhere.invalid") as ours:
-        told = await ours.run(3, deadline=0.3)
-        nothing_left(told, 3)
-        assert told.exit == 5
+        result = await ours.run(3, deadline=0.3)
+        nothing_left(result, 3)
+        assert result.exit == 5
         # five silences open the breaker; after them only the probe asks, which costs nothing
-        assert len(told.heard(Setback)) <= 5
-        assert {event.kind for event in told.heard(Setback)} == {"unsent"}
+        assert len(result.events_of(Setback)) <= 5
+        assert {event.kind for event in result.events_of(Setback)} == {"unsent"}
         assert ours.accepted == []
 
 
-async def test_fn02_a_closed_port(tmp_path):
+async def test_fn02_closed_port(tmp_path):
     with contextlib.closing(socket.socket()) as held:
         held.bind(("127.0.0.1", 0))
         async with chain(tmp_path, url=f"http://127.0.0.1:{held.getsockname()[1]}") as ours:
-            told = await ours.run(3, deadline=0.3)
-    nothing_left(told, 3)
-    assert told.exit == 5
+            result = await ours.run(3, deadline=0.3)
+    nothing_left(result, 3)
+    assert result.exit == 5
 
 
-async def test_fn02_a_connection_that_never_comes(tmp_path):
-    """A queue that is full: Linux lets a client on loopback wait for it as for a host far away."""
+async def test_fn02_connect_timeout(tmp_path):
+    """The queue of the port is full. Linux lets a client on loopback wait for it as for a remote host."""
     with black_hole() as port:
         async with chain(tmp_path, url=f"http://127.0.0.1:{port}", deadlines=replace(QUICK, connect=0.1)) as ours:
-            told = await ours.run(2, deadline=0.8)
-    nothing_left(told, 2)
-    assert told.heard(Setback)[0].fault.message.startswith("ConnectTimeout")
+            result = await ours.run(2, deadline=0.8)
+    nothing_left(result, 2)
+    assert result.events_of(Setback)[0].fault.message.startswith("ConnectTimeout")
 
 
 def certificate(at, name):
-    """A server's context with a certificate for that name, and the file that vouches for it."""
+    """Return a server's TLS context with a certificate for this name, and the CA file."""
     words = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name}"
     names = ["-addext", f"subjectAltName={name}"]
     subprocess.run(
@@ -140,32 +140,34 @@ def certificate(at, name):
     return context, str(at / "cert")
 
 
-@pytest.mark.parametrize("wrong", ["nobody vouches", "another host", "plain port"])
-async def test_fn03_tls_that_cannot_be_trusted(tmp_path, wrong):
+@pytest.mark.parametrize("wrong", ["unknown CA", "another host", "plain port"])
+async def test_fn03_untrusted_tls(tmp_path, wrong):
     served, file = certificate(tmp_path, "DNS:other.example" if wrong == "another host" else "IP:127.0.0.1")
-    trusted = tls_context() if wrong == "nobody vouches" else tls_context(file)
+    trusted = tls_context() if wrong == "unknown CA" else tls_context(file)
     tls = None if wrong == "plain port" else served
     async with chain(tmp_path, tls=tls, greet=_plain if tls is None else None, context=trusted) as ours:
         ours.url = ours.middle.url.replace("http:", "https:")
-        told = await ours.run(4)
-        nothing_left(told, 4)
-        assert told.exit == 7, told.reasons
+        result = await ours.run(4)
+        nothing_left(result, 4)
+        assert result.exit == 7, result.reasons
         assert ours.middle.calls.total() == 0
-        assert [type(event) for event in told.heard(Blocked)] == [Blocked], "one try is enough: it is the configuration"
+        assert [type(event) for event in result.events_of(Blocked)] == [Blocked], (
+            "one try is enough: it is the configuration"
+        )
 
 
 async def _plain(call):
     await call.say(b"HTTP/1.1 400 This is plain text\r\n\r\n")
 
 
-def test_fn03_nobody_can_switch_the_check_off():
+def test_fn03_tls_check_cannot_be_disabled():
     context = tls_context()
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     with pytest.raises(ConfigError):
         Gateway("http://api.example.com", bearer("key"))
 
 
-async def test_fn04_a_hundred_questions_that_hang_hold_up_no_submit(tmp_path):
+async def test_fn04_hundred_hanging_queries_delay_no_submit(tmp_path):
     async with chain(tmp_path) as ours, gateway(ours.middle.url, deadlines=Deadlines(9, 9, 9)) as sender:
         ours.middle.deeds["query"] = instead(b"", end="hang")
         with anyio.fail_after(8):
@@ -189,17 +191,17 @@ async def test_fn04_a_hundred_questions_that_hang_hold_up_no_submit(tmp_path):
         assert ours.middle.connections >= 140, "each submit has a connection of its own"
 
 
-# something left, and nobody knows whether it arrived
+# bytes were sent, and their arrival is unknown
 
 
-def doubted(told, count=1):
-    """So many submits ended without a clear answer, and none was taken for a refusal."""
-    assert len(told.heard(Interrupted)) == count, told.changes
+def doubted(result, count=1):
+    """Check that this number of submits ended without a clear response, and none counted as a refusal."""
+    assert len(result.events_of(Interrupted)) == count, result.changes
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_fp09_a_stale_connection_costs_a_submit_nothing_and_a_poll_one_more_try(tmp_path, end):
-    """Every second question meets a connection that is dead, and finds out when it has asked already."""
+async def test_fp09_stale_connection_costs_at_most_one_poll_retry(tmp_path, end):
+    """Every second query uses a closed connection, which shows only after it was sent."""
 
     async def stale(call):
         if call.number % 2:
@@ -209,64 +211,64 @@ async def test_fp09_a_stale_connection_costs_a_submit_nothing_and_a_poll_one_mor
 
     async with chain(tmp_path, seconds=(0.3, 0.3)) as ours:
         ours.middle.deeds["query"] = stale
-        told = await ours.run(6)
-        ours.paid_once(told, 6)
-        assert told.exit == 0
+        result = await ours.run(6)
+        ours.paid_once(result, 6)
+        assert result.exit == 0
         assert ours.middle.calls["submit"] == 6, "none was sent again"
         assert {call.headers.get("connection") for call in ours.middle.seen["submit"]} == {"close"}, "each on its own"
-        assert told.heard(Interrupted) == []
-        assert {event.kind for event in told.heard(Setback)} == {"trouble"}
-        assert told.notices == [], "no outage"
+        assert result.events_of(Interrupted) == []
+        assert {event.kind for event in result.events_of(Setback)} == {"trouble"}
+        assert result.notices == [], "no outage"
 
 
-async def test_fn05_a_reset_before_the_request_is_read(tmp_path):
+async def test_fn05_reset_before_request_is_read(tmp_path):
     async def at_once(call):
         if call.number == 1:
             call.reset()
 
     async with chain(tmp_path, greet=at_once) as ours:
-        ours.patience = replace(ours.patience, doubt=0.8)
-        told = await ours.run(1)
-        doubted(told)
-        ours.paid_once(told, 1)
-        before, again = told.heard(Claimed)
+        ours.policy = replace(ours.policy, doubt=0.8)
+        result = await ours.run(1)
+        doubted(result)
+        ours.paid_once(result, 1)
+        before, again = result.events_of(Claimed)
         assert again.at - before.at >= 0.8, "an absence was believed before the quiet time"
-        assert len(told.heard(Missing)) >= 2
+        assert len(result.events_of(Missing)) >= 2
 
 
-@pytest.mark.parametrize("end", ["nobody reads", "reset in the middle"])
-async def test_fn06_the_body_does_not_get_through(tmp_path, end):
+@pytest.mark.parametrize("end", ["peer does not read", "reset in the middle"])
+async def test_fn06_body_is_not_delivered(tmp_path, end):
     async def greet(call):
-        if end == "nobody reads":
+        if end == "peer does not read":
             await asyncio.sleep(30)
         await asyncio.sleep(0.05)  # some of it is in the buffers of the system by now
         call.reset()
 
     large = {"prompt": "x", "image": "a" * 20_000_000}
     async with chain(tmp_path, "kling-gateway", greet=greet, deadlines=replace(QUICK, total=0.8)) as ours:
-        told = await ours.run(requests=[large])
-        doubted(told)
-        assert (told.exit, told.states) == (4, ["held"])
+        result = await ours.run(requests=[large])
+        doubted(result)
+        assert (result.exit, result.states) == (4, ["held"])
         assert ours.middle.connections == 1, "never sent again by itself"
         assert ours.accepted == []
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("end", ["close", "reset", "hang"])
-async def test_fn07_answer_lost_after_accept(tmp_path, provider, end):
+async def test_fn07_response_lost_after_accept(tmp_path, provider, end):
     async with chain(tmp_path, provider) as ours:
         ours.middle.deeds["submit"] = {2: instead(b"", after=True, end=end)}
-        told = await ours.run(3)
-        doubted(told)
+        result = await ours.run(3)
+        doubted(result)
         assert ours.middle.calls["submit"] == len(ours.accepted) == 3
         if provider == "kling-gateway":
-            assert (told.exit, told.states) == (4, ["done", "held", "done"])
+            assert (result.exit, result.states) == (4, ["done", "held", "done"])
         else:
-            ours.paid_once(told, 3)
-            assert [task["adopted"] for task in told.tasks] == [0, 1, 0]
+            ours.paid_once(result, 3)
+            assert [task["adopted"] for task in result.tasks] == [0, 1, 0]
 
 
-def test_fn07_a_crash_of_our_own_after_accept(tmp_path):
+def test_fn07_crash_after_accept(tmp_path):
     desk = Desk(tmp_path)
     desk.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1"))
     with sandbox("--seconds", "0.1,0.3") as box:
@@ -281,7 +283,7 @@ def test_fn07_a_crash_of_our_own_after_accept(tmp_path):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_fn08_a_truncated_answer_keeps_its_id_as_a_hint(tmp_path, provider, end):
+async def test_fn08_truncated_response_keeps_id_as_hint(tmp_path, provider, end):
     async def cut(call):
         head, body = await call.forward()
         await call.say(head + b"\r\n\r\n" + body[:-1])
@@ -290,19 +292,19 @@ async def test_fn08_a_truncated_answer_keeps_its_id_as_a_hint(tmp_path, provider
 
     async with chain(tmp_path, provider) as ours:
         ours.middle.deeds["submit"] = {1: cut}
-        told = await ours.run(2)
-        doubted(told)
-        assert ours.accepted[0].id in told.heard(Interrupted)[0].evidence
+        result = await ours.run(2)
+        doubted(result)
+        assert ours.accepted[0].id in result.events_of(Interrupted)[0].evidence
         assert len(ours.accepted) == 2
         if provider == "kling-gateway":
-            assert told.states == ["held", "done"], "a hint is no proof"
-            assert ours.accepted[0].id in told.tasks[0]["message"], "whoever decides can see it"
-            assert told.tasks[0]["remote_id"] is None
+            assert result.states == ["held", "done"], "a hint is no proof"
+            assert ours.accepted[0].id in result.tasks[0]["message"], "the user who decides can see it"
+            assert result.tasks[0]["remote_id"] is None
         else:
-            ours.paid_once(told, 2)
+            ours.paid_once(result, 2)
 
 
-async def test_fn09_a_drip_that_trips_no_read_timeout(tmp_path):
+async def test_fn09_slow_body_without_read_timeout(tmp_path):
     async def drip(call):
         head, body = await call.forward()
         await call.say(head + b"\r\n\r\n")
@@ -312,10 +314,10 @@ async def test_fn09_a_drip_that_trips_no_read_timeout(tmp_path):
 
     async with chain(tmp_path, deadlines=Deadlines(connect=0.5, read=0.2, total=0.6)) as ours:
         ours.middle.deeds["submit"] = {1: drip}
-        told = await ours.run(2)
-        doubted(told)
-        assert told.heard(Interrupted)[0].evidence.startswith("no answer within 0.6 s")
-        ours.paid_once(told, 2)
+        result = await ours.run(2)
+        doubted(result)
+        assert result.events_of(Interrupted)[0].evidence.startswith("no answer within 0.6 s")
+        ours.paid_once(result, 2)
 
 
 # an answer came, and it is none
@@ -325,36 +327,39 @@ STRANGE = {
     "portal": answer(PAGE, content_type="text/html"),
     "portal that says JSON": answer(PAGE, content_type="application/json"),
     "firewall": answer("Blocked by policy", 403, content_type="text/plain"),
-    "picture": answer(b"\x89PNG\r\n\x1a\n\0\0", content_type="image/png"),
+    "image": answer(b"\x89PNG\r\n\x1a\n\0\0", content_type="image/png"),
     "nothing": answer(b"", content_type="application/json"),
     "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
 }
 
 
-async def test_fn10_pages_that_are_no_answer_stop_submits_until_one_is_settled(tmp_path):
-    async with chain(tmp_path, hands=1) as ours:
+async def test_fn10_html_pages_stop_submits_until_one_is_settled(tmp_path):
+    """Pages that are no API response stop submits until one task is settled."""
+    async with chain(tmp_path, workers=1) as ours:
         ours.middle.deeds["submit"] = dict(enumerate(map(instead, STRANGE.values()), start=1))
-        told = await ours.run(8)
-        doubted(told, len(STRANGE))
-        assert told.sent_before(Missing, "queued") <= 3, "three in a row open the breaker"
-        ours.paid_once(told, 8)
+        result = await ours.run(8)
+        doubted(result, len(STRANGE))
+        assert result.sent_before(Missing, "queued") <= 3, "three in a row open the breaker"
+        ours.paid_once(result, 8)
 
 
 @pytest.mark.parametrize("type_", ["text/html", "text/plain", "image/png", None])
-async def test_fn10_a_plain_acceptance_is_believed_whatever_it_is_called(tmp_path, type_):
+async def test_fn10_acceptance_is_read_with_any_content_type(tmp_path, type_):
+    """A clear acceptance counts whatever its content type is."""
+
     async def renamed(call):
         _, body = await call.forward()
         await call.say(answer(body, content_type=type_))
 
     async with chain(tmp_path) as ours:
         ours.middle.deeds["submit"] = renamed
-        told = await ours.run(2)
-        doubted(told, 0)
-        ours.paid_once(told, 2)
+        result = await ours.run(2)
+        doubted(result, 0)
+        ours.paid_once(result, 2)
 
 
 def with_key(name, value):
-    """The answer with one more key, written as it is."""
+    """Return the response with one more key, inserted as text."""
     return lambda body: body[:-1] + f',"{name}":{value}}}'.encode()
 
 
@@ -384,7 +389,7 @@ DAMAGED = {
 }
 
 
-async def test_fn11_json_that_is_none_is_a_doubt_and_loses_no_task(tmp_path):
+async def test_fn11_invalid_json_is_in_doubt_and_loses_no_task(tmp_path):
     def damaged(change):
         async def deed(call):
             _, body = await call.forward()
@@ -394,12 +399,14 @@ async def test_fn11_json_that_is_none_is_a_doubt_and_loses_no_task(tmp_path):
 
     async with chain(tmp_path) as ours:
         ours.middle.deeds["submit"] = {n: damaged(change) for n, change in enumerate(DAMAGED.values(), start=1)}
-        told = await ours.run(len(DAMAGED))
-        doubted(told, len(DAMAGED))
-        ours.paid_once(told, len(DAMAGED))
+        result = await ours.run(len(DAMAGED))
+        doubted(result, len(DAMAGED))
+        ours.paid_once(result, len(DAMAGED))
 
 
-async def test_fn11_damaged_answers_to_questions_fail_nobody_and_can_be_written_down(tmp_path):
+async def test_fn11_damaged_query_responses_fail_no_task(tmp_path):
+    """Damaged responses to queries fail no task and can be recorded."""
+
     def damaged(change):
         async def deed(call):
             _, body = await call.forward()
@@ -414,7 +421,7 @@ async def test_fn11_damaged_answers_to_questions_fail_nobody_and_can_be_written_
 
 
 def strict(raw):
-    """A reader of our own: the value, or ValueError for all that JSON does not allow."""
+    """Parse JSON strictly, and raise ValueError for everything that JSON does not allow."""
 
     def unique(pairs):
         if len({name for name, _ in pairs}) != len(pairs):
@@ -447,7 +454,7 @@ PIECES = [
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_fn11_no_damage_to_the_bytes_makes_an_id_or_an_exception(data):
+def test_fn11_damaged_bytes_make_no_id_and_no_exception(data):
     raw = bytearray(GOOD.encode())
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(raw)))
@@ -465,7 +472,9 @@ def test_fn11_no_damage_to_the_bytes_makes_an_id_or_an_exception(data):
 # an answer that is too much, or wrongly packed
 
 
-async def test_fn12_answers_too_large_are_doubts_and_the_tasks_are_found(tmp_path):
+async def test_fn12_oversized_response_is_in_doubt_and_found(tmp_path):
+    """Responses that are too large leave tasks in doubt, and the tasks are found."""
+
     async def huge(call):
         _, body = await call.forward()
         await call.say(answer(body[:-1] + b" " * 3_000_000 + b"}"))
@@ -476,13 +485,13 @@ async def test_fn12_answers_too_large_are_doubts_and_the_tasks_are_found(tmp_pat
 
     async with chain(tmp_path) as ours:
         ours.middle.deeds["submit"] = {1: huge, 2: header}
-        told = await ours.run(3)
-        doubted(told, 2)
-        ours.paid_once(told, 3)
+        result = await ours.run(3)
+        doubted(result, 2)
+        ours.paid_once(result, 3)
         assert {call.headers["accept-encoding"] for call in ours.middle.seen["submit"]} == {"identity"}
 
 
-async def test_fn12_a_gzip_bomb_costs_no_memory(tmp_path):
+async def test_fn12_gzip_bomb_costs_no_memory(tmp_path):
     packer = zlib.compressobj(9, wbits=31)
     bomb = packer.compress(b'{"code":0,"data":{"task_id":"x"}')
     for _ in range(100):
@@ -502,7 +511,7 @@ async def test_fn12_a_gzip_bomb_costs_no_memory(tmp_path):
     assert peak < 12 << 20, f"{peak >> 20} MiB for a body of which 2 MiB may be kept"
 
 
-async def test_fn13_bad_compression_is_a_doubt_and_the_tasks_are_found(tmp_path):
+async def test_fn13_bad_compression_is_in_doubt_and_found(tmp_path):
     def packed(change, coding="gzip"):
         async def deed(call):
             _, body = await call.forward()
@@ -518,9 +527,9 @@ async def test_fn13_bad_compression_is_a_doubt_and_the_tasks_are_found(tmp_path)
             4: packed(lambda _, plain: plain, "br"),
             5: packed(lambda raw, _: raw),
         }
-        told = await ours.run(5)
-        doubted(told, 4)
-        ours.paid_once(told, 5)
+        result = await ours.run(5)
+        doubted(result, 4)
+        ours.paid_once(result, 5)
 
 
 # redirects, smuggled answers, odd answers
@@ -535,20 +544,20 @@ async def test_fn14_redirects_are_not_followed_and_stop_submits(tmp_path):
 
     thief = await asyncio.start_server(steal, "127.0.0.1", 0)
     there = f"http://127.0.0.1:{thief.sockets[0].getsockname()[1]}/steal"
-    async with thief, chain(tmp_path, hands=1) as ours:
+    async with thief, chain(tmp_path, workers=1) as ours:
         places = [(301, there), (302, there), (303, there), (307, there), (308, there)]
         places += [(307, ours.middle.url + SUBMIT.path), (308, "https://10.0.0.1/"), (302, "//127.0.0.1/"), (302, None)]
         deeds = [instead(answer("", status, location=place), end="open") for status, place in places]
         ours.middle.deeds["submit"] = dict(enumerate(deeds, start=1))
-        told = await ours.run(10)
-        doubted(told, len(places))
-        assert told.sent_before(Missing, "queued") <= 3
-        ours.paid_once(told, 10)
+        result = await ours.run(10)
+        doubted(result, len(places))
+        assert result.sent_before(Missing, "queued") <= 3
+        ours.paid_once(result, 10)
         assert ours.middle.calls["submit"] == 10 + len(places)
     assert stolen == []
 
 
-async def test_fn15_a_second_answer_is_never_taken_for_anothers(tmp_path):
+async def test_fn15_second_response_is_never_used_for_other_task(tmp_path):
     async def smuggle(call):
         await call.pass_on()
         await call.say(answer({"code": 0, "message": "SUCCEED", "data": {"task_id": f"stolen-{call.number}"}}))
@@ -560,7 +569,7 @@ async def test_fn15_a_second_answer_is_never_taken_for_anothers(tmp_path):
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_fn15_a_second_answer_to_a_question_fails_nobody(tmp_path, late):
+async def test_fn15_second_response_to_query_fails_no_task(tmp_path, late):
     async def smuggle(call):
         await call.pass_on()
         if late:
@@ -575,7 +584,9 @@ async def test_fn15_a_second_answer_to_a_question_fails_nobody(tmp_path, late):
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
 
 
-async def test_fn15_answers_before_the_answer_and_answers_without_a_length(tmp_path):
+async def test_fn15_1xx_flood_and_missing_length(tmp_path):
+    """Interim 1xx responses before the final one, and responses without a length."""
+
     async def early(call):
         await call.say(EARLY * 200)
         await call.pass_on()
@@ -593,27 +604,31 @@ async def test_fn15_answers_before_the_answer_and_answers_without_a_length(tmp_p
 
     async with chain(tmp_path, deadlines=replace(QUICK, total=0.8)) as ours:
         ours.middle.deeds["submit"] = {1: early, 2: no_length, 3: endless}
-        told = await ours.run(4)
-        doubted(told)
-        ours.paid_once(told, 4)
+        result = await ours.run(4)
+        doubted(result)
+        ours.paid_once(result, 4)
 
 
-async def test_fn16_a_request_that_was_delivered_twice_is_found_by_an_audit(tmp_path):
+async def test_fn16_audit_finds_request_delivered_twice(tmp_path):
+    """A request that was delivered twice is found by an audit."""
+
     async def twice(call):
         await call.forward()
         await call.pass_on()
 
     async with chain(tmp_path, "chanjing") as ours:
         ours.middle.deeds["submit"] = {2: twice}
-        told = await ours.run(3, audited=True)
-        assert told.states == ["done"] * 3
+        result = await ours.run(3, audited=True)
+        assert result.states == ["done"] * 3
         assert len(ours.accepted) == 4
-        (finding,) = [each for each in told.audit.findings if each.kind == "duplicate"]
+        (finding,) = [each for each in result.audit.findings if each.kind == "duplicate"]
         assert finding.remote_id == ours.accepted[1].id
-        assert finding.key == told.tasks[1]["key"]
+        assert finding.key == result.tasks[1]["key"]
 
 
-async def test_fn16_where_a_reference_is_unique_the_second_delivery_is_refused_and_the_first_is_kept(tmp_path):
+async def test_fn16_unique_reference_refuses_second_delivery(tmp_path):
+    """Where a reference is unique, the second delivery is refused and the first is kept."""
+
     async def twice(call):
         await call.forward()
         await call.pass_on()
@@ -626,11 +641,11 @@ async def test_fn16_where_a_reference_is_unique_the_second_delivery_is_refused_a
 # this machine's surroundings
 
 
-async def test_fn17_proxies_of_the_environment_are_not_asked(tmp_path, monkeypatch):
-    asked = []
+async def test_fn17_proxies_of_environment_are_not_used(tmp_path, monkeypatch):
+    received = []
 
     async def proxy(reader, writer):
-        asked.append(await reader.read(100))
+        received.append(await reader.read(100))
         writer.close()
 
     server = await asyncio.start_server(proxy, "127.0.0.1", 0)
@@ -640,22 +655,23 @@ async def test_fn17_proxies_of_the_environment_are_not_asked(tmp_path, monkeypat
         monkeypatch.setenv(name.lower(), url)
     async with server, chain(tmp_path, "chanjing") as ours:
         ours.paid_once(await ours.run(2), 2)
-    assert asked == []
+    assert received == []
 
 
-async def test_fn18_a_black_hole_in_one_family_is_gone_around(tmp_path):
+async def test_fn18_ipv6_black_hole_falls_back_to_ipv4(tmp_path):
     async with chain(tmp_path) as ours:
         port = int(ours.middle.url.rpartition(":")[2])
         with black_hole(socket.AF_INET6, "::1", port):
             ours.url = f"http://localhost:{port}"
             ours.resolver = lambda: GuardedResolver(loopback=True, names=Names("::1", "127.0.0.1"))
             ours.deadlines = Deadlines(connect=3.0, read=3.0, total=5.0)
-            told = await ours.run(1)
-        ours.paid_once(told, 1)
-        assert told.heard(Setback) == []
+            result = await ours.run(1)
+        ours.paid_once(result, 1)
+        assert result.events_of(Setback) == []
 
 
-async def test_fn18_a_name_server_that_takes_half_a_minute_is_proof_that_nothing_left(tmp_path):
+async def test_fn18_slow_name_server_proves_nothing_was_sent(tmp_path):
+    """A name server that takes half a minute is proof that no request was sent."""
     async with chain(tmp_path) as ours:
         slow = Gateway(
             ours.middle.url.replace("127.0.0.1", "localhost"),

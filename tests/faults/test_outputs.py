@@ -1,4 +1,4 @@
-"""Section 7, outputs: a name exists only with complete, checked bytes of the right kind, and nothing paid is lost."""
+"""Outputs: a published file has complete, checked bytes of the right kind, and nothing paid is lost."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from .server import answer, instead
 FEW = Patience(doubt=0.3, first_look=0.05, paid=20.0, refreshes=3)
 
 
-def picture(kind, side=40):
+def make_image(kind, side=40):
     file = io.BytesIO()
     Image.frombytes("RGB", (side, side), random.Random(side).randbytes(side * side * 3)).save(file, kind)
     return file.getvalue()
 
 
-def whole(ours, told, count):
-    """Every task has one file, whose bytes are those that the provider serves and the row promises."""
-    ours.paid_once(told, count)
-    assert len(ours.files) == len(told.outputs) == count
-    for output in told.outputs:
+def whole(ours, result, count):
+    """Check that every task has one file with the bytes that the provider serves and the row records."""
+    ours.paid_once(result, count)
+    assert len(ours.files) == len(result.outputs) == count
+    for output in result.outputs:
         data = (ours.directory / output["file"]).read_bytes()
         assert sha256(data).hexdigest() == output["sha256"]
         assert len(data) == output["bytes"]
@@ -50,22 +50,24 @@ def whole(ours, told, count):
 # FO1, links
 
 
-async def test_fo01_a_dead_link_is_asked_for_anew_once_and_the_file_comes_home(tmp_path):
+async def test_fo01_expired_link_is_refreshed_once(tmp_path):
+    """An expired link is queried again once, and the file is downloaded."""
     async with chain(tmp_path) as ours:
         deeds = [instead(answer("gone", status), end="open") for status in (403, 404, 410)]
         ours.middle.deeds["file"] = dict(enumerate(deeds, start=1))
-        told = await ours.run(3)
-        whole(ours, told, 3)
+        result = await ours.run(3)
+        whole(ours, result, 3)
         assert ours.middle.calls["query"] == 3 + 3
         assert ours.middle.calls["submit"] == 3
 
 
-async def test_fo01_links_that_stay_dead_strand_the_task_and_a_person_can_ask_again_for_nothing(tmp_path):
-    async with chain(tmp_path, patience=FEW) as ours:
+async def test_fo01_links_that_stay_expired_strand_the_task(tmp_path):
+    """Links that stay expired strand the task, and a user can retry it free of charge."""
+    async with chain(tmp_path, policy=FEW) as ours:
         ours.middle.deeds["file"] = instead(answer("gone", 410), end="open")
-        told = await ours.run(2)
-        assert (told.exit, told.states) == (3, ["stranded"] * 2)
-        assert {task["reason"] for task in told.tasks} == {"link_expired"}
+        result = await ours.run(2)
+        assert (result.exit, result.states) == (3, ["stranded"] * 2)
+        assert {task["reason"] for task in result.tasks} == {"link_expired"}
         ours.middle.deeds.clear()
         whole(ours, await ours.run(2, retried=(State.STRANDED,)), 2)
 
@@ -73,8 +75,8 @@ async def test_fo01_links_that_stay_dead_strand_the_task_and_a_person_can_ask_ag
 # FO2 to FO4: bytes that are missing
 
 
-async def test_fo02_cut_downloads_are_never_taken_for_whole_ones(tmp_path):
-    """Nine of ten are cut somewhere; what is resumed and what begins anew comes to the very same bytes."""
+async def test_fo02_truncated_download_is_never_complete(tmp_path):
+    """Nine of ten downloads are cut somewhere. Resumed and restarted ones give the same bytes."""
     chance, originals = random.Random(7), {}
 
     async def cut(call):
@@ -90,14 +92,14 @@ async def test_fo02_cut_downloads_are_never_taken_for_whole_ones(tmp_path):
 
     async with chain(tmp_path, file_bytes=300_000) as ours:
         ours.middle.deeds["file"] = cut
-        told = await ours.run(6)
-        whole(ours, told, 6)
-        for task, output in zip(told.tasks, told.outputs, strict=True):
+        result = await ours.run(6)
+        whole(ours, result, 6)
+        for task, output in zip(result.tasks, result.outputs, strict=True):
             assert (ours.directory / output["file"]).read_bytes() == originals[task["remote_id"]]
         assert any("range" in call.headers for call in ours.middle.seen["file"])
 
 
-async def test_fo02_chunks_without_an_end_are_not_whole(tmp_path):
+async def test_fo02_chunked_body_without_end_is_incomplete(tmp_path):
     async def chunked(call):
         _, body = await call.forward()
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -106,8 +108,8 @@ async def test_fo02_chunks_without_an_end_are_not_whole(tmp_path):
 
     async with chain(tmp_path) as ours:
         ours.middle.deeds["file"] = {1: chunked}
-        told = await ours.run(1)
-        whole(ours, told, 1)
+        result = await ours.run(1)
+        whole(ours, result, 1)
         assert ours.middle.calls["file"] == 2
 
 
@@ -116,16 +118,17 @@ NO_FILE = {
     "html": b"<!DOCTYPE html><title>expired</title>",
     "json": b'{"code": 404, "message": "no such file"}',
     "xml": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
-    "a head alone": picture("PNG")[:8],
-    "a cut picture": picture("PNG")[:-12],
-    "a cut JPEG": picture("JPEG")[:-2],
-    "a RIFF that promises more": picture("WEBP")[:-4],
-    "a film without an index": b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + b"\0\0\0\x10mdat12345678",
+    "a head alone": make_image("PNG")[:8],
+    "a truncated image": make_image("PNG")[:-12],
+    "a cut JPEG": make_image("JPEG")[:-2],
+    "a RIFF that promises more": make_image("WEBP")[:-4],
+    "a video without an index": b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + b"\0\0\0\x10mdat12345678",
     "zeros": bytes(5000),
 }
 
 
-async def test_fo03_what_is_no_whole_file_is_fetched_again_whatever_its_length_says(tmp_path):
+async def test_fo03_invalid_file_is_fetched_again_despite_its_length(tmp_path):
+    """Content that is not a complete file is fetched again even if its length is as announced."""
     async with chain(tmp_path) as ours:
         deeds = [instead(answer(body, content_type="image/png"), end="open") for body in NO_FILE.values()]
         ours.middle.deeds["file"] = dict(enumerate(deeds, start=1))
@@ -133,26 +136,27 @@ async def test_fo03_what_is_no_whole_file_is_fetched_again_whatever_its_length_s
         assert ours.middle.calls["file"] == 4 + len(NO_FILE)
 
 
-async def test_fo03_the_content_decides_the_extension(tmp_path):
+async def test_fo03_content_decides_extension(tmp_path):
     async with chain(tmp_path) as ours:
-        ours.middle.deeds["file"] = instead(answer(picture("JPEG"), content_type="image/png"), end="open")
-        told = await ours.run(1)
+        ours.middle.deeds["file"] = instead(answer(make_image("JPEG"), content_type="image/png"), end="open")
+        result = await ours.run(1)
         assert ours.middle.seen["file"][0].path.partition("?")[0].endswith(".png")
         assert [path.suffix for path in ours.files] == [".jpg"]
-        assert told.outputs[0]["media_type"] == "image/jpeg"
+        assert result.outputs[0]["media_type"] == "image/jpeg"
 
 
 KINDS = {
-    "png": lambda: picture("PNG"),
-    "jpg": lambda: picture("JPEG"),
-    "webp": lambda: picture("WEBP"),
-    "gif": lambda: picture("GIF"),
+    "png": lambda: make_image("PNG"),
+    "jpg": lambda: make_image("JPEG"),
+    "webp": lambda: make_image("WEBP"),
+    "gif": lambda: make_image("GIF"),
     "mp4": lambda: mp4(Caption("x", "m", "1", 0, "16:9")),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_fo04_a_file_cut_at_any_tenth_is_noticed_without_a_length(tmp_path, kind):
+async def test_fo04_truncation_is_detected_without_length(tmp_path, kind):
+    """A file cut at any tenth is detected without a Content-Length."""
     data = KINDS[kind]()
 
     async def serve(reader, writer):
@@ -173,8 +177,9 @@ async def test_fo04_a_file_cut_at_any_tenth_is_noticed_without_a_length(tmp_path
 # FO5 to FO7: bytes that are too many, packed, or of no kind that is kept
 
 
-async def test_fo05_a_body_without_an_end_and_one_of_a_hundred_gigabytes_are_given_up(tmp_path):
-    endless = b"HTTP/1.1 200 OK\r\n\r\n" + picture("PNG")[:600]
+async def test_fo05_endless_and_huge_bodies_are_aborted(tmp_path):
+    """A body without an end and one of a hundred gigabytes are aborted."""
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + make_image("PNG")[:600]
 
     async def pour(call):
         await call.say(endless)
@@ -187,14 +192,14 @@ async def test_fo05_a_body_without_an_end_and_one_of_a_hundred_gigabytes_are_giv
             await call.say(b"\0")
             await asyncio.sleep(0.02)
 
-    huge = instead(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n" + picture("PNG")[:600], end="hang")
+    huge = instead(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n" + make_image("PNG")[:600], end="hang")
     bounds = Bounds(other=1 << 20, read=0.8, deadline=3, over=0.2)
     async with chain(tmp_path, bounds=bounds) as ours:
         ours.middle.deeds["file"] = {1: pour, 2: drip, 3: huge}
         whole(ours, await ours.run(3), 3)
 
 
-async def test_fo06_gzip_on_a_file_is_undone_within_bounds(tmp_path):
+async def test_fo06_gzip_on_file_is_decoded_within_bounds(tmp_path):
     def packed(change):
         async def deed(call):
             _, body = await call.forward()
@@ -202,7 +207,7 @@ async def test_fo06_gzip_on_a_file_is_undone_within_bounds(tmp_path):
 
         return deed
 
-    bomb = gzip.compress(picture("PNG")[:600] + bytes(8 << 20))
+    bomb = gzip.compress(make_image("PNG")[:600] + bytes(8 << 20))
     async with chain(tmp_path, bounds=Bounds(other=1 << 20, read=0.8, deadline=3)) as ours:
         ours.middle.deeds["file"] = {
             1: packed(gzip.compress),
@@ -223,39 +228,40 @@ WRONG = {
 }
 
 
-async def test_fo07_what_is_no_picture_film_or_sound_never_gets_a_name(tmp_path):
+async def test_fo07_non_media_content_is_never_published(tmp_path):
     bodies = list(WRONG.values())
 
     async def wrong(call):
         number = next(n for n, task in enumerate(ours.accepted) if task.id in call.path)
         await call.say(answer(bodies[number], content_type="image/png"))
 
-    async with chain(tmp_path, patience=FEW) as ours:
+    async with chain(tmp_path, policy=FEW) as ours:
         ours.middle.deeds["file"] = wrong
-        told = await ours.run(len(bodies))
-        assert (told.exit, told.states) == (3, ["stranded"] * len(bodies))
-        assert {task["reason"] for task in told.tasks} == {"not_media"}
+        result = await ours.run(len(bodies))
+        assert (result.exit, result.states) == (3, ["stranded"] * len(bodies))
+        assert {task["reason"] for task in result.tasks} == {"not_media"}
         assert ours.files == []
         assert ours.middle.calls["submit"] == len(bodies)
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_fo07_what_is_of_the_wrong_kind_is_put_aside(tmp_path, name):
-    async with chain(tmp_path, patience=FEW) as ours:
+async def test_fo07_wrong_kind_is_quarantined(tmp_path, name):
+    async with chain(tmp_path, policy=FEW) as ours:
         ours.middle.deeds["file"] = instead(answer(WRONG[name]), end="open")
-        told = await ours.run(1)
-        assert (told.exit, told.states, ours.files) == (3, ["stranded"], [])
-        assert {output["file"] for output in told.outputs} == {None}
+        result = await ours.run(1)
+        assert (result.exit, result.states, ours.files) == (3, ["stranded"], [])
+        assert {output["file"] for output in result.outputs} == {None}
         (kept,) = [path for path in ours.directory.rglob("*.bin") if path.is_file()]
         assert kept.read_bytes() == WRONG[name]
         assert kept.stat().st_mode & 0o777 == 0o600
         assert kept.parent.stat().st_mode & 0o777 == 0o700
-        assert str(kept.relative_to(ours.directory)) in told.tasks[0]["message"]
+        assert str(kept.relative_to(ours.directory)) in result.tasks[0]["message"]
 
 
-async def test_fo07_of_what_is_put_aside_only_the_beginning_is_kept_and_it_goes_when_the_real_thing_comes(tmp_path):
+async def test_fo07_quarantine_keeps_beginning_until_real_file(tmp_path):
+    """Only the beginning of quarantined content is kept, until the real file arrives."""
     huge = answer(b"<html>" + bytes(3_000_000), content_type="video/mp4")
-    async with chain(tmp_path, patience=FEW) as ours:
+    async with chain(tmp_path, policy=FEW) as ours:
         ours.middle.deeds["file"] = instead(huge, end="open")
         assert (await ours.run(1)).states == ["stranded"]
         (kept,) = ours.directory.rglob("*.bin")
@@ -265,7 +271,7 @@ async def test_fo07_of_what_is_put_aside_only_the_beginning_is_kept_and_it_goes_
         assert not list(ours.directory.rglob("*.bin"))
 
 
-async def test_fo07_so_many_are_put_aside_and_no_more(tmp_path):
+async def test_fo07_quarantine_is_limited(tmp_path):
     quarantine = Quarantine(tmp_path / "quarantine")
     names = [await quarantine.keep(tmp_path / f"{number}-1-1.part", [b"<html>"]) for number in range(102)]
     assert names[:2] == [f"{tmp_path.name}/quarantine/{number}-1-1.bin" for number in range(2)]
@@ -275,7 +281,8 @@ async def test_fo07_so_many_are_put_aside_and_no_more(tmp_path):
     assert (tmp_path / "quarantine" / "7-1-1.bin").read_bytes() == b"other"
 
 
-async def test_fo07_a_link_that_was_planted_there_is_not_written_through(tmp_path):
+async def test_fo07_quarantine_does_not_write_through_links(tmp_path):
+    """A link that was planted in the quarantine is not written through."""
     (tmp_path / "quarantine").mkdir()
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
@@ -288,7 +295,9 @@ async def test_fo07_a_link_that_was_planted_there_is_not_written_through(tmp_pat
 # FO8 to FO10: elsewhere, otherwise, and a crash
 
 
-async def test_fo08_three_redirects_are_followed_and_a_fourth_or_one_inward_is_a_dead_link(tmp_path):
+async def test_fo08_three_redirects_are_followed_and_a_fourth_is_not(tmp_path):
+    """Three redirects are followed. A fourth, or one to a private address, is a dead link."""
+
     def hops(count):
         async def hop(call):
             done = call.path.count("hop")
@@ -305,33 +314,35 @@ async def test_fo08_three_redirects_are_followed_and_a_fourth_or_one_inward_is_a
         whole(ours, await ours.run(1), 1)
         assert ours.middle.calls["file"] == 4
         ours.middle.deeds["file"] = hops(4)
-        ours.patience = FEW
+        ours.policy = FEW
         assert (await ours.run(2)).states == ["done", "stranded"]
         deeds = [instead(answer("", 307, location=place), end="open") for place in inward]
         ours.middle.deeds["file"] = {ours.middle.calls["file"] + n: deed for n, deed in enumerate(deeds, start=1)}
-        ours.patience = replace(FEW, refreshes=20)
-        told = await ours.run(2, retried=(State.STRANDED,))
-        whole(ours, told, 2)
-        assert {event.fault.reason for event in told.heard(LinkExpired)} == {"redirect_denied"}
-        assert len(told.heard(LinkExpired)) == len(inward)
+        ours.policy = replace(FEW, refreshes=20)
+        result = await ours.run(2, retried=(State.STRANDED,))
+        whole(ours, result, 2)
+        assert {event.fault.reason for event in result.events_of(LinkExpired)} == {"redirect_denied"}
+        assert len(result.events_of(LinkExpired)) == len(inward)
         for call in ours.middle.seen["file"]:
             assert {"authorization", "access_token", "cookie"}.isdisjoint(call.headers)
 
 
-async def test_fo09_other_bytes_under_the_same_link_get_a_name_of_their_own_and_are_told(tmp_path):
+async def test_fo09_changed_bytes_get_own_name_and_are_reported(tmp_path):
+    """Other bytes under the same link get a name of their own and are reported."""
     async with chain(tmp_path) as ours:
-        told = await ours.run(1)
-        whole(ours, told, 1)
+        result = await ours.run(1)
+        whole(ours, result, 1)
         (before,) = ours.files
         before.unlink()
-        ours.middle.deeds["file"] = instead(answer(picture("PNG", 60)), end="open")
-        told = await ours.run(1, retried=(State.DONE,))
+        ours.middle.deeds["file"] = instead(answer(make_image("PNG", 60)), end="open")
+        result = await ours.run(1, retried=(State.DONE,))
         (after,) = ours.files
         assert after.name != before.name
-        assert any(before.name in notice for notice in told.notices)
+        assert any(before.name in notice for notice in result.notices)
 
 
-def test_fo10_a_crash_between_name_and_row_keeps_the_file_and_fetches_nothing_again(tmp_path):
+def test_fo10_crash_between_rename_and_commit_keeps_file(tmp_path):
+    """A crash between rename and commit keeps the file, and nothing is fetched again."""
     desk = Desk(tmp_path)
     desk.write("job.yaml", images(1, provider="kling", model="image/kling-v2-1"))
     with sandbox("--seconds", "0,0") as box:
@@ -344,18 +355,18 @@ def test_fo10_a_crash_between_name_and_row_keeps_the_file_and_fetches_nothing_ag
         assert [path.stat().st_mtime_ns for path in (desk.root / "out/job").glob("*.png")] == [stamp]
 
 
-async def test_fo10_a_file_that_is_not_what_was_recorded_is_left_alone(tmp_path):
-    """As after a crash between name and row, when somebody has changed the file before the next run."""
+async def test_fo10_file_that_differs_from_record_is_left_alone(tmp_path):
+    """As after a crash between rename and commit, if the file was changed before the next run."""
     async with chain(tmp_path) as ours:
         whole(ours, await ours.run(1), 1)
         (mine,) = ours.files
-        mine.write_bytes(b"edited by a person")
+        mine.write_bytes(b"edited by the user")
         with closing(sqlite3.connect(ours.directory / ".runner" / "state.db")) as connection, connection:
             connection.execute("update task set state = 'ready', due_at = 0")
-        told = await ours.run(1)
-        assert told.states == ["done"]
-        assert mine.read_bytes() == b"edited by a person"
+        result = await ours.run(1)
+        assert result.states == ["done"]
+        assert mine.read_bytes() == b"edited by the user"
         assert len(ours.files) == 2
-        (output,) = told.outputs
+        (output,) = result.outputs
         data = (ours.directory / output["file"]).read_bytes()
         assert sha256(data).hexdigest() == output["sha256"]

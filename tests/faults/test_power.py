@@ -1,4 +1,4 @@
-"""FP3, power loss: only what was synced is believed to be on the disk; of the rest, any part."""
+"""FP3, power loss: only synced data is on the disk for certain, and any part of the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ opening.set_up = often
 CUTS = (("answer received:3", False), ("id committed:4", True), ("done committed:2", False), ("renamed:1", True))
 
 
-def test_fp03_power_loss_loses_no_id_and_no_byte_of_a_finished_file(rig, tmp_path_factory):
+def test_fp03_power_loss_loses_no_id_and_no_finished_byte(rig, tmp_path_factory):
+    """Power loss loses no id and no byte of a finished file."""
     rig.write("job.yaml", images(12, qps=30))
     chance = Random(1)
     with sandbox(*FAST) as box:
@@ -63,8 +64,8 @@ os._exit(0)
 
 
 @pytest.mark.parametrize(("mode", "left"), [("full", 5), ("normal", 0)])
-def test_the_model_of_the_disk_tells_full_from_normal(tmp_path, mode, left):
-    """What makes the test above mean something: with NORMAL, commits are gone."""
+def test_disk_model_distinguishes_full_from_normal(tmp_path, mode, left):
+    """With synchronous=NORMAL commits are lost, so the test above can fail."""
     (root := tmp_path / "root").mkdir()
     (root / "x.db").touch()
     disk, log = Disk(root), tmp_path / "log"

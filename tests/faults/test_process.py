@@ -1,4 +1,4 @@
-"""FP1, FP4 and FP10 to FP14: a process that dies, starves, meets itself, or finds another version's work."""
+"""FP1, FP4 and FP10 to FP14: killed processes, no memory, concurrent runs, and state of other versions."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.faults.conftest import FAST, ended, images, on_linux, reaches, sandbo
 # killed
 
 
-def test_fp01_killed_at_every_point_and_again_in_the_recovery(rig):
-    """SIGKILL at each named point in turn, one process after the other on one job; then it is finished."""
+def test_fp01_kill_at_every_failpoint_and_during_recovery(rig):
+    """SIGKILL at each failpoint in turn, one process after the other on one job. Then the job is finished."""
     order = [
         *("answer received", "id journaled", "id committed", "doubt committed", "adopted journaled"),
         *("adopted committed", "ready committed", "part synced", "output recorded", "renamed", "done committed"),
@@ -43,7 +43,7 @@ def test_fp01_killed_at_every_point_and_again_in_the_recovery(rig):
 
 
 @pytest.mark.parametrize("begun", ["a database", "a version"])
-def test_fp01_killed_while_the_state_was_made_it_is_made_anew(rig, begun):
+def test_fp01_kill_during_creation_of_state_is_recovered(rig, begun):
     """Nothing was bought yet, so there is nothing to recover."""
     rig.write("job.yaml", images(2))
     rig.state.mkdir(parents=True, mode=0o700)
@@ -70,8 +70,8 @@ atexit.register(peak)
 
 
 @on_linux
-def test_fp04_memory_does_not_grow_with_the_job(rig):
-    """10^5 tasks are promised to stay below 300 MB (`make bench` measures that); here a part of them."""
+def test_fp04_memory_does_not_grow_with_job(rig):
+    """10^5 tasks must stay below 300 MB, which `make bench` measures. This test runs a part of them."""
     rows = "".join(f'{{"subject": "thing {number}"}}\n' for number in range(5_000))
     rig.write("rows.jsonl", rows)
     manifest = images(1).replace("items:\n  - {subject: thing 0}", "items: {file: rows.jsonl}")
@@ -83,8 +83,8 @@ def test_fp04_memory_does_not_grow_with_the_job(rig):
 
 
 @on_linux
-def test_fp04_a_process_that_gets_no_more_memory_loses_nothing(rig):
-    """The limit falls to what the process has in the middle of its work; whatever fails then, fails."""
+def test_fp04_process_without_memory_loses_nothing(rig):
+    """The memory limit drops to what the process uses in mid-run, and any allocation may fail."""
     rig.write("job.yaml", images(16, qps=20))
     with sandbox(*FAST, "--file-bytes", "3000000") as box:
         process = rig.start("run", "job.yaml", "--json", env=box.env)
@@ -102,14 +102,14 @@ def test_fp04_a_process_that_gets_no_more_memory_loses_nothing(rig):
 ALONE = ("--fault", "slow_reply=@1", "--slow-s", "40")
 
 
-def test_fp10_a_second_run_ends_at_once_and_asks_nobody(rig):
-    """It is pointed at a provider of its own, which must not hear of it."""
+def test_fp10_second_run_ends_at_once_without_requests(rig):
+    """The second run has a provider of its own, which must get no request."""
     rig.write("job.yaml", images(6))
     with sandbox(*FAST, *ALONE) as box, sandbox(*FAST) as other:
         first = rig.start("run", "job.yaml", env=box.env)
         reaches(first, lambda: box.stats["accepted"] == 1)
         # `validate` reads the same manifest and does nothing more: what else it takes must be less than a second;
-        # a machine that is busy only ever adds to either, so the best of a few is looked at
+        # a busy machine only adds to either figure, so the best of a few counts
         times = {"run": [], "validate": []}
         for verb, expected in [("validate", 0), ("run", 11)] * 5:
             began = time.monotonic()
@@ -123,7 +123,8 @@ def test_fp10_a_second_run_ends_at_once_and_asks_nobody(rig):
         assert other.requests() == 0
 
 
-def test_fp10_of_ten_one_works_and_when_it_is_killed_the_next_one_does(rig):
+def test_fp10_one_of_ten_runs_works_and_next_takes_over(rig):
+    """Of ten runs of a job one works. When it is killed, the next one takes over."""
     rig.write("job.yaml", images(6))
     with sandbox(*FAST, *ALONE) as box:
         ten = [rig.start("run", "job.yaml", env=box.env) for _ in range(10)]
@@ -138,8 +139,8 @@ def test_fp10_of_ten_one_works_and_when_it_is_killed_the_next_one_does(rig):
         rig.finishes(box, 6)
 
 
-def test_fp10_a_writer_whose_lock_was_taken_away_writes_nothing_more(rig):
-    """Somebody "tidied up" the lock, so two processes believe that the job is theirs: the epoch decides."""
+def test_fp10_writer_without_lock_writes_nothing(rig):
+    """The lock file was deleted, so two processes hold a lock on the job. The epoch decides."""
     rig.write("job.yaml", images(6))
     with sandbox(*FAST, "--fault", "slow_reply=@1", "--slow-s", "3") as box:
         zombie = rig.start("run", "job.yaml", "--json", env=box.env)
@@ -158,26 +159,26 @@ def test_fp10_a_writer_whose_lock_was_taken_away_writes_nothing_more(rig):
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:
-    """Every file that tells of the job."""
+    """Return the content of every file of the job."""
     return {name: (directory / name).read_bytes() for name in ("state.db", "journal.jsonl")}
 
 
-def test_fp12_a_newer_state_is_refused_and_left_as_it_is(rig):
+def test_fp12_newer_state_is_refused_unchanged(rig):
     rig.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         rig.job(env=box.env)
         with closing(sqlite3.connect(rig.state / "state.db")) as connection:
             connection.execute(f"pragma user_version = {len(sql.migrations()) + 1}")
-        before, asked = snapshot(rig.state), box.requests()
+        before, requests = snapshot(rig.state), box.requests()
         for verb in ("run", "verify", "status"):
             code, _, err = ended(rig.start(verb, "job.yaml", env=box.env))
             assert (code, "newer version" in err, "Traceback" in err) == (13, True, False), f"{verb}: {err}"
         assert snapshot(rig.state) == before
-        assert box.requests() == asked
+        assert box.requests() == requests
 
 
 def downgraded(path: Path, version: int) -> None:
-    """The same job as an older version would have left it."""
+    """Rewrite the job as an older version would have left it."""
     old = path.with_name("old.db")
     with closing(sqlite3.connect(old, isolation_level=None)) as connection:
         for script in sql.migrations()[:version]:
@@ -196,7 +197,7 @@ def downgraded(path: Path, version: int) -> None:
 
 
 @pytest.mark.parametrize("version", range(1, len(sql.migrations())))
-def test_fp12_an_open_job_of_every_older_version_goes_on(rig, version):
+def test_fp12_open_job_of_every_older_version_continues(rig, version):
     rig.write("job.yaml", images(10, qps=15))
     with sandbox(*FAST) as box:
         ended(rig.start("run", "job.yaml", env={**box.env, "RUNNER_CRASH_AT": "id committed:4"}))
@@ -209,7 +210,7 @@ def test_fp12_an_open_job_of_every_older_version_goes_on(rig, version):
 
 
 def rows(path: Path) -> list[tuple]:
-    """The version of a database, and what it says of its tasks."""
+    """Return the version of a database, and its tasks."""
     with closing(sqlite3.connect(path)) as connection:
         return [*connection.execute("pragma user_version"), *connection.execute("select * from task order by id")]
 
@@ -218,8 +219,8 @@ def rows(path: Path) -> list[tuple]:
 
 
 @on_linux
-def test_fp13_no_child_inherits_a_file_of_the_job(rig):
-    """Every descriptor of a run is closed on exec, but for the three that everybody has."""
+def test_fp13_children_inherit_no_file_of_the_job(rig):
+    """Every descriptor of a run is closed on exec, except for the three standard streams."""
     rig.write("job.yaml", images(6))
     with sandbox(*FAST, *ALONE) as box:
         process = rig.start("run", "job.yaml", env=box.env)
@@ -234,8 +235,8 @@ def test_fp13_no_child_inherits_a_file_of_the_job(rig):
         assert [name for name, closed in seen.items() if not closed] == []
 
 
-def test_fp13_nothing_forks_while_a_database_is_open():
-    """Two places start one: the sandbox of a run, before the store is opened, and thumbnails, after it was closed."""
+def test_fp13_nothing_forks_while_database_is_open():
+    """Processes start in two places: the sandbox before the store is opened, and thumbnails after it is closed."""
     starts = {"os.fork", "os.forkpty", "os.system", "os.posix_spawn", "os.popen", "pty.fork"}
     found = {}
     house = Path(runner.__file__).parent
@@ -249,7 +250,7 @@ def test_fp13_nothing_forks_while_a_database_is_open():
 
 
 @on_linux
-def test_fp13_no_database_is_open_where_thumbnails_are_made(rig, monkeypatch):
+def test_fp13_thumbnail_process_has_no_open_database(rig, monkeypatch):
     rig.write("job.yaml", images(2, qps=100))
     with sandbox(*FAST) as box:
         rig.finishes(box, 2)
@@ -269,10 +270,10 @@ def test_fp13_no_database_is_open_where_thumbnails_are_made(rig, monkeypatch):
 # one account, several processes
 
 
-def test_fp11_three_processes_keep_to_one_rate_although_one_is_killed_and_one_is_stopped(rig):
-    """The server counts every window of a second. What a dead process had is the others' to use.
+def test_fp11_three_processes_share_one_rate(rig):
+    """The server counts every window of a second. The other processes may use the share of a dead one.
 
-    What a stopped one had leave to send, it sends late: no more than its eight hands hold can be too much then.
+    A stopped process sends its permitted requests late, so at most its eight workers can exceed the rate.
     """
     kling = {"provider": "kling", "model": "image/kling-v2-1", "qps": 30}
     for name, count in (("one", 300), ("two", 40), ("three", 30)):

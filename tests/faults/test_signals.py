@@ -1,4 +1,4 @@
-"""FP5 to FP9: signals, closed streams, a machine that stood still."""
+"""FP5 to FP9: signals, closed streams, a suspended machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLOW = ("--fault", "slow_reply=@2,3,4,5,6,7,8,9", "--slow-s")
 
 
 def drains(rig, number: signal.Signals, code: int, seed: int) -> None:
-    """One signal while submits are on the wire: they deliver, nothing new leaves, the next run finishes."""
+    """Send one signal during submits: these complete, no new request is sent, and the next run finishes the job."""
     rig.write("job.yaml", images(14, qps=20))
     with sandbox(*FAST, *SLOW, "1.5") as box:
         process = rig.start("run", "job.yaml", "--json", env=box.env)
@@ -38,11 +38,11 @@ def test_fp05_first_signal_drains(rig):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["TERM", "HUP"])
-def test_fp07_term_and_hup_drain_as_well(rig, number, code):
+def test_fp07_sigterm_and_sighup_drain(rig, number, code):
     drains(rig, number, code, number)
 
 
-def test_fp05_downloads_stop_at_once_and_are_whole_later(rig):
+def test_fp05_downloads_stop_at_once_and_complete_later(rig):
     rig.write("job.yaml", images(4))
     with sandbox(*FAST, "--fault", "slow_download=1.0", "--slow-s", "40", "--file-bytes", "2000000") as box:
         process = rig.start("run", "job.yaml", "--json", env=box.env)
@@ -56,8 +56,8 @@ def test_fp05_downloads_stop_at_once_and_are_whole_later(rig):
         rig.finishes(box, 4)
 
 
-def test_fp06_second_signal_leaves_five_seconds_and_third_none(rig):
-    """Answers that take too long are in doubt after the second; the third ends the process; nothing is lost."""
+def test_fp06_second_signal_leaves_5_s_and_third_none(rig):
+    """After the second signal, slow responses are in doubt. The third one ends the process. Nothing is lost."""
     rig.write("job.yaml", images(12, qps=20))
     with sandbox(*FAST, "--fault", "slow_reply=@2,3,4,5,6,7,8,9,10,11,12", "--slow-s", "60") as box:
         process = rig.start("run", "job.yaml", "--json", env=box.env)
@@ -89,7 +89,7 @@ def test_fp06_second_signal_leaves_five_seconds_and_third_none(rig):
 # closed streams
 
 
-def test_fp08_readers_that_go_away_stop_nothing(rig):
+def test_fp08_closed_readers_do_not_stop_run(rig):
     """`runner run … | head`: log lines and the summary meet a closed pipe."""
     rig.write("job.yaml", images(6))
     with sandbox(*FAST) as box:
@@ -100,8 +100,8 @@ def test_fp08_readers_that_go_away_stop_nothing(rig):
         rig.paid_once(box, 6)
 
 
-def test_fp08_streams_that_were_never_open_stop_nothing(rig):
-    """`runner run … <&- >&- 2>&-`, and none of the job's own files is taken for one of them."""
+def test_fp08_closed_streams_do_not_stop_run(rig):
+    """`runner run … <&- >&- 2>&-`: no file of the job gets the descriptor of a standard stream."""
     rig.write("job.yaml", images(6))
     rig.inside = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     with sandbox(*FAST) as box:
@@ -112,7 +112,7 @@ def test_fp08_streams_that_were_never_open_stop_nothing(rig):
         rig.paid_once(box, 6)
 
 
-def test_fp08_a_verb_in_a_pipe_ends_quietly(rig):
+def test_fp08_verb_in_closed_pipe_ends_quietly(rig):
     line = f"{sys.executable} -m runner models kling | head -c 1"
     done = rig.begun(["bash", "-o", "pipefail", "-c", line])
     out, err = done.communicate(timeout=20)
@@ -122,7 +122,7 @@ def test_fp08_a_verb_in_a_pipe_ends_quietly(rig):
 # a machine that stood still
 
 
-def test_fp09_after_a_stop_there_is_no_burst(rig):
+def test_fp09_no_burst_after_sigstop(rig):
     """The server counts every window of a second, and the runner is stopped in the middle of its work."""
     rig.write("job.yaml", images(24, qps=10))
     with sandbox(*FAST, "--qps", "10") as box:

@@ -1,4 +1,4 @@
-"""FD5 to FD12: a database that somebody holds, damages, deletes or reads; files and directories that people move."""
+"""FD5 to FD12: locked, damaged, deleted or readable databases, and files and directories that users move."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runner.store.rebuild import rebuild
 from runner.store.store import Store
 from tests.faults.conftest import FAST, MEMORY, ended, images, reaches, sandbox
 
-# somebody else holds it
+# locked by another process
 
 #: thirty seconds become the tenth part of one
 HASTY = """
@@ -41,7 +41,7 @@ opening.set_up = hasty
 
 @contextmanager
 def held(path: Path):
-    """Another program's transaction, as a backup has one, for the length of a block."""
+    """Hold a transaction of another program, such as a backup, for the duration of a block."""
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
         connection.execute("begin immediate")
         yield connection
@@ -49,7 +49,7 @@ def held(path: Path):
             connection.execute("rollback")
 
 
-def test_fd05_a_short_hold_is_waited_for(rig):
+def test_fd05_short_lock_is_waited_for(rig):
     rig.write("job.yaml", images(6))
     with sandbox(*FAST, "--fault", "slow_reply=@1", "--slow-s", "0.5") as box:
         process = rig.start("run", "job.yaml", "--json", env=box.env)
@@ -63,21 +63,21 @@ def test_fd05_a_short_hold_is_waited_for(rig):
         rig.paid_once(box, 6)
 
 
-def test_fd05_a_long_hold_at_the_start_is_exit_11(rig):
+def test_fd05_long_lock_at_start_is_exit_11(rig):
     rig.write("job.yaml", images(4))
     with sandbox(*FAST) as box:
         ended(rig.start("run", "job.yaml", env={**box.env, "RUNNER_CRASH_AT": "id committed:2"}))
-        asked = box.requests()
+        requests = box.requests()
         with held(rig.state / "state.db"):
             code, _, err = ended(rig.sick(HASTY, "run", "job.yaml", env=box.env))
         assert (code, "Traceback" in err) == (11, False), err
         assert "held by another program" in err
-        assert box.requests() == asked
+        assert box.requests() == requests
         rig.finishes(box, 4)
 
 
-def test_fd05_an_id_in_hand_outwaits_a_long_hold(rig):
-    """The answer comes while the database is held for longer than one try; it is written as soon as it can be."""
+def test_fd05_received_id_waits_for_long_lock(rig):
+    """The response arrives during a lock that outlasts one attempt. It is written as soon as possible."""
     rig.write("job.yaml", images(6))
     with sandbox(*FAST, "--fault", "slow_reply=@1", "--slow-s", "0.2") as box:
         process = rig.sick(HASTY, "run", "job.yaml", "--json", env=box.env)
@@ -94,7 +94,8 @@ def test_fd05_an_id_in_hand_outwaits_a_long_hold(rig):
         rig.paid_once(box, 6)
 
 
-def test_fd05_a_hold_without_end_in_mid_run_is_exit_5_and_ids_in_hand_are_told(rig):
+def test_fd05_endless_lock_is_exit_5_and_prints_received_ids(rig):
+    """A lock without an end in mid-run is exit 5, and received ids are printed."""
     rig.write("job.yaml", images(6))
     with sandbox(*FAST, "--fault", "slow_reply=@2,3", "--slow-s", "0.5") as box:
         process = rig.sick(HASTY, "run", "job.yaml", "--json", env=box.env)
@@ -104,8 +105,8 @@ def test_fd05_a_hold_without_end_in_mid_run_is_exit_5_and_ids_in_hand_are_told(r
         assert (code, "Traceback" in err) == (5, False), err
         assert "held by another program" in err
         known = {line["remote_id"] for line in rig.journal if line["t"] == "id"}
-        told = {word.rstrip("}") for word in err.replace("remote_id=", " ").split()}
-        assert {task["id"] for task in box.accepted} <= known | told
+        printed = {word.rstrip("}") for word in err.replace("remote_id=", " ").split()}
+        assert {task["id"] for task in box.accepted} <= known | printed
         rig.finishes(box, 6)
 
 
@@ -114,7 +115,7 @@ def test_fd05_a_hold_without_end_in_mid_run_is_exit_5_and_ids_in_hand_are_told(r
 
 @pytest.fixture
 def half(rig):
-    """A job with half of its tasks bought and all of those here; the sandbox that sold them still serves."""
+    """Run half of a job to its end, and keep its sandbox running."""
     rig.write("job.yaml", images(16, qps=20))
     with sandbox(*FAST) as box:
         rig.env = box.env
@@ -124,7 +125,7 @@ def half(rig):
 
 
 class Ledger:
-    """What a journal says was bought, and whether a store would buy any of it again."""
+    """The purchases in a journal, to check that a store would buy none of them again."""
 
     def __init__(self, rig) -> None:
         job = load(rig.root / "job.yaml", Settings({**rig.env, "RUNNER_HOME": str(rig.root / "home")}))
@@ -133,7 +134,7 @@ class Ledger:
         self.bought = {line["key"] for line in rig.journal if line["t"] == "intent" and line["ref"] in paid}
 
     async def buys(self, home: Path) -> set[str]:
-        """The keys that a run with a changed manifest would buy."""
+        """Return the keys that a run with a changed manifest would buy."""
         store, found = await Store.open(home), set()
         try:
             await store.add(iter(self.additions), "changed", 2e9)
@@ -148,8 +149,8 @@ class Ledger:
 
 
 @pytest.mark.parametrize("where", ["state.db", "state.db-wal"])
-async def test_fd06_a_flipped_byte_is_noticed_or_harmless_and_buys_nothing_again(half, where):
-    """A hundred times, anywhere: it works, or it is exit 13 and the journal brings everything back."""
+async def test_fd06_flipped_byte_buys_nothing_again(half, where):
+    """A hundred flips anywhere: the run works, or it is exit 13 and the journal restores everything."""
     rig, _ = half
     state, chance, ledger, noticed = rig.state, Random(6), Ledger(rig), 0
     if where.endswith("-wal"):
@@ -173,8 +174,8 @@ async def test_fd06_a_flipped_byte_is_noticed_or_harmless_and_buys_nothing_again
     assert noticed or where.endswith("-wal"), "a hundred flips and none was noticed: is the database checked at all?"
 
 
-def test_fd07_a_copy_without_its_log_buys_nothing_again(rig):
-    """`cp state.db` beside a run that was killed: ten committed rows became none; the journal knows better."""
+def test_fd07_copy_without_wal_buys_nothing_again(rig):
+    """`cp state.db` after a kill loses ten committed rows, which the journal restores."""
     rig.write("job.yaml", images(10, qps=20))
     with sandbox(*FAST) as box:
         rig.env = box.env
@@ -197,7 +198,7 @@ KINDS = ("nfs4", "cifs", "9p", "fuse.sshfs")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fd08_a_network_file_system_is_refused_by_name(tmp_path, kind):
+def test_fd08_network_file_system_is_refused_by_name(tmp_path, kind):
     mounts = tmp_path / "mountinfo"
     here = tmp_path / "with space"
     point = str(here).replace(" ", "\\040")
@@ -211,7 +212,7 @@ def test_fd08_a_network_file_system_is_refused_by_name(tmp_path, kind):
     ground.check(tmp_path / "local", mounts=mounts)
 
 
-def test_fd08_the_command_refuses_it_before_it_asks_anybody(rig):
+def test_fd08_command_refuses_it_before_any_request(rig):
     (rig.root / "mountinfo").write_text(f"22 21 0:40 / {rig.root} rw - nfs4 far:/away rw\n")
     far = "from pathlib import Path\nfrom runner.store import ground\n"
     far += f"ground.check.__kwdefaults__['mounts'] = Path({str(rig.root / 'mountinfo')!r})\n"
@@ -221,8 +222,8 @@ def test_fd08_the_command_refuses_it_before_it_asks_anybody(rig):
         assert (code, "nfs4" in err, box.requests()) == (14, True, 0), err
 
 
-def test_fd08_at_a_persons_word_it_is_used_without_a_log_that_shares_memory(rig):
-    """The database has no -wal and no -shm while the run goes on; back on a local disk it has them again."""
+def test_fd08_allowed_network_file_system_uses_no_wal(rig):
+    """The database has no -wal and no -shm file during the run. On a local disk it has them again."""
     (rig.root / "mountinfo").write_text(f"22 21 0:40 / {rig.root} rw - nfs4 far:/away rw\n")
     far = "from pathlib import Path\nfrom runner.store import ground\n"
     far += "for asks in (ground.check, ground.is_remote):\n"
@@ -244,8 +245,8 @@ def test_fd08_at_a_persons_word_it_is_used_without_a_log_that_shares_memory(rig)
             assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
 
 
-def test_fd09_nothing_of_the_state_is_for_others_while_it_is_written(rig):
-    """With a umask that allows everything to everybody."""
+def test_fd09_state_is_private_while_it_is_written(rig):
+    """The files are private even with a umask of 0."""
     rig.options = {"umask": 0}
     rig.write("job.yaml", images(3))
     with sandbox(*FAST, "--fault", "slow_download=1.0", "--slow-s", "5", "--file-bytes", "300000") as box:
@@ -260,14 +261,14 @@ def test_fd09_nothing_of_the_state_is_for_others_while_it_is_written(rig):
 
 
 def home(rig) -> list[Path]:
-    """What the jobs of an account share, with its directory."""
+    """Return the shared files of an account's jobs, with their directory."""
     return list((rig.root / "home").glob("accounts/**/*"))
 
 
-# files and directories that people move
+# files and directories that users move
 
 
-def test_fd10_deleted_and_changed_outputs_are_never_bought_again(half):
+def test_fd10_deleted_and_changed_outputs_are_not_bought_again(half):
     rig, box = half
     files = [rig.directory / output["file"] for line in rig.results() for output in line["outputs"]]
     assert len(files) > 2
@@ -280,7 +281,7 @@ def test_fd10_deleted_and_changed_outputs_are_never_bought_again(half):
     assert rig.run("verify", "job.yaml").returncode == 0
     assert files[1].read_bytes() == b"edited"
     names = {output["file"] for line in rig.results() for output in line["outputs"]}
-    assert files[1].name not in names, "what a person edited is theirs now"
+    assert files[1].name not in names, "a file that the user edited is kept"
     assert box.stats["accepted"] == bought
 
 
@@ -293,7 +294,7 @@ ALIKE = {
 
 
 def alike(rig, kind: str) -> Path:
-    """A manifest with two tasks whose files would have one name."""
+    """Return a manifest with two tasks whose files would have the same name."""
     first, second = ALIKE[kind]
     items = json.dumps([{"subject": "one", "file": first}, {"subject": "two", "file": second}], ensure_ascii=False)
     manifest = images(1).replace("items:\n  - {subject: thing 0}", f"items: {items}")
@@ -301,20 +302,21 @@ def alike(rig, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ALIKE)
-def test_fd11_two_tasks_of_one_name_are_a_mistake_in_the_manifest(rig, kind):
+def test_fd11_two_tasks_with_one_file_name_are_an_error(rig, kind):
+    """Two tasks of one file name are an error in the manifest."""
     with pytest.raises(ManifestError, match=r"task 1 .* and task 2 .* are both called"):
         load(alike(rig, kind), Settings({}))
 
 
-def test_fd11_the_command_tells_of_it_before_any_money(rig):
+def test_fd11_command_reports_it_before_purchase(rig):
     alike(rig, "composition")
     with sandbox(*FAST) as box:
         code, _, err = ended(rig.start("run", "job.yaml", env=box.env))
         assert (code, "both called" in err, box.requests()) == (2, True, 0), err
 
 
-def test_fd12_a_job_that_was_moved_as_a_whole_goes_on(half):
-    """Paths are relative to the job: manifest, outputs and state under another name are the same job."""
+def test_fd12_moved_job_continues(half):
+    """Paths are relative to the job, so manifest, outputs and state under another name are the same job."""
     rig, box = half
     there = rig.root.with_name("moved")
     rig.root.rename(there)
@@ -323,7 +325,8 @@ def test_fd12_a_job_that_was_moved_as_a_whole_goes_on(half):
     assert rig.finishes(box, 16)["submitted"] == 16 - bought
 
 
-def test_fd12_a_directory_that_is_moved_away_in_mid_run_is_not_made_anew(rig):
+def test_fd12_directory_moved_during_run_is_not_recreated(rig):
+    """A directory that is moved away in mid-run is not created again."""
     rig.write("job.yaml", images(12, qps=10))
     with sandbox(*FAST) as box:
         process = rig.start("run", "job.yaml", "--json", env=box.env)

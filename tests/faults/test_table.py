@@ -1,4 +1,4 @@
-"""Every row of the fault table has a test that bears its name, or it is said here where it is shown, or why not."""
+"""Every row of the fault table has a test named after it, or is listed here with other tests or a reason."""
 
 from __future__ import annotations
 
@@ -114,33 +114,33 @@ ROWS = {
 #: rows that tests of another name show, each as `file::test`
 ELSEWHERE: dict[str, tuple[str, ...]] = {
     # what thousands of kills show is the campaign's business (`make torture`); thirty are in every run of the tests
-    "FP1": ("simulation/test_simulation.py::test_every_invariant_holds_after_every_event",),
+    "FP1": ("simulation/test_simulation.py::test_invariants_hold_after_every_event",),
     "FP2": (
-        "campaigns/test_smoke.py::test_thirty_kills_cost_nothing_and_lose_nothing",
-        "whole/test_bad_days.py::test_kill_9_again_and_again_then_every_task_is_paid_once_and_whole",
+        "campaigns/test_smoke.py::test_thirty_kills_lose_nothing_and_pay_nothing_twice",
+        "whole/test_bad_days.py::test_repeated_kill_9_pays_every_task_once",
     ),
     # what else the jobs of an account share: claims and the token
     "FP11": (
-        "whole/test_bad_days.py::test_two_jobs_with_the_same_prompts_never_take_each_others_tasks",
-        "whole/test_bad_days.py::test_two_jobs_of_one_account_share_one_token",
+        "whole/test_bad_days.py::test_jobs_with_same_prompts_keep_their_own_tasks",
+        "whole/test_bad_days.py::test_jobs_of_one_account_share_one_token",
         "store/test_claims.py::test_of_many_who_ask_at_once_one_gets_it",
     ),
     "FD7": (
-        "whole/test_verbs.py::test_a_database_that_is_gone_or_broken_is_never_begun_anew",
-        "whole/test_verbs.py::test_a_database_from_yesterday_is_refused_and_rebuilt",
-        "whole/test_memory.py::test_yesterdays_copy_is_not_taken_for_today",
+        "whole/test_verbs.py::test_missing_or_broken_database_is_never_recreated",
+        "whole/test_verbs.py::test_old_database_is_refused_and_rebuilt",
+        "whole/test_memory.py::test_old_copy_of_state_is_refused",
     ),
-    "FD12": ("whole/test_memory.py::test_a_job_directory_that_was_deleted_is_missed_too",),
+    "FD12": ("whole/test_memory.py::test_deleted_job_directory_is_noticed",),
     "FC3": (
-        "faults/test_signals.py::test_fp09_after_a_stop_there_is_no_burst",
+        "faults/test_signals.py::test_fp09_no_burst_after_sigstop",
         "net/test_bucket.py::test_no_burst_after_a_suspend",
     ),
-    "FC4": ("faults/test_process.py::test_fp10_of_ten_one_works_and_when_it_is_killed_the_next_one_does",),
+    "FC4": ("faults/test_process.py::test_fp10_one_of_ten_runs_works_and_next_takes_over",),
     "FM2": (
-        "whole/test_money.py::test_a_job_pauses_before_it_costs_more_than_it_may",
-        "whole/test_money.py::test_what_is_in_doubt_counts_as_spent",
+        "whole/test_money.py::test_job_pauses_before_exceeding_its_cap",
+        "whole/test_money.py::test_in_doubt_counts_as_spent",
     ),
-    "FM4": ("whole/test_memory.py::test_the_same_tasks_under_another_name_wait_for_a_word",),
+    "FM4": ("whole/test_memory.py::test_same_tasks_under_another_name_need_confirmation",),
 }
 
 #: rows that cannot be shown on loopback, and why
@@ -151,7 +151,7 @@ _NAMED = re.compile(r"test_(f[pdcnavom])(\d\d)_\w+")
 
 @cache
 def known() -> dict[str, set[str]]:
-    """The names of all test functions, by file."""
+    """Return the names of all test functions, by file."""
     found = {}
     for path in TESTS.rglob("test_*.py"):
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -161,26 +161,27 @@ def known() -> dict[str, set[str]]:
 
 
 def named() -> set[str]:
-    """The rows that tests are named after."""
+    """Return the rows that tests are named after."""
     hits = [_NAMED.fullmatch(name) for names in known().values() for name in names]
     return {f"{hit[1].upper()}{int(hit[2])}" for hit in hits if hit}
 
 
-def test_every_row_is_shown():
+def test_every_row_has_a_test():
     shown = named() | ELSEWHERE.keys() | NOT_SHOWN.keys()
     assert [f"{row}: {about}" for row, about in ROWS.items() if row not in shown] == []
 
 
-def test_no_test_is_named_after_a_row_that_is_not_there():
+def test_test_names_refer_to_existing_rows():
     assert named() - ROWS.keys() == set()
 
 
-def test_what_is_shown_elsewhere_is_there():
+def test_tests_named_elsewhere_exist():
     places = [place for each in ELSEWHERE.values() for place in each]
     assert [place for place in places if place.split("::")[1] not in known().get(place.split("::")[0], set())] == []
 
 
-def test_a_row_is_not_said_to_be_out_of_reach_while_a_test_shows_it():
+def test_rows_without_test_have_no_test():
+    """A row is not listed as untestable while a test covers it."""
     assert NOT_SHOWN.keys() & (named() | ELSEWHERE.keys()) == set()
     assert all(len(reason) > 20 for reason in NOT_SHOWN.values())
     assert (ELSEWHERE.keys() | NOT_SHOWN.keys()) <= ROWS.keys()

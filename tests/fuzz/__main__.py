@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: damaged bytes for a while; a case that fails is made small, kept and told with its seed."""
+"""`python -m tests.fuzz`: fuzz with damaged bytes. Minimize, keep and print a failing case with its seed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _POOL = 2_000
 
 @dataclass(frozen=True)
 class Finding:
-    """A case that fails: the smallest that was found, and why."""
+    """The smallest failing case that was found, and its reason."""
 
     target: str
     case: bytes
@@ -36,11 +36,11 @@ class Finding:
 
 
 def failure(target: Target, case: bytes) -> str:
-    """Why the case fails; empty where all is well."""
+    """Return why the case fails, or an empty text."""
     began, held = time.process_time(), _peak()
     try:
         target.check(case)
-    except Exception as error:  # noqa: BLE001 - whatever escapes is what is looked for
+    except Exception as error:  # noqa: BLE001 - any exception that escapes is a finding
         return f"{type(error).__name__}: {error}"[:300]
     took, grew = time.process_time() - began, _peak() - held
     if grew > LARGEST:
@@ -49,12 +49,12 @@ def failure(target: Target, case: bytes) -> str:
 
 
 def _peak() -> int:
-    """Bytes that this process had at most so far (Linux tells KiB: getrusage(2))."""
+    """Return the peak memory of this process in bytes. Linux reports KiB (getrusage(2))."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def fuzz(target: Target, seed: int, *, seconds: float = 0.0, cases: int = 0) -> tuple[int, Finding | None]:
-    """Damaged cases for so long, or so many; how many there were, and the first that fails."""
+    """Run damaged cases for a time or a number, and return how many there were and the first failure."""
     chance, pool, reach = random.Random(f"{target.name}-{seed}"), list(target.seeds), Reach()
     end, done = time.monotonic() + seconds, 0
     while done < cases or time.monotonic() < end:
@@ -81,11 +81,11 @@ def main() -> int:
     given = parser.parse_args()
     chosen = [target for name, target in targets().items() if not given.target or name in given.target]
     print(f"seed {given.seed}")
-    found = [_told(target, given.seed, given.minutes * 60 / len(chosen), given.keep) for target in chosen]
+    found = [_run_and_report(target, given.seed, given.minutes * 60 / len(chosen), given.keep) for target in chosen]
     return 1 if any(found) else 0
 
 
-def _told(target: Target, seed: int, seconds: float, keep: Path) -> bool:
+def _run_and_report(target: Target, seed: int, seconds: float, keep: Path) -> bool:
     done, finding = fuzz(target, seed, seconds=seconds)
     print(f"{target.name}: {done:,} cases{'' if finding is None else f', and one fails: {finding.why}'}", flush=True)
     if finding is not None:

@@ -1,4 +1,4 @@
-"""Bytes that were good, damaged a little; the same seed damages them alike."""
+"""Small damage to valid bytes, equal for equal seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGEST = 64 * 1024
 
 
 def mutated(data: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
-    """`data` after one to six changes."""
+    """Return `data` after one to six changes."""
     for _ in range(chance.choice((1, 1, 1, 2, 3, 6))):
         data = _changed(data, others, chance)[:LARGEST]
     return data
@@ -44,7 +44,7 @@ def _changed(data: bytes, others: Sequence[bytes], chance: random.Random) -> byt
 
 
 def shrunk(data: bytes, fails: Callable[[bytes], bool], *, tries: int = 400) -> bytes:
-    """A smaller case that fails as well: pieces are left out while it does."""
+    """Return a smaller case that fails as well, by leaving out pieces."""
     size = max(1, len(data) // 2)
     while size and tries:
         at = 0

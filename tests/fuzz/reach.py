@@ -1,4 +1,4 @@
-"""Which lines of the runner any case has run: a case that gets further than all before it is damaged further."""
+"""Coverage of the runner by fuzz cases. A case that reaches new code is damaged further."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Reach:
         return len(self._seen)
 
     def during(self, act: Callable[[], str]) -> tuple[str, bool]:
-        """What `act` tells, and whether it took a step that none had taken."""
+        """Return the result of `act`, and whether it took a new step."""
         before, outer = len(self._seen), sys.gettrace()
         sys.settrace(self._called)
         try:
-            told = act()
+            result = act()
         finally:
             sys.settrace(outer)
-        return told, len(self._seen) > before
+        return result, len(self._seen) > before
 
     def _called(self, frame: FrameType, _event: str, _given: Any) -> Callable[..., Any] | None:
         if not frame.f_code.co_filename.startswith(_OURS):

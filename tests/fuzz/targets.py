@@ -1,4 +1,4 @@
-"""What reads bytes from outside, each with good bytes to begin from and what must hold whatever comes of them."""
+"""Fuzz targets: readers of external bytes, each with valid seeds and the property that must hold."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROVIDERS = ("chanjing", "kling", "kling-gateway")
 
 @dataclass(frozen=True)
 class Target:
-    """`check` raises where something does not hold; `seeds` are good bytes."""
+    """A reader. `check` raises if the property does not hold. `seeds` are valid bytes."""
 
     name: str
     seeds: tuple[bytes, ...]
@@ -46,13 +46,13 @@ class Target:
 
 
 def manifest(data: bytes) -> None:
-    """Tasks, or every mistake with its place; what is told steers no terminal."""
-    told = ""
+    """Check that bytes give tasks, or diagnostics with location and without control characters."""
+    rendered = ""
     try:
         expand.examine(data, ROOT / "jobs" / "fuzz.yaml", _catalogue())
     except ManifestError as error:
-        told = str(error)
-    assert all(unicodedata.category(char) != "Cc" or char == "\n" for char in told)
+        rendered = str(error)
+    assert all(unicodedata.category(char) != "Cc" or char == "\n" for char in rendered)
 
 
 @cache
@@ -61,7 +61,7 @@ def _catalogue() -> Catalogue:
 
 
 def reply(data: bytes) -> None:
-    """Events and nothing else, for every provider and kind of question; a plain acceptance keeps its id."""
+    """Check that a response gives only events, for every provider and query. A clear acceptance keeps its id."""
     status, body = 200 + data[0] % 4 * 100 if data else 200, parsed(data)
     outcome = Reply(status, body, {"retry-after": data[:9].decode("latin-1"), "date": data[:40].decode("latin-1")})
     for name in PROVIDERS:
@@ -79,7 +79,7 @@ def reply(data: bytes) -> None:
 
 
 def file(data: bytes) -> None:
-    """An answer, in linear time."""
+    """Check that a media file gets a result in linear time."""
     media.sniff(data[: media.HEAD])
     whole = media.complete(data)
     assert not whole or media.sniff(data[: media.HEAD]) is not None
@@ -88,7 +88,7 @@ def file(data: bytes) -> None:
 
 
 def lines(data: bytes) -> None:
-    """A state, or a StateError; every line gets a checksum that is right, as a forger would do it."""
+    """Check that a journal gives a state or a StateError. Every line gets a valid checksum, as a forger would add."""
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
         path = directory / "journal.jsonl"
@@ -109,7 +109,7 @@ def _line(text: bytes) -> bytes:
 
 
 def name(data: bytes) -> None:
-    """One component that fits, and the same again."""
+    """Check that a text gives one path component that fits, and the same one again."""
     made = slug(data.decode("utf-8", "surrogateescape"))
     assert made not in {"", ".", ".."}
     assert not set(made) & set("/\\\0\n")
@@ -136,7 +136,7 @@ def _journal() -> bytes:
         "name": "n", "request": "{}",
     }  # fmt: skip
     saved = {"number": 1, "file": "n.png", "bytes": 1, "sha256": "0" * 64, "media_type": "image/png"}
-    told = [
+    rendered = [
         {"t": "epoch", "uuid": "u", "epoch": 1},
         intent,
         {"t": "id", "ref": "r-1-g1", "remote_id": "x", "adopted": False},
@@ -152,11 +152,11 @@ def _journal() -> bytes:
             "spent": 0.0,
         },
     ]
-    return b"\n".join(orjson.dumps(line) for line in told)
+    return b"\n".join(orjson.dumps(line) for line in rendered)
 
 
 def targets() -> dict[str, Target]:
-    """All of them, by name."""
+    """Return all targets by name."""
     jobs = tuple(path.read_bytes() for path in sorted((ROOT / "jobs").glob("*.yaml")))
     texts = ("江南水乡", "a/../b", "CON.txt", "é" * 200, "x\u202ey.", "~-._ a")
     made = (

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer, always with the same seed; and that it finds what is there to be found."""
+"""A short run of the fuzzer with a fixed seed, and proof that it finds failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CASES = {"manifest": 60, "reply": 250, "media": 1500, "journal": 40, "name": 150
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_damaged_bytes_end_in_errors_of_ours(name):
+def test_damaged_bytes_raise_only_our_errors(name):
     done, finding = fuzz(targets()[name], 1, cases=CASES[name])
     assert finding is None, finding
     assert done == CASES[name]
@@ -23,7 +23,9 @@ def test_every_target_has_a_short_run():
     assert CASES.keys() == targets().keys()
 
 
-def test_a_case_that_fails_is_found_made_small_and_the_same_by_its_seed():
+def test_failing_case_is_minimized_and_reproducible():
+    """A failing case is found, minimized, and the same for its seed."""
+
     def check(data):
         assert b"{{" not in data, "braces"
 
@@ -35,13 +37,13 @@ def test_a_case_that_fails_is_found_made_small_and_the_same_by_its_seed():
     assert "braces" in first.why
 
 
-def test_a_case_gets_further_once_only():
+def test_case_reaches_new_code_only_once():
     reach = Reach()
     furthers = [reach.during(lambda text=text: slug(text))[1] for text in ("plain", "plain", "CON.txt", "CON.txt")]
     assert furthers == [True, False, True, False]
 
 
-def test_a_case_that_takes_much_memory_is_a_finding():
+def test_case_with_high_memory_use_is_a_finding():
     def check(_data):
         assert bytearray(b"x") * 500_000_000
 

@@ -1,4 +1,4 @@
-"""A bench to try manifests on: a directory, and a catalogue of two models with a few parameters each."""
+"""Fixture to try manifests: a directory, and a catalogue of two models with a few parameters each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEAD = "version: 1\nprovider: fake\nmodel: ink\n"
 class FakeShape:
     code: str = "ink"
     operation: str = "image"
-    #: common or own name to own name
+    #: the provider's name by the common name and by itself
     names: dict[str, str] = field(
         default_factory=lambda: {"prompt": "ref_prompt"} | {n: n for n in ("aspect_ratio", "clarity", "n", "seed", "x")}
     )
@@ -37,12 +37,12 @@ class FakeShape:
         return name in self.names
 
     def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
-        mistakes = [Mistake(name, "is no parameter", "remove it") for name in params if name not in self.names]
+        diagnostics = [Mistake(name, "is no parameter", "remove it") for name in params if name not in self.names]
         if str(params.get("clarity", 1024)) not in {"1024", "2048"}:
-            mistakes.append(Mistake("clarity", f"{params['clarity']} is not 1024 or 2048", "choose one"))
+            diagnostics.append(Mistake("clarity", f"{params['clarity']} is not 1024 or 2048", "choose one"))
         if not params.get("prompt"):
-            mistakes.append(Mistake("", "ink needs prompt", "add it", needs=("prompt",)))
-        return {self.names[name]: value for name, value in params.items() if name in self.names}, mistakes
+            diagnostics.append(Mistake("", "ink needs prompt", "add it", needs=("prompt",)))
+        return {self.names[name]: value for name, value in params.items() if name in self.names}, diagnostics
 
     def slots(self, request: Mapping[str, Any]) -> int:
         return int(request.get("n", 1))
@@ -84,18 +84,18 @@ class Bench:
         return examine(data, self.home / "job.yaml", self.catalogue)[1]
 
     def warnings(self, text: str, *, head: str = HEAD) -> list[str]:
-        """What may be a slip in a manifest that is valid, without its directory."""
+        """Return the warnings of a valid manifest, without its directory."""
         return [str(warning).replace(f"{self.home}/", "") for warning in self.examine(text, head=head).warnings]
 
-    def problems(self, text: str | bytes, *, head: str = HEAD) -> list[Problem]:
-        """Everything wrong with a manifest."""
+    def errors(self, text: str | bytes, *, head: str = HEAD) -> list[Problem]:
+        """Return all errors of a manifest."""
         with pytest.raises(ManifestError) as caught:
             self.examine(text, head=head)
         return list(caught.value.problems)
 
-    def problem(self, text: str | bytes, *, head: str = HEAD) -> str:
-        """The only thing wrong with a manifest, without its directory."""
-        found = self.problems(text, head=head)
+    def error(self, text: str | bytes, *, head: str = HEAD) -> str:
+        """Return the only error of a manifest, without its directory."""
+        found = self.errors(text, head=head)
         assert len(found) == 1, found
         return str(found[0]).replace(f"{self.home}/", "")
 

@@ -1,4 +1,4 @@
-"""`max_tasks`: counted before anything is made, whatever multiplies."""
+"""`max_tasks`: counted before any task is created, for every factor of the product."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ TOO_MANY = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "told"), TOO_MANY)
-def test_a_product_is_counted_and_not_built(text, told, bench):
+@pytest.mark.parametrize(("text", "message"), TOO_MANY)
+def test_product_is_counted_without_building_it(text, message, bench):
     bench.write("r.txt", "".join(f"{number}\n" for number in range(500)))
     began = time.process_time()
     tracemalloc.start()
     try:
-        found = bench.problem(f"params: {{prompt: x}}\n{text}")
+        found = bench.error(f"params: {{prompt: x}}\n{text}")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert f"limits.max_tasks: {told}" in found
+    assert f"limits.max_tasks: {message}" in found
     assert found.endswith("are allowed; take some away, or raise `limits.max_tasks`")
     assert time.process_time() - began < 2
     assert peak < 8 << 20
 
 
-def test_other_mistakes_are_told_as_well(bench):
-    found = bench.problems(f"params: {{prompt: '{{{{ aa }}}}'}}\nmatrix: {{{HUGE}}}\nnmae: x")
+def test_max_tasks_is_reported_beside_other_errors(bench):
+    found = bench.errors(f"params: {{prompt: '{{{{ aa }}}}'}}\nmatrix: {{{HUGE}}}\nnmae: x")
     assert [each.key for each in found] == ["limits.max_tasks", "params.prompt", "nmae"]
 
 
-def test_exclude_brings_a_product_under_the_bound(bench):
+def test_exclude_brings_a_product_under_the_limit(bench):
     text = """
         params: {prompt: "{{ a }} {{ b }}"}
         matrix: {a: {from: 1, to: 20}, b: {from: 1, to: 20}, exclude: [{a: [%s]}]}
@@ -57,23 +57,23 @@ def test_exclude_brings_a_product_under_the_bound(bench):
     """
     most = ", ".join(map(str, range(3, 21)))
     assert bench.examine(text % most).tasks == 40
-    fewer = bench.problem(text % most.replace("3, ", "", 1))
+    fewer = bench.error(text % most.replace("3, ", "", 1))
     assert "too many tasks of 400 combinations (20 a × 20 b), and at most 40 are allowed" in fewer
 
 
-def test_twins_count_once(bench):
+def test_duplicates_count_once_for_max_tasks(bench):
     text = "params: {prompt: '{{ s }}'}\nitems: [{s: 1}, {s: 2}, {s: 1}]\nlimits: {max_tasks: %d}"
     assert bench.examine(text % 2).tasks == 2
-    assert "at least 3 tasks (3 items), and at most 1 are allowed" in bench.problem(text % 1)
+    assert "at least 3 tasks (3 items), and at most 1 are allowed" in bench.error(text % 1)
 
 
-def test_a_file_may_be_filtered_however_long_it_is(bench):
+def test_exclude_may_filter_a_file_of_any_length(bench):
     bench.write("r.csv", "prompt,keep\n" + "".join(f"p{number},no\n" for number in range(500)) + "a,yes\nb,yes\n")
     text = "items: {file: r.csv}\nmatrix: {exclude: [{keep: no}]}\nlimits: {max_tasks: 2}"
     assert bench.prompts(text) == ["a", "b"]
 
 
-def test_rows_that_make_nothing_end(bench):
+def test_combinations_without_tasks_are_limited(bench):
     bench.write("r.csv", "prompt,keep\n" + "".join(f"p{number},no\n" for number in range(500)))
     text = "items: {file: r.csv}\nmatrix: {seed: [1, 2], exclude: [{keep: no}]}\nlimits: {max_tasks: 5}"
-    assert "more than 50 combinations that make no new task, and at most 5 are allowed" in bench.problem(text)
+    assert "more than 50 combinations that make no new task, and at most 5 are allowed" in bench.error(text)

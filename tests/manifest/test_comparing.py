@@ -1,4 +1,4 @@
-"""One job, several models: which of them a task asks, and what only some of them know."""
+"""Jobs with several models: the choice of the model, and values that only some of the models take."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ HEAD = "version: 1\nprovider: fake\n"
 
 @pytest.fixture
 def two(bench):
-    """`ink` and `oil`, of which only `ink` has a clarity and only `oil` a gloss."""
+    """Return a bench with `ink` and `oil`, of which only `ink` has a clarity and only `oil` a gloss."""
     shapes = bench.catalogue.shapes
     shapes["ink"] = replace(shapes["ink"], names={"prompt": "prompt", "clarity": "clarity"})
     shapes["oil"] = replace(shapes["oil"], names={"prompt": "prompt", "gloss": "gloss"})
     return bench
 
 
-def test_the_matrix_wins_over_the_manifest_and_the_manifest_over_a_column(bench):
+def test_model_precedence_is_matrix_manifest_column(bench):
     columns = "params: {prompt: x}\nitems: [{model: oil}]\n"
     assert [d.model for d in bench.drafts(columns, head=HEAD)] == ["oil-2"]
     assert [d.model for d in bench.drafts(columns)] == ["ink"]
     assert [d.model for d in bench.drafts("params: {prompt: x}\nmatrix: {model: [oil]}")] == ["oil-2"]
 
 
-def test_every_part_of_the_matrix_can_choose(two):
+def test_every_part_of_the_matrix_can_choose_the_model(two):
     text = """
         params: {prompt: "{{ s }}"}
         matrix:
@@ -39,12 +39,12 @@ def test_every_part_of_the_matrix_can_choose(two):
     assert [(d.vars["s"], d.model) for d in two.drafts(text, head=HEAD)] == [("a", "oil-2"), ("b", "oil-2"),
                                                                             ("c", "oil-2")]  # fmt: skip
     given = "params: {prompt: x}\nmatrix: {t: [1, 2], set: [{when: {t: 1}, then: {model: ink}}]}"
-    assert two.problem(given, head=HEAD) == (
+    assert two.error(given, head=HEAD) == (
         "job.yaml:1:1: model: expected the name of a model, found nothing; `runner models` lists what there is"
     )
 
 
-def test_the_key_is_that_of_the_model_alone(two):
+def test_key_does_not_depend_on_the_other_models(two):
     alone = two.drafts("params: {prompt: x, clarity: 1024}")[0].key
     text = "params: {prompt: x}\nmatrix: {model: [oil, ink], set: [{when: {model: ink}, then: {clarity: 1024}}]}"
     assert [d.key for d in two.drafts(text, head=HEAD)][1] == alone
@@ -58,8 +58,8 @@ KEYS = [
 ]
 
 
-def test_keys_of_a_job_that_was_bought_before_the_matrix_grew(bench):
-    """Drawn from version 0.1.0: nobody may pay again for what stands in this job."""
+def test_keys_of_version_0_1_0_stay(bench):
+    """Keys of a job bought with version 0.1.0, before the matrix grew: no task of it may be paid again."""
     text = """version: 1
 provider: chanjing
 params: {prompt: "{{ s }}, {{ style }}", clarity: 2048}
@@ -70,33 +70,33 @@ matrix: {style: [ink, oil], aspect_ratio: [1:1]}
     assert [draft.key for draft in expand(parsed, Catalogue())] == KEYS
 
 
-def test_a_parameter_that_one_model_does_not_know(two):
+def test_parameter_unknown_to_one_model_is_reported(two):
     text = "params: {prompt: x, clarity: 1024}\nmatrix: {model: [ink, oil]}"
-    assert two.problem(text, head=HEAD) == (
+    assert two.error(text, head=HEAD) == (
         "job.yaml:3:30: params.clarity: is no parameter (the model of `matrix.model[1]`); remove it; "
         "or give it only to models that have it, with `matrix.set`"
     )
     rows = "params: {prompt: x, clarity: 1024}\nitems:\n- {model: ink}\n- {model: oil}\n- {model: oil, t: 1}"
-    assert two.problem(rows, head=HEAD).startswith(
+    assert two.error(rows, head=HEAD).startswith(
         "job.yaml:3:30: params.clarity: is no parameter (the model of job.yaml:6); remove it; or give it only to"
     )
 
 
-def test_an_axis_that_one_model_does_not_know(two):
-    lost = "is no parameter of fake image/oil-2, but of fake image/ink"
-    cure = "take it out, or give it with `matrix.set` to the models that have it"
+def test_axis_unknown_to_one_model_is_reported(two):
+    message = "is no parameter of fake image/oil-2, but of fake image/ink"
+    hint = "take it out, or give it with `matrix.set` to the models that have it"
     text = "params: {prompt: x}\nmatrix: {model: [ink, oil], clarity: [1024, 2048]}"
-    assert two.problem(text, head=HEAD) == f"job.yaml:4:39: matrix.clarity[0]: {lost}; {cure}"
+    assert two.error(text, head=HEAD) == f"job.yaml:4:39: matrix.clarity[0]: {message}; {hint}"
     two.write("r.csv", "c\n1024\n")
     text = "params: {prompt: x}\nmatrix: {model: [ink, oil], clarity: {file: r.csv#c}}"
-    assert two.problem(text, head=HEAD) == f"r.csv:2:1: clarity: {lost}; {cure}"
+    assert two.error(text, head=HEAD) == f"r.csv:2:1: clarity: {message}; {hint}"
     text = (
         "params: {prompt: x}\nmatrix: {model: [ink], add: [{model: oil, clarity: 1024}, {model: ink, clarity: 2048}]}"
     )
-    assert two.problem(text, head=HEAD) == f"job.yaml:4:52: matrix.add[0].clarity: {lost}; {cure}"
+    assert two.error(text, head=HEAD) == f"job.yaml:4:52: matrix.add[0].clarity: {message}; {hint}"
 
 
-def test_an_axis_that_is_nothing_for_the_other_model(two):
+def test_axis_may_be_null_for_one_model(two):
     text = """
         params: {prompt: x}
         matrix:
@@ -109,35 +109,35 @@ def test_an_axis_that_is_nothing_for_the_other_model(two):
     ]  # fmt: skip
 
 
-def test_an_axis_that_a_text_uses_is_a_variable_too(two):
+def test_axis_in_a_template_need_not_be_a_parameter(two):
     text = "params: {prompt: 'x {{ clarity }}'}\nmatrix: {model: [ink, oil], clarity: [1024]}"
     assert [d.request for d in two.drafts(text, head=HEAD)] == [{"prompt": "x 1024", "clarity": 1024},
                                                                {"prompt": "x 1024"}]  # fmt: skip
 
 
-def test_a_cell_that_one_model_does_not_know(two):
+def test_cell_unknown_to_one_model_is_reported(two):
     two.write("r.csv", "model,clarity\nink,1024\noil,\noil,2048\noil,1024\n")
-    assert two.problem("params: {prompt: x}\nitems: {file: r.csv}", head=HEAD) == (
+    assert two.error("params: {prompt: x}\nitems: {file: r.csv}", head=HEAD) == (
         "r.csv:4:1: clarity: is no parameter of fake image/oil-2, but of fake image/ink; "
         "take it out, or give it with `matrix.set` to the models that have it"
     )
     rows = "params: {prompt: x}\nitems:\n- {model: oil, clarity: 1024}\n- {model: ink, clarity: 1024}"
-    assert two.problem(rows, head=HEAD).startswith("job.yaml:5:25: clarity: is no parameter of fake image/oil-2, but")
+    assert two.error(rows, head=HEAD).startswith("job.yaml:5:25: clarity: is no parameter of fake image/oil-2, but")
 
 
-def test_what_set_gives_reaches_the_models_that_know_it(two):
+def test_set_value_reaches_only_models_with_the_parameter(two):
     text = "params: {prompt: '{{ s }}'}\nmatrix: {model: [ink, oil], s: [a, b], set: [%s]}"
     text %= "{when: {s: a}, then: {clarity: 1024}}"
     assert [d.request.get("clarity") for d in two.drafts(text, head=HEAD)] == [1024, None, None, None]
     only = "params: {prompt: x}\nmatrix: {model: [ink, oil], set: [{when: {model: %s}, then: {clarity: 1024}}]}"
     assert [d.request.get("clarity") for d in two.drafts(only % "ink", head=HEAD)] == [1024, None]
-    assert two.problem(only % "oil", head=HEAD) == (
+    assert two.error(only % "oil", head=HEAD) == (
         "job.yaml:4:63: matrix.set[0].then.clarity: changes nothing: no text uses `clarity`, "
         "and fake image/oil-2 has no such parameter; remove it"
     )
 
 
-def test_set_takes_a_parameter_away(two):
+def test_set_with_null_removes_a_parameter(two):
     text = """
         params: {prompt: x, clarity: 1024}
         matrix: {model: [ink, oil], set: [{when: {model: oil}, then: {clarity: null, gloss: 3}}]}
@@ -147,8 +147,8 @@ def test_set_takes_a_parameter_away(two):
     ]  # fmt: skip
 
 
-def test_a_column_that_chooses_has_to_be_called_so(bench):
+def test_misspelled_model_column_gets_a_hint(bench):
     bench.write("r.csv", "prompt,Model\na,ink\nb,oil\n")
-    assert bench.problem("items: {file: r.csv}", head=HEAD) == (
+    assert bench.error("items: {file: r.csv}", head=HEAD) == (
         "job.yaml:1:1: model: expected the name of a model, found nothing; call the column `Model` `model`"
     )

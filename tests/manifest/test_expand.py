@@ -35,7 +35,7 @@ def test_rows_then_axes_then_repeat(bench):
     assert found[0].vars == {"s": "x", "a": 1, "b": "p"}
 
 
-def test_an_axis_wins_over_params_and_params_over_columns(bench):
+def test_axis_beats_params_and_params_beat_columns(bench):
     (draft,) = bench.drafts("""
         params: {prompt: "{{ clarity }} {{ seed }}", clarity: "{{ gone_if_rendered|default(1) }}", seed: 1}
         items: [{seed: 2, n: 3, gone_if_rendered: 1}]
@@ -59,7 +59,7 @@ def test_templates_at_any_depth_and_constants(bench):
     assert draft.request == {"ref_prompt": "{ not } {# one #}", "x": {"a": ["cat", 1, "1"], "b": None}}
 
 
-def test_data_are_never_templates(bench):
+def test_data_is_never_a_template(bench):
     bench.write("r.csv", "prompt\n{{ 7 }}{% for x in y %}\n")
     assert bench.prompts("items: {file: r.csv}") == ["{{ 7 }}{% for x in y %}"]
     assert bench.prompts("params: {prompt: '{{ s }}{{ t }}'}\nitems: [{s: '{{ 7 }}'}]\nmatrix: {t: ['{{ s }}']}") == [
@@ -77,7 +77,7 @@ def test_reordering_renaming_and_adding_keep_the_keys(bench):
     assert len(set(after.values())) == 3
 
 
-def test_the_same_task_however_it_is_said(bench):
+def test_axis_and_params_give_the_same_key(bench):
     by_params = bench.drafts("params: {prompt: cat, seed: 5}")[0]
     by_axis = bench.drafts("params: {prompt: cat}\nmatrix: {seed: [5]}")[0]
     assert by_params.key == by_axis.key
@@ -106,14 +106,14 @@ def test_unchecked_models(bench):
     assert bench.drafts("params: {prompt: x}", head=head)[0].model == "any"
 
 
-def test_names(bench):
+def test_output_names(bench):
     text = "params: {prompt: '{{ s }}'}\nitems: [{s: 'a/b'}, {s: ../c}]\n"
     assert [d.name for d in bench.drafts(text)] == ["0001-a_b", "0002-.._c"]
     found = bench.drafts(text + "output: {name: '{{ s }}/{{ key }}-{{ index }}-{{ repeat }}'}")
     assert [d.name for d in found] == [f"a_b_{found[0].key[:8]}-0001-1", f"_c_{found[1].key[:8]}-0002-1"]
 
 
-def test_a_default_name_without_a_prompt(bench):
+def test_default_name_without_a_prompt(bench):
     bench.catalogue.shapes["ink"].names = {"text": "text", "x": "x"}
     bench.catalogue.shapes["ink"].request = lambda params: (dict(params), [])
     assert bench.drafts("params: {x: one, text: two words}")[0].name == "0001-two_words"
@@ -121,15 +121,15 @@ def test_a_default_name_without_a_prompt(bench):
 
 
 @pytest.mark.parametrize(("one", "other"), [("a", "A"), ("é", "e\u0301"), ("a b", "a/b"), ("ß", "SS")])
-def test_colliding_names_are_refused_before_money(one, other, bench):
+def test_colliding_names_are_refused_before_any_request(one, other, bench):
     text = f"params: {{prompt: '{{{{ s }}}}'}}\nitems:\n- s: '{one}'\n- s: '{other}'\noutput: {{name: '{{{{ s }}}}'}}"
-    message = bench.problem(text)
+    message = bench.error(text)
     assert "job.yaml:8:16: output.name: task 1 (row in line 6) and task 2 (row in line 7) are both called" in message
     assert not bench.examine(text.replace("name: '", "name: '{{ index }}-")).merged
 
 
 @pytest.mark.parametrize("name", ["x", "{{ index }}{{ s }}", "{{ index }}1"])
-def test_names_that_need_watching(name, bench):
+def test_unindexed_names_of_a_single_task_are_allowed(name, bench):
     text = f"params: {{prompt: '{{{{ s }}}}'}}\nitems: [{{s: 1}}]\noutput: {{name: '{name}'}}"
     assert bench.drafts(text)
 
@@ -171,7 +171,7 @@ def test_speed(bench):
 
 
 @pytest.mark.skipif(not PARTI.exists(), reason="the shared data are not here")
-def test_parti_prompts_whole(bench):
+def test_parti_prompts_expand_completely(bench):
     text = f"version: 1\nprovider: fake\nmodel: ink\nparams: {{prompt: '{{{{ Prompt }}}}'}}\nitems: {{file: {PARTI}}}\n"
     parsed, summary = examine(text.encode(), bench.home / "job.yaml", bench.catalogue)
     assert summary.tasks + summary.merged == 1632

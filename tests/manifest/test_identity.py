@@ -1,4 +1,4 @@
-"""Keys are promises: a change here buys everything anew, so the vectors never change."""
+"""Keys are promises: a change would buy every task again, so the vectors never change."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("content", "expected"), VECTORS)
-def test_vectors(content, expected):
+def test_keys_match_the_recorded_vectors(content, expected):
     assert key(*content) == expected
 
 
-def test_order_of_parameters_is_nothing():
+def test_order_of_parameters_does_not_change_the_key():
     assert key("p", "o", "m", {"a": 1, "b": {"c": 2, "d": 3}}, 1) == key(
         "p", "o", "m", {"b": {"d": 3, "c": 2}, "a": 1}, 1
     )
 
 
-def test_whole_and_broken_numbers_differ():
+def test_integers_and_floats_have_different_keys():
     assert key("p", "o", "m", {"a": 5}, 1) != key("p", "o", "m", {"a": 5.0}, 1)
 
 
-def test_what_json_cannot_say():
+def test_numbers_beyond_json_raise_type_error():
     with pytest.raises(TypeError):
         key("p", "o", "m", {"a": 2**64}, 1)

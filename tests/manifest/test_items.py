@@ -13,17 +13,17 @@ PARTI = Path(__file__).resolve().parents[3] / "shared/data/PartiPrompts.tsv"
 
 
 def read(bench, name: str, content: str | bytes) -> list[tuple[int, dict]]:
-    report = Report("job.yaml")
-    found = [(row.line, row.values) for row in rows(bench.write(name, content), name, report)]
-    report.raise_any()
+    diagnostics = Report("job.yaml")
+    found = [(row.line, row.values) for row in rows(bench.write(name, content), name, diagnostics)]
+    diagnostics.raise_any()
     return found
 
 
 def wrong(bench, name: str, content: str | bytes) -> list[tuple[int, str]]:
-    report = Report("job.yaml")
-    list(rows(bench.write(name, content), name, report))
-    assert {problem.file for problem in report.error().problems} == {name}
-    return [(problem.line, problem.message) for problem in report.error().problems]
+    diagnostics = Report("job.yaml")
+    list(rows(bench.write(name, content), name, diagnostics))
+    assert {each.file for each in diagnostics.error().problems} == {name}
+    return [(each.line, each.message) for each in diagnostics.error().problems]
 
 
 TWO = [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]
@@ -46,7 +46,7 @@ def test_every_format(name, content, lines, bench):
     assert read(bench, name, content) == list(zip(lines, TWO, strict=True))
 
 
-def test_txt_is_a_prompt_a_line(bench):
+def test_txt_line_is_a_prompt(bench):
     text = "a cat\r\n\r\n# a dog\n  {{ a }}  \n"
     assert read(bench, "r.txt", text) == [
         (1, {"prompt": "a cat"}),
@@ -61,7 +61,7 @@ def test_quoted_line_breaks_keep_the_lines_right(bench):
     assert read(bench, "r.csv", text[:-2]) == [(2, {"a": '1\n"2"\n3', "b": "x"}), (5, {"a": "4", "b": "y,z"})]
 
 
-def test_quotes_of_a_tsv_are_text(bench):
+def test_quotes_in_tsv_are_text(bench):
     assert read(bench, "r.tsv", 'a\tb\n"open\tsay "hi"\n') == [(2, {"a": '"open', "b": 'say "hi"'})]
 
 
@@ -70,19 +70,19 @@ def test_empty_cells_are_empty_texts(bench):
 
 
 @pytest.mark.parametrize(("name", "mark"), [("r.csv", ","), ("r.tsv", "\t")])
-def test_rows_with_nothing_in_them_are_passed_over_and_told(name, mark, bench):
-    """As spreadsheets leave them behind a table; each would be a task that asks for nothing."""
+def test_empty_rows_are_skipped_with_a_warning(name, mark, bench):
+    """Spreadsheets leave them behind a table, and each would be a task with an empty request."""
     text = f"a{mark}b\n{mark}\n1{mark}x\n\n{mark}{mark}{mark}\n2{mark}y\n{mark}\n"
-    report = Report("job.yaml")
-    found = [row.values for row in rows(bench.write(name, text), name, report)]
-    assert (found, len(report)) == (TWO, 0)
-    (told,) = report.warnings
-    assert (told.file, told.line) == (name, 2)
-    assert told.message == "every cell of this row is empty, and it is passed over, and so are 2 more"
+    diagnostics = Report("job.yaml")
+    found = [row.values for row in rows(bench.write(name, text), name, diagnostics)]
+    assert (found, len(diagnostics)) == (TWO, 0)
+    (warning,) = diagnostics.warnings
+    assert (warning.file, warning.line) == (name, 2)
+    assert warning.message == "every cell of this row is empty, and it is passed over, and so are 2 more"
 
 
-def test_columns_without_name_or_value_to_the_right_are_none(bench):
-    """As spreadsheets leave them beside a table."""
+def test_empty_columns_to_the_right_are_ignored(bench):
+    """Spreadsheets leave them beside a table."""
     assert [values for _, values in read(bench, "r.csv", "a,b,,\n1,x,,\n2,y,,\n")] == TWO
     assert wrong(bench, "r.csv", "a,b,,\n1,x,,z\n2,y\n3,,\n") == [
         (2, "there is a value in column 4, which has no name"),
@@ -92,14 +92,14 @@ def test_columns_without_name_or_value_to_the_right_are_none(bench):
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
-def test_the_encoding_of_a_spreadsheet_is_named_with_its_cure(encoding, bench):
+def test_spreadsheet_encoding_is_named_with_a_conversion(encoding, bench):
     called = {"gbk": "GB18030", "utf-16": "UTF-16"}[encoding]
     path = bench.write("我的 表.csv", "品名\n茶壶\n".encode(encoding))
-    report = Report("job.yaml")
-    assert list(rows(path, "我的 表.csv", report)) == []
-    (told,) = report.error().problems
-    assert f"it reads as {called}, as spreadsheets save it" in told.message
-    assert told.hint.endswith(f"iconv -f {called} -t UTF-8 '我的 表.csv' > '我的 表-utf8.csv'")
+    diagnostics = Report("job.yaml")
+    assert list(rows(path, "我的 表.csv", diagnostics)) == []
+    (error,) = diagnostics.error().problems
+    assert f"it reads as {called}, as spreadsheets save it" in error.message
+    assert error.hint.endswith(f"iconv -f {called} -t UTF-8 '我的 表.csv' > '我的 表-utf8.csv'")
 
 
 def test_values_of_json(bench):
@@ -146,13 +146,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "content", "line", "message"), WRONG)
-def test_wrong_with_its_line(name, content, line, message, bench):
+def test_data_error_has_its_line(name, content, line, message, bench):
     found = wrong(bench, name, content)
     assert found[0][0] == line
     assert message in found[0][1]
 
 
-def test_every_bad_row_at_once(bench):
+def test_all_bad_rows_are_reported_at_once(bench):
     assert [line for line, _ in wrong(bench, "r.csv", "a,b\n1\n1,2\n1,2,3\n")] == [2, 4]
 
 
@@ -166,12 +166,12 @@ def test_only_regular_files_are_opened(kind, bench):
             path.mkdir()
         case "device":
             path.symlink_to("/dev/zero")
-    report = Report("job.yaml")
-    assert list(rows(path, "r.csv", report)) == []
-    assert report
+    diagnostics = Report("job.yaml")
+    assert list(rows(path, "r.csv", diagnostics)) == []
+    assert diagnostics
 
 
-def test_rows_come_one_by_one(bench):
+def test_rows_are_read_lazily(bench):
     found = rows(bench.write("r.csv", "a\n" + "1\n" * 100_000), "r.csv", Report("job.yaml"))
     assert next(found).line == 2
 

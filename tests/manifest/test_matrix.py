@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runner.errors import ManifestError
 from runner.manifest.schema import json_schema
 
-#: the manifest of the plan, as people will write it
+#: a manifest with every part of the matrix
 WHOLE = """
 params: {prompt: "{{ s }} {{ style }} {{ lens|default(0) }} {{ mood|default('-') }}", clarity: 2048}
 items: [{s: cat}, {s: dog}]
@@ -28,12 +28,12 @@ matrix:
 """
 
 
-def said(bench, text: str) -> list[str]:
-    """The prompts, each with the other things that it asks for."""
+def requests(bench, text: str) -> list[str]:
+    """Return the values of each request, joined by blanks."""
     return [" ".join(map(str, draft.request.values())) for draft in bench.drafts(text)]
 
 
-def test_the_matrix_in_full(bench):
+def test_full_matrix(bench):
     expected = [
         (f"{animal} {style} {lens} {mood}", ratio, 1024 if style == "photo" else 2048)
         for animal in ("cat", "dog")
@@ -55,7 +55,7 @@ def test_the_matrix_in_full(bench):
     assert bench.drafts(WHOLE) == found
 
 
-def test_what_is_asked_for_is_the_same_task_wherever_it_comes_from(bench):
+def test_key_does_not_depend_on_the_source_of_a_value(bench):
     plain = bench.drafts("params: {prompt: a cat, clarity: 1024}")[0].key
     for matrix in (
         "{add: [{clarity: 1024}]}",
@@ -66,7 +66,7 @@ def test_what_is_asked_for_is_the_same_task_wherever_it_comes_from(bench):
         assert [draft.key for draft in bench.drafts(f"params: {{prompt: a cat}}\nmatrix: {matrix}")] == [plain]
 
 
-def test_a_zip_turns_where_it_stands(bench):
+def test_zip_varies_at_its_position(bench):
     text = "params: {prompt: '{{ a }}{{ b }}{{ c }}'}\nmatrix: {%s}"
     pairs = "zip: [{b: [1, 2], c: [x, y]}]"
     assert bench.prompts(text % f"a: [p, q], {pairs}") == ["p1x", "p2y", "q1x", "q2y"]
@@ -75,7 +75,7 @@ def test_a_zip_turns_where_it_stands(bench):
     assert bench.prompts(text % several) == ["1x8", "1x9", "2y8", "2y9"]
 
 
-def test_added_rows_stand_beside_the_product_of_each_row(bench):
+def test_added_rows_follow_the_product_of_each_row(bench):
     text = "params: {prompt: '{{ s }}{{ a }}'}\nitems: [{s: x}, {s: y}]\nmatrix: {add: [{a: 9}, {a: 8, seed: 1}]%s}"
     assert bench.prompts(text % ", a: [1]") == ["x1", "x9", "x8", "y1", "y9", "y8"]
     assert bench.prompts(text % "") == ["x9", "x8", "y9", "y8"]
@@ -103,7 +103,7 @@ def test_exclude_is_applied_last(bench):
     assert bench.prompts(text % ("{when: {a: 1}, then: {a: 3}}", "{a: 3}")) == ["2", "4"]
 
 
-def test_conditions_compare_what_is_said(bench):
+def test_conditions_compare_values_as_text(bench):
     bench.write("r.csv", "s,n,flag,note\na,5,true,x\nb,6,false,\nc,7,,x\n")
     text = "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\nmatrix: {exclude: [%s]}"
     assert bench.prompts(text % "{n: 5}") == ["b", "c"]
@@ -114,13 +114,13 @@ def test_conditions_compare_what_is_said(bench):
     assert bench.prompts(text % "{note: x, s: [b, c]}") == ["a", "b"]
 
 
-def test_conditions_know_provider_and_model(bench):
+def test_conditions_can_use_provider_and_model(bench):
     text = "params: {prompt: '{{ s }}'}\nitems: [{s: a}, {s: b}]\nmatrix: {set: [{when: {%s}, then: {seed: 1}}]}"
     assert [d.request.get("seed") for d in bench.drafts(text % "model: ink, s: a")] == [1, None]
     assert [d.request.get("seed") for d in bench.drafts(text % "provider: [fake, other]")] == [1, 1]
 
 
-def test_an_axis_from_a_file(bench):
+def test_axis_from_a_file(bench):
     bench.write("styles.csv", 'style,seed\nink,1\n,2\n"oil, thick",3\n')
     bench.write("subjects.txt", "a cat\n\n  a dog  \n")
     bench.write("more.jsonl", '{"n": 2}\n{"n": 3}\n')
@@ -128,14 +128,14 @@ def test_an_axis_from_a_file(bench):
         params: {prompt: "{{ subject }}, {{ style }}"}
         matrix: {style: {file: styles.csv#style}, subject: {file: subjects.txt}, n: {file: more.jsonl#n}}
     """
-    assert said(bench, text) == [
+    assert requests(bench, text) == [
         f"{subject}, {style} {n}" for style in ("ink", "oil, thick") for subject in ("a cat", "a dog") for n in (2, 3)
     ]
     manifest = bench.parsed(text).manifest
     assert [file.name for file in manifest.files] == ["styles.csv", "subjects.txt", "more.jsonl"]
 
 
-def test_values_of_a_file_are_data(bench):
+def test_axis_values_of_a_file_are_not_templates(bench):
     bench.write("a.txt", "{{ index }}\n")
     assert bench.prompts("params: {prompt: '{{ a }}'}\nmatrix: {a: {file: a.txt}}") == ["{{ index }}"]
 
@@ -223,31 +223,31 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("matrix", "line", "column", "key", "message"), WRONG)
-def test_each_mistake_in_its_place(matrix, line, column, key, message, bench):
+def test_matrix_error_has_its_location(matrix, line, column, key, message, bench):
     bench.write("r.csv", "b,c\n1,\n2,\n")
     bench.write("r.txt", "one\n")
     head = "version: 1\nprovider: fake\nmodel: ink\n"
     text = f"params: {{prompt: '{{{{ s }}}}'}}\nmatrix: {{{matrix}}}\nitems: [{{s: 1}}, {{s: 2}}]\n"
-    (problem,) = bench.problems(text, head=head)
-    assert (problem.line, problem.column, problem.key) == (line, column, key)
-    assert message in str(problem)
-    assert problem.hint
+    (error,) = bench.errors(text, head=head)
+    assert (error.line, error.column, error.key) == (line, column, key)
+    assert message in str(error)
+    assert error.hint
 
 
-def test_a_bad_value_of_an_axis_from_a_file_is_told_in_the_file(bench):
+def test_bad_axis_value_is_located_in_its_file(bench):
     bench.write("r.csv", "c\n1024\n\n7\n")
-    told = bench.problem("params: {prompt: x}\nmatrix: {clarity: {file: r.csv#c}}")
-    assert told == "r.csv:4:1: clarity: 7 is not 1024 or 2048; choose one"
+    error = bench.error("params: {prompt: x}\nmatrix: {clarity: {file: r.csv#c}}")
+    assert error == "r.csv:4:1: clarity: 7 is not 1024 or 2048; choose one"
 
 
-def test_a_broken_data_file_of_an_axis_is_told_with_its_line(bench):
+def test_broken_axis_file_is_reported_with_its_line(bench):
     bench.write("r.csv", "a,b\n1,2\n1\n")
-    told = bench.problem("params: {prompt: '{{ x }}'}\nmatrix: {x: {file: r.csv#a}}")
-    assert told.startswith("r.csv:3:1: 1 field where the header has 2")
+    error = bench.error("params: {prompt: '{{ x }}'}\nmatrix: {x: {file: r.csv#a}}")
+    assert error.startswith("r.csv:3:1: 1 field where the header has 2")
 
 
-def test_bad_values_of_added_rows_and_of_set(bench):
-    found = bench.problems("""
+def test_bad_values_of_add_and_set_are_located(bench):
+    found = bench.errors("""
         params: {prompt: "{{ a }}"}
         matrix:
           a: [1, 2]
@@ -267,38 +267,38 @@ def test_bad_values_of_added_rows_and_of_set(bench):
     ]
 
 
-def test_an_added_name_that_nothing_uses(bench):
-    told = bench.problem("params: {prompt: '{{ a }}'}\nmatrix: {a: [1], add: [{a: 2, clarty: 5}]}")
-    assert told == (
+def test_unused_added_name_is_reported(bench):
+    error = bench.error("params: {prompt: '{{ a }}'}\nmatrix: {a: [1], add: [{a: 2, clarty: 5}]}")
+    assert error == (
         "job.yaml:5:39: matrix.add[0].clarty: no text uses `clarty`, "
         "and fake image/ink has no such parameter; remove it"
     )
 
 
-def test_what_only_some_tasks_are_given(bench):
+def test_variable_of_some_tasks_needs_a_default(bench):
     text = "params: {prompt: '{{ a }} {{ b%s }}'}\nmatrix: {a: [1], set: [{when: {a: 2}, then: {b: 3}}], add: [{a: 2}]}"
-    assert bench.problem(text % "").startswith(
+    assert bench.error(text % "").startswith(
         "job.yaml:4:18: params.prompt: `b` is given by `matrix.add` or `matrix.set` to some tasks, and this is used by"
     )
     assert bench.prompts(text % "|default(0)") == ["1 0", "2 3"]
 
 
-def test_names_of_columns_are_not_multiplied_again(bench):
+def test_matrix_name_equal_to_a_column_is_refused(bench):
     text = "params: {prompt: '{{ s }}'}\nitems: [{s: 1}]\nmatrix: {%s}"
     taken = "is the name of a column of `items` as well; rename one of them"
-    assert bench.problem(text % "add: [{s: 2}]") == f"job.yaml:6:17: matrix.add[0].s: {taken}"
-    assert bench.problem(text % "zip: [{s: [2]}]") == f"job.yaml:6:17: matrix.zip[0].s: {taken}"
+    assert bench.error(text % "add: [{s: 2}]") == f"job.yaml:6:17: matrix.add[0].s: {taken}"
+    assert bench.error(text % "zip: [{s: [2]}]") == f"job.yaml:6:17: matrix.zip[0].s: {taken}"
     text = "params: {prompt: x}\nitems: [{s: 1}]\nmatrix: {a: [1], add: [{a: 2, s: 2}]}"
-    assert bench.problem(text) == f"job.yaml:6:31: matrix.add[0].s: {taken}"
+    assert bench.error(text) == f"job.yaml:6:31: matrix.add[0].s: {taken}"
 
 
-def test_rules_on_rows_that_could_not_be_read_are_not_told(bench):
+def test_rules_on_unreadable_rows_are_not_reported(bench):
     bench.write("r.jsonl", '{"s": "a"}\n{"s": \n')
     text = "params: {prompt: '{{ s }}'}\nitems: {file: r.jsonl}\nmatrix: {t: [1], exclude: [{s: b}, {t: 2}]}"
-    assert [(each.line, each.key) for each in bench.problems(text)] == [(6, "matrix.exclude[1]"), (2, "")]
+    assert [(each.line, each.key) for each in bench.errors(text)] == [(6, "matrix.exclude[1]"), (2, "")]
 
 
-def test_rules_are_lazy_and_wait_for_the_last_row(bench):
+def test_unmatched_rule_is_reported_after_the_last_row(bench):
     bench.write("r.txt", "".join(f"prompt {number}\n" for number in range(500)))
     text = "items: {file: r.txt}\nmatrix: {exclude: [{prompt: %s}]}"
     assert len(bench.drafts(text % "prompt 499")) == 499
@@ -306,7 +306,7 @@ def test_rules_are_lazy_and_wait_for_the_last_row(bench):
         bench.drafts(text % "prompt 500")
 
 
-def test_editors_know_the_parts(bench):
+def test_json_schema_describes_the_matrix(bench):
     matrix = json_schema()["properties"]["matrix"]
     assert set(matrix["properties"]) == {"zip", "add", "set", "exclude"}
     forms = matrix["additionalProperties"]["anyOf"]
@@ -316,7 +316,7 @@ def test_editors_know_the_parts(bench):
     assert matrix["properties"]["set"]["items"]["required"] == ["when", "then"]
 
 
-# the whole of it against a slow and obvious reading
+# the whole matrix against a slow and obvious reading
 
 NAMES = ("a", "b", "c")
 VALUES = st.integers(0, 3)
@@ -336,8 +336,8 @@ MATRICES = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-def obvious(matrix: dict) -> tuple[list[dict], bool]:
-    """What a matrix makes by the words of its documentation, and whether all of it does something."""
+def naive(matrix: dict) -> tuple[list[dict], bool]:
+    """Return the rows of a matrix by its documentation, and whether every part of it has an effect."""
     rows, axes = [{}], False
     for name, written in matrix.items():
         for group in written if name == "zip" else [{name: written}] if name in NAMES else []:
@@ -355,21 +355,21 @@ def obvious(matrix: dict) -> tuple[list[dict], bool]:
 
 
 def names(matrix: dict) -> list[str]:
-    """All that the matrix gives."""
+    """Return the names that the matrix gives."""
     rows = [matrix, *matrix.get("zip", []), *matrix.get("add", []), *(rule["then"] for rule in matrix.get("set", []))]
     return [name for name in NAMES if any(name in row for row in rows)]
 
 
 @given(MATRICES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_matrix_makes_what_its_words_say(bench, matrix):
+def test_any_matrix_agrees_with_a_naive_reading(bench, matrix):
     prompt = "x" + "".join(f"{{{{ {name}|default('-') }}}}" for name in names(matrix))
     text = f'params: {{prompt: "{prompt}"}}\nmatrix: {json.dumps(matrix)}\nlimits: {{max_tasks: 1000}}'
-    kept, busy = obvious(matrix)
-    event("told" if busy else "refused")
-    if not busy:
-        problems = bench.problems(text)
-        assert all(each.message.startswith(("matches", "takes every", "no column")) for each in problems)
+    kept, effective = naive(matrix)
+    event("expanded" if effective else "refused")
+    if not effective:
+        errors = bench.errors(text)
+        assert all(each.message.startswith(("matches", "takes every", "no column")) for each in errors)
         return
     prompts = ["x" + "".join(str(row.get(name, "-")) for name in names(matrix)) for row in kept]
     assert bench.prompts(text) == list(dict.fromkeys(prompts))
@@ -386,7 +386,7 @@ ROWS = st.sampled_from(
 
 @given(st.dictionaries(PARTS, ANY, max_size=4), ROWS, st.sampled_from(["model: ink\n", ""]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_words_end_in_tasks_or_in_mistakes_that_teach(bench, matrix, rows, model):
+def test_any_matrix_gives_tasks_or_located_errors(bench, matrix, rows, model):
     bench.write("r.csv", "a,b\n1,2\n3,\n")
     bench.write("r.txt", "x\ny\n")
     head = f"version: 1\nprovider: fake\n{model}params: {{prompt: \"x{{{{ a|default('') }}}}\"}}\n"
@@ -394,5 +394,5 @@ def test_any_words_end_in_tasks_or_in_mistakes_that_teach(bench, matrix, rows, m
     try:
         assert bench.examine(text, head=head).tasks
     except ManifestError as error:
-        told = [problem for problem in error.problems if not (problem.hint and problem.line)]
-        assert told == []
+        unhelpful = [each for each in error.problems if not (each.hint and each.line)]
+        assert unhelpful == []

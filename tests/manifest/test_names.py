@@ -52,26 +52,26 @@ def check(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_names(text):
+def test_hostile_text_becomes_a_safe_component(text):
     check(slug(text))
 
 
 @given(st.text())
 @example("CON" + "." * 200)
 @example("a" * 179 + ".b")
-def test_any_text_is_one_safe_component(text):
+def test_any_text_becomes_one_safe_component(text):
     check(slug(text))
 
 
 @given(st.text(alphabet="./\\-_ ~:conCONaé\0", max_size=300))
-def test_nasty_alphabets(text):
+def test_hostile_alphabet_becomes_a_safe_component(text):
     check(slug(text))
 
 
-def test_what_it_looks_like():
+def test_slug_examples():
     assert slug("a cat, ink / studio") == "a_cat_ink_studio"
     assert slug("0001-水墨 猫") == "0001-水墨_猫"
 
 
-def test_folding_knows_case_and_composition():
+def test_folding_ignores_case_and_composition():
     assert folded("É.PNG") == folded("e\u0301.png")

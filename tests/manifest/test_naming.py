@@ -1,4 +1,4 @@
-"""Names of outputs that nobody has named: the index, what is asked for, and what differs."""
+"""Default names of outputs: the index, the prompt and the varying values."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ def names(bench, text: str, **options: str) -> list[str]:
     return [draft.name for draft in bench.drafts(text, **options)]
 
 
-def test_a_short_prompt_and_what_is_not_in_it(bench):
+def test_short_prompt_and_other_varying_values(bench):
     text = "params: {prompt: '{{ s }}, {{ style }}'}\nitems: [{s: cat}]\nmatrix: {style: [ink], clarity: [1024, 2048]}"
     assert names(bench, text) == ["0001-cat_ink-1024", "0002-cat_ink-2048"]
 
 
-def test_a_long_prompt_is_told_by_what_varies_in_it(bench):
+def test_long_prompt_is_named_by_its_varying_values(bench):
     text = f"params: {{prompt: '{LONG}'}}\nitems: [{{s: cat}}, {{s: a dog}}]\nmatrix: {{style: [ink, oil]}}"
     assert names(bench, text) == ["0001-cat-ink", "0002-cat-oil", "0003-a_dog-ink", "0004-a_dog-oil"]
 
 
-def test_what_never_varies_is_not_told(bench):
+def test_constant_values_are_not_in_names(bench):
     text = f"params: {{prompt: '{LONG}'}}\nitems: [{{s: cat}}, {{s: cat, seed: 5}}]\nmatrix: {{style: [ink], n: [1]}}"
     assert names(bench, text)[0].startswith("0001-cat_in_the_light_of_a_very")
     assert names(bench, text)[1].endswith("detailed-5")
 
 
-def test_values_are_cut_in_the_middle(bench):
+def test_values_are_shortened_in_the_middle(bench):
     text = f"params: {{prompt: '{LONG}'}}\nitems: [{{s: {ALIKE[0]}}}, {{s: {ALIKE[1]}}}]\nmatrix: {{style: [ink, oil]}}"
     assert names(bench, text) == [
         "0001-a_lighthouse_on_a_distant_rocky..he_world_at_dawn-ink",
@@ -41,7 +41,7 @@ def test_values_are_cut_in_the_middle(bench):
     ]
 
 
-def test_a_long_prompt_of_a_file_keeps_both_ends(bench):
+def test_long_prompt_of_a_file_keeps_both_ends(bench):
     bench.write("r.txt", "\n".join(ALIKE))
     found = names(bench, "items: {file: r.txt}")
     assert found == [
@@ -50,7 +50,7 @@ def test_a_long_prompt_of_a_file_keeps_both_ends(bench):
     ]
 
 
-def test_short_values_leave_room_for_long_ones(bench):
+def test_short_values_leave_space_for_long_ones(bench):
     text = f"params: {{prompt: x}}\nmatrix: {{aspect_ratio: [1:1, 9:16], x: ['{ALIKE[0]}', b], n: [1, 2]}}"
     assert names(bench, text)[:3] == [
         "0001-x-1_1-a_lighthouse_on_a_distant_ro..e_world_at_dawn-1",
@@ -59,13 +59,13 @@ def test_short_values_leave_room_for_long_ones(bench):
     ]
 
 
-def test_columns_that_are_no_parameter_and_in_no_text_are_not_told(bench):
+def test_columns_without_effect_are_not_in_names(bench):
     bench.write("r.csv", "prompt,id,seed\na,77,5\nb,78,6\n")
     assert names(bench, "items: {file: r.csv}") == ["0001-a-5", "0002-b-6"]
     assert names(bench, "params: {seed: 1}\nitems: {file: r.csv}") == ["0001-a", "0002-b"]
 
 
-def test_models_that_differ_are_told(bench):
+def test_varying_models_are_in_names(bench):
     head = "version: 1\nprovider: fake\n"
     text = "params: {prompt: x}\nmatrix: {model: [ink, oil]}"
     assert names(bench, text, head=head) == ["0001-x-ink", "0002-x-oil"]
@@ -74,7 +74,7 @@ def test_models_that_differ_are_told(bench):
     assert names(bench, "items: {file: r.csv}") == ["0001-x"]
 
 
-def test_what_is_added_and_changed_is_told(bench):
+def test_added_and_changed_values_are_in_names(bench):
     text = """
         params: {prompt: "{{ a }}"}
         matrix: {a: [1, 2], add: [{a: 3, seed: 7}], set: [{when: {a: 2}, then: {clarity: 1024}}]}
@@ -82,13 +82,13 @@ def test_what_is_added_and_changed_is_told(bench):
     assert names(bench, text) == ["0001-1", "0002-2-1024", "0003-3-7"]
 
 
-def test_empty_values_are_passed_over(bench):
+def test_empty_values_are_not_in_names(bench):
     bench.write("r.csv", "prompt,seed,x\na,,1\nb,2,\n")
     assert names(bench, "items: {file: r.csv}") == ["0001-a-1", "0002-b-2"]
 
 
 @pytest.mark.parametrize("value", ["字" * 300, "é" * 300, "x" * 300, "/" * 300, "😀" * 100])
-def test_every_name_is_bounded_and_keeps_its_last_value(value, bench):
+def test_names_are_bounded_and_keep_the_last_value(value, bench):
     text = (
         f"params: {{prompt: '{LONG}', x: '{{{{ t }}}}'}}\nmatrix: {{s: ['{value}', b], style: [ink, oil], t: [p, q]}}"
     )
@@ -98,7 +98,7 @@ def test_every_name_is_bounded_and_keeps_its_last_value(value, bench):
     assert len(set(found)) == 8
 
 
-def test_many_variables_are_not_all_told(bench):
+def test_names_show_at_most_six_values(bench):
     axes = ", ".join(f"a{number}: ['{'v' * 30}{number}', w]" for number in range(9))
     prompt = " ".join(f"{{{{ a{number} }}}}" for number in range(9))
     text = f"params: {{prompt: '{prompt}'}}\nmatrix: {{{axes}}}"

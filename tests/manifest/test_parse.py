@@ -24,7 +24,7 @@ retry: {attempts: 3, patience: 1d, doubt: 2m}
 """
 
 
-def test_a_whole_manifest(bench):
+def test_complete_manifest(bench):
     manifest = bench.parsed(WHOLE).manifest
     assert (manifest.name, manifest.provider, manifest.model) == ("posters 2", "fake", "ink")
     assert manifest.params == {"aspect_ratio": "9:16", "clarity": 2048, "prompt": "{{ subject }}"}
@@ -53,7 +53,7 @@ def test_out_overrides_the_directory(bench, monkeypatch):
     assert bench.parsed(WHOLE, out=Path("a/../b")).manifest.directory == bench.home / "b"
 
 
-def test_the_same_from_any_directory(bench, monkeypatch):
+def test_paths_do_not_depend_on_the_working_directory(bench, monkeypatch):
     bench.write("job.yaml", "version: 1\nprovider: p\nmodel: m\n")
     monkeypatch.chdir(bench.home)
     here = load(Path("job.yaml")).manifest
@@ -61,14 +61,14 @@ def test_the_same_from_any_directory(bench, monkeypatch):
     assert here.file == "job.yaml"
 
 
-def test_a_stem_that_cannot_be_a_name(bench):
+def test_invalid_file_stem_becomes_a_valid_name(bench):
     assert parse(b"version: 1\nprovider: p\nmodel: m\n", bench.home / "-we!rd.yaml").manifest.name == "we_rd"
 
 
-def test_places(bench):
-    places = bench.parsed(WHOLE).places
-    assert places.place("items", 1, "subject") == (8, 35)
-    assert places.key_place("limits") == (12, 1)
+def test_locations_of_values_and_keys(bench):
+    source_map = bench.parsed(WHOLE).places
+    assert source_map.place("items", 1, "subject") == (8, 35)
+    assert source_map.key_place("limits") == (12, 1)
 
 
 WRONG = [
@@ -137,13 +137,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "line", "column", "key", "message"), WRONG)
-def test_each_mistake_in_its_place(text, line, column, key, message, bench):
+def test_error_has_its_location(text, line, column, key, message, bench):
     with pytest.raises(ManifestError) as caught:
         bench.parsed(text)
-    (problem,) = caught.value.problems
-    assert (problem.line, problem.column, problem.key) == (line, column, key)
-    assert message in str(problem)
-    assert problem.hint
+    (error,) = caught.value.problems
+    assert (error.line, error.column, error.key) == (line, column, key)
+    assert message in str(error)
+    assert error.hint
     assert caught.value.exit_code == 2
 
 
@@ -159,14 +159,14 @@ HEADS = [
 
 
 @pytest.mark.parametrize(("head", "key", "message"), HEADS)
-def test_the_head(head, key, message, bench):
+def test_errors_in_the_required_keys(head, key, message, bench):
     with pytest.raises(ManifestError) as caught:
         bench.parsed("", head=head)
     assert [(each.key, message in each.message) for each in caught.value.problems] == [(key, True)]
 
 
-def test_all_at_once_in_the_order_of_the_file(bench):
-    found = bench.problems("""
+def test_all_errors_in_the_order_of_the_file(bench):
+    found = bench.errors("""
         repeat: 0
         repeat: 1
         params: {prompt: "{{ subjet }}", clarity: 5, b: !x 1}
@@ -180,7 +180,7 @@ def test_all_at_once_in_the_order_of_the_file(bench):
     assert [each.key for each in found][2:4] == ["params.prompt", "params.clarity"]
 
 
-def test_fifty_are_shown_and_the_rest_counted(bench):
+def test_fifty_errors_are_shown_and_the_rest_counted(bench):
     with pytest.raises(ManifestError) as caught:
         bench.parsed("\n".join(f"k{number}: 1" for number in range(80)))
     assert len(caught.value.problems) == SHOWN
@@ -188,7 +188,7 @@ def test_fifty_are_shown_and_the_rest_counted(bench):
     assert "and 30 more" in str(caught.value)
 
 
-def test_the_environment_reaches_nothing(bench, monkeypatch):
+def test_environment_is_not_substituted(bench, monkeypatch):
     monkeypatch.setenv("CANARY", "leaked")
     draft = bench.drafts("params: {prompt: '${CANARY} $CANARY', x: ['${CANARY}']}")[0]
     assert draft.request == {"ref_prompt": "${CANARY} $CANARY", "x": ["${CANARY}"]}
@@ -206,7 +206,7 @@ def test_load_needs_a_file(kind, bench):
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "device"])
-def test_data_files_are_regular(kind, bench):
+def test_data_file_must_be_a_regular_file(kind, bench):
     path = bench.home / "rows.csv"
     match kind:
         case "directory":
@@ -215,16 +215,16 @@ def test_data_files_are_regular(kind, bench):
             os.mkfifo(path)
         case "device":
             path.symlink_to("/dev/zero")
-    assert "items.file: not a regular file" in bench.problem("items: {file: rows.csv}")
+    assert "items.file: not a regular file" in bench.error("items: {file: rows.csv}")
 
 
-def test_data_files_stand_beside_the_manifest_or_anywhere(bench, tmp_path):
+def test_data_file_path_is_relative_or_absolute(bench, tmp_path):
     path = bench.write("rows.csv", "a\n1\n")
     assert bench.parsed("items: {file: rows.csv}").manifest.items.file == path
     assert bench.parsed(f"items: {{file: {path}}}").manifest.items.file == path
 
 
-def test_editors_get_a_schema():
+def test_json_schema():
     schema = json_schema()
     assert set(schema["properties"]) >= {"version", "provider", "model", "items", "matrix", "limits"}
     assert schema["additionalProperties"] is False

@@ -1,4 +1,4 @@
-"""Whatever is written ends in tasks or in mistakes with their places; who a task is hangs on what it asks for alone.
+"""Any input gives tasks or located errors, and the key of a task depends on its content alone.
 
 Larger: `EXAMPLES_TIMES=50 pytest tests/manifest/test_properties.py`.
 """
@@ -24,7 +24,7 @@ from runner.manifest.parse import parse
 from runner.providers.catalogue import Catalogue
 
 TIMES = int(os.environ.get("EXAMPLES_TIMES", "1"))
-#: processor seconds that any small manifest may take; the deadline of hypothesis is what a busy machine makes of it
+#: processor seconds that any small manifest may take; the deadline of hypothesis allows for a busy machine
 BOUND = 1.0
 LIMITED = settings(deadline=timedelta(seconds=20), suppress_health_check=list(HealthCheck))
 FUZZ = settings(LIMITED, max_examples=150 * TIMES)
@@ -45,36 +45,36 @@ def home(tmp_path_factory):
 
 
 def storable(_parsed, draft):
-    """What was admitted can be put on disk and sent, and is the same then."""
-    whole = [draft.vars, draft.request, draft.name, draft.key, draft.model]
-    assert orjson.loads(orjson.dumps(whole)) == whole
+    """Assert that an accepted draft survives being written to disk and sent."""
+    content = [draft.vars, draft.request, draft.name, draft.key, draft.model]
+    assert orjson.loads(orjson.dumps(content)) == content
     assert draft.slots > 0
 
 
-def placed(problem, home, text):
-    """Where a mistake is, and in which file; what concerns a file as a whole has no line."""
-    if problem.message == "the file is empty":
-        assert problem.line == 0
+def check_location(error, home, text):
+    """Assert that an error has a valid location. An error of a whole file has no line."""
+    if error.message == "the file is empty":
+        assert error.line == 0
         return
-    if problem.file != str(home / "job.yaml"):
-        assert problem.file.startswith(str(home))
-        assert min(problem.line, problem.column) >= 1
+    if error.file != str(home / "job.yaml"):
+        assert error.file.startswith(str(home))
+        assert min(error.line, error.column) >= 1
         return
     lines = BREAK.split(text)
-    assert 1 <= problem.line <= len(lines) + 1, str(problem)
-    assert 1 <= problem.column <= max(map(len, lines)) + 2, str(problem)
-    assert str(problem).startswith(f"{home / 'job.yaml'}:{problem.line}:{problem.column}: ")
+    assert 1 <= error.line <= len(lines) + 1, str(error)
+    assert 1 <= error.column <= max(map(len, lines)) + 2, str(error)
+    assert str(error).startswith(f"{home / 'job.yaml'}:{error.line}:{error.column}: ")
 
 
 def ends_well(home, text):
-    """Tasks or ManifestError, nothing else, and soon; the number of tasks."""
+    """Assert that `text` quickly gives tasks or located errors, and return the number of tasks."""
     began = time.thread_time()
-    tasks, told = examined(home, text)
+    tasks, errors = examined(home, text)
     assert time.thread_time() - began < BOUND
-    assert bool(told) != bool(tasks)
-    for problem in told:
-        placed(problem, home, text)
-        assert problem.message
+    assert bool(errors) != bool(tasks)
+    for error in errors:
+        check_location(error, home, text)
+        assert error.message
     return tasks
 
 
@@ -86,7 +86,7 @@ def examined(home, text):
     return summary.tasks, ()
 
 
-# near-manifests: what people and their tools write, and what nobody should
+# near-manifests: valid and invalid YAML as users and their tools write it
 
 SCALARS = st.sampled_from([
     "NO", "no", "on", "Yes", "true", "True", "null", "~", "", "1", "0", "-1", "1001", "0x1F", "0o17", "012", "1_000",
@@ -177,7 +177,7 @@ GOOD = st.sampled_from([
 
 @st.composite
 def entries(draw):
-    """`key: value` lines of a manifest, most of them of the right kind."""
+    """Draw `key: value` lines of a manifest, most of them of the right kind."""
     if draw(st.booleans()):
         return draw(GOOD)
     key = draw(KEYS)
@@ -191,7 +191,7 @@ def entries(draw):
 
 @st.composite
 def near_manifests(draw):
-    """A manifest, or nearly one, with a few slips of the pen."""
+    """Draw a manifest, or nearly one, with a few typing errors."""
     head = draw(st.sampled_from([HEAD, WHOLE, WHOLE, "version: 1\n", "", "---\n", "%YAML 1.1\n---\n"]))
     text = head + "".join(draw(st.lists(entries(), max_size=5)))
     for _ in range(max(0, draw(st.integers(-2, 2)))):
@@ -215,13 +215,13 @@ def near_manifests(draw):
 @example("--- x\n--- y")
 @example("00\r0\x1f")
 @example("version: 1\r\nprovider: chanjing\r\nmodel: [\r\n")
-def test_any_text_ends_in_tasks_or_in_mistakes_with_their_places(home, text):
+def test_any_text_gives_tasks_or_located_errors(home, text):
     ends_well(home, text)
 
 
 @FUZZ
 @given(data=st.binary(max_size=200))
-def test_any_bytes_do(home, data):
+def test_any_bytes_give_tasks_or_manifest_error(home, data):
     with suppress(ManifestError):
         examine(data, home / "job.yaml", CATALOGUE)
 
@@ -233,11 +233,11 @@ def test_any_bytes_do(home, data):
 @example(HEAD + "params: &a {prompt: *a}")
 @example(HEAD + "params: {prompt: x}\nmatrix: {provider: [{a: b}], model: [[x]]}")
 @example(HEAD + "params:\n" + "\n".join(" " * depth + "a:" for depth in range(1, 500)))
-def test_what_is_nearly_a_manifest_does(home, text):
+def test_near_manifest_gives_tasks_or_located_errors(home, text):
     ends_well(home, text)
 
 
-# as Python's own library writes it: NaN, halves of pairs and whole numbers of any size
+# as Python's own library writes JSON: NaN, lone surrogates and whole numbers of any size
 CELLS = st.one_of(st.text(max_size=6), st.integers(), st.floats(), st.none(), st.booleans())
 TABLES = st.lists(
     st.dictionaries(st.sampled_from(["a", "prompt", "n", "index", "", "\ud800"]), CELLS, max_size=3), max_size=3
@@ -261,18 +261,18 @@ FILES = st.one_of(
 @example(".json", b'[{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}]", "x")
 @example(".csv", b'a\n"' + b"x" * 200_000, "x")
 @example(".csv", b"a\n\0\n", "x")
-def test_whatever_stands_in_a_data_file_does(home, suffix, data, prompt):
+def test_any_data_file_gives_tasks_or_located_errors(home, suffix, data, prompt):
     (home / f"data{suffix}").write_bytes(data)
     ends_well(home, HEAD + f"params: {{prompt: {prompt}}}\nitems: {{file: data{suffix}}}\n")
 
 
-def test_too_many_tasks_are_refused_before_long(home):
+def test_too_many_tasks_are_refused_quickly(home):
     axes = "".join(f"  {name}: [1, 2, 3, 4, 5, 6, 7, 8, 9]\n" for name in "abcdefgh")
     assert ends_well(home, HEAD + "params: {prompt: x}\nrepeat: 10\nlimits: {max_tasks: 1000}\nmatrix:\n" + axes) == 0
 
 
-def test_the_grammar_writes_manifests_that_are_right_too(home):
-    """A grammar of nothing but mistakes would prove nothing about tasks."""
+def test_grammar_also_writes_valid_manifests(home):
+    """A grammar that only writes errors would prove nothing about tasks."""
     found = []
 
     @settings(LIMITED, max_examples=200, database=None, derandomize=True)
@@ -284,7 +284,7 @@ def test_the_grammar_writes_manifests_that_are_right_too(home):
     assert sum(map(bool, found)) >= 5
 
 
-# who a task is
+# the key of a task
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
 VALUES = st.one_of(WORDS, st.integers(-(2**63), 2**64 - 1), st.floats(-1e9, 1e9), st.booleans())
@@ -294,7 +294,7 @@ TEXT = "{{ a }}, {{ b }}"
 
 
 def written(rows, axes, repeat=1, name=None, directory=None, params=()):
-    """A manifest as YAML: JSON is some."""
+    """Return a manifest as YAML, of which JSON is a subset."""
     prompt = TEXT + "".join(f", {{{{ {axis} }}}}" for axis in sorted(axes))
     whole = {
         "version": 1,
@@ -315,7 +315,7 @@ def keys(home, text):
 
 @PROOF
 @given(rows=ROWS, axes=AXES, repeat=st.integers(1, 3))
-def test_expanding_twice_gives_the_same_tasks_in_the_same_order(home, rows, axes, repeat):
+def test_expanding_twice_gives_the_same_tasks(home, rows, axes, repeat):
     text = written(rows, axes, repeat)
     first, second = ([*expand(parse(text, home / "job.yaml"), Catalogue())] for _ in range(2))
     assert first == second
@@ -325,27 +325,27 @@ def test_expanding_twice_gives_the_same_tasks_in_the_same_order(home, rows, axes
 
 @PROOF
 @given(rows=ROWS.flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))), axes=AXES)
-def test_the_order_of_rows_changes_no_task(home, rows, axes):
+def test_order_of_rows_changes_no_key(home, rows, axes):
     before, after = rows
     assert set(keys(home, written(before, axes))) == set(keys(home, written(after, axes)))
 
 
 @PROOF
 @given(axes=AXES, rows=ROWS)
-def test_the_order_of_axes_and_columns_changes_no_task(home, axes, rows):
+def test_order_of_axes_and_columns_changes_no_key(home, axes, rows):
     turned = [dict(reversed(row.items())) for row in rows]
     assert set(keys(home, written(rows, axes))) == set(keys(home, written(turned, dict(reversed(axes.items())))))
 
 
 @PROOF
 @given(rows=ROWS, name=WORDS.map(lambda text: "{{ index }}-" + text.replace("{", "")), directory=WORDS)
-def test_what_outputs_are_called_and_where_they_go_changes_no_task(home, rows, name, directory):
+def test_output_options_change_no_key(home, rows, name, directory):
     assert keys(home, written(rows, {}, name=name, directory=directory)) == keys(home, written(rows, {}))
 
 
 @PROOF
 @given(rows=ROWS, more=ROWS)
-def test_more_rows_leave_the_tasks_that_are_there(home, rows, more):
+def test_more_rows_keep_the_first_keys(home, rows, more):
     assert keys(home, written([*rows, *more], {}))[: len(keys(home, written(rows, {})))] == keys(
         home, written(rows, {})
     )
@@ -353,13 +353,13 @@ def test_more_rows_leave_the_tasks_that_are_there(home, rows, more):
 
 @PROOF
 @given(rows=ROWS, repeat=st.integers(1, 4))
-def test_a_higher_repeat_buys_the_difference(home, rows, repeat):
+def test_higher_repeat_adds_tasks(home, rows, repeat):
     assert set(keys(home, written(rows, {}, repeat))) < set(keys(home, written(rows, {}, repeat + 1)))
 
 
 @PROOF
 @given(rows=ROWS)
-def test_other_words_are_other_tasks(home, rows):
+def test_other_prompts_have_other_keys(home, rows):
     """A key that ignored the prompt would pass every test above."""
     prompts = [draft.request["ref_prompt"] for draft in expand(parse(written(rows, {}), home / "job.yaml"), CATALOGUE)]
     assert len(prompts) == len(set(prompts)) == len({f"{row['a']}, {row['b']}" for row in rows})

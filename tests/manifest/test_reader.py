@@ -22,18 +22,18 @@ def wrong(text: str | bytes) -> list[tuple[int, int, str]]:
     return [(each.line, each.column, each.message) for each in caught.value.problems]
 
 
-def test_values_and_their_places(parser):
+def test_values_and_their_locations(parser):
     root = reader.read("a: 9:16\nb:\n  - {c: '1', d: [x, \"y\"]}\n  - no\n鱼: |\n  text\n".encode(), "job.yaml")
     assert root == {"a": "9:16", "b": [{"c": "1", "d": ["x", "y"]}, "no"], "鱼": "text\n"}
-    places = Places(root)
-    assert places.place("a") == (1, 4)
-    assert places.key_place("b") == (2, 1)
-    assert places.place("b", 0, "d", 1) == (3, 21)
-    assert places.key_place("b", 0, "d") == (3, 14)
-    assert places.place("b", 1) == (4, 5)
-    assert places.place("鱼") == (5, 4)
-    assert places.place("b", 7, "x") == (3, 3)
-    assert places.key_place("nowhere") == (1, 1)
+    source_map = Places(root)
+    assert source_map.place("a") == (1, 4)
+    assert source_map.key_place("b") == (2, 1)
+    assert source_map.place("b", 0, "d", 1) == (3, 21)
+    assert source_map.key_place("b", 0, "d") == (3, 14)
+    assert source_map.place("b", 1) == (4, 5)
+    assert source_map.place("鱼") == (5, 4)
+    assert source_map.place("b", 7, "x") == (3, 3)
+    assert source_map.key_place("nowhere") == (1, 1)
 
 
 def test_bom_crlf_and_flow_ratios(parser):
@@ -44,11 +44,11 @@ def test_bom_crlf_and_flow_ratios(parser):
     }
 
 
-def test_quoted_is_text(parser):
+def test_quoted_scalars_are_text(parser):
     assert reader.read(b"a: '1'\nb: \"true\"\nc: ''\nd: 'null'\n", "f") == {"a": "1", "b": "true", "c": "", "d": "null"}
 
 
-def test_an_alias_is_the_same_value(parser):
+def test_alias_is_the_same_value(parser):
     root = reader.read(b"a: &x {k: [1, 2]}\nb: *x\nc: &s text\nd: *s\n", "f")
     assert root["b"] is root["a"]
     assert root["d"] == "text"
@@ -92,13 +92,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "line", "column", "message"), REFUSED)
-def test_refused_with_its_place(text, line, column, message, parser):
+def test_yaml_error_has_its_location(text, line, column, message, parser):
     found = wrong(text)
     assert found[0][:2] == (line, column)
     assert message in found[0][2]
 
 
-def test_all_at_once():
+def test_all_yaml_errors_at_once():
     text = "a: 1\na: 2\n3: x\nb: !!int 4\nc: *none\nd: [1\n"
     assert [(line, column) for line, column, _ in wrong(text)] == [(2, 1), (3, 1), (4, 4), (5, 4), (7, 1)]
 
@@ -109,7 +109,7 @@ def test_nothing_of_a_file_is_run(tmp_path):
     assert not marker.exists()
 
 
-def test_the_largest_depth():
+def test_largest_depth():
     assert reader.read(b"a: " + b"[" * 63 + b"]" * 63, "f")
     assert wrong("a: " + "[" * 64 + "]" * 64) == [(1, 67, "nested deeper than 64 levels")]
 
@@ -130,7 +130,7 @@ def test_billion_laughs():
     assert time.process_time() - began < 0.1
 
 
-def test_a_thousand_aliases_and_no_more():
+def test_at_most_a_thousand_aliases():
     assert reader.read(b"a: &a x\nb: [" + b"*a, " * 1000 + b"]", "f")
     assert "aliases" in wrong("a: &a x\nb: [" + "*a, " * 1001 + "]")[0][2]
 
@@ -141,7 +141,7 @@ def test_aliases_cannot_hide_depth():
     assert "through aliases" in wrong("\n".join(chain))[0][2]
 
 
-def test_too_large(monkeypatch):
+def test_large_file_is_refused(monkeypatch):
     monkeypatch.setattr(reader, "MAX_BYTES", 10)
     assert "at most" in wrong("a: 1234567890\n")[0][2]
 

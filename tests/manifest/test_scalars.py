@@ -18,13 +18,13 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("text", "value"), TABLE)
-def test_core_rules(text, value):
+def test_core_schema(text, value):
     assert resolve(text) == value
     assert type(resolve(text)) is type(value)
 
 
-def test_what_begins_otherwise_is_text():
-    """The reader asks only about those that begin so."""
+def test_other_first_characters_are_text():
+    """The reader resolves only scalars with one of these first characters."""
     others = [chr(code) for code in range(0x3000) if chr(code) not in TELLING]
     assert all(
         resolve(first + rest) == first + rest for first in others for rest in ("", "1", "ull", "rue", "alse", "<")
@@ -33,6 +33,6 @@ def test_what_begins_otherwise_is_text():
 
 
 @pytest.mark.parametrize("text", ["18446744073709551616", "-9223372036854775809", "9" * 5000, "0xFFFFFFFFFFFFFFFFF"])
-def test_beyond_64_bits_is_said_and_not_rounded(text):
+def test_integers_beyond_64_bits_overflow(text):
     with pytest.raises(OverflowError):
         resolve(text)

@@ -1,4 +1,4 @@
-"""What is valid and probably not meant: told, and never a reason to stop; what only spelling keeps from being heard."""
+"""Warnings of a manifest that is valid and probably not meant so, and errors in the spelling of names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from runner.errors import visible
 
-NOWHERE = "what is here stands in results.jsonl only"
+UNUSED = "what is here stands in results.jsonl only"
 
 
 def test_a_valid_manifest_has_no_warnings(bench):
@@ -24,78 +24,78 @@ def test_a_valid_manifest_has_no_warnings(bench):
 # columns
 
 
-def test_columns_that_nothing_uses_are_told_once_a_file(bench):
+def test_unused_columns_give_one_warning_a_file(bench):
     bench.write("r.csv", "s,id,note\na,1,x\nb,2,y\n")
     text = "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\n"
-    assert bench.warnings(text) == [f"r.csv:1:1: nothing uses the columns `id`, `note`; {NOWHERE}"]
+    assert bench.warnings(text) == [f"r.csv:1:1: nothing uses the columns `id`, `note`; {UNUSED}"]
     assert bench.warnings(text + "output: {name: '{{ index }}-{{ id }}'}") == [
-        f"r.csv:1:1: nothing uses the column `note`; {NOWHERE}"
+        f"r.csv:1:1: nothing uses the column `note`; {UNUSED}"
     ]
     assert bench.warnings(text + "matrix: {exclude: [{note: y}]}") == [
-        f"r.csv:1:1: nothing uses the column `id`; {NOWHERE}"
+        f"r.csv:1:1: nothing uses the column `id`; {UNUSED}"
     ]
 
 
-def test_columns_of_rows_in_the_manifest(bench):
+def test_unused_columns_of_inline_rows(bench):
     text = "params: {prompt: '{{ s }}'}\nitems:\n- {s: a}\n- {s: b, id: 1}"
-    assert bench.warnings(text) == [f"job.yaml:6:1: items: nothing uses the column `id`; {NOWHERE}"]
+    assert bench.warnings(text) == [f"job.yaml:6:1: items: nothing uses the column `id`; {UNUSED}"]
 
 
-def test_columns_that_come_second_say_why(bench):
+def test_overridden_columns_give_the_reason(bench):
     bench.write("r.csv", "prompt,seed,model\na,1,oil\n")
     assert bench.warnings("params: {seed: 5}\nitems: {file: r.csv}") == [
-        "r.csv:1:1: nothing uses the columns `seed` (`params` sets it), `model` (the manifest names it); " + NOWHERE
+        "r.csv:1:1: nothing uses the columns `seed` (`params` sets it), `model` (the manifest names it); " + UNUSED
     ]
 
 
-def test_many_columns_are_counted(bench):
+def test_many_unused_columns_are_counted(bench):
     bench.write("r.csv", "prompt," + ",".join(f"c{number}" for number in range(30)) + "\na" + ",1" * 30 + "\n")
-    (told,) = bench.warnings("items: {file: r.csv}")
-    assert told.startswith("r.csv:1:1: nothing uses the columns `c0`, `c1`")
-    assert told.endswith(f"`c19` and 10 more; {NOWHERE}")
+    (warning,) = bench.warnings("items: {file: r.csv}")
+    assert warning.startswith("r.csv:1:1: nothing uses the columns `c0`, `c1`")
+    assert warning.endswith(f"`c19` and 10 more; {UNUSED}")
 
 
-def test_a_column_is_used_when_one_model_of_several_takes_it(bench):
+def test_column_is_used_if_one_model_takes_it(bench):
     shapes = bench.catalogue.shapes
     shapes["ink"].names = {"prompt": "prompt", "seed": "seed"}
     shapes["oil"].names = {"prompt": "prompt"}
     bench.write("r.csv", "prompt,model,seed,id\na,ink,1,7\nb,oil,,8\n")
     assert bench.warnings("items: {file: r.csv}", head="version: 1\nprovider: fake\n") == [
-        f"r.csv:1:1: nothing uses the column `id`; {NOWHERE}"
+        f"r.csv:1:1: nothing uses the column `id`; {UNUSED}"
     ]
 
 
 @pytest.mark.parametrize(
     "written", ["Clarity", "CLARITY", "ｃｌａｒｉｔｙ", "cla\u200brity", "clarity\ufeff", "\u3000clarity"]
 )
-def test_a_column_that_only_its_spelling_keeps_from_being_a_parameter(written, bench):
+def test_column_misspelling_a_parameter_is_an_error(written, bench):
     bench.write("r.jsonl", f'{{"prompt": "a", "{written}": 1024}}\n')
-    assert bench.problem("items: {file: r.jsonl}") == (
+    assert bench.error("items: {file: r.jsonl}") == (
         f"r.jsonl:1:1: no text uses the column `{visible(written)}`, and the parameter is called `clarity`; "
         "call it `clarity`, or something else if it is not meant for the model"
     )
 
 
 @pytest.mark.parametrize("written", ["aspect ratio", "Aspect-Ratio", "aspectRatio", "ASPECT_RATIO"])
-def test_words_that_are_joined_otherwise(written, bench):
+def test_column_with_other_word_separators_is_an_error(written, bench):
     bench.write("r.csv", f"prompt,{written}\na,1:1\n")
-    assert "the parameter is called `aspect_ratio`" in bench.problem("items: {file: r.csv}")
+    assert "the parameter is called `aspect_ratio`" in bench.error("items: {file: r.csv}")
 
 
-def test_spelling_is_no_mistake_where_a_text_uses_the_column_or_the_parameter_is_set(bench):
+def test_misspelled_column_is_allowed_if_used_or_set(bench):
     bench.write("r.csv", "Prompt,Clarity\na,1024\n")
     text = "params: {prompt: '{{ Prompt }}'%s}\nitems: {file: r.csv}\n"
-    assert "the parameter is called `clarity`" in bench.problem(text % "")
-    assert bench.warnings(text % ", clarity: 2048") == [f"r.csv:1:1: nothing uses the column `Clarity`; {NOWHERE}"]
+    assert "the parameter is called `clarity`" in bench.error(text % "")
+    assert bench.warnings(text % ", clarity: 2048") == [f"r.csv:1:1: nothing uses the column `Clarity`; {UNUSED}"]
     assert bench.warnings(text % ", clarity: '{{ Clarity }}'") == []
 
 
-def test_blanks_around_a_name_of_a_csv_are_nothing(bench):
+def test_blanks_around_csv_headers_are_stripped(bench):
     bench.write("r.csv", " prompt ,\u3000seed\na,5\n")
     assert bench.drafts("items: {file: r.csv}")[0].request == {"ref_prompt": "a", "seed": "5"}
 
 
-MARKS = [
+DELIMITERS = [
     ("r.csv", ";", "semicolons stand where commas should; save it with commas between the columns"),
     ("r.csv", "\t", "tabs stand where commas should; call the file .tsv, or save it with commas between the columns"),
     ("r.csv", "|", "bars stand where commas should"),
@@ -107,14 +107,14 @@ MARKS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "mark", "told"), MARKS)
-def test_a_header_that_is_one_column(name, mark, told, bench):
-    bench.write(name, f"prompt{mark}seed\na{mark}5\n")
-    found = bench.problem(f"items: {{file: {name}}}")
-    assert found.startswith(f"{name}:1:1: `prompt{visible(mark)}seed` is one column: {told}")
+@pytest.mark.parametrize(("name", "delimiter", "message"), DELIMITERS)
+def test_other_delimiter_in_the_header_is_named(name, delimiter, message, bench):
+    bench.write(name, f"prompt{delimiter}seed\na{delimiter}5\n")
+    found = bench.error(f"items: {{file: {name}}}")
+    assert found.startswith(f"{name}:1:1: `prompt{visible(delimiter)}seed` is one column: {message}")
 
 
-def test_one_column_of_anything_is_right(bench):
+def test_single_column_is_valid(bench):
     bench.write("r.csv", "prompt\na;b|c\n")
     assert bench.prompts("items: {file: r.csv}") == ["a;b|c"]
     bench.write("r.csv", '"prompt","a;b"\nx,y\n')
@@ -124,7 +124,7 @@ def test_one_column_of_anything_is_right(bench):
 # axes
 
 
-def test_an_axis_that_nothing_uses(bench):
+def test_unused_axis(bench):
     text = "params: {prompt: '{{ s }}'}\nmatrix: {s: [a, b], aspect_ration: [1:1, 9:16]}"
     merged, unused = bench.warnings(text)
     assert merged == (
@@ -136,53 +136,53 @@ def test_an_axis_that_nothing_uses(bench):
         "and fake image/ink has no such parameter; remove it"
     )
     text = "params: {prompt: '{{ s }}'}\nmatrix: {s: [a], Clarity: [1024]}"
-    assert bench.problem(text) == (
+    assert bench.error(text) == (
         "job.yaml:5:18: matrix.Clarity: no text uses this axis, and fake image/ink has no such parameter; "
         "call it `clarity`"
     )
 
 
-def test_braces_in_data(bench):
-    told = "is sent as it stands, braces and all; only texts of `params` and `output.name` are templates"
+def test_templates_in_data_give_warnings(bench):
+    message = "is sent as it stands, braces and all; only texts of `params` and `output.name` are templates"
     assert bench.warnings("""
         items: [{prompt: "{{ s }}"}]
         matrix: {x: [1, "{{ n }}"], add: [{x: "{% if x %}"}], set: [{when: {x: 1}, then: {seed: "{{ seed }}"}}]}
     """) == [
-        f"job.yaml:5:18: items[0].prompt: {told}",
-        f"job.yaml:6:17: matrix.x[1]: {told}",
-        f"job.yaml:6:39: matrix.add[0].x: {told}",
-        f"job.yaml:6:89: matrix.set[0].then.seed: {told}",
+        f"job.yaml:5:18: items[0].prompt: {message}",
+        f"job.yaml:6:17: matrix.x[1]: {message}",
+        f"job.yaml:6:39: matrix.add[0].x: {message}",
+        f"job.yaml:6:89: matrix.set[0].then.seed: {message}",
     ]
 
 
-# twins
+# duplicates
 
 
-def test_tasks_that_merge_are_told_with_their_lines(bench):
+def test_merged_tasks_are_shown_with_their_lines(bench):
     bench.write("r.csv", "prompt\na\nb\na\nb\na\n")
-    (told,) = bench.warnings("items: {file: r.csv}")
-    assert told == (
+    (warning,) = bench.warnings("items: {file: r.csv}")
+    assert warning == (
         "job.yaml:4:1: items: 3 tasks are identical to earlier ones and merge with them: "
         "r.csv:4 as line 2, r.csv:5 as line 3, r.csv:6 as line 2; `repeat` makes several of each"
     )
-    (told,) = bench.warnings("items:\n- {prompt: a}\n- {prompt: a}")
-    assert told == (
+    (warning,) = bench.warnings("items:\n- {prompt: a}\n- {prompt: a}")
+    assert warning == (
         "job.yaml:4:1: items: 1 task is identical to an earlier one and merges with it: "
         "job.yaml:6 as line 5; `repeat` makes several of each"
     )
 
 
-def test_a_few_of_many_are_shown(bench):
+def test_few_of_many_merged_tasks_are_shown(bench):
     bench.write("r.txt", "same\n" * 2_000)
-    (told,) = bench.warnings("items: {file: r.txt}")
-    assert "1,999 tasks are identical to earlier ones and merge with them: r.txt:2 as line 1, " in told
-    assert "r.txt:6 as line 1, …; `repeat`" in told
+    (warning,) = bench.warnings("items: {file: r.txt}")
+    assert "1,999 tasks are identical to earlier ones and merge with them: r.txt:2 as line 1, " in warning
+    assert "r.txt:6 as line 1, …; `repeat`" in warning
 
 
-def test_long_values_are_cut_in_a_warning(bench):
+def test_long_values_are_shortened_in_a_warning(bench):
     text = f"params: {{prompt: x}}\nmatrix: {{seed: [1, 1], n: ['{'9' * 500}']}}"
-    (told,) = bench.warnings(text)
-    assert len(told) < 300
+    (warning,) = bench.warnings(text)
+    assert len(warning) < 300
 
 
 def test_repeat_merges_nothing(bench):
@@ -190,14 +190,14 @@ def test_repeat_merges_nothing(bench):
     assert bench.drafts("params: {prompt: x}\nrepeat: 3")[2].repeat == 3
 
 
-def test_a_mistake_leaves_warnings_for_later(bench):
-    assert "clarity" in bench.problem("params: {prompt: x}\nmatrix: {clarity: [1024, 5], unused: [1]}")
+def test_error_is_reported_without_warnings(bench):
+    assert "clarity" in bench.error("params: {prompt: x}\nmatrix: {clarity: [1024, 5], unused: [1]}")
 
 
-# what is paid for and empty
+# empty values
 
 
-def test_an_empty_cell_that_a_text_puts_in_is_told_with_its_row(bench):
+def test_empty_cell_in_a_template_gives_a_warning(bench):
     bench.write("r.csv", "s,mood\na,x\n,y\nb,\n,z\n")
     text = "params: {prompt: '{{ s }}, {{ mood }}'}\nitems: {file: r.csv}\n"
     first, second = bench.warnings(text)
@@ -209,34 +209,34 @@ def test_an_empty_cell_that_a_text_puts_in_is_told_with_its_row(bench):
 
 
 @pytest.mark.parametrize("written", ["{% if s %}{{ s }}{% endif %}", "{{ s or 'x' }}", "{{ s | trim }}"])
-def test_a_text_that_has_thought_of_empty_cells_is_left_alone(written, bench):
+def test_template_that_handles_empty_cells_gives_none(written, bench):
     bench.write("r.csv", "s,t\n,b\n")
     assert bench.warnings(f'params: {{prompt: "a {written} {{{{ t }}}}"}}\nitems: {{file: r.csv}}\n') == []
 
 
-def test_a_row_that_makes_no_task_may_be_empty(bench):
+def test_excluded_row_may_be_empty(bench):
     bench.write("r.csv", "s,film\na,yes\n,\nb,yes\n,no\n")
     text = "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\nmatrix: {exclude: [{film: 'no'}]}\n"
-    (told,) = bench.warnings(text)
-    assert told.startswith("r.csv:3:1: every cell of this row is empty")
+    (warning,) = bench.warnings(text)
+    assert warning.startswith("r.csv:3:1: every cell of this row is empty")
 
 
 @pytest.mark.parametrize("written", ["{s}", "{ s }", "${s}", "｛｛s｝｝", "｛ s ｝"])
-def test_a_variable_in_the_wrong_braces_is_told(written, bench):
+def test_variable_in_wrong_braces_gives_a_warning(written, bench):
     bench.write("r.csv", "s\na\n")
-    told = bench.warnings(f'params: {{prompt: "draw {written}"}}\nitems: {{file: r.csv}}\n')
+    warnings = bench.warnings(f'params: {{prompt: "draw {written}"}}\nitems: {{file: r.csv}}\n')
     shown = visible(written.removeprefix("$"))
-    assert f"job.yaml:4:18: params.prompt: `{shown}` stays as it stands; a variable is written {{{{ s }}}}" in told
+    assert f"job.yaml:4:18: params.prompt: `{shown}` stays as it stands; a variable is written {{{{ s }}}}" in warnings
 
 
 @pytest.mark.parametrize("written", ["{other}", "{{ s }}", "${{ s }}", '{\\"s\\": 1}', "{s, t}"])
-def test_other_braces_are_text(written, bench):
+def test_other_braces_give_no_warning(written, bench):
     bench.write("r.csv", "s\na\n")
-    told = bench.warnings(f'params: {{prompt: "draw {written} {{{{ s }}}}"}}\nitems: {{file: r.csv}}\n')
-    assert told == []
+    warnings = bench.warnings(f'params: {{prompt: "draw {written} {{{{ s }}}}"}}\nitems: {{file: r.csv}}\n')
+    assert warnings == []
 
 
-def test_a_name_of_outputs_in_the_wrong_braces_is_told(bench):
+def test_output_name_in_wrong_braces_gives_a_warning(bench):
     bench.write("r.csv", "s\na\n")
-    told = bench.warnings("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\noutput: {name: '{s}'}\n")
-    assert told == ["job.yaml:6:16: output.name: `{s}` stays as it stands; a variable is written {{ s }}"]
+    warnings = bench.warnings("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\noutput: {name: '{s}'}\n")
+    assert warnings == ["job.yaml:6:16: output.name: `{s}` stays as it stands; a variable is written {{ s }}"]

@@ -45,12 +45,12 @@ FAILING = [
 
 
 @pytest.mark.parametrize(("text", "expected"), RENDERED)
-def test_rendered(text, expected):
+def test_template_renders(text, expected):
     assert Template(text).render(GIVEN) == expected
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_refused_before_it_runs(text):
+def test_unsafe_template_is_refused_before_it_runs(text):
     began = time.process_time()
     with pytest.raises(TemplateError) as caught:
         Template(text)
@@ -59,20 +59,20 @@ def test_refused_before_it_runs(text):
 
 
 @pytest.mark.parametrize("text", FAILING)
-def test_failing_with_a_reason(text):
+def test_failing_template_raises_template_error(text):
     variables = GIVEN | {"half": "x" * 15_000, "big": "x" * (MAX_LENGTH + 1)}
     with pytest.raises(TemplateError):
         Template(text).render(variables)
 
 
-def test_the_fast_way_and_jinja_agree():
+def test_fast_path_agrees_with_jinja():
     template = Template("{{ a }}/{{ n }}/{{ tags }}/{{ a }}")
     fast = template.render(GIVEN)
     template.plain = ()
     assert template.render(GIVEN) == fast == "cat/3/['x', 'y']/cat"
 
 
-def test_names_and_the_missing_one():
+def test_names_and_the_missing_variable():
     template = Template("{{ a }}{% if n %}{{ gone|upper }}{% endif %}")
     assert template.names == {"a", "n", "gone"}
     with pytest.raises(TemplateError) as caught:
@@ -80,14 +80,14 @@ def test_names_and_the_missing_one():
     assert caught.value.missing == "gone"
 
 
-def test_what_is_no_template():
+def test_is_template():
     assert not is_template("a { b } {# c #} ${NAME} %}")
     assert is_template("{{ a }}")
     assert is_template("{% if a %}")
 
 
 @given(st.text(alphabet="{}%|.()[]*'\" abcn_+~-", max_size=60))
-def test_any_template_ends_well(text):
+def test_any_template_renders_or_raises_template_error(text):
     with suppress(TemplateError):
         assert len(Template(text).render(GIVEN)) <= MAX_LENGTH
 

@@ -27,7 +27,7 @@ def test_durations(written, seconds):
 @pytest.mark.parametrize(
     "written", ["", "-5", "5 s", "h", "-1s", "0s", 0, -1, True, None, [], "1w", "9" * 99 + "d", 1e300]
 )
-def test_no_durations(written):
+def test_invalid_durations(written):
     with pytest.raises(ValueError, match="expected a duration"):
         duration(written)
 
@@ -41,6 +41,6 @@ def test_rates(written, expected):
 
 
 @pytest.mark.parametrize("written", ["", "5", "5/day", 0, -1, True, None, "0/s", "/s", float("nan")])
-def test_no_rates(written):
+def test_invalid_rates(written):
     with pytest.raises(ValueError, match="expected a rate"):
         rate(written)

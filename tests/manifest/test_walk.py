@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from runner.errors import ManifestError, Mistake
 from runner.manifest.expand import Summary
 
-PROBLEMS = [
+ERRORS = [
     (
         "params: {prompt: '{{ subjet }}'}\nitems: [{subject: a}]",
         "job.yaml:4:18: params.prompt: unknown variable `subjet`; did you mean `subject`?",
@@ -93,49 +93,49 @@ PROBLEMS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "message"), PROBLEMS)
-def test_each_problem_once_and_in_its_place(text, message, bench):
-    assert message in bench.problem(text)
+@pytest.mark.parametrize(("text", "message"), ERRORS)
+def test_error_is_reported_once_at_its_location(text, message, bench):
+    assert message in bench.error(text)
 
 
 def test_unknown_provider_and_model(bench):
     text = "params: {prompt: x}"
-    assert "job.yaml:2:11: provider: there is no provider 'fke'" in bench.problem(
+    assert "job.yaml:2:11: provider: there is no provider 'fke'" in bench.error(
         text, head="version: 1\nprovider: fke\nmodel: ink\n"
     )
-    assert "job.yaml:3:8: model: fake has no model 'inq'" in bench.problem(
+    assert "job.yaml:3:8: model: fake has no model 'inq'" in bench.error(
         text, head="version: 1\nprovider: fake\nmodel: inq\n"
     )
 
 
-def test_a_column_that_texts_use_may_be_called_like_a_parameter_by_chance(bench):
+def test_hint_for_a_used_column_named_like_a_parameter(bench):
     bench.write("r.csv", "clarity\ncrisp\n")
-    (both,) = bench.problems("params: {prompt: '{{ clarity }} herons'}\nitems: {file: r.csv}")
+    (both,) = bench.errors("params: {prompt: '{{ clarity }} herons'}\nitems: {file: r.csv}")
     assert both.hint == "choose one; it sets the parameter `clarity`: call it otherwise if it is meant for texts alone"
-    (alone,) = bench.problems("params: {prompt: herons}\nitems: {file: r.csv}")
+    (alone,) = bench.errors("params: {prompt: herons}\nitems: {file: r.csv}")
     assert alone.hint == "choose one"
 
 
-def test_an_empty_cell_of_what_a_model_needs_is_told_in_its_row(bench):
+def test_empty_cell_of_a_required_parameter_is_located(bench):
     bench.write("r.csv", "prompt,clarity\nherons,1024\n,1024\n")
-    (found,) = bench.problems("items: {file: r.csv}")
+    (found,) = bench.errors("items: {file: r.csv}")
     assert str(found).removeprefix(f"{bench.home}/") == (
         "r.csv:3:1: prompt: is empty in this row, and ink needs prompt; fill it in, or take the row out"
     )
-    (inline,) = bench.problems("items:\n- {prompt: herons}\n- {prompt: null}")
+    (inline,) = bench.errors("items:\n- {prompt: herons}\n- {prompt: null}")
     assert (inline.line, inline.column, inline.key) == (6, 12, "prompt")
 
 
-def test_the_tenth_value_comes_after_the_ninth(bench):
-    found = bench.problems("params: {prompt: x}\nmatrix: {clarity: {from: 1, to: 12}}")
+def test_errors_sort_by_numeric_index(bench):
+    found = bench.errors("params: {prompt: x}\nmatrix: {clarity: {from: 1, to: 12}}")
     assert [each.key for each in found] == [f"matrix.clarity[{number}]" for number in range(12)]
 
 
-def test_problems_of_data_files_name_their_line(bench):
+def test_errors_of_data_files_have_their_line(bench):
     bench.write("r.csv", "s,clarity\na,1024\nb,9\n\nc\nd,7\n")
     found = [
         str(each).replace(f"{bench.home}/", "")
-        for each in bench.problems("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}")
+        for each in bench.errors("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}")
     ]
     assert found == [
         "r.csv:3:1: clarity: 9 is not 1024 or 2048; choose one",
@@ -144,59 +144,59 @@ def test_problems_of_data_files_name_their_line(bench):
     ]
 
 
-def test_a_row_of_jsonl_without_the_variable(bench):
+def test_jsonl_row_without_the_variable_is_located(bench):
     bench.write("r.jsonl", '{"s": "a"}\n{"t": "b"}\n{"s": null}\n')
-    found = bench.problems("params: {prompt: '{{ s }}'}\nitems: {file: r.jsonl}")
+    found = bench.errors("params: {prompt: '{{ s }}'}\nitems: {file: r.jsonl}")
     assert [each.line for each in found] == [2, 3]
     assert bench.prompts("params: {prompt: '{{ s|default(9) }}'}\nitems: {file: r.jsonl}") == ["a", "9"]
 
 
-def test_columns_that_the_first_row_of_jsonl_does_not_have(bench):
+def test_later_jsonl_rows_may_add_columns(bench):
     bench.write("r.jsonl", '{"s": "a"}\n{"s": "b", "t": "x"}\n{"s": "c", "t": "y"}\n')
     text = "params: {prompt: '{{ s }}{{ t|default(0) }}'}\nitems: {file: r.jsonl}\nmatrix: {exclude: [{t: y}]}"
     assert bench.prompts(text) == ["a0", "bx"]
 
 
-def test_the_same_mistake_is_told_once(bench):
-    assert "clarity" in bench.problem("params: {prompt: '{{ s }}', clarity: 5}\nitems: [{s: a}, {s: b}]\nrepeat: 5")
+def test_same_error_is_reported_once(bench):
+    assert "clarity" in bench.error("params: {prompt: '{{ s }}', clarity: 5}\nitems: [{s: a}, {s: b}]\nrepeat: 5")
 
 
-def test_what_a_broken_parameter_causes_is_not_told_again(bench):
-    assert "unknown variable" in bench.problem("params: {prompt: x, clarity: '{{ c }}'}")
+def test_broken_template_causes_no_second_error(bench):
+    assert "unknown variable" in bench.error("params: {prompt: x, clarity: '{{ c }}'}")
 
 
-def test_a_broken_axis_or_file_makes_no_noise(bench):
-    assert "matrix.style" in bench.problem("params: {prompt: '{{ style }}'}\nmatrix: {style: []}")
-    assert "no such file" in bench.problem("params: {prompt: '{{ style }}'}\nitems: {file: r.csv}")
+def test_broken_axis_or_file_causes_no_second_error(bench):
+    assert "matrix.style" in bench.error("params: {prompt: '{{ style }}'}\nmatrix: {style: []}")
+    assert "no such file" in bench.error("params: {prompt: '{{ style }}'}\nitems: {file: r.csv}")
 
 
-def test_max_tasks_says_how_many_and_what_to_do(bench):
+def test_max_tasks_error_counts_the_tasks(bench):
     text = "params: {prompt: '{{ a }}{{ s }}'}\nitems: [{s: 1}, {s: 2}]\nmatrix: {a: [1, 2, 3]}\nrepeat: 4\n"
     text += "limits: {max_tasks: %d}"
     assert bench.examine(text % 24) == Summary(24, 0)
-    assert "at least 24 tasks (3 a × 4 repeat × 2 items), and at most 23 are allowed" in bench.problem(text % 23)
+    assert "at least 24 tasks (3 a × 4 repeat × 2 items), and at most 23 are allowed" in bench.error(text % 23)
 
 
-def test_max_tasks_stops_a_file(bench):
+def test_max_tasks_stops_reading_a_file(bench):
     bench.write("r.txt", "".join(f"prompt {number}\n" for number in range(100)))
     assert len(bench.drafts("items: {file: r.txt}\nlimits: {max_tasks: 100}")) == 100
-    assert "at least 11 tasks (a row each)" in bench.problem("items: {file: r.txt}\nlimits: {max_tasks: 10}")
+    assert "at least 11 tasks (a row each)" in bench.error("items: {file: r.txt}\nlimits: {max_tasks: 10}")
 
 
-def test_a_product_that_merges_to_nothing_ends(bench):
+def test_huge_product_of_duplicates_ends_quickly(bench):
     axis = list(range(1000))
     text = f"params: {{prompt: x}}\nmatrix: {{a: {axis}, b: {axis}, c: {axis}}}\nlimits: {{max_tasks: 100}}"
     began = time.process_time()
-    assert "at least 1,000,000,000 tasks" in bench.problem(text)
+    assert "at least 1,000,000,000 tasks" in bench.error(text)
     assert time.process_time() - began < 2
 
 
-def test_numbers_json_cannot_hold(bench):
+def test_numbers_beyond_json_are_reported(bench):
     bench.catalogue.shapes["ink"].request = lambda params: ({"x": 2**64}, [])
-    assert "cannot be sent as JSON" in bench.problem("params: {prompt: x}")
+    assert "cannot be sent as JSON" in bench.error("params: {prompt: x}")
 
 
-def test_many_mistakes_are_counted(bench):
+def test_many_errors_are_counted(bench):
     bench.catalogue.shapes["ink"].request = lambda params: (
         dict(params),
         [Mistake("prompt", f"bad {params['prompt']}")],
@@ -220,11 +220,11 @@ WORDS = [
 
 @given(st.lists(st.sampled_from(WORDS), max_size=25).map("".join) | st.text() | st.binary())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_file_is_a_manifest_or_an_error_that_teaches(bench, content):
+def test_any_file_is_a_manifest_or_an_error_with_a_hint(bench, content):
     data = content if isinstance(content, bytes) else content.encode(errors="surrogatepass")
-    problems = []
+    errors = ()
     try:
         bench.examine(data)
     except ManifestError as error:
-        problems = error.problems
-    assert all(problem.hint for problem in problems)
+        errors = error.problems
+    assert all(each.hint for each in errors)

@@ -1,4 +1,4 @@
-"""A raw server on loopback that can misbehave at any byte, and a certificate that nobody signed."""
+"""Raw server on loopback that can misbehave at any byte, and a self-signed certificate."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import pytest
 
 @dataclass
 class Seen:
+    """Request as received."""
+
     method: str
     path: str
     headers: dict[str, str]
@@ -23,7 +25,7 @@ class Seen:
 
 @dataclass
 class Wire:
-    """`act(wire, seen, writer)` answers each request; `greet(wire, writer)` runs before anything is read."""
+    """Server on loopback: `act(wire, seen, writer)` answers each request, `greet(wire, writer)` runs on connection."""
 
     act: object = None
     greet: object = None
@@ -73,16 +75,18 @@ class Wire:
 
 
 def answer(body=b"", status=200, **headers):
-    """The bytes of a whole answer."""
+    """Return the bytes of a complete answer."""
     if isinstance(body, str):
         body = body.encode()
     lines = [f"HTTP/1.1 {status} Word"]
-    given = {"content-length": str(len(body))} | {name.replace("_", "-"): value for name, value in headers.items()}
-    lines += [f"{name}: {value}" for name, value in given.items() if value is not None]
+    fields = {"content-length": str(len(body))} | {name.replace("_", "-"): value for name, value in headers.items()}
+    lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def always(raw):
+    """Return an `act` that answers every request with the same bytes."""
+
     async def act(_wire, _seen, writer):
         writer.write(raw)
         await writer.drain()
@@ -91,6 +95,7 @@ def always(raw):
 
 
 def reset(writer):
+    """Reset the connection (RST)."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
@@ -109,14 +114,21 @@ def wires():
 
 @pytest.fixture(scope="session")
 def self_signed(tmp_path_factory):
-    """A server context for 127.0.0.1, and the file of its certificate."""
-    at = tmp_path_factory.mktemp("tls")
-    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
-    extra = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{at}/key.pem", "-out", f"{at}/cert.pem"]
-    subprocess.run([*words.split(), *extra], check=True, capture_output=True)
+    """Return a TLS context of a server for 127.0.0.1 and the file of its certificate."""
+    directory = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
+    extra = [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        f"{directory}/key.pem",
+        "-out",
+        f"{directory}/cert.pem",
+    ]
+    subprocess.run([*command.split(), *extra], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(f"{at}/cert.pem", f"{at}/key.pem")
-    return context, f"{at}/cert.pem"
+    context.load_cert_chain(f"{directory}/cert.pem", f"{directory}/key.pem")
+    return context, f"{directory}/cert.pem"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A strict judge in virtual time: more than q arrivals in any sliding window are refused."""
+"""Simulation of clients and a strict server in virtual time; the server refuses more than n arrivals in any window."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ FAST, SLOW = (0.001, 0.003), (0.0, 0.4)
 
 @dataclass
 class Server:
-    """Admits `most` in any `seconds`, refuses the rest as too fast; without `most` it only takes notes."""
+    """Server that accepts `most` requests in any `seconds` and refuses the others; without `most` it accepts all."""
 
     most: int | None = None
     seconds: float = 1.0
-    #: whether refused ones take room as well
+    #: True if refused requests count as well
     counts_refused: bool = False
     arrivals: list = field(default_factory=list)
     refused: list = field(default_factory=list)
-    _room: deque = field(default_factory=deque)
+    _window: deque = field(default_factory=deque)
 
     def admits(self, now):
-        while self._room and self._room[0] <= now - self.seconds:
-            self._room.popleft()
-        full = self.most is not None and len(self._room) >= self.most
+        """Return True if a request that arrives now is accepted."""
+        while self._window and self._window[0] <= now - self.seconds:
+            self._window.popleft()
+        full = self.most is not None and len(self._window) >= self.most
         if not full or self.counts_refused:
-            self._room.append(now)
+            self._window.append(now)
         (self.refused if full else self.arrivals).append(now)
         return not full
 
     def use(self, rate):
-        """The share of the limit that was used, from the first arrival to the last."""
+        """Return the used share of the limit, from the first arrival to the last."""
         arrivals = sorted(self.arrivals)
         return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0]) / rate
 
 
 @dataclass(eq=False)
 class Client:
-    """One process: its bucket, how many requests it has under way at the most, and the time it lives."""
+    """Process with its rate limit, its maximum number of concurrent requests and its lifetime."""
 
     bucket: object
-    hands: int = 8
+    concurrency: int = 8
     begins: float = 0.0
-    #: killed then: what it was about to do never happens
+    #: time at which the process is killed; its later actions do not happen
     dies: float = float("inf")
     kill: object = None
     accepted: int = 0
@@ -56,12 +57,12 @@ class Client:
     wake: float | None = None
 
 
-class World:
-    """Virtual time, a server, and what lies between.
+class Simulation:
+    """Virtual time, a server and the network.
 
-    `there` and `back` are seconds drawn for each request, `late` those by which a timer is late; `stalls` is the share
-    whose bytes leave 20 to 200 ms after they should. In a span of `hold` our machine stands still, in one of
-    `server_hold` the server's.
+    `there` and `back` are ranges of seconds for the request and the reply, `late` is the range of a timer's delay.
+    `stalls` is the share of requests whose bytes leave 20 to 200 ms late. The clients' machine stands still in the
+    intervals of `hold`, and the server in those of `server_hold`.
     """
 
     def __init__(
@@ -86,28 +87,29 @@ class World:
         return self.now
 
     def later(self, seconds, call):
+        """Schedule a call."""
         self._push(self.now + seconds, call)
 
     def run(self, clients, total, until=float("inf")):
-        """Until so many were admitted, or until then; gives the server."""
+        """Run until `total` requests were accepted or until the given time, and return the server."""
         self._total = total
         for client in clients:
-            for _ in range(client.hands):
+            for _ in range(client.concurrency):
                 self._push(client.begins, self._free, client)
             if client.kill is not None:
                 self._push(client.dies, client.kill)
         while self._events and len(self.server.arrivals) < total and self.now < until:
-            self.now, _, what, args = heapq.heappop(self._events)
+            self.now, _, action, args = heapq.heappop(self._events)
             client = next((arg for arg in args if isinstance(arg, Client)), None)
-            if client is None or self.now < client.dies or what == self._arrive:
-                what(*args)
+            if client is None or self.now < client.dies or action == self._arrive:
+                action(*args)
         return self.server
 
-    def _push(self, at, what, *args):
-        for begin, end in self._server_hold if what == self._arrive else self._hold:
+    def _push(self, at, action, *args):
+        for begin, end in self._server_hold if action == self._arrive else self._hold:
             if begin <= at < end:
                 at = end
-        heapq.heappush(self._events, (at, next(self._numbers), what, args))
+        heapq.heappush(self._events, (at, next(self._numbers), action, args))
 
     def _free(self, client):
         client.idle += 1
@@ -119,15 +121,15 @@ class World:
 
     def _ask(self, client):
         while client.idle and client.wake is None and len(self.server.arrivals) < self._total:
-            found = client.bucket.grant(self.now)
-            if not isinstance(found, Slot):
-                client.wake = max(found, self.now + 1e-6) + self.dice.uniform(*self._late)
+            granted = client.bucket.grant(self.now)
+            if not isinstance(granted, Slot):
+                client.wake = max(granted, self.now + 1e-6) + self.dice.uniform(*self._late)
                 self._push(client.wake, self._awake, client)
                 return
             client.idle -= 1
             stalled = self.dice.random() < self._stalls
             self._push(
-                self.now + self.dice.uniform(*((0.02, 0.2) if stalled else self._late)), self._send, client, found
+                self.now + self.dice.uniform(*((0.02, 0.2) if stalled else self._late)), self._send, client, granted
             )
 
     def _send(self, client, slot):
@@ -147,7 +149,7 @@ class World:
 
 
 def violations(arrivals, most, seconds=1.0):
-    """How many a strict server would refuse."""
+    """Return the number of requests that a strict server would refuse."""
     arrivals = sorted(arrivals)
     return sum(
         index - bisect_right(arrivals, at - seconds) + 1 > most for index, at in enumerate(arrivals) if index >= most

@@ -1,4 +1,4 @@
-"""The bucket before a strict judge, in virtual time."""
+"""Sliding window against a strict server, in virtual time."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from hypothesis import strategies as st
 
 from runner.net.bucket import Bucket
 from runner.net.traffic import MOST, Slot
-from tests.net.pacing import FAST, SLOW, Client, Server, World, violations
+from tests.net.pacing import FAST, SLOW, Client, Server, Simulation, violations
 
 COUNTS = [(5, 600), (50, 4000), (500, 7000)]
 
 
-def judged(count, total, seconds=1.0, **manners):
-    """The server after so many requests of one client at its limit."""
-    clients = [Client(Bucket(count, seconds), hands=max(8, count))]
-    return World(**manners).run(clients, total)
+def simulated(count, total, seconds=1.0, **options):
+    """Return the server after `total` requests of one client at its limit."""
+    clients = [Client(Bucket(count, seconds), concurrency=max(8, count))]
+    return Simulation(**options).run(clients, total)
 
 
 @pytest.mark.parametrize("back", [FAST, SLOW, (0.09, 0.4), (0.3, 0.31)], ids=str)
 @pytest.mark.parametrize(("count", "total"), COUNTS)
 def test_no_violation_at_97_per_cent_of_the_limit(count, total, back):
-    server = judged(count, total, back=back, seed=count)
+    server = simulated(count, total, back=back, seed=count)
     assert violations(server.arrivals, count) == 0
     assert server.use(count) >= 0.97
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("count", "total"), [(5, 600), (50, 3000), (500, 6000)])
-def test_stalls_before_the_bytes_leave_cause_no_violation(count, total, seed):
-    server = judged(count, total, seed=seed, stalls=0.02)
+def test_stalls_before_sending_cause_no_violation(count, total, seed):
+    server = simulated(count, total, seed=seed, stalls=0.02)
     assert violations(server.arrivals, count) == 0
     assert server.use(count) >= 0.97
 
 
 @pytest.mark.parametrize("count", [5, 50, 500])
-def test_a_server_that_stands_still_now_and_then_is_seen_by_steady_replies(count):
+def test_server_stalls_are_detected_by_steady_replies(count):
     holds = [(at * 1.3, at * 1.3 + 0.03 + 0.02 * (at % 8)) for at in range(1, 300)]
-    server = judged(count, 6 * count + 300, there=(0.0001, 0.001), back=(0, 0.002), server_hold=holds)
+    server = simulated(count, 6 * count + 300, there=(0.0001, 0.001), back=(0, 0.002), server_hold=holds)
     assert violations(server.arrivals, count) == 0
     assert server.use(count) >= 0.97
 
 
 @pytest.mark.parametrize("back", [FAST, SLOW], ids=str)
 @pytest.mark.parametrize(("count", "seconds"), [(10, 60.0), (30, 60.0), (2.5, 1.0), (0.5, 1.0), (3000, 60.0)])
-def test_minutes_and_fractions(count, seconds, back):
+def test_rates_per_minute_and_fractional_rates(count, seconds, back):
     most = max(1, int(count))
     total = 200 if count < 1000 else 6000
-    clients = [Client(Bucket(count, seconds), hands=100)]
-    server = World(stalls=0.02, back=back).run(clients, total)
+    clients = [Client(Bucket(count, seconds), concurrency=100)]
+    server = Simulation(stalls=0.02, back=back).run(clients, total)
     assert violations(server.arrivals, most, seconds * most / count) == 0
     assert server.use(count / seconds) >= 0.965
 
@@ -64,52 +64,52 @@ def test_minutes_and_fractions(count, seconds, back):
     late=st.floats(0, 0.003),
     seed=st.integers(0, 2**32),
 )
-def test_whatever_the_delays_nothing_is_refused_and_the_limit_is_used(count, there, back, late, seed):
-    """The way there varies by up to 12 ms, the way back as it likes."""
+def test_any_delays_keep_to_the_limit_and_use_it(count, there, back, late, seed):
+    """The time to the server varies by up to 12 ms, the time of the reply by any amount."""
     least, more = there
-    server = judged(count, 30 * count + 60, there=(least, least + more), back=back, late=(0, late), seed=seed)
+    server = simulated(count, 30 * count + 60, there=(least, least + more), back=back, late=(0, late), seed=seed)
     assert violations(server.arrivals, count) == 0
-    # the first windows are spent on learning what the replies say
+    # the first windows are spent on learning the delays of the replies
     assert server.use(count) >= 0.94
 
 
-def test_what_replies_cost_is_bounded_however_wild_they_are():
-    """A tenth of them takes a second, a few never come in time: the mean of what is believed keeps to its budget."""
+def test_wild_reply_times_cost_a_bounded_share():
+    """A tenth of the replies takes a second, some even longer: the mean assumed delay keeps to its budget."""
     dice = random.Random(4)
 
-    class Wild(World):
+    class Wild(Simulation):
         def _arrive(self, client, slot, sent):
             self._back = (0.05, 0.06) if dice.random() < 0.9 else (0.5, 1.5)
             super()._arrive(client, slot, sent)
 
-    server = Wild(there=(0.001, 0.005)).run([Client(Bucket(50), hands=100)], 5000)
+    server = Wild(there=(0.001, 0.005)).run([Client(Bucket(50), concurrency=100)], 5000)
     assert violations(server.arrivals, 50) == 0
     assert server.use(50) >= 0.95
 
 
 def test_no_burst_after_a_suspend():
     hold = [(3.0, 3.4), (7.0, 12.0), (15.0, 15.02)]
-    arrivals = judged(50, 1500, hold=hold).arrivals
+    arrivals = simulated(50, 1500, hold=hold).arrivals
     assert violations(arrivals, 50) == 0
     assert sum(12.0 <= at < 12.05 for at in arrivals) <= 9, "more than 100 ms were caught up"
 
 
-def test_more_than_fit_into_a_log_are_a_shorter_window():
+def test_high_counts_use_a_shorter_window():
     bucket = Bucket(6000, 60.0)
-    server = World().run([Client(bucket, hands=50)], 3000)
+    server = Simulation().run([Client(bucket, concurrency=50)], 3000)
     assert violations(server.arrivals, 6000, 60.0) == 0
     assert server.use(100) >= 0.97
     assert len(bucket.dump()) < 8 * 4 * MOST
 
 
 @pytest.mark.parametrize(("wait", "pause"), [(5.0, 5.0), (0.0, 0.5), (-3, 0.5), (1e20, 900.0), (None, 1.0)])
-def test_what_the_server_asks_for_is_kept_within_bounds(wait, pause):
+def test_requested_pause_is_bounded(wait, pause):
     bucket = Bucket(10)
     bucket.throttled(100.0, wait)
     assert bucket.grant(100.0) == pytest.approx(100.0 + pause)
 
 
-def test_an_unused_latest_slot_is_given_back():
+def test_unused_latest_slot_is_reused():
     bucket = Bucket(1, 60.0)
     slot = bucket.grant(0.0)
     assert bucket.grant(0.1) > 0.1
@@ -117,7 +117,7 @@ def test_an_unused_latest_slot_is_given_back():
     assert isinstance(bucket.grant(0.1), Slot)
 
 
-def test_a_used_slot_is_not_given_back():
+def test_used_slot_is_not_reused():
     bucket = Bucket(1, 60.0)
     slot = bucket.grant(0.0)
     bucket.sent(slot, 0.0)
@@ -125,37 +125,37 @@ def test_a_used_slot_is_not_given_back():
     assert bucket.grant(1.0) == pytest.approx(60, abs=0.5)
 
 
-def test_only_what_is_positive_is_a_rate():
+def test_rate_must_be_positive():
     for number, seconds in ((0, 1.0), (-1, 1.0), (5, 0.0)):
         with pytest.raises(ValueError, match="positive"):
             Bucket(number, seconds)
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.sampled_from("grs!a")), max_size=60), st.integers(1, 9))
-def test_never_more_sends_than_allowed_whatever_happens(steps, most):
+def test_any_sequence_of_calls_keeps_to_the_limit(steps, most):
     bucket, now, held, sends = Bucket(most), 0.0, [], []
-    for pause, what in steps:
+    for pause, step in steps:
         now += pause / 5
-        if what in "g!" and isinstance(found := bucket.grant(now), Slot):
-            held.append(found)
-        elif held and what == "r":
+        if step in "g!" and isinstance(slot := bucket.grant(now), Slot):
+            held.append(slot)
+        elif held and step == "r":
             bucket.release(held.pop())
-        elif held and what in "sa":
+        elif held and step in "sa":
             slot = held.pop(0)
             bucket.sent(slot, now)
             sends.append(now)
-            if what == "a":
+            if step == "a":
                 bucket.answered(slot, pause / 10)
-        elif what == "!":
+        elif step == "!":
             bucket.throttled(now)
     assert violations(sends, most) == 0
 
 
-# from process to process
+# transfer between processes
 
 
-def used(bucket, now=0.0, count=40):
-    """The bucket after some traffic, and the time."""
+def fill(bucket, now=0.0, count=40):
+    """Send `count` requests and return the time."""
     for _ in range(count):
         while not isinstance(slot := bucket.grant(now), Slot):
             now = slot
@@ -165,9 +165,9 @@ def used(bucket, now=0.0, count=40):
     return now
 
 
-def test_what_is_handed_on_is_the_whole_of_it():
+def test_dump_and_load_transfer_the_whole_state():
     bucket, other = Bucket(7), Bucket(7)
-    now = used(bucket)
+    now = fill(bucket)
     bucket.grant(now + 0.2)
     bucket.throttled(now + 0.3)
     other.load(bucket.dump(), now + 0.3)
@@ -176,27 +176,28 @@ def test_what_is_handed_on_is_the_whole_of_it():
         assert other.rate(now + at) == bucket.rate(now + at)
 
 
-@pytest.mark.parametrize("manner", ["another boot", "the future"])
-def test_of_an_earlier_boot_only_what_was_learned_is_taken(manner):
+@pytest.mark.parametrize("origin", ["another boot", "the future"])
+def test_load_of_an_earlier_boot_keeps_the_learned_rate(origin):
     bucket, other = Bucket(50), Bucket(50)
-    server = World(server=Server(10)).run([Client(bucket)], 200)
+    server = Simulation(server=Server(10)).run([Client(bucket)], 200)
     assert len(server.refused) > 0
-    other.load(bucket.dump(), 5.0, old=manner == "another boot")
+    other.load(bucket.dump(), 5.0, old=origin == "another boot")
     assert other.rate(5.0) == pytest.approx(10)
-    assert isinstance(other.grant(5.0), Slot), "stamps of another boot say nothing about now"
+    assert isinstance(other.grant(5.0), Slot), "send times of another boot do not count"
 
 
 @given(st.binary(max_size=400), st.booleans())
-def test_what_cannot_be_read_is_nothing(data, old):
+def test_load_ignores_unreadable_data(data, old):
     bucket = Bucket(5)
     bucket.load(data, 1.0, old=old)
     assert isinstance(bucket.grant(1.0), Slot)
 
 
 @given(st.integers(0, 2000), st.integers(0, 7))
-def test_a_state_that_was_cut_or_changed_is_nothing_or_is_bounded(cut, bit):
+def test_damaged_state_cannot_block_for_long(cut, bit):
+    """A truncated or changed state is ignored, or delays a grant by a bounded time."""
     bucket = Bucket(5)
-    now = used(bucket)
+    now = fill(bucket)
     data = bytearray(bucket.dump())
     data[cut % len(data)] ^= 1 << bit
     for broken in (bytes(data[: cut % len(data)]), bytes(data[: len(data) // 8 * 4])):
@@ -205,22 +206,23 @@ def test_a_state_that_was_cut_or_changed_is_nothing_or_is_bounded(cut, bit):
         assert isinstance(other.grant(now + 1000), Slot)
 
 
-def test_the_greatest_wish_decides_and_each_keeps_to_its_own_rate():
-    modest, greedy = Bucket(5, seat=1), Bucket(50, seat=2)
-    greedy.load(modest.dump(), 0.0)
-    modest.load(greedy.dump(), 0.0)
-    assert modest.rate(0.0) == greedy.rate(0.0) == 50
+def test_highest_target_decides_for_the_account():
+    """The process with the highest target decides the rate, and each process keeps to its own ceiling."""
+    low, high = Bucket(5, seat=1), Bucket(50, seat=2)
+    high.load(low.dump(), 0.0)
+    low.load(high.dump(), 0.0)
+    assert low.rate(0.0) == high.rate(0.0) == 50
     now, sends = 0.0, 0
     while now < 20:
-        found = modest.grant(now)
-        if isinstance(found, Slot):
-            modest.sent(found, now)
+        granted = low.grant(now)
+        if isinstance(granted, Slot):
+            low.sent(granted, now)
             sends += 1
-        now = max(found if isinstance(found, float) else now, now) + 0.001
+        now = max(granted if isinstance(granted, float) else now, now) + 0.001
     assert 95 <= sends <= 101
 
 
-def test_who_is_gone_holds_nothing():
+def test_ended_process_holds_no_slots():
     one, other = Bucket(2, seat=1), Bucket(2, seat=2)
     one.load(other.dump(), 0.0)
     assert isinstance(one.grant(0.0), Slot)

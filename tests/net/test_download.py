@@ -1,4 +1,4 @@
-"""Downloads from a server that lies, cuts and redirects."""
+"""Downloads from a server that lies, breaks connections and redirects."""
 
 import asyncio
 import contextlib
@@ -34,11 +34,11 @@ LARGE = png(1100)
 async def downloader(**options):
     options.setdefault("loopback", True)
     options.setdefault("bounds", Bounds(read=0.5, deadline=3))
-    made = Downloader(**options)
+    files = Downloader(**options)
     try:
-        yield made
+        yield files
     finally:
-        await made.aclose()
+        await files.aclose()
 
 
 @pytest.fixture
@@ -46,14 +46,15 @@ def part(tmp_path):
     return tmp_path / "parts" / "7-1.part"
 
 
-def taken(data):
+def complete(data):
+    """Return the outcome of a complete download."""
     return Fetched(len(data), hashlib.sha256(data).hexdigest(), "image/png", "png")
 
 
 @pytest.mark.parametrize("data", [PNG, LARGE], ids=["small", "several MiB"])
-async def test_a_file_comes_home(wires, part, data):
-    async with wires.Wire(wires.always(wires.answer(data))) as wire, downloader() as ours:
-        assert await ours.fetch(wire.url + "/x.php?sig=1", part) == taken(data)
+async def test_file_is_downloaded(wires, part, data):
+    async with wires.Wire(wires.always(wires.answer(data))) as wire, downloader() as client:
+        assert await client.fetch(wire.url + "/x.php?sig=1", part) == complete(data)
         assert {"authorization", "access_token", "cookie"}.isdisjoint(wire.seen[0].headers)
     assert part.read_bytes() == data
     assert stat.S_IMODE(part.stat().st_mode) == 0o600
@@ -62,37 +63,38 @@ async def test_a_file_comes_home(wires, part, data):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 async def test_dead_links(wires, part, status):
-    async with wires.Wire(wires.always(wires.answer("gone", status))) as wire, downloader() as ours:
-        outcome = await ours.fetch(wire.url, part)
+    async with wires.Wire(wires.always(wires.answer("gone", status))) as wire, downloader() as client:
+        outcome = await client.fetch(wire.url, part)
     assert isinstance(outcome, Dead)
     assert outcome.fault.code == str(status)
 
 
-WAITS = {"7": 7.0, "0": 0.5, "999999": 900.0, "": None, "-1": None, "1e20": None, "７": None, "1.5": None}
+RETRY_AFTER = {"7": 7.0, "0": 0.5, "999999": 900.0, "": None, "-1": None, "1e20": None, "７": None, "1.5": None}
 
 
-@pytest.mark.parametrize("asked", WAITS)
-async def test_later_and_when(wires, part, asked):
-    reply = wires.answer("", 429, retry_after=asked.encode().decode("latin-1")).decode().encode("latin-1")
-    async with wires.Wire(wires.always(reply)) as wire, downloader() as ours:
-        outcome = await ours.fetch(wire.url, part)
+@pytest.mark.parametrize("value", RETRY_AFTER)
+async def test_retry_after_is_returned_within_bounds(wires, part, value):
+    """Only whole ASCII seconds count, and they are limited to 0.5 to 900."""
+    reply = wires.answer("", 429, retry_after=value.encode().decode("latin-1")).decode().encode("latin-1")
+    async with wires.Wire(wires.always(reply)) as wire, downloader() as client:
+        outcome = await client.fetch(wire.url, part)
     assert isinstance(outcome, Later)
-    assert outcome.wait == WAITS[asked]
+    assert outcome.wait == RETRY_AFTER[value]
 
 
 @pytest.mark.parametrize("status", [408, 418, 429, 500, 502, 503, 504])
-async def test_trouble_is_later(wires, part, status):
-    async with wires.Wire(wires.always(wires.answer("<html>", status))) as wire, downloader() as ours:
-        assert isinstance(await ours.fetch(wire.url, part), Later)
+async def test_server_errors_may_be_retried(wires, part, status):
+    async with wires.Wire(wires.always(wires.answer("<html>", status))) as wire, downloader() as client:
+        assert isinstance(await client.fetch(wire.url, part), Later)
 
 
-async def test_refused_is_later(closed_port, part):
-    async with downloader() as ours:
-        assert isinstance(await ours.fetch(f"http://127.0.0.1:{closed_port}/", part), Later)
+async def test_refused_connection_may_be_retried(closed_port, part):
+    async with downloader() as client:
+        assert isinstance(await client.fetch(f"http://127.0.0.1:{closed_port}/", part), Later)
 
 
 def cutting(wires, data, *, tags, cut=2_000_000, honest=True):
-    """Cuts the first answer, then serves ranges for the tag it has now."""
+    """Return an `act` that cuts the first answer, then serves ranges for its present tag."""
 
     async def act(wire, seen, writer):
         tag = tags[min(len(wire.seen), len(tags)) - 1]
@@ -112,80 +114,81 @@ def cutting(wires, data, *, tags, cut=2_000_000, honest=True):
     return act
 
 
-async def test_a_cut_file_is_resumed_with_the_same_tag(wires, part):
-    async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'])) as wire, downloader() as ours:
-        first = await ours.fetch(wire.url, part)
+async def test_cut_file_is_resumed_with_the_same_tag(wires, part):
+    async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'])) as wire, downloader() as client:
+        first = await client.fetch(wire.url, part)
         assert first.fault.reason == "network"
-        kept = part.stat().st_size
-        assert kept > 1_900_000
-        assert await ours.fetch(wire.url, part) == taken(LARGE)
-        assert wire.seen[1].headers["range"] == f"bytes={kept}-"
+        size = part.stat().st_size
+        assert size > 1_900_000
+        assert await client.fetch(wire.url, part) == complete(LARGE)
+        assert wire.seen[1].headers["range"] == f"bytes={size}-"
     assert part.read_bytes() == LARGE
 
 
 @pytest.mark.parametrize("tags", [['"v1"', '"v2"'], ['W/"v1"'], ["v1"], [""]], ids=["changed", "weak", "bare", "none"])
-async def test_without_the_same_strong_tag_it_starts_again(wires, part, tags):
-    async with wires.Wire(cutting(wires, LARGE, tags=tags)) as wire, downloader() as ours:
-        assert isinstance(await ours.fetch(wire.url, part), Later)
-        assert await ours.fetch(wire.url, part) == taken(LARGE)
+async def test_download_restarts_without_the_same_strong_tag(wires, part, tags):
+    async with wires.Wire(cutting(wires, LARGE, tags=tags)) as wire, downloader() as client:
+        assert isinstance(await client.fetch(wire.url, part), Later)
+        assert await client.fetch(wire.url, part) == complete(LARGE)
         assert ("range" in wire.seen[1].headers) == (tags[0] == '"v1"')
     assert part.read_bytes() == LARGE
 
 
-async def test_a_wrong_range_is_not_believed(wires, part):
-    async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'], honest=False)) as wire, downloader() as ours:
-        outcomes = [await ours.fetch(wire.url, part) for _ in range(3)]
+async def test_wrong_content_range_restarts_the_download(wires, part):
+    async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'], honest=False)) as wire, downloader() as client:
+        outcomes = [await client.fetch(wire.url, part) for _ in range(3)]
         assert [type(each) for each in outcomes] == [Later, Later, Fetched]
         assert "range" not in wire.seen[2].headers
     assert part.read_bytes() == LARGE
 
 
-async def test_a_tampered_part_is_found_by_its_structure(wires, part):
-    async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'])) as wire, downloader() as ours:
-        await ours.fetch(wire.url, part)
+async def test_tampered_partial_file_is_detected(wires, part):
+    async with wires.Wire(cutting(wires, LARGE, tags=['"v1"'])) as wire, downloader() as client:
+        await client.fetch(wire.url, part)
         part.write_bytes(b"x" * 100)
-        assert isinstance(await ours.fetch(wire.url, part), Later)
-        assert await ours.fetch(wire.url, part) == taken(LARGE)
+        assert isinstance(await client.fetch(wire.url, part), Later)
+        assert await client.fetch(wire.url, part) == complete(LARGE)
 
 
 NO_MEDIA = {"html": "<!DOCTYPE html>", "json": '{"error": "x"}', "svg": "<svg/>", "empty": "", "cut png": PNG[:-20]}
 
 
 @pytest.mark.parametrize("name", NO_MEDIA)
-async def test_what_is_no_whole_media_is_later(wires, part, name):
-    async with wires.Wire(wires.always(wires.answer(NO_MEDIA[name]))) as wire, downloader() as ours:
-        assert isinstance(await ours.fetch(wire.url, part), Later)
+async def test_incomplete_or_non_media_content_may_be_retried(wires, part, name):
+    async with wires.Wire(wires.always(wires.answer(NO_MEDIA[name]))) as wire, downloader() as client:
+        assert isinstance(await client.fetch(wire.url, part), Later)
 
 
-async def test_redirects_are_followed_three_times_with_nothing_carried(wires, part):
+async def test_three_redirects_are_followed_without_cookies(wires, part):
     async def act(wire, seen, writer):
-        left = int(seen.path[1:])
-        reply = wires.answer(PNG) if not left else wires.answer("", 302, location=f"/{left - 1}", set_cookie="a=b")
+        remaining = int(seen.path[1:])
+        location = f"/{remaining - 1}"
+        reply = wires.answer(PNG) if not remaining else wires.answer("", 302, location=location, set_cookie="a=b")
         writer.write(reply)
 
-    async with wires.Wire(act) as wire, downloader() as ours:
-        assert await ours.fetch(wire.url + "/3", part) == taken(PNG)
+    async with wires.Wire(act) as wire, downloader() as client:
+        assert await client.fetch(wire.url + "/3", part) == complete(PNG)
         assert all("cookie" not in seen.headers for seen in wire.seen)
-        assert isinstance(await ours.fetch(wire.url + "/4", part), Dead)
-        assert isinstance(await ours.fetch(wire.url + "/50", part), Dead)
+        assert isinstance(await client.fetch(wire.url + "/4", part), Dead)
+        assert isinstance(await client.fetch(wire.url + "/50", part), Dead)
 
 
-INWARD = ["http://10.0.0.1/", "https://169.254.169.254/latest", "file:///etc/passwd", "https://a@b/", "http://x.com/"]
-INWARD += ["https://cdn.good.com\\@127.0.0.1/", "", "https://[::ffff:a00:1]/"]
+PRIVATE = ["http://10.0.0.1/", "https://169.254.169.254/latest", "file:///etc/passwd", "https://a@b/", "http://x.com/"]
+PRIVATE += ["https://cdn.good.com\\@127.0.0.1/", "", "https://[::ffff:a00:1]/"]
 
 
-@pytest.mark.parametrize("location", INWARD)
-async def test_redirects_inward_are_denied(wires, part, location):
-    async with wires.Wire(wires.always(wires.answer("", 302, location=location))) as wire, downloader() as ours:
-        outcome = await ours.fetch(wire.url, part)
+@pytest.mark.parametrize("location", PRIVATE)
+async def test_redirects_to_private_addresses_are_denied(wires, part, location):
+    async with wires.Wire(wires.always(wires.answer("", 302, location=location))) as wire, downloader() as client:
+        outcome = await client.fetch(wire.url, part)
     assert isinstance(outcome, Dead)
     assert outcome.fault.reason == "redirect_denied"
 
 
-async def test_loopback_is_denied_to_providers_elsewhere(wires, part):
-    async with wires.Wire(wires.always(wires.answer(PNG))) as wire, downloader(loopback=False) as ours:
+async def test_loopback_is_denied_for_remote_providers(wires, part):
+    async with wires.Wire(wires.always(wires.answer(PNG))) as wire, downloader(loopback=False) as client:
         for url in (wire.url, wire.url.replace("http:", "https:"), "https://localhost:1/", "https://10.0.0.1/"):
-            assert isinstance(await ours.fetch(url, part), Dead | Later)
+            assert isinstance(await client.fetch(url, part), Dead | Later)
         assert wire.connections == 0
 
 
@@ -194,14 +197,16 @@ async def test_no_downgrade_from_https(wires, part, self_signed):
         reply = wires.answer("", 302, location=plain.url)
         async with (
             wires.Wire(wires.always(reply), tls=self_signed[0]) as wire,
-            downloader(context=tls_context(self_signed[1])) as ours,
+            downloader(context=tls_context(self_signed[1])) as client,
         ):
-            assert isinstance(await ours.fetch(wire.url, part), Dead)
+            assert isinstance(await client.fetch(wire.url, part), Dead)
         assert plain.connections == 0
 
 
 @contextlib.asynccontextmanager
 async def endless(wires, chunk, pause):
+    """Run a server that sends chunks without end."""
+
     async def act(_wire, _seen, writer):
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + PNG[:600])
         while True:
@@ -213,39 +218,39 @@ async def endless(wires, chunk, pause):
         yield wire.url
 
 
-async def test_an_endless_body_ends_at_its_bound(wires, part):
+async def test_endless_body_ends_at_the_size_limit(wires, part):
     bounds = Bounds(other=3 << 20, deadline=5)
-    async with endless(wires, b"\0" * 65536, 0) as url, downloader(bounds=bounds) as ours:
-        outcome = await ours.fetch(url, part)
+    async with endless(wires, b"\0" * 65536, 0) as url, downloader(bounds=bounds) as client:
+        outcome = await client.fetch(url, part)
     assert outcome.fault.reason == "too_large"
     assert part.stat().st_size == 0
 
 
-async def test_a_drip_ends_by_its_pace(wires, part):
+async def test_slow_drip_ends_by_the_minimum_rate(wires, part):
     bounds = Bounds(over=0.2, deadline=5)
-    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=bounds) as ours:
-        outcome = await ours.fetch(url, part)
+    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=bounds) as client:
+        outcome = await client.fetch(url, part)
     assert outcome.fault.reason == "too_slow"
 
 
-async def test_a_drip_ends_by_the_deadline(wires, part):
-    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=Bounds(deadline=0.3)) as ours:
-        assert (await ours.fetch(url, part)).fault.reason == "timeout"
+async def test_slow_drip_ends_by_the_deadline(wires, part):
+    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=Bounds(deadline=0.3)) as client:
+        assert (await client.fetch(url, part)).fault.reason == "timeout"
 
 
-async def test_a_length_above_the_bound_is_not_even_begun(wires, part):
+async def test_too_large_content_length_is_not_downloaded(wires, part):
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"
-    async with wires.Wire(wires.always(reply)) as wire, downloader() as ours:
-        assert (await ours.fetch(wire.url, part)).fault.reason == "too_large"
+    async with wires.Wire(wires.always(reply)) as wire, downloader() as client:
+        assert (await client.fetch(wire.url, part)).fault.reason == "too_large"
 
 
-async def test_gzip_on_media_is_undone_within_bounds(wires, part):
+async def test_gzip_media_is_decompressed_within_limits(wires, part):
     bomb = gzip.compress(PNG[:600] + b"\0" * (20 << 20))
     for body, good in ((gzip.compress(PNG), True), (bomb, False), (gzip.compress(PNG)[:-9], False)):
         reply = wires.answer(body, content_encoding="gzip", etag='"v"')
-        async with wires.Wire(wires.always(reply)) as wire, downloader(bounds=Bounds(other=4 << 20)) as ours:
-            outcome = await ours.fetch(wire.url, part)
-        assert (outcome == taken(PNG)) is good
+        async with wires.Wire(wires.always(reply)) as wire, downloader(bounds=Bounds(other=4 << 20)) as client:
+            outcome = await client.fetch(wire.url, part)
+        assert (outcome == complete(PNG)) is good
         assert not part.with_name(part.name + ".tag").exists()
 
 
@@ -264,63 +269,63 @@ async def test_planted_links_are_never_followed(wires, part, tmp_path, planted):
             part.hardlink_to(victim)
         case "pipe":
             os.mkfifo(part)
-    async with wires.Wire(wires.always(wires.answer(PNG, etag='"v"'))) as wire, downloader() as ours:
-        assert await ours.fetch(wire.url, part) == taken(PNG)
+    async with wires.Wire(wires.always(wires.answer(PNG, etag='"v"'))) as wire, downloader() as client:
+        assert await client.fetch(wire.url, part) == complete(PNG)
     assert victim.read_text() == "precious"
     assert part.read_bytes() == PNG
 
 
-async def test_two_at_once_from_a_host(wires, tmp_path):
-    now, most = 0, 0
+async def test_two_concurrent_downloads_per_host(wires, tmp_path):
+    running, maximum = 0, 0
 
     async def act(_wire, _seen, writer):
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
+        nonlocal running, maximum
+        running += 1
+        maximum = max(maximum, running)
         await asyncio.sleep(0.01)
-        now -= 1
+        running -= 1
         writer.write(wires.answer(PNG))
 
-    async with wires.Wire(act) as wire, downloader() as ours, anyio.create_task_group() as group:
+    async with wires.Wire(act) as wire, downloader() as client, anyio.create_task_group() as group:
         for number in range(8):
-            group.start_soon(ours.fetch, wire.url, tmp_path / f"{number}.part")
-    assert most == 2
+            group.start_soon(client.fetch, wire.url, tmp_path / f"{number}.part")
+    assert maximum == 2
 
 
-async def test_a_host_that_has_too_many_of_us_gets_fewer_and_is_asked_in_vain_no_more(wires, tmp_path):
-    """A CDN that answers 429 beyond two at once, as Chanjing's does."""
-    now, refused = 0, []
+async def test_host_that_answers_429_gets_fewer_downloads(wires, tmp_path):
+    """A CDN answers 429 to more than two concurrent downloads, as Chanjing's does."""
+    running, refusals = 0, 0
 
     async def act(_wire, _seen, writer):
-        nonlocal now
-        if now >= 2:
-            refused.append(1)
+        nonlocal running, refusals
+        if running >= 2:
+            refusals += 1
             writer.write(wires.answer("", 429))
             return
-        now += 1
+        running += 1
         await asyncio.sleep(0.01)
-        now -= 1
+        running -= 1
         writer.write(wires.answer(PNG))
 
-    async with wires.Wire(act) as wire, downloader(per_host=8) as ours, anyio.create_task_group() as group:
+    async with wires.Wire(act) as wire, downloader(per_host=8) as client, anyio.create_task_group() as group:
 
-        async def fetched(number):
-            while not isinstance(await ours.fetch(wire.url, tmp_path / f"{number}.part"), Fetched):
+        async def fetch(number):
+            while not isinstance(await client.fetch(wire.url, tmp_path / f"{number}.part"), Fetched):
                 pass
 
         for number in range(60):
-            group.start_soon(fetched, number)
-    assert len(refused) < 30
+            group.start_soon(fetch, number)
+    assert refusals < 30
 
 
-def test_publish_gives_the_name_and_tidies(part, tmp_path):
+def test_publish_renames_and_removes_the_sidecar(part, tmp_path):
     part.parent.mkdir()
     (tmp_path / "out").mkdir()
     part.write_bytes(PNG)
     part.with_name(part.name + ".tag").write_text('"v"')
-    made = publish(part, tmp_path / "out", "cat", "png")
-    assert made == tmp_path / "out" / "cat.png"
-    assert made.read_bytes() == PNG
+    path = publish(part, tmp_path / "out", "cat", "png")
+    assert path == tmp_path / "out" / "cat.png"
+    assert path.read_bytes() == PNG
     assert list(part.parent.iterdir()) == []
 
 
@@ -344,7 +349,9 @@ def test_publish_replaces_nothing(part, tmp_path, taken_by):
     assert (tmp_path / "victim").read_text() == "precious"
 
 
-def test_publish_where_there_are_no_links(part, tmp_path, monkeypatch):
+def test_publish_without_hard_links(part, tmp_path, monkeypatch):
+    """The file system has no hard links, so the file is copied."""
+
     def no_links(*_args, **_options):
         raise PermissionError(1, "no links here")
 
@@ -360,7 +367,7 @@ def test_publish_where_there_are_no_links(part, tmp_path, monkeypatch):
     assert part.exists()
 
 
-def test_a_full_disk_says_what_to_do(part, tmp_path, monkeypatch):
+def test_full_disk_error_has_a_hint(part, tmp_path, monkeypatch):
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
@@ -371,18 +378,18 @@ def test_a_full_disk_says_what_to_do(part, tmp_path, monkeypatch):
         publish(part, tmp_path, "cat", "png")
 
 
-async def test_a_directory_that_is_a_file_is_a_disk_error(tmp_path):
+async def test_file_in_place_of_a_directory_is_a_disk_error(tmp_path):
     (tmp_path / "x").touch()
-    async with downloader() as ours:
+    async with downloader() as client:
         with pytest.raises(DiskError):
-            await ours.fetch("https://cdn.invalid/", tmp_path / "x" / "y.part")
+            await client.fetch("https://cdn.invalid/", tmp_path / "x" / "y.part")
 
 
-def test_denied_is_an_oserror():
+def test_address_denied_is_an_oserror():
     assert issubclass(Denied, OSError)
 
 
-def test_a_directory_that_was_moved_away_is_not_made_anew(part, tmp_path):
+def test_moved_directory_is_not_created_again(part, tmp_path):
     part.parent.mkdir()
     part.write_bytes(PNG)
     with pytest.raises(DiskError):

@@ -1,4 +1,4 @@
-"""Each row of reliability.md section 13 on a real socket: NotSent only where provably nothing left."""
+"""Every failure of a connection on a real socket: NotSent only if provably no byte left."""
 
 import asyncio
 import contextlib
@@ -20,13 +20,13 @@ KEY = "canary-5f1c"
 
 
 @contextlib.asynccontextmanager
-async def gateway(url, scheme=None, **options):
+async def open_client(url, scheme=None, **options):
     options.setdefault("deadlines", Deadlines(connect=2, read=0.3, total=1))
-    made = Gateway(url, scheme or bearer(KEY), **options)
+    client = Gateway(url, scheme or bearer(KEY), **options)
     try:
-        yield made
+        yield client
     finally:
-        await made.aclose()
+        await client.aclose()
 
 
 async def rst_on_accept(wire, writer):
@@ -62,52 +62,58 @@ def _tools(wires):
 
 
 @pytest.mark.parametrize("request_", [SUBMIT, QUERY], ids=["submit", "query"])
-async def test_refused_is_proof_that_nothing_left(closed_port, request_):
-    async with gateway(f"http://127.0.0.1:{closed_port}") as ours:
-        outcome = await ours.send(request_)
+async def test_refused_connection_is_not_sent(closed_port, request_):
+    async with open_client(f"http://127.0.0.1:{closed_port}") as client:
+        outcome = await client.send(request_)
     assert isinstance(outcome, NotSent)
     assert not outcome.terminal
 
 
-async def test_a_name_that_is_nowhere_is_proof():
-    async with gateway("https://nowhere.invalid", deadlines=Deadlines(5, 5, 5)) as ours:
-        outcome = await ours.send(SUBMIT)
+async def test_unknown_host_name_is_not_sent():
+    async with open_client("https://nowhere.invalid", deadlines=Deadlines(5, 5, 5)) as client:
+        outcome = await client.send(SUBMIT)
     assert isinstance(outcome, NotSent)
     assert not outcome.terminal
 
 
-async def test_a_bad_certificate_is_proof_and_terminal(wires, self_signed):
-    async with wires.Wire(wires.always(wires.answer("{}")), tls=self_signed[0]) as wire, gateway(wire.url) as ours:
-        outcome = await ours.send(SUBMIT)
+async def test_bad_certificate_is_terminal(wires, self_signed):
+    """No byte was sent, and another attempt is useless."""
+    async with (
+        wires.Wire(wires.always(wires.answer("{}")), tls=self_signed[0]) as wire,
+        open_client(wire.url) as client,
+    ):
+        outcome = await client.send(SUBMIT)
         assert wire.seen == []
     assert outcome == NotSent("ConnectError: certificate: self-signed certificate", terminal=True)
 
 
-async def test_own_roots_admit_their_certificate(wires, self_signed):
+async def test_own_root_certificates_are_accepted(wires, self_signed):
     context = tls_context(self_signed[1])
     async with (
         wires.Wire(wires.always(wires.answer('{"code": 0}')), tls=self_signed[0]) as wire,
-        gateway(wire.url, context=context) as ours,
+        open_client(wire.url, context=context) as client,
     ):
-        assert (await ours.send(SUBMIT)).body == {"code": 0}
+        assert (await client.send(SUBMIT)).body == {"code": 0}
 
 
-async def test_tls_to_a_silent_plain_port_is_proof(wires):
+async def test_tls_to_a_silent_plain_port_is_not_sent(wires):
     async with wires.Wire(greet=lambda _wire, _writer: asyncio.sleep(30)) as wire:
         url = wire.url.replace("http:", "https:")
-        async with gateway(url, deadlines=Deadlines(0.3, 1, 3)) as ours:
-            outcome = await ours.send(SUBMIT)
+        async with open_client(url, deadlines=Deadlines(0.3, 1, 3)) as client:
+            outcome = await client.send(SUBMIT)
     assert isinstance(outcome, NotSent)
     assert outcome.error.startswith("ConnectTimeout")
     assert not outcome.terminal
 
 
-async def test_tls_to_a_talking_plain_port_is_proof_and_terminal(wires):
+async def test_tls_to_a_plain_http_port_is_terminal(wires):
+    """A server that answers TLS with plain text gets no request, and another attempt is useless."""
+
     async def greet(_wire, writer):
         writer.write(b"HTTP/1.1 400 This is plain text\r\n\r\n")
 
-    async with wires.Wire(wires.always(b""), greet) as wire, gateway(wire.url.replace("http:", "https:")) as ours:
-        outcome = await ours.send(SUBMIT)
+    async with wires.Wire(wires.always(b""), greet) as wire, open_client(wire.url.replace("http:", "https:")) as client:
+        outcome = await client.send(SUBMIT)
     assert isinstance(outcome, NotSent)
     assert outcome.terminal
 
@@ -136,7 +142,7 @@ RAW = {
 
 @pytest.mark.parametrize("request_", [SUBMIT, QUERY], ids=["submit", "query"])
 @pytest.mark.parametrize("row", [*NO_ANSWER, *RAW])
-async def test_what_may_have_been_taken_is_no_answer(wires, row, request_):
+async def test_possibly_accepted_request_is_no_answer(wires, row, request_):
     def close(raw):
         async def act(_wire, _seen, writer):
             writer.write(raw)
@@ -144,27 +150,27 @@ async def test_what_may_have_been_taken_is_no_answer(wires, row, request_):
 
         return act
 
-    manners, words = NO_ANSWER[row] if row in NO_ANSWER else ({"act": close(RAW[row][0])}, RAW[row][1])
-    async with wires.Wire(**manners) as wire, gateway(wire.url) as ours:
-        outcome = await ours.send(request_)
-        assert len(wire.seen) <= 1, "sent again by itself"
+    options, text = NO_ANSWER[row] if row in NO_ANSWER else ({"act": close(RAW[row][0])}, RAW[row][1])
+    async with wires.Wire(**options) as wire, open_client(wire.url) as client:
+        outcome = await client.send(request_)
+        assert len(wire.seen) <= 1, "sent again"
         assert wire.connections == 1
     assert isinstance(outcome, NoAnswer)
-    assert words in outcome.error
+    assert text in outcome.error
     assert KEY not in outcome.error
 
 
-async def test_an_id_in_a_truncated_answer_is_kept_as_a_hint(wires):
+async def test_id_in_a_truncated_answer_is_kept_as_a_hint(wires):
     async def act(_wire, _seen, writer):
         writer.write(RAW["truncated"][0])
         await writer.drain()
         writer.close()
 
-    async with wires.Wire(act) as wire, gateway(wire.url) as ours:
-        assert "T-1" in (await ours.send(SUBMIT)).error
+    async with wires.Wire(act) as wire, open_client(wire.url) as client:
+        assert "T-1" in (await client.send(SUBMIT)).error
 
 
-async def test_a_dropped_delete_or_put_is_never_sent_again(wires):
+async def test_dropped_request_is_never_repeated(wires):
     async def act(wire, _seen, writer):
         if len(wire.seen) == 1:
             writer.write(wires.answer("{}"))
@@ -173,55 +179,58 @@ async def test_a_dropped_delete_or_put_is_never_sent_again(wires):
 
     for method in ("GET", "DELETE", "PUT"):
         request = Request("query", method, "/x", "query")
-        async with wires.Wire(act) as wire, gateway(wire.url) as ours:
-            assert isinstance(await ours.send(request), Reply)
-            assert isinstance(await ours.send(request), NoAnswer)
+        async with wires.Wire(act) as wire, open_client(wire.url) as client:
+            assert isinstance(await client.send(request), Reply)
+            assert isinstance(await client.send(request), NoAnswer)
             assert len(wire.seen) == 2
 
 
-async def test_a_body_that_nobody_reads_runs_into_the_deadline(wires):
-    async with wires.Wire(greet=lambda _wire, _writer: asyncio.sleep(30)) as wire, gateway(wire.url) as ours:
-        outcome = await ours.send(Request("submit", "POST", "/x", "submit", {"image": "a" * 20_000_000}))
+async def test_unread_body_ends_at_the_deadline(wires):
+    async with wires.Wire(greet=lambda _wire, _writer: asyncio.sleep(30)) as wire, open_client(wire.url) as client:
+        outcome = await client.send(Request("submit", "POST", "/x", "submit", {"image": "a" * 20_000_000}))
     assert isinstance(outcome, NoAnswer)
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "raw deflate"])
-async def test_compressed_answers_are_read(wires, coding):
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate"])
+async def test_compressed_answers_are_read(wires, encoding):
     raw = zlib.compressobj(wbits=-15)
     body = {
         "gzip": gzip.compress(b'{"a": 1}'),
         "deflate": zlib.compress(b'{"a": 1}'),
         "raw deflate": raw.compress(b'{"a": 1}') + raw.flush(),
-    }[coding]
-    reply = wires.answer(body, content_encoding=coding.split()[-1])
-    async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url) as ours:
-        assert (await ours.send(QUERY)).body == {"a": 1}
+    }[encoding]
+    reply = wires.answer(body, content_encoding=encoding.split()[-1])
+    async with wires.Wire(wires.always(reply)) as wire, open_client(wire.url) as client:
+        assert (await client.send(QUERY)).body == {"a": 1}
 
 
-async def test_a_gzip_bomb_stays_small(wires):
+async def test_gzip_bomb_is_limited(wires):
     bomb = gzip.compress(b"\0" * (100 << 20), 9)
     reply = wires.answer(bomb, content_encoding="gzip")
-    async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url) as ours:
-        outcome = await ours.send(QUERY)
+    async with wires.Wire(wires.always(reply)) as wire, open_client(wire.url) as client:
+        outcome = await client.send(QUERY)
     assert "body larger than 2097152" in outcome.error
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 500, 502])
-async def test_html_is_a_reply_in_text(wires, status):
+async def test_html_is_returned_as_text(wires, status):
     reply = wires.answer("<html>" + "portal " * 1000, status)
-    async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url) as ours:
-        outcome = await ours.send(SUBMIT)
+    async with wires.Wire(wires.always(reply)) as wire, open_client(wire.url) as client:
+        outcome = await client.send(SUBMIT)
     assert outcome.status == status
     assert outcome.body.startswith("<html>")
     assert len(outcome.body) == 2000
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirects_are_not_followed_and_carry_nothing(wires, status):
+async def test_redirects_are_not_followed(wires, status):
     async with wires.Wire(wires.always(wires.answer("{}"))) as thief:
         reply = wires.answer("", status, location=thief.url + "/steal")
-        async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url, header("access_token", KEY)) as ours:
-            outcome = await ours.send(SUBMIT)
+        async with (
+            wires.Wire(wires.always(reply)) as wire,
+            open_client(wire.url, header("access_token", KEY)) as client,
+        ):
+            outcome = await client.send(SUBMIT)
             assert outcome.status == status
             assert wire.seen[0].headers["access_token"] == KEY
         assert thief.connections == 0
@@ -229,26 +238,26 @@ async def test_redirects_are_not_followed_and_carry_nothing(wires, status):
 
 async def test_cookies_are_not_kept(wires):
     reply = wires.answer("{}", set_cookie="a=b; Path=/")
-    async with wires.Wire(wires.always(reply)) as wire, gateway(wire.url) as ours:
+    async with wires.Wire(wires.always(reply)) as wire, open_client(wire.url) as client:
         for request in (QUERY, QUERY, SUBMIT, SUBMIT):
-            await ours.send(request)
+            await client.send(request)
         assert all("cookie" not in seen.headers for seen in wire.seen)
 
 
-async def test_submits_have_connections_of_their_own_and_queries_share(wires):
-    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway(wire.url) as ours:
+async def test_submits_use_new_connections_and_queries_share_one(wires):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, open_client(wire.url) as client:
         for _ in range(3):
-            await ours.send(SUBMIT)
+            await client.send(SUBMIT)
         assert wire.connections == 3
         assert {seen.headers["connection"] for seen in wire.seen} == {"close"}
         for _ in range(3):
-            await ours.send(QUERY)
+            await client.send(QUERY)
         assert wire.connections == 4
 
 
-async def test_what_a_request_looks_like(wires):
-    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway(wire.url + "/kling") as ours:
-        await ours.send(SUBMIT)
+async def test_request_headers_and_body(wires):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, open_client(wire.url + "/kling") as client:
+        await client.send(SUBMIT)
     seen = wire.seen[0]
     assert (seen.method, seen.path, seen.body) == ("POST", "/kling/v1/make", '{"prompt":"猫","n":1}'.encode())
     assert seen.headers["content-type"] == "application/json"
@@ -257,16 +266,18 @@ async def test_what_a_request_looks_like(wires):
     assert seen.headers["authorization"] == f"Bearer {KEY}"
 
 
-async def test_the_environment_is_not_asked_for_proxies(wires, monkeypatch):
+async def test_proxies_of_the_environment_are_ignored(wires, monkeypatch):
     async with wires.Wire(wires.always(wires.answer("{}"))) as thief:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, thief.url)
-        async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway(wire.url) as ours:
-            assert isinstance(await ours.send(SUBMIT), Reply)
+        async with wires.Wire(wires.always(wires.answer("{}"))) as wire, open_client(wire.url) as client:
+            assert isinstance(await client.send(SUBMIT), Reply)
         assert thief.connections == 0
 
 
-async def test_the_meter_learns_when_bytes_left_and_how_long_it_took(wires):
+async def test_permit_gets_send_time_and_round_trip_time(wires):
+    """The permit and the `on_sent` callback get the same times."""
+
     class Meter:
         def __init__(self):
             self.stamps, self.rtts = [], []
@@ -277,33 +288,33 @@ async def test_the_meter_learns_when_bytes_left_and_how_long_it_took(wires):
         def answered(self, rtt):
             self.rtts.append(rtt)
 
-        async def again(self):
+        async def reacquire(self):
             raise AssertionError
 
-    heard, meter = [], Meter()
+    calls, meter = [], Meter()
     async with (
         wires.Wire(wires.always(wires.answer("{}"))) as wire,
-        gateway(wire.url, on_sent=lambda *words: heard.append(words)) as ours,
+        open_client(wire.url, on_sent=lambda *args: calls.append(args)) as client,
     ):
-        await ours.send(SUBMIT, meter)
-    assert [name for name, _, _ in heard] == ["submit"]
-    assert heard[0][1] == meter.stamps[-1]
-    assert heard[0][2] == meter.rtts[0] > 0
+        await client.send(SUBMIT, meter)
+    assert [name for name, _, _ in calls] == ["submit"]
+    assert calls[0][1] == meter.stamps[-1]
+    assert calls[0][2] == meter.rtts[0] > 0
 
 
 @pytest.mark.parametrize("key", ["geheim\nX: y", "schlüssel"])
-async def test_a_key_that_http_cannot_carry_is_never_sent(wires, key):
-    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway(wire.url, bearer(key)) as ours:
-        outcome = await ours.send(SUBMIT)
+async def test_key_with_invalid_characters_is_never_sent(wires, key):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, open_client(wire.url, bearer(key)) as client:
+        outcome = await client.send(SUBMIT)
         assert wire.connections == 0
     assert isinstance(outcome, NotSent)
     assert outcome.terminal
     assert key not in outcome.error
 
 
-async def test_a_path_cannot_leave_its_origin(wires):
-    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, gateway("http://127.0.0.1") as ours:
-        outcome = await ours.send(Request("query", "GET", wire.url.removeprefix("http://127.0.0.1"), "query"))
+async def test_path_cannot_leave_the_origin(wires):
+    async with wires.Wire(wires.always(wires.answer("{}"))) as wire, open_client("http://127.0.0.1") as client:
+        outcome = await client.send(Request("query", "GET", wire.url.removeprefix("http://127.0.0.1"), "query"))
         assert isinstance(outcome, NotSent)
         assert wire.connections == 0
 
@@ -311,14 +322,14 @@ async def test_a_path_cannot_leave_its_origin(wires):
 @pytest.mark.parametrize(
     "url", ["http://api.example.com", "ftp://x", "https://", "https://a@b", "http://10.0.0.1", "https://x/?a=1", "x\\y"]
 )
-def test_base_urls_that_cannot_be(url):
+def test_invalid_base_urls(url):
     with pytest.raises(ConfigError) as caught:
         Gateway(url, bearer(KEY))
     assert caught.value.exit_code == 7
     assert caught.value.hint
 
 
-def test_a_repr_shows_no_secret():
+def test_repr_shows_no_secret():
     assert KEY not in repr(Gateway("https://api.example.com", bearer(KEY)))
 
 
@@ -327,17 +338,17 @@ async def test_a_thousand_cancellations_leak_no_connection(wires):
         await asyncio.sleep(0.004)
         writer.write(wires.answer("{}"))
 
-    async with wires.Wire(late) as wire, gateway(wire.url, deadlines=Deadlines(5, 5, 5)) as ours:
+    async with wires.Wire(late) as wire, open_client(wire.url, deadlines=Deadlines(5, 5, 5)) as client:
         for round_ in range(20):
             async with anyio.create_task_group() as group:
                 for number in range(50):
-                    group.start_soon(ours.send, QUERY if number % 2 else SUBMIT)
+                    group.start_soon(client.send, QUERY if number % 2 else SUBMIT)
                 await asyncio.sleep(0.0005 * round_)
                 group.cancel_scope.cancel()
-        transports = (ours._single._transport, ours._pooled._transport)
+        transports = (client._single._transport, client._pooled._transport)
         assert [transport.open for transport in transports] == [0, 0]
-        assert isinstance(await ours.send(QUERY), Reply)
-        assert isinstance(await ours.send(SUBMIT), Reply)
+        assert isinstance(await client.send(QUERY), Reply)
+        assert isinstance(await client.send(SUBMIT), Reply)
     with anyio.fail_after(2):
-        while wire.open:  # noqa: ASYNC110 - sockets close when the system says so
+        while wire.open:  # noqa: ASYNC110 - the system closes sockets without notice
             await asyncio.sleep(0)

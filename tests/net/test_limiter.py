@@ -1,4 +1,4 @@
-"""Who waits is served in order, by one timer; what is cancelled costs nothing."""
+"""Waiters are served in order by one timer, and a cancelled one takes no slot."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from runner.net.limiter import Limiter, Window
 
 
 class Clock:
+    """Clock whose sleep returns at once and advances it."""
+
     def __init__(self):
         self.now, self.sleeps = 0.0, []
 
@@ -28,7 +30,7 @@ async def test_waiters_are_served_in_order():
     clock, order = Clock(), []
     limiter = Limiter(Bucket(10), clock, clock.sleep)
 
-    async def hand(number):
+    async def work(number):
         with await limiter.acquire() as permit:
             permit.sent(clock())
             order.append((number, clock()))
@@ -36,34 +38,34 @@ async def test_waiters_are_served_in_order():
 
     async with anyio.create_task_group() as group:
         for number in range(30):
-            group.start_soon(hand, number)
+            group.start_soon(work, number)
     assert [number for number, _ in order] == list(range(30))
     assert order[-1][1] >= 2.0
 
 
-async def test_one_timer_serves_everyone_who_is_due():
-    """The head of the queue sleeps too long, as on a busy machine: all that were due meanwhile go at once."""
-    clock, when = Clock(), []
+async def test_one_timer_serves_all_due_waiters():
+    """The head of the queue sleeps too long, as on a busy machine: all waiters that became due are served at once."""
+    clock, times = Clock(), []
     limiter = Limiter(Bucket(100), clock, clock.sleep)
 
-    async def overslept(seconds):
-        clock.now += 0.09 if len(when) == 11 else seconds
+    async def oversleep(seconds):
+        clock.now += 0.09 if len(times) == 11 else seconds
         await anyio.lowlevel.checkpoint()
 
-    limiter._sleep = overslept
+    limiter._sleep = oversleep
 
-    async def hand():
+    async def work():
         with await limiter.acquire() as permit:
             permit.sent(clock())
-            when.append(round(clock(), 6))
+            times.append(round(clock(), 6))
 
     async with anyio.create_task_group() as group:
         for _ in range(40):
-            group.start_soon(hand)
-    assert max(map(when.count, when)) >= 9
+            group.start_soon(work)
+    assert max(map(times.count, times)) >= 9
 
 
-async def test_a_cancelled_waiter_costs_nothing_and_a_replay_takes_a_slot():
+async def test_cancelled_waiter_takes_no_slot_but_a_replay_does():
     clock = Clock()
     limiter = Limiter(Bucket(2, 10.0), clock, clock.sleep)
     with await limiter.acquire() as permit:
@@ -84,11 +86,11 @@ async def test_a_cancelled_waiter_costs_nothing_and_a_replay_takes_a_slot():
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_whoever_is_cancelled_and_whenever_the_others_go_on(steps):
+async def test_cancellation_does_not_stop_other_waiters(steps):
     clock, served = Clock(), []
     limiter = Limiter(Bucket(5), clock, clock.sleep)
 
-    async def hand(number):
+    async def work(number):
         with await limiter.acquire() as permit:
             permit.sent(clock())
             served.append(number)
@@ -98,7 +100,7 @@ async def test_whoever_is_cancelled_and_whenever_the_others_go_on(steps):
 
         async def scoped(number):
             with scopes[number]:
-                await hand(number)
+                await work(number)
 
         for number in range(6):
             group.start_soon(scoped, number)
@@ -111,8 +113,8 @@ async def test_whoever_is_cancelled_and_whenever_the_others_go_on(steps):
     assert len(limiter._queue) == 0
 
 
-async def test_a_slot_that_was_given_and_never_taken_comes_back():
-    """Both are served at once, and the second is cancelled before it has run again."""
+async def test_slot_of_a_cancelled_waiter_is_released():
+    """Two waiters get slots together, and the second is cancelled before it runs."""
     clock = Clock()
     bucket = Bucket(2, 60.0)
     limiter = Limiter(bucket, clock, clock.sleep)
@@ -134,7 +136,8 @@ async def test_a_slot_that_was_given_and_never_taken_comes_back():
     assert clock() == 60.0
 
 
-async def test_nobody_sleeps_longer_than_a_second_since_another_process_may_give_back():
+async def test_sleeps_last_at_most_a_second():
+    """Another process may give slots back at any time, so a waiter asks again after a second."""
     clock = Clock()
     limiter = Limiter(Bucket(1, 60.0), clock, clock.sleep)
     for _ in range(2):
@@ -144,7 +147,7 @@ async def test_nobody_sleeps_longer_than_a_second_since_another_process_may_give
     assert clock() >= 60.0
 
 
-async def test_a_refusal_is_of_one_request_and_pauses_all():
+async def test_throttled_request_pauses_all():
     clock = Clock()
     limiter = Limiter(Bucket(10), clock, clock.sleep)
     with await limiter.acquire() as permit:
@@ -155,7 +158,7 @@ async def test_a_refusal_is_of_one_request_and_pauses_all():
     assert clock() >= 3.0
 
 
-def test_a_window_shrinks_to_what_runs_and_grows_again():
+def test_window_shrinks_to_running_tasks_and_grows_again():
     window = Window(5)
     assert window.room(2) == 3
     window.shrink(2)
@@ -165,7 +168,7 @@ def test_a_window_shrinks_to_what_runs_and_grows_again():
     assert window.size == 5
 
 
-def test_a_window_without_limit_learns_one():
+def test_unlimited_window_learns_a_limit():
     window = Window()
     assert window.room(1000) is None
     window.completed()

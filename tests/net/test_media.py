@@ -1,4 +1,4 @@
-"""Real files by other hands, cut at every place; and any bytes at all."""
+"""Real files written by other libraries, truncated at many places, and arbitrary bytes."""
 
 import io
 import struct
@@ -16,14 +16,14 @@ from runner.net.media import AVIF, GIF, JPEG, MOV, MP3, MP4, PNG, WAV, WEBM, WEB
 av = pytest.importorskip("av")
 
 
-def picture(kind, **options):
+def image(kind, **options):
     file = io.BytesIO()
     frame = Image.effect_noise((64, 48), 60).convert("RGB")
     frame.save(file, kind, **options)
     return file.getvalue()
 
 
-def film(kind, codec, **options):
+def video(kind, codec, **options):
     with tempfile.NamedTemporaryFile() as file:  # faststart reads back what it wrote
         with av.open(file.name, "w", format=kind, options=options) as container:
             stream = container.add_stream(codec, rate=10)
@@ -35,7 +35,7 @@ def film(kind, codec, **options):
         return Path(file.name).read_bytes()
 
 
-def sound():
+def audio():
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setparams((1, 2, 8000, 0, "NONE", ""))
@@ -49,18 +49,18 @@ def mp3():
 
 
 SAMPLES = {
-    "png": (PNG, lambda: picture("PNG")),
-    "jpg": (JPEG, lambda: picture("JPEG")),
-    "progressive": (JPEG, lambda: picture("JPEG", progressive=True)),
-    "webp": (WEBP, lambda: picture("WEBP")),
-    "gif": (GIF, lambda: picture("GIF")),
-    "avif": (AVIF, lambda: picture("AVIF")),
-    "mp4": (MP4, lambda: film("mp4", "mpeg4")),
-    "faststart": (MP4, lambda: film("mp4", "mpeg4", movflags="faststart")),
-    "fragmented": (MP4, lambda: film("mp4", "mpeg4", movflags="frag_keyframe+empty_moov")),
-    "mov": (MOV, lambda: film("mov", "mpeg4")),
-    "webm": (WEBM, lambda: film("webm", "libvpx")),
-    "wav": (WAV, sound),
+    "png": (PNG, lambda: image("PNG")),
+    "jpg": (JPEG, lambda: image("JPEG")),
+    "progressive": (JPEG, lambda: image("JPEG", progressive=True)),
+    "webp": (WEBP, lambda: image("WEBP")),
+    "gif": (GIF, lambda: image("GIF")),
+    "avif": (AVIF, lambda: image("AVIF")),
+    "mp4": (MP4, lambda: video("mp4", "mpeg4")),
+    "faststart": (MP4, lambda: video("mp4", "mpeg4", movflags="faststart")),
+    "fragmented": (MP4, lambda: video("mp4", "mpeg4", movflags="frag_keyframe+empty_moov")),
+    "mov": (MOV, lambda: video("mov", "mpeg4")),
+    "webm": (WEBM, lambda: video("webm", "libvpx")),
+    "wav": (WAV, audio),
     "mp3": (MP3, mp3),
 }
 
@@ -71,7 +71,7 @@ def sample(request):
     return kind, make()
 
 
-def test_a_whole_file_is_whole(sample, tmp_path):
+def test_complete_file_is_accepted(sample, tmp_path):
     kind, data = sample
     assert sniff(data[:512]) == kind
     assert complete(data)
@@ -80,11 +80,11 @@ def test_a_whole_file_is_whole(sample, tmp_path):
     assert whole(path)
 
 
-def test_a_cut_file_is_not(sample):
+def test_truncated_file_is_rejected(sample):
     kind, data = sample
     cuts = [len(data) * tenth // 10 for tenth in range(10)] + [len(data) - 1]
-    kept = [cut for cut in cuts if complete(data[:cut])]
-    assert kept == [], f"{kind} of {len(data)}"
+    accepted = [cut for cut in cuts if complete(data[:cut])]
+    assert accepted == [], f"{kind} of {len(data)}"
 
 
 JUNK = [
@@ -100,12 +100,12 @@ JUNK += ["#!/bin/sh\n", "%PDF-1.7", "PK\x03\x04", "RIFF\0\0\0\0AVI ", "\0\0\0\x1
 
 
 @pytest.mark.parametrize("text", JUNK)
-def test_what_is_no_media(text):
+def test_other_content_is_rejected(text):
     assert sniff(text.encode("latin-1").ljust(64)) is None
     assert not complete(text.encode("latin-1"))
 
 
-def test_an_empty_file(tmp_path):
+def test_empty_file_is_rejected(tmp_path):
     (tmp_path / "x").touch()
     assert not whole(tmp_path / "x")
 
@@ -114,5 +114,5 @@ STARTS = [make()[:80] for _, make in SAMPLES.values()] + [b"", b"\xff\xfb", stru
 
 
 @given(st.sampled_from(STARTS), st.integers(0, 80), st.binary(max_size=400))
-def test_no_bytes_raise(start, cut, rest):
+def test_no_input_raises(start, cut, rest):
     assert complete(start[:cut] + rest) in {True, False}

@@ -1,6 +1,6 @@
-"""What files are called, whatever a prompt says: one safe component, with room for what comes after it, of one task.
+"""Names of output files for any text: a safe path component of one task, with space for suffixes.
 
-Larger: `EXAMPLES_TIMES=50 pytest tests/net/test_names_properties.py`.
+More examples: `EXAMPLES_TIMES=50 pytest tests/net/test_names_properties.py`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from runner.manifest.naming import Namer
 from runner.manifest.parse import parse
 from runner.manifest.templates import Template
 from runner.net.part import publish
-from runner.pipeline.fetch import stems
+from runner.pipeline.download import stems
 from runner.providers.catalogue import Catalogue
 
 TIMES = int(os.environ.get("EXAMPLES_TIMES", "1"))
 FUZZ = settings(max_examples=300 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 DISK = settings(FUZZ, max_examples=40 * TIMES)
 
-#: bytes that a name may have on ext4, APFS and NTFS (there UTF-16 units, of which there are fewer)
+#: maximum bytes of a name on ext4, APFS and NTFS (NTFS counts UTF-16 units, of which there are fewer)
 LONGEST = 255
 RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"
@@ -45,13 +45,13 @@ PIECES = st.sampled_from([
     "e\u0301" * 90, "😀" * 64, "\u0301" * 200, "ﬁ", "İ", "ß", "ẞ", "ς", "Σ", "\u212a", "\u212b", "Å", "각", " ", ".",
     "_", "a" * 255, "{{ a }}", "{% a %}",
 ])  # fmt: skip
-#: every kind of character there is: controls, formats, halves of pairs, and what nobody has assigned
+#: characters of all kinds: controls, formats, lone surrogates and unassigned ones
 ANY = st.text(st.one_of(st.characters(), st.characters(categories=("Cc", "Cf", "Cs", "Mn", "Zs", "Lo"))), max_size=60)
 HOSTILE = st.one_of(ANY, st.lists(st.one_of(PIECES, ANY), max_size=6).map("".join))
 
 
 def is_safe(name):
-    """As eyes of our own see it, and not by the pattern that made it."""
+    """Check a name independently of the pattern that made it."""
     assert Path("/out", name).parent == Path("/out")
     assert name not in {"", ".", ".."}
     assert len(name.encode("utf-8")) <= LONGEST
@@ -64,7 +64,7 @@ def is_safe(name):
 
 
 def names_of(name, number, outputs):
-    """Every file name that a download may try, up to the last."""
+    """Return every file name that a download may try."""
     links = tuple(Output(each, "https://files.example/1") for each in range(1, outputs + 1))
     task = Task(1, "0123456789abcdef" * 2, "kling", "image", "m", State.READY, 0.0, name=name, outputs=links)
     return [f"{stem}.jpeg" for stem in stems(task.name, task.key, number, many=len(links) > 1)]
@@ -79,18 +79,18 @@ def names_of(name, number, outputs):
 @example("com1" + "." * 200)
 @example("\ud800")
 @example(BIDI + "gnp.exe")
-def test_any_text_is_one_safe_name_with_room_for_what_comes_after_it(text):
+def test_any_text_gives_a_safe_name_with_space_for_suffixes(text):
     name = slug(text)
     is_safe(name)
     is_safe(f"{name}.part")
-    tried = names_of(name, 64, 64)
-    is_safe(max(tried, key=lambda each: len(each.encode())))
-    assert len(max(tried, key=lambda each: len(each.encode())).encode()) + len(".part.tag") <= LONGEST
+    longest = max(names_of(name, 64, 64), key=lambda each: len(each.encode()))
+    is_safe(longest)
+    assert len(longest.encode()) + len(".part.tag") <= LONGEST
 
 
 @FUZZ
 @given(HOSTILE)
-def test_a_name_is_stable_however_its_text_is_composed(text):
+def test_name_does_not_depend_on_the_unicode_form(text):
     name = slug(text)
     assert slug(name) == name
     assert {slug(unicodedata.normalize(form, text)) for form in ("NFC", "NFD")} == {name}
@@ -101,7 +101,7 @@ def test_a_name_is_stable_however_its_text_is_composed(text):
 @example("STRASSE", "straße")
 @example("é", "e\u0301")
 @example("ΣΑΣ", "σας")
-def test_what_a_file_system_takes_for_one_name_is_one_to_us(one, other):
+def test_names_equal_to_a_file_system_are_folded_alike(one, other):
     for first, second in ((one, other), (one, one.swapcase()), (one, unicodedata.normalize("NFD", one))):
         if any(alike(form(first), form(second)) for form in (str, str.casefold, str.lower)):
             assert folded(first) == folded(second)
@@ -113,10 +113,10 @@ def alike(first, second):
 
 @FUZZ
 @given(name=HOSTILE.map(slug), outputs=st.integers(1, 12))
-def test_no_two_outputs_of_a_task_ever_want_one_name(name, outputs):
-    firsts = [names_of(name, number, outputs)[:2] for number in range(1, outputs + 1)]
-    every = [folded(each) for pair in firsts for each in pair]
-    assert len(set(every)) == len(every)
+def test_outputs_of_a_task_have_different_names(name, outputs):
+    first_two = [names_of(name, number, outputs)[:2] for number in range(1, outputs + 1)]
+    names = [folded(each) for pair in first_two for each in pair]
+    assert len(set(names)) == len(names)
 
 
 # distinct tasks
@@ -127,8 +127,8 @@ TEXTS = (
     "{{ index }}1{{ a }}", "x",
 )  # fmt: skip
 INDICES = st.one_of(st.integers(1, 12), st.integers(1, 10**7))
-SAID = st.one_of(st.text("0123aA-_ éÉ.", max_size=3), HOSTILE)
-TASKS = st.lists(st.tuples(INDICES, SAID), min_size=2, max_size=6, unique_by=lambda task: task[0])
+VALUES = st.one_of(st.text("0123aA-_ éÉ.", max_size=3), HOSTILE)
+TASKS = st.lists(st.tuples(INDICES, VALUES), min_size=2, max_size=6, unique_by=lambda task: task[0])
 
 
 @FUZZ
@@ -136,32 +136,34 @@ TASKS = st.lists(st.tuples(INDICES, SAID), min_size=2, max_size=6, unique_by=lam
 @example(text="{{ index }} {{- a }}", tasks=[(1000, "05"), (10000, "5")])
 @example(text="{{ index }}{{ a }}", tasks=[(1000, "05"), (10000, "5")])
 @example(text="{{ a }}", tasks=[(1, "É"), (2, "e\u0301")])
-def test_two_tasks_of_one_name_are_always_told(text, tasks):
-    namer, seen, told = Namer(text, Template(text) if "{" in text else None), defaultdict(list), []
-    for line, (index, said) in enumerate(tasks, 1):
-        name = namer.name(index, f"{index:032x}", None, {"a": said}, {})
+def test_two_tasks_with_the_same_name_are_reported(text, tasks):
+    namer, seen, reported = Namer(text, Template(text) if "{" in text else None), defaultdict(list), []
+    for line, (index, value) in enumerate(tasks, 1):
+        name = namer.name(index, f"{index:032x}", None, {"a": value}, {})
         is_safe(name)
         if namer.twin(name, index, line):
-            told.append(index)
+            reported.append(index)
         seen[folded(name)].append(index)
-    assert told == [index for index, _ in tasks if index in {late for same in seen.values() for late in same[1:]}]
+    duplicates = {later for same in seen.values() for later in same[1:]}
+    assert reported == [index for index, _ in tasks if index in duplicates]
 
 
 @settings(FUZZ, max_examples=60 * TIMES)
-@given(rows=st.lists(HOSTILE, max_size=5), wanted=st.sampled_from([None, "{{ a }}", "{{ a }}-{{ index }}"]))
-@example(rows=["水" * 85, "水" * 90], wanted="{{ a }}-{{ index }}")
-def test_a_manifests_tasks_have_names_of_their_own_or_it_is_refused(tmp_path, rows, wanted):
-    whole = [json.dumps({"a": text.encode("utf-8", "replace").decode()}) for text in ["x", *rows]]
-    (tmp_path / "rows.jsonl").write_text("\n".join(whole))
-    output = f"output: {{name: '{wanted}'}}\n" if wanted else ""
-    drafts, told = expanded(tmp_path / "job.yaml", (HEAD + output).encode())
+@given(rows=st.lists(HOSTILE, max_size=5), pattern=st.sampled_from([None, "{{ a }}", "{{ a }}-{{ index }}"]))
+@example(rows=["水" * 85, "水" * 90], pattern="{{ a }}-{{ index }}")
+def test_manifest_has_unique_task_names_or_is_rejected(tmp_path, rows, pattern):
+    lines = [json.dumps({"a": text.encode("utf-8", "replace").decode()}) for text in ["x", *rows]]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    output = f"output: {{name: '{pattern}'}}\n" if pattern else ""
+    drafts, problems = expanded(tmp_path / "job.yaml", (HEAD + output).encode())
     assert len({folded(draft.name) for draft in drafts}) == len(drafts)
-    assert wanted is not None or not told
-    assert all("are both called" in problem.message for problem in told)
-    assert told or drafts
+    assert pattern is not None or not problems
+    assert all("are both called" in problem.message for problem in problems)
+    assert problems or drafts
 
 
 def expanded(path, text):
+    """Return the drafts of a manifest, or its diagnostics."""
     try:
         return list(expand(parse(text, path), Catalogue())), ()
     except ManifestError as error:
@@ -175,17 +177,17 @@ def expanded(path, text):
 @given(text=HOSTILE, taken=st.integers(0, 3))
 @example("水" * 85, 3)
 @example("😀水" * 64, 3)
-def test_every_name_can_be_given_and_none_replaces_another(tmp_path_factory, text, taken):
+def test_publish_uses_any_name_and_replaces_none(tmp_path_factory, text, taken):
     directory = tmp_path_factory.mktemp("out")
     names = names_of(slug(text), 1, 2)
     for name in names[:taken]:
-        (directory / name).write_bytes(b"somebody's")
+        (directory / name).write_bytes(b"existing")
     part = directory / "1-1-1.part"
-    part.write_bytes(b"ours")
+    part.write_bytes(b"new")
     for name in names[:taken]:
         with pytest.raises(FileExistsError):
             publish(part, directory, name.removesuffix(".jpeg"), "jpeg")
-    made = publish(part, directory, names[taken].removesuffix(".jpeg"), "jpeg")
-    assert made.read_bytes() == b"ours"
-    assert {path.name for path in directory.iterdir()} == set(names[: taken + 1])
-    assert all((directory / name).read_bytes() == b"somebody's" for name in names[:taken])
+    path = publish(part, directory, names[taken].removesuffix(".jpeg"), "jpeg")
+    assert path.read_bytes() == b"new"
+    assert {each.name for each in directory.iterdir()} == set(names[: taken + 1])
+    assert all((directory / name).read_bytes() == b"existing" for name in names[:taken])

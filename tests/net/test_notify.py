@@ -1,3 +1,5 @@
+"""Notifications of a monitor over HTTP and through Apprise."""
+
 import asyncio
 import json
 import logging
@@ -10,7 +12,7 @@ import pytest
 
 from runner.errors import ConfigError
 from runner.net.notify import Monitor, Notice
-from runner.net.targets import clipped
+from runner.net.targets import Target, clipped
 from runner.net.transport import tls_context
 
 RID = "0b0e0b0e-0b0e-4b0e-8b0e-0b0e0b0e0b0e"
@@ -23,21 +25,21 @@ def monitor(url: str, **options) -> Monitor:
 
 
 def in_turn(*raws):
-    """Answers one after the other, the last one for ever."""
-    left = list(raws)
+    """Return an `act` that sends the answers in order, and repeats the last one."""
+    remaining = list(raws)
 
     async def act(_wire, _seen, writer):
-        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        writer.write(remaining.pop(0) if len(remaining) > 1 else remaining[0])
         await writer.drain()
 
     return act
 
 
-async def test_a_start_and_an_end_are_told_as_healthchecks_wants_it(wires):
+async def test_start_and_end_follow_the_healthchecks_protocol(wires):
     async with wires.Wire(wires.always(wires.answer("OK"))) as wire:
-        place = monitor(f"{wire.url}/ping/uuid-1")
-        assert await place.tell(BEGINS) is None
-        assert await place.tell(ENDED) is None
+        recipient = monitor(f"{wire.url}/ping/uuid-1")
+        assert await recipient.tell(BEGINS) is None
+        assert await recipient.tell(ENDED) is None
     start, end = wire.seen
     assert (start.method, start.path, start.body) == ("GET", f"/ping/uuid-1/start?rid={RID}", b"")
     assert (end.method, end.path) == ("POST", f"/ping/uuid-1/3?rid={RID}")
@@ -46,7 +48,7 @@ async def test_a_start_and_an_end_are_told_as_healthchecks_wants_it(wires):
 
 
 @pytest.mark.parametrize("end", ["", "/"])
-async def test_a_query_stays_behind_what_is_added(wires, end):
+async def test_query_stays_after_the_added_path(wires, end):
     async with wires.Wire(wires.always(wires.answer())) as wire:
         assert await monitor(f"{wire.url}/key/slug{end}?create=1").tell(ENDED) is None
     parts = urlsplit(wire.seen[0].path)
@@ -57,20 +59,20 @@ async def test_a_query_stays_behind_what_is_added(wires, end):
     ("status", "asked", "why"),
     [(200, 1, None), (204, 1, None), (301, 1, "301"), (404, 1, "404"), (429, 3, "429"), (500, 3, "500")],
 )
-async def test_three_tries_where_another_may_help_and_no_redirect(wires, status, asked, why):
+async def test_only_transient_failures_are_retried(wires, status, asked, why):
     async with wires.Wire(wires.always(wires.answer(status=status, location="http://127.0.0.1:9/"))) as wire:
-        told = await monitor(wire.url).tell(ENDED)
-    assert told == (why and f"HTTP {why}")
+        reason = await monitor(wire.url).tell(ENDED)
+    assert reason == (why and f"HTTP {why}")
     assert len(wire.seen) == asked
 
 
-async def test_a_second_try_is_enough(wires):
+async def test_second_attempt_succeeds(wires):
     async with wires.Wire(in_turn(wires.answer(status=503), wires.answer())) as wire:
         assert await monitor(wire.url).tell(ENDED) is None
     assert len(wire.seen) == 2
 
 
-async def test_a_monitor_that_hangs_is_left_after_its_time(wires):
+async def test_hanging_monitor_ends_at_the_deadline(wires):
     async def hang(_wire, _seen, _writer):
         await asyncio.sleep(60)
 
@@ -81,17 +83,17 @@ async def test_a_monitor_that_hangs_is_left_after_its_time(wires):
         assert len(wire.seen) == 3
 
 
-async def test_a_monitor_that_is_away_is_no_reason_to_raise_and_its_address_stays_secret(closed_port):
-    told = await monitor(f"http://127.0.0.1:{closed_port}/secret-uuid").tell(ENDED)
-    assert "ConnectError" in told
-    assert "secret-uuid" not in told
+async def test_unreachable_monitor_raises_nothing_and_stays_secret(closed_port):
+    reason = await monitor(f"http://127.0.0.1:{closed_port}/secret-uuid").tell(ENDED)
+    assert "ConnectError" in reason
+    assert "secret-uuid" not in reason
     assert "secret-uuid" not in repr(monitor("https://example.com/secret-uuid"))
 
 
-async def test_https_is_verified_and_a_wrong_certificate_is_not_tried_again(wires, self_signed):
+async def test_wrong_certificate_is_not_retried(wires, self_signed):
     server, certificate = self_signed
     async with wires.Wire(wires.always(wires.answer()), tls=server) as wire:
-        with anyio.fail_after(20):  # a further try would come after a minute
+        with anyio.fail_after(20):  # another attempt would come after a minute
             assert "certificate" in await Monitor(wire.url, RID, pauses=(60.0,)).tell(ENDED)
         assert await monitor(wire.url, context=tls_context(certificate)).tell(ENDED) is None
     assert len(wire.seen) == 1
@@ -110,14 +112,14 @@ async def test_https_is_verified_and_a_wrong_certificate_is_not_tried_again(wire
         "https://hc.example/secret-uuid\udc80",
     ],
 )
-def test_an_address_of_no_use_is_refused_before_anything_is_sent_and_not_repeated(url):
+def test_invalid_address_is_rejected_without_quoting_it(url):
     with pytest.raises(ConfigError) as caught:
         Monitor(url, RID)
     assert "notify.url cannot be used" in str(caught.value)
     assert "secret-uuid" not in str(caught.value)
 
 
-def test_a_body_is_cut_between_characters():
+def test_body_is_cut_between_characters():
     assert clipped("猫" * 1000).decode() == "猫" * 333
     assert clipped("a\udc80b") == b"a?b"
 
@@ -125,7 +127,7 @@ def test_a_body_is_cut_between_characters():
 # targets of Apprise
 
 
-def test_without_apprise_it_is_said_how_to_get_it(monkeypatch):
+def test_missing_apprise_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(ConfigError, match=r"genrunner\[notify\]") as caught:
         Monitor("tgram://secret-token/1", RID)
@@ -135,21 +137,21 @@ def test_without_apprise_it_is_said_how_to_get_it(monkeypatch):
 async def test_apprise_delivers(wires):
     async with wires.Wire(wires.always(wires.answer())) as wire:
         assert await monitor(wire.url.replace("http", "json")).tell(ENDED) is None
-    told = json.loads(wire.seen[0].body)
-    assert (told["title"], told["message"]) == (ENDED.title, ENDED.body)
+    sent = json.loads(wire.seen[0].body)
+    assert (sent["title"], sent["message"]) == (ENDED.title, ENDED.body)
 
 
-async def test_apprise_says_nothing_of_a_target_that_fails(wires, caplog):
+async def test_failing_target_is_not_logged(wires, caplog):
     caplog.set_level(logging.DEBUG)
     async with wires.Wire(wires.always(wires.answer(status=500))) as wire:
-        place = monitor(wire.url.replace("http://", "json://user:secret-pw@"))
-        assert await place.tell(ENDED) == "Apprise could not deliver it"
+        recipient = monitor(wire.url.replace("http://", "json://user:secret-pw@"))
+        assert await recipient.tell(ENDED) == "Apprise could not deliver it"
         assert len(wire.seen) == 3
     assert "secret-pw" not in caplog.text
 
 
-async def test_a_target_that_hangs_is_left_behind_and_the_process_ends(wires):
-    """In a process of its own: the end of one waits for threads that are not told apart."""
+async def test_hanging_target_does_not_keep_the_process(wires):
+    """The process ends although the thread of the notification still waits; tested in a subprocess."""
     code = """if True:
         import sys, anyio
         from runner.net.notify import Monitor, Notice
@@ -170,8 +172,8 @@ async def test_a_target_that_hangs_is_left_behind_and_the_process_ends(wires):
 
 async def test_apprise_follows_no_redirect(wires):
     async with wires.Wire(wires.always(wires.answer())) as other:
-        there = wires.always(wires.answer(status=307, location=other.url))
-        async with wires.Wire(there) as wire:
+        redirect = wires.always(wires.answer(status=307, location=other.url))
+        async with wires.Wire(redirect) as wire:
             assert await monitor(wire.url.replace("http", "json")).tell(ENDED) is not None
     assert other.seen == []
 
@@ -186,12 +188,12 @@ async def test_apprise_follows_no_redirect(wires):
         ("tgram://secret-uuid", "does not know"),
     ],
 )
-def test_a_target_of_no_use_is_refused_and_not_repeated(url, why, capfd):
+def test_invalid_target_is_rejected_without_quoting_it(url, why, capfd):
     with pytest.raises(ConfigError, match=why) as caught:
         Monitor(url, RID)
     assert "secret-uuid" not in str(caught.value) + "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("url", ["jsons://hc.example/1", "mailtos://me:pw@example.com", "json://127.0.0.1:1/1"])
-def test_a_safe_target_is_taken(url):
-    assert repr(Monitor(url, RID)) == "Monitor(Target)"
+def test_safe_target_is_accepted(url):
+    assert repr(Monitor(url, RID)) == f"Monitor({Target.__name__})"

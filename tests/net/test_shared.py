@@ -1,4 +1,4 @@
-"""Several processes of one account in virtual time, over the real file: together they are one."""
+"""Several processes of one account in virtual time, with the real file: together they keep to one limit."""
 
 from __future__ import annotations
 
@@ -12,99 +12,100 @@ from runner.net.bucket import Bucket
 from runner.net.shared import SharedBucket
 from runner.net.traffic import Slot
 from runner.store.budget import Budget
-from tests.net.pacing import FAST, SLOW, Client, Server, World, violations
+from tests.net.pacing import FAST, SLOW, Client, Server, Simulation, violations
 
 NEVER = float("inf")
 
 
 class Account:
-    """One account's directory, and the processes that come and go there."""
+    """Directory of one account, and its processes."""
 
-    def __init__(self, directory, **manners):
-        self.world = World(**manners)
-        self.directory, self.notices, self.boot = directory, [], "boot"
+    def __init__(self, directory, **options):
+        self.simulation = Simulation(**options)
+        self.directory, self.warnings, self.boot = directory, [], "boot"
 
-    def process(self, count, seconds=1.0, *, begins=0.0, dies=NEVER, hands=8, **wish):
-        """A client that is born and killed in time; what it has under way when it dies is never heard of again."""
-        client = Client(None, hands, begins, dies)
-        client.bucket = Newborn(self, client, Bucket(count, seconds, **wish))
+    def process(self, count, seconds=1.0, *, begins=0.0, dies=NEVER, concurrency=8, **options):
+        """Return a client with a lifetime; its requests in flight at its death have no further effect."""
+        client = Client(None, concurrency, begins, dies)
+        client.bucket = LateJoin(self, client, Bucket(count, seconds, **options))
         client.kill = client.bucket.kill if dies < NEVER else None
         return client
 
     def join(self, bucket, alive=lambda: True):
-        """A shared bucket, and the budget below it."""
-        budget = Budget(self.directory, "submit", self.boot)
-        later = lambda seconds, call: self.world.later(seconds, lambda: alive() and call())  # noqa: E731
-        return SharedBucket(bucket, budget, self.world.clock, later, self.notices.append), budget
+        """Return a shared sliding window and the shared state below it."""
+        state = Budget(self.directory, "submit", self.boot)
+        later = lambda seconds, call: self.simulation.later(seconds, lambda: alive() and call())  # noqa: E731
+        return SharedBucket(bucket, state, self.simulation.clock, later, self.warnings.append), state
 
 
-class Newborn:
-    """Joins the account when it is first asked."""
+class LateJoin:
+    """Rate limit that joins the account on first use."""
 
     def __init__(self, account, client, bucket):
         self._account, self._client, self._bucket = account, client, bucket
-        self._shared = self._budget = None
+        self._shared = self._state = None
 
     def __getattr__(self, name):
         if self._shared is None:
-            self._shared, self._budget = self._account.join(self._bucket, self._alive)
+            self._shared, self._state = self._account.join(self._bucket, self._alive)
         return getattr(self._shared, name)
 
     def _alive(self):
-        return self._account.world.now < self._client.dies
+        return self._account.simulation.now < self._client.dies
 
     def kill(self):
-        """The kernel closes what a dead process had open; nobody says goodbye."""
-        if self._budget is not None:
-            self._budget.close()
+        """Close the files of the process as the kernel does, without leaving the account."""
+        if self._state is not None:
+            self._state.close()
 
 
 @pytest.mark.parametrize("back", [FAST, SLOW], ids=["fast", "slow"])
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize(("count", "total"), [(5, 400), (50, 2000), (500, 2500)])
-def test_together_they_keep_to_the_limit_and_use_it(tmp_path, count, total, processes, back):
+def test_processes_together_keep_to_the_limit_and_use_it(tmp_path, count, total, processes, back):
     account = Account(tmp_path, seed=processes, back=back)
-    clients = [account.process(count, hands=max(8, count)) for _ in range(processes)]
-    server = account.world.run(clients, total)
+    clients = [account.process(count, concurrency=max(8, count)) for _ in range(processes)]
+    server = account.simulation.run(clients, total)
     assert violations(server.arrivals, count) == 0
     assert server.use(count) >= 0.96
-    assert min(client.accepted for client in clients) >= 0.7 * total / processes, "each has its share"
-    assert account.notices == []
+    assert min(client.accepted for client in clients) >= 0.7 * total / processes, "each process has its share"
+    assert account.warnings == []
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_they_come_and_are_killed_at_any_moment(tmp_path, seed):
-    """One dies in the middle of what it does, the next sits down on its seat; nothing is lost but its own work."""
+def test_processes_may_start_and_die_at_any_time(tmp_path, seed):
+    """A process dies at any moment and the next one takes over its process slot; no other request is lost."""
     account = Account(tmp_path, seed=seed, stalls=0.05)
     lives = [(0, 13), (2, 20.03 + seed / 100), (20, NEVER), (20.5, 31.7), (30, 40), (31.71, NEVER)]
     clients = [account.process(10, begins=begins, dies=dies) for begins, dies in lives]
-    server = account.world.run(clients, 1500)
+    server = account.simulation.run(clients, 1500)
     assert violations(server.arrivals, 10) == 0
     assert server.use(10) >= 0.95
 
 
-def test_what_a_dead_process_had_not_sent_comes_back(tmp_path):
+def test_unused_slots_of_a_dead_process_are_released(tmp_path):
+    """Two granted slots of a killed process do not count any more once its lock is free."""
     account = Account(tmp_path)
-    dead, budget = account.join(Bucket(2, 60.0))
+    dead, state = account.join(Bucket(2, 60.0))
     assert isinstance(dead.grant(0.0), Slot)
     assert isinstance(dead.grant(31.0), Slot)
     heir, _ = account.join(Bucket(2, 60.0))
     assert isinstance(heir.grant(62.0), float)
-    budget.close()
+    state.close()
     assert isinstance(heir.grant(63.0), Slot)
 
 
-def test_what_a_dead_process_had_sent_still_counts(tmp_path):
+def test_requests_of_a_dead_process_still_count(tmp_path):
     account = Account(tmp_path)
-    dead, budget = account.join(Bucket(2, 60.0))
-    for account.world.now in (0.0, 31.0):
-        dead.sent(dead.grant(account.world.now), account.world.now)
-    budget.close()
+    dead, state = account.join(Bucket(2, 60.0))
+    for account.simulation.now in (0.0, 31.0):
+        dead.sent(dead.grant(account.simulation.now), account.simulation.now)
+    state.close()
     heir, _ = account.join(Bucket(2, 60.0))
     assert heir.grant(32.0) == pytest.approx(60.0, abs=2.0)
 
 
-def test_who_leaves_gives_back_what_was_not_sent(tmp_path):
+def test_closing_releases_unused_slots(tmp_path):
     account = Account(tmp_path)
     one, _ = account.join(Bucket(2, 60.0))
     other, _ = account.join(Bucket(2, 60.0))
@@ -117,77 +118,80 @@ def test_who_leaves_gives_back_what_was_not_sent(tmp_path):
     assert other.others == 0
 
 
-def test_a_refusal_of_one_slows_all_and_what_holds_is_learned_once(tmp_path):
+def test_one_refusal_slows_all_processes(tmp_path):
+    """A refusal pauses every process, and the limit is learned once for all of them."""
     account = Account(tmp_path, server=Server(10))
     clients = [account.process(50) for _ in range(3)]
-    server = account.world.run(clients, 600)
+    server = account.simulation.run(clients, 600)
     assert len(server.refused) <= 30
-    assert account.world.now <= 1.25 * 59.9
+    assert account.simulation.now <= 1.25 * 59.9
 
 
-def test_after_a_restart_of_the_machine_only_what_was_learned_is_left(tmp_path):
+def test_after_a_reboot_only_the_learned_rate_remains(tmp_path):
     account = Account(tmp_path, server=Server(10))
-    account.world.run([account.process(50)], 200)
-    reborn = Account(tmp_path, server=Server(10))
-    reborn.boot = "another boot"
-    server = reborn.world.run([reborn.process(50)], 200)
-    assert len(account.world.server.refused) > 0
+    account.simulation.run([account.process(50)], 200)
+    rebooted = Account(tmp_path, server=Server(10))
+    rebooted.boot = "another boot"
+    server = rebooted.simulation.run([rebooted.process(50)], 200)
+    assert len(account.simulation.server.refused) > 0
     assert server.refused == []
     assert server.arrivals[0] < 0.1
 
 
-def test_the_next_run_goes_on_where_the_last_one_was(tmp_path):
-    """Five seconds after the end of a run that had used a minute up, the next one has to wait."""
+def test_next_run_continues_with_the_stored_state(tmp_path):
+    """A run that used up the limit of a minute makes the next run wait."""
     account = Account(tmp_path)
     first, _ = account.join(Bucket(10, 60.0))
     for _ in range(10):
-        while not isinstance(slot := first.grant(account.world.now), Slot):
-            account.world.now = slot
-        first.sent(slot, account.world.now)
+        while not isinstance(slot := first.grant(account.simulation.now), Slot):
+            account.simulation.now = slot
+        first.sent(slot, account.simulation.now)
         first.answered(slot, 0.01)
     first.close()
     second, _ = account.join(Bucket(10, 60.0))
-    assert second.grant(account.world.now + 5.0) >= 60.0
+    assert second.grant(account.simulation.now + 5.0) >= 60.0
 
 
 @pytest.fixture
 def stopped(tmp_path):
-    """A process that was stopped in the middle of its turn, until the returned function is called."""
+    """Hold the lock like a stopped process, until the returned function is called."""
     file = os.open(tmp_path / "submit.budget", os.O_RDWR | os.O_CREAT)
     fcntl.flock(file, fcntl.LOCK_EX)
     released = []
 
-    def go_on():
+    def resume():
         if not released:
             released.append(os.close(file))
 
-    yield go_on
-    go_on()
+    yield resume
+    resume()
 
 
-def test_who_gets_no_turn_asks_again_and_goes_alone_at_last(tmp_path, stopped):
+def test_process_without_the_lock_continues_alone(tmp_path, stopped):
+    """After two seconds without the lock, a process continues alone and warns once."""
     account = Account(tmp_path, back=(0.001, 0.002))
     client = account.process(10)
-    server = account.world.run([client], 200)
+    server = account.simulation.run([client], 200)
     assert violations(server.arrivals, 10) == 0
     assert 2.0 <= server.arrivals[0] <= 2.1
     assert server.use(10) >= 0.96
-    assert len(account.notices) == 1
-    assert "another process holds it" in account.notices[0]
+    assert len(account.warnings) == 1
+    assert "another process holds it" in account.warnings[0]
 
 
-def test_who_was_alone_tells_what_it_sent_when_it_comes_back(tmp_path, stopped):
+def test_process_that_was_alone_reports_its_requests(tmp_path, stopped):
     account = Account(tmp_path)
-    account.world.later(30.0, stopped)
-    account.world.run([account.process(10)], 10**6, until=29.99)
-    account.world.now = 30.0
+    account.simulation.later(30.0, stopped)
+    account.simulation.run([account.process(10)], 10**6, until=29.99)
+    account.simulation.now = 30.0
     clients = [account.process(10, begins=30.0) for _ in range(2)]
-    arrivals = account.world.run(clients, 600).arrivals
-    assert violations(arrivals, 10) <= 4, "until its next try the others know nothing of it"
+    arrivals = account.simulation.run(clients, 600).arrivals
+    assert violations(arrivals, 10) <= 4, "the others learn of its requests with its next attempt"
     assert violations([at for at in arrivals if at > 30.3], 10) == 0
 
 
-def test_a_busy_moment_costs_a_millisecond_and_loses_nothing(tmp_path):
+def test_held_lock_delays_a_grant_by_a_millisecond(tmp_path):
+    """A change that could not be stored is stored later."""
     account = Account(tmp_path)
     bucket, _ = account.join(Bucket(10))
     file = os.open(tmp_path / "submit.budget", os.O_RDWR)
@@ -196,12 +200,12 @@ def test_a_busy_moment_costs_a_millisecond_and_loses_nothing(tmp_path):
     bucket.sent(slot, 0.0)
     assert bucket.grant(0.2) == pytest.approx(0.201)
     os.close(file)
-    account.world.run([], 1, until=0.01)
+    account.simulation.run([], 1, until=0.01)
     heir, _ = account.join(Bucket(10))
     assert list(heir._bucket._traffic._sends) == [0.0]
 
 
-def test_a_disk_that_fails_is_told_once_and_stops_nobody(tmp_path, monkeypatch):
+def test_disk_error_is_reported_once_and_stops_no_process(tmp_path, monkeypatch):
     account = Account(tmp_path)
     client = account.process(10)
     client.bucket.grant(0.0)
@@ -210,30 +214,30 @@ def test_a_disk_that_fails_is_told_once_and_stops_nobody(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", broken)
-    server = account.world.run([client], 100)
+    server = account.simulation.run([client], 100)
     assert violations(server.arrivals, 10) == 0
-    assert len(account.notices) == 1
-    assert "No space left" in account.notices[0]
+    assert len(account.warnings) == 1
+    assert "No space left" in account.warnings[0]
     monkeypatch.undo()
-    back = account.world.now + 0.3
-    account.world.run([account.process(10, begins=back)], 250)
-    assert violations([at for at in server.arrivals if at > back], 10) == 0
+    restored_at = account.simulation.now + 0.3
+    account.simulation.run([account.process(10, begins=restored_at)], 250)
+    assert violations([at for at in server.arrivals if at > restored_at], 10) == 0
 
 
-def test_sends_are_told_before_the_bytes_leave(tmp_path):
-    """Killed right after, a process has told all that it sent."""
+def test_sends_are_stored_before_the_bytes_leave(tmp_path):
+    """A process that is killed right after sending has stored all that it sent."""
     account = Account(tmp_path)
-    bucket, budget = account.join(Bucket(10))
+    bucket, state = account.join(Bucket(10))
     slot = bucket.grant(0.0)
     bucket.sent(slot, 0.01)
-    budget.close()
+    state.close()
     heir, _ = account.join(Bucket(10))
     assert list(heir._bucket._traffic._sends) == [0.01]
 
 
-def test_the_rate_does_not_jump_when_another_joins(tmp_path):
+def test_rate_does_not_jump_when_a_process_joins(tmp_path):
     account = Account(tmp_path)
     clients = [account.process(20), account.process(20, begins=10.0), account.process(20, begins=20.0)]
-    arrivals = account.world.run(clients, 600).arrivals
+    arrivals = account.simulation.run(clients, 600).arrivals
     assert violations(arrivals, 20) == 0
     assert max(later - sooner for sooner, later in pairwise(sorted(arrivals))) < 0.2

@@ -1,4 +1,4 @@
-"""What outputs need on the disk, and whether it is there."""
+"""Space that outputs need, compared with the free space of the disk."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from runner.net.space import RESERVE, Space, free
 MB = 2**20
 
 
-def test_room_is_what_outputs_need_and_the_reserve(tmp_path):
+def test_space_is_needed_for_outputs_and_the_reserve(tmp_path):
     left = RESERVE + 40 * MB
     space = Space(tmp_path, lambda _: left)
     assert space.has_room(10)
@@ -25,10 +25,10 @@ def test_new_sizes_count_more_than_old_ones(tmp_path):
     for _ in range(1000):
         space.saved(50 * MB)
     assert space.expected == pytest.approx(50 * MB, rel=0.1)
-    assert repr(space).startswith("Space(4")
+    assert repr(space).startswith("FreeSpace(4")
 
 
-def test_the_disk_is_asked_and_told_of(tmp_path):
+def test_free_space_and_shortage_message(tmp_path):
     assert free(tmp_path) > 0
     assert Space(tmp_path).has_room(1) == (free(tmp_path) > RESERVE + 4 * MB)
     short = Space(tmp_path, lambda _: 3 * MB)
@@ -36,5 +36,5 @@ def test_the_disk_is_asked_and_told_of(tmp_path):
     assert f"{tmp_path} has 3 MB left: make room" in short.shortage()
 
 
-def test_a_file_system_that_does_not_say_is_not_in_the_way(tmp_path):
+def test_unknown_free_space_is_no_obstacle(tmp_path):
     assert Space(tmp_path, lambda _: None).has_room(10**9)

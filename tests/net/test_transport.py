@@ -1,4 +1,4 @@
-"""The transport alone: what it reports, and what it will not take from its surroundings."""
+"""The transport alone: its request trace, and its independence of the environment."""
 
 import asyncio
 import ssl
@@ -15,35 +15,35 @@ from runner.net.transport import AiohttpTransport, Evidence, tls_context
 
 @pytest.fixture
 async def transport():
-    made = AiohttpTransport(resolver=GuardedResolver(loopback=True))
-    yield made
-    await made.aclose()
+    transport = AiohttpTransport(resolver=GuardedResolver(loopback=True))
+    yield transport
+    await transport.aclose()
 
 
 async def test_phases_of_a_request(wires, transport):
     stamps = []
     async with wires.Wire(wires.always(wires.answer("{}"))) as wire:
         for phases in (["connected", "sent", "answered"], ["reused", "sent", "answered"]):
-            evidence = Evidence(notify=stamps.append)
-            request = httpx.Request("POST", wire.url, content=b"{}", extensions={"evidence": evidence})
+            trace = Evidence(notify=stamps.append)
+            request = httpx.Request("POST", wire.url, content=b"{}", extensions={"request_trace": trace})
             response = await transport.handle_async_request(request)
             assert await response.aread() == b"{}"
             await response.aclose()
-            assert evidence.phases == phases
-            assert evidence.sent_at == stamps[-1] <= evidence.answered_at
+            assert trace.phases == phases
+            assert trace.sent_at == stamps[-1] <= trace.answered_at
     assert transport.open == 0
     assert repr(transport) == "AiohttpTransport(kept alive, 0 open)"
 
 
-async def test_fp09_after_the_machine_was_suspended_no_kept_connection_is_used_again(wires):
-    """Nobody says so, but the other side has long forgotten them; what is being read meanwhile is read to its end."""
-    slept = [100.0]
-    made = AiohttpTransport(resolver=GuardedResolver(loopback=True), slept=lambda: slept[0])
+async def test_fp09_kept_connections_are_dropped_after_a_suspend(wires):
+    """The server has forgotten kept connections without notice; an answer that is being read is read to its end."""
+    suspended = [100.0]
+    transport = AiohttpTransport(resolver=GuardedResolver(loopback=True), slept=lambda: suspended[0])
 
-    async def begun(wire):
-        evidence = Evidence()
-        request = httpx.Request("GET", wire.url, extensions={"evidence": evidence})
-        return await made.handle_async_request(request), evidence.phases[0]
+    async def begin(wire):
+        trace = Evidence()
+        request = httpx.Request("GET", wire.url, extensions={"request_trace": trace})
+        return await transport.handle_async_request(request), trace.phases[0]
 
     async with wires.Wire(wires.always(wires.answer("{}"))) as wire:
         for pause, phase in (
@@ -53,56 +53,56 @@ async def test_fp09_after_the_machine_was_suspended_no_kept_connection_is_used_a
             (600.0, "connected"),
             (0.0, "reused"),
         ):
-            slept[0] += pause
-            response, how = await begun(wire)
-            assert (how, await response.aread()) == (phase, b"{}")
+            suspended[0] += pause
+            response, first = await begin(wire)
+            assert (first, await response.aread()) == (phase, b"{}")
             await response.aclose()
-        under_way, _ = await begun(wire)
+        in_flight, _ = await begin(wire)
         for _ in range(3):
-            slept[0] += 600.0
-            response, how = await begun(wire)
-            assert (how, await response.aread()) == ("connected", b"{}")
+            suspended[0] += 600.0
+            response, first = await begin(wire)
+            assert (first, await response.aread()) == ("connected", b"{}")
             await response.aclose()
-        assert await under_way.aread() == b"{}"
-        await under_way.aclose()
-        assert len(made._stale) <= 2, "they do not pile up"
-        assert made.open == 0
-        await made.aclose()
+        assert await in_flight.aread() == b"{}"
+        await in_flight.aclose()
+        assert len(transport._stale) <= 2, "old sessions pile up"
+        assert transport.open == 0
+        await transport.aclose()
 
 
-async def test_nothing_left_says_so(transport, closed_port):
-    evidence = Evidence()
-    request = httpx.Request("GET", f"http://127.0.0.1:{closed_port}", extensions={"evidence": evidence})
+async def test_refused_connection_is_not_sent(transport, closed_port):
+    trace = Evidence()
+    request = httpx.Request("GET", f"http://127.0.0.1:{closed_port}", extensions={"request_trace": trace})
     with pytest.raises(httpx.ConnectError):
         await transport.handle_async_request(request)
-    assert not evidence.sent
-    assert evidence.sent_at is None
+    assert not trace.sent
+    assert trace.sent_at is None
 
 
-async def test_something_left_says_so(wires, transport):
+async def test_reset_after_the_request_is_sent(wires, transport):
     async def act(_wire, _seen, writer):
         wires.reset(writer)
 
-    evidence = Evidence()
+    trace = Evidence()
     async with wires.Wire(act) as wire:
         with pytest.raises(httpx.ReadError):
-            await transport.handle_async_request(httpx.Request("GET", wire.url, extensions={"evidence": evidence}))
-    assert evidence.sent
-    assert evidence.phases == ["connected", "sent"]
+            await transport.handle_async_request(httpx.Request("GET", wire.url, extensions={"request_trace": trace}))
+    assert trace.sent
+    assert trace.phases == ["connected", "sent"]
 
 
-async def test_a_denied_name_is_terminal():
+async def test_denied_name_is_terminal():
     transport = AiohttpTransport(resolver=GuardedResolver(loopback=False))
-    evidence = Evidence()
+    trace = Evidence()
     with pytest.raises(httpx.ConnectError):
         await transport.handle_async_request(
-            httpx.Request("GET", "http://localhost:9/", extensions={"evidence": evidence})
+            httpx.Request("GET", "http://localhost:9/", extensions={"request_trace": trace})
         )
     await transport.aclose()
-    assert evidence.terminal
+    assert trace.terminal
 
 
-async def test_bytes_of_a_path_arrive_as_they_are(wires, transport):
+async def test_path_arrives_unchanged(wires, transport):
     async with wires.Wire(wires.always(wires.answer(""))) as wire:
         for path in ("/a%2Fb/%E7%8C%AB?x=a%2Bb&y=%20+", "/", "/?q", "/a;b=c,d:e@f"):
             response = await transport.handle_async_request(httpx.Request("GET", wire.url + path))
@@ -111,7 +111,7 @@ async def test_bytes_of_a_path_arrive_as_they_are(wires, transport):
         assert wire.seen[-1].headers["host"] == wire.url.removeprefix("http://")
 
 
-def test_tls_is_verified_and_deaf_to_the_environment(monkeypatch, tmp_path):
+def test_tls_is_verified_and_ignores_the_environment(monkeypatch, tmp_path):
     keys = tmp_path / "keys"
     monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
@@ -128,16 +128,18 @@ async def test_http_over_ipv6(transport):
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "::1", 0)
     url = f"http://[::1]:{server.sockets[0].getsockname()[1]}/"
     with pytest.raises(httpx.TransportError):
-        await transport.handle_async_request(httpx.Request("GET", url, extensions={"evidence": (seen := Evidence())}))
+        await transport.handle_async_request(
+            httpx.Request("GET", url, extensions={"request_trace": (seen := Evidence())})
+        )
     assert seen.sent
     server.close()
 
 
-def test_the_systems_certificates_are_not_read_at_the_start_and_nothing_else_changes():
-    """aiohttp's own contexts, which no connection here uses, trust nobody; whoever makes one later trusts as usual."""
+def test_system_certificates_are_not_loaded_at_import():
+    """aiohttp's own contexts, which no connection here uses, trust no certificate; later contexts do as usual."""
     code = (
-        "import ssl, runner.net.guard, aiohttp.connector as made\n"
-        "contexts = made._SSL_CONTEXT_VERIFIED, made._SSL_CONTEXT_UNVERIFIED, ssl.create_default_context()\n"
+        "import ssl, runner.net.guard, aiohttp.connector as connector\n"
+        "contexts = connector._SSL_CONTEXT_VERIFIED, connector._SSL_CONTEXT_UNVERIFIED, ssl.create_default_context()\n"
         "print(*(each.cert_store_stats()['x509'] > 0 for each in contexts))"
     )
     env = {"SSL_CERT_FILE": certifi.where()}

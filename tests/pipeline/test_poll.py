@@ -10,16 +10,15 @@ from runner.lifecycle.events import Accepted
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Draft, Moment, State
 from runner.net.bucket import Bucket
-from runner.net.limiter import Limiter, Window
-from runner.pipeline.bell import Bell
+from runner.net.limiter import Limiter
 from runner.pipeline.clock import Clock
-from runner.pipeline.lane import Lane
-from runner.pipeline.poll import Poll
+from runner.pipeline.poll import PollStage
+from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
-from runner.providers.dialect import Dialect
 from runner.providers.exchange import Reply
 from runner.store.adding import Addition
 from runner.store.store import Store
+from tests.pipelines import pipeline
 
 
 class Provider:
@@ -39,8 +38,8 @@ class Provider:
 
 @asynccontextmanager
 async def polling(directory, count, *, name="chanjing", rate=100.0, first_look=0.05):
-    """A lane with so many running tasks, all of them due, and its polls at work."""
-    clock, bell, spec, provider = Clock(), Bell(), specs.load(name), Provider()
+    """Yield a pipeline with `count` running tasks, all of them due, whose polls run."""
+    clock, notifier, spec, provider = Clock(), Notifier(), specs.load(name), Provider()
     operation, model = next((model.operation, key) for key, model in spec.models.items())
     store = await Store.open(directory / ".runner")
     try:
@@ -56,19 +55,15 @@ async def polling(directory, count, *, name="chanjing", rate=100.0, first_look=0
             running = replace(task, state=State.RUNNING, remote_id=f"u-{number:03}", due_at=clock.now())
             assert await store.settle(task, running) == "done"
         limiters = {endpoint: Limiter(Bucket(rate), anyio.current_time) for endpoint in ("submit", "query")}
-        lane = Lane(
-            spec=spec,
-            dialect=Dialect(spec),
-            gateway=provider,
-            downloader=None,
-            limiters=limiters,
-            window=Window(),
-            patience=Patience(first_look=first_look),
+        made = pipeline(
+            spec,
+            provider,
+            None,
+            limiters,
             store=store,
             clock=clock,
-            bell=bell,
-            on_change=lambda *_: None,
-            emergency=lambda *_: None,
+            notifier=notifier,
+            policy=Patience(first_look=first_look),
             proved=True,
         )
 
@@ -76,8 +71,9 @@ async def polling(directory, count, *, name="chanjing", rate=100.0, first_look=0
             raise error
 
         async with anyio.create_task_group() as group:
-            group.start_soon(Poll(lane, [operation]).stage((name, State.RUNNING), broken).run)
-            yield lane, provider
+            poll = PollStage(made.session, made.settlement, made.schedule, [operation])
+            group.start_soon(poll.stage(broken).run)
+            yield made, provider
             group.cancel_scope.cancel()
     finally:
         await store.aclose()
@@ -92,60 +88,60 @@ async def calls(provider, count):
     return provider.asked[:count]
 
 
-async def test_a_call_is_full_and_what_is_left_follows(tmp_path):
+async def test_a_call_is_full_and_the_rest_follows(tmp_path):
     async with polling(tmp_path, 70) as (_, provider):
         first, second = await calls(provider, 2)
     assert (len(first), first[0]) == (50, "u-000")
     assert {*first, *second} == {f"u-{number:03}" for number in range(70)}
 
 
-async def test_a_call_that_waited_for_its_permit_takes_along_what_has_become_due_meanwhile(tmp_path):
-    async with polling(tmp_path, 2, rate=1.0) as (lane, provider):
+async def test_a_call_that_waited_polls_what_became_due_meanwhile(tmp_path):
+    async with polling(tmp_path, 2, rate=1.0) as (made, provider):
         await calls(provider, 1)
-        (late,) = [task for task in await lane.store.in_state(State.RUNNING) if task.remote_id == "u-001"]
-        assert await lane.store.settle(late, replace(late, due_at=None)) == "done"
+        (late,) = [task for task in await made.settlement.store.in_state(State.RUNNING) if task.remote_id == "u-001"]
+        assert await made.settlement.store.settle(late, replace(late, due_at=None)) == "done"
         with anyio.fail_after(5):
-            while not lane.limiters["query"]._queue:  # noqa: ASYNC110 - a limiter rings no bell
+            while not made.session.limiters["query"]._queue:  # noqa: ASYNC110 - a limiter notifies no test
                 await anyio.sleep(0.01)
-        assert await lane.store.settle(late, replace(late, due_at=lane.clock.now())) == "done"
+        assert await made.settlement.store.settle(late, replace(late, due_at=made.session.clock.now())) == "done"
         (_, second) = await calls(provider, 2)
     assert second == ["u-000", "u-001"]
 
 
-async def test_a_task_that_ended_is_settled_and_not_asked_about_again(tmp_path):
-    async with polling(tmp_path, 5) as (lane, provider):
+async def test_an_ended_task_is_settled_and_not_polled_again(tmp_path):
+    async with polling(tmp_path, 5) as (made, provider):
         provider.ended = {"u-001", "u-003"}
         await calls(provider, 1)
         later = (await calls(provider, 4))[-1]
         assert later == ["u-000", "u-002", "u-004"]
-        assert (await lane.store.counts()) == {"running": 3, "failed": 2}
-        assert "2" in repr(lane.looks)
+        assert (await made.settlement.store.counts()) == {"running": 3, "failed": 2}
+        assert "2" in repr(made.schedule)
 
 
-async def test_a_lane_that_died_while_a_call_waited_asks_nothing_and_gives_the_permit_back(tmp_path):
-    async with polling(tmp_path, 2, rate=1.0) as (lane, provider):
+async def test_a_dead_session_polls_nothing_and_returns_its_permit(tmp_path):
+    async with polling(tmp_path, 2, rate=1.0) as (made, provider):
         await calls(provider, 1)
-        lane.dead = True
+        made.session.dead = True
         with anyio.fail_after(5):
-            permit = await lane.limiters["query"].acquire()
+            permit = await made.session.limiters["query"].acquire()
         permit.release()
     assert len(provider.asked) == 1
 
 
 @pytest.mark.parametrize("name", ["kling"])
-async def test_where_a_call_asks_about_one_they_go_side_by_side(tmp_path, name):
+async def test_calls_about_single_tasks_go_side_by_side(tmp_path, name):
     async with polling(tmp_path, 6, name=name) as (_, provider):
         asked = await calls(provider, 6)
     assert sorted(id_ for (id_,) in asked) == [f"u-{number:03}" for number in range(6)]
 
 
-async def test_the_first_look_at_a_new_task_is_planned_by_what_was_learned(tmp_path):
-    async with polling(tmp_path, 1, first_look=0.5) as (lane, _):
-        (task,) = await lane.store.in_state(State.RUNNING)
-        now = lane.clock.now()
+async def test_the_first_poll_of_a_task_follows_what_was_learned(tmp_path):
+    async with polling(tmp_path, 1, first_look=0.5) as (made, _):
+        (task,) = await made.settlement.store.in_state(State.RUNNING)
+        now = made.session.clock.now()
         for number in range(300):
-            lane.looks.ended(replace(task, id=1000 + number, submitted_at=now), now + 20.0)
+            made.schedule.record_end(replace(task, id=1000 + number, submitted_at=now), now + 20.0)
         sending = replace(task, state=State.SUBMITTING, remote_id=None, due_at=None)
-        assert await lane.store.settle(task, sending) == "done"
-        accepted = await lane.settle(sending, Accepted("u-9", "http 200"))
+        assert await made.settlement.store.settle(task, sending) == "done"
+        accepted = await made.settlement.settle(sending, Accepted("u-9", "http 200"))
         assert 7.0 < accepted.due_at - now < 11.0

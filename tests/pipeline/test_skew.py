@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.pipeline.skew import refused, said, skew
+from runner.pipeline.clock import clock_skew, skew_refusal, skew_warning
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,11 @@ from runner.pipeline.skew import refused, said, skew
         (1000.0, 1301.0, 1302.0, 300.0),
     ],
 )
-def test_the_exchange_itself_and_the_missing_fractions_are_not_held_against_anyone(theirs, begun, ended, ahead):
-    assert skew(theirs, begun, ended) == ahead
+def test_skew_is_at_most_what_is_certain(theirs, begun, ended, ahead):
+    assert clock_skew(theirs, begun, ended) == ahead
 
 
-def test_what_is_said_names_the_side_and_the_cure():
-    assert "120 s ahead of kling's" in said("kling", 120.2)
-    assert "7200 s behind kling's" in refused("kling", -7200.0)
-    assert all("timedatectl" in words for words in (said("a", 100), refused("a", 400)))
+def test_messages_name_the_side_and_the_hint():
+    assert "120 s ahead of kling's" in skew_warning("kling", 120.2)
+    assert "7200 s behind kling's" in skew_refusal("kling", -7200.0)
+    assert all("timedatectl" in text for text in (skew_warning("a", 100), skew_refusal("a", 400)))

@@ -1,4 +1,4 @@
-"""The recorded answers, as parametrised cases, and a task of any provider."""
+"""Provide the recorded responses as parametrized cases, and a factory for tasks of any provider."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def reply(recorded):
 
 
 def cases(kind):
-    """`(spec, reply, expected)` of every recorded answer of that kind."""
+    """Yield `(spec, reply, expected)` for every recorded response of that kind."""
     for provider in PROVIDERS:
         recorded = yaml.safe_load((REPLIES / f"{provider}.yaml").read_text(encoding="utf-8"))
         for number, case in enumerate(recorded.get(kind, ()), start=1):
-            wanted = {name: value for name, value in case.items() if name not in {"reply", "why_it_stands"}}
+            expected = {name: value for name, value in case.items() if name not in {"reply", "why_it_stands"}}
             yield pytest.param(
-                load(provider), reply(case["reply"]), wanted, id=f"{provider}-{number}-{wanted.get('event')}"
+                load(provider), reply(case["reply"]), expected, id=f"{provider}-{number}-{expected.get('event')}"
             )
 
 
 def pytest_generate_tests(metafunc):
     for kind in ("submit", "query", "page", "reference"):
         if f"{kind}_reply" in metafunc.fixturenames:
-            metafunc.parametrize(("spec", f"{kind}_reply", "wanted"), list(cases(kind)))
+            metafunc.parametrize(("spec", f"{kind}_reply", "expected"), list(cases(kind)))
 
 
 @pytest.fixture(scope="session")
 def recorded():
-    """Every recorded answer as `(provider, kind, reply, expected)`."""
+    """Return every recorded response as `(spec, kind, reply, expected)`."""
     return [
         (case.values[0], kind, case.values[1], case.values[2])
         for kind in ("submit", "query", "page", "reference")
@@ -49,8 +49,8 @@ def recorded():
 
 @pytest.fixture(scope="session")
 def task():
-    def make(provider="kling", operation="image", model="kling-v3", request=None, **fields):
+    def make_task(provider="kling", operation="image", model="kling-v3", request=None, **fields):
         defaults = {"ref": "r0-1-g1", "remote_id": "u-1", "request": orjson.dumps(request or {"prompt": "a boat"})}
         return Task(1, "k" * 32, provider, operation, model, State.RUNNING, 0.0, **{**defaults, **fields})
 
-    return make
+    return make_task

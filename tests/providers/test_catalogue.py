@@ -11,81 +11,82 @@ EVERY = [(provider, name) for provider in names() for name in load(provider).mod
 
 
 @pytest.fixture
-def shape():
+def find_model():
     return Catalogue().find
 
 
-def wrong(found, params):
-    """What was wrong, as (name, text, hint)."""
-    _, mistakes = found.request(params)
-    return [(mistake.name, mistake.message, mistake.hint) for mistake in mistakes]
+def diagnostics_of(schema, params):
+    """Return the diagnostics of a request as (name, message, hint)."""
+    _, diagnostics = schema.request(params)
+    return [(each.name, each.message, each.hint) for each in diagnostics]
 
 
-def right(found, params):
-    request, mistakes = found.request(params)
-    assert mistakes == []
+def request_of(schema, params):
+    request, diagnostics = schema.request(params)
+    assert diagnostics == []
     return request
 
 
 def smallest(model):
-    """A value for every parameter that is needed."""
-    made = {}
+    """Return a value for every required parameter."""
+    params = {}
     for own, parameter in model.parameters.items():
         if not parameter.required:
             continue
         kinds = {"string": "x", "integer": int(parameter.min or 1), "list": [URL], "image": URL}
-        made[own] = parameter.choices[0] if parameter.choices else kinds[parameter.type]
+        params[own] = parameter.choices[0] if parameter.choices else kinds[parameter.type]
     if any("needs image or" in refusal.say for refusal in model.refuse):
-        made["image"] = URL
+        params["image"] = URL
     if any("needs prompt, or" in refusal.say for refusal in model.refuse):
-        made["prompt"] = "x"
-    return made
+        params["prompt"] = "x"
+    return params
 
 
 @pytest.mark.parametrize(("provider", "name"), EVERY)
-def test_every_model_takes_its_smallest_request_as_it_is(provider, name, shape):
+def test_every_model_accepts_its_smallest_request(provider, name, find_model):
     model = load(provider).models[name]
-    request = right(shape(provider, f"{model.operation}/{name.rpartition('/')[2]}"), smallest(model))
+    request = request_of(find_model(provider, f"{model.operation}/{name.rpartition('/')[2]}"), smallest(model))
     defaults = {own: parameter.default for own, parameter in model.parameters.items() if parameter.default is not None}
     assert request == defaults | smallest(model)
 
 
 @pytest.mark.parametrize(("provider", "name"), EVERY)
-def test_every_choice_of_every_model_is_taken_also_as_text_out_of_a_csv(provider, name, shape):
+def test_every_choice_is_accepted_as_text(provider, name, find_model):
+    """A CSV file holds text only."""
     model = load(provider).models[name]
-    found = shape(provider, f"{model.operation}/{name.rpartition('/')[2]}")
+    schema = find_model(provider, f"{model.operation}/{name.rpartition('/')[2]}")
     for own, parameter in model.parameters.items():
         for choice in parameter.choices or ():
             params = smallest(model) | {own: str(choice)}
-            request, mistakes = found.request(params)
-            assert [mistake for mistake in mistakes if mistake.name] == []
-            assert mistakes or request[own] == choice
-            assert mistakes or type(request[own]) is type(choice)
+            request, diagnostics = schema.request(params)
+            assert [each for each in diagnostics if each.name] == []
+            assert diagnostics or request[own] == choice
+            assert diagnostics or type(request[own]) is type(choice)
 
 
 @pytest.mark.parametrize(("provider", "name"), EVERY)
-def test_no_two_parameters_of_a_model_share_a_common_name(provider, name):
+def test_common_names_of_a_model_are_distinct(provider, name):
     common = [each for parameter in load(provider).models[name].parameters.values() for each in parameter.common]
     assert len(common) == len(set(common))
 
 
 @pytest.mark.parametrize(("provider", "name"), EVERY)
-def test_every_model_says_where_its_facts_come_from(provider, name):
+def test_every_model_has_a_source(provider, name):
     assert load(provider).models[name].source
 
 
-# finding
+# finding a model
 
 
-def test_a_model_is_found_by_its_code_or_with_its_operation(shape):
-    assert shape("chanjing", "kling-v2-1").operation == "image"
-    assert shape("chanjing", "image/kling-v2-1").code == "kling-v2-1"
-    assert shape("kling", "image2video/kling-v3").code == "kling-v3"
+def test_model_is_found_by_code_or_operation_and_code(find_model):
+    assert find_model("chanjing", "kling-v2-1").operation == "image"
+    assert find_model("chanjing", "image/kling-v2-1").code == "kling-v2-1"
+    assert find_model("kling", "image2video/kling-v3").code == "kling-v3"
 
 
-def test_a_bare_name_of_several_models_is_refused(shape):
+def test_ambiguous_model_name_is_rejected(find_model):
     with pytest.raises(UsageError) as caught:
-        shape("kling", "kling-v3")
+        find_model("kling", "kling-v3")
     assert "several models" in caught.value.message
     assert caught.value.hint == "write one of: image/kling-v3, image2video/kling-v3, text2video/kling-v3"
 
@@ -98,48 +99,50 @@ def test_a_bare_name_of_several_models_is_refused(shape):
         ("kling", "text2video/kling-v26", "text2video/kling-v2-6"),
     ],
 )
-def test_an_unknown_model_is_refused_with_the_closest_names(shape, provider, model, near):
+def test_unknown_model_is_rejected_with_the_closest_names(find_model, provider, model, near):
     with pytest.raises(UsageError) as caught:
-        shape(provider, model)
+        find_model(provider, model)
     assert near in caught.value.hint
     assert f"runner models {provider}" in caught.value.hint
 
 
-def test_an_unknown_provider_is_refused_with_those_that_are_known(shape):
+def test_unknown_provider_is_rejected_with_known_names(find_model):
     with pytest.raises(UsageError) as caught:
-        shape("klang", "x")
+        find_model("klang", "x")
     assert "chanjing, kling, kling-gateway" in caught.value.hint
 
 
-def test_an_unchecked_code_goes_through_with_common_names_translated(shape):
-    found = shape("chanjing", "video/kling-9", unchecked=True)
-    assert (found.operation, found.code) == ("video", "kling-9")
-    assert found.takes("prompt")
-    assert right(found, {"prompt": "x", "duration": 7, "nonsense": {"a": 1}}) == {
+def test_unchecked_model_translates_common_names(find_model):
+    schema = find_model("chanjing", "video/kling-9", unchecked=True)
+    assert (schema.operation, schema.code) == ("video", "kling-9")
+    assert schema.takes("prompt")
+    assert request_of(schema, {"prompt": "x", "duration": 7, "nonsense": {"a": 1}}) == {
         "ref_prompt": "x",
         "video_duration": 7,
         "nonsense": {"a": 1},
     }
 
 
-def test_an_unchecked_code_still_needs_its_operation(shape):
+def test_unchecked_model_needs_its_operation(find_model):
     with pytest.raises(UsageError) as caught:
-        shape("kling", "kling-9", unchecked=True)
+        find_model("kling", "kling-9", unchecked=True)
     assert "write image/kling-9 or text2video/kling-9" in caught.value.hint
 
 
-def test_what_is_in_the_catalogue_is_checked_even_when_unchecked_is_allowed(shape):
-    assert wrong(shape("chanjing", "kling-v2-1", unchecked=True), {"prompt": "x", "clarity": 1})
+def test_catalogued_model_is_checked_despite_unchecked(find_model):
+    assert diagnostics_of(find_model("chanjing", "kling-v2-1", unchecked=True), {"prompt": "x", "clarity": 1})
 
 
-# checking
+# checking parameters
 
 
-def test_a_parameter_that_is_not_one_is_refused_with_a_hint(shape):
-    ((name, text, hint),) = wrong(shape("kling", "image/kling-v3"), {"prompt": "x", "aspect_ration": "1:1"})
+def test_unknown_parameter_is_rejected_with_a_hint(find_model):
+    ((name, text, hint),) = diagnostics_of(
+        find_model("kling", "image/kling-v3"), {"prompt": "x", "aspect_ration": "1:1"}
+    )
     assert (name, text) == ("aspect_ration", "is not a parameter of kling-v3")
     assert hint == "did you mean aspect_ratio?"
-    ((_, _, hint),) = wrong(shape("chanjing", "kling-v2-1"), {"prompt": "x", "zzz": 1})
+    ((_, _, hint),) = diagnostics_of(find_model("chanjing", "kling-v2-1"), {"prompt": "x", "zzz": 1})
     assert hint.startswith("it takes ")
 
 
@@ -167,72 +170,80 @@ def test_a_parameter_that_is_not_one_is_refused_with_a_hint(shape):
         ({"image": 5}, "image", "5 is not the URL or the file of an image"),
     ],
 )
-def test_every_mistake_names_the_parameter_and_what_was_expected(shape, params, name, text):
-    ((where, message, hint),) = wrong(shape("kling", "image/kling-v2-1"), {"prompt": "a boat"} | params)
-    assert (where, message) == (name, text)
+def test_diagnostic_names_parameter_and_expectation(find_model, params, name, text):
+    ((parameter, message, hint),) = diagnostics_of(
+        find_model("kling", "image/kling-v2-1"), {"prompt": "a boat"} | params
+    )
+    assert (parameter, message) == (name, text)
     assert hint
 
 
-def test_every_mistake_is_told_at_once(shape):
-    told = wrong(shape("kling", "image/kling-v2-1"), {"n": 99, "aspect_ratio": "1x1", "pormpt": "x"})
-    assert [name for name, _, _ in told] == ["pormpt", "aspect_ratio", "n", ""]
+def test_all_diagnostics_are_reported_at_once(find_model):
+    diagnostics = diagnostics_of(
+        find_model("kling", "image/kling-v2-1"), {"n": 99, "aspect_ratio": "1x1", "pormpt": "x"}
+    )
+    assert [name for name, _, _ in diagnostics] == ["pormpt", "aspect_ratio", "n", ""]
 
 
-def test_a_bad_value_does_not_count_as_missing(shape):
-    assert [name for name, _, _ in wrong(shape("kling", "image/kling-v2-1"), {"prompt": "x" * 9999})] == ["prompt"]
+def test_bad_value_does_not_count_as_missing(find_model):
+    assert [name for name, _, _ in diagnostics_of(find_model("kling", "image/kling-v2-1"), {"prompt": "x" * 9999})] == [
+        "prompt"
+    ]
 
 
-def test_what_is_needed_is_asked_for_by_its_common_name(shape):
-    told = wrong(shape("chanjing", "tx_kling2.5"), {"prompt": "x"})
-    assert told == [("", "tx_kling2.5 needs duration", "add duration to params (a whole number)")]
-    told = wrong(shape("chanjing", "Doubao-Seedance-1.0-pro"), {"prompt": "x"})
-    assert told == [("", "Doubao-Seedance-1.0-pro needs duration", "add duration to params (5, 10)")]
+def test_missing_parameter_is_reported_by_its_common_name(find_model):
+    diagnostics = diagnostics_of(find_model("chanjing", "tx_kling2.5"), {"prompt": "x"})
+    assert diagnostics == [("", "tx_kling2.5 needs duration", "add duration to params (a whole number)")]
+    diagnostics = diagnostics_of(find_model("chanjing", "Doubao-Seedance-1.0-pro"), {"prompt": "x"})
+    assert diagnostics == [("", "Doubao-Seedance-1.0-pro needs duration", "add duration to params (5, 10)")]
 
 
-def test_an_empty_cell_is_nothing(shape):
-    assert right(shape("kling", "image/kling-v3"), {"prompt": "x", "n": None}) == {"prompt": "x"}
-    assert wrong(shape("kling", "image/kling-v3"), {"prompt": None})
+def test_empty_cell_counts_as_no_value(find_model):
+    assert request_of(find_model("kling", "image/kling-v3"), {"prompt": "x", "n": None}) == {"prompt": "x"}
+    assert diagnostics_of(find_model("kling", "image/kling-v3"), {"prompt": None})
 
 
-# coercion
+# converting values
 
 
 @pytest.mark.parametrize("written", [5, "5"])
-def test_klings_durations_are_text(shape, written):
-    request = right(shape("kling", "text2video/kling-v2-6"), {"prompt": "x", "duration": written})
+def test_duration_of_kling_is_text(find_model, written):
+    request = request_of(find_model("kling", "text2video/kling-v2-6"), {"prompt": "x", "duration": written})
     assert request["duration"] == "5"
 
 
 @pytest.mark.parametrize("written", [5, "5"])
-def test_chanjings_durations_are_numbers(shape, written):
+def test_duration_of_chanjing_is_a_number(find_model, written):
     for model in ("tx_kling2.5", "kling2.5"):
-        assert right(shape("chanjing", model), {"prompt": "x", "duration": written})["video_duration"] == 5
+        assert request_of(find_model("chanjing", model), {"prompt": "x", "duration": written})["video_duration"] == 5
 
 
-def test_text_out_of_a_csv_becomes_what_it_means(shape):
-    found = shape("kling", "image/kling-v2-1")
-    request = right(found, {"prompt": "x", "n": "3", "image_fidelity": "0.5"})
+def test_text_is_converted_to_the_type_of_the_parameter(find_model):
+    schema = find_model("kling", "image/kling-v2-1")
+    request = request_of(schema, {"prompt": "x", "n": "3", "image_fidelity": "0.5"})
     assert request == {"prompt": "x", "n": 3, "image_fidelity": 0.5}
-    multi = right(shape("kling", "text2video/kling-v3"), {"prompt": "x", "multi_shot": "TRUE"})
+    multi = request_of(find_model("kling", "text2video/kling-v3"), {"prompt": "x", "multi_shot": "TRUE"})
     assert multi["multi_shot"] is True
-    assert right(found, {"prompt": 2026})["prompt"] == "2026"
-    assert right(shape("chanjing", "seedance-2.0-lite-wetoken"), {"prompt": "x", "duration": 5, "clarity": "4K"})
+    assert request_of(schema, {"prompt": 2026})["prompt"] == "2026"
+    assert request_of(
+        find_model("chanjing", "seedance-2.0-lite-wetoken"), {"prompt": "x", "duration": 5, "clarity": "4K"}
+    )
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e999"])
-def test_no_text_becomes_a_number_that_is_none(shape, value):
-    assert wrong(shape("kling", "image/kling-v2-1"), {"prompt": "x", "image_fidelity": value})
+def test_text_never_becomes_nan_or_infinity(find_model, value):
+    assert diagnostics_of(find_model("kling", "image/kling-v2-1"), {"prompt": "x", "image_fidelity": value})
 
 
 # common names
 
 
-def test_common_names_become_the_providers_own(shape):
-    found = shape("chanjing", "kling-v2-1")
-    assert found.takes("prompt")
-    assert found.takes("ref_prompt")
-    assert not found.takes("image")
-    assert right(found, {"prompt": "x", "n": 2, "aspect_ratio": "9:16"}) == {
+def test_common_names_become_the_providers_own(find_model):
+    schema = find_model("chanjing", "kling-v2-1")
+    assert schema.takes("prompt")
+    assert schema.takes("ref_prompt")
+    assert not schema.takes("image")
+    assert request_of(schema, {"prompt": "x", "n": 2, "aspect_ratio": "9:16"}) == {
         "ref_prompt": "x",
         "number_of_images": 2,
         "aspect_ratio": "9:16",
@@ -240,23 +251,23 @@ def test_common_names_become_the_providers_own(shape):
 
 
 @pytest.mark.parametrize("order", [("image", "image_tail"), ("image_tail", "image")])
-def test_first_and_last_frame_fill_a_list_in_their_own_order(shape, order):
+def test_first_and_last_frame_fill_a_list_in_order(find_model, order):
     frames = {"image": URL, "image_tail": TAIL}
     params = {"duration": 5} | {name: frames[name] for name in order}
-    assert right(shape("chanjing", "tx_kling-v2-1-master"), params)["ref_img_url"] == [URL, TAIL]
+    assert request_of(find_model("chanjing", "tx_kling-v2-1-master"), params)["ref_img_url"] == [URL, TAIL]
 
 
-def test_a_single_image_becomes_a_list_of_one_and_a_list_stays_one(shape):
-    found = shape("chanjing", "doubao-seedream-4.0")
-    assert right(found, {"prompt": "x", "image": URL})["ref_img_url"] == [URL]
-    assert right(found, {"prompt": "x", "ref_img_url": [URL, TAIL]})["ref_img_url"] == [URL, TAIL]
-    assert wrong(found, {"prompt": "x", "ref_img_url": [URL] * 5})
-    assert wrong(found, {"prompt": "x", "ref_img_url": ["boat.png"]})
-    assert wrong(found, {"prompt": "x", "ref_img_url": [5]})
+def test_single_image_becomes_a_list_of_one(find_model):
+    schema = find_model("chanjing", "doubao-seedream-4.0")
+    assert request_of(schema, {"prompt": "x", "image": URL})["ref_img_url"] == [URL]
+    assert request_of(schema, {"prompt": "x", "ref_img_url": [URL, TAIL]})["ref_img_url"] == [URL, TAIL]
+    assert diagnostics_of(schema, {"prompt": "x", "ref_img_url": [URL] * 5})
+    assert diagnostics_of(schema, {"prompt": "x", "ref_img_url": ["boat.png"]})
+    assert diagnostics_of(schema, {"prompt": "x", "ref_img_url": [5]})
 
 
-def test_frames_go_into_fields_of_their_own_where_there_are_some(shape):
-    request = right(shape("chanjing", "tx_kling2.5"), {"duration": 5, "image": URL, "image_tail": TAIL})
+def test_frames_fill_their_own_fields_if_there_are_some(find_model):
+    request = request_of(find_model("chanjing", "tx_kling2.5"), {"duration": 5, "image": URL, "image_tail": TAIL})
     assert (request["start_frame"], request["end_frame"]) == (URL, TAIL)
 
 
@@ -267,8 +278,8 @@ def test_frames_go_into_fields_of_their_own_where_there_are_some(shape):
         ("doubao-seedream-4.0", {"prompt": "x", "image": URL, "ref_img_url": [TAIL]}),
     ],
 )
-def test_both_names_of_one_thing_are_refused(shape, model, params):
-    ((_, message, hint),) = wrong(shape("chanjing", model), params)
+def test_two_names_of_one_parameter_are_rejected(find_model, model, params):
+    ((_, message, hint),) = diagnostics_of(find_model("chanjing", model), params)
     assert message.startswith("says the same as ")
     assert hint == "leave one of them out"
 
@@ -289,39 +300,47 @@ TURBO = {"prompt": "x", "duration": 5, "image": URL, "aspect_ratio": "1:1"}
         ("chanjing", "kling-v2-5-turbo-normal", TURBO, "only without"),
     ],
 )  # fmt: skip
-def test_a_combination_that_is_not_taken_is_refused_before_anything_is_sent(shape, provider, model, params, say):
-    ((name, message, _),) = wrong(shape(provider, model), params)
+def test_refused_combination_is_rejected_locally(find_model, provider, model, params, say):
+    """A combination that the provider does not accept is reported before anything is sent."""
+    ((name, message, _),) = diagnostics_of(find_model(provider, model), params)
     assert name == ""
     assert say in message
 
 
-def test_rules_between_parameters_let_good_combinations_through(shape):
-    assert right(shape("kling", "image2video/kling-v2-6"), {"image_tail": TAIL})
-    assert right(shape("kling", "text2video/kling-v3"), {"multi_shot": True, "multi_prompt": [{"index": 1}]})
-    assert right(shape("chanjing", "kling-v2-5-turbo-normal"), {"prompt": "x", "duration": 5, "aspect_ratio": "1:1"})
-
-
-def test_a_default_that_would_be_guessed_elsewhere_is_sent(shape):
-    """Gateways put 1:1 where nothing is said."""
-    assert right(shape("kling-gateway", "image/kling-v1"), {"prompt": "x"})["aspect_ratio"] == "16:9"
-    assert (
-        right(shape("kling-gateway", "image/kling-v1"), {"prompt": "x", "aspect_ratio": "1:1"})["aspect_ratio"] == "1:1"
+def test_good_combinations_are_accepted(find_model):
+    assert request_of(find_model("kling", "image2video/kling-v2-6"), {"image_tail": TAIL})
+    assert request_of(find_model("kling", "text2video/kling-v3"), {"multi_shot": True, "multi_prompt": [{"index": 1}]})
+    assert request_of(
+        find_model("chanjing", "kling-v2-5-turbo-normal"), {"prompt": "x", "duration": 5, "aspect_ratio": "1:1"}
     )
-    assert right(shape("chanjing", "seedance-2.5-t2v"), {"prompt": "x", "duration": 4})["number_of_images"] == 1
 
 
-def test_a_request_is_the_same_whatever_the_order_it_was_written_in(shape):
-    found = shape("kling", "image/kling-v3")
-    first = right(found, {"prompt": "x", "n": 2, "resolution": "2k"})
-    second = right(found, {"resolution": "2k", "n": 2, "prompt": "x"})
+def test_defaults_are_sent_explicitly(find_model):
+    """Some gateways use 1:1 if no ratio is given."""
+    assert request_of(find_model("kling-gateway", "image/kling-v1"), {"prompt": "x"})["aspect_ratio"] == "16:9"
+    assert (
+        request_of(find_model("kling-gateway", "image/kling-v1"), {"prompt": "x", "aspect_ratio": "1:1"})[
+            "aspect_ratio"
+        ]
+        == "1:1"
+    )
+    assert (
+        request_of(find_model("chanjing", "seedance-2.5-t2v"), {"prompt": "x", "duration": 4})["number_of_images"] == 1
+    )
+
+
+def test_request_does_not_depend_on_the_order_of_params(find_model):
+    schema = find_model("kling", "image/kling-v3")
+    first = request_of(schema, {"prompt": "x", "n": 2, "resolution": "2k"})
+    second = request_of(schema, {"resolution": "2k", "n": 2, "prompt": "x"})
     assert list(first.items()) == list(second.items())
 
 
-# what it takes of the window
+# slots of the window
 
 
 @pytest.mark.parametrize(("request_", "slots"), [({"n": 9}, 9), ({}, 1), ({"n": 0}, 1), ({"n": "3"}, 1)])
-def test_an_image_takes_as_many_slots_as_it_has_pictures(shape, request_, slots):
-    assert shape("kling", "image/kling-v3").slots(request_) == slots
-    assert shape("kling", "text2video/kling-v3").slots(request_) == 1
-    assert shape("chanjing", "kling-v2-1").slots({"number_of_images": 4}) == 1
+def test_image_task_takes_one_slot_per_output(find_model, request_, slots):
+    assert find_model("kling", "image/kling-v3").slots(request_) == slots
+    assert find_model("kling", "text2video/kling-v3").slots(request_) == 1
+    assert find_model("chanjing", "kling-v2-1").slots({"number_of_images": 4}) == 1

@@ -15,7 +15,7 @@ CHANJING, KLING, GATEWAY = (Dialect(load(name)) for name in ("chanjing", "kling"
 PAGE = "/open/v1/ai_creation/task/page"
 
 
-def test_a_chanjing_image_and_a_video_differ_by_a_constant(task):
+def test_chanjing_image_and_video_differ_by_a_constant(task):
     image = task("chanjing", "image", "kling-v2-1", {"ref_prompt": "纸船", "number_of_images": 2})
     assert CHANJING.submit(image) == Request(
         "submit",
@@ -28,9 +28,9 @@ def test_a_chanjing_image_and_a_video_differ_by_a_constant(task):
     assert CHANJING.submit(video).body == {"creation_type": 4, "model_code": "tx_kling2.5", "video_duration": 5}
 
 
-def test_kling_is_told_our_reference(task):
-    made = task("kling", "image2video", "kling-v2-6", {"image": "https://files.example/1.png", "duration": "5"})
-    assert KLING.submit(made) == Request(
+def test_kling_submit_holds_the_reference(task):
+    created = task("kling", "image2video", "kling-v2-6", {"image": "https://files.example/1.png", "duration": "5"})
+    assert KLING.submit(created) == Request(
         "submit",
         "POST",
         "/v1/videos/image2video",
@@ -44,18 +44,19 @@ def test_kling_is_told_our_reference(task):
     )
 
 
-def test_a_gateway_is_told_the_model_under_both_names_and_no_reference(task):
+def test_gateway_submit_holds_both_model_fields_only(task):
+    """It holds no reference, because gateways keep none."""
     request = GATEWAY.submit(task("kling-gateway", "text2video", "kling-v2-6", {"prompt": "x"}))
     assert request.path == "/kling/v1/videos/text2video"
     assert request.body == {"model_name": "kling-v2-6", "model": "kling-v2-6", "prompt": "x"}
 
 
-def test_the_same_task_makes_the_same_request_every_time(task):
-    made = task("kling")
-    assert orjson.dumps(KLING.submit(made).body) == orjson.dumps(KLING.submit(made).body)
+def test_same_task_makes_the_same_request(task):
+    created = task("kling")
+    assert orjson.dumps(KLING.submit(created).body) == orjson.dumps(KLING.submit(created).body)
 
 
-def test_one_task_is_asked_about_by_its_id(task):
+def test_query_is_by_remote_id(task):
     assert CHANJING.query(task("chanjing")) == Request(
         "query", "GET", "/open/v1/ai_creation/task?unique_id=u-1", "query"
     )
@@ -64,21 +65,21 @@ def test_one_task_is_asked_about_by_its_id(task):
     assert asked == Request("query", "GET", "/kling/v1/videos/image2video/g-a", "query")
 
 
-def test_many_are_asked_about_in_one_call(task):
-    made = [task("chanjing", "video", remote_id=id_) for id_ in ("u-1", "u-2")]
+def test_batched_query_holds_all_ids(task):
+    tasks = [task("chanjing", "video", remote_id=id_) for id_ in ("u-1", "u-2")]
     body = {"page": 1, "page_size": 50, "is_success": False, "type": 4, "unique_ids": ["u-1", "u-2"]}
-    assert CHANJING.query_many(made) == Request("query", "POST", PAGE, "query", body)
+    assert CHANJING.query_many(tasks) == Request("query", "POST", PAGE, "query", body)
     with pytest.raises(TypeError):
         KLING.query_many([task()])
 
 
-def test_a_look_up_asks_for_our_reference_where_the_provider_keeps_it(task):
+def test_query_by_reference_only_if_the_provider_keeps_it(task):
     assert KLING.by_reference(task()) == Request("lookup", "GET", "/v1/images/generations/r0-1-g1", "query")
     assert CHANJING.by_reference(task("chanjing")) is None
     assert GATEWAY.by_reference(task("kling-gateway")) is None
 
 
-def test_the_list_is_read_page_by_page():
+def test_list_is_requested_page_by_page():
     body = {"page": 3, "page_size": 50, "is_success": False, "type": 3}
     assert CHANJING.page("image", 3) == Request("lookup", "POST", PAGE, "query", body)
     path = "/v1/videos/text2video?pageNum=2&pageSize=500"
@@ -86,7 +87,7 @@ def test_the_list_is_read_page_by_page():
     assert GATEWAY.page("image", 1) is None
 
 
-def test_a_probe_is_free_of_charge():
+def test_probe_is_free_of_charge():
     for dialect in (CHANJING, KLING, GATEWAY):
         probe = dialect.probe()
         assert probe.phase != "submit"
@@ -94,7 +95,8 @@ def test_a_probe_is_free_of_charge():
         assert "submit" not in probe.path
 
 
-def test_operations_share_a_list_only_where_they_share_path_and_constants():
+def test_group_is_path_and_constants_of_an_operation():
+    """Operations share a list only if they share path and constants."""
     assert CHANJING.group("image") != CHANJING.group("video")
     assert len({KLING.group(name) for name in KLING.spec.operations}) == 3
 
@@ -114,7 +116,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_a_hostile_id_stays_in_its_place(task, hostile):
+def test_hostile_id_is_percent_encoded(task, hostile):
     path = KLING.query(task(remote_id=hostile)).path
     assert unquote(path.removeprefix("/v1/images/generations/")) == hostile
     assert path.count("/") == 4
@@ -128,7 +130,7 @@ def test_a_hostile_id_stays_in_its_place(task, hostile):
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40))
-def test_no_id_at_all_leaves_its_place(hostile):
+def test_any_id_is_percent_encoded(hostile):
     path = Dialect._fill("{path}/{id}", KLING.spec.operations["image"], id=hostile)
     head, _, tail = path.rpartition("/")
     assert head == "/v1/images/generations"

@@ -1,4 +1,4 @@
-"""The evidence table of reliability.md section 7, exhaustively: status x code x phase."""
+"""Classify every combination of status, code and phase."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CODES = (
 )  # fmt: skip
 TEXTS = ("", "internal", "审核", "余额不足", "模型不存在", '{"code": 1301}', '{"code": 1102}', '{"code": 1200}')
 
-#: the only business codes that settle a submit, by what they settle it to; everything else is a doubt
+#: the only business codes that settle a submit, with the event of each; every other code is a doubt
 DEFINITE = {
     "chanjing": {
         10400: Blocked, 10401: Blocked, 40000: Refused, 40001: Setback, 40002: Blocked, 50011: Refused,
@@ -63,16 +63,17 @@ def body(code, text):
 
 
 def whole(code):
-    """A number that is one: in JSON neither true nor 0.5 is a code."""
+    """Return the code if it is a whole number: in JSON neither true nor 0.5 is a code."""
     return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
 @pytest.mark.parametrize("provider", ["chanjing", "kling"])
-def test_only_listed_codes_settle_a_submit_and_no_status_alone_does(provider):
+def test_only_listed_codes_settle_a_submit(provider):
+    """No HTTP status alone settles a submit."""
     spec = load(provider)
     for status, code, text in itertools.product(STATUSES, CODES, TEXTS):
         event = read_submit(spec, Reply(status, body(code, text)))
-        unclear = status >= 500 or 300 <= status < 400  # it may have gone through, whatever the body says
+        unclear = status >= 500 or 300 <= status < 400  # the request may have been processed, whatever the body says
         expected = Interrupted if unclear else DEFINITE[provider].get(whole(code), Interrupted)
         if provider == "chanjing" and not unclear and whole(code) in {400, 40000, 50000}:
             expected = {"余额不足": Blocked, "审核": Refused, "模型不存在": Refused}.get(text, expected)
@@ -80,7 +81,8 @@ def test_only_listed_codes_settle_a_submit_and_no_status_alone_does(provider):
 
 
 @pytest.mark.parametrize("provider", ["chanjing", "kling", "kling-gateway"])
-def test_no_answer_without_a_good_id_is_an_acceptance_and_no_5xx_settles_anything(provider):
+def test_no_acceptance_without_a_usable_id(provider):
+    """A 5xx settles nothing, whatever its body says."""
     spec = load(provider)
     ids = (None, "", " ", "a b", "x" * 129, "../x", "x\n", True, 1.5, [], {}, ["x"])
     for status, code, bad in itertools.product(STATUSES, CODES, ids):
@@ -95,7 +97,7 @@ def test_no_answer_without_a_good_id_is_an_acceptance_and_no_5xx_settles_anythin
 
 @pytest.mark.parametrize("provider", ["chanjing", "kling", "kling-gateway"])
 @pytest.mark.parametrize("good", ["u-1", "A.b:c_d-9", "9" * 18, "x" * 128])
-def test_a_good_id_is_taken_on_every_2xx_and_on_nothing_else(provider, good):
+def test_usable_id_is_accepted_on_2xx_only(provider, good):
     spec = load(provider)
     data = good if provider == "chanjing" else {"task_id": good}
     for status in (*STATUSES, 202, 206, 299):
@@ -103,7 +105,7 @@ def test_a_good_id_is_taken_on_every_2xx_and_on_nothing_else(provider, good):
         assert isinstance(event, Accepted) is (200 <= status < 300), (status, event)
 
 
-def test_behind_a_gateway_nothing_wrapped_in_text_settles_a_429():
+def test_wrapped_code_of_a_gateway_settles_no_429():
     spec = load("kling-gateway")
     for code in CODES:
         wrapped = {"code": "fail_to_fetch_task", "message": f'{{"code": {code if whole(code) else 0}}}', "data": None}
@@ -112,40 +114,38 @@ def test_behind_a_gateway_nothing_wrapped_in_text_settles_a_429():
 
 @pytest.mark.parametrize("text", ["busy", '{"code": 1302}', '{"code": 5000}', "{", "null", "[]", '{"code": "1301"}'])
 @pytest.mark.parametrize("status", [400, 408, 409, 422, 425, 499])
-def test_behind_a_gateway_an_unlisted_4xx_is_a_doubt(status, text):
+def test_unlisted_4xx_of_a_gateway_is_a_doubt(status, text):
     answer = {"code": "fail_to_fetch_task", "message": text, "data": None}
     assert type(read_submit(load("kling-gateway"), Reply(status, answer))) is Interrupted
 
 
 @pytest.mark.parametrize("provider", ["chanjing", "kling", "kling-gateway"])
-def test_no_answer_to_a_question_ever_fails_a_task_or_is_in_doubt(provider):
-    """Only a task's own object says that it failed."""
+def test_query_response_never_fails_or_doubts_a_task(provider):
+    """Only the task object itself can report a failure."""
     spec = load(provider)
     for status, code, text in itertools.product(STATUSES, CODES, TEXTS):
         event = read_query(spec, Reply(status, body(code, text)))
         assert not isinstance(event, Refused | Interrupted | Accepted), (status, code, text, event)
         if provider == "kling-gateway" and status == 200 and code is not False and code in (0, "success"):
-            assert event == Pending(strange=True), (
-                "a good envelope around nothing: still running, as far as anyone knows"
-            )
+            assert event == Pending(strange=True), "a successful envelope without a task object counts as running"
         else:
             assert isinstance(event, Setback | Blocked), (status, code, text, event)
 
 
 @pytest.mark.parametrize("provider", ["chanjing", "kling", "kling-gateway"])
 @pytest.mark.parametrize("phase", ["submit", "query"])
-def test_every_verdict_says_why(provider, phase):
+def test_every_classification_has_code_and_message(provider, phase):
     for status, code in itertools.product(STATUSES, CODES):
-        verdict = judge(load(provider), Reply(status, body(code, "m")), phase)
-        assert verdict.fault.code
-        assert verdict.fault.message
+        classification = judge(load(provider), Reply(status, body(code, "m")), phase)
+        assert classification.fault.code
+        assert classification.fault.message
 
 
-# parts
+# parts of a response
 
 
 @pytest.mark.parametrize("good", ["a", "9", "A.b:c_d-9", "x" * 128, 7, 910000000000000001, 0])
-def test_what_an_id_is(good):
+def test_usable_ids(good):
     assert remote_id(good) == str(good)
 
 
@@ -153,7 +153,7 @@ def test_what_an_id_is(good):
     "bad",
     [None, True, False, "", " a", "a ", "a/b", "a?b", "a\n", "ä", "x" * 129, 1.0, [], {}, b"a", 10**128, "\ud800"],
 )
-def test_what_no_id_is(bad):
+def test_unusable_ids(bad):
     assert remote_id(bad) is None
 
 
@@ -170,11 +170,11 @@ def test_what_no_id_is(bad):
         ("1234567", None),
     ],
 )
-def test_only_plain_seconds_are_believed_and_within_bounds(text, seconds):
+def test_retry_after_takes_plain_seconds_within_bounds(text, seconds):
     assert retry_after(Reply(429, None, {"retry-after": text})) == seconds
 
 
-def test_a_date_counts_from_the_servers_own_clock_or_not_at_all():
+def test_retry_after_date_counts_from_the_servers_clock():
     until = "Sun, 06 Nov 1994 08:49:37 GMT"
     assert retry_after(Reply(429, None, {"retry-after": until})) is None
     assert retry_after(Reply(429, None, {"retry-after": until, "date": "Sun, 06 Nov 1994 08:49:07 GMT"})) == 30.0
@@ -194,7 +194,7 @@ def test_a_date_counts_from_the_servers_own_clock_or_not_at_all():
     ],
     ids=range(7),
 )
-def test_the_servers_clock_is_believed_only_where_it_says_a_time(text, seconds):
+def test_server_time_needs_a_valid_date(text, seconds):
     assert server_time(Reply(200, None, {"date": text})) == seconds
     assert server_time(Reply(200, None)) is None
 
@@ -203,7 +203,7 @@ HOSTILE_TEXTS = ("a\x1b[31mb\u202ec\x00", "\ud800" * 900, "x" * 10_000, 10**5000
 
 
 @pytest.mark.parametrize("value", HOSTILE_TEXTS, ids=range(len(HOSTILE_TEXTS)))
-def test_text_from_the_other_side_is_fit_for_a_database_and_a_terminal(value):
+def test_sanitized_text_fits_database_and_terminal(value):
     text = clean(value)
     assert len(text) <= 500
     assert text.isprintable()

@@ -1,4 +1,4 @@
-"""JMESPath's traps (contracts/dialects.md section 6), and that no answer's shape gets through them."""
+"""Check the traps of JMESPath, and that no shape of a response makes an expression raise."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from runner.providers.expressions import compiled
         ("!(a.b)", {"a": {}}, True),
     ],
 )
-def test_an_expression_finds_or_finds_nothing_and_never_raises(text, value, found):
+def test_search_finds_a_value_or_none(text, value, found):
     assert compiled(text).search(value) == found
 
 
 @pytest.mark.parametrize("truthy", [0, 1, "x", [0], {"a": 1}, None, "true"])
-def test_only_true_holds(truthy):
-    """`0` is true in JMESPath; a rule that says `code` would fire for success."""
+def test_only_exactly_true_holds(truthy):
+    """`0` is true in JMESPath, so a rule that is just `code` would match a success."""
     assert not compiled("code").holds({"code": truthy})
     assert compiled("code").holds({"code": True})
 
@@ -52,7 +52,7 @@ def test_only_true_holds(truthy):
     ("text", "found"),
     [('{"code": 1301}', 1301), ("{", None), ("", None), ("[1]", None), (7, None), (None, None), ({"code": 1}, None)],
 )
-def test_json_inside_text_is_read_and_nothing_else(text, found):
+def test_from_json_reads_json_text_only(text, found):
     assert compiled("from_json(message).code").search({"message": text}) == found
 
 
@@ -67,17 +67,17 @@ def test_json_inside_text_is_read_and_nothing_else(text, found):
         ("b$", "x" * 20_000 + "b", None),
     ],
 )
-def test_a_pattern_is_tried_on_text_alone_and_not_on_endless_text(pattern, text, found):
+def test_match_reads_the_start_of_a_text_only(pattern, text, found):
     assert compiled(f"match(a, '{pattern}')").search({"a": text}) == found
 
 
 @pytest.mark.parametrize("broken", ["a[", "a ||", "", "nope(", "a = b"])
-def test_what_cannot_be_compiled_is_refused_when_the_spec_is_read(broken):
+def test_broken_expression_raises_when_compiled(broken):
     with pytest.raises(JMESPathError):
         compiled(broken)
 
 
-def test_an_expression_is_compiled_once():
+def test_expression_is_compiled_once():
     assert compiled("a.b") is compiled("a.b")
 
 
@@ -99,6 +99,6 @@ AWKWARD = [
 
 
 @given(JSON)
-def test_no_shape_makes_an_expression_raise(value):
+def test_no_value_makes_search_raise(value):
     for text in AWKWARD[:-1]:
         compiled(text).search(value)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,49 +16,59 @@ from runner.providers.spec import load
 SPECS = [load(name) for name in ("chanjing", "kling", "kling-gateway")]
 
 
-def told(event) -> dict:
-    """An event as the recorded answers describe one."""
-    if event is None:
-        return {"event": "nothing"}
-    if isinstance(event, Page):
-        return {"rows": [[row.remote_id, row.reference, row.created] for row in event.rows]}
-    seen = {"event": type(event).__name__}
-    for field in fields(event):
-        seen[field.name] = getattr(event, field.name)
-    if "fault" in seen:
-        seen |= {"why": event.fault.reason, "message": event.fault.message}
-    if isinstance(event, Finished):
-        seen["urls"] = [output.url for output in event.outputs]
-    return seen
+def describe(event) -> dict:  # noqa: C901, PLR0911 - a table
+    """Return an event, or a page of a list, in the form of the recorded responses."""
+    match event:
+        case None:
+            return {"event": "nothing"}
+        case Page(rows):
+            return {"rows": [[row.remote_id, row.reference, row.created] for row in rows]}
+        case Accepted(remote_id):
+            return {"event": "Accepted", "remote_id": remote_id}
+        case Found(remote_id):
+            return {"event": "Found", "remote_id": remote_id}
+        case Interrupted(_, hopeless):
+            return {"event": "Interrupted", "hopeless": hopeless}
+        case Pending(word, settling, strange, trace):
+            return {"event": "Pending", "word": word, "settling": settling, "strange": strange, "trace": trace}
+        case Finished(outputs):
+            return {"event": "Finished", "urls": [output.url for output in outputs]}
+        case Setback(kind, error, wait):
+            return {"event": "Setback", "kind": kind, "why": error.reason, "message": error.message, "wait": wait}
+        case Blocked(kind, error):
+            return {"event": "Blocked", "kind": kind, "why": error.reason, "message": error.message}
+        case Refused(error, maybe_taken, billed):
+            flags = {"maybe_taken": maybe_taken, "billed": billed}
+            return {"event": "Refused", "why": error.reason, "message": error.message, **flags}
 
 
-def agrees(event, wanted) -> bool:
-    seen = told(event)
-    assert {name: seen.get(name) for name in wanted} == wanted
-    return True
+def check_recorded(event, expected):
+    described = describe(event)
+    assert {name: described.get(name) for name in expected} == expected
 
 
-def test_what_a_submits_answer_means(spec, submit_reply, wanted):
-    assert agrees(read_submit(spec, submit_reply), wanted)
+def test_recorded_submit_responses(spec, submit_reply, expected):
+    check_recorded(read_submit(spec, submit_reply), expected)
 
 
-def test_what_a_querys_answer_means(spec, query_reply, wanted):
-    assert agrees(read_query(spec, query_reply), wanted)
+def test_recorded_query_responses(spec, query_reply, expected):
+    check_recorded(read_query(spec, query_reply), expected)
 
 
-def test_what_a_page_of_the_list_says(spec, page_reply, wanted):
-    assert agrees(read_page(spec, page_reply), wanted)
+def test_recorded_list_pages(spec, page_reply, expected):
+    check_recorded(read_page(spec, page_reply), expected)
 
 
-def test_what_a_look_up_by_our_reference_says(spec, reference_reply, wanted, task):
-    assert agrees(read_reference(spec, task(), reference_reply), wanted)
+def test_recorded_responses_by_reference(spec, reference_reply, expected, task):
+    check_recorded(read_reference(spec, task(), reference_reply), expected)
 
 
-# no reply at all
+# no response at all
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=repr)
-def test_what_never_left_is_tried_again_and_a_wrong_address_stops_everything(spec, task):
+def test_unsent_request_is_retried_or_blocks(spec, task):
+    """A request that was not sent is tried again, but a wrong address blocks the account."""
     for read in (read_submit, read_query, read_page):
         event = read(spec, NotSent("refused"))
         assert (type(event), event.kind) == (Setback, "unsent")
@@ -68,46 +78,40 @@ def test_what_never_left_is_tried_again_and_a_wrong_address_stops_everything(spe
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=repr)
-def test_silence_is_a_doubt_on_a_submit_and_trouble_on_a_query(spec, task):
-    silence = NoAnswer("cut off; body so far: {\x1b[31m\ud800")
-    event = read_submit(spec, silence)
+def test_missing_response_is_doubt_or_trouble(spec, task):
+    """On a submit it is a doubt, on a query it is trouble."""
+    no_answer = NoAnswer("cut off; body so far: {\x1b[31m\ud800")
+    event = read_submit(spec, no_answer)
     assert isinstance(event, Interrupted)
     assert event.evidence.encode("utf-8").decode().isprintable()
-    assert read_query(spec, silence).kind == "trouble"
-    assert read_page(spec, silence).kind == "trouble"
-    assert read_reference(spec, task(), silence).kind == "trouble"
-    assert set(read_many(SPECS[0], [task()], silence)[0]) == {1}
+    assert read_query(spec, no_answer).kind == "trouble"
+    assert read_page(spec, no_answer).kind == "trouble"
+    assert read_reference(spec, task(), no_answer).kind == "trouble"
+    assert set(read_many(SPECS[0], [task()], no_answer)[0]) == {1}
 
 
-# several at once
+# batched queries
 
 
 def page_of(*items, code=0):
     return Reply(200, {"code": code, "msg": "success", "data": {"list": list(items)}})
 
 
-def many_of(task, *ids):
-    return [task("chanjing", id=None, remote_id=id_) for id_ in ids]
-
-
-def test_a_batch_answers_for_those_it_names_and_for_nobody_else(task):
+def test_batch_response_covers_only_the_tasks_it_names(task):
     chanjing = SPECS[0]
     asked = [task("chanjing", remote_id=id_) for id_ in ("u-1", "u-2", "u-3")]
-    asked = [
-        type(each)(**{f.name: getattr(each, f.name) for f in fields(each)} | {"id": n})
-        for n, each in enumerate(asked, 1)
-    ]
+    asked = [replace(each, id=number) for number, each in enumerate(asked, 1)]
     answer = page_of(
         {"unique_id": "u-1", "progress_desc": "Success", "output_url": ["https://files.example/1.png"]},
         {"unique_id": "u-3", "progress_desc": "Queued"},
-        {"unique_id": "stranger", "progress_desc": "Fail"},
+        {"unique_id": "unrelated", "progress_desc": "Fail"},
         {"progress_desc": "Fail"},
         None,
         "u-2",
     )
     events, objects = read_many(chanjing, asked, answer)
     assert {id_: type(event) for id_, event in events.items()} == {1: Finished, 2: Setback, 3: Pending}
-    assert events[2].kind == "absent", "being left out proves nothing (FV6, FV7)"
+    assert events[2].kind == "absent", "being left out proves nothing"
     assert set(objects) == {1, 3}
     assert objects[3]["progress_desc"] == "Queued"
 
@@ -124,13 +128,14 @@ def test_a_batch_answers_for_those_it_names_and_for_nobody_else(task):
     ],
     ids=str,
 )
-def test_a_batch_without_a_list_says_the_same_of_everyone_and_fails_nobody(task, answer, kind):
+def test_batch_without_a_list_fails_no_task(task, answer, kind):
+    """Every task of the batch gets the same event."""
     events, objects = read_many(SPECS[0], [task("chanjing")], answer)
     assert [event.kind for event in events.values()] == [kind]
     assert objects == {}
 
 
-def test_an_answer_about_a_batch_is_nothing_where_the_spec_knows_no_batches(task):
+def test_batch_response_without_batches_in_the_spec(task):
     events, _ = read_many(SPECS[1], [task()], page_of({"unique_id": "u-1", "progress_desc": "Success"}))
     assert events[1].kind == "trouble"
 
@@ -138,7 +143,7 @@ def test_an_answer_about_a_batch_is_nothing_where_the_spec_knows_no_batches(task
 # echoes
 
 
-def test_an_echo_is_compared_field_by_field():
+def test_echo_is_compared_field_by_field():
     body = {
         "model_code": "kling-v2-1",
         "creation_type": 3,
@@ -160,7 +165,7 @@ def test_an_echo_is_compared_field_by_field():
     assert echoed(SPECS[1], body, row) == {}
 
 
-# whatever comes, only events come out
+# any response gives an event
 
 SCALARS = st.one_of(
     st.none(),
@@ -182,36 +187,37 @@ JSON = st.recursive(
 
 
 def deep(levels=900):
-    made = "u-1"
+    value = "u-1"
     for _ in range(levels):
-        made = [made]
-    return made
+        value = [value]
+    return value
 
 
-def places(value, path=()):
+def paths(value, path=()):
+    """Yield the path of every value within a JSON value."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in items:
-        yield from places(inner, (*path, name))
+        yield from paths(inner, (*path, name))
 
 
 def put(value, path, change):
-    """`value` with what stands at `path` changed; a change of `...` takes it away."""
+    """Return a copy of `value` with another value at `path`; `...` removes the value there."""
     if not path:
         return None if change is ... else change
-    made = copy.deepcopy(value)
-    holder = made
+    changed = copy.deepcopy(value)
+    holder = changed
     for name in path[:-1]:
         holder = holder[name]
     if change is ...:
         del holder[path[-1]]
     else:
         holder[path[-1]] = change
-    return made
+    return changed
 
 
 def encodable(value) -> bool:
-    """Whether SQLite would take every text of it."""
+    """Return True if SQLite would accept every text in the value."""
     if is_dataclass(value):
         return all(encodable(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, tuple):
@@ -220,7 +226,7 @@ def encodable(value) -> bool:
 
 
 def check(spec, outcome, task):
-    """Read an answer in every way there is, and hold each event to what must never be otherwise."""
+    """Read a response in every way and check the invariants of every event."""
     submit = read_submit(spec, outcome)
     assert isinstance(submit, Accepted | Interrupted | Setback | Refused | Blocked)
     query = read_query(spec, outcome)
@@ -250,11 +256,11 @@ FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 
 @FUZZ
 @given(data=st.data())
-def test_whatever_a_damaged_answer_holds_only_events_come_out(data, recorded, task):
+def test_damaged_response_gives_an_event(data, recorded, task):
     spec, _, good, _ = data.draw(st.sampled_from(recorded))
     body = good.body
     for _ in range(data.draw(st.integers(1, 3))):
-        path = data.draw(st.sampled_from(list(places(body))))
+        path = data.draw(st.sampled_from(list(paths(body))))
         change = ... if data.draw(st.booleans()) else data.draw(JSON)
         body = put(body, path, change)
     status = data.draw(st.sampled_from([good.status, 200, 201, 302, 400, 404, 429, 500, 599]))
@@ -263,7 +269,7 @@ def test_whatever_a_damaged_answer_holds_only_events_come_out(data, recorded, ta
 
 @FUZZ
 @given(body=JSON, status=st.integers(100, 599), after=st.text(max_size=8))
-def test_whatever_comes_from_a_stranger_only_events_come_out(body, status, after, task):
+def test_any_response_gives_an_event(body, status, after, task):
     for spec in SPECS:
         submit = check(spec, Reply(status, body, {"retry-after": after}), task())
         assert status < 500 or isinstance(submit, Interrupted)
@@ -286,24 +292,25 @@ def test_whatever_comes_from_a_stranger_only_events_come_out(body, status, after
     ],
     ids=range(11),
 )
-def test_what_is_too_deep_or_too_large_is_still_an_answer(body, status, after, task):
+def test_too_deep_or_too_large_response_gives_an_event(body, status, after, task):
     for spec in SPECS:
         check(spec, Reply(status, body, {"retry-after": after}), task())
 
 
 @FUZZ
 @given(extra=st.dictionaries(st.text(min_size=1, max_size=12).map("x_{}".format), JSON, max_size=4), data=st.data())
-def test_a_good_id_is_never_lost_whatever_else_the_answer_grows(extra, data, recorded):
+def test_id_is_read_despite_additional_fields(extra, data, recorded):
     good = [case for case in recorded if case[3].get("event") == "Accepted"]
-    spec, _, answer, wanted = data.draw(st.sampled_from(good))
+    spec, _, answer, expected = data.draw(st.sampled_from(good))
     event = read_submit(spec, Reply(answer.status, {**extra, **answer.body}))
-    assert event == Accepted(wanted["remote_id"], f"http {answer.status}")
+    assert event == Accepted(expected["remote_id"], f"http {answer.status}")
 
 
 @pytest.mark.parametrize(
     "link", ["https://files.example/\ud800.png", "https://files.example/\x00", "x\ny", 5, None, ""]
 )
-def test_a_link_that_no_database_could_hold_is_none_and_takes_no_other_with_it(link):
+def test_unusable_link_is_dropped_alone(link):
+    """A link that a database cannot hold does not take the others with it."""
     good = "https://files.example/纸船.png"
     body = {"code": 0, "data": {"unique_id": "u", "progress_desc": "Success", "output_url": [link, good]}}
     assert [output.url for output in read_query(SPECS[0], Reply(200, body)).outputs] == [good]
@@ -311,7 +318,7 @@ def test_a_link_that_no_database_could_hold_is_none_and_takes_no_other_with_it(l
     assert read_query(SPECS[0], Reply(200, body)) == Pending("Success", settling=True)
 
 
-def test_no_more_outputs_are_taken_than_anyone_orders():
+def test_number_of_outputs_is_bounded():
     links = [f"https://files.example/{n}.png" for n in range(1000)]
     body = {"code": 0, "data": {"unique_id": "u", "progress_desc": "Success", "output_url": [*links, *links]}}
     assert len(read_query(SPECS[0], Reply(200, body)).outputs) == 64

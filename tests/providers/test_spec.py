@@ -38,15 +38,15 @@ models:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
-def test_every_spec_of_the_house_can_be_read_and_names_itself(name):
+def test_every_bundled_spec_loads_under_its_name(name):
     spec = specs.load(name)
     assert spec.name == name
     assert spec.models
     assert spec.not_established
-    assert spec.doubt >= 300, "A3 and A4 are unproven until probe Q8"
+    assert spec.doubt >= 300, "it is not proved how soon a lost submit appears in the list"
 
 
-def test_what_each_provider_offers_to_find_a_lost_submit():
+def test_which_providers_can_reconcile():
     assert {name: specs.load(name).can_look_up for name in specs.names()} == {
         "chanjing": True,
         "kling": True,
@@ -55,7 +55,7 @@ def test_what_each_provider_offers_to_find_a_lost_submit():
     assert specs.load("chanjing").look_up.listing.proof == ("model_code", "creation_type", "ref_prompt")
 
 
-def test_a_spec_is_data_that_nobody_can_change():
+def test_spec_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         specs.load("kling").name = "x"
 
@@ -78,7 +78,7 @@ def test_scalars_are_those_of_yaml_1_2():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("title: Tiny", "titel: Tiny", "titel"),
         ("id: body.id", "id: 'body['", "JMESPath"),
@@ -102,7 +102,7 @@ def test_scalars_are_those_of_yaml_1_2():
         ("name: tiny", "name: tony", "it says `name: tony`, and the file is called tiny.yaml"),
     ],
 )
-def test_a_broken_spec_names_its_file_and_its_mistake(tmp_path, old, new, said):
+def test_broken_spec_names_file_and_mistake(tmp_path, old, new, message):
     assert old in MINIMAL
     path = tmp_path / "tiny.yaml"
     path.write_text(MINIMAL.replace(old, new), encoding="utf-8")
@@ -110,29 +110,29 @@ def test_a_broken_spec_names_its_file_and_its_mistake(tmp_path, old, new, said):
         specs.load("tiny", tmp_path)
     assert str(path) in caught.value.message
     assert "pydantic" not in caught.value.message
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert caught.value.hint
 
 
-def test_an_empty_spec_is_no_spec():
+def test_empty_spec_is_rejected():
     with pytest.raises(ConfigError, match=r"empty\.yaml"):
         specs.parse("", "empty.yaml")
 
 
-def test_every_mistake_of_a_spec_is_told_at_once():
+def test_all_mistakes_of_a_spec_are_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         specs.parse(MINIMAL.replace("title", "titel").replace("doubt: 60", "doubt: x"), "x.yaml")
     assert {"titel:", "title:", "doubt:"} <= set(caught.value.message.split())
 
 
-def test_a_directory_of_specs_adds_providers_and_wins_over_ours(tmp_path):
+def test_extra_directory_adds_and_overrides_specs(tmp_path):
     (tmp_path / "tiny.yaml").write_text(MINIMAL, encoding="utf-8")
     shutil.copy(FOLDER / "kling.yaml", tmp_path / "kling.yaml")
     known = specs.names(tmp_path)
     assert set(known) == {"chanjing", "kling", "kling-gateway", "tiny"}
     assert known["kling"] == tmp_path / "kling.yaml"
-    shape = Catalogue(tmp_path).find("tiny", "ink")
-    assert shape.request({"prompt": "x", "ratio": "9:16"}) == ({"prompt": "x", "ratio": "9:16"}, [])
+    schema = Catalogue(tmp_path).find("tiny", "ink")
+    assert schema.request({"prompt": "x", "ratio": "9:16"}) == ({"prompt": "x", "ratio": "9:16"}, [])
     with pytest.raises(UsageError):
         Catalogue().find("tiny", "ink")
 
@@ -156,8 +156,8 @@ def rules():
     ],
     ids=range(5),
 )
-def test_no_rule_fires_on_an_answer_without_a_failing_code(rule, seen):
-    """Trap 14: `body.code != 0` is true of a text and of nothing."""
+def test_no_error_rule_holds_without_a_failing_code(rule, seen):
+    """`body.code != 0` would be true of a text and of an empty body."""
     if rule.means == "absent":
         return
     assert not compiled(rule.when).holds(seen)

@@ -44,28 +44,28 @@ HARMLESS = (
 
 
 @pytest.mark.parametrize("text", DANGEROUS)
-def test_no_text_is_run_or_rounded_by_a_spreadsheet(text):
+def test_dangerous_text_is_quoted_in_csv(text):
     assert export.cell(text) == f"'{text}"
 
 
 @pytest.mark.parametrize(("value", "shown"), HARMLESS)
-def test_everything_else_stays_what_it_is(value, shown):
+def test_harmless_values_stay_unchanged_in_csv(value, shown):
     assert export.cell(value) == shown
 
 
-def test_a_cell_that_holds_a_formula_comes_back_as_text():
-    (seen,) = table(row(vars={"题": '=HYPERLINK("http://x","y")\r\nz'}))
-    assert seen["vars.题"] == '\'=HYPERLINK("http://x","y")\r\nz'
+def test_formula_comes_back_as_text():
+    (parsed,) = table(row(vars={"题": '=HYPERLINK("http://x","y")\r\nz'}))
+    assert parsed["vars.题"] == '\'=HYPERLINK("http://x","y")\r\nz'
 
 
 def test_csv_is_rfc_4180_with_a_byte_order_mark():
-    told = as_csv(row(vars={"题": '猫, "小"\nb'}))
-    assert told.startswith("\ufeffkey,index,repeat,state,provider,model,vars.题,request.x,files,".encode())
-    assert told.endswith(b"\r\n")
-    assert '"猫, ""小""\nb"'.encode() in told
+    text = as_csv(row(vars={"题": '猫, "小"\nb'}))
+    assert text.startswith("\ufeffkey,index,repeat,state,provider,model,vars.题,request.x,files,".encode())
+    assert text.endswith(b"\r\n")
+    assert '"猫, ""小""\nb"'.encode() in text
 
 
-def test_a_row_is_a_task_with_a_column_for_every_name():
+def test_row_is_a_task_with_a_column_for_every_name():
     first, second = table(
         row(vars={"a": "x"}, outputs=[OUTPUT, {**OUTPUT, "file": "b.png", "bytes": 4}]),
         row(vars={"b": 2}, request={"y": [1]}, position=None, state="queued", outputs=[], cost=None, remote_id=None),
@@ -81,14 +81,14 @@ def test_a_row_is_a_task_with_a_column_for_every_name():
     )
 
 
-def test_a_fault_is_told():
-    (seen,) = table(row(state="failed", reason="moderation", code="50011", message="=no"))
-    assert (seen["error.reason"], seen["error.code"], seen["error.message"]) == ("moderation", "50011", "'=no")
+def test_error_has_columns():
+    (parsed,) = table(row(state="failed", reason="moderation", code="50011", message="=no"))
+    assert (parsed["error.reason"], parsed["error.code"], parsed["error.message"]) == ("moderation", "50011", "'=no")
 
 
-def test_a_job_without_rows_has_a_head():
-    (head,) = as_csv().decode("utf-8-sig").splitlines()
-    assert head.split(",")[:7] == ["key", "index", "repeat", "state", "provider", "model", "files"]
+def test_empty_job_has_a_header():
+    (header,) = as_csv().decode("utf-8-sig").splitlines()
+    assert header.split(",")[:7] == ["key", "index", "repeat", "state", "provider", "model", "files"]
 
 
 def test_jsonl_has_the_lines_of_the_results_file(tmp_path):
@@ -100,7 +100,7 @@ def test_jsonl_has_the_lines_of_the_results_file(tmp_path):
 
 
 class Endless(io.RawIOBase):
-    """Takes everything and keeps nothing."""
+    """Stream that discards everything."""
 
     def writable(self):
         return True
@@ -128,13 +128,13 @@ def test_memory_does_not_grow_with_the_job(write):
     assert peak < 500_000  # the rows come to 4 MB
 
 
-def test_a_column_knows_what_is_in_it():
+def test_columns_collect_value_types():
     columns = export.Columns().see([row(vars={"a": 1, "b": 2**63}), row(vars={"a": None, "c": "x"}, request={})])
     assert list(columns.vars) == ["a", "b", "c"]
     assert columns.vars == {"a": {int, type(None)}, "b": {str}, "c": {str}}
 
 
-# parquet, where pyarrow is
+# parquet, if pyarrow is installed
 
 
 @pytest.fixture
@@ -149,22 +149,22 @@ def read():
     return read
 
 
-def test_parquet_has_types(read):
-    told = read(
+def test_parquet_columns_have_types(read):
+    parsed = read(
         row(vars={"n": 1, "f": 1, "b": True, "mixed": 1, "s": "猫", "big": 2**63, "l": [1]}),
         row(vars={"n": None, "f": 0.5, "mixed": "x"}, outputs=[], cost=None, remote_id=None, position=None),
     )
-    kinds = {name: str(told.schema.field(f"vars.{name}").type) for name in ("n", "f", "b", "mixed", "s", "big", "l")}
+    kinds = {name: str(parsed.schema.field(f"vars.{name}").type) for name in ("n", "f", "b", "mixed", "s", "big", "l")}
     assert kinds == {
         "n": "int64", "f": "double", "b": "bool", "mixed": "string", "s": "string", "big": "string", "l": "string",
     }  # fmt: skip
-    first, second = told.to_pylist()
+    first, second = parsed.to_pylist()
     assert (first["vars.n"], first["vars.f"], first["vars.mixed"], first["vars.l"]) == (1, 1.0, "1", "[1]")
     assert (first["vars.big"], first["outputs"], first["cost"]) == (str(2**63), [OUTPUT], 4.0)
     assert first["submitted_at"].isoformat() == "1970-01-01T00:00:01.500000+00:00"
     assert (second["vars.mixed"], second["outputs"], second["cost"], second["finished_at"]) == ("x", [], None, None)
 
 
-def test_parquet_of_nothing_and_of_more_than_a_group(read):
+def test_parquet_with_no_rows_and_with_two_groups(read):
     assert read().num_rows == 0
     assert read(*[row(position=number) for number in range(6_000)])["index"].to_pylist() == list(range(6_000))

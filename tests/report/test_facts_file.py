@@ -6,10 +6,10 @@ from runner.report import facts_file
 from runner.report.progress import Facts
 
 
-def test_what_a_run_leaves_can_be_read_by_its_owner_alone(tmp_path):
-    facts = Facts("boats", {"chanjing": "beans"}, 500.0, {"chanjing": 5.0})
-    facts_file.write(tmp_path, facts)
-    assert facts_file.read(tmp_path) == facts
+def test_run_info_is_readable_by_its_owner_only(tmp_path):
+    info = Facts("boats", {"chanjing": "beans"}, 500.0, {"chanjing": 5.0})
+    facts_file.write(tmp_path, info)
+    assert facts_file.read(tmp_path) == info
     assert (tmp_path / "facts.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -18,7 +18,7 @@ WORDS = '{"job": "x", "units": {}, "max_cost": "much", "limits": {"a": "often"}}
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "null", '{"job": "x"}', "\udce4", LISTS, WORDS])
-def test_what_cannot_be_read_is_not_known(tmp_path, text):
+def test_unreadable_run_info_is_empty(tmp_path, text):
     if text is not None:
         (tmp_path / "facts.json").write_bytes(text.encode(errors="surrogateescape"))
     assert facts_file.read(tmp_path) == Facts("")

@@ -14,24 +14,24 @@ from runner.report.live import View, live
 from runner.report.progress import Facts, shown
 from runner.report.tally import Loss, Tally
 
-FACTS = Facts("海报", units={"p": "beans"}, max_cost=500.0, limits={"p": 2.0})
+INFO = Facts("海报", units={"p": "beans"}, max_cost=500.0, limits={"p": 2.0})
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
 
 
-def tally(counts: dict[str, int] | None = None, *providers: str) -> Tally:
+def run_stats(counts: dict[str, int] | None = None, *providers: str) -> Tally:
     counts = counts or {"queued": 20, "submitting": 2, "running": 6, "ready": 1, "done": 10, "failed": 1}
-    made = Tally()
-    made.start(counts, 0.0, shares=dict.fromkeys(providers or ("p",), counts), cost_before=40.0)
-    made.losses.append(Loss("0003-青瓷茶壶", State.FAILED, "moderation", "内容\x1b[2J审核"))
-    return made
+    stats = Tally()
+    stats.start(counts, 0.0, shares=dict.fromkeys(providers or ("p",), counts), cost_before=40.0)
+    stats.losses.append(Loss("0003-青瓷茶壶", State.FAILED, "moderation", "内容\x1b[2J审核"))
+    return stats
 
 
-def text(made: Tally, width: int = 80, height: int = 24, facts: Facts = FACTS, **options) -> list[str]:
-    return [line.plain for line in View(facts, made, **options).lines(1.0, width, height)]
+def text(stats: Tally, width: int = 80, height: int = 24, info: Facts = INFO, **options) -> list[str]:
+    return [line.plain for line in View(info, stats, **options).lines(1.0, width, height)]
 
 
 def test_every_stage_has_a_line_with_its_count():
-    lines = text(tally())
+    lines = text(run_stats())
     assert lines[0] == "海报  10 of 40 done · eta unknown · cost 40 of 500 beans"
     assert [re.sub(r"[━─]+", "|", line) for line in lines[1:6]] == [
         "  to submit   |     22  0/s of 2/s · 2 on the wire",
@@ -44,49 +44,49 @@ def test_every_stage_has_a_line_with_its_count():
     assert len(lines) == 7
 
 
-def test_a_bar_shows_its_share_and_a_few_of_many():
-    lines = text(tally({"queued": 0, "done": 500, "running": 499, "in_doubt": 1}))
+def test_bar_shows_its_share_and_small_counts():
+    lines = text(run_stats({"queued": 0, "done": 500, "running": 499, "in_doubt": 1}))
     bars = {line.split()[0]: line.count("━") for line in lines[1:6]}
     assert bars == {"to": 0, "running": 11, "downloading": 0, "done": 12, "in": 1}
 
 
 def test_several_providers_have_a_line_each():
-    facts = Facts("job", units={"p": "beans", "query": "units"}, limits={"p": 2.0, "query": 1.0})
-    made = tally({"queued": 3, "done": 1, "running": 2}, "p", "query")
-    made.shares["query"].cost = 2.5
-    lines = text(made, facts=facts)
+    info = Facts("job", units={"p": "beans", "query": "units"}, limits={"p": 2.0, "query": 1.0})
+    stats = run_stats({"queued": 3, "done": 1, "running": 2}, "p", "query")
+    stats.shares["query"].cost = 2.5
+    lines = text(stats, info=info)
     assert lines[5:7] == [
         "  p      1 of 6 done · 2 running · 0/s of 2/s",
         "  query  1 of 6 done · 2 running · 0/s of 1/s · cost 2.5 units",
     ]
 
 
-def test_who_tells_it_to_stop_is_answered():
-    made = tally()
-    made.stopping = True
-    assert "2 answers awaited" in text(made)[-1]
-    made.states["submitting"] = 0
-    assert text(made)[-1] == "  stopping: every answer is here"
-    assert "of 2/s" not in "".join(text(made))
+def test_stopping_shows_awaited_answers():
+    stats = run_stats()
+    stats.stopping = True
+    assert "2 answers awaited" in text(stats)[-1]
+    stats.states["submitting"] = 0
+    assert text(stats)[-1] == "  stopping: every answer is here"
+    assert "of 2/s" not in "".join(text(stats))
 
 
 @pytest.mark.parametrize(("width", "height"), [(59, 24), (40, 24), (80, 7), (10, 3)])
 def test_a_small_window_gets_one_line(width, height):
-    (line,) = text(tally(), width, height)
+    (line,) = text(run_stats(), width, height)
     assert line.startswith("海报 1")
     assert cell_len(line) < width
 
 
 @pytest.mark.parametrize("width", [60, 72, 80, 120, 300])
-def test_no_line_reaches_the_edge_whatever_a_task_is_called(width):
-    made = tally()
-    made.losses.append(Loss("江南水乡的乌篷船" * 9, State.FAILED, "moderation", "很长的消息" * 50))
-    assert all(cell_len(line) < width for line in text(made, width))
-    assert max(cell_len(line) for line in text(made, 300)) <= 100
+def test_long_names_never_reach_the_edge(width):
+    stats = run_stats()
+    stats.losses.append(Loss("江南水乡的乌篷船" * 9, State.FAILED, "moderation", "很长的消息" * 50))
+    assert all(cell_len(line) < width for line in text(stats, width))
+    assert max(cell_len(line) for line in text(stats, 300)) <= 100
 
 
-def test_a_terminal_without_unicode_gets_bars_as_well():
-    assert "###---" in "".join(text(tally(), ascii_only=True)[1:5])
+def test_ascii_terminal_gets_bars():
+    assert "###---" in "".join(text(run_stats(), ascii_only=True)[1:5])
 
 
 # the terminal itself
@@ -94,20 +94,20 @@ def test_a_terminal_without_unicode_gets_bars_as_well():
 
 @contextmanager
 def terminal():
-    """A stream that is a terminal, and what is read from it."""
+    """Yield a stream that is a terminal, a function that reads its output, and the master descriptor."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 80))
     stream = os.fdopen(slave, "w", encoding="utf-8")
 
-    def seen() -> bytes:
+    def read_output() -> bytes:
         stream.flush()
-        found = b""
+        data = b""
         while select.select([master], [], [], 0.05)[0]:
-            found += os.read(master, 1 << 20)
-        return found
+            data += os.read(master, 1 << 20)
+        return data
 
     try:
-        yield stream, seen, master
+        yield stream, read_output, master
     finally:
         stream.close()
 
@@ -119,16 +119,17 @@ def _vt(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_log_lines_stand_above_the_view_and_the_view_is_gone_at_the_end(monkeypatch):
-    with terminal() as (stream, seen, master):
+def test_log_lines_appear_above_the_display(monkeypatch):
+    """The display is erased at the end."""
+    with terminal() as (stream, read_output, master):
         monkeypatch.setattr(sys, "stderr", stream)
-        with shown(FACTS, tally(), stream, quiet=False) as update:
+        with shown(INFO, run_stats(), stream, quiet=False) as update:
             update(1.0)
-            first = seen()
+            first = read_output()
             print("a log line", file=sys.stderr)
             update(2.0)
-            second = seen()
-        last = seen()
+            second = read_output()
+        last = read_output()
         assert sys.stderr is stream
         os.close(master)
     assert "海报".encode() in first
@@ -140,42 +141,42 @@ def test_log_lines_stand_above_the_view_and_the_view_is_gone_at_the_end(monkeypa
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_the_cursor_is_never_hidden_and_streams_come_back(error, monkeypatch):
-    with terminal() as (stream, seen, master):
+def test_cursor_and_streams_are_restored_after_an_error(error, monkeypatch):
+    with terminal() as (stream, read_output, master):
         monkeypatch.setattr(sys, "stderr", stream)
         drawn = []
         with pytest.raises(error):
-            _interrupted(stream, seen, error, drawn)
+            _interrupted(stream, read_output, error, drawn)
         assert drawn[0].rindex(HIDE) < drawn[0].rindex(SHOW)
         assert sys.stderr is stream
-        assert HIDE not in seen()
+        assert HIDE not in read_output()
         os.close(master)
 
 
-def _interrupted(stream, seen, error, drawn):
-    with shown(FACTS, tally(), stream, quiet=False) as update:
+def _interrupted(stream, read_output, error, drawn):
+    with shown(INFO, run_stats(), stream, quiet=False) as update:
         update(1.0)
-        drawn.append(seen())
+        drawn.append(read_output())
         raise error
 
 
 def test_no_color_is_honoured(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
-    with terminal() as (stream, seen, master):
-        with shown(FACTS, tally(), stream, quiet=False) as update:
+    with terminal() as (stream, read_output, master):
+        with shown(INFO, run_stats(), stream, quiet=False) as update:
             update(1.0)
-            drawn = seen()
-        seen()
+            drawn = read_output()
+        read_output()
         os.close(master)
     assert re.findall(rb"\x1b\[(?:3|4|9|10)[0-9;]*m", drawn) == []
 
 
-def test_a_terminal_that_is_gone_ends_the_view_and_nothing_else(monkeypatch):
-    with terminal() as (stream, seen, master):
+def test_closed_terminal_ends_only_the_display(monkeypatch):
+    with terminal() as (stream, read_output, master):
         monkeypatch.setattr(sys, "stderr", stream)
-        with shown(FACTS, tally(), stream, quiet=False) as update:
+        with shown(INFO, run_stats(), stream, quiet=False) as update:
             update(1.0)
-            seen()
+            read_output()
             os.close(master)
             update(2.0)
             update(3.0)
@@ -183,14 +184,15 @@ def test_a_terminal_that_is_gone_ends_the_view_and_nothing_else(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["dumb", "unknown"])
-def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(kind, monkeypatch):
+def test_dumb_terminal_gets_plain_lines(kind, monkeypatch):
+    """A terminal that cannot move its cursor gets no escape sequences."""
     monkeypatch.setenv("TERM", kind)
-    with terminal() as (stream, seen, master):
-        with live(FACTS, tally(), stream) as update:
+    with terminal() as (stream, read_output, master):
+        with live(INFO, run_stats(), stream) as update:
             assert update is None
-        with shown(FACTS, tally(), stream, quiet=False) as update:
+        with shown(INFO, run_stats(), stream, quiet=False) as update:
             update(1.0)
-        drawn = seen()
+        drawn = read_output()
         os.close(master)
     assert drawn.startswith("海报: 10/40 done".encode())
     assert b"\x1b" not in drawn

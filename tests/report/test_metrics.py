@@ -6,7 +6,7 @@ from runner.lifecycle.task import State
 from runner.report import metrics
 from runner.report.metrics import Sample
 
-#: one line of Prometheus' text format
+#: a line of Prometheus' text format
 LINE = re.compile(r'(\w+)\{(\w+="(?:[^"\\\n]|\\["\\n])*"(?:,\w+="(?:[^"\\\n]|\\["\\n])*")*)\} (-?[\d.e+]+)')
 
 
@@ -19,17 +19,21 @@ def read(text: str) -> dict[str, float]:
     return found
 
 
-def test_every_state_is_there_and_what_may_be_paid_for_is_summed():
-    told = read(metrics.text(Sample("j", 1.5e9, running=True, counts={"done": 3, "in_doubt": 2, "held": 1}, cost=4.5)))
-    assert {key.partition('state="')[2][:-1] for key in told if "runner_tasks" in key} == set(State)
-    assert told['runner_tasks job="j",state="done"'] == 3
-    assert told['runner_unsettled_tasks job="j"'] == 3
-    assert told['runner_cost job="j"'] == 4.5
-    assert told['runner_running job="j"'] == 1
-    assert told['runner_last_run_timestamp_seconds job="j"'] == 1.5e9
+def test_every_state_and_unsettled_sum_are_present():
+    """Tasks that may have been paid for are summed."""
+    values = read(
+        metrics.text(Sample("j", 1.5e9, running=True, counts={"done": 3, "in_doubt": 2, "held": 1}, cost=4.5))
+    )
+    assert {key.partition('state="')[2][:-1] for key in values if "runner_tasks" in key} == set(State)
+    assert values['runner_tasks job="j",state="done"'] == 3
+    assert values['runner_unsettled_tasks job="j"'] == 3
+    assert values['runner_cost job="j"'] == 4.5
+    assert values['runner_running job="j"'] == 1
+    assert values['runner_last_run_timestamp_seconds job="j"'] == 1.5e9
 
 
-def test_what_is_not_known_is_left_out_and_every_name_is_explained_once():
+def test_unknown_values_are_left_out():
+    """Every metric that is present has one HELP and one TYPE line."""
     text = metrics.text(Sample("j", 0.0, running=False, counts={}, exit_code=4))
     assert not {"runner_cost", "runner_run_submitted_tasks"} & set(re.findall(r"\w+", text))
     assert "runner_exit_code" in text
@@ -37,14 +41,14 @@ def test_what_is_not_known_is_left_out_and_every_name_is_explained_once():
     assert len(names) == len(set(names)) == len(re.findall("# HELP", text))
 
 
-def test_a_name_cannot_break_out_of_its_label():
+def test_job_name_is_escaped_in_labels():
     name = 'a"} 1\nrunner_exit_code{job="b\\'
-    told = read(metrics.text(Sample(name, 0.0, running=False, counts={})))
-    assert len(told) == len(State) + 4
-    assert all(key.split(" ", 1)[1].startswith('job="a\\"} 1\\nrunner_exit_code{job=\\"b\\\\"') for key in told)
+    values = read(metrics.text(Sample(name, 0.0, running=False, counts={})))
+    assert len(values) == len(State) + 4
+    assert all(key.split(" ", 1)[1].startswith('job="a\\"} 1\\nrunner_exit_code{job=\\"b\\\\"') for key in values)
 
 
-def test_the_file_can_be_read_by_another_user_and_is_never_half_there(tmp_path):
+def test_file_is_world_readable_and_atomic(tmp_path):
     path = tmp_path / "runner.prom"
     before = os.umask(0o077)
     try:

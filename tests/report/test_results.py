@@ -13,14 +13,14 @@ ROW = {
 }  # fmt: skip
 
 
-def test_a_line_has_the_promised_shape():
+def test_line_has_the_documented_shape():
     line = results.line(ROW)
     assert line["outputs"] == [{"file": "a.png", "bytes": 3, "sha256": "s", "media_type": "image/png"}]
     assert line["error"] == {"reason": None, "code": None, "message": None}
     assert (line["attempts"], line["submitted_at"], line["finished_at"]) == (2, "1970-01-01T00:00:01.500Z", None)
 
 
-def test_the_file_is_replaced_whole_and_never_through_a_link(tmp_path):
+def test_file_is_replaced_not_written_through_a_link(tmp_path):
     target, path = tmp_path / "elsewhere", tmp_path / "results.jsonl"
     target.write_text("mine")
     path.symlink_to(target)
@@ -30,7 +30,7 @@ def test_the_file_is_replaced_whole_and_never_through_a_link(tmp_path):
     assert [json.loads(line)["vars"] for line in path.read_text().splitlines()] == [{"a": "猫"}] * 2
 
 
-def test_a_failure_leaves_the_old_file_and_no_rubbish(tmp_path):
+def test_failure_leaves_the_old_file_only(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_text("old")
 

@@ -13,7 +13,7 @@ RETRY = "runner retry 'my posters.yaml' --sandbox"
 RUN = "runner run 'my posters.yaml' --sandbox"
 
 
-def fault(
+def group(
     state: str, reason: str, count: int = 1, message: str = "", *, paid=0, cost=0.0, unpriced=0, tasks=()
 ) -> dict:
     names = ("state", "reason", "count", "message", "paid", "cost", "unpriced", "tasks")
@@ -24,23 +24,23 @@ def held(number: int = 1) -> dict:
     return {"key": f"{number:08}" + "f" * 24, "name": f"{number:04}-青瓷", "evidence": "ReadError; HTTP 200"}
 
 
-def made(code: int = 3, counts: dict | None = None, found: Findings | None = None, **tallied) -> dict:
-    tally = Tally(**tallied)
-    found = found or Findings(words=WORDS)
-    reasons = [why for _, why in found.endings]
+def made_summary(code: int = 3, counts: dict | None = None, issues: Findings | None = None, **counted) -> dict:
+    stats = Tally(**counted)
+    issues = issues or Findings(words=WORDS)
+    reasons = [why for _, why in issues.endings]
     return summary(
         "posters",
         exit_code=code,
         reasons=reasons,
         counts=counts or {},
-        tally=tally,
+        tally=stats,
         in_doubt=[],
         seconds=360.0,
-        findings=found,
+        findings=issues,
     )
 
 
-CURES = [
+HINTS = [
     ("failed", "moderation", "change it, then " + RUN),
     ("failed", "invalid", "correct them, then " + RUN),
     ("failed", "provider", RETRY + " --failed --reason provider"),
@@ -53,50 +53,50 @@ CURES = [
 ]
 
 
-@pytest.mark.parametrize(("state", "reason", "cure"), CURES)
-def test_every_reason_has_its_cure(state, reason, cure):
-    first, second = lines(Findings([fault(state, reason, 2, "so it says")], words=WORDS))
+@pytest.mark.parametrize(("state", "reason", "hint"), HINTS)
+def test_every_reason_has_its_hint(state, reason, hint):
+    first, second = lines(Findings([group(state, reason, 2, "so it says")], words=WORDS))
     assert first.startswith(f"2 {'incomplete' if state == 'done' else state}: {reason} (so it says)")
-    assert cure in second
+    assert hint in second
 
 
 @pytest.mark.parametrize(
-    ("told_of", "money"),
+    ("issue", "payment"),
     [
-        (fault("failed", "moderation"), "; not paid for"),
-        (fault("failed", "moderation", paid=2, cost=8.0), "; 8 beans paid"),
-        (fault("failed", "moderation", unpriced=1), "; paid for, if the provider bills failures"),
-        (fault("held", "in_doubt", paid=1, cost=4.0), "; 4 beans at stake"),
-        (fault("done", "partial"), "partial"),
+        (group("failed", "moderation"), "; not paid for"),
+        (group("failed", "moderation", paid=2, cost=8.0), "; 8 beans paid"),
+        (group("failed", "moderation", unpriced=1), "; paid for, if the provider bills failures"),
+        (group("held", "in_doubt", paid=1, cost=4.0), "; 4 beans at stake"),
+        (group("done", "partial"), "partial"),
     ],
 )
-def test_it_is_said_whether_it_was_paid_for(told_of, money):
-    first, *_ = lines(Findings([told_of], words=WORDS, unit="beans"))
-    assert first.endswith(money)
+def test_group_line_says_what_was_paid(issue, payment):
+    first, *_ = lines(Findings([issue], words=WORDS, unit="beans"))
+    assert first.endswith(payment)
 
 
-def test_a_held_task_comes_first_with_the_very_command_that_decides_about_it():
-    faults = [fault("failed", "moderation", 9), fault("held", "in_doubt", 5)]
-    found = list(lines(Findings(faults, [held(number) for number in range(1, 6)], words=WORDS)))
-    assert found[0].startswith("5 held: in_doubt")
-    commands = [line.strip() for line in found if "runner resolve" in line]
+def test_held_task_comes_first_with_its_resolve_command():
+    groups = [group("failed", "moderation", 9), group("held", "in_doubt", 5)]
+    text = list(lines(Findings(groups, [held(number) for number in range(1, 6)], words=WORDS)))
+    assert text[0].startswith("5 held: in_doubt")
+    commands = [line.strip() for line in text if "runner resolve" in line]
     assert commands == [f"runner resolve 'my posters.yaml' 0000000{n} --sandbox --adopt ID" for n in (1, 2, 3)]
-    assert "0001-青瓷: ReadError; HTTP 200" in "\n".join(found)
-    assert "and 2 more: runner status 'my posters.yaml' --sandbox" in "\n".join(found)
-    assert all(word in "\n".join(found) for word in ("--absent", "--abandon"))
+    assert "0001-青瓷: ReadError; HTTP 200" in "\n".join(text)
+    assert "and 2 more: runner status 'my posters.yaml' --sandbox" in "\n".join(text)
+    assert all(word in "\n".join(text) for word in ("--absent", "--abandon"))
 
 
-def test_what_is_in_doubt_goes_on_with_the_same_command():
+def test_in_doubt_tasks_continue_with_run():
     assert list(lines(Findings(in_doubt=2, words=WORDS)))[1].strip() == RUN
 
 
-NEXT = [
+NEXT_STEPS = [
     (0, {"done": 1}, [], None),
-    (3, {"failed": 1}, [fault("failed", "moderation")], "change what was refused, then " + RUN),
-    (3, {"failed": 2}, [fault("failed", "moderation"), fault("failed", "provider")], RETRY + " --failed pays anew"),
-    (3, {"failed": 1, "stranded": 1}, [fault("stranded", "stuck")], RETRY + " fetches"),
-    (3, {"done": 1}, [fault("done", "partial")], None),
-    (4, {"held": 1}, [fault("held", "in_doubt")], "runner resolve 'my posters.yaml' 00000001 --sandbox --adopt ID (or"),
+    (3, {"failed": 1}, [group("failed", "moderation")], "change what was refused, then " + RUN),
+    (3, {"failed": 2}, [group("failed", "moderation"), group("failed", "provider")], RETRY + " --failed pays anew"),
+    (3, {"failed": 1, "stranded": 1}, [group("stranded", "stuck")], RETRY + " fetches"),
+    (3, {"done": 1}, [group("done", "partial")], None),
+    (4, {"held": 1}, [group("held", "in_doubt")], "runner resolve 'my posters.yaml' 00000001 --sandbox --adopt ID (or"),
     (5, {"queued": 1}, [], RUN),
     (6, {"queued": 1}, [], "top up at the provider, then " + RUN),
     (8, {"queued": 1}, [], "raise limits.max_cost"),
@@ -104,30 +104,32 @@ NEXT = [
 ]
 
 
-@pytest.mark.parametrize(("code", "counts", "faults", "command"), NEXT)
-def test_what_to_do_next_fits_the_exit_code(code, counts, faults, command):
-    found = Findings(faults, [held()] if code == 4 else [], words=WORDS)
-    next_ = made(code, counts, found)["next"]
-    assert next_ is None if command is None else next_.startswith(command), next_
+@pytest.mark.parametrize(("code", "counts", "groups", "command"), NEXT_STEPS)
+def test_next_step_fits_the_exit_code(code, counts, groups, command):
+    issues = Findings(groups, [held()] if code == 4 else [], words=WORDS)
+    next_step = made_summary(code, counts, issues)["next"]
+    assert next_step is None if command is None else next_step.startswith(command), next_step
 
 
 @pytest.mark.parametrize("name", ["a;rm -rf ~.yaml", "$(id).yaml", "it's.yaml", "`x`.yaml"])
 def test_a_command_that_is_copied_runs_nothing_else(name):
-    found = Findings([fault("held", "in_doubt")], [held()], words=[name])
-    commands = [line for line in lines(found) if "runner resolve" in line]
+    issues = Findings([group("held", "in_doubt")], [held()], words=[name])
+    commands = [line for line in lines(issues) if "runner resolve" in line]
     assert [shlex.split(line)[2] for line in commands] == [name]
-    assert shlex.split(made(5, found=found)["next"]) == ["runner", "run", name]
+    assert shlex.split(made_summary(5, issues=issues)["next"]) == ["runner", "run", name]
 
 
-def test_the_whole_reads_well():
-    found = Findings(
-        [fault("failed", "moderation", 2, "内容\x1b[2J审核")],
+def test_rendered_summary():
+    issues = Findings(
+        [group("failed", "moderation", 2, "内容\x1b[2J审核")],
         endings=[(6, "chanjing: 50005 余额不足"), (3, "2 failed, incomplete or out of reach")],
         words=["p.yaml"],
         unit="beans",
     )
     text = told(
-        made(6, {"done": 1, "failed": 2}, found, submitted=1, downloaded=1, bytes=2_500_000, cost=4.0), found, "out/p"
+        made_summary(6, {"done": 1, "failed": 2}, issues, submitted=1, downloaded=1, bytes=2_500_000, cost=4.0),
+        issues,
+        "out/p",
     )
     assert text.splitlines() == [
         "posters: 1 done · 2 failed",
@@ -144,17 +146,17 @@ def test_the_file_is_whole_and_never_written_through_a_link(tmp_path):
     target, path = tmp_path / "elsewhere", tmp_path / "s.json"
     target.write_text("mine")
     path.symlink_to(target)
-    report.write(path, made(0, {"done": 1}))
+    report.write(path, made_summary(0, {"done": 1}))
     assert target.read_text() == "mine"
     assert json.loads(path.read_text())["counts"] == {"done": 1}
 
 
-def test_a_few_of_those_that_failed_are_named_and_the_rest_counted():
-    named = fault("failed", "moderation", 5, tasks=["0001-a\x1b[2J", "0002-b", "0003-c"])
+def test_some_failed_tasks_are_named_the_rest_counted():
+    named = group("failed", "moderation", 5, tasks=["0001-a\x1b[2J", "0002-b", "0003-c"])
     assert list(lines(Findings(faults=[named], words=WORDS)))[-1] == "      0001-a [2J, 0002-b, 0003-c and 2 more"
 
 
-def test_failures_that_left_the_manifest_need_nothing():
+def test_removed_failures_need_no_action():
     assert list(lines(Findings(left=3, given_up=2, words=WORDS))) == [
         "1 of them left the manifest: what was bought is kept",
         "2 that failed left the manifest: nothing is to be done about them",

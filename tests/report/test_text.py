@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from runner.report.text import duration, harmless, many, pace, shell, size
 
 
-def test_durations_and_sizes_read_as_people_say_them():
+def test_durations_and_sizes_are_readable():
     assert [duration(value) for value in (None, 0.41, 41, 200, 7500, 100_000)] == [
         "–", "0.4 s", "41 s", "3 min 20 s", "2 h 5 min", "1 d 3 h",
     ]  # fmt: skip
     assert [size(value) for value in (12, 170_306, 2_500_000)] == ["12 B", "170.3 kB", "2.5 MB"]
 
 
-def test_nothing_is_sixty_seconds_or_a_thousand_kilobytes():
+def test_rounding_moves_to_the_next_unit():
     assert [duration(value) for value in (9.96, 59.7, 60, 359.6, 360, 3599.6, 3600, 7199.6, 86399.6)] == [
         "10 s", "1 min", "1 min", "6 min", "6 min", "1 h", "1 h", "2 h", "1 d",
     ]  # fmt: skip
@@ -33,14 +33,14 @@ def test_counts_agree_with_their_noun():
     assert [many(count, "task") for count in (0, 1, 2, 1000)] == ["0 tasks", "1 task", "2 tasks", "1,000 tasks"]
 
 
-def test_a_pace_is_told_in_the_unit_that_makes_it_a_number():
+def test_rate_uses_the_unit_that_makes_it_at_least_one():
     assert [pace(rate) for rate in (20, 1.94, 0.2, 1 / 60, 0.001, 0)] == [
         "20/s", "1.9/s", "12/min", "1/min", "3.6/h", "0/s",
     ]  # fmt: skip
 
 
 @given(st.text())
-def test_text_of_others_becomes_one_printable_line(text):
+def test_foreign_text_becomes_one_printable_line(text):
     line = harmless(text)
     assert len(line) <= 200
     assert all(char.isprintable() for char in line)
@@ -53,12 +53,12 @@ def test_a_name_in_chinese_needs_no_quotes():
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=4))
-def test_whatever_a_name_holds_it_stays_one_word(words):
+def test_quoted_words_survive_splitting(words):
     assert shlex.split(shell(*words)) == words
 
 
-def test_a_shell_takes_every_letter_for_itself():
-    """Letters of all kinds, those included that look like blanks or signs to some."""
+def test_letters_of_any_language_need_no_quotes():
+    """Letters of all kinds, including those that look like blanks or punctuation."""
     words = ["ª", "ⅷ", "ㄱ", "ﾡ", "٣", "商品", "naïve", "_", "ʼ"]
     done = subprocess.run(["sh", "-c", f"printf '%s\\n' {shell(*words)}"], capture_output=True, check=True)
     assert done.stdout.decode().split("\n")[:-1] == words

@@ -5,7 +5,7 @@ import pytest
 from runner.report.whole_file import whole_file
 
 
-def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
+def test_file_is_replaced_when_the_block_ends(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("old")
     with whole_file(path) as file:
@@ -15,7 +15,7 @@ def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_a_block_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
+def test_failed_block_leaves_the_old_file_only(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("old")
 
@@ -30,7 +30,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_a_link_that_someone_planted_is_not_followed(tmp_path):
+def test_planted_link_is_not_followed(tmp_path):
     target, path = tmp_path / "theirs", tmp_path / "a.csv"
     target.write_text("theirs")
     path.symlink_to(target)

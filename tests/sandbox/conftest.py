@@ -1,4 +1,4 @@
-"""Clients as plain as can be, and a clock that stands still."""
+"""A simple HTTP client of the sandbox, and a clock that tests advance."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ VIDEO = {"creation_type": 4, "model_code": "tx_kling2.5", "ref_prompt": "a light
 
 
 class Clock:
-    """Unix time that moves only when told."""
+    """Unix time that moves only when a test changes `now`."""
 
     def __init__(self):
         self.now = 1_790_000_000.0

@@ -5,7 +5,7 @@ from runner.sandbox.server import Options, Sandbox
 VIDEO = {"creation_type": 4, "model_code": "tx_kling2.5", "ref_prompt": "a lighthouse", "video_duration": 5}
 
 
-async def test_the_token_says_when_it_ends_in_absolute_seconds(api, clock):
+async def test_token_expiry_is_unix_time(api, clock):
     async with Sandbox(Options(token_life_s=60), clock=clock) as sandbox:
         user = api(sandbox)
         reply = await user.login()
@@ -15,7 +15,7 @@ async def test_the_token_says_when_it_ends_in_absolute_seconds(api, clock):
         assert (await user.submit())["code"] == 10400
 
 
-async def test_a_new_token_ends_the_one_before_it(api):
+async def test_new_token_invalidates_previous_one(api):
     async with Sandbox() as sandbox:
         first, second = api(sandbox), api(sandbox)
         await first.login()
@@ -25,7 +25,7 @@ async def test_a_new_token_ends_the_one_before_it(api):
         assert sandbox.stats["tokens_issued"] == 2
 
 
-async def test_tokens_of_two_applications_live_side_by_side(api):
+async def test_two_applications_have_valid_tokens(api):
     async with Sandbox() as sandbox:
         first, second = api(sandbox), api(sandbox)
         await first.login()
@@ -34,7 +34,7 @@ async def test_tokens_of_two_applications_live_side_by_side(api):
         assert (await first.page())["data"]["total"] == 1
 
 
-async def test_a_token_can_end_after_some_requests(api):
+async def test_token_expires_after_token_requests(api):
     async with Sandbox(Options(token_requests=2)) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -48,7 +48,7 @@ async def test_bad_credentials_get_no_token(api, fields, code):
         assert sandbox.stats["tokens_issued"] == 0
 
 
-async def test_without_a_token_nothing_is_accepted(api):
+async def test_submit_without_token_is_refused(api):
     async with Sandbox() as sandbox:
         assert (await api(sandbox).submit())["code"] == 10400
         assert sandbox.stats["refused"] == {"10400": 1}
@@ -70,7 +70,7 @@ async def test_without_a_token_nothing_is_accepted(api):
         ({"model_code": ["kling-v2-1"]}, 40000),
     ],
 )
-async def test_a_bad_image_is_refused_and_not_charged(api, fields, code):
+async def test_invalid_image_submit_is_not_charged(api, fields, code):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         await user.login()
@@ -79,7 +79,7 @@ async def test_a_bad_image_is_refused_and_not_charged(api, fields, code):
         assert sandbox.ledger.charges() == 0
 
 
-async def test_a_video_needs_a_duration_and_no_prompt(api):
+async def test_video_needs_duration_but_no_prompt(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         await user.login()
@@ -87,20 +87,20 @@ async def test_a_video_needs_a_duration_and_no_prompt(api):
         assert (await user.submit(VIDEO, ref_prompt=""))["code"] == 0
 
 
-async def test_a_body_that_is_no_object_is_malformed(api):
+async def test_body_must_be_json_object(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         await user.login()
         assert (await user.chanjing("ai_creation/task/submit", [1]))["code"] == 400
 
 
-async def test_a_wrong_path_is_plain_text(http):
+async def test_unknown_path_is_plain_text_404(http):
     async with Sandbox() as sandbox:
         reply = await http.get(f"{sandbox.url}/open/v1/nothing")
         assert (reply.status_code, reply.headers["content-type"]) == (404, "text/plain; charset=utf-8")
 
 
-async def test_a_task_is_queued_then_generating_then_a_success(api, clock):
+async def test_task_goes_from_queued_to_success(api, clock):
     async with Sandbox(Options(seconds=(10, 10)), clock=clock) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -125,7 +125,7 @@ async def test_a_task_is_queued_then_generating_then_a_success(api, clock):
         }
 
 
-async def test_some_prompts_are_accepted_and_fail(api, clock):
+async def test_prompt_with_fail_word_is_accepted_and_fails(api, clock):
     async with Sandbox(clock=clock) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -137,18 +137,18 @@ async def test_some_prompts_are_accepted_and_fail(api, clock):
         assert row["output_url"] == []
 
 
-async def test_an_unknown_id_is_an_error_alone_and_absent_from_a_page(api):
+async def test_unknown_id_is_error_alone_and_absent_from_page(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         await user.login()
         known = (await user.submit())["data"]
-        assert (await user.task("nobody"))["code"] == 50000
-        data = (await user.page("nobody", known))["data"]
+        assert (await user.task("unknown"))["code"] == 50000
+        data = (await user.page("unknown", known))["data"]
         assert [row["unique_id"] for row in data["list"]] == [known]
         assert data["total"] == 1
 
 
-async def test_a_page_holds_one_type_newest_first(api):
+async def test_page_holds_one_type_newest_first(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         await user.login()
@@ -161,7 +161,7 @@ async def test_a_page_holds_one_type_newest_first(api):
         assert (await user.page(kind=4))["data"]["list"][0]["motion_info"]["video_duration"] == 5
 
 
-async def test_a_page_can_hold_only_what_finished_well(api, clock):
+async def test_page_can_be_limited_to_successes(api, clock):
     async with Sandbox(clock=clock) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -175,14 +175,14 @@ async def test_a_page_can_hold_only_what_finished_well(api, clock):
 @pytest.mark.parametrize(
     "fields", [{"size": 51}, {"size": 0}, {"page": 0}, {"page": "1"}, {"kind": 5}, {"unique_ids": ["u"] * 51}]
 )
-async def test_a_page_that_asks_for_too_much_is_refused(api, fields):
+async def test_invalid_page_query_is_refused(api, fields):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         await user.login()
         assert (await user.page(**fields))["code"] == 40000
 
 
-async def test_lists_may_lag_behind_while_the_single_query_does_not(api, clock):
+async def test_list_lag_does_not_affect_single_query(api, clock):
     async with Sandbox(Options(list_lag_s=30), clock=clock) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -193,7 +193,7 @@ async def test_lists_may_lag_behind_while_the_single_query_does_not(api, clock):
         assert (await user.page())["data"]["total"] == 1
 
 
-async def test_too_many_requests_in_a_window_are_refused(api, clock):
+async def test_requests_over_qps_are_refused(api, clock):
     async with Sandbox(Options(qps=2, window_s=60), clock=clock) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -208,7 +208,7 @@ async def test_too_many_requests_in_a_window_are_refused(api, clock):
         assert sandbox.stats["peaks"][submit] == 4
 
 
-async def test_the_money_can_run_out(api):
+async def test_submit_over_credit_is_refused(api):
     async with Sandbox(Options(credit=4)) as sandbox:
         user = api(sandbox)
         await user.login()

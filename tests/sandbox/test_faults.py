@@ -12,8 +12,8 @@ def first(kind, **options):
     return Options(seconds=(0, 0), faults=Faults({kind: frozenset({1})}), **options)
 
 
-async def told(user):
-    """What a submit looks like from outside: an answer, a page, or the kind of failure."""
+async def submit_outcome(user):
+    """Return the outcome of a submit as a client sees it: status and code, status and page, or the exception's name."""
     url = f"{user.sandbox.url}/open/v1/ai_creation/task/submit"
     body = {"creation_type": 3, "model_code": "kling-v2-1", "ref_prompt": "boat"}
     try:
@@ -37,42 +37,42 @@ async def told(user):
         ("html_200", (200, "page"), 0),
     ],
 )
-async def test_a_submit_goes_wrong_in_its_way_and_the_next_does_not(api, kind, seen, accepted):
+async def test_submit_fault_affects_one_request(api, kind, seen, accepted):
     async with Sandbox(first(kind)) as sandbox:
         user = api(sandbox)
         await user.login()
-        assert await told(user) == seen
+        assert await submit_outcome(user) == seen
         assert len(sandbox.ledger.accepted) == accepted
-        assert await told(user) == (200, 0)
+        assert await submit_outcome(user) == (200, 0)
         assert sandbox.stats["faults"] == {kind: 1}
 
 
-async def test_a_slow_reply_comes_late_and_was_accepted(api):
+async def test_slow_reply_is_accepted(api):
     async with Sandbox(first("slow_reply", slow_s=0.2)) as sandbox:
         user = api(sandbox)
         await user.login()
         start = time.monotonic()
-        assert await told(user) == (200, 0)
+        assert await submit_outcome(user) == (200, 0)
         assert time.monotonic() - start > 0.19
 
 
-async def test_a_late_task_is_accepted_after_the_connection_was_dropped(api, eventually):
+async def test_late_accept_follows_closed_connection(api, eventually):
     async with Sandbox(first("late_accept", late_s=0.1)) as sandbox:
         user = api(sandbox)
         await user.login()
-        assert await told(user) == "RemoteProtocolError"
+        assert await submit_outcome(user) == "RemoteProtocolError"
         assert sandbox.ledger.accepted == []
         assert sandbox.stats["late"] == 1
         await eventually(lambda: sandbox.ledger.accepted)
         assert sandbox.stats["late"] == 0
 
 
-async def test_a_delayed_accept_happens_though_the_client_has_gone(api, eventually):
+async def test_delayed_accept_survives_client_disconnect(api, eventually):
     async with Sandbox(Options(accept_delay_s=0.1)) as sandbox:
         user = api(sandbox)
         await user.login()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(told(user), 0.03)
+            await asyncio.wait_for(submit_outcome(user), 0.03)
         assert sandbox.ledger.accepted == []
         await eventually(lambda: sandbox.ledger.accepted)
 
@@ -80,7 +80,7 @@ async def test_a_delayed_accept_happens_though_the_client_has_gone(api, eventual
 @pytest.mark.parametrize(
     ("kind", "seen"), [("poll_500", (500, "html")), ("poll_html", (200, "html")), ("poll_reset", "ReadError")]
 )
-async def test_a_poll_gets_something_that_is_no_answer(api, kind, seen):
+async def test_poll_fault_affects_one_request(api, kind, seen):
     async with Sandbox(first(kind)) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -95,7 +95,7 @@ async def test_a_poll_gets_something_that_is_no_answer(api, kind, seen):
         assert (await user.task(task_id))["code"] == 0
 
 
-async def test_a_known_id_may_be_missing_once(api):
+async def test_poll_missing_hides_known_id_once(api):
     async with Sandbox(first("poll_missing")) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -108,7 +108,7 @@ async def test_a_known_id_may_be_missing_once(api):
         assert (reply["code"], reply["data"]) == (0, None)
 
 
-async def test_kling_may_not_know_its_own_task_once(api):
+async def test_poll_missing_gives_kling_404_once(api):
     async with Sandbox(first("poll_missing")) as sandbox:
         user = api(sandbox)
         made = (await user.kling("/v1/videos/text2video", {"prompt": "x", "external_task_id": "e"})).json()
@@ -118,7 +118,7 @@ async def test_kling_may_not_know_its_own_task_once(api):
         assert (await user.kling(path)).status_code == 200
 
 
-async def test_a_state_may_be_unknown(api):
+async def test_poll_unknown_state_affects_one_request(api):
     async with Sandbox(first("poll_unknown_state")) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -127,7 +127,7 @@ async def test_a_state_may_be_unknown(api):
         assert states == ["Reviewing", "Success"]
 
 
-async def test_a_success_may_be_empty_at_first(api):
+async def test_success_empty_hides_outputs_once(api):
     async with Sandbox(first("success_empty")) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -137,7 +137,7 @@ async def test_a_success_may_be_empty_at_first(api):
         assert [len(row["output_url"]) for row in rows] == [0, 1]
 
 
-async def test_a_valid_token_may_be_refused(api):
+async def test_token_dead_refuses_valid_token_once(api):
     async with Sandbox(first("token_dead")) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -156,7 +156,7 @@ async def test_a_valid_token_may_be_refused(api):
         ("empty_download", (200, "")),
     ],
 )
-async def test_a_download_goes_wrong_and_the_next_does_not(api, http, kind, seen):
+async def test_download_fault_affects_one_request(api, http, kind, seen):
     async with Sandbox(first(kind)) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -171,7 +171,7 @@ async def test_a_download_goes_wrong_and_the_next_does_not(api, http, kind, seen
         assert (await http.get(url)).content.startswith(b"\x89PNG")
 
 
-async def test_a_slow_download_drips(api, http):
+async def test_slow_download_takes_slow_s(api, http):
     async with Sandbox(first("slow_download", slow_s=0.2)) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -182,14 +182,14 @@ async def test_a_slow_download_drips(api, http):
         assert time.monotonic() - start > 0.19
 
 
-async def test_an_outage_begins_and_ends_at_run_time(api, http):
+async def test_outage_can_be_switched_at_run_time(api, http):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         await user.login()
         await http.post(f"{sandbox.url}/_sandbox/options", json={"outage": True})
-        assert await told(user) == (503, "page")
+        assert await submit_outcome(user) == (503, "page")
         await http.post(f"{sandbox.url}/_sandbox/options", json={"outage": False, "qps": 5})
-        assert await told(user) == (200, 0)
+        assert await submit_outcome(user) == (200, 0)
         assert sandbox.options.qps == 5.0
 
 
@@ -206,45 +206,45 @@ async def test_an_outage_begins_and_ends_at_run_time(api, http):
         {"seconds": [2, 1]},
     ],
 )
-async def test_what_cannot_be_changed_is_said(http, changes):
+async def test_invalid_option_change_is_400(http, changes):
     async with Sandbox() as sandbox:
         reply = await http.post(f"{sandbox.url}/_sandbox/options", json=changes)
         assert reply.status_code == 400
 
 
-async def test_refused_submits_are_not_counted(api):
+async def test_refused_submits_do_not_count_for_faults(api):
     async with Sandbox(first("lost_reply")) as sandbox:
         user = api(sandbox)
         await user.login()
         assert (await user.submit(ref_prompt=""))["code"] == 40000
-        assert await told(user) == "RemoteProtocolError"
+        assert await submit_outcome(user) == "RemoteProtocolError"
 
 
-def test_dice_fall_alike_for_the_same_seed():
-    def throws(seed):
-        dice = Dice(Faults({"lost_reply": 0.1}), seed)
-        return [dice.roll(SUBMIT) for _ in range(1000)]
+def test_same_seed_gives_same_faults():
+    def injected(seed):
+        injector = Dice(Faults({"lost_reply": 0.1}), seed)
+        return [injector.roll(SUBMIT) for _ in range(1000)]
 
-    assert throws(1) == throws(1) != throws(2)
-    assert 60 < throws(1).count("lost_reply") < 140
-
-
-def test_numbers_strike_exactly():
-    dice = Dice(Faults.parse(["cut_reply=@3,7"]), 0)
-    assert [n for n in range(1, 20) if dice.roll(SUBMIT)] == [3, 7]
+    assert injected(1) == injected(1) != injected(2)
+    assert 60 < injected(1).count("lost_reply") < 140
 
 
-def test_groups_are_counted_apart():
-    dice = Dice(Faults({"lost_reply": {2}, "poll_500": {1}}), 0)
-    assert [dice.roll(SUBMIT), dice.roll(POLL), dice.roll(SUBMIT)] == [None, "poll_500", "lost_reply"]
+def test_fault_numbers_are_exact():
+    injector = Dice(Faults.parse(["cut_reply=@3,7"]), 0)
+    assert [n for n in range(1, 20) if injector.roll(SUBMIT)] == [3, 7]
+
+
+def test_groups_are_counted_separately():
+    injector = Dice(Faults({"lost_reply": {2}, "poll_500": {1}}), 0)
+    assert [injector.roll(SUBMIT), injector.roll(POLL), injector.roll(SUBMIT)] == [None, "poll_500", "lost_reply"]
 
 
 @pytest.mark.parametrize("text", ["nothing=0.1", "lost_reply", "lost_reply=2", "lost_reply=@x", "lost_reply=nan"])
-def test_a_fault_that_makes_no_sense_is_refused(text):
+def test_invalid_fault_raises_value_error(text):
     with pytest.raises(ValueError, match=r"fault|share|literal"):
         Faults.parse([text])
 
 
-def test_every_kind_of_fault_is_tested_here(request):
+def test_this_module_names_every_fault(request):
     source = request.path.read_text()
     assert [kind for kind in KINDS if f'"{kind}"' not in source] == []

@@ -17,7 +17,7 @@ async def link(user, *args, **fields):
 
 
 @pytest.mark.parametrize(("ratio", "size"), [("16:9", (320, 180)), ("9:16", (180, 320)), ("nonsense", (320, 180))])
-async def test_a_picture_is_a_real_png_that_shows_something(api, http, ratio, size):
+async def test_image_output_is_valid_png(api, http, ratio, size):
     async with Sandbox(NOW) as sandbox:
         reply = await http.get(await link(api(sandbox), aspect_ratio=ratio))
         assert reply.headers["content-type"] == "image/png"
@@ -27,37 +27,37 @@ async def test_a_picture_is_a_real_png_that_shows_something(api, http, ratio, si
             assert len(image.convert("RGB").getcolors(100_000)) > 10
 
 
-async def test_a_film_is_a_real_mp4_of_a_second(api, http):
+async def test_video_output_is_valid_mp4_of_one_second(api, http):
     async with Sandbox(NOW) as sandbox:
         reply = await http.get(await link(api(sandbox), VIDEO, aspect_ratio="9:16"))
         assert reply.headers["content-type"] == "video/mp4"
-        with av.open(io.BytesIO(reply.content)) as film:
-            assert len(list(film.decode(video=0))) == 8
-            assert film.duration == pytest.approx(1_000_000, rel=0.2)
-            assert (film.streams.video[0].width, film.streams.video[0].height) == (180, 320)
+        with av.open(io.BytesIO(reply.content)) as video:
+            assert len(list(video.decode(video=0))) == 8
+            assert video.duration == pytest.approx(1_000_000, rel=0.2)
+            assert (video.streams.video[0].width, video.streams.video[0].height) == (180, 320)
 
 
 @pytest.mark.parametrize("body", [{}, VIDEO])
-async def test_a_padded_file_is_still_real(api, http, body):
+async def test_padded_file_is_valid(api, http, body):
     async with Sandbox(Options(seconds=(0, 0), file_bytes=300_000)) as sandbox:
         user = api(sandbox)
         content = (await http.get(await link(user, **body))).content
         assert abs(len(content) - 300_000) < 100
         if body:
-            with av.open(io.BytesIO(content)) as film:
-                assert len(list(film.decode(video=0))) == 8
+            with av.open(io.BytesIO(content)) as video:
+                assert len(list(video.decode(video=0))) == 8
         else:
             Image.open(io.BytesIO(content)).load()
 
 
-async def test_odd_prompts_are_drawn_all_the_same(api, http):
+async def test_odd_prompts_can_be_drawn(api, http):
     async with Sandbox(NOW) as sandbox:
         for prompt in ("\x00\n\t", "🛶" * 500, "a" * 3000, "\\ud800"):
             url = await link(api(sandbox), ref_prompt=prompt)
             assert (await http.get(url)).content.startswith(b"\x89PNG")
 
 
-async def test_ranges_are_served_by_the_book(api, http):
+async def test_range_requests_follow_rfc_9110(api, http):
     async with Sandbox(NOW) as sandbox:
         url = await link(api(sandbox))
         whole = await http.get(url)
@@ -83,7 +83,7 @@ async def test_ranges_are_served_by_the_book(api, http):
         assert (head.headers["content-length"], head.content) == (str(size), b"")
 
 
-async def test_the_same_file_has_the_same_bytes(api, http):
+async def test_output_is_drawn_with_same_bytes_again(api, http):
     async with Sandbox(NOW) as sandbox:
         url = await link(api(sandbox))
         first = await http.get(url)
@@ -91,7 +91,7 @@ async def test_the_same_file_has_the_same_bytes(api, http):
         assert (await http.get(url)).content == first.content
 
 
-async def test_a_file_is_there_only_when_its_task_has_succeeded(api, http, clock):
+async def test_output_exists_only_after_success(api, http, clock):
     async with Sandbox(clock=clock) as sandbox:
         user = api(sandbox)
         await user.login()
@@ -102,7 +102,7 @@ async def test_a_file_is_there_only_when_its_task_has_succeeded(api, http, clock
             assert (await http.get(f"{sandbox.url}/files/{task_id}/{name}")).status_code == status
 
 
-async def test_links_may_die_and_a_new_query_gives_a_fresh_one(api, http, clock):
+async def test_expired_link_is_403_until_new_query(api, http, clock):
     async with Sandbox(Options(seconds=(0, 0), link_life_s=60), clock=clock) as sandbox:
         user = api(sandbox)
         url = await link(user)
@@ -114,7 +114,7 @@ async def test_links_may_die_and_a_new_query_gives_a_fresh_one(api, http, clock)
         assert (await http.get(fresh)).status_code == 200
 
 
-async def test_credentials_sent_to_the_file_host_are_noticed(api, http):
+async def test_credentials_sent_to_file_host_are_counted(api, http):
     async with Sandbox(NOW) as sandbox:
         url = await link(api(sandbox))
         await http.get(url)

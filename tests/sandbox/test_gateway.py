@@ -16,7 +16,7 @@ async def finished(user, clock, path, body):
     return made, (await user.kling(f"{path}/{made.get('task_id') or made['data']['task_id']}")).json()
 
 
-async def test_dialect_a_is_klings_own(api, clock):
+async def test_dialect_a_equals_kling(api, clock):
     async with Sandbox(clock=clock) as sandbox:
         made, shown = await finished(api(sandbox), clock, IMAGES, IMAGE)
         assert made["data"]["task_status"] == "submitted"
@@ -42,7 +42,7 @@ async def test_dialect_c_is_minimal(api, clock):
 
 
 @pytest.mark.parametrize("dialect", ["A", "B", "C"])
-async def test_there_is_no_list_and_no_look_up_by_the_clients_id(api, dialect):
+async def test_gateway_has_no_list_and_no_query_by_external_id(api, dialect):
     async with Sandbox(Options(gateway_dialect=dialect)) as sandbox:
         user = api(sandbox)
         assert (await user.kling(IMAGES, IMAGE | {"external_task_id": "x"})).status_code == 200
@@ -51,13 +51,13 @@ async def test_there_is_no_list_and_no_look_up_by_the_clients_id(api, dialect):
         assert (reply.status_code, reply.json()["code"]) == (400, "task_not_exist")
 
 
-async def test_the_key_may_come_bare(http):
+async def test_key_without_bearer_is_accepted(http):
     async with Sandbox() as sandbox:
         reply = await http.post(sandbox.url + IMAGES, json=IMAGE, headers={"authorization": "bare-key"})
         assert reply.json()["code"] == 0
 
 
-async def test_refusals_speak_the_dialect(api):
+async def test_refusals_have_form_of_dialect(api):
     async with Sandbox(Options(gateway_dialect="B", credit=2)) as sandbox:
         user = api(sandbox)
         reply = await user.kling(IMAGES, IMAGE, key="wrong")
@@ -70,7 +70,7 @@ async def test_refusals_speak_the_dialect(api):
 
 
 @pytest.mark.parametrize("dialect", ["A", "B", "C"])
-async def test_an_unknown_state_hides_the_outputs(api, clock, dialect):
+async def test_unknown_state_hides_outputs(api, clock, dialect):
     options = Options(gateway_dialect=dialect, faults=Faults({"poll_unknown_state": 1.0}))
     async with Sandbox(options, clock=clock) as sandbox:
         _, shown = await finished(api(sandbox), clock, TEXT, VIDEO)

@@ -1,4 +1,4 @@
-"""The judge shares no code with the judged."""
+"""The sandbox shares no code with the client that it tests."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 import runner.sandbox
 
-ROOM = Path(runner.sandbox.__file__).parent
+PACKAGE = Path(runner.sandbox.__file__).parent
 ALLOWED = {*sys.stdlib_module_names, "h11", "PIL", "av"}
 
 
@@ -24,13 +24,13 @@ def imported(path):
                 yield "."
 
 
-@pytest.mark.parametrize("path", sorted(ROOM.glob("*.py")), ids=lambda path: path.name)
-def test_only_the_standard_library_and_three_packages_are_imported(path):
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
+def test_sandbox_imports_only_stdlib_and_three_packages(path):
     for name in imported(path):
         assert name.startswith("runner.sandbox") or name.split(".")[0] in ALLOWED, name
 
 
-def test_a_running_sandbox_has_loaded_nothing_of_ours_and_no_picture_library():
+def test_running_sandbox_loads_no_client_code_and_no_pillow():
     code = (
         "import sys, runner.sandbox.server, runner.sandbox.__main__;"
         "found = [m for m in sys.modules if m.split('.')[0] in {'runner', 'PIL', 'av'}];"

@@ -25,7 +25,7 @@ def outcome(reply):
     return reply.status_code, reply.json()["code"]
 
 
-async def test_an_image_task_runs_to_its_pictures(api, clock):
+async def test_image_task_runs_to_its_outputs(api, clock):
     async with Sandbox(Options(seconds=(10, 10)), clock=clock) as sandbox:
         user = api(sandbox)
         made = (await user.kling(IMAGES, IMAGE | {"n": 3, "external_task_id": "job-1"})).json()
@@ -42,19 +42,19 @@ async def test_an_image_task_runs_to_its_pictures(api, clock):
         assert data["updated_at"] == int(clock.now * 1000)
 
 
-async def test_a_task_is_found_by_the_clients_id_on_its_own_path(api):
+async def test_task_is_found_by_external_id_on_its_path(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         made = (await user.kling(TEXT, VIDEO | {"external_task_id": "mine"})).json()["data"]["task_id"]
         assert (await user.kling(f"{TEXT}/mine")).json()["data"]["task_id"] == made
         assert outcome(await user.kling(f"{FRAME}/mine")) == (404, 1203)
         assert outcome(await user.kling(f"{TEXT}/mine", key="other")) == (404, 1203)
-        assert (await user.kling("/tasks", external_task_ids="mine,nobody")).json()["data"][0]["id"] == made
-        assert (await user.kling("/tasks", task_ids="nobody")).json()["data"] == []
+        assert (await user.kling("/tasks", external_task_ids="mine,unknown")).json()["data"][0]["id"] == made
+        assert (await user.kling("/tasks", task_ids="unknown")).json()["data"] == []
         assert outcome(await user.kling("/tasks", ids="mine")) == (400, 1201)
 
 
-async def test_an_external_id_cannot_be_used_twice(api):
+async def test_external_id_must_be_unique(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         assert (await user.kling(IMAGES, IMAGE | {"external_task_id": "x"})).status_code == 200
@@ -65,7 +65,7 @@ async def test_an_external_id_cannot_be_used_twice(api):
         assert sandbox.ledger.duplicates() == 1
 
 
-async def test_lists_are_newest_first_and_have_limits(api):
+async def test_lists_are_newest_first_and_limited(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         ids = [(await user.kling(IMAGES, IMAGE)).json()["data"]["task_id"] for _ in range(5)]
@@ -77,7 +77,7 @@ async def test_lists_are_newest_first_and_have_limits(api):
             assert outcome(await user.kling(IMAGES, **query)) == (400, 1201)
 
 
-async def test_lists_and_external_ids_may_lag(api, clock):
+async def test_list_lag_affects_external_ids(api, clock):
     async with Sandbox(Options(list_lag_s=30), clock=clock) as sandbox:
         user = api(sandbox)
         made = (await user.kling(IMAGES, IMAGE | {"external_task_id": "x"})).json()["data"]["task_id"]
@@ -106,18 +106,18 @@ async def test_lists_and_external_ids_may_lag(api, clock):
         ("/v1/videos/nothing", VIDEO, (404, 1203)),
     ],
 )
-async def test_bad_values_are_refused_by_the_table(api, path, body, expected):
+async def test_invalid_submit_gets_documented_code(api, path, body, expected):
     async with Sandbox() as sandbox:
         assert outcome(await api(sandbox).kling(path, body)) == expected
         assert sandbox.ledger.accepted == []
 
 
-async def test_the_field_model_is_accepted_and_ignored(api):
+async def test_field_model_is_ignored(api):
     async with Sandbox() as sandbox:
         assert outcome(await api(sandbox).kling(IMAGES, {"model": "anything", "prompt": "boat"})) == (200, 0)
 
 
-async def test_failed_tasks_say_why(api, clock):
+async def test_failed_task_has_message(api, clock):
     async with Sandbox(clock=clock) as sandbox:
         user = api(sandbox)
         made = (await user.kling(TEXT, VIDEO | {"prompt": "FAIL-TEST"})).json()["data"]["task_id"]
@@ -128,7 +128,7 @@ async def test_failed_tasks_say_why(api, clock):
         assert "task_result" not in data
 
 
-async def test_keys_are_empty_wrong_or_good(api):
+async def test_keys_are_checked(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         assert outcome(await user.kling(IMAGES, key=None)) == (401, 1001)
@@ -136,7 +136,7 @@ async def test_keys_are_empty_wrong_or_good(api):
         assert outcome(await user.kling(IMAGES, key="any-key")) == (200, 0)
 
 
-async def test_a_jwt_is_checked(api, clock):
+async def test_jwt_is_checked(api, clock):
     async with Sandbox(clock=clock) as sandbox:
         user, now = api(sandbox), clock.now
         good = {"iss": "sandbox-ak", "exp": now + 1800, "nbf": now - 5}
@@ -154,7 +154,7 @@ async def test_a_jwt_is_checked(api, clock):
             assert outcome(await user.kling(IMAGES, key=token)) == expected, token
 
 
-async def test_too_fast_is_1302(api, clock):
+async def test_request_over_qps_is_1302(api, clock):
     async with Sandbox(Options(qps=1), clock=clock) as sandbox:
         user = api(sandbox)
         assert outcome(await user.kling(IMAGES, IMAGE)) == (200, 0)
@@ -164,7 +164,7 @@ async def test_too_fast_is_1302(api, clock):
         assert outcome(await user.kling(IMAGES, IMAGE)) == (200, 0)
 
 
-async def test_too_many_at_once_is_1303_and_images_take_n_places(api, clock):
+async def test_too_many_tasks_is_1303_and_image_takes_n_slots(api, clock):
     async with Sandbox(Options(concurrency=3, seconds=(10, 10)), clock=clock) as sandbox:
         user = api(sandbox)
         assert outcome(await user.kling(IMAGES, IMAGE | {"n": 2})) == (200, 0)
@@ -175,7 +175,7 @@ async def test_too_many_at_once_is_1303_and_images_take_n_places(api, clock):
         assert outcome(await user.kling(IMAGES, IMAGE | {"n": 3})) == (200, 0)
 
 
-async def test_no_money_is_1102(api):
+async def test_submit_over_credit_is_1102(api):
     async with Sandbox(Options(credit=1)) as sandbox:
         user = api(sandbox)
         assert outcome(await user.kling(IMAGES, IMAGE | {"n": 2})) == (429, 1102)

@@ -7,7 +7,7 @@ from runner.sandbox.traffic import most_within
 KLING = {"model_name": "kling-v2-1", "prompt": "boat", "n": 2, "external_task_id": "e-1"}
 
 
-async def test_a_restarted_sandbox_knows_its_tasks(api, http, tmp_path, clock):
+async def test_ledger_file_restores_tasks(api, http, tmp_path, clock):
     options = Options(ledger=tmp_path / "ledger.jsonl", seconds=(10, 10), concurrency=2)
     async with Sandbox(options, clock=clock) as sandbox:
         user = api(sandbox)
@@ -31,7 +31,7 @@ async def test_a_restarted_sandbox_knows_its_tasks(api, http, tmp_path, clock):
         assert [task.number for task in sandbox.ledger.accepted] == [1, 2, 3]
 
 
-async def test_a_line_cut_by_a_crash_is_dropped(api, tmp_path):
+async def test_truncated_line_is_dropped(api, tmp_path):
     path = tmp_path / "ledger.jsonl"
     for expected in (1, 2):
         async with Sandbox(Options(ledger=path)) as sandbox:
@@ -43,7 +43,7 @@ async def test_a_line_cut_by_a_crash_is_dropped(api, tmp_path):
             file.write(b'{"number": 9, "id": "half')
 
 
-async def test_the_line_is_on_disk_before_the_answer_arrives(api, tmp_path):
+async def test_line_is_written_before_response(api, tmp_path):
     path = tmp_path / "ledger.jsonl"
     async with Sandbox(Options(ledger=path)) as sandbox:
         user = api(sandbox)
@@ -54,7 +54,7 @@ async def test_the_line_is_on_disk_before_the_answer_arrives(api, tmp_path):
         assert record["request"]["ref_prompt"] == "纸船 paper boat"
 
 
-async def test_the_ledger_and_its_counters_can_be_read_over_http(api, http):
+async def test_ledger_and_stats_are_served_over_http(api, http):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         await user.login()
@@ -74,14 +74,14 @@ async def test_the_ledger_and_its_counters_can_be_read_over_http(api, http):
         assert (await http.get(f"{sandbox.url}/_sandbox/stats")).json()["accepted"] == 2
 
 
-async def test_long_texts_are_recorded_by_their_hash(api):
+async def test_long_texts_are_recorded_by_hash(api):
     async with Sandbox() as sandbox:
         body = {"prompt": "x", "image": "A" * 100_000, "image_list": ["B" * 100_000]}
         await api(sandbox).kling("/v1/images/generations", body)
         assert len(json.dumps(sandbox.ledger.accepted[0].request)) < 1000
 
 
-async def test_a_hundred_at_once_are_a_hundred_tasks(api):
+async def test_hundred_concurrent_submits_are_hundred_tasks(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)
         await user.login()
@@ -89,7 +89,7 @@ async def test_a_hundred_at_once_are_a_hundred_tasks(api):
         assert len(set(ids)) == len(sandbox.ledger.accepted) == 100
 
 
-def test_the_peak_is_the_most_in_any_window():
+def test_peak_is_largest_count_in_any_window():
     assert most_within([], 1) == 0
     assert most_within([0, 0.5, 1, 1.4, 1.45, 3], 1) == 4
     assert most_within([0, 1, 2], 1) == 1

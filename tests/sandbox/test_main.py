@@ -22,11 +22,11 @@ def started(*args):
             process.kill()
 
 
-def test_it_says_how_to_reach_it_and_stops_with_its_parent():
+def test_prints_json_environment_and_stops_with_stdin():
     with started("--json", "--until-stdin-closes", "--qps", "20", "--fault", "lost_reply=0.05") as process:
-        said = json.loads(process.stdout.readline())
-        assert said["env"]["KLING_BASE_URL"] == said["url"]
-        with urllib.request.urlopen(f"{said['url']}/_sandbox/options") as reply:
+        announced = json.loads(process.stdout.readline())
+        assert announced["env"]["KLING_BASE_URL"] == announced["url"]
+        with urllib.request.urlopen(f"{announced['url']}/_sandbox/options") as reply:
             options = json.load(reply)
         assert (options["qps"], options["faults"]) == (20.0, {"lost_reply": 0.05})
         process.stdin.close()
@@ -34,18 +34,18 @@ def test_it_says_how_to_reach_it_and_stops_with_its_parent():
         assert process.stderr.read() == b""
 
 
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
-def test_it_prints_lines_for_a_shell_and_stops_when_told(name):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_prints_shell_environment_and_stops_on_signal(number):
     with started() as process:
         lines = [process.stdout.readline().decode() for _ in range(8)]
         assert lines[0].startswith("# sandbox: http://127.0.0.1:")
         assert all(line.startswith("export ") for line in lines[1:])
-        process.send_signal(name)
+        process.send_signal(number)
         assert process.wait(timeout=5) == 0
         assert process.stderr.read() == b""
 
 
-def test_a_killed_sandbox_keeps_its_ledger(tmp_path):
+def test_ledger_survives_sigkill(tmp_path):
     path = tmp_path / "ledger.jsonl"
     with started("--json", "--ledger", str(path)) as process:
         url = json.loads(process.stdout.readline())["url"]
@@ -58,41 +58,41 @@ def test_a_killed_sandbox_keeps_its_ledger(tmp_path):
     assert json.loads(path.read_text())["id"] == task_id
 
 
-def test_every_option_can_be_given():
-    given = command._parser().parse_args([])
-    told = command._parser().format_help()
+def test_every_option_has_an_argument():
+    arguments = command._parser().parse_args([])
+    help_text = command._parser().format_help()
     names = {f.name for f in fields(Options)} - {"faults"}
-    assert [name for name in names if f"--{name.replace('_', '-')}" not in told] == []
-    assert command._options(given) == Options()
+    assert [name for name in names if f"--{name.replace('_', '-')}" not in help_text] == []
+    assert command._options(arguments) == Options()
 
 
-def test_it_says_which_words_are_refused_and_which_fail():
-    told = " ".join(command._parser().format_help().split())
-    assert "违规 or NSFW-TEST is refused by the content check, FAIL-TEST is accepted and fails later" in told
+def test_help_names_refused_and_failing_words():
+    help_text = " ".join(command._parser().format_help().split())
+    assert "违规 or NSFW-TEST is refused by the content check, FAIL-TEST is accepted and fails later" in help_text
 
 
-def test_options_arrive():
+def test_arguments_become_options():
     times = "--seconds 1,2 --video-seconds 3 --link-life-s 9"
-    manners = "--no-external-id-unique --outage --credit 5 --gateway-dialect C"
-    options = command._options(command._parser().parse_args([*times.split(), *manners.split()]))
+    switches = "--no-external-id-unique --outage --credit 5 --gateway-dialect C"
+    options = command._options(command._parser().parse_args([*times.split(), *switches.split()]))
     assert (options.seconds, options.video_seconds) == ((1.0, 2.0), (3.0, 3.0))
     assert (options.external_id_unique, options.outage, options.credit) == (False, True, 5)
     assert (options.gateway_dialect, options.link_life_s) == ("C", 9.0)
 
 
-def test_a_bad_fault_is_explained(capsys):
+def test_unknown_fault_lists_known_ones(capsys):
     with pytest.raises(SystemExit, match="2"):
         command.main(["--fault", "nothing=1"])
     assert "there are: cut_download" in capsys.readouterr().err
 
 
-def test_a_missing_package_is_named(monkeypatch, capsys):
+def test_missing_package_names_the_extra(monkeypatch, capsys):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert command.main([]) == 7
     assert capsys.readouterr().err == "the sandbox needs: pip install 'genrunner[sandbox]'\n"
 
 
-def test_a_port_in_use_is_explained(capsys):
+def test_port_in_use_is_reported(capsys):
     with started("--json") as process:
         port = json.loads(process.stdout.readline())["url"].rpartition(":")[2]
         assert command.main(["--port", port]) == 7

@@ -17,13 +17,13 @@ async def talk(sandbox, data, until=b""):
         await writer.wait_closed()
 
 
-async def test_a_connection_is_kept_for_the_next_request():
+async def test_connection_is_kept_alive():
     async with Sandbox() as sandbox:
         one = b"GET /_sandbox/options HTTP/1.1\r\nhost: x\r\n\r\n"
         last = b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-        answers = await talk(sandbox, one + one + last)
-        assert answers.count(b"HTTP/1.1 200 OK") == 2
-        assert answers.count(b"HTTP/1.1 404 Not Found") == 1
+        responses = await talk(sandbox, one + one + last)
+        assert responses.count(b"HTTP/1.1 200 OK") == 2
+        assert responses.count(b"HTTP/1.1 404 Not Found") == 1
         assert sandbox.stats["connections"] == 1
 
 
@@ -35,25 +35,25 @@ async def test_a_connection_is_kept_for_the_next_request():
         (b"GET / HTTP/1.1\r\nhost: x\r\nlong: " + b"x" * 200_000 + b"\r\n\r\n", b" 431 "),
     ],
 )
-async def test_what_is_no_http_is_refused(data, status):
+async def test_invalid_http_is_refused(data, status):
     async with Sandbox() as sandbox:
         assert status in await talk(sandbox, data, until=b"\r\n")
 
 
-async def test_a_body_is_read_to_a_limit(monkeypatch):
+async def test_body_over_limit_is_413(monkeypatch):
     monkeypatch.setattr("runner.sandbox.wire.MAX_BODY", 1000)
     async with Sandbox() as sandbox:
         head = b"POST /v1/images/generations HTTP/1.1\r\nhost: x\r\ncontent-length: 2000\r\n\r\n"
         assert b" 413 " in await talk(sandbox, head + b"x" * 2000, until=b"\r\n")
 
 
-async def test_a_client_that_waits_for_100_gets_it():
+async def test_expect_100_continue_is_answered():
     async with Sandbox() as sandbox:
         head = b"POST /v1/images/generations HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
         assert b"HTTP/1.1 100" in await talk(sandbox, head, until=b"\r\n")
 
 
-async def test_closing_does_not_wait_for_idle_connections():
+async def test_close_does_not_wait_for_idle_connections():
     async with asyncio.timeout(5):
         async with Sandbox() as sandbox:
             host, port = sandbox.url.removeprefix("http://").split(":")

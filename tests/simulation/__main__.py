@@ -1,4 +1,4 @@
-"""`python -m tests.simulation --seeds 10000 --first 0 --jobs 2`: plays seeds, prints those that fail and how to replay.
+"""`python -m tests.simulation --seeds 10000 --first 0 --jobs 2`: run seeds, print failing ones and how to replay.
 
 --kind kling       only this class of provider        --trace    print every event (with --seeds 1)
 --mode liveness    only this mode                     --hashes   print the trace hash of every seed

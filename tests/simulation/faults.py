@@ -1,4 +1,4 @@
-"""What one seed does to a run: every seed draws its own faults, rates and times (swarm testing)."""
+"""The faults of one seed: every seed draws its own faults, rates and times (swarm testing)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FATES = {"failed": 0.15, "moderated": 0.1, "stuck": 0.05, "empty": 0.08, "short"
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of virtual time in which something is wrong, and what."""
+    """A fault and the interval of virtual time in which it is active."""
 
     start: float
     end: float
@@ -53,7 +53,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Crash:
-    """How one life of the client ends: at the n-th point of any name, at the n-th of one name, or at a time."""
+    """The end of one process of the client: at the n-th failpoint, at the n-th of one name, or at a time."""
 
     at: str
     count: float
@@ -61,12 +61,12 @@ class Crash:
 
 @dataclass(frozen=True)
 class Life:
-    """One process: how it dies, and what the machine is like when the next one starts."""
+    """One process of the client: its end, and the machine's state when the next one starts."""
 
     crash: Crash | None = None
     #: seconds until the next one starts
     pause: float = 1.0
-    #: seconds by which somebody sets the wall clock before the next one starts
+    #: seconds by which the wall clock is set before the next one starts
     wall_jump: float = 0.0
     reboot: bool = False
     #: a journal line that was being written
@@ -82,7 +82,7 @@ class Plan:
     seed: int
     kind: str = "kling"
     shuffled: bool = True
-    #: distinct requests; each is ordered `repeat` times over, so with more than one there are twins
+    #: distinct requests; each is ordered `repeat` times, so more than one means duplicates
     prompts: int = 6
     repeat: int = 1
     #: requests a second
@@ -103,7 +103,7 @@ class Plan:
     query: dict[str, float] = field(default_factory=dict)
     fetch: dict[str, float] = field(default_factory=dict)
     fates: dict[str, float] = field(default_factory=dict)
-    #: accepted tasks show up in list and look-up after at most this share of D
+    #: accepted tasks show in lists and queries after at most this share of D
     lag: float = 0.0
     #: seconds that a task takes, at least and at most
     takes: tuple[float, float] = (3.0, 40.0)
@@ -112,7 +112,7 @@ class Plan:
     disk_full: tuple[Span, ...] = ()
     #: longest time that one group of transactions takes, seconds
     slow_disk: float = 0.0
-    #: other people's tasks on the account, made before and during the run
+    #: unrelated tasks on the account, made before and during the run
     strangers: int = 0
     #: the list leaves one row out of one reading, once for each row
     skips: bool = False
@@ -130,7 +130,7 @@ class Plan:
 
 
 def draw(seed: int, *, kind: str | None = None, liveness: bool | None = None) -> Plan:
-    """The plan of a seed."""
+    """Return the plan of a seed."""
     dice = random.Random(f"plan {seed}")
     kind_drawn = dice.choices(KINDS, (4, 4, 2))[0]
     kind = kind or kind_drawn
@@ -177,7 +177,7 @@ def draw(seed: int, *, kind: str | None = None, liveness: bool | None = None) ->
 
 
 def _some(dice, rates):
-    """A few of the faults, each at a rate of its own; now and then none."""
+    """Draw some of the faults, each with its own rate, and sometimes none."""
     if dice.random() < 0.1:
         return {}
     share = dice.choice((0.2, 0.4, 0.7))

@@ -1,6 +1,6 @@
-"""What must hold after every event, whatever has happened: the provider's ledger against database and journal.
+"""Invariants after every event: the provider's ledger against database and journal.
 
-Numbers are those of reliability.md section 4.
+Their numbers are those of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ROWS = "select key, ref, state, remote_id, generation, due_at from task order b
 
 
 class Invariants:
-    """Looks with eyes of its own; `group_of` says by what the provider knows a row's task."""
+    """A checker independent of the client. `group_of` returns the key by which the provider knows a row's task."""
 
     def __init__(self, state, provider, group_of):
         self._state, self._provider, self._group_of = state, provider, group_of
@@ -39,7 +39,7 @@ class Invariants:
             {**AGREES, State.SUBMITTING: {"submitting", "in_doubt", "queued"}} if provider.plan.disk_full else AGREES
         )
         self._before = {}
-        self._told = {}
+        self._recorded = {}
         self._offset = 0
         self.looks = 0
 
@@ -58,14 +58,14 @@ class Invariants:
             self._reader.close()
 
     def broken(self):
-        """The first invariant that does not hold, in words; None: all do."""
+        """Return a description of the first violated invariant, or None."""
         self.looks += 1
         self._provider.advance()
         rows = self.rows()
         return self._ledger(rows) or self._monotone(rows)
 
     def _ledger(self, rows):
-        """No duplicate, nothing lost, every id where it belongs."""
+        """Check that nothing is paid twice or lost, and that every id belongs to its row."""
         expected, open_, claimed = Counter(), Counter(), {}
         for key, ref, state, remote_id, _, _ in rows:
             group = self._group_of(key, ref)
@@ -90,7 +90,7 @@ class Invariants:
         return None
 
     def _monotone(self, rows):
-        """I8: what has come to rest stays so, and an id does not change."""
+        """Check that final states and ids do not change (I8)."""
         for key, _, state, remote_id, generation, _ in rows:
             was = self._before.get(key)
             if was is not None and was[2] == generation:
@@ -102,9 +102,9 @@ class Invariants:
         return None
 
     def too_early(self, now, doubt):
-        """I5: an absence is believed only D after the last doubtful send, by the clock of the universe.
+        """Check that a task counts as absent only the quiet time D after the last doubtful send, in true time (I5).
 
-        To be called when one has just been written: whoever is told of it later may be told after the next send.
+        Call it right after the row was written, because a later call may come after the next send.
         """
         for key, ref, state, _, _, _ in self.rows():
             if state not in {"queued", "submitting"} or self._before.get(key, ("",))[0] != "in_doubt":
@@ -116,13 +116,13 @@ class Invariants:
         return None
 
     def submit_allowed(self, sent, on_wire):
-        """I1, I2: what leaves has a row that says so, on the disk and in the journal."""
+        """Check that a request that leaves has its intent on disk, in row and journal (I1, I2)."""
         self._read_journal()
         rows = [row for row in self.rows() if row[2] == "submitting" and self._group_of(row[0], row[1]) == sent.group]
         if len(rows) < on_wire:
             return f"I1: a request for {sent.group[:60]} leaves and {len(rows)} rows say so of {on_wire} on the wire"
         for row in rows:
-            if row[1] not in self._told or self._told[row[1]].state is not State.SUBMITTING:
+            if row[1] not in self._recorded or self._recorded[row[1]].state is not State.SUBMITTING:
                 return f"I1: {row[1]} leaves and the journal does not know"
         return None
 
@@ -132,24 +132,24 @@ class Invariants:
         for line in tail.lines:
             ref = line.get("ref", "")
             if ref:
-                self._told[ref] = recovery.apply(self._told.get(ref) or _blank(ref), line)
+                self._recorded[ref] = recovery.apply(self._recorded.get(ref) or _blank(ref), line)
 
     def journal_agrees(self):
-        """Journal and database tell the same story of every task (R1)."""
+        """Check that journal and database have the same history of every task (R1)."""
         self._read_journal()
         for _, ref, state, remote_id, _, _ in self.rows():
-            told = self._told.get(ref)
-            if told is None:
+            recorded = self._recorded.get(ref)
+            if recorded is None:
                 if state != "queued":
                     return f"{ref} is {state}, and the journal knows nothing of it"
-            elif state not in self._agrees[told.state] or (
-                told.remote_id != remote_id and told.state is not State.FAILED
+            elif state not in self._agrees[recorded.state] or (
+                recorded.remote_id != remote_id and recorded.state is not State.FAILED
             ):
-                return f"{ref} is {state} with {remote_id}; the journal says {told.state} with {told.remote_id}"
+                return f"{ref} is {state} with {remote_id}; the journal says {recorded.state} with {recorded.remote_id}"
         return None
 
     def files(self, directory):
-        """I9: what is done has its files, and their bytes are those that were recorded."""
+        """Check that finished tasks have their files with the recorded bytes (I9)."""
         query = "select file, sha256 from output join task on task.id = task_id where task.state = 'done'"
         for file, sha256 in self._reader.execute(query).fetchall():
             if hashlib.sha256((directory / file).read_bytes()).hexdigest() != sha256:
@@ -157,11 +157,11 @@ class Invariants:
         return None
 
     def stories(self):
-        """The same by the reader that `recover` uses."""
+        """Return the histories, read as `recover` reads them."""
         _, _, _, found = recovery.stories(self._state / "journal.jsonl")
         sent = {ref for _, ref, state, _, _, _ in self.rows() if state != "queued"}
-        told = {story.intent["ref"] for story in found}
-        return None if sent <= told else f"recovery knows nothing of {sorted(sent - told)}"
+        recorded = {story.intent["ref"] for story in found}
+        return None if sent <= recorded else f"recovery knows nothing of {sorted(sent - recorded)}"
 
 
 def by_state(rows):

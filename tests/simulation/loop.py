@@ -1,8 +1,9 @@
-"""An event loop in virtual time: waiting costs nothing, and one seed is one order of events.
+"""An event loop in virtual time: waiting costs no time, and one seed gives one order of events.
 
-1. When nothing is ready, the clock jumps to the next timer; when there is no timer either, that is a deadlock.
-2. What is ready at the same moment runs in an order drawn from the seed. asyncio documents first come, first served
-   for `call_soon`, so a finding is confirmed with `shuffled=False`, where only delays at ports decide the order.
+1. When nothing is ready, the clock jumps to the next timer. Without a timer it is a deadlock.
+2. Callbacks that are ready at the same moment run in an order drawn from the seed. asyncio documents first come,
+   first served for `call_soon`, so a finding is confirmed with `shuffled=False`, where only delays at ports decide
+   the order.
 3. Tasks and cancel scopes hash by their number, so that sets of them do not depend on memory addresses.
 
 It uses private names of asyncio's base loop and of anyio; `test_loop` pins each of them.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Deadlock(Exception):  # noqa: N818 - reads as what it says
-    """Somebody waits, and nothing will ever happen."""
+    """Raised when tasks wait and no timer is left."""
 
 
 class NumberedTask(asyncio.Task):
@@ -43,7 +44,7 @@ class NumberedTask(asyncio.Task):
 
 
 class NumberedScope(backend.CancelScope):
-    """The same for anyio's cancel scopes."""
+    """A cancel scope of anyio whose hash is the order in which it was made."""
 
     __slots__ = ("number",)
 
@@ -58,13 +59,13 @@ class NumberedScope(backend.CancelScope):
 
 @contextmanager
 def numbered_scopes():
-    """While this is open, anyio makes numbered scopes; needs a SimLoop to be running."""
+    """Make anyio create numbered scopes for the duration of a block, in a running SimLoop."""
     with mock.patch.object(backend, "CancelScope", NumberedScope):
         yield
 
 
 class NoSelector(selectors.BaseSelector):
-    """Nothing comes from outside, so there is nothing to ask the system for."""
+    """A selector without events, because the simulation has no real input."""
 
     def __init__(self):
         self._keys = {}
@@ -87,7 +88,7 @@ class NoSelector(selectors.BaseSelector):
 
 
 class SimLoop(asyncio.SelectorEventLoop):
-    """Virtual seconds from `start`; `drawn` orders what is ready at the same moment."""
+    """An event loop with virtual seconds from `start`. `drawn` orders callbacks that are ready at the same moment."""
 
     def __init__(self, drawn: random.Random, start: float = 0.0, *, shuffled: bool = True):
         self._now = start
@@ -120,7 +121,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         super()._run_once()
 
     def _forget_cancelled(self):
-        """Cancelled timers must not move the clock."""
+        """Remove cancelled timers, which must not advance the clock."""
         while self._scheduled and self._scheduled[0]._cancelled:
             handle = heapq.heappop(self._scheduled)
             handle._scheduled = False

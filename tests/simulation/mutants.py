@@ -1,4 +1,4 @@
-"""Wrong programs: each takes one rule of the protocol away. A simulator that does not notice is worth nothing."""
+"""Mutants: wrong programs that each lack one rule of the protocol. The simulation must detect them all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from unittest import mock
 from runner.lifecycle import patience
 from runner.lifecycle.events import Blocked, Setback
 from runner.lifecycle.task import Moment, State
-from runner.pipeline import lane, look_up
+from runner.pipeline import reconcile, session
 from runner.pipeline.clock import Clock
-from runner.pipeline.look_up import LookUp
-from runner.pipeline.poll import Poll
+from runner.pipeline.poll import PollStage
+from runner.pipeline.reconcile import ReconcileStage
 from runner.pipeline.run import Run
 from runner.providers import evidence, reading
 from runner.providers.exchange import NoAnswer, Reply
@@ -40,11 +40,11 @@ def _judging(change):
     def judge(spec, outcome, phase, judge=evidence.judge):
         return change(outcome, phase, judge(spec, outcome, phase))
 
-    return _patched((lane, "judge", judge), (reading, "judge", judge))
+    return _patched((session, "judge", judge), (reading, "judge", judge))
 
 
 def send_before_claim():
-    """H2: the request leaves before its intent is on the disk."""
+    """H2: the request leaves before its intent is on disk."""
     write = Store._settle
     waiting = {}
 
@@ -60,7 +60,7 @@ def send_before_claim():
 
 
 def silence_is_not_sent():
-    """H6: a connection that broke off counts as proof that nothing left."""
+    """H6: a broken connection counts as proof that nothing was sent."""
 
     def change(outcome, phase, verdict):
         return replace(verdict, meaning="unsent") if isinstance(outcome, NoAnswer) and phase == "submit" else verdict
@@ -69,7 +69,7 @@ def silence_is_not_sent():
 
 
 def unknown_is_refused():
-    """H8: an answer that nobody knows counts as a refusal."""
+    """H8: an unknown response counts as a refusal."""
 
     def change(outcome, phase, verdict):
         unknown = isinstance(outcome, Reply) and phase == "submit" and verdict.meaning == "doubt"
@@ -84,52 +84,52 @@ def taken_is_refused():
 
 
 def absent_at_once():
-    """M4: an absence is believed before D."""
+    """M4: a task counts as absent before the quiet time D."""
 
     async def quiet(self, task, begun):
         return True
 
-    return _patched((LookUp, "_quiet", quiet))
+    return _patched((ReconcileStage, "_is_quiet", quiet))
 
 
 def one_scan():
-    """H11: one reading is enough."""
+    """H11: one reading of the list proves absence."""
 
     async def by_list(self, batch, begun):
         self._cache.clear()
-        rows = await self._unclaimed(0.0)
+        rows = await self._unclaimed_rows(0.0)
         if isinstance(rows, Setback | Blocked):
             for task in batch:
-                await self._lane.settle(task, rows)
+                await self._settlement.settle(task, rows)
             return
-        await self._miss([task for task in batch if not await self._found(task, rows)], rows, begun)
+        await self._settle_absent([task for task in batch if not await self._adopt(task, rows)], rows, begun)
 
-    return _patched((LookUp, "_by_list", by_list), (world, "Patience", partial(patience.Patience, looks=1)))
+    return _patched((ReconcileStage, "_by_list", by_list), (world, "Patience", partial(patience.Patience, looks=1)))
 
 
 def failed_page_is_clean():
     """H11: a page that could not be read counts as an empty one."""
-    read = look_up.read_list
+    read = reconcile.read_list
 
     async def read_list(*args):
         rows = await read(*args)
         return [] if isinstance(rows, Setback | Blocked) else rows
 
-    return _patched((look_up, "read_list", read_list))
+    return _patched((reconcile, "read_list", read_list))
 
 
 def first_page_only():
-    """H12: the reading stops before the list does."""
+    """H12: only the first page of the list is read."""
 
-    async def read_list(lane, operation, since):
-        page = reading.read_page(lane.spec, await lane.send(lane.dialect.page(operation, 1)))
+    async def read_list(session, operation, since):
+        page = reading.read_page(session.spec, await session.send(session.dialect.page(operation, 1)))
         return list(page.rows) if isinstance(page, reading.Page) else page
 
-    return _patched((look_up, "read_list", read_list))
+    return _patched((reconcile, "read_list", read_list))
 
 
 def doubt_by_wall_clock():
-    """H10: D is counted by a clock that somebody may set."""
+    """H10: D is measured by the wall clock, which can be set."""
     return _patched(
         (Clock, "moment", lambda self: Moment("wall", self.now())),
         (Clock, "since", lambda self, boot, seconds, until: until.seconds - seconds),
@@ -137,18 +137,18 @@ def doubt_by_wall_clock():
 
 
 def breaker_stops_polls():
-    """H15: too many doubts stop what is paid as well."""
-    work = Poll._work
+    """H15: too many doubts stop polls of paid tasks as well."""
+    work = PollStage._work
 
     async def stopped(self, batch):
-        await self._lane.breaker.until_safe()
+        await self._session.breaker.until_safe()
         await work(self, batch)
 
-    return _patched((Poll, "_work", stopped))
+    return _patched((PollStage, "_work", stopped))
 
 
 def own_doubt_only():
-    """M11, M12: D counts from one's own send, and no twin is looked at (nor waited for, which would hide it)."""
+    """M11, M12: D counts from the task's own send, and duplicates are ignored."""
     gate = "twin.state = 'in_doubt'))"
     claim = sql.queries()["claim_queued"]
     assert claim.count(gate) == 1
@@ -172,7 +172,7 @@ def clash_ignored():
 
 
 def no_mark_at_start():
-    """R2 left out: what was on the wire when the process died is not put in doubt."""
+    """R2 is missing: requests in flight when the process died are not put in doubt."""
 
     async def recover(self):
         await self._store.wake(self._clock.now())
@@ -181,7 +181,7 @@ def no_mark_at_start():
 
 
 def id_not_journaled():
-    """H1: the id is in the database alone."""
+    """H1: the id is not written to the journal."""
     of_change = stores.of_change
 
     def silent(before, after):
@@ -192,7 +192,7 @@ def id_not_journaled():
 
 
 def queued_waits_for_the_wall():
-    """FC1: a queued task waits for the time that a wall clock said before it was set back."""
+    """FC1: a queued task waits for a wall-clock time from before the clock was set back."""
     wake = "update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')"
     found = {**sql.queries(), "wake": wake}
     return _patched((sql, "queries", lambda: found))
@@ -200,7 +200,7 @@ def queued_waits_for_the_wall():
 
 @dataclass(frozen=True)
 class Where:
-    """The class of provider and the mode in which a rule matters; None: drawn by the seed."""
+    """The provider class and the mode in which a rule matters. None: drawn by the seed."""
 
     kind: str | None = None
     liveness: bool | None = None

@@ -1,7 +1,7 @@
-"""Providers in virtual time that answer real requests with real bodies, and betray the client as a seed tells them.
+"""Providers in virtual time that answer real requests with real bodies, and with the faults of a seed.
 
-The ledger outlives the client: what has left it arrives, or not, whether or not anybody is left to hear the answer.
-Arrivals are worked off lazily, so a provider needs no loop of its own.
+The ledger outlives the client: a sent request arrives, or not, even if the client has ended before the response.
+Arrivals are processed lazily, so a provider needs no loop of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WITHIN = 0.95
 
 @dataclass(eq=False)
 class Sent:
-    """One submit whose bytes left the client."""
+    """One submit that was sent."""
 
     at: float
     #: who is known again by the provider: the reference, or the request where there is none
@@ -35,7 +35,7 @@ class Sent:
     reference: str
     body: dict
     path: str
-    #: the client was told plainly what became of it
+    #: the client got a clear response about it
     clear: bool = False
     made: list[Made] = field(default_factory=list)
     refused: bool = False
@@ -43,7 +43,7 @@ class Sent:
 
 @dataclass(eq=False)
 class Made:
-    """One task that was accepted, and so is paid."""
+    """One task that was accepted and is therefore paid."""
 
     id: str
     number: int
@@ -63,7 +63,7 @@ class Made:
 
 
 class Provider:
-    """What the three have in common; `now` is the true time, `spared` says that nothing goes wrong any more."""
+    """Base of the three providers. `now` is the true time. If `spared`, no more faults occur."""
 
     kind = ""
     keeps_references = False
@@ -103,7 +103,7 @@ class Provider:
         return next((span.manner for span in self.plan.storms if span.covers(self.now())), None)
 
     def _rolled(self, rates):
-        """At most one fault of these."""
+        """Draw at most one of these faults."""
         if self.healed:
             return None
         roll = self.dice.random()
@@ -114,7 +114,7 @@ class Provider:
         return None
 
     def advance(self):
-        """Work off everything that has arrived by now."""
+        """Process everything that has arrived by now."""
         while self._pending and self._pending[0][0] <= self.now():
             at, _, sent = heapq.heappop(self._pending)
             self._arrived(sent, at)
@@ -166,7 +166,7 @@ class Provider:
         return max(at, min(at + lag, sent.at + WITHIN * self.plan.doubt))
 
     def _make_strangers(self):
-        """Other tasks of the account: other requests of these days, and the same requests of another week."""
+        """Add unrelated tasks of the account: other requests of these days, and equal requests of another week."""
         for number in range(self.plan.strangers):
             at = self.dice.uniform(-4000.0, 600.0)
             body = self.strange_body(number, same=False)
@@ -181,7 +181,7 @@ class Provider:
     # the port
 
     async def send(self, client, request, permit):
-        """What the gateway does: one request, one outcome, never an exception but the client's own end."""
+        """Send one request and return its outcome. The only exception is the end of the client."""
         client.gate()
         submit = request.phase == "submit"
         if not submit:
@@ -316,21 +316,21 @@ class Provider:
     # what lists and polls share
 
     def rows(self, keep, page):
-        """One page of what can be seen now."""
+        """Return one page of the tasks that are visible now."""
         seen = [made for made in self.made if made.visible_at <= self.now() and made.at <= self.now() and keep(made)]
         seen.sort(key=lambda made: (-made.at, -made.number) if self.plan.ordered else (made.id[-4:], made.number))
         size = self.plan.page_size
         return [made for made in seen[(page - 1) * size : page * size] if not self._skips(made)]
 
     def _skips(self, made):
-        """Rows shift while pages are read, so one reading may miss a row that was there before and after."""
+        """Return how many rows to skip. Rows shift while pages are read, so one reading can miss a row."""
         if not self.plan.skips or made.skipped or made.sent is None or made.sent.clear:
             return False
         made.skipped = True
         return True
 
     def word(self, made, fault):
-        """Queued, running, succeeded or failed."""
+        """Return queued, running, succeeded or failed."""
         made.polls += 1
         if fault == "unknown":
             return "unknown"
@@ -393,7 +393,7 @@ _KLING_CODES = {
 
 
 class Kling(Provider):
-    """Found again by reference, or in a list that shows it."""
+    """A provider whose tasks are found by reference, or in a list that shows it."""
 
     kind = "kling"
     keeps_references = True
@@ -457,7 +457,7 @@ _CHANJING_CODES = {
 
 
 class Chanjing(Provider):
-    """Found again only by what a list echoes of the request."""
+    """A provider whose tasks are found only by the request fields in a list."""
 
     kind = "chanjing"
     count_field = "number_of_images"
@@ -518,7 +518,7 @@ def _chanjing(data):
 
 
 class KlingGateway(Kling):
-    """Keeps nothing by which a submit without an answer could be found."""
+    """A provider without any query that could find a submit without response."""
 
     kind = "kling-gateway"
     keeps_references = False

@@ -1,4 +1,4 @@
-"""The loop of the simulation: virtual time, one order a seed, and the private names it stands on."""
+"""The event loop of the simulation: virtual time, one order per seed, and the private names it uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(coroutine, seed=0, **options):
         loop.close()
 
 
-async def test_private_names_of_asyncio_and_anyio_are_there():
+async def test_private_names_of_asyncio_and_anyio_exist():
     loop = asyncio.SelectorEventLoop()
     try:
         for name in ("_ready", "_scheduled", "_timer_cancelled_count", "_clock_resolution", "_run_once"):
@@ -37,7 +37,7 @@ async def test_private_names_of_asyncio_and_anyio_are_there():
     assert "return CancelScope(" in inspect.getsource(backend.AsyncIOBackend.create_cancel_scope)
 
 
-def test_a_day_passes_at_once():
+def test_virtual_day_passes_at_once():
     async def sleep():
         await anyio.sleep(86_400)
         return anyio.current_time()
@@ -45,7 +45,7 @@ def test_a_day_passes_at_once():
     assert run(sleep(), start=100.0) == (86_500.0, 86_500.0)
 
 
-def test_timeouts_and_cancelled_timers_keep_to_virtual_time():
+def test_timeouts_and_timers_use_virtual_time():
     async def late():
         with anyio.move_on_after(5) as scope:
             await anyio.sleep(1000)
@@ -64,7 +64,7 @@ def test_waiting_for_nothing_is_a_deadlock():
         run(wait())
 
 
-def test_a_loop_that_never_waits_is_noticed():
+def test_busy_loop_is_detected():
     async def spin():
         for _ in range(10**6):
             await asyncio.sleep(0)
@@ -94,11 +94,11 @@ async def _order(count=8):
     return tuple(seen)
 
 
-def test_a_seed_is_an_order_and_seeds_differ():
+def test_seed_determines_order():
     orders = {run(_order(), seed)[0] for seed in range(10)}
     assert orders == {run(_order(), seed)[0] for seed in range(10)}
     assert len(orders) > 5
 
 
-def test_without_shuffling_first_come_is_first_served():
+def test_order_is_fifo_without_shuffling():
     assert run(_order(), 3, shuffled=False)[0] == tuple(range(8))

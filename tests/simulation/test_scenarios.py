@@ -1,4 +1,4 @@
-"""Bad days that are promised an outcome in figures: an outage, a signal, a provider that never works again."""
+"""Failures with bounds in figures: an outage, a signal, a provider that never recovers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOURS_3 = 10_800.0
 
 
 def figures(report):
-    """Requests during an outage, useful ones, and all of them."""
+    """Return the requests during an outage, the useful ones, and all."""
     during = sum(count for (_, outage, _), count in report.traffic.items() if outage)
     useful = sum(count for (_, _, proper), count in report.traffic.items() if proper)
     return during, useful, sum(report.traffic.values())
@@ -33,8 +33,8 @@ def outage(kind, manner, start, *, seed=1):
 
 @pytest.mark.parametrize("manner", ["refused", "silent", "5xx"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_outage_of_three_hours_costs_little(kind, manner):
-    """At most 400 requests, 1.1 for each useful one beside the probes; it ends within a minute of the recovery."""
+def test_outage_of_three_hours_costs_little(kind, manner):
+    """At most 400 requests, 1.1 per useful one besides probes. The run ends within a minute of the recovery."""
     start = 60.0  # everything is submitted by then, and half of it is on its way
     report = play(outage(kind, manner, start))
     during, useful, total = figures(report)
@@ -50,7 +50,8 @@ def test_an_outage_of_three_hours_costs_little(kind, manner):
 
 @pytest.mark.parametrize("manner", ["silent", "5xx"])
 @pytest.mark.parametrize("kind", ["kling", "chanjing"])
-def test_an_outage_in_mid_submit_stops_submits_and_buys_nothing_twice(kind, manner):
+def test_outage_during_submit_buys_nothing_twice(kind, manner):
+    """An outage in mid-submit stops submits, and nothing is bought twice."""
     report = play(outage(kind, manner, 12.0))
     during, useful, total = figures(report)
     print(f"{kind} {manner}: {during} during the outage, {report.sents} submits, over at {report.ended[0]:.0f} s")
@@ -76,8 +77,8 @@ def healthy(kind, term, seed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_signal_drains_within_35_seconds_and_leaves_no_doubt(kind):
-    """Answers take up to 25 s here: all of them are waited for, and not one task is in doubt."""
+def test_signal_drains_in_35_s_and_leaves_nothing_in_doubt(kind):
+    """Responses take up to 25 s here. The run waits for all of them, and no task is in doubt."""
     worst = 0.0
     for seed in range(6):
         plan = healthy(kind, (seed * 2.6,), seed)
@@ -90,15 +91,15 @@ def test_a_signal_drains_within_35_seconds_and_leaves_no_doubt(kind):
     assert worst <= 35.0
 
 
-def test_a_second_signal_cuts_the_drain_short():
-    """5 s are left for answers; what has none by then is in doubt, and settled by the next run."""
+def test_second_signal_shortens_drain():
+    """Responses have 5 s left. Tasks without one are in doubt, and the next run resolves them."""
     report, drained, _ = _drained(healthy("kling", (10.0, 12.0), 3))
     assert report.violation is None
     assert drained <= 8.0
 
 
 def _drained(plan):
-    """A run that is told to end: its report, how long it took, and whether it left anything in doubt."""
+    """Signal a run, and return its report, its duration, and the tasks left in doubt."""
     report = play(plan, trace=True)
     lines = [line.split() for line in report.tail]
     ended = next(index for index, line in enumerate(lines) if line[1] == "ended")
@@ -117,8 +118,8 @@ FOREVER = {
 
 @pytest.mark.parametrize("where", FOREVER)
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_tried_for_ever(kind, where):
-    """A fault that never ends: the run ends by itself, in a bounded time and with a bounded number of requests."""
+def test_no_retry_is_endless(kind, where):
+    """With a fault that never ends, the run ends by itself in bounded time and with a bounded number of requests."""
     for fault in FOREVER[where]:
         if kind != "kling" and fault in {"lost", "unknown_code", "no_id", "not_json", "throttled"}:
             continue  # there as here

@@ -1,4 +1,4 @@
-"""Three hundred seeds of the whole client against providers that betray it, and that one seed is one run.
+"""Three hundred seeds of the whole client against faulty providers, and reproducibility of a seed.
 
 More of them: `python -m tests.simulation --seeds 10000 --jobs 2`.
 """
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_every_invariant_holds_after_every_event(first):
+def test_invariants_hold_after_every_event(first):
     crashes, unclear = Counter(), 0
     for seed in range(first, first + CHUNK):
         report = play(draw(seed))
@@ -30,7 +30,7 @@ def test_every_invariant_holds_after_every_event(first):
         assert report.violation is None, f"seed {seed}: {report.violation}\n{replay}\n" + "\n".join(report.tail)
         crashes += report.crashes
         unclear += report.unclear
-    # what betrays nobody proves nothing
+    # a run without faults proves nothing
     assert crashes.total() >= CHUNK // 5
     assert unclear >= CHUNK // 2
 
@@ -51,7 +51,7 @@ def _hashes(hash_seed):
     return [line for line in done.stdout.splitlines() if len(line.split()) == 2 and len(line.split()[1]) == 64]
 
 
-def test_the_same_seed_is_the_same_trace_in_every_process():
+def test_same_seed_gives_same_trace_in_every_process():
     first = _hashes("1")
     assert len(first) == 12
     assert len(set(first)) == 12

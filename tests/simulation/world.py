@@ -1,7 +1,7 @@
-"""Runs the real Run, Lane, Store and Limiter against a provider in virtual time, and lets the client die and return.
+"""The real run, session, store and limiter against a provider in virtual time, with kills and restarts of the client.
 
-A crash is `SimCrash`, raised from a port or a named point: from then on every port refuses, the loop stops, and what
-the client had in memory is taken apart without any effect. The directory, the ledger, and what is on its way live on.
+A crash is `SimCrash`, raised from a port or a failpoint. From then on every port refuses, the loop stops, and the
+client's memory is dropped without any effect. The directory, the ledger and requests in flight remain.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Draft, Fault
 from runner.net.bucket import Bucket
 from runner.net.download import Dead, Fetched, Later
-from runner.net.limiter import Limiter, Window
-from runner.pipeline.bell import Bell
+from runner.net.limiter import Limiter
 from runner.pipeline.clock import Clock
-from runner.pipeline.lane import Lane
 from runner.pipeline.outcome import Exit
 from runner.pipeline.run import Run
+from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
 from runner.providers.dialect import Dialect
 from runner.settings import Settings
 from runner.store.adding import Addition
 from runner.store.store import Store
+from tests.pipelines import pipeline
 from tests.simulation.faults import Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state
 from tests.simulation.loop import Deadlock, SimLoop, numbered_scopes
@@ -54,16 +54,16 @@ DRAIN = 35.0
 #: steps of the loop after which a life counts as spinning
 STEPS = 3_000_000
 _SPECS = {"kling": "kling", "chanjing": "chanjing", "kling-gateway": "kling-gateway"}
-_ROOM = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+_SHARED_MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
 
 class SimCrash(BaseException):
-    """The process is gone."""
+    """Raised when the simulated process dies."""
 
 
 @dataclass
 class Report:
-    """What a seed came to."""
+    """The outcome of a seed."""
 
     plan: Plan
     violation: str | None = None
@@ -83,8 +83,8 @@ class Report:
 
 
 def play(plan: Plan, *, trace: bool = False) -> Report:
-    """Everything that this plan makes happen, from the first life to the last check."""
-    directory = Path(tempfile.mkdtemp(prefix="simulation-", dir=_ROOM))
+    """Run a plan from the first process to the last check, and return its report."""
+    directory = Path(tempfile.mkdtemp(prefix="simulation-", dir=_SHARED_MEMORY))
     collecting = gc.isenabled()
     gc.disable()  # what one seed leaves is little, and looking for it again and again takes a tenth of the time
     try:
@@ -107,7 +107,7 @@ _MODELS = {"kling": "kling-v2-1", "chanjing": "kling-v2-1", "kling-gateway": "kl
 
 
 class World:
-    """One plan, played once."""
+    """One execution of a plan."""
 
     def __init__(self, plan, directory, *, keep=60):
         self.plan, self.directory = plan, directory
@@ -133,7 +133,7 @@ class World:
         self.invariants = Invariants(self.state, self.provider, self.group_of)
 
     def time(self):
-        """The true time, seconds."""
+        """Return the true time in seconds."""
         return self.loop.time() if self.loop is not None else self.now
 
     def group_of(self, key, ref):
@@ -154,7 +154,7 @@ class World:
         except Broken as broken:
             self.report.violation = str(broken)
         try:
-            return self._told()
+            return self._build_report()
         finally:
             self.invariants.close()
 
@@ -197,7 +197,7 @@ class World:
             raise Broken(client.violation)
 
     def _between(self, life):
-        """What happens while no client is there."""
+        """Advance the world while no client runs."""
         self._must(self.invariants.broken())
         if life.torn and (self.state / "journal.jsonl").exists():
             with (self.state / "journal.jsonl").open("ab") as file:
@@ -236,7 +236,7 @@ class World:
         if broken:
             raise Broken(broken)
 
-    def _told(self):
+    def _build_report(self):
         report, provider = self.report, self.provider
         report.trace, report.seconds, report.states = self._hash.hexdigest(), self.now, self.counts
         report.sents, report.made = len(provider.sents), sum(map(len, provider.groups.values()))
@@ -251,7 +251,7 @@ class World:
 
 
 class Broken(Exception):  # noqa: N818 - reads as what it says
-    """An invariant does not hold."""
+    """Raised when an invariant does not hold."""
 
 
 def _additions(plan, spec):
@@ -267,7 +267,7 @@ def _additions(plan, spec):
 
 
 class Client:
-    """One process: everything it has in memory, and every port through which it acts."""
+    """One process: its memory, and every port through which it acts."""
 
     def __init__(self, world, life):
         self.world, self.life, self.plan = world, life, world.plan
@@ -283,7 +283,7 @@ class Client:
     # life and death
 
     def live(self, loop):
-        """Until it ends by itself or is killed; how it ended, in a word."""
+        """Run until the end or a kill, and return the kind of end as a word."""
         self._loop = loop
         loop.set_exception_handler(self._unhandled)
         soon = None if self.plan.heals is None else self.plan.heals + self.plan.doubt + SOON - loop.time()
@@ -332,7 +332,7 @@ class Client:
         return self._loop.time() - self.signalled_at > DRAIN + slow
 
     def bury(self, loop):
-        """Take its tasks apart; no port answers any more, so nothing of that has an effect."""
+        """Cancel the tasks. No port works any more, so nothing of that has an effect."""
         self.dead = True
         loop.set_exception_handler(lambda *_: None)
         for _ in range(200):
@@ -384,7 +384,7 @@ class Client:
         self.die()
 
     def strike(self, point):
-        """A named point, the store's and ours; the life's crash comes at the chosen one."""
+        """Handle a failpoint of the store or of the world, and crash at the chosen one."""
         self.gate()
         if point == "absent committed":
             broken = self.world.invariants.too_early(self._loop.time(), self.plan.doubt)
@@ -420,7 +420,7 @@ class Client:
         return await self.world.provider.send(self, request, permit)
 
     async def fetch(self, url, part):
-        """A download: bytes on the disk, or not this time."""
+        """Download a file: write its bytes to disk, or fail."""
         self.gate()
         dice, provider = self._fetch_dice, self.world.provider
         fault = provider._rolled(self.plan.fetch)
@@ -458,7 +458,7 @@ class Client:
             yield signal.SIGTERM
         await anyio.Event().wait()
 
-    # what it hears
+    # callbacks
 
     def on_change(self, before, event, after):
         if self.dead:
@@ -492,13 +492,13 @@ class Client:
         try:
             await store.name("simulation")
             await store.add(iter(world.additions), "digest", clock.now())
-            lane, bell = self._lane(store, clock)
+            provider, notifier = self._pipeline(store, clock)
             run = Run(
-                [lane] if await store.providers() else [],
+                [provider] if await store.providers() else [],
                 store=store,
                 directory=world.directory,
                 clock=clock,
-                bell=bell,
+                notifier=notifier,
                 deadline=plan.deadline,
                 on_bug=self._bug,
             )
@@ -507,8 +507,8 @@ class Client:
             if not self.dead:
                 await store.aclose()
 
-    def _lane(self, store, clock):
-        plan, spec, bell = self.plan, self.world.spec, Bell()
+    def _pipeline(self, store, clock):
+        plan, spec, notifier = self.plan, self.world.spec, Notifier()
         patience = Patience(
             paid=plan.paid,
             throttles=plan.throttles,
@@ -517,30 +517,29 @@ class Client:
             first_look=spec.first_look,
         )
         paces = {"submit": plan.pace, "query": plan.query_pace}
-        lane = Lane(
-            spec=spec,
-            dialect=Dialect(spec),
-            gateway=self,
-            downloader=self,
-            limiters={name: Limiter(Bucket(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()},
-            window=Window(plan.window),
-            patience=patience,
+        limiters = {name: Limiter(Bucket(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()}
+        self.pipeline = pipeline(
+            spec,
+            self,
+            self,
+            limiters,
             store=store,
             clock=clock,
-            bell=bell,
+            notifier=notifier,
+            policy=patience,
+            window=plan.window,
             on_change=self.on_change,
-            emergency=self._emergency,
-            reach=self.strike,
+            last_resort=self._emergency,
+            failpoint=self.strike,
             offload=self.offload,
-            hands=8 if spec.can_look_up else 2,
+            submits=8 if spec.can_look_up else 2,
             downloads=4,
         )
-        self.lane = lane
-        return lane, bell
+        return self.pipeline, notifier
 
 
 class Database:
-    """aiosqlite's connection without its thread."""
+    """The connection of aiosqlite without its thread."""
 
     def __init__(self, client, path):
         self._client = client
@@ -564,19 +563,19 @@ _WRITES = ("insert", "update", "delete", "commit")
 
 
 class Connection(sqlite3.Connection):
-    """SQLite on a disk that may be full: a few writes go through once the ballast is gone."""
+    """SQLite on a disk that may be full, where a few writes succeed once the ballast is released."""
 
     world = None
     ballast = None
-    _room = 6
+    _writes_left = 6
 
     def execute(self, sql, *args):
-        if self.world.plan.disk_full and sql.startswith(_WRITES) and self.world.disk_full() and self._no_room():
+        if self.world.plan.disk_full and sql.startswith(_WRITES) and self.world.disk_full() and self._is_full():
             raise sqlite3.OperationalError("database or disk is full")
         return super().execute(sql, *args)
 
-    def _no_room(self):
+    def _is_full(self):
         if self.ballast.exists():
             return self.world.dice.random() < 0.5
-        self._room -= 1
-        return self._room < 0
+        self._writes_left -= 1
+        return self._writes_left < 0

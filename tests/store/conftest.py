@@ -16,7 +16,7 @@ NOW = 1_790_000_000.0
 
 
 def key_of(number: int) -> str:
-    """A reference holds the first 20 digits of a key."""
+    """Return a key; a reference holds its first 20 digits."""
     return f"{number:08x}".ljust(32, "0")
 
 
@@ -42,7 +42,7 @@ def additions(numbers, fingerprint="", **fields):
 
 @dataclass
 class Bench:
-    """One store, the file behind it, and short ways to bring rows where a test wants them."""
+    """A store, its file, and shortcuts to bring rows into any state."""
 
     store: Store
     path: object
@@ -60,11 +60,11 @@ class Bench:
     def draft(self, number, fingerprint="", **fields):
         return Addition(draft(number, **fields), fingerprint)
 
-    async def claim(self, provider="chanjing", room=10**6, now=NOW):
-        return await self.store.claim_queued(provider, now, room, self.begun)
+    async def claim(self, provider="chanjing", free_slots=10**6, now=NOW):
+        return await self.store.claim_queued(provider, now, free_slots, self.begun)
 
     async def to(self, state, task=None, **fields):
-        """The next task to buy (or this one), settled into that state."""
+        """Settle the next task to buy, or this one, into a state."""
         before = task or await self.claim()
         if state is State.SUBMITTING:
             return before
@@ -80,7 +80,7 @@ class Bench:
         return after
 
     def sql(self, text, *parameters):
-        """What another program sees on disk."""
+        """Return rows as another program reads them from disk."""
         with closing(sqlite3.connect(self.path)) as connection:
             return connection.execute(text, parameters).fetchall()
 

@@ -1,4 +1,4 @@
-"""A job's files, the hand that strikes a store in the middle of a statement, and what an onlooker finds there."""
+"""Fault injection into a store in the middle of a statement, and reading of a job's files as another program."""
 
 from __future__ import annotations
 
@@ -23,37 +23,38 @@ FILES = ("state.db", "state.db-wal", "journal.jsonl")
 _TASKS = "select task.*, draft.* from task join draft on draft.task_id = task.id"
 
 
-class Hand:
-    """Strikes once, in the database's own thread; a copy of the files is what a process leaves that dies there.
+class FaultInjector:
+    """Inject one fault in the database's own thread.
 
-    `crash before` and `crash after` the nth commit; `crash torn journal` and `crash torn commit` in the middle of what
-    was written for it. `full begin`, `full update`, `full mark` and `full commit` at the next n statements of that
-    sort; `full ever more` at one commit, and then at what led to it as well.
+    A crash is a copy of the files, as a process leaves them that dies there. `crash before` and `crash after` strike at
+    the nth commit, `crash torn journal` and `crash torn commit` in the middle of what was written for it. `full begin`,
+    `full update`, `full mark` and `full commit` strike at the next n statements of that sort. `full ever more` strikes
+    at one commit, and then at the updates before the next one too.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.kind, self._left, self._part = "", 0, 0.0
-        #: the files at that instant, None until it struck; whether the commit is in them
+        #: copy of the files at the fault, None before it; whether the commit is in the copy
         self.copy: Path | None = None
-        self.counts = False
+        self.committed = False
         self._copies = self._began = 0
 
     def arm(self, kind: str, nth: int = 1, part: float = 0.0) -> None:
         self.kind, self._left, self._part, self.copy = kind, nth, part, None
 
     async def connect(self, path: Path) -> aiosqlite.Connection:
-        """A connection as the store opens it, but for this hand."""
-        have = self._have
+        """Open a connection as the store does, with this injector in it."""
+        execute_statement = self._execute
 
         class Watched(sqlite3.Connection):
             def execute(self, statement, *parameters):
-                return have(statement, lambda: super(Watched, self).execute(statement, *parameters))
+                return execute_statement(statement, lambda: super(Watched, self).execute(statement, *parameters))
 
         return await aiosqlite.connect(path, isolation_level=None, cached_statements=256, factory=Watched)
 
-    def left(self, *lost: str) -> Path:
-        """A directory with the job's files as they are now, without those that are `lost`."""
+    def copy_files(self, *lost: str) -> Path:
+        """Copy the job's files, except those that are `lost`, to a new directory and return it."""
         self._copies += 1
         copy = self.directory.with_name(f"job-{self._copies}")
         copy.mkdir()
@@ -62,7 +63,7 @@ class Hand:
                 shutil.copyfile(self.directory / name, copy / name)
         return copy
 
-    def _have(self, statement: str, run: Callable[[], Any]) -> Any:
+    def _execute(self, statement: str, run: Callable[[], Any]) -> Any:
         word = "mark" if statement == sql.queries()["set_journal"] else statement.split(maxsplit=1)[0].lower()
         if word == "begin":
             self._began = self._size("journal.jsonl")
@@ -85,13 +86,13 @@ class Hand:
     def _crash(self, run: Callable[[], Any]) -> Any:
         before = self._size("state.db-wal")
         if self.kind in {"crash before", "crash torn journal"}:
-            self.counts, self.copy = False, self.left()
+            self.committed, self.copy = False, self.copy_files()
             if self.kind == "crash torn journal":
                 self._tear("journal.jsonl", self._began)
             return run()
         done, after = run(), self._size("state.db-wal")
-        self.counts, self.copy = self.kind == "crash after" or after <= before, self.left()
-        if not self.counts:
+        self.committed, self.copy = self.kind == "crash after" or after <= before, self.copy_files()
+        if not self.committed:
             self._tear("state.db-wal", before)
         return done
 
@@ -107,8 +108,8 @@ class Hand:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What another program reads from a job's files."""
+class DiskState:
+    """Content of a job's files, as another program reads it."""
 
     rows: dict[str, dict[str, Any]]
     tasks: dict[str, Task]
@@ -122,7 +123,7 @@ class Seen:
         return {key: row["position"] for key, row in self.rows.items()}
 
 
-def look(directory: Path) -> Seen:
+def read_state(directory: Path) -> DiskState:
     with closing(_reader(directory)) as connection:
         connection.row_factory = sqlite3.Row
         outputs, rows, tasks = defaultdict(list), {}, {}
@@ -134,11 +135,11 @@ def look(directory: Path) -> Seen:
         former = {tuple(row) for row in connection.execute("select provider, remote_id from former")}
         counts = dict(tuple(row) for row in connection.execute("select state, count(*) from task group by state"))
         (job,) = connection.execute("select spent, digest from job")
-        return Seen(rows, tasks, former, *tuple(job), counts)
+        return DiskState(rows, tasks, former, *tuple(job), counts)
 
 
 def keys_in(directory: Path) -> set[str] | None:
-    """The keys that a database has rows for; None where it has no tables."""
+    """Return the keys that a database has rows for, or None if it has no tables."""
     with closing(_reader(directory)) as connection:
         if not connection.execute("select 1 from sqlite_schema where name = 'task'").fetchone():
             return None
@@ -149,23 +150,23 @@ def _reader(directory: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{directory / 'state.db'}?mode=ro", uri=True)
 
 
-def lines_of(directory: Path) -> list[dict[str, Any]]:
-    """Every line of the journal; each passes its checksum, the last one too."""
+def read_lines(directory: Path) -> list[dict[str, Any]]:
+    """Return every line of the journal, and check all checksums, the last one's too."""
     raw = (directory / "journal.jsonl").read_bytes()
     lines = [journal.decode(line) for line in raw.splitlines(keepends=True)]
     assert None not in lines, raw[-300:]
     return lines
 
 
-#: what a line makes of a purchase: there is none, it is open, it is paid for, it came to nothing
+#: state of a purchase after a line: none, open, paid or ended
 _PURCHASE = {"intent": "open", "id": "paid", "saved": "paid", "retry": "none", "held": "open", "bonus": "paid"}
 _SETTLED = {"queued": "none", "failed": "ended"}
 
 
-def bought_blindly(lines: list[dict[str, Any]], given_up: set[str]) -> str | None:
-    """A key whose request left although an earlier purchase of it was open or paid for; None: there is none.
+def find_double_purchase(lines: list[dict[str, Any]], given_up: set[str]) -> str | None:
+    """Return a key whose request left although an earlier purchase was open or paid, or None if there is none.
 
-    In `given_up` are those whose intent a full disk let into the journal alone: nothing was sent.
+    `given_up` has the keys whose intent is only in the journal, because of a full disk: nothing was sent.
     """
     keys, purchases, last = {}, defaultdict(lambda: "none"), {}
     for line in lines:

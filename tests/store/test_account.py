@@ -39,13 +39,13 @@ async def test_a_token_comes_back_and_is_private(home):
     "content",
     [b"", b"{", b"[]", b"null", b"{}", b'{"value": 5, "expires": 1}', b'{"value": "x", "expires": "soon"}', b"\xff"],
 )
-async def test_what_cannot_be_read_counts_as_none(home, content):
+async def test_unreadable_token_counts_as_none(home, content):
     home.mkdir(parents=True)
     (home / "token.json").write_bytes(content)
     assert await TokenFile(home).read() is None
 
 
-async def test_a_link_in_the_place_of_the_token_is_not_followed(home, tmp_path):
+async def test_symlink_in_place_of_token_is_not_followed(home, tmp_path):
     home.mkdir(parents=True)
     other = tmp_path / "other.json"
     other.write_text('{"value": "x", "expires": 1}')
@@ -56,7 +56,7 @@ async def test_a_link_in_the_place_of_the_token_is_not_followed(home, tmp_path):
     assert await TokenFile(home).read() == ("tok-2", 2.0)
 
 
-async def test_one_at_a_time_fetches_a_token(home):
+async def test_one_task_at_a_time_fetches_a_token(home):
     inside, most = 0, 0
 
     async def fetch():
@@ -81,9 +81,8 @@ def holder(home):
         process.kill()
 
 
-async def test_another_process_that_holds_it_too_long_is_named_and_a_killed_one_holds_nothing(
-    home, holder, monkeypatch
-):
+async def test_token_lock_times_out_and_dies_with_its_holder(home, holder, monkeypatch):
+    """The error names the other process; a killed process holds nothing."""
     monkeypatch.setattr(account, "_PATIENCE", 0.1)
     with pytest.raises(ConfigError, match="another process holds the token"):
         async with TokenFile(home).lock():
@@ -94,7 +93,7 @@ async def test_another_process_that_holds_it_too_long_is_named_and_a_killed_one_
         pass
 
 
-async def test_a_home_that_cannot_be_made_is_a_setting_to_mend(home):
+async def test_unusable_home_is_a_config_error(home):
     home.parent.mkdir(parents=True)
     home.write_text("")
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""A remote task belongs to one job of an account, whoever asks first."""
+"""A remote task belongs to the job of an account that claims it first."""
 
 import sqlite3
 from contextlib import closing
@@ -14,30 +14,30 @@ from runner.store.claims import Claims
 from runner.store.shared_file import SharedFile
 
 
-async def test_an_id_is_taken_once_and_stays_with_whoever_took_it(tmp_path):
+async def test_id_is_claimed_once_and_stays_with_its_owner(tmp_path):
     one, two = Claims(tmp_path, "one"), Claims(tmp_path, "two")
     assert await one.take("r-1")
     assert not await two.take("r-1")
-    assert await one.take("r-1"), "one's own id may be claimed again after a crash"
+    assert await one.take("r-1"), "a job's own id may be claimed again after a crash"
     assert await two.others(["r-1", "r-2"]) == {"r-1"}
     assert await one.others(["r-1", "r-2"]) == set()
 
 
 @pytest.mark.parametrize("later", ["the next id", "the end of the run"])
-async def test_an_id_in_hand_does_not_wait_for_a_process_that_stands_still(tmp_path, monkeypatch, later):
-    """It stands in the middle of a write; what could not be written is written with the next id, or at the end."""
+async def test_accepted_id_does_not_wait_for_a_stopped_process(tmp_path, monkeypatch, later):
+    """That process holds the file. The id is written with the next one, or at the end of the run."""
     monkeypatch.setattr(claims, "_MOMENT", 0.05)
     monkeypatch.setattr(claims, "_PATIENCE", 0.05)
     one, two = Claims(tmp_path, "one"), Claims(tmp_path, "two")
     assert await two.given("r-0")
-    with closing(sqlite3.connect(tmp_path / "claims.db", isolation_level=None)) as still:
-        still.execute("begin immediate")
+    with closing(sqlite3.connect(tmp_path / "claims.db", isolation_level=None)) as blocker:
+        blocker.execute("begin immediate")
         assert await one.given("r-1")
         assert await one.given("r-2")
         await one.settle_up()
         with pytest.raises(Locked):
             await one.take("r-3")
-        still.execute("rollback")
+        blocker.execute("rollback")
     assert await two.others(["r-1", "r-2"]) == set()
     if later == "the next id":
         assert not await one.given("r-0"), "another job has it"
@@ -46,7 +46,8 @@ async def test_an_id_in_hand_does_not_wait_for_a_process_that_stands_still(tmp_p
     assert await two.others(["r-1", "r-2", "r-3"]) == {"r-1", "r-2"}
 
 
-async def test_many_write_so_there_is_no_log_that_two_could_damage(tmp_path):
+async def test_claims_use_no_write_ahead_log(tmp_path):
+    """Many processes write, and two at once could damage such a log."""
     await Claims(tmp_path, "one").take("r-1")
     with closing(sqlite3.connect(tmp_path / "claims.db")) as database:
         assert database.execute("pragma journal_mode").fetchone() == ("delete",)
@@ -65,12 +66,12 @@ async def test_of_many_who_ask_at_once_one_gets_it(tmp_path):
     assert len(got) == 1
 
 
-async def test_doubts_of_other_jobs_are_known_by_fingerprint(tmp_path):
+async def test_doubts_of_other_jobs_are_found_by_fingerprint(tmp_path):
     one, two = Claims(tmp_path, "one"), Claims(tmp_path, "two")
     await one.doubt("ref-1", "print", Moment("boot", 5.0))
     assert await two.doubts("print") == [("boot", 5.0)]
     assert await two.doubts("another") == []
-    assert await one.doubts("print") == [], "one's own doubts stand in the job's own store"
+    assert await one.doubts("print") == [], "a job's own doubts are in its own store"
 
 
 async def test_claims_are_private(tmp_path):
@@ -97,11 +98,11 @@ async def test_ids_that_come_together_share_a_transaction(tmp_path, monkeypatch)
             group.start_soon(give, f"r-{number}")
     assert [name for name, mine in ours.items() if not mine] == ["r-3"]
     assert len(ours) == 20
-    assert len(written) <= 2, "the first goes alone, the others wait for it and go together"
+    assert len(written) <= 2, "the first is written alone, the others wait and are written together"
     assert await two.others([*ours]) == ours.keys() - {"r-3"}
 
 
-async def test_whoever_is_cancelled_takes_nothing_from_those_who_share_with_it(tmp_path):
+async def test_cancelled_claim_harms_no_other_of_its_batch(tmp_path):
     one, got = Claims(tmp_path, "one"), []
 
     async def give(remote_id: str) -> None:
@@ -119,7 +120,7 @@ async def test_whoever_is_cancelled_takes_nothing_from_those_who_share_with_it(t
     assert await one.given("r-1")
 
 
-async def test_all_who_share_a_transaction_hear_that_it_failed(tmp_path, monkeypatch):
+async def test_failed_transaction_raises_in_all_that_share_it(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "_MOMENT", 0.05)
     monkeypatch.setattr(claims, "_PATIENCE", 0.06)
     one, failed = Claims(tmp_path, "one"), []
@@ -130,8 +131,8 @@ async def test_all_who_share_a_transaction_hear_that_it_failed(tmp_path, monkeyp
             await one.take(remote_id)
         failed.append(remote_id)
 
-    with closing(sqlite3.connect(tmp_path / "claims.db", isolation_level=None)) as still:
-        still.execute("begin immediate")
+    with closing(sqlite3.connect(tmp_path / "claims.db", isolation_level=None)) as blocker:
+        blocker.execute("begin immediate")
         async with anyio.create_task_group() as group:
             for number in range(1, 9):
                 group.start_soon(take, f"r-{number}")

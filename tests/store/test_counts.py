@@ -1,4 +1,4 @@
-"""Counters that are kept beside the rows: they say what counting would say, whatever happens to the rows."""
+"""The counters kept beside the rows equal the counted rows, whatever happens to the rows."""
 
 import random
 import sqlite3
@@ -21,7 +21,7 @@ def agree(made):
     return counted
 
 
-async def test_counters_say_what_counting_would_say(bench):
+async def test_counters_equal_counted_rows(bench):
     dice = random.Random(7)
     async with bench() as made:
         await made.add(*range(1, 31))
@@ -47,11 +47,11 @@ async def test_counters_say_what_counting_would_say(bench):
         assert await made.store.counts() == by_state
         assert await made.store.gone() == sum(count for _, _, gone, count in counted if gone)
         wanted = {(provider, state): count for provider, state, gone, count in counted if not gone}
-        told = await made.store.counts_by_provider()
-        assert {(name, state): count for name, states in told.items() for state, count in states.items()} == wanted
+        counts = await made.store.counts_by_provider()
+        assert {(name, state): count for name, states in counts.items() for state, count in states.items()} == wanted
 
 
-async def test_a_write_that_failed_is_not_counted(bench):
+async def test_failed_write_is_not_counted(bench):
     async with bench() as made:
         await made.add(1, 2)
         first, second = await made.to(State.RUNNING), await made.claim()
@@ -61,7 +61,8 @@ async def test_a_write_that_failed_is_not_counted(bench):
         assert agree(made) == before
 
 
-async def test_faults_are_told_by_state_and_reason_with_those_that_have_none(bench):
+async def test_errors_are_grouped_by_state_and_reason(bench):
+    """Tasks without a reason are a group of their own."""
     async with bench() as made:
         await made.add(*range(1, 7))
         await made.to(State.FAILED, fault=Fault("moderation", None, "no"), remote_id=None)
@@ -69,14 +70,14 @@ async def test_faults_are_told_by_state_and_reason_with_those_that_have_none(ben
         await made.to(State.FAILED, fault=Fault(), remote_id=None)
         await made.to(State.DONE, fault=Fault("partial", None, "1 of 2"))
         await made.to(State.DONE)
-        rows = made.sql(sql.queries()["faults"])
-        told = {(state, reason): count for state, reason, _, count, *_ in rows}
-        assert told == {("failed", "moderation"): 2, ("failed", ""): 1, ("done", "partial"): 1}
+        rows = made.sql(sql.queries()["error_groups"])
+        counts = {(state, reason): count for state, reason, _, count, *_ in rows}
+        assert counts == {("failed", "moderation"): 2, ("failed", ""): 1, ("done", "partial"): 1}
         assert await made.store.partial() == 1
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_an_older_database_is_counted_when_it_is_brought_up_to_date(tmp_path, version):
+def test_migration_counts_rows_of_older_database(tmp_path, version):
     with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as connection:
         for number, script in enumerate(sql.migrations()[:version], start=1):
             connection.executescript(

@@ -1,4 +1,4 @@
-"""A directory of ours is for its owner alone, and its name outlives the power."""
+"""Directories of the runner are private, and their names survive a power failure."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def mode(path):
 
 @pytest.fixture
 def synced(monkeypatch):
-    """The directories that were synced; the kernel does it all the same."""
+    """Record the directories that are synced, and sync them."""
     seen, sync = [], directories.sync
     monkeypatch.setattr(directories, "sync", lambda directory: seen.append(directory) or sync(directory))
     return seen
 
 
-async def test_the_name_of_a_new_job_and_of_its_state_are_on_the_disk(tmp_path, synced, open_umask):
+async def test_names_of_new_directories_are_synced(tmp_path, synced, open_umask):
     job = tmp_path / "out" / "job"
     check(job)
     assert synced == [tmp_path, tmp_path / "out"]
@@ -43,11 +43,11 @@ async def test_the_name_of_a_new_job_and_of_its_state_are_on_the_disk(tmp_path, 
     assert synced == [tmp_path, tmp_path / "out", job]
     assert (mode(job), mode(job / ".runner")) == (0o755, 0o700), "results are for others too, the state is not"
     await (await Store.open(job / ".runner")).aclose()
-    assert len(synced) == 3, "what is there already is as it was"
+    assert len(synced) == 3, "existing directories are not synced again"
 
 
 @pytest.mark.parametrize("kind", ["claims", "registry", "uploads"])
-async def test_what_an_account_shares_is_private_up_to_its_home(tmp_path, open_umask, kind):
+async def test_account_files_are_private_up_to_home(tmp_path, open_umask, kind):
     home = tmp_path / "state" / "runner"
     account = home / "accounts" / "chanjing-1"
     match kind:
@@ -61,7 +61,7 @@ async def test_what_an_account_shares_is_private_up_to_its_home(tmp_path, open_u
     assert mode(home.parent) == 0o755
 
 
-def test_what_was_made_wider_is_mended(tmp_path, open_umask):
+def test_wider_modes_are_narrowed(tmp_path, open_umask):
     home = tmp_path / "home"
     account = home / "accounts" / "chanjing-1"
     account.mkdir(parents=True)
@@ -70,15 +70,15 @@ def test_what_was_made_wider_is_mended(tmp_path, open_umask):
     assert {mode(place) for place in (home, account.parent, account)} == {0o700}
 
 
-def test_a_directory_with_more_in_it_than_ours_is_left_as_it_is(tmp_path, open_umask):
-    """RUNNER_HOME may be a person's home, or a public place."""
+def test_home_with_other_content_keeps_its_mode(tmp_path, open_umask):
+    """RUNNER_HOME may be a user's home or a public directory."""
     home = tmp_path / "home"
     (home / "letters").mkdir(parents=True)
     make_account(home / "accounts" / "chanjing-1")
     assert (mode(home), mode(home / "accounts")) == (0o755, 0o700)
 
 
-def test_a_file_in_the_way_is_told_as_such(tmp_path):
+def test_file_in_place_of_directory_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
         make(tmp_path / "file")

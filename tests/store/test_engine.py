@@ -18,10 +18,10 @@ from runner.store import engine
         ((4, 0, 0), False),
     ],
 )
-def test_the_releases_with_the_race_are_known(version, may):
+def test_releases_with_wal_race_are_known(version, may):
     assert engine.may_race(version) is may
 
 
-def test_the_version_is_this_one_s_and_new_enough():
+def test_sqlite_version_is_new_enough():
     assert ".".join(map(str, engine.VERSION)) == sqlite3.sqlite_version
     assert engine.VERSION >= engine.OLDEST

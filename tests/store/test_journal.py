@@ -1,4 +1,4 @@
-"""The journal recovers a prefix, whatever was done to its end, and never invents an id."""
+"""The journal recovers a prefix, whatever happened to its end, and never invents an id."""
 
 import contextlib
 import json
@@ -40,13 +40,13 @@ FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], de
 
 
 @given(LINES)
-def test_what_is_encoded_is_decoded(lines):
+def test_decode_inverts_encode(lines):
     assert [decode(encode(line)) for line in lines] == lines
 
 
 @FILES
 @given(lines=LINES, cut=st.floats(0, 1))
-def test_a_journal_cut_anywhere_gives_its_whole_lines_and_no_more(tmp_path, lines, cut):
+def test_cut_journal_gives_its_complete_lines(tmp_path, lines, cut):
     path = tmp_path / "journal.jsonl"
     whole = b"".join(map(encode, lines))
     kept = whole[: int(len(whole) * cut)]
@@ -58,7 +58,7 @@ def test_a_journal_cut_anywhere_gives_its_whole_lines_and_no_more(tmp_path, line
 
 @FILES
 @given(lines=LINES.filter(bool), position=st.floats(0, 0.999), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_never_read_as_something_else(tmp_path, lines, position, bit):
+def test_flipped_bit_is_never_read_as_another_line(tmp_path, lines, position, bit):
     path = tmp_path / "journal.jsonl"
     data = bytearray(b"".join(map(encode, lines)))
     data[int(len(data) * position)] ^= 1 << bit
@@ -72,12 +72,12 @@ def test_a_flipped_bit_is_never_read_as_something_else(tmp_path, lines, position
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_line_or_none(raw):
+def test_any_bytes_decode_to_a_line_or_none(raw):
     line = decode(raw)
     assert line is None or isinstance(line, dict)
 
 
-def test_what_is_appended_is_on_the_disk_and_a_torn_end_is_cut_off(tmp_path):
+def test_append_is_on_disk_and_cuts_off_a_torn_end(tmp_path):
     path = tmp_path / "journal.jsonl"
     first = encode({"t": "epoch", "uuid": "u", "epoch": 1})
     path.write_bytes(first + b'00000000 {"t":"int')
@@ -88,8 +88,8 @@ def test_what_is_appended_is_on_the_disk_and_a_torn_end_is_cut_off(tmp_path):
     assert end == path.stat().st_size
 
 
-def test_half_a_line_that_could_not_be_taken_away_is_gone_before_the_next(tmp_path):
-    """Or there would be damage with more behind it, which no start would read."""
+def test_leftover_half_line_is_removed_before_the_next(tmp_path):
+    """Otherwise the journal would have a damaged line before its end, and no start would read it."""
     path = tmp_path / "journal.jsonl"
     opened, file = Journal(path, 0), os.open("/dev/full", os.O_WRONLY)
     opened.append([{"t": "epoch", "uuid": "u", "epoch": 1}])
@@ -105,12 +105,12 @@ def test_half_a_line_that_could_not_be_taken_away_is_gone_before_the_next(tmp_pa
     assert [line["t"] for line, _ in read(path)] == ["epoch", "id"]
 
 
-def test_a_new_journal_is_for_its_owner_alone(tmp_path):
+def test_new_journal_is_private(tmp_path):
     Journal(tmp_path / "journal.jsonl", 0).close()
     assert (tmp_path / "journal.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_damage_before_the_end_is_told_with_its_place(tmp_path):
+def test_damage_before_the_end_is_reported_with_offset(tmp_path):
     path = tmp_path / "journal.jsonl"
     good = encode({"t": "epoch", "uuid": "u", "epoch": 1})
     path.write_bytes(good + b"rubbish\n" + good)
@@ -139,13 +139,13 @@ def task(state: State, **more) -> Task:
         (task(State.RUNNING, remote_id="x"), task(State.READY, remote_id="x"), None),
     ],
 )
-def test_every_change_that_money_depends_on_has_its_line(before, after, kind):
+def test_every_paid_change_has_its_line(before, after, kind):
     line = journal.of_change(before, after)
     assert (line and line["t"]) == kind
 
 
-TIRED = Fault("trouble", None, "tired")
-WORN = {
+BUSY = Fault("trouble", None, "tired")
+COUNTERS = {
     "attempts": 1,
     "throttles": 2,
     "doubts": 1,
@@ -160,36 +160,39 @@ WORN = {
 @pytest.mark.parametrize(
     ("before", "event"),
     [
-        (task(State.SUBMITTING, **WORN), Accepted("x", "trace")),
-        (task(State.SUBMITTING, **WORN), Setback("trouble", TIRED)),
-        (task(State.SUBMITTING, **WORN), Setback("throttled", TIRED)),
-        (task(State.SUBMITTING, **WORN), Blocked("credit", TIRED)),
-        (task(State.SUBMITTING, **WORN), Refused(TIRED)),
-        (task(State.SUBMITTING, **WORN), Interrupted("an id of no shape", hopeless=True)),
-        (task(State.IN_DOUBT, **WORN), Found("x")),
-        (task(State.IN_DOUBT, **WORN), Missing(quiet=True)),
-        (task(State.IN_DOUBT, **WORN), Missing(quiet=True, provable=False)),
-        (task(State.HELD, **WORN), Resolved("adopt", "ann", "x")),
-        (task(State.HELD, **WORN), Resolved("absent", "ann")),
-        (task(State.HELD, **WORN), Resolved("abandon", "ann")),
-        (task(State.RUNNING, remote_id="x", adopted=True, evidence="adopt by ann", **WORN), Setback("absent", TIRED)),
-        (task(State.RUNNING, remote_id="x", adopted=True, **WORN), Resolved("adopt", "ann", "y")),
-        (task(State.RUNNING, remote_id="x", adopted=True, **WORN), Resolved("absent", "ann")),
-        (task(State.RUNNING, remote_id="x", **WORN), Refused(TIRED, billed=False)),
-        (task(State.FAILED, remote_id="x", **WORN), Retried()),
+        (task(State.SUBMITTING, **COUNTERS), Accepted("x", "trace")),
+        (task(State.SUBMITTING, **COUNTERS), Setback("trouble", BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), Setback("throttled", BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), Blocked("credit", BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), Refused(BUSY)),
+        (task(State.SUBMITTING, **COUNTERS), Interrupted("an id of no shape", hopeless=True)),
+        (task(State.IN_DOUBT, **COUNTERS), Found("x")),
+        (task(State.IN_DOUBT, **COUNTERS), Missing(quiet=True)),
+        (task(State.IN_DOUBT, **COUNTERS), Missing(quiet=True, provable=False)),
+        (task(State.HELD, **COUNTERS), Resolved("adopt", "ann", "x")),
+        (task(State.HELD, **COUNTERS), Resolved("absent", "ann")),
+        (task(State.HELD, **COUNTERS), Resolved("abandon", "ann")),
+        (
+            task(State.RUNNING, remote_id="x", adopted=True, evidence="adopt by ann", **COUNTERS),
+            Setback("absent", BUSY),
+        ),
+        (task(State.RUNNING, remote_id="x", adopted=True, **COUNTERS), Resolved("adopt", "ann", "y")),
+        (task(State.RUNNING, remote_id="x", adopted=True, **COUNTERS), Resolved("absent", "ann")),
+        (task(State.RUNNING, remote_id="x", **COUNTERS), Refused(BUSY, billed=False)),
+        (task(State.FAILED, remote_id="x", **COUNTERS), Retried()),
     ],
 )
-def test_what_a_line_makes_of_a_task_is_what_happened_to_it(before, event):
-    """But for its times, and for what a start counts anew."""
+def test_applied_line_equals_the_transition(before, event):
+    """Except for times, and for the counters that a start resets."""
     after = advance(before, event, 9.0, Patience(looks=1, unknown=1))
-    played = recovery.apply(before, journal.of_change(before, after))
-    anew = {"due_at": None, "since": None, "finished_at": None, "looks": 0, "failures": 0}
+    applied = recovery.apply(before, journal.of_change(before, after))
+    reset = {"due_at": None, "since": None, "finished_at": None, "looks": 0, "failures": 0}
     if after.state is not State.RUNNING:
-        anew["sent"] = None
-    assert replace(played, **anew) == replace(after, **anew)
+        reset["sent"] = None
+    assert replace(applied, **reset) == replace(after, **reset)
 
 
-def test_an_intent_alone_is_a_submit_whose_answer_nobody_has():
+def test_intent_alone_is_a_submit_without_answer():
     intent = journal.of_change(task(State.QUEUED), task(State.SUBMITTING))
     id_ = journal.of_change(task(State.SUBMITTING), task(State.RUNNING, remote_id="x"))
     merged = recovery.apply(task(State.QUEUED), intent)

@@ -33,14 +33,14 @@ def holder(home):
         process.kill()
 
 
-def test_the_second_runner_is_told_at_once_who_holds_the_job(home, holder):
+def test_second_runner_gets_name_of_holder_at_once(home, holder):
     with pytest.raises(Locked) as caught, job_lock(home):
         pass
     assert f"{socket.gethostname()} process {holder.pid}" in caught.value.message
     assert caught.value.exit_code == 11
 
 
-def test_a_killed_holder_leaves_no_stale_lock(home, holder):
+def test_killed_holder_leaves_no_stale_lock(home, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait(10)
     assert (home / "lock.holder").exists(), "its note stays behind, and means nothing"
@@ -48,13 +48,13 @@ def test_a_killed_holder_leaves_no_stale_lock(home, holder):
         assert str(os.getpid()) in (home / "lock.holder").read_text()
 
 
-def test_who_waits_gets_it_when_it_is_let_go(home, holder):
+def test_waiting_process_gets_released_lock(home, holder):
     holder.stdin.close()
     with job_lock(home, wait=20):
         pass
 
 
-def test_it_holds_within_one_process_too_and_is_free_afterwards(home):
+def test_lock_works_within_one_process_and_is_released(home):
     with job_lock(home), pytest.raises(Locked), job_lock(home):
         pass
     with job_lock(home):
@@ -71,7 +71,7 @@ def test_directory_and_lock_are_private(home):
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "mine"), OSError(28, "mine"), TimeoutError("mine"), KeyError("mine")]
 )
-def test_what_goes_wrong_inside_is_not_the_locks_fault(home, error):
+def test_error_inside_the_block_passes_unchanged(home, error):
     with pytest.raises(type(error)) as caught, job_lock(home):
         raise error
     assert caught.value is error
@@ -79,7 +79,7 @@ def test_what_goes_wrong_inside_is_not_the_locks_fault(home, error):
         pass
 
 
-def test_a_place_that_is_no_directory_is_the_disks_fault(home):
+def test_file_in_place_of_directory_is_a_disk_error(home):
     home.parent.mkdir(parents=True)
     home.write_text("")
     with pytest.raises(DiskError), job_lock(home):

@@ -1,4 +1,4 @@
-"""Every purchase of a task is in the journal: a rebuilt database knows the generations, the ids and the money."""
+"""Every purchase is in the journal: a rebuilt database has the generations, the ids and the costs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def happens(store, task, event):
 
 
 async def bought_twice(made):
-    """One task that failed after it was paid, was asked for again, and is paid again."""
+    """Return a task that failed after it was paid, and that the user retries."""
     task = await made.claim()
     task = await happens(made.store, task, Accepted("first"))
     task = await happens(made.store, task, Refused(Fault("provider")))
@@ -39,7 +39,7 @@ def rows(path):
         return task, connection.execute("select remote_id from former").fetchall()
 
 
-async def test_a_rebuilt_job_goes_on_with_the_generation_that_was_asked_for(bench):
+async def test_rebuilt_job_continues_with_requested_generation(bench):
     async with bench() as made:
         await made.store.add([replace(one, cost=4.0) for one in additions([1])], "d", NOW)
         again = await bought_twice(made)
@@ -55,7 +55,7 @@ async def test_a_rebuilt_job_goes_on_with_the_generation_that_was_asked_for(benc
         assert (claimed.ref, claimed.generation) == (again.ref, 2)
 
 
-async def test_a_rebuilt_job_knows_what_each_purchase_cost(bench):
+async def test_rebuilt_job_has_the_cost_of_each_purchase(bench):
     async with bench() as made:
         await made.store.add([replace(one, cost=4.0) for one in additions([1])], "d", NOW)
 
@@ -78,8 +78,8 @@ async def test_a_rebuilt_job_knows_what_each_purchase_cost(bench):
         assert await made.store.claimed("chanjing", ["first", "second", "third"]) == {"first", "second"}
 
 
-async def test_a_retry_that_only_the_journal_knows_is_merged(bench, tmp_path):
-    """Killed between the journal and the commit of what a person asked for: the next start knows it."""
+async def test_retry_only_in_journal_is_merged(bench, tmp_path):
+    """The process was killed between the journal line and the commit of the user's retry."""
     async with bench() as made:
         await made.add(1)
         task = await made.claim()

@@ -1,4 +1,4 @@
-"""The account's memory of its jobs, and of what a day has cost."""
+"""The account's register of its jobs and of its daily spending."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.store.registry import Entry, Registry
 JOB = Entry("u1", "posters", "/jobs/out/posters", "aa", 1, 100.0)
 
 
-async def test_a_job_is_found_by_what_it_is_where_it_is_and_what_it_holds(tmp_path):
+async def test_job_is_found_by_uuid_directory_and_tasks(tmp_path):
     registry = Registry(tmp_path / "account")
     assert await registry.of("u1") is None
     await registry.put(JOB)
@@ -27,13 +27,13 @@ async def test_a_job_is_found_by_what_it_is_where_it_is_and_what_it_holds(tmp_pa
     assert await registry.like("bb", 0.0) == []
 
 
-async def test_a_finished_job_is_no_rival(tmp_path):
+async def test_finished_job_is_not_found_by_its_tasks(tmp_path):
     registry = Registry(tmp_path)
     await registry.put(replace(JOB, open=0))
     assert await registry.like("aa", 0.0) == []
 
 
-async def test_a_person_may_have_a_directory_forgotten(tmp_path):
+async def test_directory_can_be_forgotten(tmp_path):
     registry = Registry(tmp_path)
     await registry.put(JOB)
     await registry.put(replace(JOB, uuid="u2", directory="/elsewhere"))
@@ -42,23 +42,23 @@ async def test_a_person_may_have_a_directory_forgotten(tmp_path):
     assert await registry.of("u2") is not None
 
 
-async def test_a_day_has_a_limit_that_all_jobs_share(tmp_path):
-    """Twelve at once from four hands: exactly ten fit, whoever comes first."""
-    hands = [Registry(tmp_path) for _ in range(4)]
+async def test_all_jobs_share_the_daily_cap(tmp_path):
+    """Twelve purchases at once through four registries: exactly ten fit."""
+    registries = [Registry(tmp_path) for _ in range(4)]
     fitted = []
 
     async def buy(number):
-        if await hands[number % 4].spend(1.0, "2026-11-21", 10.0):
+        if await registries[number % 4].spend(1.0, "2026-11-21", 10.0):
             fitted.append(number)
 
     async with anyio.create_task_group() as group:
         for number in range(12):
             group.start_soon(buy, number)
     assert len(fitted) == 10
-    assert await hands[0].spend(1.0, "2026-11-22", 10.0)
+    assert await registries[0].spend(1.0, "2026-11-22", 10.0)
 
 
-async def test_what_was_not_spent_after_all_is_given_back(tmp_path):
+async def test_unspent_amount_is_returned(tmp_path):
     registry = Registry(tmp_path)
     assert await registry.spend(10.0, "d", 10.0)
     assert not await registry.spend(0.5, "d", 10.0)
@@ -69,7 +69,7 @@ async def test_what_was_not_spent_after_all_is_given_back(tmp_path):
     assert not await registry.spend(0.1, "d", 10.0)
 
 
-async def test_the_file_is_private(tmp_path):
+async def test_registry_is_private(tmp_path):
     registry = Registry(tmp_path / "account")
     await registry.put(JOB)
     path = tmp_path / "account" / "jobs.db"
@@ -77,7 +77,7 @@ async def test_the_file_is_private(tmp_path):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-async def test_a_place_that_cannot_be_written_is_told_as_such(tmp_path):
+async def test_unwritable_directory_is_a_disk_error(tmp_path):
     (tmp_path / "account").write_text("a file")
     with pytest.raises(DiskError, match="account"):
         await Registry(tmp_path / "account").put(JOB)

@@ -35,7 +35,7 @@ def tasks(draw):
 
 @settings(max_examples=150, deadline=None)
 @given(tasks())
-def test_a_task_goes_into_a_row_and_comes_back_the_same(task):
+def test_task_survives_the_way_through_a_row(task):
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.row_factory = sqlite3.Row
         sql.migrate(connection)
@@ -45,13 +45,13 @@ def test_a_task_goes_into_a_row_and_comes_back_the_same(task):
             (task.key,),
         )
         connection.execute("insert into draft values (1, 1, 1, '{}', '{}', 'n', 0)")
-        guard = {"was": State.QUEUED, "was_generation": 1, "epoch": 0}
+        guard = {"expected_state": State.QUEUED, "expected_generation": 1}
         assert connection.execute(sql.queries()["settle"], columns(task) | guard).rowcount == 1
         row = connection.execute(sql.queries()["by_key"], {"key": task.key}).fetchone()
         assert task_from(row) == task
 
 
-def test_every_field_that_a_task_may_change_is_written_back():
+def test_every_changing_field_is_written_back():
     """A field that is added to Task and forgotten here would be lost at every settle."""
     made = {"provider", "operation", "model", "fingerprint", "slots", "cost", "pictures"}
     cold = {"key", "request", "name", "outputs", *made}
@@ -63,7 +63,7 @@ def test_every_field_that_a_task_may_change_is_written_back():
     assert set(columns(Task(1, "k", "p", "o", "m", State.QUEUED, None))) == wanted
 
 
-def test_an_output_comes_back_the_same():
+def test_output_survives_the_way_through_a_row():
     output = Output(2, "https://files.example/2.png", "boat-2.png", 10, "ab" * 32, "image/png")
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.row_factory = sqlite3.Row

@@ -17,20 +17,20 @@ from runner.lifecycle.task import Fault, Moment, Output, State, reference
 from runner.store import sql
 from runner.store.store import Store
 
-from .machine import look
+from .machine import read_state
 
 NOW = 1_790_000_000.0
 LINKS = (Output(1, "https://files.example/1.png"), Output(2, "https://files.example/2.png"))
 
 
-def later(task):
+def next_due(task):
     return NOW + 60
 
 
 # opening
 
 
-async def test_a_job_is_made_private_and_durable(bench, home):
+async def test_new_job_is_private_and_durable(bench, home):
     async with bench() as made:
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
         assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
@@ -44,7 +44,7 @@ async def test_a_job_is_made_private_and_durable(bench, home):
         assert live == [2, "wal", 1, 0, sql.APPLICATION_ID, len(sql.migrations())]
 
 
-async def test_every_opening_raises_the_epoch_and_keeps_the_identity(bench):
+async def test_open_raises_epoch_and_keeps_identity(bench):
     async with bench() as first:
         uuid, epoch = first.store.uuid, first.store.epoch
     async with bench() as second:
@@ -52,7 +52,7 @@ async def test_every_opening_raises_the_epoch_and_keeps_the_identity(bench):
     assert len(uuid) == 32
 
 
-async def test_a_newer_schema_is_left_alone(bench, home):
+async def test_newer_schema_is_left_alone(bench, home):
     async with bench():
         pass
     with closing(sqlite3.connect(home / "state.db")) as connection:
@@ -73,7 +73,7 @@ async def test_a_newer_schema_is_left_alone(bench, home):
         "create table task (x)",
     ],
 )
-async def test_another_programs_database_is_left_alone(home, marks):
+async def test_database_of_another_program_is_left_alone(home, marks):
     home.mkdir(parents=True)
     with closing(sqlite3.connect(home / "state.db")) as connection:
         connection.executescript(marks)
@@ -87,7 +87,7 @@ async def test_another_programs_database_is_left_alone(home, marks):
 @pytest.mark.parametrize(
     "garbage", [b"not a database at all, but long enough to be looked at" * 99, b"SQLite format 3\x00" + b"\xff" * 9000]
 )
-async def test_garbage_is_no_state(home, garbage):
+async def test_garbage_is_a_state_error(home, garbage):
     home.mkdir(parents=True)
     (home / "state.db").write_bytes(garbage)
     with pytest.raises(StateError) as caught:
@@ -96,21 +96,21 @@ async def test_garbage_is_no_state(home, garbage):
     assert (home / "state.db").read_bytes() == garbage
 
 
-async def test_a_directory_in_the_place_of_the_database_is_the_disks_fault(home):
+async def test_directory_in_place_of_database_is_a_disk_error(home):
     (home / "state.db").mkdir(parents=True)
     with pytest.raises(DiskError) as caught:
         await Store.open(home)
     assert caught.value.exit_code == 14
 
 
-async def test_a_file_in_the_place_of_the_directory_is_the_disks_fault(home):
+async def test_file_in_place_of_directory_is_a_disk_error(home):
     home.parent.mkdir(parents=True)
     home.write_text("")
     with pytest.raises(DiskError):
         await Store.open(home)
 
 
-async def test_a_failed_migration_leaves_nothing_behind(home, monkeypatch):
+async def test_failed_migration_leaves_nothing_behind(home, monkeypatch):
     broken = (sql.migrations()[0], "create table extra (x); create table task (y);")
     monkeypatch.setattr(sql, "migrations", lambda: broken)
     with pytest.raises(StateError):
@@ -125,7 +125,7 @@ async def test_a_failed_migration_leaves_nothing_behind(home, monkeypatch):
 # where the tasks live
 
 
-async def test_a_job_is_tied_to_where_its_tasks_live(bench):
+async def test_job_is_bound_to_the_host_of_its_tasks(bench):
     async with bench() as made:
         await made.store.bind("chanjing", "https://a.example")
         await made.store.bind("chanjing", "https://a.example")
@@ -134,7 +134,7 @@ async def test_a_job_is_tied_to_where_its_tasks_live(bench):
             await made.store.bind("chanjing", "https://b.example")
 
 
-async def test_a_sandbox_may_come_back_on_another_port_but_nothing_leaves_it(bench):
+async def test_sandbox_may_change_its_port_but_not_its_host(bench):
     async with bench() as made:
         await made.store.bind("chanjing", "http://127.0.0.1:4000")
         await made.store.bind("chanjing", "http://127.0.0.1:5000")
@@ -145,7 +145,7 @@ async def test_a_sandbox_may_come_back_on_another_port_but_nothing_leaves_it(ben
 # adding
 
 
-async def test_drafts_become_rows_to_be_bought_in_order(bench):
+async def test_drafts_are_queued_in_order(bench):
     async with bench() as made:
         await made.add(3, 1, 2, fingerprint="f")
         assert await made.store.counts() == {"queued": 3}
@@ -154,7 +154,7 @@ async def test_drafts_become_rows_to_be_bought_in_order(bench):
         assert (task.generation, task.ref, task.fingerprint) == (1, reference(made.store.uuid, task.key, 1), "f")
 
 
-async def test_adding_again_changes_nothing_that_is_bought(bench):
+async def test_adding_again_changes_no_bought_task(bench):
     async with bench() as made:
         await made.add(1, 2)
         running = await made.to(State.RUNNING)
@@ -164,18 +164,18 @@ async def test_adding_again_changes_nothing_that_is_bought(bench):
         assert await made.store.counts() == {"queued": 1, "running": 1}
 
 
-async def test_the_same_digest_is_not_even_looked_at(bench):
+async def test_same_digest_reads_no_drafts(bench):
     async with bench() as made:
         await made.add(1)
 
         def drafts():
-            raise AssertionError("nobody asks for the drafts")
+            raise AssertionError("the drafts must not be read")
             yield
 
         await made.store.add(drafts(), "d1", NOW)
 
 
-async def test_a_broken_off_adding_is_done_again(bench):
+async def test_interrupted_add_is_repeated(bench):
     async with bench() as made:
 
         def drafts():
@@ -188,7 +188,7 @@ async def test_a_broken_off_adding_is_done_again(bench):
         assert await made.store.counts() == {"queued": 2}
 
 
-async def test_unbought_tasks_that_left_the_manifest_rest_and_come_back(bench):
+async def test_removed_tasks_are_not_due_until_added_again(bench):
     async with bench() as made:
         await made.add(1, 2, 3)
         await made.to(State.RUNNING)
@@ -203,8 +203,8 @@ async def test_unbought_tasks_that_left_the_manifest_rest_and_come_back(bench):
 
 
 @pytest.mark.parametrize("way", ["absent", "retried"])
-async def test_what_left_the_manifest_is_not_bought_again(bench, way):
-    """It was in doubt, or it failed; its draft is gone, so nobody wants to pay for it any more."""
+async def test_removed_task_is_not_bought_again(bench, way):
+    """It was in doubt, or it failed. Its draft was removed, so it must not be paid for again."""
     async with bench() as made:
         await made.add(1, 2)
         task = await made.to(State.IN_DOUBT if way == "absent" else State.FAILED)
@@ -219,7 +219,7 @@ async def test_what_left_the_manifest_is_not_bought_again(bench, way):
         assert (await made.claim()).key == task.key
 
 
-async def test_a_name_changes_only_while_there_are_no_files_under_it(bench):
+async def test_name_changes_only_without_files(bench):
     async with bench() as made:
         await made.add(1, 2)
         ready = await made.to(State.READY)
@@ -239,7 +239,7 @@ async def test_many_drafts_are_added_in_pages(bench):
 # claiming what is to be bought
 
 
-async def test_a_claim_is_on_disk_before_it_is_handed_out(bench):
+async def test_claim_is_on_disk_before_it_returns(bench):
     async with bench() as made:
         await made.add(1)
         task = await made.claim()
@@ -248,7 +248,7 @@ async def test_a_claim_is_on_disk_before_it_is_handed_out(bench):
         assert await made.claim() is None
 
 
-async def test_only_what_is_due_and_of_that_provider_is_claimed(bench):
+async def test_claim_takes_due_tasks_of_one_provider(bench):
     async with bench() as made:
         await made.add(1)
         assert await made.claim(provider="kling") is None
@@ -258,17 +258,17 @@ async def test_only_what_is_due_and_of_that_provider_is_claimed(bench):
         assert (await made.claim(now=NOW + 5)).id == task.id
 
 
-async def test_only_what_fits_into_the_window_is_claimed(bench):
+async def test_claim_takes_what_fits_into_the_window(bench):
     async with bench() as made:
         await made.store.add([made.draft(1, "", slots=4), made.draft(2, "")], "d", NOW)
-        assert (await made.claim(room=3)).key == made.key(2)
-        assert await made.claim(room=3) is None
-        assert (await made.claim(room=4)).slots == 4
+        assert (await made.claim(free_slots=3)).key == made.key(2)
+        assert await made.claim(free_slots=3) is None
+        assert (await made.claim(free_slots=4)).slots == 4
         assert await made.store.slots_taken("chanjing") == 5
         assert await made.store.slots_taken("kling") == 0
 
 
-async def test_while_a_twin_is_in_doubt_no_other_is_bought(bench):
+async def test_duplicate_in_doubt_blocks_buying(bench):
     async with bench() as made:
         await made.add(1, 2, fingerprint="same")
         doubtful = await made.to(State.IN_DOUBT)
@@ -277,10 +277,10 @@ async def test_while_a_twin_is_in_doubt_no_other_is_bought(bench):
         await made.store.add([made.draft(n, "same" if n < 3 else "other") for n in (1, 2, 3, 4)], "d3", NOW)
         assert (await made.claim()).fingerprint == "other"
         await made.to(State.HELD, doubtful)
-        assert (await made.claim()).key == made.key(2), "a held twin blocks nobody"
+        assert (await made.claim()).key == made.key(2), "a held duplicate blocks no other"
 
 
-async def test_tasks_without_a_fingerprint_have_no_twins(bench):
+async def test_task_without_fingerprint_has_no_duplicates(bench):
     async with bench() as made:
         await made.add(1, 2)
         await made.to(State.IN_DOUBT)
@@ -290,37 +290,37 @@ async def test_tasks_without_a_fingerprint_have_no_twins(bench):
 # claiming what is paid
 
 
-async def test_a_claim_postpones_to_the_next_look_on_disk_and_in_hand(bench):
+async def test_claim_postpones_row_and_returned_task(bench):
     async with bench() as made:
         await made.add(1)
         running = await made.to(State.RUNNING)
-        (task,) = await made.store.claim("chanjing", State.RUNNING, NOW, 9, [], later)
+        (task,) = await made.store.claim("chanjing", State.RUNNING, NOW, 9, [], next_due)
         assert task == replace(running, due_at=NOW + 60, outputs=())
         assert made.sql("select due_at from task") == [(NOW + 60,)]
-        assert await made.store.claim("chanjing", State.RUNNING, NOW + 59, 9, [], later) == []
+        assert await made.store.claim("chanjing", State.RUNNING, NOW + 59, 9, [], next_due) == []
 
 
-async def test_what_writes_back_a_claimed_task_does_not_undo_its_postponement(bench):
-    """Success without outputs is asked about again at the next look, not at once."""
+async def test_settling_a_claimed_task_keeps_its_postponement(bench):
+    """A success without outputs is polled again after the interval, not at once."""
     async with bench() as made:
         await made.add(1)
         await made.to(State.RUNNING)
-        (task,) = await made.store.claim_group("chanjing", State.RUNNING, NOW, 9, [], ["image"], later)
+        (task,) = await made.store.claim_group("chanjing", State.RUNNING, NOW, 9, [], ["image"], next_due)
         await made.store.settle(task, replace(task, failures=task.failures + 1))
         assert await made.store.next_due("chanjing", State.RUNNING) == NOW + 60
 
 
-async def test_held_tasks_are_left_to_their_hands_and_limits_are_kept(bench):
+async def test_claim_skips_excluded_tasks_and_keeps_its_limit(bench):
     async with bench() as made:
         await made.add(*range(1, 6))
         ids = [(await made.to(State.RUNNING, due_at=NOW - n)).id for n in range(5)]
-        claimed = await made.store.claim("chanjing", State.RUNNING, NOW, 2, {ids[4], ids[2]}, later)
+        claimed = await made.store.claim("chanjing", State.RUNNING, NOW, 2, {ids[4], ids[2]}, next_due)
         assert [task.id for task in claimed] == [ids[3], ids[1]], "the longest due first"
-        rest = await made.store.claim("chanjing", State.RUNNING, NOW, 9, set(), later)
+        rest = await made.store.claim("chanjing", State.RUNNING, NOW, 9, set(), next_due)
         assert {task.id for task in rest} == {ids[0], ids[2], ids[4]}
 
 
-async def test_a_group_is_filled_with_what_is_due_soon_and_of_its_operations(bench):
+async def test_group_takes_tasks_due_soon_of_its_operations(bench):
     async with bench() as made:
         await made.store.add(
             [made.draft(n, "", operation="video" if n == 3 else "image") for n in (1, 2, 3)],
@@ -329,22 +329,23 @@ async def test_a_group_is_filled_with_what_is_due_soon_and_of_its_operations(ben
         )
         for n in range(3):
             await made.to(State.RUNNING, due_at=NOW + n)
-        group = await made.store.claim_group("chanjing", State.RUNNING, NOW + 1, 50, [], ["image"], later)
+        group = await made.store.claim_group("chanjing", State.RUNNING, NOW + 1, 50, [], ["image"], next_due)
         assert [task.key for task in group] == [made.key(1), made.key(2)]
-        assert await made.store.claim_group("chanjing", State.RUNNING, NOW + 1, 50, [], [], later) == []
+        assert await made.store.claim_group("chanjing", State.RUNNING, NOW + 1, 50, [], [], next_due) == []
 
 
-async def test_what_is_ready_comes_with_its_outputs(bench):
+async def test_ready_task_has_its_outputs(bench):
     async with bench() as made:
         await made.add(1)
         await made.to(State.READY, outputs=LINKS)
-        (task,) = await made.store.claim("chanjing", State.READY, NOW, 9, [], later)
+        (task,) = await made.store.claim("chanjing", State.READY, NOW, 9, [], next_due)
         assert task.outputs == LINKS
         assert orjson.loads(task.request) == {"ref_prompt": "boat 1"}
         assert task.name == "boat-1"
 
 
-async def test_at_the_start_everything_paid_or_in_doubt_is_due_and_looks_are_counted_anew(bench):
+async def test_wake_makes_paid_and_doubtful_tasks_due(bench):
+    """Failures and absences are counted again from 0."""
     async with bench() as made:
         await made.add(1, 2, 3, 4)
         await made.to(State.RUNNING, due_at=None, failures=5)
@@ -363,7 +364,7 @@ async def test_at_the_start_everything_paid_or_in_doubt_is_due_and_looks_are_cou
 # settling
 
 
-async def test_a_settled_task_comes_back_as_it_was_written(bench):
+async def test_settled_task_is_read_back_unchanged(bench):
     async with bench() as made:
         await made.add(1)
         fault = Fault("in_doubt", "E\u00e9", "nicht \u9519\n")
@@ -373,7 +374,7 @@ async def test_a_settled_task_comes_back_as_it_was_written(bench):
 
 
 @pytest.mark.parametrize("stale", ["state", "generation"])
-async def test_a_row_that_moved_on_is_not_overwritten(bench, stale):
+async def test_changed_row_is_not_overwritten(bench, stale):
     async with bench() as made:
         await made.add(1)
         old = await made.claim()
@@ -388,8 +389,8 @@ async def test_a_row_that_moved_on_is_not_overwritten(bench, stale):
         assert made.sql("select * from task") == before
 
 
-async def test_a_writer_of_an_older_epoch_changes_nothing(bench):
-    """A zombie: two stores on one file, as after a lock that lied."""
+async def test_writer_of_older_epoch_changes_nothing(bench):
+    """A zombie: two stores on one file, as after a lock that failed."""
     async with bench() as old:
         await old.add(1, 2)
         task = await old.claim()
@@ -402,18 +403,18 @@ async def test_a_writer_of_an_older_epoch_changes_nothing(bench):
             assert await new.store.settle(task, accepted) == "done"
 
 
-async def test_a_writer_of_an_older_epoch_is_told_so(bench):
-    """It finds nothing to do, and whatever it writes beside that says why; asking is free."""
+async def test_writer_of_older_epoch_gets_an_error(bench):
+    """Its claims find nothing, its other writes raise, and its queries work."""
     async with bench() as old:
         await old.add(1)
         await old.to(State.READY, outputs=LINKS)
         async with bench() as new:
-            before = look(old.path.parent)
+            before = read_state(old.path.parent)
             links = replace(LINKS[0], file="1.png")
             task = next(iter(before.tasks.values()))
             store = old.store
-            assert await store.claim("chanjing", State.READY, NOW, 9, (), later) == []
-            assert await store.claim_group("chanjing", State.READY, NOW, 9, (), ["image"], later) == []
+            assert await store.claim("chanjing", State.READY, NOW, 9, (), next_due) == []
+            assert await store.claim_group("chanjing", State.READY, NOW, 9, (), ["image"], next_due) == []
             for call in (
                 lambda: store.wake(NOW + 99),
                 lambda: store.record(task, links),
@@ -425,12 +426,12 @@ async def test_a_writer_of_an_older_epoch_is_told_so(bench):
             ):
                 with pytest.raises(Locked, match="another run has taken this job over"):
                     await call()
-            assert look(old.path.parent) == before
+            assert read_state(old.path.parent) == before
             assert new.sql("select count(*) from echo") + new.sql("select count(*) from provider") == [(0,), (0,)]
             assert await store.counts() == await new.store.counts() == {"ready": 1}
 
 
-async def test_one_remote_task_belongs_to_one_of_ours(bench):
+async def test_remote_task_belongs_to_one_task(bench):
     async with bench() as made:
         await made.add(1, 2)
         await made.to(State.RUNNING, remote_id="u-1")
@@ -439,7 +440,7 @@ async def test_one_remote_task_belongs_to_one_of_ours(bench):
         assert await made.store.in_state(State.SUBMITTING) == [second]
 
 
-async def test_the_same_id_at_another_provider_is_another_task(bench):
+async def test_same_id_at_another_provider_is_no_clash(bench):
     async with bench() as made:
         await made.store.add([made.draft(1, ""), made.draft(2, "", provider="kling")], "d", NOW)
         await made.to(State.RUNNING, remote_id="u-1")
@@ -447,8 +448,8 @@ async def test_the_same_id_at_another_provider_is_another_task(bench):
         assert await made.store.settle(other, replace(other, state=State.RUNNING, remote_id="u-1")) == "done"
 
 
-async def test_what_was_bought_before_stays_ours_after_it_is_bought_anew(bench):
-    """Otherwise a look-up takes the failed purchase for the lost one, and the new one is lost."""
+async def test_id_of_earlier_purchase_stays_claimed(bench):
+    """Otherwise reconciliation matches the failed purchase to the lost send, and the new purchase is lost."""
     async with bench() as made:
         await made.add(1)
         running = await made.to(State.RUNNING, remote_id="u-1")
@@ -459,7 +460,7 @@ async def test_what_was_bought_before_stays_ours_after_it_is_bought_anew(bench):
         assert await made.store.claimed("kling", ["u-1"]) == set()
 
 
-async def test_a_fresh_link_keeps_what_is_saved(bench):
+async def test_fresh_link_keeps_saved_file(bench):
     async with bench() as made:
         await made.add(1)
         ready = await made.to(State.READY, outputs=LINKS)
@@ -468,11 +469,11 @@ async def test_a_fresh_link_keeps_what_is_saved(bench):
         running = await made.to(State.RUNNING, ready)
         fresh = tuple(Output(number, f"https://files.example/fresh-{number}.png") for number in (1, 2, 3))
         await made.to(State.READY, running, outputs=fresh)
-        (task,) = await made.store.claim("chanjing", State.READY, NOW, 9, [], later)
+        (task,) = await made.store.claim("chanjing", State.READY, NOW, 9, [], next_due)
         assert task.outputs == (replace(saved, url=fresh[0].url), *fresh[1:])
 
 
-async def test_a_new_purchase_has_no_outputs_yet(bench):
+async def test_new_purchase_has_no_outputs(bench):
     async with bench() as made:
         await made.add(1)
         ready = await made.to(State.READY, outputs=LINKS)
@@ -498,7 +499,7 @@ async def test_a_new_purchase_has_no_outputs_yet(bench):
         "key = null",
     ],
 )
-async def test_the_database_itself_refuses_what_must_never_be(bench, change):
+async def test_schema_refuses_impossible_rows(bench, change):
     async with bench() as made:
         await made.add(1)
         await made.claim()
@@ -506,10 +507,10 @@ async def test_the_database_itself_refuses_what_must_never_be(bench, change):
             await made.store._writer.transact(lambda connection: connection.execute(f"update task set {change}"))
 
 
-# questions
+# queries
 
 
-async def test_twins_are_told_apart_by_what_their_ids_rest_on(bench):
+async def test_duplicate_sends_exclude_ids_from_own_answers(bench):
     async with bench() as made:
         await made.add(1, 2, 3, 4, fingerprint="same")
         waiting = await made.claim()
@@ -526,8 +527,8 @@ async def test_twins_are_told_apart_by_what_their_ids_rest_on(bench):
 
 
 @pytest.mark.parametrize("state", [State.READY, State.DONE, State.FAILED, State.STRANDED])
-async def test_a_twin_that_adopted_a_strangers_task_counts_even_when_it_is_finished(bench, state):
-    """M11: B adopts A's task and is done in seconds; B's own may still be on its way, so A's absence waits for it."""
+async def test_finished_duplicate_with_adopted_id_counts(bench, state):
+    """B adopts A's task and is done in seconds. B's own may still be on its way, so A's absence waits for it (M11)."""
     async with bench() as made:
         await made.add(1, fingerprint="same")
         adopted = await made.to(State.RUNNING, adopted=True)
@@ -535,12 +536,12 @@ async def test_a_twin_that_adopted_a_strangers_task_counts_even_when_it_is_finis
         assert await made.store.twins_sent("same") == [("boot-a", 10.0)]
 
 
-async def test_what_there_is_to_do(bench):
+async def test_providers_and_states_with_work(bench):
     async with bench() as made:
         await made.add(1, 2, 3)
         assert await made.store.providers() == {"chanjing"}
         submitting = await made.claim()
-        assert await made.store.busy("chanjing", ()), "what is on the wire is always waited for"
+        assert await made.store.busy("chanjing", ()), "a task that is being submitted always counts"
         running = await made.to(State.RUNNING, submitting, due_at=None)
         assert not await made.store.busy("chanjing", {State.RUNNING})
         ready = await made.to(State.READY, running)
@@ -552,7 +553,7 @@ async def test_what_there_is_to_do(bench):
         assert await made.store.providers(again=True) == {"chanjing"}
 
 
-async def test_a_key_may_be_shortened_and_nothing_in_it_is_a_pattern(bench):
+async def test_key_prefix_is_no_pattern(bench):
     async with bench() as made:
         await made.add(1, 2, 17)
         assert [task.key for task in await made.store.by_key("000000")] == [made.key(n) for n in (1, 2, 17)]
@@ -561,7 +562,7 @@ async def test_a_key_may_be_shortened_and_nothing_in_it_is_a_pattern(bench):
             assert await made.store.by_key(strange) == []
 
 
-async def test_an_echo_that_once_came_back_changed_is_never_trusted_again(bench):
+async def test_field_once_changed_is_never_trusted_again(bench):
     async with bench() as made:
         await made.store.put_echoes("chanjing", "m", {"ref_prompt": True, "clarity": True})
         await made.store.put_echoes("chanjing", "m", {"ref_prompt": False})
@@ -570,23 +571,27 @@ async def test_an_echo_that_once_came_back_changed_is_never_trusted_again(bench)
         assert await made.store.echoes("chanjing", "other") == {}
 
 
-# no claim reads the whole table
+# no query of a run reads the whole table
 
 PARAMETERS = {
-    "provider": "chanjing", "state": "running", "now": NOW, "soon": NOW, "room": 9, "limit": 50, "held": "[1, 2]",
-    "operations": '["image"]', "fingerprint": "f1", "remote_ids": '["u-1"]', "id": 1, "task_id": 1, "due_at": NOW,
-    "key": "00", "remote_id": "u-1",
+    "provider": "chanjing", "state": "running", "now": NOW, "soon": NOW, "free_slots": 9, "limit": 50,
+    "exclude": "[1, 2]", "operations": '["image"]', "fingerprint": "f1", "remote_ids": '["u-1"]', "id": 1, "task_id": 1,
+    "due_at": NOW, "key": "00", "remote_id": "u-1",
 }  # fmt: skip
-#: about everything there is, and asked when the manifest has changed, when a run ends, or by a person
-WHOLE = {"ever_bought", "rest_queued", "forget_positions", "results", "newest", "keys", "files", "ever_sent"}
-#: answered from indexes and counters, since a run begins with them and `status` is made of them
+#: queries of all tasks, used when the manifest has changed, when a run ends, or for the user
+WHOLE = {
+    *("has_ever_sent", "unschedule_queued", "clear_positions", "results", "newest_results", "states_by_key"),
+    *("saved_files", "tasks_ever_sent"),
+}
+#: answered from indexes and counters, since a run begins with them and `status` needs them
 AT_ONCE = {
-    *("wake", "in_state", "slots_taken", "at_stake", "providers", "counts", "counts_by_provider", "gone"),
-    *("faults", "examples", "given_up", "partial", "oldest", "oldest_ready", "busy", "prospect", "next_due"),
+    *("wake", "in_state", "slots_taken", "has_unfinished", "providers_with_work", "counts", "counts_by_provider"),
+    *("removed_unsent", "error_groups", "example_names", "removed_failed", "count_partial", "oldest_submitted"),
+    *("oldest_ready", "has_work", "poll_outlook", "next_due"),
 }
 
 
-async def test_no_query_of_a_running_job_reads_the_whole_table(bench):
+async def test_no_query_of_a_run_scans_the_task_table(bench):
     async with bench() as made:
         await made.add(*range(1, 10_001))
 
@@ -603,10 +608,10 @@ async def test_no_query_of_a_running_job_reads_the_whole_table(bench):
             for name, text in sql.queries().items():
                 if name in WHOLE or not re.search("task|tally|draft", text):
                     continue
-                holes = {hole: PARAMETERS.get(hole) for hole in set(text_holes(text))}
-                rows = connection.execute(f"explain query plan {text}", holes).fetchall()
+                values = {name: PARAMETERS.get(name) for name in set(parameter_names(text))}
+                rows = connection.execute(f"explain query plan {text}", values).fetchall()
                 seen[name] = [row[3] for row in rows]
-        hot = {"claim_queued", "claim", "claim_group", "postpone", "settle", "twins_sent", "claimed", "by_key"}
+        hot = {"claim_queued", "claim", "claim_group", "postpone", "settle", "duplicate_sends", "claimed_ids", "by_key"}
         assert hot | AT_ONCE <= set(seen)
         scans = {
             name: plan
@@ -614,11 +619,11 @@ async def test_no_query_of_a_running_job_reads_the_whole_table(bench):
             if any(line.startswith(("SCAN task", "SCAN twin", "SCAN draft")) for line in plan)
         }
         assert scans == {}
-        twins = [line for line in seen["claim_queued"] if "twin" in line]
-        assert twins == ["SEARCH twin USING COVERING INDEX task_twins (fingerprint=? AND state=?)"]
+        duplicates = [line for line in seen["claim_queued"] if "twin" in line]
+        assert duplicates == ["SEARCH twin USING COVERING INDEX task_twins (fingerprint=? AND state=?)"]
 
 
-def text_holes(text):
+def parameter_names(text):
     return re.findall(r"(?<!:):(\w+)", "\n".join(line for line in text.splitlines() if not line.startswith("--")))
 
 
@@ -658,7 +663,7 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
-def test_a_full_disk_is_told_apart_and_forgotten_when_there_is_room_again(home):
+def test_full_disk_is_a_disk_error_and_can_recover(home):
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(home)], capture_output=True, text=True, check=False, timeout=60
     )
@@ -666,7 +671,7 @@ def test_a_full_disk_is_told_apart_and_forgotten_when_there_is_room_again(home):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it may not; a file in the way stands in for it above")
-async def test_a_directory_that_may_not_be_written_is_the_disks_fault(home):
+async def test_unwritable_directory_is_a_disk_error(home):
     home.mkdir(parents=True)
     home.chmod(0o500)
     with pytest.raises(DiskError):
@@ -685,7 +690,7 @@ async def test_a_directory_that_may_not_be_written_is_the_disks_fault(home):
         ("no such table: task", StateError),
     ],
 )
-def test_what_sqlite_says_in_our_words(text, kind):
+def test_sqlite_errors_become_runner_errors(text, kind):
     error = sql.explained(sqlite3.OperationalError(text), "/x/state.db")
     assert type(error) is kind
     assert error.message == f"/x/state.db: {text}"

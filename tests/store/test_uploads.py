@@ -1,4 +1,4 @@
-"""What an account has uploaded is remembered for its jobs; one of them uploads, the others wait."""
+"""Uploads of an account are cached for all its jobs: one of them uploads, the others wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.store.uploads import Upload, Uploads
 ONE = Upload("ab" * 32, "f1", "https://files.example/1", 1000.0)
 
 
-async def test_an_upload_is_found_by_its_content_while_it_is_young(tmp_path):
+async def test_recent_upload_is_found_by_content(tmp_path):
     await Uploads(tmp_path).put(ONE, 0.0)
     other = Uploads(tmp_path)
     assert await other.find(ONE.sha256, 1000.0) == ONE
@@ -21,7 +21,7 @@ async def test_an_upload_is_found_by_its_content_while_it_is_young(tmp_path):
     assert await other.find("cd" * 32, 0.0) is None
 
 
-async def test_a_newer_upload_takes_the_place_of_the_older_and_old_ones_are_forgotten(tmp_path):
+async def test_newer_upload_replaces_older_and_old_are_deleted(tmp_path):
     known = Uploads(tmp_path)
     await known.put(ONE, 0.0)
     newer = Upload(ONE.sha256, "f2", "https://files.example/2", 2000.0)
@@ -31,7 +31,7 @@ async def test_a_newer_upload_takes_the_place_of_the_older_and_old_ones_are_forg
     assert await known.find(ONE.sha256, 0.0) is None
 
 
-async def test_what_is_written_is_its_owner_s_alone(tmp_path):
+async def test_upload_files_are_private(tmp_path):
     home = tmp_path / "account"
     known = Uploads(home)
     await known.put(ONE, 0.0)
@@ -41,7 +41,7 @@ async def test_what_is_written_is_its_owner_s_alone(tmp_path):
     assert {path.name: path.stat().st_mode & 0o077 for path in home.iterdir()} == {"uploads.db": 0, "upload-a.lock": 0}
 
 
-async def test_one_uploads_a_content_at_a_time(tmp_path):
+async def test_one_process_uploads_a_content_at_a_time(tmp_path):
     at_once, most, done = 0, 0, []
 
     async def upload(number):
@@ -79,7 +79,7 @@ anyio.run(hold)
 """
 
 
-async def test_a_process_that_is_killed_gives_its_turn_back(tmp_path):
+async def test_killed_process_releases_its_upload_lock(tmp_path):
     async with await anyio.open_process([sys.executable, "-c", HOLDER, str(tmp_path)]) as holder:
         try:
             with anyio.fail_after(30):
@@ -96,14 +96,14 @@ async def test_a_process_that_is_killed_gives_its_turn_back(tmp_path):
                 pass
 
 
-async def test_a_damaged_memory_says_that_it_may_go(tmp_path):
+async def test_damaged_cache_error_says_delete_it(tmp_path):
     (tmp_path / "uploads.db").write_bytes(b"no database" * 100)
     with pytest.raises(StateError) as caught:
         await Uploads(tmp_path).find(ONE.sha256, 0.0)
     assert "Delete it" in caught.value.hint
 
 
-async def test_a_home_that_cannot_be_is_the_disk_s_fault(tmp_path):
+async def test_unusable_home_is_a_disk_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError):
         await Uploads(tmp_path / "file").find(ONE.sha256, 0.0)

@@ -10,7 +10,7 @@ from runner.lifecycle.task import Fault, Output, State
 from runner.store.view import view
 
 
-async def test_a_view_sees_what_a_live_writer_has_committed_and_cannot_write(bench, home):
+async def test_reader_sees_commits_and_cannot_write(bench, home):
     async with bench() as made:
         await made.add(1, 2)
         with view(home) as seen:
@@ -23,7 +23,7 @@ async def test_a_view_sees_what_a_live_writer_has_committed_and_cannot_write(ben
                 seen._connection.execute("delete from task")
 
 
-async def test_what_is_asked_at_once_is_told_as_of_one_moment(bench, home):
+async def test_snapshot_ignores_later_commits(bench, home):
     async with bench() as made:
         await made.add(1)
         with view(home) as seen:
@@ -34,14 +34,14 @@ async def test_what_is_asked_at_once_is_told_as_of_one_moment(bench, home):
             assert len(list(seen.results())) == 2
 
 
-async def test_a_view_needs_no_writer(bench, home):
+async def test_reader_needs_no_writer(bench, home):
     async with bench() as made:
         await made.add(1)
     with view(home) as seen:
         assert seen.counts() == {"queued": 1}
 
 
-async def test_what_left_the_manifest_is_counted_apart(bench, home):
+async def test_removed_tasks_are_counted_apart(bench, home):
     async with bench() as made:
         await made.add(1, 2)
         await made.add(2, digest="d2")
@@ -49,7 +49,7 @@ async def test_what_left_the_manifest_is_counted_apart(bench, home):
             assert (seen.counts(), seen.gone()) == ({"queued": 1}, 1)
 
 
-async def test_results_come_in_the_order_of_the_manifest_with_their_outputs(bench, home):
+async def test_results_are_in_manifest_order_with_outputs(bench, home):
     async with bench() as made:
         await made.add(1, 2)
         ready = await made.to(State.READY, outputs=(Output(1, "https://files.example/1.png"),))
@@ -62,7 +62,7 @@ async def test_results_come_in_the_order_of_the_manifest_with_their_outputs(benc
         assert [output["file"] for output in second["outputs"]] == ["boat-1.png"]
 
 
-async def test_why_things_went_wrong_is_grouped(bench, home):
+async def test_errors_are_grouped(bench, home):
     async with bench() as made:
         await made.add(1, 2, 3)
         for message in ("a", "b"):
@@ -73,17 +73,17 @@ async def test_why_things_went_wrong_is_grouped(bench, home):
         assert found == grouped | {"paid": 0, "cost": 0, "unpriced": 0, "tasks": ["boat-1", "boat-2"]}
 
 
-async def test_a_few_of_each_group_are_named(bench, home):
+async def test_error_group_names_a_few_tasks(bench, home):
     async with bench() as made:
         await made.add(*range(1, 7))
         for fault in (Fault("moderation"), Fault(), Fault("moderation"), Fault("moderation"), Fault("moderation")):
             await made.to(State.FAILED, fault=fault)
         with view(home) as seen:
-            named = {fault["reason"]: fault["tasks"] for fault in seen.faults()}
+            named = {group["reason"]: group["tasks"] for group in seen.faults()}
         assert named == {"moderation": ["boat-1", "boat-3", "boat-4"], "": ["boat-2"]}
 
 
-async def test_what_failed_and_left_the_manifest_is_no_fault_any_more(bench, home):
+async def test_failed_and_removed_task_is_in_no_error_group(bench, home):
     async with bench() as made:
         await made.add(1, 2, 3)
         await made.to(State.FAILED, fault=Fault("moderation"))
@@ -91,27 +91,27 @@ async def test_what_failed_and_left_the_manifest_is_no_fault_any_more(bench, hom
         await made.to(State.STRANDED, fault=Fault("stuck"))
         await made.add(2, digest="d2")
         with view(home) as seen:
-            told = {(fault["state"], fault["count"], *fault["tasks"]) for fault in seen.faults()}
+            groups = {(group["state"], group["count"], *group["tasks"]) for group in seen.faults()}
             assert (seen.given_up(), seen.left()) == (1, 2)
-        assert told == {("failed", 1, "boat-2"), ("stranded", 1, "boat-3")}
+        assert groups == {("failed", 1, "boat-2"), ("stranded", 1, "boat-3")}
         assert await made.store.given_up() == 1
 
 
-def test_where_there_is_no_job_nothing_is_made(home):
+def test_reading_a_missing_job_makes_nothing(home):
     with pytest.raises(NoSuchJob), view(home):
         pass
     assert not home.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage " * 600])
-def test_what_is_no_state_is_told_apart(home, content):
+def test_reading_garbage_is_a_state_error(home, content):
     home.mkdir(parents=True)
     (home / "state.db").write_bytes(content)
     with pytest.raises(StateError), view(home) as seen:
         seen.counts()
 
 
-async def test_a_newer_schema_is_not_guessed_at(bench, home):
+async def test_reading_a_newer_schema_is_refused(bench, home):
     async with bench():
         pass
     with closing(sqlite3.connect(home / "state.db")) as connection:
@@ -120,7 +120,7 @@ async def test_a_newer_schema_is_not_guessed_at(bench, home):
         pass
 
 
-async def test_a_directory_with_strange_letters_is_no_uri(bench, tmp_path):
+async def test_directory_name_is_quoted_in_the_uri(bench, tmp_path):
     strange = tmp_path / "a?b#c%20d 纸" / ".runner"
     async with bench(strange) as made:
         await made.add(1)

@@ -23,24 +23,24 @@ def rows(bench):
 
 
 class Commits:
-    """Counts what SQLite itself says it executes."""
+    """Count the commits that SQLite executes."""
 
     def __init__(self, writer):
         self._writer, self.seen = writer, 0
 
     async def __aenter__(self):
-        await self._writer.set_up(lambda connection: connection.set_trace_callback(self._heard))
+        await self._writer.set_up(lambda connection: connection.set_trace_callback(self._count))
         return self
 
     async def __aexit__(self, *_):
         await self._writer.set_up(lambda connection: connection.set_trace_callback(None))
 
-    def _heard(self, statement):
+    def _count(self, statement):
         self.seen += statement.lower() == "commit"
 
 
 async def test_aiosqlite_still_runs_a_closure_in_its_thread():
-    """The seam that the writer stands on: `_execute` runs whole, in one other thread, beside the real connection."""
+    """The writer depends on this private method: `_execute` runs a closure in one other thread, with the connection."""
     async with aiosqlite.connect(":memory:") as database:
         seen = await database._execute(lambda: (threading.get_ident(), database._conn.execute("select 1").fetchone()))
         assert seen[0] != threading.get_ident()
@@ -48,7 +48,7 @@ async def test_aiosqlite_still_runs_a_closure_in_its_thread():
         assert isinstance(database._conn, sqlite3.Connection)
 
 
-async def test_many_at_once_share_a_commit(bench):
+async def test_concurrent_writes_share_a_commit(bench):
     async with bench() as made, Commits(made.store._writer) as commits:
         done = await asyncio.gather(*(made.store._writer.transact(put(n)) for n in range(400)))
         assert done == list(range(400))
@@ -56,13 +56,13 @@ async def test_many_at_once_share_a_commit(bench):
         assert len(rows(made)) == 400
 
 
-async def test_what_returns_is_on_disk(bench):
+async def test_finished_write_is_on_disk(bench):
     async with bench() as made:
         await made.store._writer.transact(put(1))
         assert rows(made) == ["p1"]
 
 
-async def test_one_that_fails_harms_no_other(bench):
+async def test_failed_write_harms_no_other(bench):
     def bad(connection):
         connection.execute("insert into provider (name, origin) values ('half', 'x')")
         raise KeyError("a bug")
@@ -75,14 +75,14 @@ async def test_one_that_fails_harms_no_other(bench):
         assert rows(made) == ["p0", "p1", "p2"]
 
 
-async def test_an_sql_error_comes_in_our_words(bench):
+async def test_sql_error_becomes_runner_error(bench):
     async with bench() as made:
         with pytest.raises(RunnerError, match=r"state\.db: no such table"):
             await made.store._writer.transact(lambda connection: connection.execute("select * from nowhere"))
         await made.store._writer.transact(put(1))
 
 
-async def test_whoever_is_cancelled_while_waiting_has_written_all_or_nothing(bench):
+async def test_cancelled_caller_has_written_all_or_nothing(bench):
     entered, leave = threading.Event(), threading.Event()
 
     def slow(connection):
@@ -103,16 +103,16 @@ async def test_whoever_is_cancelled_while_waiting_has_written_all_or_nothing(ben
         assert rows(made) == []
         leave.set()
     async with bench() as made:
-        assert rows(made) == ["pa", "pb", "pc"], "closing waits for what was begun"
+        assert rows(made) == ["pa", "pb", "pc"], "closing waits for work that was begun"
 
 
-async def test_a_cancelled_failure_is_nobodys_unheard_exception(bench):
+async def test_error_of_cancelled_caller_is_not_reported(bench):
     entered, leave = threading.Event(), threading.Event()
 
     def bad(connection):
         entered.set()
         assert leave.wait(10)
-        raise KeyError("nobody listens any more")
+        raise KeyError("the caller is gone")
 
     async with bench() as made:
         waiting = asyncio.create_task(made.store._writer.transact(bad))
@@ -124,7 +124,7 @@ async def test_a_cancelled_failure_is_nobodys_unheard_exception(bench):
         await made.store._writer.transact(put(1))
 
 
-async def test_after_the_end_nobody_waits_for_ever(bench):
+async def test_write_after_close_raises(bench):
     async with bench() as made:
         pass
     async with asyncio.timeout(10):

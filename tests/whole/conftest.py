@@ -1,4 +1,4 @@
-"""Whole runs: the real command in a process of its own, against a sandbox in another."""
+"""End-to-end runs of the real command in one process, against a sandbox in another."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import pytest
 from tests.canary import planted
 
 #: no single run of a test may take longer, seconds
-PATIENCE = 45
+TIMEOUT = 45
 
 
 @dataclass
 class Box:
-    """A sandbox process and what it knows."""
+    """A sandbox process, with its ledger and options."""
 
     url: str
     env: dict[str, str]
@@ -53,19 +53,19 @@ class Box:
 
 @contextmanager
 def sandbox(*options: str):
-    """A sandbox for the length of a block; it ends with its standard input."""
+    """Run a sandbox for the duration of a block. It ends when its standard input closes."""
     command = [sys.executable, "-m", "runner.sandbox", "--json", "--until-stdin-closes", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        told = json.loads(process.stdout.readline())
+        announced = json.loads(process.stdout.readline())
         try:
-            yield Box(told["url"], planted(told["env"]), process)
+            yield Box(announced["url"], planted(announced["env"]), process)
         finally:
             process.communicate(timeout=20)
 
 
 @dataclass
 class Desk:
-    """A directory with manifests in it, an environment, and the command."""
+    """A directory of manifests, an environment, and the command."""
 
     root: Path
     env: dict[str, str] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Desk:
         return path
 
     def start(self, *words: object, env: dict[str, str] | None = None) -> subprocess.Popen:
-        """The command, running."""
+        """Start the command."""
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         whole = {**inherited, "RUNNER_HOME": str(self.root / "home"), **self.env, **(env or {})}
         return subprocess.Popen(
@@ -89,17 +89,17 @@ class Desk:
         )
 
     def run(self, *words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-        """The command, to its end."""
+        """Run the command to its end."""
         process = self.start(*words, env=env)
         try:
-            out, err = process.communicate(timeout=PATIENCE)
+            out, err = process.communicate(timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)
             raise
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def job(self, manifest: str = "job.yaml", *options: str, env: dict[str, str] | None = None) -> dict:
-        """`run --json`, whose summary says how it ended."""
+        """Run `run --json`, and return its summary."""
         done = self.run("run", manifest, "--json", *options, env=env)
         assert done.stdout, f"exit {done.returncode}: {done.stderr}"
         summary = json.loads(done.stdout.splitlines()[-1])
@@ -118,7 +118,7 @@ def desk(tmp_path: Path) -> Desk:
 def images(
     count: int = 6, *, provider: str = "chanjing", model: str = "kling-v2-1", more: str = "", qps: int = 50
 ) -> str:
-    """A manifest of that many images."""
+    """Return a manifest with this number of images."""
     items = "\n".join(f"  - {{subject: thing {number}}}" for number in range(count))
     return f"""\
 version: 1
@@ -133,7 +133,7 @@ limits: {{qps: {qps}}}
 
 
 def until(holds, *, seconds: float = 30.0) -> None:
-    """Wait for a condition that another process brings about."""
+    """Wait until a condition that another process causes is true."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it never came to pass"

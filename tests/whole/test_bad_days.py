@@ -1,4 +1,4 @@
-"""Bad days: wrong keys, empty accounts, lost answers, kills. Money is judged by the sandbox's ledger."""
+"""Runs with failures: wrong keys, empty accounts, lost responses, kills. The sandbox's ledger proves what was paid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GATEWAY = ("kling-gateway", "image/kling-v1-5")
 
 
 def whole_files(desk, directory="out/job"):
-    """Every named file is the one that its result line promises."""
+    """Check that every file matches its line in the results."""
     for line in desk.results(directory):
         for output in line["outputs"]:
             data = (desk.root / directory / output["file"]).read_bytes()
@@ -33,7 +33,7 @@ def whole_files(desk, directory="out/job"):
 
 
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING, GATEWAY])
-def test_wrong_credentials_are_exit_12_within_three_requests(desk, provider, model):
+def test_wrong_credentials_are_exit_12_in_three_requests(desk, provider, model):
     desk.write("job.yaml", images(30, provider=provider, model=model))
     with sandbox() as box:
         wrong = {name: value if name.endswith("URL") else "wrong" for name, value in box.env.items()}
@@ -46,7 +46,7 @@ def test_wrong_credentials_are_exit_12_within_three_requests(desk, provider, mod
 
 
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
-def test_without_credit_what_is_paid_is_finished(desk, provider, model):
+def test_paid_tasks_finish_without_credit(desk, provider, model):
     desk.write("job.yaml", images(8, provider=provider, model=model, qps=20))
     with sandbox(*FAST, "--credit", "3") as box:
         desk.env = box.env
@@ -58,7 +58,7 @@ def test_without_credit_what_is_paid_is_finished(desk, provider, model):
         assert box.stats["duplicates"] == 0
 
 
-def test_a_token_that_dies_is_renewed_once_and_nothing_is_lost(desk):
+def test_expired_token_is_renewed_once_without_loss(desk):
     desk.write("job.yaml", images(12))
     with sandbox(*FAST, "--token-requests", "7") as box:
         desk.env = box.env
@@ -66,7 +66,7 @@ def test_a_token_that_dies_is_renewed_once_and_nothing_is_lost(desk):
         assert box.stats["accepted"] == 12
 
 
-def test_two_jobs_of_one_account_share_one_token(desk):
+def test_jobs_of_one_account_share_one_token(desk):
     desk.write("one.yaml", images(5))
     desk.write("two.yaml", images(5).replace("thing", "object"))
     with sandbox(*FAST) as box:
@@ -81,7 +81,7 @@ def test_two_jobs_of_one_account_share_one_token(desk):
 # refusals
 
 
-def test_moderation_is_a_result_and_the_rest_goes_on(desk):
+def test_moderation_is_a_result_and_others_continue(desk):
     desk.write("job.yaml", images(4).replace("thing 2", "违规 thing"))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -96,7 +96,7 @@ def test_moderation_is_a_result_and_the_rest_goes_on(desk):
     assert failed["error"]["reason"] == "moderation"
 
 
-def test_a_refused_prompt_that_was_changed_lets_the_job_end_well(desk):
+def test_changing_refused_prompt_lets_job_succeed(desk):
     desk.write("job.yaml", images(4).replace("thing 2", "违规 thing"))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -111,7 +111,7 @@ def test_a_refused_prompt_that_was_changed_lets_the_job_end_well(desk):
     assert desk.run("status", "job.yaml").stdout.splitlines()[0] == "job: 4 done · 1 failed"
 
 
-def test_a_failed_task_is_bought_anew_only_when_a_person_says_so(desk):
+def test_failed_task_is_bought_again_only_on_request(desk):
     desk.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1").replace("thing 1", "FAIL-TEST"))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -125,7 +125,7 @@ def test_a_failed_task_is_bought_anew_only_when_a_person_says_so(desk):
         assert [reference[-3:] for reference in references] == ["-g1", "-g2"]
 
 
-def test_too_fast_is_slowed_down_and_costs_nothing(desk):
+def test_rate_limit_slows_down_and_costs_nothing(desk):
     desk.write("job.yaml", images(24, qps=40))
     with sandbox(*FAST, "--qps", "8") as box:
         desk.env = box.env
@@ -134,7 +134,7 @@ def test_too_fast_is_slowed_down_and_costs_nothing(desk):
         assert box.stats["refused"]["40001"] > 0
 
 
-def test_a_full_window_waits_for_its_own(desk):
+def test_full_window_waits_for_own_tasks(desk):
     desk.write("job.yaml", images(8, provider="kling", model="image/kling-v2-1"))
     with sandbox(*FAST, "--concurrency", "2") as box:
         desk.env = box.env
@@ -142,7 +142,7 @@ def test_a_full_window_waits_for_its_own(desk):
         assert box.stats["accepted"] == 8
 
 
-def test_a_window_in_the_manifest_is_never_exceeded(desk):
+def test_window_of_manifest_is_never_exceeded(desk):
     manifest = images(8, provider="kling", model="image/kling-v2-1").replace("qps: 50", "qps: 50, in_flight: 2")
     desk.write("job.yaml", manifest)
     with sandbox(*FAST, "--concurrency", "2") as box:
@@ -159,7 +159,7 @@ NOT_ACCEPTED = ("reset_before", "http_504_before", "http_502_html", "html_200")
 
 @pytest.mark.parametrize("fault", LOST)
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
-def test_a_lost_answer_is_found_and_never_paid_twice(desk, provider, model, fault):
+def test_lost_response_is_found_and_never_paid_twice(desk, provider, model, fault):
     desk.write("job.yaml", images(6, provider=provider, model=model))
     with sandbox(*FAST, "--fault", f"{fault}=@2,4") as box:
         desk.env = box.env
@@ -172,7 +172,7 @@ def test_a_lost_answer_is_found_and_never_paid_twice(desk, provider, model, faul
 
 @pytest.mark.parametrize("fault", NOT_ACCEPTED)
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
-def test_what_was_never_accepted_is_bought_after_the_quiet_time(desk, provider, model, fault):
+def test_unaccepted_task_is_bought_after_quiet_time(desk, provider, model, fault):
     desk.write("job.yaml", images(5, provider=provider, model=model))
     with sandbox(*FAST, "--fault", f"{fault}=@3") as box:
         desk.env = box.env
@@ -182,8 +182,8 @@ def test_what_was_never_accepted_is_bought_after_the_quiet_time(desk, provider, 
         assert summary["seconds"] >= 1.0, "an absence was believed before the quiet time"
 
 
-def test_while_others_are_made_nobody_gives_up_learning_what_the_list_shows(desk):
-    """The quiet time is over long before the first answer has shown that the list gives requests back as they were."""
+def test_list_is_learned_while_other_tasks_run(desk):
+    """The quiet time ends long before the first response shows that the list returns requests unchanged."""
     desk.write("job.yaml", images(5, more="retry: {doubt: 0.3s}"))
     with sandbox("--seconds", "3,3.2", "--fault", "reset_before=@3") as box:
         desk.env = box.env
@@ -192,7 +192,7 @@ def test_while_others_are_made_nobody_gives_up_learning_what_the_list_shows(desk
 
 
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
-def test_a_task_that_shows_late_is_waited_for(desk, provider, model):
+def test_task_that_shows_late_is_waited_for(desk, provider, model):
     desk.write("job.yaml", images(5, provider=provider, model=model, more="retry: {doubt: 3s}"))
     with sandbox(*FAST, "--fault", "lost_reply=@2", "--list-lag-s", "1.5") as box:
         desk.env = box.env
@@ -200,7 +200,7 @@ def test_a_task_that_shows_late_is_waited_for(desk, provider, model):
         assert box.stats["accepted"] == 5
 
 
-def test_twins_in_doubt_are_settled_by_number(desk):
+def test_duplicates_in_doubt_are_settled_by_number(desk):
     manifest = images(1, more="repeat: 6\nretry: {doubt: 2s}")
     desk.write("job.yaml", manifest)
     with sandbox(*FAST, "--fault", "lost_reply=@2,3", "--fault", "reset_before=@5") as box:
@@ -209,7 +209,7 @@ def test_twins_in_doubt_are_settled_by_number(desk):
         assert box.stats["accepted"] == 6
 
 
-def test_where_nobody_can_tell_the_task_is_held_for_a_person(desk):
+def test_ambiguous_task_is_held_for_user(desk):
     desk.write("job.yaml", images(5, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "lost_reply=@2", "--fault", "reset_before=@4") as box:
         desk.env = box.env
@@ -223,28 +223,28 @@ def test_where_nobody_can_tell_the_task_is_held_for_a_person(desk):
         lost = {task["request"]["prompt"]: task["id"] for task in box.accepted}
         (paid,) = set(known) & set(lost)
         (unpaid,) = set(known) - set(lost)
-        told = desk.run("resolve", "job.yaml", known[paid][:8], "--adopt", lost[paid])
-        assert told.returncode == 0, told.stderr
+        resolved = desk.run("resolve", "job.yaml", known[paid][:8], "--adopt", lost[paid])
+        assert resolved.returncode == 0, resolved.stderr
         assert desk.run("resolve", "job.yaml", known[unpaid][:8], "--absent").returncode == 0
         assert desk.run("resolve", "job.yaml", known[unpaid][:8], "--absent").returncode == 2
         assert desk.job()["counts"] == {"done": 5}
         assert box.stats["accepted"] == 5
 
 
-def test_an_id_that_belongs_to_another_task_cannot_be_adopted(desk):
+def test_id_of_another_task_cannot_be_adopted(desk):
     desk.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "lost_reply=@2") as box:
         desk.env = box.env
         desk.job()
     held, done = ([line for line in desk.results() if line["state"] == state] for state in ("held", "done"))
-    told = desk.run("resolve", "job.yaml", held[0]["key"], "--adopt", done[0]["remote_id"])
-    assert told.returncode == 13
-    assert "another task" in told.stderr
+    resolved = desk.run("resolve", "job.yaml", held[0]["key"], "--adopt", done[0]["remote_id"])
+    assert resolved.returncode == 13
+    assert "another task" in resolved.stderr
     assert desk.run("resolve", "job.yaml", held[0]["key"], "--abandon").returncode == 0
 
 
-def test_an_id_of_another_job_of_the_account_cannot_be_adopted(desk):
-    """Nor can what a person adopted be taken by another job's look-up: the account knows whose it is."""
+def test_id_of_another_job_cannot_be_adopted(desk):
+    """Reconciliation of another job cannot take an adopted task either: the account records its owner."""
     desk.write("one.yaml", images(1))
     desk.write("two.yaml", images(1))
     with sandbox(*FAST, "--fault", "reset_before=@2") as box:
@@ -252,9 +252,9 @@ def test_an_id_of_another_job_of_the_account_cannot_be_adopted(desk):
         assert desk.job("one.yaml")["exit_code"] == 0
         assert desk.job("two.yaml", "--buy-again")["counts"] == {"held": 1}
         (line,) = desk.results("out/two")
-        told = desk.run("resolve", "two.yaml", line["key"], "--adopt", box.accepted[0]["id"])
-        assert told.returncode == 13
-        assert "another job" in told.stderr
+        resolved = desk.run("resolve", "two.yaml", line["key"], "--adopt", box.accepted[0]["id"])
+        assert resolved.returncode == 13
+        assert "another job" in resolved.stderr
         other = "11111111-aaaa"
         assert desk.run("resolve", "two.yaml", line["key"], "--adopt", other).returncode == 0
         (shared,) = desk.root.glob("home/accounts/*/claims.db")
@@ -262,7 +262,7 @@ def test_an_id_of_another_job_of_the_account_cannot_be_adopted(desk):
             assert claims.execute("select count(*) from claim where remote_id = ?", (other,)).fetchone() == (1,)
 
 
-def test_a_burst_of_doubt_stops_the_spending(desk):
+def test_burst_of_doubt_stops_submits(desk):
     desk.write("job.yaml", images(30, provider="kling-gateway", model="image/kling-v1-5", qps=20))
     with sandbox(*FAST, "--fault", "lost_reply=1.0") as box:
         summary = desk.job(env=box.env)
@@ -273,7 +273,7 @@ def test_a_burst_of_doubt_stops_the_spending(desk):
 # downloads
 
 
-def test_cut_expired_and_disguised_files_come_home_whole(desk):
+def test_download_faults_end_in_complete_files(desk):
     desk.write("job.yaml", images(8))
     faults = ("cut_download=@1,4", "html_download=@2", "expired_link=@6", "reset_download=@7", "empty_download=@8")
     with sandbox(*FAST, *(word for fault in faults for word in ("--fault", fault))) as box:
@@ -285,7 +285,7 @@ def test_cut_expired_and_disguised_files_come_home_whole(desk):
     assert not list((desk.root / "out/job/.runner/parts").glob("*"))
 
 
-def test_a_file_of_somebody_elses_is_never_overwritten(desk):
+def test_foreign_file_is_never_overwritten(desk):
     desk.write("job.yaml", images(1))
     target = desk.root / "out/job/0001-thing_0.png"
     target.parent.mkdir(parents=True)
@@ -299,7 +299,7 @@ def test_a_file_of_somebody_elses_is_never_overwritten(desk):
 # locks, signals, kills
 
 
-def test_a_second_run_of_the_same_job_is_refused_at_once(desk):
+def test_second_run_of_same_job_is_refused_at_once(desk):
     desk.write("job.yaml", images(6, qps=3))
     with sandbox(*FAST) as box:
         first = desk.start("run", "job.yaml", env=box.env)
@@ -314,7 +314,7 @@ def test_a_second_run_of_the_same_job_is_refused_at_once(desk):
         assert box.stats["accepted"] == 6
 
 
-def test_waiting_for_the_lock_is_possible(desk):
+def test_run_can_wait_for_lock(desk):
     desk.write("job.yaml", images(4, qps=4))
     with sandbox(*FAST) as box:
         first = desk.start("run", "job.yaml", env=box.env)
@@ -326,7 +326,7 @@ def test_waiting_for_the_lock_is_possible(desk):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_drains_and_the_next_run_goes_on(desk, number, code):
+def test_signal_drains_and_next_run_continues(desk, number, code):
     desk.write("job.yaml", images(20, qps=10))
     with sandbox(*FAST) as box:
         process = desk.start("run", "job.yaml", "--json", env=box.env)
@@ -341,7 +341,7 @@ def test_a_signal_drains_and_the_next_run_goes_on(desk, number, code):
         assert box.stats["accepted"] == 20
 
 
-def test_a_slow_answer_is_waited_for_when_draining(desk):
+def test_drain_waits_for_slow_response(desk):
     desk.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "slow_reply=@2", "--slow-s", "3") as box:
         process = desk.start("run", "job.yaml", "--json", env=box.env)
@@ -354,7 +354,8 @@ def test_a_slow_answer_is_waited_for_when_draining(desk):
 
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_kill_9_again_and_again_then_every_task_is_paid_once_and_whole(desk, provider, model, seed):
+def test_repeated_kill_9_pays_every_task_once(desk, provider, model, seed):
+    """After repeated kill -9 every task is paid once and its file is complete."""
     chance = random.Random(seed)
     faults = ("lost_reply=0.05", "reset_before=0.03", "cut_download=0.1")
     words = [word for fault in faults for word in ("--fault", fault)]
@@ -375,7 +376,7 @@ def test_kill_9_again_and_again_then_every_task_is_paid_once_and_whole(desk, pro
     whole_files(desk)
 
 
-def test_kill_9_of_a_run_with_its_own_sandbox_loses_nothing(desk):
+def test_kill_9_of_run_with_own_sandbox_loses_nothing(desk):
     desk.write("job.yaml", images(10, qps=8))
     process = desk.start("run", "job.yaml", "--sandbox")
     ledger = desk.root / "out/job-sandbox/.runner/sandbox.jsonl"
@@ -389,7 +390,8 @@ def test_kill_9_of_a_run_with_its_own_sandbox_loses_nothing(desk):
 # outages, places, state
 
 
-def test_a_provider_that_cannot_be_reached_is_exit_5_and_nothing_is_spent(desk):
+def test_unreachable_provider_is_exit_5_and_spends_nothing(desk):
+    """A provider that cannot be reached is exit 5, and nothing is spent."""
     desk.write("job.yaml", images(4))
     env = {"CHANJING_BASE_URL": "http://127.0.0.1:9", "CHANJING_ACCESS_TOKEN": "x"}
     summary = desk.job("job.yaml", "--deadline", "5s", env=env)
@@ -397,7 +399,7 @@ def test_a_provider_that_cannot_be_reached_is_exit_5_and_nothing_is_spent(desk):
     assert summary["counts"] == {"queued": 4}
 
 
-def test_an_outage_in_the_middle_is_sat_out(desk):
+def test_run_waits_out_an_outage(desk):
     desk.write("job.yaml", images(30, provider="kling", model="image/kling-v2-1", qps=10))
     with sandbox(*FAST) as box:
         process = desk.start("run", "job.yaml", "--json", env=box.env)
@@ -412,7 +414,7 @@ def test_an_outage_in_the_middle_is_sat_out(desk):
         assert box.stats["duplicates"] == 0
 
 
-def test_a_deadline_stops_submits_and_finishes_what_is_paid(desk):
+def test_deadline_stops_submits_and_finishes_paid_tasks(desk):
     desk.write("job.yaml", images(30, qps=5))
     with sandbox(*FAST) as box:
         summary = desk.job("job.yaml", "--deadline", "1s", env=box.env)
@@ -421,7 +423,7 @@ def test_a_deadline_stops_submits_and_finishes_what_is_paid(desk):
         assert summary["counts"]["queued"] == 30 - box.stats["accepted"]
 
 
-def test_the_tasks_of_one_host_are_not_asked_for_at_another(desk):
+def test_tasks_of_one_host_are_not_polled_at_another(desk):
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         desk.job(env=box.env)
@@ -432,7 +434,7 @@ def test_the_tasks_of_one_host_are_not_asked_for_at_another(desk):
     assert "--out" in done.stderr
 
 
-def test_a_newer_database_is_left_alone(desk):
+def test_newer_database_is_left_alone(desk):
     desk.write("job.yaml", images(1))
     with sandbox(*FAST) as box:
         desk.job(env=box.env)
@@ -457,7 +459,7 @@ def test_state_is_private(desk):
     assert all(token.stat().st_mode & 0o777 == 0o600 for token in tokens)
 
 
-def test_no_secret_stands_in_anything_that_is_written(desk):
+def test_written_files_hold_no_secret(desk):
     canary = "canary-7f3a91"
     desk.write("job.yaml", images(3))
     with sandbox(*FAST, "--fault", "lost_reply=@2") as box:
@@ -469,7 +471,7 @@ def test_no_secret_stands_in_anything_that_is_written(desk):
     assert not [path for path in files if canary.encode() in path.read_bytes()]
 
 
-def test_a_host_that_is_never_reached_ends_the_run(desk):
+def test_unreachable_host_ends_run(desk):
     desk.write("job.yaml", images(4))
     env = {"CHANJING_BASE_URL": "http://127.0.0.1:9", "CHANJING_APP_ID": "a", "CHANJING_SECRET_KEY": "b"}
     summary = desk.job(env=env)
@@ -478,7 +480,7 @@ def test_a_host_that_is_never_reached_ends_the_run(desk):
     assert summary["counts"] == {"queued": 4}
 
 
-def test_a_wrong_id_that_was_adopted_comes_back_to_the_person(desk):
+def test_wrong_adopted_id_is_returned_to_user(desk):
     desk.write("job.yaml", images(1, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "lost_reply=@1") as box:
         desk.env = box.env
@@ -491,13 +493,13 @@ def test_a_wrong_id_that_was_adopted_comes_back_to_the_person(desk):
         assert desk.job()["counts"] == {"done": 1}
 
 
-def test_a_single_task_is_waited_for(desk):
+def test_single_task_is_waited_for(desk):
     desk.write("job.yaml", images(1))
     for number in range(3):
         assert desk.job("job.yaml", "--sandbox", "--out", f"out/{number}")["counts"] == {"done": 1}
 
 
-def test_the_sandbox_never_lets_a_request_out(desk):
+def test_sandbox_sends_no_request_outside(desk):
     spec = (desk.root / "specs").resolve()
     spec.mkdir()
     text = (Path(__file__).parents[2] / "runner/providers/specs/kling-gateway.yaml").read_text(encoding="utf-8")
@@ -513,13 +515,14 @@ def test_the_sandbox_never_lets_a_request_out(desk):
         assert box.requests() == 0
 
 
-def test_the_next_command_is_one_that_does_not_pay(desk):
+def test_suggested_command_does_not_pay(desk):
     desk.write("job.yaml", images(10, qps=5))
     summary = desk.job("job.yaml", "--sandbox", "--deadline", "0.5s")
     assert summary["next"] == "runner run job.yaml --sandbox"
 
 
-def test_two_jobs_with_the_same_prompts_never_take_each_others_tasks(desk):
+def test_jobs_with_same_prompts_keep_their_own_tasks(desk):
+    """Two jobs with the same prompts never take each other's tasks."""
     desk.write("one.yaml", images(6, more="retry: {doubt: 2s}"))
     desk.write("two.yaml", images(6, more="retry: {doubt: 2s}"))
     with sandbox(*FAST, "--fault", "lost_reply=0.25", "--list-lag-s", "0.3", "--seed", "5") as box:
@@ -531,7 +534,8 @@ def test_two_jobs_with_the_same_prompts_never_take_each_others_tasks(desk):
         assert set(owned) == {task["id"] for task in box.accepted}
 
 
-def test_requests_that_differ_only_in_what_the_list_hides_are_held_rather_than_swapped(desk):
+def test_requests_the_list_cannot_distinguish_are_held(desk):
+    """Requests that differ only in fields that the list hides are held rather than swapped."""
     rows = "\n".join(f"  - {{image: 'https://files.example/{number}.png'}}" for number in range(4))
     desk.write(
         "job.yaml",
@@ -548,7 +552,7 @@ def test_requests_that_differ_only_in_what_the_list_hides_are_held_rather_than_s
                 assert shown[line["remote_id"]] == line["request"]["ref_img_url"]
 
 
-def test_work_in_flight_is_not_looked_for_in_another_account(desk):
+def test_in_flight_work_is_not_sought_in_another_account(desk):
     desk.write("job.yaml", images(4, provider="kling", model="image/kling-v2-1"))
     with sandbox("--seconds", "20,30") as box:
         process = desk.start("run", "job.yaml", env=box.env)

@@ -1,4 +1,4 @@
-"""Bad input is exit 2 with every mistake in its place, and nothing was sent."""
+"""Invalid input gives exit 2 and a diagnostic with location for every error, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("kind", MISTAKES)
-def test_a_mistake_is_told_with_its_place_and_nothing_is_sent(desk, kind):
+def test_diagnostic_has_location_and_nothing_is_sent(desk, kind):
     text, place, word = MISTAKES[kind]
     desk.write("job.yaml", text)
     done = desk.run("run", "job.yaml", "--sandbox")
@@ -42,7 +42,7 @@ def test_a_mistake_is_told_with_its_place_and_nothing_is_sent(desk, kind):
     assert not (desk.root / "here").exists()
 
 
-def test_all_mistakes_are_told_at_once(desk):
+def test_all_diagnostics_are_reported_at_once(desk):
     text = GOOD.replace("aspect_ratio", "aspect_ration").replace("limits: {qps: 50}", "limits: {qps: fast}")
     desk.write("job.yaml", text + "colour: red\n")
     done = desk.run("validate", "job.yaml", "--json")
@@ -63,7 +63,7 @@ def test_all_mistakes_are_told_at_once(desk):
         ("nowhere.csv", None, "job.yaml:5:"),
     ],
 )
-def test_broken_rows_are_told_with_their_line(desk, name, content, place):
+def test_broken_rows_are_reported_with_line(desk, name, content, place):
     head = 'version: 1\nprovider: chanjing\nmodel: kling-v2-1\nparams: {prompt: "x {{ subject }}"}\n'
     desk.write("job.yaml", f"{head}items: {{file: {name}}}\n")
     if content is not None:
@@ -76,13 +76,14 @@ def test_broken_rows_are_told_with_their_line(desk, name, content, place):
     assert "Traceback" not in done.stderr
 
 
-def test_a_manifest_that_is_not_there_is_a_plain_sentence(desk):
+def test_missing_manifest_is_a_plain_message(desk):
     done = desk.run("run", "nowhere.yaml")
     assert done.returncode == 2
     assert "nowhere.yaml" in done.stderr
 
 
-def test_more_tasks_than_allowed_are_refused_before_anything_is_sent(desk):
+def test_too_many_tasks_are_refused_before_any_request(desk):
+    """More tasks than allowed are refused before anything is sent."""
     desk.write("job.yaml", images(5).replace("limits: {qps: 50}", "limits: {qps: 50, max_tasks: 4}"))
     with sandbox() as box:
         done = desk.run("run", "job.yaml", env=box.env)
@@ -92,7 +93,7 @@ def test_more_tasks_than_allowed_are_refused_before_anything_is_sent(desk):
 
 
 @pytest.mark.parametrize("words", [["run"], ["run", "job.yaml", "--nonsense"], ["resolve", "job.yaml", "abc"], ["fly"]])
-def test_a_wrong_command_line_is_usage(desk, words):
+def test_wrong_command_line_is_usage_error(desk, words):
     desk.write("job.yaml", GOOD)
     done = desk.run(*words)
     assert done.returncode == 2
@@ -107,7 +108,7 @@ def test_missing_credentials_name_the_variables(desk):
     assert "CHANJING_ACCESS_TOKEN" in done.stderr
 
 
-def test_a_plain_http_address_elsewhere_is_refused(desk):
+def test_plain_http_url_is_refused(desk):
     desk.write("job.yaml", GOOD)
     env = {"CHANJING_BASE_URL": "http://example.com", "CHANJING_ACCESS_TOKEN": "x"}
     done = desk.run("run", "job.yaml", env=env)
@@ -115,7 +116,7 @@ def test_a_plain_http_address_elsewhere_is_refused(desk):
     assert "https" in done.stderr
 
 
-def test_a_credential_file_that_others_can_read_is_refused(desk):
+def test_credential_file_readable_by_others_is_refused(desk):
     desk.write("job.yaml", GOOD)
     path = desk.write("token", "tok")
     path.chmod(0o644)

@@ -9,15 +9,16 @@ from .conftest import sandbox
 
 def checks(desk, *words: str, env) -> tuple[int, dict[str, list[dict]]]:
     done = desk.run("doctor", *words, "--json", env=env)
-    told = json.loads(done.stdout)
-    assert told["exit_code"] == done.returncode
+    report = json.loads(done.stdout)
+    assert report["exit_code"] == done.returncode
     found: dict[str, list[dict]] = {}
-    for check in told["checks"]:
+    for check in report["checks"]:
         found.setdefault(check["check"], []).append(check)
     return done.returncode, found
 
 
-def test_a_question_that_is_free_tells_of_the_account_and_the_clock(desk):
+def test_free_query_checks_account_and_clock(desk):
+    """A query that is free of charge checks the account and the clock."""
     desk.write("job.yaml", "version: 1\nprovider: kling\nmodel: image/kling-v2-1\nparams: {prompt: a heron}\n")
     with sandbox() as box:
         assert checks(desk, env=box.env)[0] == 0

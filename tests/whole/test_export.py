@@ -1,4 +1,4 @@
-"""Results for other programs, as a shell gets them."""
+"""Export of results for other programs, from a shell."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import sys
 from .conftest import images, sandbox, until
 
 
-def test_results_are_there_while_a_run_is_on(desk):
+def test_results_exist_during_a_run(desk):
     desk.write("job.yaml", images(4))
     with sandbox("--seconds", "30,40") as box:
         process = desk.start("run", "job.yaml", env=box.env)
         until(lambda: box.stats["accepted"] >= 2)
-        told = [json.loads(line) for line in desk.run("export", "job.yaml").stdout.splitlines()]
-        assert [line["index"] for line in told] == [1, 2, 3, 4]
-        assert "running" in {line["state"] for line in told}
+        rows = [json.loads(line) for line in desk.run("export", "job.yaml").stdout.splitlines()]
+        assert [line["index"] for line in rows] == [1, 2, 3, 4]
+        assert "running" in {line["state"] for line in rows}
         for shell, code in (("| head -c 1; exit ${PIPESTATUS[0]}", 0), ("> /dev/full", 14)):
             done = _shell(f"{sys.executable} -m runner export job.yaml {shell}", desk.root)
             assert (done.returncode, "Traceback" in done.stderr) == (code, False)

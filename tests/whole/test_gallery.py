@@ -1,4 +1,4 @@
-"""The page of a job, as a run and a person make it."""
+"""The gallery of a job, made by a run or by a user."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ def test_every_run_ends_with_a_page(desk):
     assert len(list((out / "gallery").glob("data-*.js"))) == 1
 
 
-def test_a_page_can_be_asked_for_while_a_run_is_on(desk):
+def test_page_can_be_made_during_a_run(desk):
     desk.write("job.yaml", images(3))
     with sandbox("--seconds", "30,40") as box:
         process = desk.start("run", "job.yaml", env=box.env)
         until(lambda: box.stats["accepted"] >= 2)
-        told = json.loads(desk.run("gallery", "job.yaml", "--json").stdout)
+        report = json.loads(desk.run("gallery", "job.yaml", "--json").stdout)
         process.kill()
         process.communicate()
-    assert (told["tasks"], told["total"], told["thumbnails"]["made"]) == (3, 3, 0)
+    assert (report["tasks"], report["total"], report["thumbnails"]["made"]) == (3, 3, 0)
     assert "running" in {card[5] for card in cards(desk.root / "out/job")}
 
 
 @pytest.mark.parametrize("name", ["index.html", "gallery"])
-def test_what_somebody_else_put_there_stays_and_the_run_ends_as_it_would(desk, name):
+def test_foreign_gallery_file_stays_and_run_ends_normally(desk, name):
+    """A file that another program put there stays, and the run ends as usual."""
     desk.write("job.yaml", images(1))
     mine = desk.root / "out/job" / name
     mine.parent.mkdir(parents=True)
@@ -56,18 +57,18 @@ def test_what_somebody_else_put_there_stays_and_the_run_ends_as_it_would(desk, n
         done = desk.run("run", "job.yaml", env=box.env)
     assert done.returncode == 0
     assert f"{name} is there already and was not made by runner" in done.stderr
-    asked = desk.run("gallery", "job.yaml")
-    assert (asked.returncode, "Move it away" in asked.stderr) == (2, True)
+    refused = desk.run("gallery", "job.yaml")
+    assert (refused.returncode, "Move it away" in refused.stderr) == (2, True)
     assert mine.read_text() == "mine"
 
 
-def test_a_job_that_is_not_there_has_no_page(desk):
+def test_missing_job_has_no_page(desk):
     (desk.root / "empty").mkdir()
     done = desk.run("gallery", "empty")
     assert (done.returncode, list((desk.root / "empty").iterdir())) == (10, [])
 
 
-def test_heavy_files_get_their_thumbnails_at_the_end_of_a_run(desk):
+def test_large_files_get_thumbnails_at_end_of_run(desk):
     desk.write("job.yaml", images(3))
     with sandbox(*FAST, "--file-bytes", str(12 << 20)) as box:
         desk.job(env=box.env)

@@ -1,4 +1,4 @@
-"""What people do on a good day, as they do it."""
+"""Usual commands in runs without failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAST = ("--seconds", "0.1,0.4")
     ("provider", "model"),
     [("chanjing", "kling-v2-1"), ("kling", "image/kling-v2-1"), ("kling-gateway", "image/kling-v1-5")],
 )
-def test_every_image_is_paid_once_and_here(desk, provider, model):
+def test_every_image_is_paid_once_and_downloaded(desk, provider, model):
     desk.write("job.yaml", images(6, provider=provider, model=model))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -35,7 +35,7 @@ def test_every_image_is_paid_once_and_here(desk, provider, model):
 
 
 @pytest.mark.parametrize("dialect", ["A", "B", "C"])
-def test_every_dialect_of_a_gateway_is_understood(desk, dialect):
+def test_every_gateway_dialect_works(desk, dialect):
     desk.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--gateway-dialect", dialect) as box:
         desk.env = box.env
@@ -43,7 +43,7 @@ def test_every_dialect_of_a_gateway_is_understood(desk, dialect):
         assert {"model", "model_name"} <= set(box.accepted[0]["request"])
 
 
-def test_kling_is_told_our_reference_and_makes_several(desk):
+def test_kling_gets_reference_and_makes_several_images(desk):
     manifest = images(2, provider="kling", model="image/kling-v2-1").replace('"1:1"', '"1:1", n: 3')
     desk.write("job.yaml", manifest)
     with sandbox(*FAST) as box:
@@ -54,7 +54,7 @@ def test_kling_is_told_our_reference_and_makes_several(desk):
     assert len(set(files)) == 6
 
 
-def test_a_jwt_is_signed_from_the_pair_of_keys(desk):
+def test_jwt_is_signed_with_key_pair(desk):
     desk.write("job.yaml", images(2, provider="kling", model="image/kling-v2-1"))
     with sandbox(*FAST) as box:
         pair = {"KLING_ACCESS_KEY": "sandbox-ak", "KLING_SECRET_KEY": "sandbox-sk"}
@@ -62,7 +62,7 @@ def test_a_jwt_is_signed_from_the_pair_of_keys(desk):
         assert desk.job()["counts"] == {"done": 2}
 
 
-def test_the_same_command_again_submits_nothing(desk):
+def test_second_run_submits_nothing(desk):
     desk.write("job.yaml", images(4))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -74,7 +74,7 @@ def test_the_same_command_again_submits_nothing(desk):
         assert box.requests() == before
 
 
-def test_added_rows_alone_are_bought_and_removed_ones_are_not(desk):
+def test_only_added_rows_are_bought(desk):
     desk.write("job.yaml", images(3))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -86,7 +86,7 @@ def test_added_rows_alone_are_bought_and_removed_ones_are_not(desk):
         assert box.stats["accepted"] == 5
 
 
-def test_unbought_rows_that_left_the_manifest_are_never_bought(desk):
+def test_removed_rows_are_never_bought(desk):
     desk.write("job.yaml", images(6, qps=2))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -100,7 +100,7 @@ def test_unbought_rows_that_left_the_manifest_are_never_bought(desk):
         assert status["gone"] == 6 - bought
 
 
-def test_repeats_are_bought_as_often_as_asked(desk):
+def test_repeats_are_bought_as_often_as_requested(desk):
     desk.write("job.yaml", images(2).replace("retry:", "repeat: 3\nretry:"))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -108,7 +108,7 @@ def test_repeats_are_bought_as_often_as_asked(desk):
         assert box.stats["accepted"] == 6
 
 
-def test_two_providers_in_one_job_each_under_its_own_limits(desk):
+def test_two_providers_have_separate_limits(desk):
     desk.write(
         "job.yaml",
         """\
@@ -128,13 +128,13 @@ limits: {qps: 20}
 
 
 @pytest.mark.parametrize("manifest", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_example_job_runs_in_the_sandbox(desk, manifest):
+def test_every_example_job_runs_in_sandbox(desk, manifest):
     summary = desk.job(str(manifest), "--sandbox", "--out", str(desk.root / "out"))
     assert set(summary["counts"]) == {"done"}
     assert summary["submitted"] == summary["counts"]["done"]
 
 
-def test_the_example_jobs_make_forty_images_and_a_few_videos(desk):
+def test_example_jobs_make_forty_images_and_few_videos(desk):
     plans = [json.loads(desk.run("plan", str(path), "--json").stdout) for path in sorted(JOBS.glob("*.yaml"))]
     videos = sum(plan["tasks"] for plan in plans if plan["job"] in {"clips", "kling-videos"})
     assert sum(plan["tasks"] for plan in plans) - videos >= 40
@@ -143,7 +143,7 @@ def test_the_example_jobs_make_forty_images_and_a_few_videos(desk):
     assert any("\u4e00" <= char <= "\u9fff" for char in samples)
 
 
-def test_what_the_sandbox_made_never_counts_as_bought(desk):
+def test_sandbox_outputs_never_count_as_bought(desk):
     desk.write("job.yaml", images(2))
     assert desk.job("job.yaml", "--sandbox")["submitted"] == 2
     assert (desk.root / "out/job-sandbox/results.jsonl").is_file()
@@ -162,7 +162,8 @@ def test_validate_plan_and_status_send_nothing(desk):
     assert not (desk.root / "out").exists()
 
 
-def test_quiet_says_nothing_on_success_and_the_summary_file_everything(desk):
+def test_quiet_prints_nothing_but_writes_summary_file(desk):
+    """With --quiet a success prints nothing, and the summary file holds everything."""
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         done = desk.run("run", "job.yaml", "--quiet", "--summary-file", "s.json", env=box.env)
@@ -198,7 +199,7 @@ def test_results_have_every_promised_key_in_manifest_order(desk):
     assert lines[0]["request"] == {"ref_prompt": "thing 0", "aspect_ratio": "1:1"}
 
 
-def test_json_logs_are_one_object_a_line(desk):
+def test_json_logs_are_one_object_per_line(desk):
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         done = desk.run("run", "job.yaml", "--log-format", "json", env=box.env)

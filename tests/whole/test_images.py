@@ -1,4 +1,4 @@
-"""Local pictures, with real files and real processes: the right one with each task, uploaded once, or nothing sent."""
+"""Local images with real files and processes: each task gets the right one, uploaded once, or nothing is sent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def paint(desk, **colours):
 
 
 def manifest(*rows, provider="chanjing", model="tx_kling2.5", more=""):
-    """A film from a picture for each row, `(prompt, picture)`."""
+    """Return a manifest with a video from an image for each row `(prompt, image)`."""
     duration = "5" if provider == "chanjing" else '"5"'
     items = "\n".join(f"  - {{prompt: {prompt}, image: {image}}}" for prompt, image in rows)
     head = f"version: 1\nprovider: {provider}\nmodel: {model}\nparams: {{duration: {duration}}}\nitems:\n{items}\n"
@@ -47,19 +47,19 @@ GATEWAY = {"provider": "kling-gateway", "model": "image2video/kling-v2-6"}
 
 
 def spent(desk):
-    """What the account has spent today."""
+    """Return what the account has spent today."""
     (database,) = (desk.root / "home/accounts").glob("*/jobs.db")
     with closing(sqlite3.connect(database)) as connection:
         return connection.execute("select sum(amount) from spent").fetchone()[0]
 
 
-def pictures(box):
-    """What the provider got: the hashes that came with each prompt."""
+def image_hashes(box):
+    """Return the hashes of the images that the provider got with each prompt."""
     prompts = [task["request"].get("ref_prompt") or task["request"].get("prompt") for task in box.accepted]
     return dict(zip(prompts, (task["pictures"] for task in box.accepted), strict=True))
 
 
-def test_twenty_tasks_with_one_picture_upload_it_once(desk):
+def test_twenty_tasks_with_one_image_upload_it_once(desk):
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(*((f"film {number}", "photos/boat.png") for number in range(20))))
     with sandbox(*FAST) as box:
@@ -67,13 +67,13 @@ def test_twenty_tasks_with_one_picture_upload_it_once(desk):
         assert desk.job()["counts"] == {"done": 20}
         stats = box.stats
         assert (stats["requests"][SIGN], stats["uploads"], stats["uploads_with_credentials"]) == (1, 1, 0)
-        assert pictures(box) == {f"film {number}": {"start_frame": sha(png(1))} for number in range(20)}
+        assert image_hashes(box) == {f"film {number}": {"start_frame": sha(png(1))} for number in range(20)}
         assert desk.job()["submitted"] == 0
         assert box.stats["uploads"] == 1
 
 
 @pytest.mark.parametrize("words", [{}, KLING, GATEWAY], ids=["chanjing", "kling", "gateway"])
-def test_every_task_gets_its_own_picture(desk, words):
+def test_every_task_gets_its_own_image(desk, words):
     paint(desk, a=1, b=2, c=3)
     rows = [(f"film {number}", f"photos/{name}.png") for number, name in enumerate("abcabc")]
     desk.write("job.yaml", manifest(*rows, **words))
@@ -82,14 +82,14 @@ def test_every_task_gets_its_own_picture(desk, words):
         desk.env = box.env
         assert desk.job()["counts"] == {"done": 6}
         wanted = {f"film {number}": {field: sha(png(1 + number % 3))} for number in range(6)}
-        assert pictures(box) == wanted
+        assert image_hashes(box) == wanted
         assert box.stats["uploads"] == (3 if not words else 0)
     state = (desk.root / "out/job/.runner/journal.jsonl").read_bytes()
-    assert b"iVBOR" not in state, "no picture is ever in the state"
+    assert b"iVBOR" not in state, "no image is ever in the state"
     assert sha(png(1)).encode() in state
 
 
-def test_two_jobs_of_one_account_upload_a_picture_once(desk):
+def test_jobs_of_one_account_upload_an_image_once(desk):
     paint(desk, boat=1)
     for name in ("one", "two"):
         desk.write(f"{name}.yaml", manifest((f"film {name}", "photos/boat.png")))
@@ -101,7 +101,7 @@ def test_two_jobs_of_one_account_upload_a_picture_once(desk):
         assert (box.stats["uploads"], box.stats["accepted"]) == (1, 2)
 
 
-def test_a_kill_during_an_upload_costs_nothing(desk):
+def test_kill_during_upload_costs_nothing(desk):
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(("film", "photos/boat.png")))
     with sandbox(*FAST, "--upload-s", "5") as box:
@@ -109,16 +109,16 @@ def test_a_kill_during_an_upload_costs_nothing(desk):
         process = desk.start("run", "job.yaml")
         until(lambda: box.stats["uploads"] == 1)
         status = json.loads(desk.run("status", "job.yaml", "--json").stdout)
-        assert status["counts"] == {"queued": 1}, "nothing is on the wire while a picture is"
+        assert status["counts"] == {"queued": 1}, "no submit is sent during an upload"
         process.send_signal(signal.SIGKILL)
         process.communicate()
         box.change(upload_s=0)
         summary = desk.job()
         assert (summary["counts"], summary["in_doubt"]) == ({"done": 1}, [])
-        assert pictures(box) == {"film": {"start_frame": sha(png(1))}}
+        assert image_hashes(box) == {"film": {"start_frame": sha(png(1))}}
 
 
-def test_a_run_that_is_stopped_during_an_upload_ends_at_once(desk):
+def test_run_stopped_during_upload_ends_at_once(desk):
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(("film", "photos/boat.png")))
     with sandbox(*FAST, "--upload-s", "60") as box:
@@ -132,8 +132,8 @@ def test_a_run_that_is_stopped_during_an_upload_ends_at_once(desk):
         assert box.stats["accepted"] == 0
 
 
-def test_a_lost_answer_is_looked_up_among_tasks_that_differ_only_in_their_picture(desk):
-    """The list shows them alike, so that neither is adopted by guess; held, and never swapped."""
+def test_reconcile_distinguishes_tasks_by_image(desk):
+    """The list shows them with equal fields. Neither is adopted by guess: they are held and never swapped."""
     paint(desk, a=1, b=2)
     desk.write("job.yaml", manifest(("film", "photos/a.png"), ("film", "photos/b.png")))
     with sandbox(*FAST, "--fault", "lost_reply=@1,2") as box:
@@ -149,8 +149,8 @@ def test_a_lost_answer_is_looked_up_among_tasks_that_differ_only_in_their_pictur
         ]
 
 
-def test_a_file_that_changes_before_its_task_is_sent_is_not_sent(desk):
-    """The first submit of a run goes alone, so that there is time to change the second one's file."""
+def test_file_changed_before_submit_is_not_sent(desk):
+    """The first submit of a run goes alone, which leaves time to change the second task's file."""
     paint(desk, a=1, b=2)
     rows = (("film a", "photos/a.png"), ("film b", "photos/b.png"), ("film c", "photos/b.png"))
     desk.write("job.yaml", manifest(*rows, **KLING, more="cost: 4"))
@@ -161,17 +161,17 @@ def test_a_file_that_changes_before_its_task_is_sent_is_not_sent(desk):
         paint(desk, b=9)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, json.loads(out.splitlines()[-1])["counts"]) == (3, {"done": 1, "failed": 2}), err
-        assert pictures(box) == {"film a": {"image": sha(png(1))}}
+        assert image_hashes(box) == {"film a": {"image": sha(png(1))}}
         error = desk.results()[1]["error"]
         assert (error["reason"], "photos/b.png has changed" in error["message"]) == ("image", True)
         assert spent(desk) == 4.0, "what was not sent is not counted among the day's costs"
         paint(desk, b=2)
         assert desk.run("retry", "job.yaml", "--failed", "--reason", "image", "--yes").returncode == 0
-        assert pictures(box)["film c"] == {"image": sha(png(2))}
+        assert image_hashes(box)["film c"] == {"image": sha(png(2))}
 
 
-def test_a_file_that_changes_before_its_upload_is_not_sent(desk):
-    """Four are uploaded at once, so that there is time to change the fifth."""
+def test_file_changed_before_upload_is_not_sent(desk):
+    """Four are uploaded at once, which leaves time to change the fifth."""
     paint(desk, a=1, b=2, c=3, d=4, e=5)
     desk.write("job.yaml", manifest(*((f"film {name}", f"photos/{name}.png") for name in "abcde")))
     with sandbox(*FAST, "--upload-s", "2") as box:
@@ -181,10 +181,10 @@ def test_a_file_that_changes_before_its_upload_is_not_sent(desk):
         (desk.root / "photos/e.png").unlink()
         out, err = process.communicate(timeout=60)
         assert (process.returncode, json.loads(out.splitlines()[-1])["counts"]) == (3, {"done": 4, "failed": 1}), err
-        assert (sorted(pictures(box)), box.stats["uploads"]) == (["film a", "film b", "film c", "film d"], 4)
+        assert (sorted(image_hashes(box)), box.stats["uploads"]) == (["film a", "film b", "film c", "film d"], 4)
 
 
-def test_a_changed_picture_is_a_new_task_that_plan_names(desk):
+def test_changed_image_is_a_new_task_in_plan(desk):
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(("film", "photos/boat.png")))
     with sandbox(*FAST) as box:
@@ -202,7 +202,7 @@ def test_a_changed_picture_is_a_new_task_that_plan_names(desk):
         assert [task["pictures"]["start_frame"] for task in box.accepted] == [sha(png(1)), sha(png(2))]
 
 
-def test_a_renamed_picture_is_found_when_its_task_is_sent(desk):
+def test_renamed_image_is_found_at_submit(desk):
     """The row of a task that was planned under another path follows its file."""
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(("film", "photos/boat.png"), **KLING))
@@ -213,10 +213,11 @@ def test_a_renamed_picture_is_found_when_its_task_is_sent(desk):
         desk.write("job.yaml", manifest(("film", "photos/ship.png"), **KLING))
         box.change(credit=10)
         assert desk.job()["counts"] == {"done": 1}
-        assert pictures(box) == {"film": {"image": sha(png(1))}}
+        assert image_hashes(box) == {"film": {"image": sha(png(1))}}
 
 
-def test_a_picture_that_the_provider_refuses_is_a_failed_task_and_costs_nothing(desk):
+def test_refused_image_fails_the_task_and_costs_nothing(desk):
+    """An image that the provider refuses is a failed task and costs nothing."""
     paint(desk, good=1)
     (desk.root / "photos/bad.png").write_bytes(png(2) + b"NSFW-TEST")
     desk.write("job.yaml", manifest(("film a", "photos/bad.png"), ("film b", "photos/good.png")))
@@ -224,7 +225,7 @@ def test_a_picture_that_the_provider_refuses_is_a_failed_task_and_costs_nothing(
         desk.env = box.env
         summary = desk.job()
         assert (summary["exit_code"], summary["counts"]) == (3, {"done": 1, "failed": 1})
-        assert list(pictures(box)) == ["film b"]
+        assert list(image_hashes(box)) == ["film b"]
     (failed,) = [line for line in desk.results() if line["state"] == "failed"]
     assert failed["error"]["reason"] == "moderation"
 
@@ -239,10 +240,11 @@ def test_wrong_credentials_upload_nothing(desk):
         assert box.requests() <= 3
 
 
-def test_every_mistake_with_a_picture_is_told_at_once_and_nothing_is_sent(desk):
+def test_all_image_diagnostics_are_reported_at_once(desk):
+    """All diagnostics of images are reported at once, and nothing is sent."""
     paint(desk, good=1)
     (desk.root / "photos/small.png").write_bytes(png(1, side=100))
-    (desk.root / "photos/note.png").write_text("no picture")
+    (desk.root / "photos/note.png").write_text("no image")
     (desk.root / "photos/link.png").symlink_to("/etc/hostname")
     rows = ["photos/good.png", "photos/small.png", "photos/note.png", "photos/none.png", "../elsewhere.png",
             "/etc/passwd", "photos/link.png", "photos", "file:///etc/passwd"]  # fmt: skip
@@ -251,13 +253,13 @@ def test_every_mistake_with_a_picture_is_told_at_once_and_nothing_is_sent(desk):
         done = desk.run("run", "job.yaml", env=box.env)
         assert box.requests() == 0
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    told = [line.partition("job.yaml:")[2] for line in done.stderr.splitlines() if "job.yaml:" in line]
-    assert [int(line.split(":")[0]) for line in told] == list(range(7, 15))
-    assert "100 × 100 pixels" in told[0]
-    assert all("outside of the manifest's directory" in told[at] for at in (3, 4, 5))
+    diagnostics = [line.partition("job.yaml:")[2] for line in done.stderr.splitlines() if "job.yaml:" in line]
+    assert [int(line.split(":")[0]) for line in diagnostics] == list(range(7, 15))
+    assert "100 × 100 pixels" in diagnostics[0]
+    assert all("outside of the manifest's directory" in diagnostics[at] for at in (3, 4, 5))
 
 
-def test_paths_in_a_data_file_are_relative_to_the_manifest(desk):
+def test_paths_in_data_file_are_relative_to_manifest(desk):
     paint(desk, boat=1)
     (desk.root / "rows").mkdir()
     desk.write("rows/films.csv", "prompt,image\nfilm,photos/boat.png\nother,photos/none.png\n")
@@ -269,7 +271,7 @@ def test_paths_in_a_data_file_are_relative_to_the_manifest(desk):
     assert "boat" not in done.stderr
 
 
-def test_another_directory_is_opened_by_its_owner_alone(desk):
+def test_only_owner_can_allow_another_directory(desk):
     paint(desk, boat=1)
     (desk.root / "jobs").mkdir()
     desk.write("jobs/job.yaml", manifest(("film", "../photos/boat.png")))

@@ -1,4 +1,4 @@
-"""Jobs that lost their memory: deleted, copied, put back from yesterday, begun again elsewhere. None buys twice."""
+"""Jobs whose state was deleted, copied, restored from a backup or started again elsewhere. None buys twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLOW = ("--seconds", "30,40")
 
 @pytest.fixture
 def begun(desk):
-    """A job with four of six bought and killed: nothing but the account remembers."""
+    """Run a job that is killed after four of six purchases, so that only the account database knows them."""
     desk.write("job.yaml", images(6, more="limits: {qps: 50, in_flight: 4}\nretry: {doubt: 1s}", qps=50).replace(
         "limits: {qps: 50}\n", ""))  # fmt: skip
     with sandbox(*SLOW) as box:
@@ -26,7 +26,7 @@ def begun(desk):
         yield box
 
 
-def test_a_state_that_was_deleted_is_missed(desk, begun):
+def test_deleted_state_is_noticed(desk, begun):
     shutil.rmtree(desk.root / "out/job/.runner")
     done = desk.run("run", "job.yaml")
     assert (done.returncode, begun.stats["accepted"]) == (13, 4)
@@ -34,14 +34,14 @@ def test_a_state_that_was_deleted_is_missed(desk, begun):
     assert "--buy-again" in done.stderr
 
 
-def test_a_job_directory_that_was_deleted_is_missed_too(desk, begun):
+def test_deleted_job_directory_is_noticed(desk, begun):
     shutil.rmtree(desk.root / "out")
     assert desk.run("run", "job.yaml").returncode == 13
     assert begun.stats["accepted"] == 4
 
 
-def test_yesterdays_copy_is_not_taken_for_today(desk, begun):
-    """State and journal together, so that they agree with each other: only the account knows better."""
+def test_old_copy_of_state_is_refused(desk, begun):
+    """State and journal are old together and agree with each other. Only the account database shows the difference."""
     begun.change(seconds=[0.0, 0.1])
     state = desk.root / "out/job/.runner"
     shutil.copytree(state, desk.root / "yesterday")
@@ -58,7 +58,7 @@ def test_yesterdays_copy_is_not_taken_for_today(desk, begun):
         assert "put back from a copy" in done.stderr
 
 
-def test_a_copy_of_the_middle_of_a_run_is_not_taken_for_its_end(desk):
+def test_copy_from_mid_run_is_not_taken_for_its_end(desk):
     desk.write("job.yaml", images(6, qps=4))
     state = desk.root / "out/job/.runner"
     with sandbox("--seconds", "0.0,0.1") as box:
@@ -75,22 +75,23 @@ def test_a_copy_of_the_middle_of_a_run_is_not_taken_for_its_end(desk):
         assert "put back from a copy" in done.stderr
 
 
-def test_a_copy_beside_the_job_does_not_buy_the_rest_a_second_time(desk, begun):
+def test_copy_beside_the_job_buys_nothing_twice(desk, begun):
+    """A copy beside the job does not buy the rest a second time."""
     shutil.copytree(desk.root / "out/job", desk.root / "out/copy")
     done = desk.run("run", "job.yaml", "--out", "out/copy")
     assert (done.returncode, begun.stats["accepted"]) == (13, 4)
     assert "is a copy of" in done.stderr
 
 
-def test_a_job_that_was_moved_is_the_same_job(desk, begun):
+def test_moved_job_is_the_same_job(desk, begun):
     begun.change(seconds=[0.0, 0.1])
     (desk.root / "out/job").rename(desk.root / "out/moved")
     assert desk.job("job.yaml", "--out", "out/moved")["exit_code"] == 0
     assert begun.stats["duplicates"] == 0
 
 
-def test_the_same_tasks_under_another_name_wait_for_a_word(desk, begun):
-    """faults.md FM4."""
+def test_same_tasks_under_another_name_need_confirmation(desk, begun):
+    """Row FM4 of the fault table: the job is run again under a new name."""
     text = (desk.root / "job.yaml").read_text()
     desk.write("posters.yaml", text.replace("thing 0}\n", "thing 0}\n", 1) + "name: other\n")
     done = desk.run("run", "posters.yaml")
@@ -100,7 +101,7 @@ def test_the_same_tasks_under_another_name_wait_for_a_word(desk, begun):
     assert desk.job("posters.yaml", "--buy-again")["submitted"] == 6
 
 
-def test_a_person_may_say_so(desk, begun):
+def test_user_can_confirm_purchase(desk, begun):
     begun.change(seconds=[0.0, 0.1])
     shutil.rmtree(desk.root / "out")
     assert desk.job("job.yaml", "--buy-again")["submitted"] == 6

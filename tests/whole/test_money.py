@@ -1,4 +1,4 @@
-"""Caps on what is spent, with real processes: a pause before the task that would be too much, never after it."""
+"""Spending caps with real processes: the job pauses before the task that would exceed the cap, never after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FAST = ("--seconds", "0.1,0.3")
 PRICED = "cost: 4\n"
 
 
-def test_a_job_pauses_before_it_costs_more_than_it_may(desk):
+def test_job_pauses_before_exceeding_its_cap(desk):
     desk.write("job.yaml", PRICED + images(6))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -28,8 +28,8 @@ def test_a_job_pauses_before_it_costs_more_than_it_may(desk):
         assert status["cost"] == 24
 
 
-def test_what_is_in_doubt_counts_as_spent(desk):
-    """reliability.md I20; mutant H19 leaves it out, and pays for more than was allowed."""
+def test_in_doubt_counts_as_spent(desk):
+    """The spending of a job never exceeds its cap (invariant I20). A program without the rule would pay more."""
     desk.write("job.yaml", PRICED + images(4, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "lost_reply=@1") as box:
         desk.env = box.env
@@ -39,7 +39,8 @@ def test_what_is_in_doubt_counts_as_spent(desk):
         assert box.stats["accepted"] == 2
 
 
-def test_a_failure_that_the_provider_does_not_bill_leaves_room_for_another(desk):
+def test_unbilled_failure_frees_its_part_of_the_cap(desk):
+    """A failure that the provider does not bill leaves enough of the cap for another task."""
     desk.write("job.yaml", PRICED + images(3, qps=1).replace("thing 0", "FAIL-TEST"))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -49,7 +50,7 @@ def test_a_failure_that_the_provider_does_not_bill_leaves_room_for_another(desk)
         assert json.loads(desk.run("status", "job.yaml", "--json").stdout)["cost"] == 8
 
 
-def test_a_day_of_an_account_has_a_limit_for_all_its_jobs(desk):
+def test_daily_cap_applies_to_all_jobs_of_account(desk):
     desk.write("one.yaml", PRICED + images(3))
     desk.write("two.yaml", PRICED + images(3).replace("thing", "other"))
     with sandbox(*FAST) as box:
@@ -61,8 +62,8 @@ def test_a_day_of_an_account_has_a_limit_for_all_its_jobs(desk):
         assert "day" in summary["reasons"][0]
 
 
-def test_what_yesterdays_purchases_give_back_makes_no_room_today(desk):
-    """What was counted on one day and is free after all lowers that day, or today would cost more than it may."""
+def test_refund_of_yesterday_does_not_raise_todays_cap(desk):
+    """A charge that turns out free lowers the day on which it was counted, or today would exceed its cap."""
     desk.write("job.yaml", PRICED + images(6).replace("thing 0", "FAIL-TEST a").replace("thing 1", "FAIL-TEST b"))
     with sandbox("--seconds", "30,40") as box:
         desk.env = {**box.env, "CHANJING_DAILY_COST": "8"}
@@ -80,7 +81,7 @@ def test_what_yesterdays_purchases_give_back_makes_no_room_today(desk):
             assert box.stats["accepted"] == 4
 
 
-def test_what_has_no_price_is_not_bought_under_a_cap(desk):
+def test_unpriced_task_is_not_bought_under_a_cap(desk):
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -93,7 +94,7 @@ def test_what_has_no_price_is_not_bought_under_a_cap(desk):
         assert "capped.yaml:8:20" in done.stderr
 
 
-def test_a_cap_that_is_no_number_is_told_before_anything_is_sent(desk):
+def test_invalid_cap_is_reported_before_any_request(desk):
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         done = desk.run("run", "job.yaml", env={**box.env, "CHANJING_DAILY_COST": "lots"})

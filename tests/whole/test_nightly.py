@@ -1,4 +1,4 @@
-"""Runs that nobody watches: monitors are told, metrics and logs written, and nothing of it changes how a run ends."""
+"""Unattended runs: notifications, metrics and logs, none of which changes how a run ends."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SECRET = "5ec4e7-uuid"
 
 
 @dataclass
-class Heard:
-    """What a monitor was told."""
+class Received:
+    """The notifications that a monitor received."""
 
     url: str = ""
     pings: list[tuple[str, str, str]] = field(default_factory=list)
@@ -36,8 +36,8 @@ class Heard:
 
 @contextmanager
 def monitor(status: int = 200):
-    """A monitor on loopback that answers with this status."""
-    heard = Heard()
+    """Run a monitor on loopback that answers with this status."""
+    received = Received()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -49,8 +49,8 @@ def monitor(status: int = 200):
         def _hear(self):
             parts = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-            heard.pings.append((self.command, parts.path.rpartition("/")[2], body))
-            heard.rids |= set(parse_qs(parts.query)["rid"])
+            received.pings.append((self.command, parts.path.rpartition("/")[2], body))
+            received.rids |= set(parse_qs(parts.query)["rid"])
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -59,11 +59,11 @@ def monitor(status: int = 200):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    heard.url = f"http://127.0.0.1:{server.server_port}/{SECRET}"
+    received.url = f"http://127.0.0.1:{server.server_port}/{SECRET}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield heard
+        yield received
     finally:
         server.shutdown()
         server.server_close()
@@ -74,19 +74,20 @@ def job(count: int = 2, more: str = NOTIFY, **options) -> str:
     return images(count, more=f"retry: {{doubt: 1s}}\n{more}", **options)
 
 
-def test_a_monitor_hears_of_the_beginning_and_the_end_in_counts_alone(desk):
+def test_monitor_gets_start_and_end_as_counts_only(desk):
+    """A monitor is notified of the start and the end of a run, with counts alone."""
     desk.write("job.yaml", job().replace("thing 1", "违规 canary-prompt"))
-    with sandbox(*FAST) as box, monitor() as heard:
-        env = box.env | {"HEALTHCHECK_URL": heard.url}
+    with sandbox(*FAST) as box, monitor() as received:
+        env = box.env | {"HEALTHCHECK_URL": received.url}
         done = desk.run("run", "job.yaml", "--log-file", "run.log", env=env)
     assert done.returncode == 3
-    assert [(method, word) for method, word, _ in heard.pings] == [("GET", "start"), ("POST", "3")]
-    body = heard.pings[1][2]
+    assert [(method, word) for method, word, _ in received.pings] == [("GET", "start"), ("POST", "3")]
+    body = received.pings[1][2]
     assert "1 done, 1 failed" in body
     assert "canary" not in body
     assert "违规" not in body
     assert len(body.encode()) <= 1000
-    (rid,) = heard.rids
+    (rid,) = received.rids
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", rid)
     written = [path for path in desk.root.rglob("*") if path.is_file() and "home" not in path.parts]
     assert (desk.root / "run.log") in written
@@ -96,38 +97,40 @@ def test_a_monitor_hears_of_the_beginning_and_the_end_in_counts_alone(desk):
 
 
 @pytest.mark.parametrize(("on", "words"), [("[success, failure]", ["0"]), ("[failure]", []), ("[start]", ["start"])])
-def test_only_what_was_asked_for_is_told(desk, on, words):
+def test_only_requested_events_are_notified(desk, on, words):
     desk.write("job.yaml", job(1, f'notify: {{url: "${{HEALTHCHECK_URL}}", on: {on}}}'))
-    with sandbox(*FAST) as box, monitor() as heard:
-        done = desk.run("run", "job.yaml", "--quiet", env=box.env | {"HEALTHCHECK_URL": heard.url})
+    with sandbox(*FAST) as box, monitor() as received:
+        done = desk.run("run", "job.yaml", "--quiet", env=box.env | {"HEALTHCHECK_URL": received.url})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert heard.words == words
+    assert received.words == words
 
 
-def test_a_run_that_is_drained_is_told_as_a_failure_with_its_code(desk):
+def test_drained_run_is_notified_as_failure_with_exit_code(desk):
+    """A drained run is notified as a failure with its exit code."""
     desk.write("job.yaml", job(40, qps=5))
-    with sandbox(*FAST) as box, monitor() as heard:
-        process = desk.start("run", "job.yaml", "--quiet", env=box.env | {"HEALTHCHECK_URL": heard.url})
+    with sandbox(*FAST) as box, monitor() as received:
+        process = desk.start("run", "job.yaml", "--quiet", env=box.env | {"HEALTHCHECK_URL": received.url})
         until(lambda: box.stats["accepted"] > 0)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=40)
     assert process.returncode == 143
-    assert heard.words == ["start", "143"]
+    assert received.words == ["start", "143"]
 
 
-def test_a_run_that_cannot_begin_is_told_as_a_failure(desk):
+def test_run_that_cannot_start_is_notified_as_failure(desk):
     desk.write("job.yaml", job())
-    with monitor() as heard:
-        done = desk.run("run", "job.yaml", env={"HEALTHCHECK_URL": heard.url})
+    with monitor() as received:
+        done = desk.run("run", "job.yaml", env={"HEALTHCHECK_URL": received.url})
     assert done.returncode == 7
-    assert heard.words == ["start", "7"]
-    assert heard.pings[1][2].endswith("nothing was done")
+    assert received.words == ["start", "7"]
+    assert received.pings[1][2].endswith("nothing was done")
 
 
-def test_an_overlapping_run_has_a_name_of_its_own_and_leaves_the_metrics_alone(desk):
+def test_overlapping_run_leaves_metrics_alone(desk):
+    """An overlapping run is notified with its own run id and leaves the metrics alone."""
     desk.write("job.yaml", job(40, qps=5))
-    with sandbox(*FAST) as box, monitor() as heard:
-        env = box.env | {"HEALTHCHECK_URL": heard.url}
+    with sandbox(*FAST) as box, monitor() as received:
+        env = box.env | {"HEALTHCHECK_URL": received.url}
         first = desk.start("run", "job.yaml", "--metrics-file", "m.prom", env=env)
         until(lambda: box.stats["accepted"] > 0 and (desk.root / "m.prom").exists())
         during = (desk.root / "m.prom").read_text()
@@ -136,17 +139,17 @@ def test_an_overlapping_run_has_a_name_of_its_own_and_leaves_the_metrics_alone(d
         first.send_signal(signal.SIGINT)
         first.communicate(timeout=40)
     assert second.returncode == 11
-    assert sorted(heard.words) == ["11", "130", "start", "start"]
-    assert len(heard.rids) == 2
+    assert sorted(received.words) == ["11", "130", "start", "start"]
+    assert len(received.rids) == 2
     assert 'runner_running{job="job"} 1' in during
     assert "runner_exit_code" not in during
 
 
 @pytest.mark.parametrize("status", [301, 404, None])
-def test_a_monitor_that_is_of_no_use_changes_nothing(desk, status, unused_port):
+def test_failing_monitor_changes_nothing(desk, status, unused_port):
     desk.write("job.yaml", job(1, 'notify: {url: "${HEALTHCHECK_URL}", on: [success]}'))
-    with sandbox(*FAST) as box, monitor(status or 200) as heard:
-        url = heard.url if status else f"http://127.0.0.1:{unused_port}/{SECRET}"
+    with sandbox(*FAST) as box, monitor(status or 200) as received:
+        url = received.url if status else f"http://127.0.0.1:{unused_port}/{SECRET}"
         done = desk.run("run", "job.yaml", env=box.env | {"HEALTHCHECK_URL": url})
     assert done.returncode == 0
     assert "the monitor was not told of the success" in done.stderr
@@ -157,7 +160,7 @@ def test_a_monitor_that_is_of_no_use_changes_nothing(desk, status, unused_port):
 def unused_port():
     import socket  # noqa: PLC0415
 
-    with socket.socket() as held:  # bound and not listening: nobody else can take it, and connecting is refused
+    with socket.socket() as held:  # bound and not listening: no other process can take it, and connecting is refused
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
 
@@ -170,7 +173,7 @@ def unused_port():
         ({"HEALTHCHECK_URL": f"nonsense://{SECRET}"}, "Apprise"),
     ],
 )
-def test_an_address_of_no_use_is_told_before_anything_is_sent(desk, env, word):
+def test_invalid_notify_url_is_reported_before_any_request(desk, env, word):
     desk.write("job.yaml", job())
     with sandbox(*FAST) as box:
         done = desk.run("run", "job.yaml", env=box.env | env)
@@ -181,26 +184,26 @@ def test_an_address_of_no_use_is_told_before_anything_is_sent(desk, env, word):
     assert not (desk.root / "out").exists()
 
 
-def test_an_address_may_stand_in_a_private_file(desk):
+def test_notify_url_can_come_from_private_file(desk):
     desk.write("job.yaml", job(1))
-    with sandbox(*FAST) as box, monitor() as heard:
-        desk.write("url", heard.url).chmod(0o600)
+    with sandbox(*FAST) as box, monitor() as received:
+        desk.write("url", received.url).chmod(0o600)
         done = desk.run("run", "job.yaml", env=box.env | {"HEALTHCHECK_URL_FILE": str(desk.root / "url")})
-    assert (done.returncode, heard.words) == (0, ["start", "0"])
+    assert (done.returncode, received.words) == (0, ["start", "0"])
 
 
-def test_what_happens_in_the_sandbox_is_no_news(desk):
+def test_sandbox_run_sends_no_notification(desk):
     desk.write("job.yaml", job(1))
-    with monitor() as heard:
-        done = desk.run("run", "job.yaml", "--sandbox", env={"HEALTHCHECK_URL": heard.url})
-    assert (done.returncode, heard.words) == (0, [])
+    with monitor() as received:
+        done = desk.run("run", "job.yaml", "--sandbox", env={"HEALTHCHECK_URL": received.url})
+    assert (done.returncode, received.words) == (0, [])
     assert desk.run("validate", "job.yaml").returncode == 0
 
 
 # metrics and logs
 
 
-def test_metrics_tell_how_the_latest_run_ended(desk):
+def test_metrics_show_outcome_of_latest_run(desk):
     desk.write("job.yaml", job(3, "cost: 4").replace("thing 1", "违规 thing"))
     with sandbox(*FAST) as box:
         done = desk.run("run", "job.yaml", "--quiet", "--metrics-file", "m.prom", env=box.env)
@@ -221,7 +224,8 @@ def test_metrics_tell_how_the_latest_run_ended(desk):
 
 
 @pytest.mark.parametrize("option", ["--metrics-file", "--log-file", "--summary-file"])
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_sent(desk, option):
+def test_unwritable_file_is_reported_before_any_request(desk, option):
+    """A file that cannot be written is reported before any request."""
     desk.write("job.yaml", job(1, ""))
     with sandbox(*FAST) as box:
         for name in ("nowhere/file", "."):
@@ -231,14 +235,14 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_sent(desk, opt
         assert box.requests() == 0
 
 
-def test_metrics_of_two_jobs_do_not_go_into_one_file(desk):
+def test_metrics_of_two_jobs_do_not_share_a_file(desk):
     for name in ("one.yaml", "two.yaml"):
         desk.write(name, job(1, ""))
     done = desk.run("run", "one.yaml", "two.yaml", "--sandbox", "--metrics-file", "m.prom")
     assert (done.returncode, "one job's" in done.stderr) == (2, True)
 
 
-def test_a_log_file_may_be_moved_while_a_run_goes_on(desk):
+def test_log_file_can_be_moved_during_a_run(desk):
     desk.write("job.yaml", job(12, "", qps=6))
     log = desk.root / "run.log"
     with sandbox(*FAST) as box:
@@ -257,7 +261,8 @@ def test_a_log_file_may_be_moved_while_a_run_goes_on(desk):
 # without a terminal
 
 
-def test_plain_lines_go_to_stderr_and_end_with_a_summary_on_stdout(desk):
+def test_plain_progress_on_stderr_and_summary_on_stdout(desk):
+    """Plain lines go to stderr and end with a summary on stdout."""
     desk.write("job.yaml", job(3, "cost: 4\nlimits: {qps: 20, max_cost: 50}").replace("limits: {qps: 50}\n", ""))
     with sandbox(*FAST) as box:
         done = desk.run("run", "job.yaml", env=box.env)
@@ -267,7 +272,7 @@ def test_plain_lines_go_to_stderr_and_end_with_a_summary_on_stdout(desk):
     assert done.stdout.splitlines()[1].startswith("  this run  3 submitted, 3 files (")
 
 
-def test_a_locale_that_cannot_spell_a_prompt_ends_no_run(desk):
+def test_locale_without_prompt_characters_ends_no_run(desk):
     desk.write("job.yaml", job(2, "").replace("thing 1", "违规 thing"))
     with sandbox(*FAST) as box:
         done = desk.run("run", "job.yaml", env=box.env | {"PYTHONIOENCODING": "iso8859-5"})
@@ -276,7 +281,7 @@ def test_a_locale_that_cannot_spell_a_prompt_ends_no_run(desk):
     assert "Traceback" not in done.stderr
 
 
-def test_a_held_task_ends_with_the_command_that_decides(desk):
+def test_held_task_is_reported_with_resolving_command(desk):
     desk.write("job.yaml", job(3, "", provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "lost_reply=@2") as box:
         desk.env = box.env

@@ -1,4 +1,4 @@
-"""The live page as the network sees it: who may ask, for what, and what is pushed."""
+"""The live page over HTTP: authorization, served files and pushed events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .conftest import Desk, images, sandbox
 
 @contextmanager
 def served(desk: Desk, *words: object):
-    """A live page for the length of a block; it ends well when it is told to."""
+    """Serve a live page for the duration of a block, and check that it stops cleanly."""
     process = desk.start("serve", *words, "--port", "0", "--json")
     try:
         yield Page(json.loads(process.stdout.readline())["url"])
@@ -37,11 +37,11 @@ class Page:
         self.url, self.host, self.base = url, parts.netloc, parts.path
 
     def ask(self, path: str = "", *, method: str = "GET", whole: bool = False, **headers: str):
-        """Status, headers and body; `whole` is a path from the root."""
+        """Return status, headers and body. `whole` is a path from the root."""
         connection = http.client.HTTPConnection(self.host, timeout=10)
         try:
-            told = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path if whole else self.base + path, headers=told)
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path if whole else self.base + path, headers=sent)
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
         finally:
@@ -49,7 +49,7 @@ class Page:
 
     @contextmanager
     def events(self):
-        """What is pushed, as it comes."""
+        """Yield the pushed events."""
         connection = http.client.HTTPConnection(self.host, timeout=20)
         connection.request("GET", f"{self.base}events")
         try:
@@ -60,7 +60,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A page over one job that has run."""
+    """Serve a page for one finished job."""
     desk = Desk(tmp_path_factory.mktemp("served"))
     desk.write("job.yaml", images(2))
     with sandbox("--seconds", "0.05,0.1") as box:
@@ -71,12 +71,13 @@ def done(tmp_path_factory):
     (out / "deep/a.png").write_bytes(b"x")
     (out / "page.html").write_text("mine")
     with served(desk, "out") as page, page.events() as events:
-        (job,) = next(told["jobs"] for told in events if told["jobs"])
+        (job,) = next(event["jobs"] for event in events if event["jobs"])
         page.job, page.files = job, [line["outputs"][0]["file"] for line in desk.results()]
         yield page
 
 
-def test_the_page_brings_everything_with_it_and_says_what_it_may_do(done):
+def test_page_is_self_contained_and_has_a_policy(done):
+    """The page loads nothing from elsewhere and declares what it may do."""
     status, headers, body = done.ask()
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
     wanted = ("x-content-type-options", "referrer-policy", "cross-origin-resource-policy", "x-frame-options")
@@ -101,20 +102,20 @@ def test_the_page_brings_everything_with_it_and_says_what_it_may_do(done):
         ({"Origin": "null"}, 403),
     ],
 )
-def test_only_a_person_and_the_page_itself_may_ask(done, headers, status):
+def test_only_user_and_own_page_may_send_requests(done, headers, status):
     port = done.host.rpartition(":")[2]
-    told = {name: value.format(port=port) for name, value in headers.items()}
+    sent = {name: value.format(port=port) for name, value in headers.items()}
     for path in ("", "events" if status == 403 else "", f"jobs/{done.job['id']}/{quote(done.files[0])}"):
-        assert done.ask(path, **told)[0] == status
+        assert done.ask(path, **sent)[0] == status
 
 
 @pytest.mark.parametrize("path", ["/", "/x/", "/x/events", "//", "/jobs/x/index.html", "/openapi.json", "/docs"])
-def test_without_the_key_there_is_nothing(done, path):
+def test_requests_without_key_are_refused(done, path):
     assert done.ask(path, whole=True)[0] == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_nothing_can_be_changed(done, method):
+def test_server_is_read_only(done, method):
     assert done.ask(method=method)[0] == 405
 
 
@@ -126,11 +127,12 @@ def test_nothing_can_be_changed(done, method):
         "%2e%2e/job.yaml", "a%00.png", "", "/etc/passwd", "gallery", ".png", "gone.png",
     ],
 )  # fmt: skip
-def test_only_what_the_gallery_shows_is_given_out(done, path):
+def test_only_files_of_gallery_are_served(done, path):
     assert done.ask(f"jobs/{done.job['id']}/{path}")[0] == 404
 
 
-def test_outputs_and_the_gallery_are_given_out_and_films_can_be_skipped_in(done):
+def test_outputs_and_gallery_are_served_with_ranges(done):
+    """Outputs and the gallery are served, and videos support seeking."""
     where = f"jobs/{done.job['id']}/"
     status, headers, body = done.ask(where + quote(done.files[0]))
     assert (status, headers["content-type"], body[:4]) == (200, "image/png", b"\x89PNG")
@@ -140,7 +142,7 @@ def test_outputs_and_the_gallery_are_given_out_and_films_can_be_skipped_in(done)
     assert done.ask("jobs/unknown/index.html")[0] == 404
 
 
-def test_a_job_is_told_as_it_is(done):
+def test_job_state_is_served(done):
     job = done.job
     assert (job["job"], job["counts"], job["total"], job["running"]) == ("job", {"done": 2}, 2, False)
     assert sorted(file["file"] for file in job["files"]) == done.files
@@ -149,7 +151,7 @@ def test_a_job_is_told_as_it_is(done):
     assert (provider["name"], provider["limit"]) == ("chanjing", 50)
 
 
-def test_what_changes_is_pushed_while_a_run_goes_on(desk):
+def test_changes_are_pushed_during_a_run(desk):
     desk.write("job.yaml", images(6, qps=5).replace("thing 2", "违规 thing"))
     with (
         sandbox("--seconds", "0.2,0.4", "--fault", "poll_500=0.2") as box,
@@ -159,8 +161,8 @@ def test_what_changes_is_pushed_while_a_run_goes_on(desk):
         assert next(events)["jobs"] == []
         run = desk.start("run", "job.yaml", "--quiet", env=box.env)
         seen = []
-        for told in events:
-            seen += told["jobs"]
+        for event in events:
+            seen += event["jobs"]
             if seen and not seen[-1]["running"] and seen[-1]["page"]:
                 break
         run.communicate(timeout=30)
@@ -173,27 +175,28 @@ def test_what_changes_is_pushed_while_a_run_goes_on(desk):
     assert {job["pretend"] for job in seen} == {False}
 
 
-def test_a_job_of_the_sandbox_is_told_apart_from_one_that_was_paid(desk):
+def test_sandbox_job_is_distinguished_from_paid_job(desk):
+    """A sandbox job is distinguished from a paid one."""
     desk.write("job.yaml", images(1))
     assert desk.run("run", "job.yaml", "--sandbox", "--quiet").returncode == 0
     with served(desk) as page, page.events() as events:
-        (job,) = next(told["jobs"] for told in events if told["jobs"])
+        (job,) = next(event["jobs"] for event in events if event["jobs"])
     assert (job["pretend"], job["counts"]) == (True, {"done": 1})
 
 
-def test_a_job_that_goes_is_gone_and_one_that_is_broken_says_so(desk):
+def test_removed_job_disappears_and_broken_job_is_marked(desk):
     for name in ("one", "two"):
         (desk.root / name / ".runner").mkdir(parents=True)
         (desk.root / name / ".runner/state.db").write_bytes(b"no database" * 100)
     with served(desk) as page, page.events() as events:
-        first = next(told for told in events if told["jobs"])
+        first = next(event for event in events if event["jobs"])
         assert {job["job"]: "trouble" in job for job in first["jobs"]} == {"one": True, "two": True}
         shutil.rmtree(desk.root / "one")
-        left = next(told for told in events if len(told["known"]) == 1)
+        left = next(event for event in events if len(event["known"]) == 1)
     assert left["known"] == [job["id"] for job in first["jobs"] if job["job"] == "two"]
 
 
-def test_only_the_jobs_that_changed_last_are_shown(desk, monkeypatch):
+def test_only_latest_jobs_are_shown(desk, monkeypatch):
     monkeypatch.setattr(serving, "_MOST", 1)
     for at, name in enumerate(("old", "new")):
         (desk.root / name / ".runner").mkdir(parents=True)
@@ -203,14 +206,14 @@ def test_only_the_jobs_that_changed_last_are_shown(desk, monkeypatch):
     assert ([job.directory.name for job in jobs.values()], len(fresh), more) == (["new"], 1, 1)
 
 
-def test_a_port_that_is_taken_is_told_with_what_to_do(desk):
+def test_port_in_use_is_reported_with_hint(desk):
     with served(desk) as page:
         again = desk.run("serve", "--port", page.host.rpartition(":")[2])
     assert (again.returncode, again.stdout) == (7, "")
     assert "Choose another with --port" in again.stderr
 
 
-def test_without_its_libraries_it_says_how_to_get_them(tmp_path, monkeypatch):
+def test_missing_libraries_are_reported_with_hint(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "runner.net.web", None)
     with pytest.raises(ConfigError, match=r'pip install "genrunner\[web\]"'):
         serving.serve(tmp_path, 0, "key", print)

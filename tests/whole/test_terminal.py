@@ -1,4 +1,4 @@
-"""What a person sees who sits before a terminal, and what is left of it when the run is stopped."""
+"""The output of a run on a terminal, and the terminal's state after the run is stopped."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import time
 
 import pytest
 
-from tests.whole.conftest import PATIENCE, images, sandbox
+from tests.whole.conftest import TIMEOUT, images, sandbox
 
 FAST = ("--seconds", "0,0.1")
 SHOW, HIDE = b"\x1b[?25h", b"\x1b[?25l"
 
 
 class Terminal:
-    """The command on a terminal of its own."""
+    """The command on a pseudo-terminal."""
 
     def __init__(self, desk, *words: str, env: dict[str, str], columns: int = 90) -> None:
         self.seen = b""
@@ -58,8 +58,8 @@ class Terminal:
         os.close(self._master)
 
     def read(self, holds=lambda _: False) -> bytes:
-        """Everything that comes until it holds, or until the process has ended and nothing more comes."""
-        end = time.monotonic() + PATIENCE
+        """Return the output until the condition is true, or until the process has ended."""
+        end = time.monotonic() + TIMEOUT
         while not holds(self.seen):
             assert time.monotonic() < end, self.seen[-2000:]
             ended = self.process.poll() is not None
@@ -74,7 +74,7 @@ class Terminal:
         return termios.tcgetattr(self._slave) == self.modes
 
 
-def test_there_is_a_live_view_and_a_summary_remains(desk):
+def test_live_view_leaves_a_summary(desk):
     desk.write("job.yaml", images(8, qps=8).replace("thing 1", "违规 茶壶"))
     with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", "--log-format", "console", env=box.env) as terminal:
         seen = terminal.read()
@@ -90,7 +90,7 @@ def test_there_is_a_live_view_and_a_summary_remains(desk):
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_run_that_is_stopped_leaves_the_terminal_as_it_was(desk, times):
+def test_stopped_run_restores_terminal(desk, times):
     desk.write("job.yaml", images(40, qps=5))
     with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", env=box.env) as terminal:
         terminal.read(lambda seen: b"running" in seen)
@@ -103,7 +103,7 @@ def test_a_run_that_is_stopped_leaves_the_terminal_as_it_was(desk, times):
     assert b"Traceback" not in seen
 
 
-def test_kill_9_leaves_the_cursor_visible(desk):
+def test_kill_9_leaves_cursor_visible(desk):
     desk.write("job.yaml", images(40, qps=5))
     with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", env=box.env) as terminal:
         terminal.read(lambda seen: b"running" in seen)
@@ -113,20 +113,21 @@ def test_kill_9_leaves_the_cursor_visible(desk):
     assert seen.rindex(SHOW) > seen.rindex(HIDE)
 
 
-def test_a_terminal_that_is_closed_does_not_change_how_the_run_ends(desk):
+def test_closed_terminal_does_not_change_outcome(desk):
+    """A terminal that is closed does not change how the run ends."""
     desk.write("job.yaml", images(10, qps=5))
     with sandbox(*FAST) as box:
         terminal = Terminal(desk, "run", "job.yaml", "--summary-file", "s.json", env=box.env)
         terminal.read(lambda seen: b"running" in seen)
         os.close(terminal._slave)
         os.close(terminal._master)
-        assert terminal.process.wait(timeout=PATIENCE) == 0
+        assert terminal.process.wait(timeout=TIMEOUT) == 0
         assert box.stats["accepted"] == 10
     assert (desk.root / "s.json").exists()
 
 
 @pytest.mark.parametrize("words", [("--quiet",), ("--log-format", "json")])
-def test_who_wants_no_view_gets_none(desk, words):
+def test_live_view_can_be_disabled(desk, words):
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", *words, env=box.env) as terminal:
         seen = terminal.read()
@@ -135,7 +136,7 @@ def test_who_wants_no_view_gets_none(desk, words):
 
 
 def answered(desk, box, answer: bytes, *words: str) -> tuple[int, str]:
-    """The exit code, and what was seen until the end, once the question was answered."""
+    """Answer the confirmation, and return the exit code and the output until the end."""
     with Terminal(desk, *words, env=box.env) as terminal:
         terminal.read(lambda seen: b"[y/N]" in seen)
         os.write(terminal._master, answer)
@@ -144,8 +145,8 @@ def answered(desk, box, answer: bytes, *words: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("words", [("run", "job.yaml"), ("retry", "job.yaml", "--failed")])
-def test_a_person_is_asked_before_much_is_bought(desk, words):
-    """`retry --failed` sends what is new as well, so it asks as well."""
+def test_large_purchase_needs_confirmation(desk, words):
+    """`retry --failed` sends new tasks as well, so it needs the same confirmation."""
     desk.write("job.yaml", "cost: 4\n" + images(50, qps=100))
     with sandbox(*FAST) as box:
         code, seen = answered(desk, box, b"n\n", *words)
@@ -156,7 +157,7 @@ def test_a_person_is_asked_before_much_is_bought(desk, words):
         assert (code, box.stats["accepted"]) == (0, 50)
 
 
-def test_what_failed_counts_when_it_is_to_be_bought_again(desk):
+def test_failed_tasks_count_when_bought_again(desk):
     def job(count: int) -> str:
         text = images(count, provider="kling", model="image/kling-v2-1", qps=100)
         return text.replace("{subject: thing 0}", "{subject: FAIL-TEST}")
@@ -168,11 +169,11 @@ def test_what_failed_counts_when_it_is_to_be_bought_again(desk):
         desk.write("job.yaml", job(50))
         code, seen = answered(desk, box, b"\n", "retry", "job.yaml", "--failed")
         assert (code, "buy 50 tasks at a price nobody knows?" in seen) == (2, True)
-        assert desk.job()["submitted"] == 49  # nobody is asked here, and the failed one is not among them
+        assert desk.job()["submitted"] == 49  # no confirmation here, and the failed one is not among them
 
 
 @pytest.mark.parametrize("words", [("run", "job.yaml", "--yes"), ("run", "few.yaml"), ("reconcile", "job.yaml")])
-def test_nobody_is_asked_who_said_yes_or_buys_little_or_nothing(desk, words):
+def test_small_or_confirmed_purchase_needs_no_confirmation(desk, words):
     desk.write("job.yaml", images(50, qps=100))
     desk.write("few.yaml", images(5, qps=100))
     with sandbox(*FAST) as box, Terminal(desk, *words, env=box.env) as terminal:

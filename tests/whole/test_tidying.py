@@ -1,4 +1,4 @@
-"""Files that were moved, deleted or are to be called something else: fetched again or renamed, never bought again."""
+"""Output files that were moved or deleted, or get a new name: they are fetched again or renamed, never bought again."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from .conftest import images, sandbox
 FAST = ("--seconds", "0.1,0.2")
 
 
-def pictures(desk):
+def image_files(desk):
     return sorted(path.name for path in (desk.root / "out/job").glob("*.png"))
 
 
-def test_a_new_output_name_renames_files_and_buys_nothing(desk):
+def test_new_output_name_renames_files_and_buys_nothing(desk):
     text = images(3)
     desk.write("job.yaml", text)
     with sandbox(*FAST) as box:
@@ -21,16 +21,18 @@ def test_a_new_output_name_renames_files_and_buys_nothing(desk):
         desk.write("job.yaml", text + 'output: {name: "{{ subject }}-{{ key }}"}\n')
         summary = desk.job()
         assert (summary["submitted"], summary["downloaded"], box.stats["accepted"]) == (0, 0, 3)
-        assert pictures(desk) == sorted(f"thing_{line['index'] - 1}-{line['key'][:8]}.png" for line in desk.results())
+        assert image_files(desk) == sorted(
+            f"thing_{line['index'] - 1}-{line['key'][:8]}.png" for line in desk.results()
+        )
         assert {line["key"]: line["outputs"][0]["sha256"] for line in desk.results()} == before
-        assert {line["outputs"][0]["file"] for line in desk.results()} == set(pictures(desk))
+        assert {line["outputs"][0]["file"] for line in desk.results()} == set(image_files(desk))
         assert desk.run("verify", "job.yaml").returncode == 0
         desk.write("job.yaml", text)
         assert desk.job()["downloaded"] == 0
-        assert [name[:4] for name in pictures(desk)] == ["0001", "0002", "0003"]
+        assert [name[:4] for name in image_files(desk)] == ["0001", "0002", "0003"]
 
 
-def test_a_name_that_somebody_else_has_is_left_to_them(desk):
+def test_file_of_another_program_is_not_replaced(desk):
     text = images(2)
     desk.write("job.yaml", text)
     with sandbox(*FAST) as box:
@@ -41,27 +43,27 @@ def test_a_name_that_somebody_else_has_is_left_to_them(desk):
         assert desk.job()["exit_code"] == 0
         assert (desk.root / "out/job/thing_0.png").read_bytes() == b"mine"
         key = desk.results()[0]["key"]
-        assert pictures(desk) == sorted(["thing_0.png", f"thing_0-{key[:8]}.png", "thing_1.png"])
+        assert image_files(desk) == sorted(["thing_0.png", f"thing_0-{key[:8]}.png", "thing_1.png"])
 
 
-def test_rows_in_front_leave_the_names_of_what_is_finished_alone(desk):
+def test_inserted_rows_keep_names_of_finished_outputs(desk):
     text = images(2)
     desk.write("job.yaml", text)
     with sandbox(*FAST) as box:
         desk.env = box.env
         desk.job()
-        before = pictures(desk)
+        before = image_files(desk)
         desk.write("job.yaml", text.replace("items:\n", "items:\n  - {subject: first}\n"))
         desk.job()
-        assert set(before) < set(pictures(desk))
+        assert set(before) < set(image_files(desk))
 
 
-def test_a_run_fetches_what_is_missing_and_buys_nothing(desk):
+def test_run_fetches_missing_files_and_buys_nothing(desk):
     desk.write("job.yaml", images(3))
     with sandbox(*FAST) as box:
         desk.env = box.env
         desk.job()
-        gone = (desk.root / "out/job") / pictures(desk)[1]
+        gone = (desk.root / "out/job") / image_files(desk)[1]
         data = gone.read_bytes()
         gone.unlink()
         summary = desk.job()

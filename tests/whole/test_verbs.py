@@ -1,4 +1,4 @@
-"""The verbs of a bad morning: reconcile, audit, verify, recover."""
+"""The verbs for repair: reconcile, audit, verify, recover."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ def post(url: str, body: dict, **headers: str) -> dict:
 
 def audit(desk, *words: str, env=None) -> dict:
     done = desk.run("audit", "job.yaml", "--json", *words, env=env)
-    told = json.loads(done.stdout)
-    assert told["exit_code"] == done.returncode
-    return told
+    report = json.loads(done.stdout)
+    assert report["exit_code"] == done.returncode
+    return report
 
 
 # reconcile
 
 
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
-def test_reconcile_finds_what_a_killed_run_left_in_doubt_and_buys_nothing(desk, provider, model):
+def test_reconcile_finds_tasks_in_doubt_and_buys_nothing(desk, provider, model):
+    """Reconcile finds what a killed run left in doubt and buys nothing."""
     desk.write("job.yaml", images(6, provider=provider, model=model))
     with sandbox(*FAST, "--fault", "slow_reply=@4", "--slow-s", "20") as box:
         process = desk.start("run", "job.yaml", env=box.env)
@@ -42,9 +43,9 @@ def test_reconcile_finds_what_a_killed_run_left_in_doubt_and_buys_nothing(desk, 
         process.communicate()
         accepted = box.stats["accepted"]
         done = desk.run("reconcile", "job.yaml", "--json", env=box.env)
-        told = json.loads(done.stdout)
-        assert (done.returncode, told["submitted"]) == (0, 0)
-        assert told["adopted"] >= 1
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["submitted"]) == (0, 0)
+        assert report["adopted"] >= 1
         assert box.stats["accepted"] == accepted
         assert desk.job(env=box.env)["counts"] == {"done": 6}
         assert box.stats["accepted"] == 6
@@ -54,18 +55,18 @@ def test_reconcile_finds_what_a_killed_run_left_in_doubt_and_buys_nothing(desk, 
 
 
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
-def test_an_audit_of_a_clean_job_finds_nothing(desk, provider, model):
+def test_audit_of_clean_job_finds_nothing(desk, provider, model):
     desk.write("job.yaml", images(4, provider=provider, model=model))
     with sandbox(*FAST, "--fault", "lost_reply=@2") as box:
         desk.env = box.env
         desk.job()
-        told = audit(desk)
-        assert told["findings"] == []
-        assert told["strangers"] == 0
-        assert told["charged"] == (16 if provider == "chanjing" else None)
+        report = audit(desk)
+        assert report["findings"] == []
+        assert report["strangers"] == 0
+        assert report["charged"] == (16 if provider == "chanjing" else None)
 
 
-def test_an_audit_finds_what_a_proxy_delivered_twice(desk):
+def test_audit_finds_request_delivered_twice(desk):
     desk.write("job.yaml", images(2, provider="kling", model="image/kling-v2-1"))
     with sandbox(*FAST, "--no-external-id-unique") as box:
         desk.env = box.env
@@ -73,13 +74,14 @@ def test_an_audit_finds_what_a_proxy_delivered_twice(desk):
         twice = box.accepted[0]
         key = {"Authorization": f"Bearer {box.env['KLING_API_KEY']}", "Content-Type": "application/json"}
         again = post(f"{box.url}/v1/images/generations", twice["request"], **key)
-        told = audit(desk)
-        (finding,) = told["findings"]
+        report = audit(desk)
+        (finding,) = report["findings"]
         assert (finding["kind"], finding["remote_id"]) == ("duplicate", again["data"]["task_id"])
-        assert told["exit_code"] == 4
+        assert report["exit_code"] == 4
 
 
-def test_an_audit_tells_strangers_from_duplicates_by_what_the_list_shows(desk):
+def test_audit_distinguishes_unrelated_from_duplicates(desk):
+    """An audit distinguishes unrelated tasks from duplicates by what the list shows."""
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -90,25 +92,26 @@ def test_an_audit_tells_strangers_from_duplicates_by_what_the_list_shows(desk):
         submit = f"{box.url}/open/v1/ai_creation/task/submit"
         post(submit, ours, access_token=token)
         post(submit, {**ours, "ref_prompt": "somebody else's idea"}, access_token=token)
-        told = audit(desk)
-        assert [finding["kind"] for finding in told["findings"]] == ["duplicate"]
-        assert told["strangers"] == 1
+        report = audit(desk)
+        assert [finding["kind"] for finding in report["findings"]] == ["duplicate"]
+        assert report["strangers"] == 1
 
 
-def test_an_audit_says_where_it_cannot_ask(desk):
+def test_audit_reports_providers_without_list(desk):
     desk.write("job.yaml", images(2, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST) as box:
         desk.env = box.env
         desk.job()
-        told = audit(desk)
-        assert told["exit_code"] == 0
-        assert "console" in told["not_asked"]["kling-gateway"]
+        report = audit(desk)
+        assert report["exit_code"] == 0
+        assert "console" in report["not_asked"]["kling-gateway"]
 
 
 # verify
 
 
-def test_verify_fetches_what_is_missing_or_changed_and_overwrites_nothing(desk):
+def test_verify_fetches_missing_files_and_overwrites_nothing(desk):
+    """Verify fetches missing or changed files and overwrites nothing."""
     desk.write("job.yaml", images(4))
     with sandbox(*FAST) as box:
         desk.env = box.env
@@ -117,8 +120,8 @@ def test_verify_fetches_what_is_missing_or_changed_and_overwrites_nothing(desk):
         files[0].unlink()
         files[1].write_bytes(b"edited")
         done = desk.run("verify", "job.yaml", "--json")
-        told = json.loads(done.stdout)
-        assert (done.returncode, told["submitted"], told["downloaded"]) == (0, 0, 2)
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["submitted"], report["downloaded"]) == (0, 0, 2)
         assert box.stats["accepted"] == 4
         assert files[0].exists()
         assert files[1].read_bytes() == b"edited"
@@ -144,7 +147,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_database_that_is_gone_or_broken_is_never_begun_anew(desk, damage):
+def test_missing_or_broken_database_is_never_recreated(desk, damage):
     with sandbox(*FAST) as box:
         finished(desk, box)
         state = desk.root / "out/job/.runner/state.db"
@@ -164,7 +167,7 @@ def test_a_database_that_is_gone_or_broken_is_never_begun_anew(desk, damage):
         assert box.stats["accepted"] == 6
 
 
-def test_a_database_from_yesterday_is_refused_and_rebuilt(desk):
+def test_old_database_is_refused_and_rebuilt(desk):
     with sandbox(*FAST) as box:
         finished(desk, box, 3)
         hidden = desk.root / "out/job/.runner"
@@ -180,8 +183,8 @@ def test_a_database_from_yesterday_is_refused_and_rebuilt(desk):
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5])
-def test_a_journal_that_is_shorter_than_the_database_knows_is_refused(desk, left):
-    """To rebuild from it would be to forget what was bought, and to buy it again."""
+def test_truncated_journal_is_refused(desk, left):
+    """A journal that is shorter than the database knows is refused: a rebuild from it would buy tasks again."""
     with sandbox(*FAST) as box:
         finished(desk, box)
         journal = desk.root / "out/job/.runner/journal.jsonl"
@@ -198,7 +201,8 @@ def test_a_journal_that_is_shorter_than_the_database_knows_is_refused(desk, left
         assert desk.job()["submitted"] == 0
 
 
-def test_a_damaged_line_in_the_middle_is_refused_and_a_torn_last_one_is_not(desk):
+def test_damaged_line_is_refused_unless_torn_at_end(desk):
+    """A damaged line in the middle is refused, and a torn last line is not."""
     with sandbox(*FAST) as box:
         finished(desk, box)
         hidden = desk.root / "out/job/.runner"
@@ -215,7 +219,7 @@ def test_a_damaged_line_in_the_middle_is_refused_and_a_torn_last_one_is_not(desk
         assert "damaged line" in refused.stderr
 
 
-def test_recovery_in_the_middle_of_a_job_pays_for_nothing_twice(desk):
+def test_recovery_in_mid_job_pays_nothing_twice(desk):
     desk.write("job.yaml", images(20, qps=10))
     with sandbox(*FAST, "--fault", "lost_reply=@3,7") as box:
         process = desk.start("run", "job.yaml", env=box.env)
@@ -231,7 +235,7 @@ def test_recovery_in_the_middle_of_a_job_pays_for_nothing_twice(desk):
         assert box.stats["duplicates"] == 0
 
 
-def test_results_without_a_state_are_not_bought_again(desk):
+def test_results_without_state_are_not_bought_again(desk):
     with sandbox(*FAST) as box:
         finished(desk, box, 2)
         shutil.rmtree(desk.root / "out/job/.runner")
@@ -241,7 +245,7 @@ def test_results_without_a_state_are_not_bought_again(desk):
         assert box.stats["accepted"] == 2
 
 
-def test_nothing_can_be_recovered_where_nothing_was_sent(desk):
+def test_recover_without_sent_requests_is_exit_13(desk):
     desk.write("job.yaml", images(1))
     done = desk.run("recover", "job.yaml")
     assert done.returncode == 13

@@ -1,4 +1,4 @@
-"""What may be a slip is told on stderr and changes nothing; what a matrix reads is part of the job."""
+"""Warnings on stderr change nothing, and files that a matrix reads are part of the job."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ def test_warnings_go_to_stderr_and_change_no_exit_code(desk):
     merged = "job.yaml:4:1: items: 4 tasks are identical to earlier ones and merge with them: rows.csv:4 "
     unused = "rows.csv:1:1: nothing uses the column `note\\x1b[31m`; what is here stands in results.jsonl only"
     for verb in ("validate", "plan"):
-        told, as_json = desk.run(verb, "job.yaml"), desk.run(verb, "job.yaml", "--json")
-        assert (told.returncode, as_json.returncode) == (0, 0)
-        assert told.stderr == as_json.stderr
-        first, second = told.stderr.splitlines()
+        done, as_json = desk.run(verb, "job.yaml"), desk.run(verb, "job.yaml", "--json")
+        assert (done.returncode, as_json.returncode) == (0, 0)
+        assert done.stderr == as_json.stderr
+        first, second = done.stderr.splitlines()
         assert first.startswith(f"warning: {merged}")
         assert second == f"warning: {unused}"
-        assert "6 tasks" in told.stdout
+        assert "6 tasks" in done.stdout
         warnings = json.loads(as_json.stdout)["warnings"]
         assert [(each["file"], each["line"], each["key"]) for each in warnings] == [
             ("job.yaml", 4, "items"), ("rows.csv", 1, ""),
         ]  # fmt: skip
     assert desk.run("run", "job.yaml", "--sandbox", "--quiet", "--yes").stderr == ""
     again = desk.run("run", "job.yaml", "--sandbox", "--log-format", "json")
-    said = [json.loads(line)["event"] for line in again.stderr.splitlines()]
-    assert [any(event.startswith(words) for event in said) for words in (merged, unused)] == [True, True]
+    events = [json.loads(line)["event"] for line in again.stderr.splitlines()]
+    assert [any(event.startswith(words) for event in events) for words in (merged, unused)] == [True, True]
     assert "nothing uses the column" not in desk.run("verify", "job.yaml", "--sandbox").stderr
 
 
-def test_models_are_compared_and_a_changed_file_of_an_axis_is_seen(desk):
+def test_models_axis_notices_changed_file(desk):
+    """Models are compared, and a changed file of an axis is noticed."""
     desk.write("rows.csv", "subject\ncat\ndog\n")
     desk.write("styles.csv", "style\nink\noil\n")
     desk.write("job.yaml", TEXT)
     with sandbox() as box:
         desk.env = box.env
         assert desk.job()["submitted"] == 6
-        asked = {(line["vars"]["style"], line["model"], line["request"].get("clarity")) for line in desk.results()}
-        assert asked == {
+        requested = {(line["vars"]["style"], line["model"], line["request"].get("clarity")) for line in desk.results()}
+        assert requested == {
             (style, model, clarity)
             for style in ("ink", "oil")
             for model, clarity in (("kling-v2-1", None), ("doubao-seedream-4.0", 4096))

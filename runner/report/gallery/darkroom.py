@@ -1,4 +1,4 @@
-"""Has thumbnails made: each once, by processes that may crash, hang or be stuffed with anything without harm to us."""
+"""Make thumbnails in worker processes, so that a hostile file that crashes or hangs a decoder harms nothing else."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-#: seconds that one picture may take, and bytes that one thumbnail may have
+#: seconds that decoding one file may take, and bytes of the largest accepted thumbnail
 _PATIENCE = 20.0
 _LARGEST = 4 << 20
 _WORKERS = 4
 
 
 class Original(NamedTuple):
-    """An output that wants a thumbnail."""
+    """Output file without a thumbnail."""
 
     file: str
     sha256: str
@@ -39,7 +39,10 @@ class Original(NamedTuple):
 
 @dataclass
 class Developed:
-    """What came of it: how many were made, how many cannot be, and how many lack a library or were not there."""
+    """Numbers of thumbnails that were made, were refused since the file cannot be decoded, or were unavailable.
+
+    A thumbnail is unavailable if its file is missing or a library is not installed.
+    """
 
     made: int = 0
     refused: int = 0
@@ -47,52 +50,52 @@ class Developed:
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def count(self, outcome: int) -> None:
-        """Take one outcome into account."""
+        """Count one outcome; thread-safe."""
         with self._lock:
             self.made += outcome == MADE
             self.refused += outcome == REFUSED
             self.unable += outcome == UNABLE
 
 
-def wanted(outputs: Iterable[Mapping[str, Any]], made: set[str]) -> Iterator[Original]:
-    """Those outputs of rows that have no thumbnail yet, each content once; sound has no picture."""
+def wanted(outputs: Iterable[Mapping[str, Any]], file_names: set[str]) -> Iterator[Original]:
+    """Yield images and videos without a thumbnail, each content once; adds their names to `file_names`."""
     for output in outputs:
         sha256, kind = output["sha256"] or "", output["media_type"] or ""
         name = thumbnail(sha256)
         if not output["file"] or not name or not kind.startswith(("image/", "video/")):
             continue
-        if not {f"{name}.webp", f"{name}.none"} & made:
-            made.add(f"{name}.webp")
+        if not {f"{name}.webp", f"{name}.none"} & file_names:
+            file_names.add(f"{name}.webp")
             yield Original(output["file"], sha256, kind.startswith("video/"), output["bytes"] or 0)
 
 
-def develop(directory: Path, folder: Path, originals: Sequence[Original], has_time: Callable[[], bool]) -> Developed:
-    """Make thumbnails in `folder` of files in `directory`, as long as there is time; raises OSError."""
-    told, left, turn = Developed(), iter(originals), Lock()
+def develop(directory: Path, folder: Path, sources: Sequence[Original], has_time: Callable[[], bool]) -> Developed:
+    """Make thumbnails in `folder` for files in `directory` until `has_time` returns False; raises OSError."""
+    counts, remaining, lock = Developed(), iter(sources), Lock()
 
-    def following() -> Original | None:
-        with turn:
-            return next(left, None) if has_time() else None
+    def next_source() -> Original | None:
+        with lock:
+            return next(remaining, None) if has_time() else None
 
     def work() -> None:
-        with _Hand() as hand:
-            while original := following():
-                outcome, body = hand.ask(directory / original.file, film=original.film)
-                _keep(folder, original, outcome, body)
-                told.count(outcome)
+        with _Hand() as worker:
+            while source := next_source():
+                outcome, body = worker.ask(directory / source.file, film=source.film)
+                _keep(folder, source, outcome, body)
+                counts.count(outcome)
 
-    count = min(_WORKERS, os.cpu_count() or 1, len(originals))
-    if not count:
-        return told
-    with ThreadPoolExecutor(count, "thumbnails") as pool:
-        for hand in [pool.submit(work) for _ in range(count)]:
-            hand.result()
-    return told
+    workers = min(_WORKERS, os.cpu_count() or 1, len(sources))
+    if not workers:
+        return counts
+    with ThreadPoolExecutor(workers, "thumbnails") as pool:
+        for future in [pool.submit(work) for _ in range(workers)]:
+            future.result()
+    return counts
 
 
-def _keep(folder: Path, original: Original, outcome: int, body: bytes) -> None:
-    """A thumbnail, or an empty file that says there can be none, so that nobody tries again."""
-    name = thumbnail(original.sha256)
+def _keep(folder: Path, source: Original, outcome: int, body: bytes) -> None:
+    """Save a thumbnail, or an empty file as a mark that the content cannot be decoded and is not tried again."""
+    name = thumbnail(source.sha256)
     if outcome == MADE:
         with whole_file(folder / f"{name}.webp") as file:
             file.write(body)
@@ -102,7 +105,7 @@ def _keep(folder: Path, original: Original, outcome: int, body: bytes) -> None:
 
 
 class _Hand:
-    """One process that decodes, begun when it is first needed and anew when it has died."""
+    """A worker process that decodes files, started on first use and again after it has died."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,10 +117,10 @@ class _Hand:
         self._end()
 
     def ask(self, path: Path, *, film: bool) -> tuple[int, bytes]:
-        """The outcome and the bytes; a process that dies of it, or takes too long, has refused."""
+        """Return the outcome and the thumbnail's bytes; a process that dies or takes too long counts as REFUSED."""
         process = self._process = self._process or self._begin()
         try:
-            return self._asked(process, orjson.dumps({"path": str(path.absolute()), "film": film}) + b"\n")
+            return self._asked(process, orjson.dumps({"path": str(path.absolute()), "video": film}) + b"\n")
         except (OSError, EOFError, TimeoutError):
             self._end()
             return REFUSED, b""
@@ -125,8 +128,8 @@ class _Hand:
     @staticmethod
     def _begin() -> subprocess.Popen[bytes]:
         command = [sys.executable, "-I", "-m", "runner.report.gallery.thumbnailer"]
-        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, bufsize=0, env={}, cwd="/")  # noqa: S603
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, bufsize=0, env={}, cwd="/")  # noqa: S603
 
     @staticmethod
     def _asked(process: subprocess.Popen[bytes], line: bytes) -> tuple[int, bytes]:
@@ -148,13 +151,13 @@ class _Hand:
 
 
 def _read(descriptor: int, count: int) -> bytes:
-    """So many bytes; raises TimeoutError, EOFError."""
-    found = b""
-    while len(found) < count:
+    """Return exactly `count` bytes; raises TimeoutError after the timeout without data, EOFError at the end."""
+    data = b""
+    while len(data) < count:
         if not select.select([descriptor], [], [], _PATIENCE)[0]:
             raise TimeoutError
-        piece = os.read(descriptor, count - len(found))
-        if not piece:
+        chunk = os.read(descriptor, count - len(data))
+        if not chunk:
             raise EOFError
-        found += piece
-    return found
+        data += chunk
+    return data

@@ -1,8 +1,9 @@
-"""Writes the page: data beside it in parts, named by their content, then the page that names them, then old data goes.
+"""Write the gallery page of a job and the data files it loads.
 
-Whoever looks meanwhile sees the page of before or the page of now. Data is beside the page, as scripts that hand it
-over, because a page of the file system may not fetch. Nothing of a job ever stands in the markup but its name, escaped,
-and a block of JSON; the rest is put there by the script as text, and a policy forbids everything else (X28, X29).
+The data is written first, in parts named by their content, then the page that names them, then old data is removed. A
+reader sees the old page or the new one at any moment. The data is in scripts, since a page from the file system may not
+fetch. The markup holds only the escaped name of the job and a block of JSON. The script inserts the rest as text, and
+a content security policy forbids everything else.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
     from runner.report.gallery.place import Place
 
-#: tasks that a page shows at the most, the newest; each costs a browser about a kilobyte and a half
+#: tasks on a page, the newest ones; each takes about 1.5 kB in a browser
 MOST = 20_000
-#: tasks of the first part, which is what is seen first, and of each other one
+#: tasks in the first part, which the browser shows first, and in every other part
 _FIRST, _PART = 200, 1_000
 _GALLERY = ("words", "text", "data", "wall", "detail", "main")
 _LIVE = ("words", "live_words", "text", "live")
@@ -37,42 +38,42 @@ _POLICY = (
 )
 
 
-def write(place: Place, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> int:
-    """Write data and page for these rows of the store; how many there were. Raises OSError.
+def write(gallery: Place, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> int:
+    """Write data and page for rows of the store, and return the number of rows; raises OSError.
 
-    `facts`: job, made (seconds since the epoch), counts by state, total, cost, unit, whether it pretends.
+    `facts` holds job, made (seconds since the epoch), counts by state, total, cost, unit and pretend (sandbox).
     """
-    made = place.made()
+    file_names = gallery.made()
     parts: list[str] = []
     shown = 0
-    for page in _pages(rows):
-        shown += len(page)
-        cards = harmless_json([card(row, made) for row in page])
+    for batch in _pages(rows):
+        shown += len(batch)
+        cards = harmless_json([card(row, file_names) for row in batch])
         data = b"gallery.take(%d, %b);\n" % (len(parts), cards)
         name = f"data-{hashlib.sha256(data).hexdigest()[:16]}.js"
         parts.append(name)
-        if name not in made:
-            with whole_file(place.folder / name) as file:
+        if name not in file_names:
+            with whole_file(gallery.folder / name) as file:
                 file.write(data)
-    told = {**facts, "shown": shown, "parts": len(parts), "fields": FIELDS, "folder": FOLDER}
-    with whole_file(place.page) as file:
-        file.write(page_of(str(facts["job"]), told, [f"{FOLDER}/{name}" for name in parts]))
-    place.tidy(set(parts))
+    page_facts = {**facts, "shown": shown, "parts": len(parts), "fields": FIELDS, "folder": FOLDER}
+    with whole_file(gallery.page) as file:
+        file.write(page_of(str(facts["job"]), page_facts, [f"{FOLDER}/{name}" for name in parts]))
+    gallery.tidy(set(parts))
     return shown
 
 
 def _pages(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """The rows in lists, a short one first."""
-    left = iter(rows)
+    """Yield the rows in lists, a short one first."""
+    remaining = iter(rows)
     for size in chain([_FIRST], iter(lambda: _PART, None)):
-        page = list(islice(left, size))
-        if not page:
+        batch = list(islice(remaining, size))
+        if not batch:
             return
-        yield page
+        yield batch
 
 
 def page_of(job: str, facts: Mapping[str, Any], scripts: Iterable[str]) -> bytes:
-    """The page as it is written; `scripts` are paths relative to it, made here."""
+    """Return the gallery page of a job; `scripts` are trusted paths relative to the page."""
     script = _script(_GALLERY)
     pieces = {
         "title": html.escape(job),
@@ -83,28 +84,28 @@ def page_of(job: str, facts: Mapping[str, Any], scripts: Iterable[str]) -> bytes
 
 
 def live_page(title: str) -> bytes:
-    """The page that shows every job while it runs; `events` beside it tells it what changes."""
+    """Return the live page of all jobs, which reads changes from `events` beside it."""
     script = _script(_LIVE)
-    rules = f"connect-src 'self'; script-src '{_digest(script)}'"
-    return b"<!doctype html>\n" + _filled("live", "live", script, rules, {"title": html.escape(title)})
+    sources = f"connect-src 'self'; script-src '{_digest(script)}'"
+    return b"<!doctype html>\n" + _filled("live", "live", script, sources, {"title": html.escape(title)})
 
 
-def _filled(name: str, style: str, script: str, rules: str, pieces: Mapping[str, str]) -> bytes:
-    """A page from its parts, in one pass: what was put in is not looked at again."""
+def _filled(name: str, style: str, script: str, sources: str, pieces: Mapping[str, str]) -> bytes:
+    """Return a page with its placeholders filled in one pass, so that inserted text is never expanded again."""
     css = _asset("theme.css") + _asset(f"{style}.css")
-    policy = _POLICY.format(style=_digest(css), more=rules)
-    known = {**pieces, "style": css, "script": script, "policy": policy}
-    return re.sub(r"@(\w+)@", lambda found: known[found[1]], _asset(f"{name}.html")).encode(errors="replace")
+    policy = _POLICY.format(style=_digest(css), more=sources)
+    values = {**pieces, "style": css, "script": script, "policy": policy}
+    return re.sub(r"@(\w+)@", lambda match: values[match[1]], _asset(f"{name}.html")).encode(errors="replace")
 
 
 def _digest(text: str) -> str:
-    """What a policy calls an element with this text."""
+    """Return the source expression of a content security policy that allows an element with this text."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 @cache
 def _script(names: tuple[str, ...]) -> str:
-    """Several scripts as one; their names are their own."""
+    """Return several scripts as one, in a scope of their own."""
     body = "\n".join(_asset(f"{name}.js") for name in names)
     return f'\n"use strict";\n(() => {{\n{body}\n}})();\n'
 

@@ -1,7 +1,7 @@
-"""Where a gallery stands, and whose files these are: ours are replaced, other people's are left alone.
+"""Recognize the gallery's own files, so that files of the user are never overwritten.
 
-index.html         ours if it begins with our mark
-gallery/           ours if READ-ME.txt in it begins with our mark: data-*.js, thumbnails by the hash of the content
+index.html         is ours if it begins with our mark
+gallery/           is ours if its READ-ME.txt begins with our mark; holds data-*.js, and thumbnails by content hash
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PAGE = "index.html"
 FOLDER = "gallery"
-#: the first bytes of every page of ours
+#: first bytes of every gallery page
 MARK = b"<!doctype html>\n<!-- made by runner: written anew after every run -->\n"
 _NOTE = "READ-ME.txt"
 _NOTE_MARK = b"Made by runner: "
@@ -32,47 +32,50 @@ _NOTE_TEXT = (
 
 
 class Place:
-    """A job directory as the gallery sees it."""
+    """Paths of the gallery in a job directory."""
 
     def __init__(self, directory: Path) -> None:
         self.page = directory / PAGE
         self.folder = directory / FOLDER
 
     def made(self) -> set[str]:
-        """Names of all files in the folder, thumbnails among them."""
+        """Return the names of all files in the folder, thumbnails included."""
         return {entry.name for entry in os.scandir(self.folder)}
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Two writers of one page take turns; it is written in a second or so."""
+        """Hold the lock on the page, and wait while another process writes it."""
         with (self.folder / _NOTE).open("rb") as note:
             fcntl.flock(note, fcntl.LOCK_EX)
             yield
 
     def tidy(self, kept: set[str]) -> None:
-        """Remove the data of earlier pages."""
+        """Remove the data files of earlier pages, except the names in `kept`."""
         for name in self.made() - kept:
             if name.startswith("data-") and name.endswith(".js"):
                 (self.folder / name).unlink(missing_ok=True)
 
 
 def taken(directory: Path) -> Place:
-    """The place, with its folder; raises UsageError where something of another's stands there, OSError."""
-    place = Place(directory)
-    _refuse(place.page, os.path.lexists(place.page) and not _begins(place.page, MARK))
+    """Return the gallery of a job directory, and create its folder if needed.
+
+    Raises UsageError if page or folder exists and is not ours, and OSError.
+    """
+    gallery = Place(directory)
+    _refuse(gallery.page, os.path.lexists(gallery.page) and not _begins(gallery.page, MARK))
     with suppress(FileExistsError):
-        place.folder.mkdir()
-    note = place.folder / _NOTE
-    is_folder = place.folder.is_dir() and not place.folder.is_symlink()
-    if is_folder and not place.made():
+        gallery.folder.mkdir()
+    note = gallery.folder / _NOTE
+    is_folder = gallery.folder.is_dir() and not gallery.folder.is_symlink()
+    if is_folder and not gallery.made():
         with whole_file(note) as file:
             file.write(_NOTE_TEXT)
-    _refuse(place.folder, not is_folder or not _begins(note, _NOTE_MARK))
-    return place
+    _refuse(gallery.folder, not is_folder or not _begins(note, _NOTE_MARK))
+    return gallery
 
 
 def is_ours(page: Path) -> bool:
-    """Whether a page was made here."""
+    """Return whether a page was made by runner."""
     return _begins(page, MARK)
 
 
@@ -85,7 +88,7 @@ def _refuse(path: Path, foreign: bool) -> None:
 
 
 def _begins(path: Path, mark: bytes) -> bool:
-    """Whether it is a plain file, reached through no link, that begins so."""
+    """Return whether a path is a regular file, not a symbolic link, that begins with `mark`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

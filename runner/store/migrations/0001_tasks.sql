@@ -1,4 +1,4 @@
--- Tasks in hot and cold columns, their outputs, and what the job knows of its providers.
+-- Tasks and their drafts, their outputs, and what the job has recorded of its providers.
 create table job (
   id integer primary key check (id = 1),
   uuid text not null,
@@ -57,14 +57,14 @@ create table task (
   check (state <> 'submitting' or (sent_boot is not null and sent_seconds is not null))
 ) strict;
 
--- One remote task belongs to one of ours (reliability.md I7, R6).
+-- A remote task belongs to at most one task of ours.
 create unique index task_remote on task (provider, remote_id) where remote_id is not null;
 create unique index task_ref on task (ref);
 create index task_due on task (provider, state, due_at) where due_at is not null;
 create index task_on_wire on task (provider) where state = 'submitting';
 create index task_twins on task (fingerprint, state, adopted) where fingerprint <> '';
 
--- Ids of purchases that were made anew: they stay ours, and are never taken for lost ones.
+-- Remote ids that a task no longer has, of earlier purchases for example: they stay claimed, and match no lost send.
 create table former (
   provider text not null,
   remote_id text not null,
@@ -94,7 +94,7 @@ create table output (
   primary key (task_id, number)
 ) strict, without rowid;
 
--- Which request fields a provider's list gives back verbatim, learned from accepted tasks.
+-- Request fields that a provider's list returns unchanged, learned from accepted tasks.
 create table echo (
   provider text not null,
   model text not null,

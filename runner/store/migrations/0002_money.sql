@@ -1,12 +1,12 @@
--- What tasks cost, what was spent, and how many tasks are in each state: counted in the transaction that changes them.
+-- Costs of tasks, spending, and the number of tasks in each state, all counted in the transaction that changes them.
 alter table task add column cost real;
 alter table task add column spent real not null default 0;
 alter table job add column spent real not null default 0;
--- tasks that were sent although nobody knows their price
+-- number of tasks that were sent at an unknown price
 alter table job add column unpriced integer not null default 0;
--- sum of the keys of the drafts that were added last: the same tasks, whatever their order, name and directory
+-- sum of the keys of the drafts added last, equal for the same tasks in any order and under any name or directory
 alter table job add column tasks text not null default '';
--- how outputs were named when the drafts were added last; null: nobody knows
+-- how outputs were named when the drafts were added last, null if unknown
 alter table job add column naming text;
 update job set unpriced = (select count(*) from task where submitted_at is not null);
 

@@ -1,4 +1,4 @@
--- What must be answered at once for a million tasks: open states by an index, counts by provider, faults by their reason.
+-- Fast answers for a million tasks: an index of open states, counts by provider, and errors by their reason.
 drop index task_due;
 drop index task_on_wire;
 -- not partial, since SQLite uses no partial index for `state in (…)`

@@ -1,4 +1,4 @@
-"""Rows as the store gives them."""
+"""Rows in the form in which the store returns them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile text is harmless: the page is parsed as a browser would parse it."""
+"""Hostile text stays text; the page is parsed as a browser would parse it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ATTRIBUTES = {
 
 
 class Parsed(HTMLParser):
-    """What a page consists of."""
+    """Elements and texts of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -66,7 +66,7 @@ def written(directory, rows, facts):
 
 
 def data(directory):
-    """The cards of all parts, in order."""
+    """Return the cards of all parts in order."""
     found = {}
     for path in (directory / "gallery").glob("data-*.js"):
         at, body = re.fullmatch(
@@ -89,14 +89,14 @@ def test_a_name_is_text_and_nothing_else(text):
 
 @given(st.dictionaries(TEXT, TEXT | st.integers(min_value=-(2**53), max_value=2**53), max_size=3), TEXT, TEXT)
 def test_data_is_the_same_as_script_and_as_text(variables, file, message):
-    made = card(row(vars=variables, message=message, reason="x", outputs=[output(file)]), set())
-    text = harmless_json(made).decode()
+    encoded = card(row(vars=variables, message=message, reason="x", outputs=[output(file)]), set())
+    text = harmless_json(encoded).decode()
     assert re.search("[<>&\u2028\u2029]", text) is None
-    told = dict(zip(FIELDS, json.loads(text), strict=True))
-    assert json.loads(told["vars"]) == variables
-    # an output without a name is none
-    assert [each[0] for each in told["outputs"]] == ([file] if file else [])
-    assert told["error"] == ["x", None, message]
+    fields = dict(zip(FIELDS, json.loads(text), strict=True))
+    assert json.loads(fields["vars"]) == variables
+    # an output without a name is left out
+    assert [each[0] for each in fields["outputs"]] == ([file] if file else [])
+    assert fields["error"] == ["x", None, message]
 
 
 def test_the_policy_lets_nothing_in_but_what_is_ours(tmp_path, facts):
@@ -114,7 +114,7 @@ def test_the_policy_lets_nothing_in_but_what_is_ours(tmp_path, facts):
     assert re.findall(r"https?://|//[a-z]", re.sub(r"^ *//.*$", "", text, flags=re.MULTILINE)) == []
 
 
-def test_nothing_but_the_promised_fields_is_told(tmp_path, facts):
+def test_only_documented_fields_are_published(tmp_path, facts):
     secret = "canary-7f3a"
     hidden = {**output(), "url": f"https://cdn.example/x?sign={secret}"}
     text = written(tmp_path, [row(outputs=[hidden], evidence=secret, ref=secret, fingerprint=secret)], facts)
@@ -122,7 +122,7 @@ def test_nothing_but_the_promised_fields_is_told(tmp_path, facts):
     assert [each for each in (text, *written_files) if secret in each] == []
 
 
-def test_a_new_page_takes_the_place_of_the_old_one_and_its_data(tmp_path, facts):
+def test_new_page_replaces_the_old_page_and_its_data(tmp_path, facts):
     written(tmp_path, [row()], facts)
     before = {path.name for path in (tmp_path / "gallery").iterdir()}
     (tmp_path / "gallery/mine.txt").write_text("kept")
@@ -134,19 +134,22 @@ def test_a_new_page_takes_the_place_of_the_old_one_and_its_data(tmp_path, facts)
     assert (tmp_path / source).exists()
 
 
-def test_ten_thousand_tasks_come_in_parts_of_which_the_first_is_small(tmp_path, facts):
+def test_ten_thousand_tasks_come_in_parts(tmp_path, facts):
+    """The page and its first part are small, so that tasks appear at once."""
     text = written(tmp_path, (row(key=f"k{number}", position=number) for number in range(10_000)), facts)
     sources = [fields["src"] for fields in Parsed(text).of("script") if "src" in fields]
     assert len(sources) == 11
     assert len(text) < 64_000
     assert (tmp_path / sources[0]).stat().st_size < 64_000
-    assert [told[0] for told in data(tmp_path)] == [f"k{number}" for number in range(10_000)]
+    assert [fields[0] for fields in data(tmp_path)] == [f"k{number}" for number in range(10_000)]
     assert json.loads(Parsed(text).texts["script"][0])["shown"] == 10_000
 
 
 @pytest.mark.parametrize(
-    ("made", "told"), [(set(), None), ({"abcd.webp"}, "abcd.webp"), ({"abcd.none"}, False), ({"other.webp"}, None)]
+    ("file_names", "thumbnail"),
+    [(set(), None), ({"abcd.webp"}, "abcd.webp"), ({"abcd.none"}, False), ({"other.webp"}, None)],
 )
-def test_a_thumbnail_is_there_cannot_be_or_was_not_made(made, told):
-    seen = dict(zip(FIELDS, card(row(outputs=[output(sha256="abcd")]), made), strict=True))
-    assert seen["outputs"] == [["a.png", 3, "image/png", told]]
+def test_thumbnail_is_present_impossible_or_not_made(file_names, thumbnail):
+    """A card has the thumbnail's name, False if the file cannot be decoded, or None."""
+    fields = dict(zip(FIELDS, card(row(outputs=[output(sha256="abcd")]), file_names), strict=True))
+    assert fields["outputs"] == [["a.png", 3, "image/png", thumbnail]]

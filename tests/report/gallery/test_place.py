@@ -1,4 +1,4 @@
-"""Other people's files are left alone."""
+"""Files of the user are left alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write(directory, facts):
 
 
 @pytest.mark.parametrize("text", ["<!doctype html>\n<p>mine", "", "<!-- made by runner -->"])
-def test_a_page_of_somebody_else_is_kept(tmp_path, facts, text):
+def test_foreign_page_is_kept(tmp_path, facts, text):
     (tmp_path / "index.html").write_text(text)
     with pytest.raises(UsageError, match=r"(?s)index\.html is there already.*Move it away"):
         write(tmp_path, facts)
@@ -23,7 +23,7 @@ def test_a_page_of_somebody_else_is_kept(tmp_path, facts, text):
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
 
-def test_a_folder_of_somebody_else_is_kept(tmp_path, facts):
+def test_foreign_folder_is_kept(tmp_path, facts):
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery/data-mine.js").write_text("kept")
     with pytest.raises(UsageError, match="gallery is there already"):
@@ -33,7 +33,7 @@ def test_a_folder_of_somebody_else_is_kept(tmp_path, facts):
 
 @pytest.mark.parametrize("name", ["index.html", "gallery"])
 def test_no_link_is_followed(tmp_path, facts, name):
-    """Not even one that leads to what we made ourselves elsewhere."""
+    """A link is refused even if it leads to another gallery of ours."""
     elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
     for directory in (elsewhere, here):
         directory.mkdir()
@@ -45,7 +45,7 @@ def test_no_link_is_followed(tmp_path, facts, name):
     assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
 
 
-def test_an_empty_folder_may_be_ours(tmp_path, facts):
+def test_empty_folder_is_taken_over(tmp_path, facts):
     (tmp_path / "gallery").mkdir()
     write(tmp_path, facts)
     write(tmp_path, facts)

@@ -1,13 +1,13 @@
-// The job as it arrives in parts, and what can be asked of it: filters, words, groups.
+// Tasks of the job, which arrive in parts, with filters, search and groups.
 const FACTS = JSON.parse(document.getElementById("facts").textContent);
-/** One for each output, or for a task that has none. */
+/** One tile for each output, and one for each task without outputs. */
 let tiles = [];
 const parts = new Map();
 const AXES = ["provider", "model", "state", "repeat", "reason"];
-/** More columns than this are no table; more rows than this are no groups. */
+/** Most columns of a table, and most values of an axis that can be grouped by. */
 const MOST_COLUMNS = 40, MOST_ROWS = 5000;
 
-/** A part of the data; parts may come in any order. */
+/** Store a part of the data; parts may arrive in any order. */
 function take(at, rows) {
   parts.set(at, rows.flatMap(tilesOf));
   tiles = [...parts.keys()].sort((one, other) => one - other).flatMap((part) => parts.get(part));
@@ -17,14 +17,14 @@ function tilesOf(row) {
   const task = Object.fromEntries(FACTS.fields.map((name, at) => [name, row[at]]));
   task.axes = axesOf(task);
   const words = [task.vars, task.request, task.key, task.id, ...(task.error ?? []), ...task.outputs.map(([file]) => file)];
-  // as it would be typed: JSON's own escapes are no words
+  // users search for text as they type it, without JSON escapes
   task.words = words.filter(Boolean).join("\n").replaceAll('\\"', '"').toLowerCase();
   if (!task.outputs.length) return [{ task, output: null, at: 0 }];
   return task.outputs.map(([file, bytes, type, small], at) => ({ task, at, output: { file, bytes, type, small } }));
 }
 
 function axesOf(task) {
-  const axes = new Map(Object.entries(exact(task.vars)).map(([name, value]) => [`vars.${name}`, said(value)]));
+  const axes = new Map(Object.entries(exact(task.vars)).map(([name, value]) => [`vars.${name}`, asText(value)]));
   for (const name of AXES) axes.set(name, name === "reason" ? (task.error?.[0] ?? "") : String(task[name]));
   return axes;
 }
@@ -32,7 +32,7 @@ function axesOf(task) {
 const axisName = (axis) => (axis.startsWith("vars.") ? plain(axis.slice(5)) : say(axis));
 const axisValue = (axis, value) => (axis === "state" ? say(value) : value === "" ? "–" : plain(value));
 
-/** Every axis that tells tiles apart, with its values in the order of the manifest. */
+/** Return every axis with more than one value, with its values in the order of the manifest. */
 function axes() {
   const found = new Map();
   for (const { task } of tiles) {
@@ -47,7 +47,7 @@ function axes() {
 
 let ranked = { of: null, names: [] };
 
-/** The axes in the order a short caption needs: what follows from those before, as a price from an article, comes last. */
+/** Return the axes in the order for a short caption: an axis that follows from earlier ones, as a price from an article, comes last. */
 function ranking(names) {
   if (ranked.of === tiles && ranked.names.length === names.length) return ranked.names;
   const first = [], last = [];
@@ -66,7 +66,7 @@ function ranking(names) {
   return ranked.names;
 }
 
-/** The tiles that are asked for, in their order. */
+/** Return the tiles that match the filters, in the chosen order. */
 function chosen({ state, query, order }) {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const found = tiles.filter(({ task }) =>
@@ -77,7 +77,7 @@ function chosen({ state, query, order }) {
   return order === "name" ? found.sort((one, other) => name(one).localeCompare(name(other))) : found;
 }
 
-/** Tiles by their value of an axis. */
+/** Return the tiles grouped by their value of an axis. */
 function grouped(list, axis) {
   const groups = new Map();
   for (const tile of list) {

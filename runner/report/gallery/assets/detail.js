@@ -1,4 +1,4 @@
-// One task, large: what it shows, what was asked for, what it cost, and why it failed.
+// The dialog of one task: output, request, cost and error.
 const dialog = document.getElementById("detail");
 
 function open(at) {
@@ -10,7 +10,7 @@ function open(at) {
   const place = make("span", { textContent: say("of", number(current + 1), number(walk.length)) });
   dialog.replaceChildren(
     make("div", { class: "stage" }, large(tile)),
-    make("section", {}, make("nav", {}, step(-1, "previous", "←"), place, step(1, "next", "→"), close), ...told(tile)));
+    make("section", {}, make("nav", {}, step(-1, "previous", "←"), place, step(1, "next", "→"), close), ...sections(tile)));
   if (!dialog.open) dialog.showModal();
   dialog.querySelector("section").scrollTop = 0;
 }
@@ -25,7 +25,7 @@ function large({ task, output }) {
   return make("img", { alt: "", src, onerror: lost });
 }
 
-function told({ task, output }) {
+function sections({ task, output }) {
   const vars = exact(task.vars);
   return [
     make("h2", {}, make("i", { class: `dot ${task.state}` }), quote("span", output ? output.file : task.key.slice(0, 8))),
@@ -45,7 +45,7 @@ function faultLines(task) {
 }
 
 function table(word, entries) {
-  const lines = entries.flatMap(([name, value]) => [quote("dt", name), quote("dd", said(value))]);
+  const lines = entries.flatMap(([name, value]) => [quote("dt", name), quote("dd", asText(value))]);
   return make("div", { class: "table" }, make("h3", { textContent: say(word) }), make("dl", {}, ...lines));
 }
 
@@ -61,7 +61,7 @@ function facts(task, output) {
   ];
 }
 
-/** The row of `items:` that makes this task; JSON is YAML. */
+/** Return a button that copies the row of `items:` for this task; JSON is valid YAML. */
 function copying(task) {
   const row = `- ${escaped(task.vars)}`;
   const text = make("textarea", { class: "row", readOnly: true, rows: 2, value: row, spellcheck: false });
@@ -75,7 +75,7 @@ async function copied(row, text) {
     await navigator.clipboard.writeText(row);
     return true;
   } catch {
-    // not every host is trusted with the clipboard; the old way asks nobody
+    // the clipboard API needs a secure context; the deprecated command works without one
     text.select();
     return document.execCommand("copy");
   }

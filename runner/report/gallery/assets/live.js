@@ -1,4 +1,4 @@
-// The live page: jobs as the server pushes them, newest change first; nothing is asked again and again.
+// The live page: jobs as the server pushes them, latest change first, without polling.
 const jobs = new Map();
 const main = document.getElementById("jobs"), link = document.getElementById("link");
 /** Seconds by which this machine's clock is ahead of the server's. */
@@ -7,7 +7,7 @@ const STAGES = [
   ["done", ["done"]], ["ready", ["ready"]], ["running", ["running"]], ["queued", ["queued", "submitting"]],
   ["in_doubt", ["in_doubt"]], ["held", ["held"]], ["failed", ["failed"]], ["stranded", ["stranded"]],
 ];
-const FILMS = /\.(mp4|webm|mov)$/, PICTURES = /\.(png|jpg|webp|gif|avif)$/;
+const VIDEOS = /\.(mp4|webm|mov)$/, IMAGES = /\.(png|jpg|webp|gif|avif)$/;
 
 function since(seconds) {
   const past = Math.max(0, Date.now() / 1000 - ahead - seconds);
@@ -66,13 +66,13 @@ function faultsOf(job) {
 function filesOf(job) {
   return make("div", { class: "files" }, ...job.files.map(({ file }) => {
     const href = `jobs/${job.id}/${encodeURIComponent(file)}`;
-    const inside = FILMS.test(file) ? make("video", { muted: true, preload: "metadata", src: `${href}#t=0.1` })
-      : PICTURES.test(file) ? make("img", { loading: "lazy", alt: "", src: href }) : quote("span", file);
+    const inside = VIDEOS.test(file) ? make("video", { muted: true, preload: "metadata", src: `${href}#t=0.1` })
+      : IMAGES.test(file) ? make("img", { loading: "lazy", alt: "", src: href }) : quote("span", file);
     return make("a", { href, target: "_blank", rel: "noopener", title: plain(file) }, inside);
   }));
 }
 
-/** Make a parent's children these; one that stays is not moved, so that its picture is not loaded again. */
+/** Replace a parent's children; a child that stays is not moved, so that its image is not loaded again. */
 function settle(parent, children) {
   children.forEach((child, at) => { if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null); });
   while (parent.children.length > children.length) parent.lastElementChild.remove();
@@ -91,13 +91,13 @@ function put(job) {
   jobs.set(job.id, { job, card: alike ? old : card });
 }
 
-function show(told) {
-  ahead = Date.now() / 1000 - told.now;
-  told.jobs.forEach(put);
-  for (const id of jobs.keys()) if (!told.known.includes(id)) jobs.delete(id);
+function show(update) {
+  ahead = Date.now() / 1000 - update.now;
+  update.jobs.forEach(put);
+  for (const id of jobs.keys()) if (!update.known.includes(id)) jobs.delete(id);
   const order = [...jobs.values()].sort((one, other) =>
     Number(other.job.running ?? false) - Number(one.job.running ?? false) || (other.job.changed ?? 0) - (one.job.changed ?? 0));
-  const more = told.more ? [make("p", { class: "soft", textContent: say("more_jobs", number(told.more)) })] : [];
+  const more = update.more ? [make("p", { class: "soft", textContent: say("more_jobs", number(update.more)) })] : [];
   const none = order.length ? [] : [make("p", { class: "soft", textContent: say("no_jobs") })];
   settle(main, [...order.map(({ card }) => card), ...more, ...none]);
 }

@@ -1,4 +1,4 @@
-// What the live page says beside the words of the gallery.
+// Texts of the live page that the gallery does not have.
 Object.assign(WORDS.en, {
   live: "live", lost: "no connection; trying again …", no_jobs: "No job here yet; one that begins will show up.",
   to_submit: "to submit", running_now: "running", resting: "at rest", changed: "last change {0}", eta: "{0} to go",

@@ -1,4 +1,4 @@
-// Puts the page together: what is chosen, what is drawn again, and which key does what.
+// State of the page, redrawing, and keyboard control.
 const box = (id) => document.getElementById(id);
 const STATES = ["done", "failed", "stranded", "held", "in_doubt", "ready", "running", "submitting", "queued"];
 const view = { state: "", query: "", rows: "", columns: "", order: "", size: "" };
@@ -38,7 +38,7 @@ function options(select, pairs) {
   select.value = pairs.some(([value]) => value === kept) ? kept : "";
 }
 
-/** Draw everything anew, once a frame at the most. */
+/** Redraw everything, at most once a frame. */
 function refresh() {
   asked ||= requestAnimationFrame(() => { asked = 0; redraw(); });
 }
@@ -55,7 +55,7 @@ function redraw() {
   chips();
   document.documentElement.style.setProperty("--tools", `${box("tools").offsetHeight}px`);
   const found = chosen(view);
-  // an axis of a link counts once its data is here
+  // an axis from the address is valid only after its data has arrived
   const rows = known.has(view.rows) ? view.rows : "", heads = known.has(view.columns) ? view.columns : "";
   telling = ranking([...known.keys()].filter((axis) => axis.startsWith("vars."))).filter((axis) => axis !== rows && axis !== heads);
   const values = heads ? [...grouped(found, heads).keys()] : [];
@@ -87,7 +87,7 @@ function note(count) {
   ].filter(Boolean).join(" ");
 }
 
-/** Change what is asked for; the address says it too, so that it can be kept. */
+/** Change the filters, and write them to the address so that it can be bookmarked. */
 function choose(change) {
   Object.assign(view, change);
   const kept = Object.entries(view).filter(([, value]) => value);
@@ -131,7 +131,7 @@ wall.onclick = (event) => { const tile = event.target.closest(".tile"); if (tile
 dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
 dialog.onclose = () => {
   dialog.replaceChildren();
-  if (document.activeElement !== box("query")) go(current); // this comes late: somebody quick is searching already
+  if (document.activeElement !== box("query")) go(current); // the event comes late: the user may be searching already
 };
 addEventListener("keydown", pressed);
 addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });

@@ -1,17 +1,17 @@
-// Other people's text, made visible and harmless; elements, made without markup.
+// Show foreign text safely, and create elements without markup.
 const HIDDEN = new RegExp(
   "[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u2064" +
     "\\u2066-\\u206f\\ufeff\\ufff9-\\ufffb]", "g");
 const hex = (char) => char.charCodeAt(0).toString(16).padStart(4, "0");
-/** What would turn the direction of text, or cannot be seen, by its number. */
+/** Return text with its invisible and direction-changing characters shown by their code. */
 const plain = (text) => String(text).replace(HIDDEN, (char) => `‹${hex(char)}›`);
-/** The same as JSON says it: what is copied may be pasted into a terminal. */
+/** Return JSON with those characters escaped, since copied text may be pasted into a terminal. */
 const escaped = (json) => json.replace(HIDDEN, (char) => `\\u${hex(char)}`);
-/** JSON whose large numbers become text: a browser would round them. */
+/** Parse JSON with large numbers as strings, since a browser would round them. */
 const exact = (json) =>
   JSON.parse(json.replace(/("(?:[^"\\]|\\.)*")|(-?\d[\d.eE+-]{15,})/g, (_, text, digits) => text ?? `"${digits}"`));
-const said = (value) => (typeof value === "string" ? value : JSON.stringify(value));
-/** A path relative to the page, whatever its characters would mean in an address. */
+const asText = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+/** Return the URL of a file relative to the page, with every special character encoded. */
 const address = (file) => `./${file.split("/").map(encodeURIComponent).join("/")}`;
 
 function make(tag, fields, ...children) {
@@ -25,7 +25,7 @@ function make(tag, fields, ...children) {
   return element;
 }
 
-/** An element that shows somebody's text, which turns nothing around it. */
+/** Return an element with foreign text that cannot change the direction of the text around it. */
 const quote = (tag, text, kind = "") => make(tag, { class: kind, dir: "auto", textContent: plain(text) });
 
 function when(iso) {

@@ -1,12 +1,12 @@
-// The wall: lines of tiles of which only those are made that can be seen.
+// The wall: lines of tiles, of which only the visible ones are in the document.
 const GAP = 12, HEAD = 46, CAPTION = 30, AHEAD = 600;
 const wall = document.getElementById("wall");
-/** {top, height, head} or {top, height, tiles}; tiles may have holes, where a table has no such cell. */
+/** {top, height, head} or {top, height, tiles}; a tile is null where a table has no such cell. */
 let lines = [];
-/** The tiles in the order in which keys walk through them, and the line of each. */
+/** Tiles in the order of keyboard navigation, each with its line. */
 let walk = [];
 let columns = 1, width = 200, current = 0;
-/** The axes that tell a tile from its neighbours, for its caption. */
+/** Axes that distinguish a tile from its neighbours, for its caption. */
 let telling = [];
 const drawn = new Map();
 
@@ -15,7 +15,7 @@ function lay(groups, heads, size) {
   const room = wall.clientWidth;
   columns = heads.length || Math.max(room < 360 ? 1 : 2, Math.floor((room + GAP) / (size + GAP)));
   const fit = (room - GAP * (columns - 1)) / columns;
-  // a table of a few columns fills no wide window with them, and one of many is rather scrolled than shrunk
+  // few columns do not fill a wide window, and many columns scroll instead of shrinking
   width = heads.length ? Math.max(size * 0.6, Math.min(fit, size * 1.5)) : fit;
   wall.style.minWidth = heads.length ? `${columns * (width + GAP) - GAP}px` : "";
   lines = [];
@@ -39,7 +39,7 @@ function lay(groups, heads, size) {
   draw();
 }
 
-/** Make what can be seen, and a little more; remove what cannot. */
+/** Create the lines in view and a margin around it; remove all others. */
 function draw() {
   const from = -wall.getBoundingClientRect().top - AHEAD, to = from + innerHeight + 2 * AHEAD;
   const wanted = new Set();
@@ -49,7 +49,7 @@ function draw() {
   for (const at of wanted) if (!drawn.has(at)) { const line = lineOf(lines[at]); drawn.set(at, line); wall.append(line); }
 }
 
-/** The first line that ends below a height; lines are in order, so by halves. */
+/** Return the first line that ends below a height, by binary search. */
 function lineAt(height) {
   let low = 0, high = lines.length;
   while (low < high) {
@@ -113,19 +113,19 @@ function faultOf(task) {
     reason ? quote("span", reason) : null, message ? quote("small", message) : null);
 }
 
-/** A film plays under the pointer, without sound, unless its reader wants less motion. */
+/** Play a video under the pointer, muted, unless the user prefers reduced motion. */
 function play(button, picture, output) {
   button.classList.add("film");
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-  let film = null;
+  let video = null;
   button.onpointerenter = () => {
-    film = make("video", { class: "playing", muted: true, loop: true, autoplay: true, playsInline: true, src: address(output.file) });
-    picture.append(film);
+    video = make("video", { class: "playing", muted: true, loop: true, autoplay: true, playsInline: true, src: address(output.file) });
+    picture.append(video);
   };
-  button.onpointerleave = () => { film?.removeAttribute("src"); film?.load(); film?.remove(); film = null; };
+  button.onpointerleave = () => { video?.removeAttribute("src"); video?.load(); video?.remove(); video = null; };
 }
 
-/** Walk to a tile, and bring it into sight. */
+/** Move to a tile and scroll it into view. */
 function go(at) {
   if (!walk.length) return;
   wall.querySelector(`[data-at="${current}"]`)?.setAttribute("tabindex", "-1");
@@ -142,7 +142,7 @@ function go(at) {
   button?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
-/** The tile above or below: the same column of the next line that has it, else the nearest in that line. */
+/** Return the tile above or below: in the same column of the next line with tiles, else the nearest one there. */
 function across(step) {
   const here = walk[current];
   for (let at = here.line + step; at >= 0 && at < lines.length; at += step) {

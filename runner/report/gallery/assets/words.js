@@ -1,4 +1,4 @@
-// What the page says, in the browser's language; `{0}` is filled in.
+// Texts of the page in the browser's language; `{0}` is a placeholder.
 const WORDS = {
   en: {
     done: "done", failed: "failed", stranded: "stranded", held: "held", in_doubt: "in doubt", queued: "queued",
@@ -35,6 +35,6 @@ const WORDS = {
 };
 const LANGUAGE = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en";
 const say = (word, ...values) => (WORDS[LANGUAGE][word] ?? word).replace(/\{(\d)\}/g, (_, at) => values[at]);
-/** What costs are counted in; most units are said alike everywhere. */
+/** Return the translated name of a cost unit; most units have the same name in every language. */
 const unitName = (unit) => WORDS[LANGUAGE][`unit_${unit}`] ?? unit;
 const number = (value) => Number(value).toLocaleString(LANGUAGE);

@@ -1,4 +1,4 @@
-"""Submits and downloads on a disk that grows small (FD2)."""
+"""Submits and downloads on a disk that fills up."""
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,19 +11,16 @@ from runner.lifecycle.events import Finished
 from runner.lifecycle.patience import Patience
 from runner.lifecycle.task import Draft, Output, State
 from runner.net.bucket import Bucket
-from runner.net.limiter import Limiter, Window
+from runner.net.limiter import Limiter
 from runner.net.part import disk
 from runner.net.space import RESERVE, Space
-from runner.pipeline.bell import Bell
 from runner.pipeline.clock import Clock
-from runner.pipeline.fetch import Fetch
-from runner.pipeline.lane import Lane
-from runner.pipeline.submit import Submit
+from runner.pipeline.stage import Notifier
 from runner.providers import spec as specs
-from runner.providers.dialect import Dialect
 from runner.providers.exchange import Reply
 from runner.store.adding import Addition
 from runner.store.store import Store
+from tests.pipelines import pipeline
 
 LINK = (Output(1, "https://files.example/1.png"),)
 
@@ -40,16 +37,31 @@ class Provider:
         return Reply(200, {"code": 0, "data": f"u-{self.taken}"})
 
 
-class Scene:
-    """A lane over a real store; `left` is what the disk has, `said` what a person hears."""
+class Disk:
+    """A disk with so many free bytes."""
 
-    def __init__(self, lane, provider, directory):
-        self.lane, self.provider, self.directory = lane, provider, directory
-        self.left, self.said = 10 * RESERVE, []
+    left = 10 * RESERVE
+
+
+class Scene:
+    """A pipeline over a real store."""
+
+    def __init__(self, parts, provider, directory, disk_, warnings):
+        self.parts, self.provider, self.directory, self.disk, self.warnings = (
+            parts,
+            provider,
+            directory,
+            disk_,
+            warnings,
+        )
+        self.session, self.capacity, self.store = parts.session, parts.session.capacity, parts.settlement.store
+
+    def stages(self):
+        return [stage.run for stage in self.parts.stages([State.READY], self.directory, self.broken)]
 
     async def until(self, holds):
         with anyio.fail_after(10):
-            while not holds():  # noqa: ASYNC110 - what it waits for rings no bell
+            while not holds():  # noqa: ASYNC110 - no notification tells
                 await anyio.sleep(0.01)
 
     async def broken(self, batch, error):
@@ -58,7 +70,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(directory, count, downloader=None):
-    clock, bell, spec, provider = Clock(), Bell(), specs.load("chanjing"), Provider()
+    clock, notifier, spec, provider = Clock(), Notifier(), specs.load("chanjing"), Provider()
     store = await Store.open(directory / ".runner")
     try:
         drafts = [
@@ -66,23 +78,23 @@ async def scene(directory, count, downloader=None):
             for n in range(count)
         ]
         await store.add([Addition(draft, "") for draft in drafts], "d", clock.now())
-        lane = Lane(
-            spec=spec,
-            dialect=Dialect(spec),
-            gateway=provider,
-            downloader=downloader,
-            limiters={endpoint: Limiter(Bucket(100.0), anyio.current_time) for endpoint in ("submit", "query")},
-            window=Window(),
-            patience=Patience(),
+        warnings = []
+        limiters = {endpoint: Limiter(Bucket(100.0), anyio.current_time) for endpoint in ("submit", "query")}
+        disk_ = Disk()
+        parts = pipeline(
+            spec,
+            provider,
+            downloader,
+            limiters,
             store=store,
             clock=clock,
-            bell=bell,
-            on_change=lambda *_: None,
-            emergency=lambda *_: None,
+            notifier=notifier,
+            policy=Patience(),
             proved=True,
+            space=Space(directory, lambda _: disk_.left),
+            on_warning=warnings.append,
         )
-        made = Scene(lane, provider, directory)
-        lane.space, lane.notice = Space(directory, lambda _: made.left), made.said.append
+        made = Scene(parts, provider, directory, disk_, warnings)
         yield made
     finally:
         await store.aclose()
@@ -92,32 +104,32 @@ def submit(made):
     async def bug(error):
         raise error
 
-    return Submit(made.lane, bug)
+    return made.parts.submit_stage(bug)
 
 
-async def test_submits_wait_while_what_is_under_way_takes_the_room_and_then_go_on(tmp_path):
+async def test_submits_wait_for_disk_space_and_then_go_on(tmp_path):
     async with scene(tmp_path, 6) as made, anyio.create_task_group() as group:
-        made.left = RESERVE + 3 * 4 * 2**20
+        made.disk.left = RESERVE + 3 * 4 * 2**20
         submits = submit(made)
         group.start_soon(submits.run)
-        await made.until(lambda: made.said)
+        await made.until(lambda: made.warnings)
         assert made.provider.taken == 3, "three outputs fit"
-        assert not made.lane.full
-        made.left = 10 * RESERVE
+        assert not made.capacity.disk_full
+        made.disk.left = 10 * RESERVE
         await made.until(lambda: made.provider.taken == 6)
-        assert len(made.said) == 1
+        assert len(made.warnings) == 1
         submits.stop(0)
         group.cancel_scope.cancel()
 
 
-async def test_where_nothing_is_under_way_that_could_make_room_submits_end(tmp_path):
+async def test_submits_end_where_nothing_under_way_can_free_space(tmp_path):
     async with scene(tmp_path, 2) as made, anyio.create_task_group() as group:
-        made.left = RESERVE
+        made.disk.left = RESERVE
         submits = submit(made)
         group.start_soon(submits.run)
-        await made.until(lambda: made.lane.full)
+        await made.until(lambda: made.capacity.disk_full)
         assert made.provider.taken == 0
-        kind, fault = made.lane.blocked
+        kind, fault = made.session.blocked
         assert kind == "disk"
         assert "64 MB left: make room" in fault.message
         submits.stop(0)
@@ -126,18 +138,18 @@ async def test_where_nothing_is_under_way_that_could_make_room_submits_end(tmp_p
 
 async def ready(made):
     """One task whose output waits to be downloaded."""
-    store, now = made.lane.store, made.lane.clock.now()
+    store, now = made.store, made.session.clock.now()
     task = await store.claim_queued(
         "chanjing",
         now,
         9,
         lambda task: replace(
-            task, state=State.SUBMITTING, sent=made.lane.clock.moment(), submitted_at=now, since=now, due_at=None
+            task, state=State.SUBMITTING, sent=made.session.clock.moment(), submitted_at=now, since=now, due_at=None
         ),
     )
     running = replace(task, state=State.RUNNING, remote_id="u-9", due_at=now)
     assert await store.settle(task, running) == "done"
-    return await made.lane.settle(running, Finished(LINK))
+    return await made.parts.settlement.settle(running, Finished(LINK))
 
 
 class Downloader:
@@ -153,25 +165,25 @@ class Downloader:
 
 
 @pytest.mark.parametrize("way", ["below the mark", "in the middle"])
-async def test_what_is_ready_waits_where_no_download_fits(tmp_path, way):
+async def test_a_ready_task_waits_where_no_download_fits(tmp_path, way):
     downloader = Downloader(28)
     async with scene(tmp_path, 1, downloader) as made, anyio.create_task_group() as group:
         task = await ready(made)
-        assert made.lane.ready == 1
-        made.left = RESERVE if way == "below the mark" else 10 * RESERVE
-        group.start_soon(Fetch(made.lane, tmp_path).stage(("chanjing", State.READY), made.broken).run)
-        await made.until(lambda: made.lane.full)
+        assert made.capacity.ready == 1
+        made.disk.left = RESERVE if way == "below the mark" else 10 * RESERVE
+        group.start_soon(*made.stages())
+        await made.until(lambda: made.capacity.disk_full)
         assert downloader.asked == (way == "in the middle")
-        assert await made.lane.store.counts() == {"ready": 1}
-        assert (await made.lane.store.by_key(task.key))[0].failures == 0
-        assert made.lane.blocked[0] == "disk"
+        assert await made.store.counts() == {"ready": 1}
+        assert (await made.store.by_key(task.key))[0].failures == 0
+        assert made.session.blocked[0] == "disk"
         group.cancel_scope.cancel()
 
 
-async def test_a_disk_that_is_broken_ends_the_run(tmp_path):
+async def test_a_broken_disk_ends_the_run(tmp_path):
     with pytest.raises(BaseExceptionGroup) as caught:  # noqa: PT012 - the group raises, not a line in it
         async with scene(tmp_path, 1, Downloader(5)) as made, anyio.create_task_group() as group:
             await ready(made)
-            group.start_soon(Fetch(made.lane, tmp_path).stage(("chanjing", State.READY), made.broken).run)
-            await made.until(lambda: made.lane.full)
+            group.start_soon(*made.stages())
+            await made.until(lambda: made.capacity.disk_full)
     assert caught.group_contains(DiskError)

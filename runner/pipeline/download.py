@@ -1,0 +1,169 @@
+"""The download stage: a name exists only with complete, checked bytes, and an existing file is never overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from runner.errors import DiskError
+from runner.lifecycle.events import LinkExpired, Saved, Setback
+from runner.lifecycle.task import NO_FAULT, Fault, State
+from runner.net.download import TOO_MANY, Dead, Fetched, Later
+from runner.net.part import discard, is_full, publish
+from runner.pipeline.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from runner.lifecycle.events import Event
+    from runner.lifecycle.task import Output, Task
+    from runner.net.download import Downloader
+    from runner.pipeline.session import ProviderSession
+    from runner.pipeline.settlement import Settlement
+    from runner.pipeline.stage import OnBroken
+
+#: failures in a row after which a link counts as dead, so that a poll fetches a fresh one
+_STALE = 2
+#: names that are tried before something is wrong with the directory
+_NAMES = 1000
+#: seconds until a download that was claimed may be claimed again
+_LEASE = 60.0
+
+
+class DownloadStage:
+    """Downloads the outputs of one provider's tasks into the job directory.
+
+    `offload` runs a blocking function off the event loop.
+    """
+
+    def __init__(
+        self,
+        session: ProviderSession,
+        settlement: Settlement,
+        downloader: Downloader,
+        directory: Path,
+        *,
+        concurrency: int,
+        offload: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._session, self._settlement, self._downloader = session, settlement, downloader
+        self._capacity, self._store, self._directory = session.capacity, settlement.store, directory
+        self._concurrency, self._offload = concurrency, offload
+        self._parts = directory / ".runner" / "parts"
+
+    def stage(self, on_broken: OnBroken) -> Stage:
+        """Return the loop that runs the downloads."""
+        return Stage(
+            (self._session.name, State.READY),
+            concurrency=self._concurrency,
+            notifier=self._session.notifier,
+            now=self._session.clock.now,
+            claim=self._claim,
+            work=self._work,
+            next_due=self._next_due,
+            on_broken=on_broken,
+        )
+
+    async def _claim(self, batches: int, held: set[int]) -> list[Sequence[Task]]:
+        if self._capacity.disk_full:
+            return []
+        now = self._session.clock.now()
+        tasks = await self._store.claim(self._session.name, State.READY, now, batches, held, lambda _: now + _LEASE)
+        return [[task] for task in tasks]
+
+    async def _next_due(self) -> float | None:
+        return None if self._capacity.disk_full else await self._store.next_due(self._session.name, State.READY)
+
+    async def _work(self, batch: Sequence[Task]) -> None:
+        """Download one task's outputs. Where the disk is full the task stays as it is."""
+        (task,) = batch
+        if self._capacity.space is not None and not self._capacity.space.has_room(1):
+            self._session.block_disk()
+            return
+        try:
+            await self._download(task)
+        except DiskError as error:
+            if not is_full(error):
+                raise
+            self._session.block_disk()
+
+    async def _download(self, task: Task) -> None:
+        files: list[Output] = []
+        for output in task.outputs:
+            file = await self._save(task, output)
+            if isinstance(file, Dead | Later):
+                await self._settlement.settle(task, _failure_event(task, file))
+                return
+            files.append(file)
+        await self._settlement.settle(task, Saved(tuple(files), self._shortfall(task, len(files))))
+
+    async def _save(self, task: Task, output: Output) -> Output | Dead | Later:
+        part = self._parts / f"{task.id}-{task.generation}-{output.number}.part"
+        if output.file is not None and await self._offload(
+            _has_hash, self._directory / output.file, output.sha256 or ""
+        ):
+            await self._offload(discard, part)  # a crash may have struck between the name and the part's end
+            return output
+        fetched = await self._downloader.fetch(output.url, part)
+        if not isinstance(fetched, Fetched):
+            return fetched
+        if self._capacity.space is not None:
+            self._capacity.space.saved(fetched.bytes)
+        self._settlement.failpoint("part synced")
+        return await self._publish(task, output, part, fetched)
+
+    async def _publish(self, task: Task, output: Output, part: Path, fetched: Fetched) -> Output:
+        """Record what the file will be, then give it its name. A name that is taken stays with its file."""
+        other = output.sha256 is not None and output.sha256 != fetched.sha256
+        if other:
+            self._session.on_warning(f"{output.file} was fetched again, and its bytes are others: it gets another name")
+        for stem in stems(task.name, task.key, output.number, many=len(task.outputs) > 1):
+            name = f"{stem}.{fetched.extension}"
+            if other and name == output.file:
+                continue
+            file = replace(output, file=name, bytes=fetched.bytes, sha256=fetched.sha256, media_type=fetched.media_type)
+            await self._store.record(task, file)
+            self._settlement.failpoint("output recorded")
+            try:
+                await self._offload(publish, part, self._directory, stem, fetched.extension)
+            except FileExistsError:
+                continue
+            self._settlement.failpoint("renamed")
+            return file
+        raise FileExistsError(f"{_NAMES} names like {task.name} are taken in {self._directory}")
+
+    def _shortfall(self, task: Task, got: int) -> Fault:
+        operation = self._session.spec.operations.get(task.operation)
+        ordered = orjson.loads(task.request).get(operation.count, 1) if operation and operation.count else 1
+        if not isinstance(ordered, int) or got >= ordered:
+            return NO_FAULT
+        return Fault("partial", None, f"{got} of {ordered} outputs")
+
+
+def stems(name: str, key: str, number: int, *, many: bool) -> Iterator[str]:
+    """Yield names for a task's file: the wanted one first, then the same with the task's key, then with numbers."""
+    end = f"-{number}" if many else ""
+    yield f"{name}{end}"
+    yield f"{name}-{key[:8]}{end}"
+    for more in range(2, _NAMES):
+        yield f"{name}-{key[:8]}{end}-{more}"
+
+
+def _has_hash(path: Path, sha256: str) -> bool:
+    """Return True if the recorded file is there already: a crash may have struck just after it got its name."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def _failure_event(task: Task, outcome: Dead | Later) -> Event:
+    # a host that has too many of our requests says nothing about the link: fresh links would be used up in vain
+    if isinstance(outcome, Dead) or (task.failures + 1 >= _STALE and outcome.fault.code != TOO_MANY):
+        return LinkExpired(outcome.fault)
+    return Setback("trouble", outcome.fault, outcome.wait)

@@ -1,0 +1,90 @@
+"""The stages of one provider in a run, and the parts that they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+
+from runner.lifecycle.task import State
+from runner.pipeline.download import DownloadStage
+from runner.pipeline.poll import PollStage
+from runner.pipeline.poll_schedule import PollBounds, PollSchedule
+from runner.pipeline.reconcile import ReconcileStage
+from runner.pipeline.submit import SubmitStage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterator
+    from pathlib import Path
+
+    from runner.lifecycle.patience import Patience
+    from runner.net.download import Downloader
+    from runner.pipeline.images import ImageSource
+    from runner.pipeline.session import ProviderSession
+    from runner.pipeline.settlement import Settlement
+    from runner.pipeline.spending import Spending
+    from runner.pipeline.stage import OnBroken, Stage
+
+
+@dataclass(frozen=True)
+class ProviderPipeline:
+    """What a run needs of one provider. Each stage is handed the parts that it uses, never the whole."""
+
+    session: ProviderSession
+    settlement: Settlement
+    spending: Spending
+    schedule: PollSchedule
+    downloader: Downloader
+    #: puts local images into requests; None: the provider takes none
+    images: ImageSource | None = None
+    #: submits on the wire at once, and downloads at once
+    submits: int = 8
+    downloads: int = 4
+    #: runs a blocking function off the event loop
+    offload: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
+
+    @property
+    def name(self) -> str:
+        """Return the provider's name."""
+        return self.session.name
+
+    def submit_stage(self, on_bug: Callable[[Exception], None]) -> SubmitStage:
+        """Return the stage that buys."""
+        return SubmitStage(self.session, self.settlement, self.spending, self.images, on_bug, concurrency=self.submits)
+
+    def stages(self, states: Collection[State], directory: Path, on_broken: OnBroken) -> Iterator[Stage]:
+        """Yield the loops that work on these states, apart from submits."""
+        for operations in self.groups():
+            if State.RUNNING in states:
+                yield PollStage(self.session, self.settlement, self.schedule, operations).stage(on_broken)
+            if State.IN_DOUBT in states and self.session.spec.can_look_up:
+                yield ReconcileStage(self.session, self.settlement, operations).stage(on_broken)
+        if State.READY in states:
+            yield DownloadStage(
+                self.session,
+                self.settlement,
+                self.downloader,
+                directory,
+                concurrency=self.downloads,
+                offload=self.offload,
+            ).stage(on_broken)
+
+    def groups(self) -> list[list[str]]:
+        """Return the operations of each group that one request can ask about together."""
+        groups: dict[str, list[str]] = {}
+        for operation in self.session.spec.operations:
+            groups.setdefault(self.session.dialect.group(operation), []).append(operation)
+        return list(groups.values())
+
+
+def poll_schedule(session: ProviderSession, policy: Patience) -> PollSchedule:
+    """Return the schedule of a provider's polls, by its spec, its limits and the retry policy."""
+    spec = session.spec
+    bounds = PollBounds(
+        policy.first_look,
+        spec.longest_look,
+        spec.query.many.max if spec.query.many else 1,
+        shared=session.limiters["query"] is session.limiters["submit"],
+    )
+    return PollSchedule(bounds, session.clock.now())

@@ -1,0 +1,274 @@
+"""Connection state of one provider during a run: how it answers, and whether it may be asked more."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import anyio
+
+from runner.lifecycle.events import Accepted, Finished, Found, Interrupted, Missing, Refused
+from runner.lifecycle.task import Fault, State
+from runner.pipeline.clock import SKEW_LIMIT, SKEW_WARNING, clock_skew, skew_refusal, skew_warning
+from runner.providers.evidence import is_good, judge, server_time
+from runner.providers.exchange import NotSent, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runner.lifecycle.events import BlockKind, Event
+    from runner.lifecycle.task import Task
+    from runner.net.limiter import Limiter, Permit
+    from runner.pipeline.capacity import Capacity
+    from runner.pipeline.clock import Clock
+    from runner.pipeline.stage import Notifier
+    from runner.providers.dialect import Dialect
+    from runner.providers.exchange import Outcome, Request
+    from runner.providers.spec import Spec
+
+_BLOCKING: dict[str, BlockKind] = {
+    "credentials": "credentials",
+    "credit": "credit",
+    "account": "account",
+    "configuration": "configuration",
+}
+#: refusals in a row after which the manifest itself is taken to be wrong
+_MOST_REFUSALS = 20
+#: probes in a row without an answer after which a run gives up on a host that it has never reached
+_UNREACHABLE_AFTER = 4
+#: seconds between two probes, at most
+_LONGEST_PROBE = 30.0
+#: submits in a row, or a share of the last ones, without a clear answer after which submits stop
+_DOUBTS_IN_A_ROW, _RECENT, _DOUBTFUL_SHARE = 3, 40, 0.05
+#: requests in a row without a proper answer that make an outage
+_OUTAGE = 5
+
+
+class CircuitBreaker:
+    """Stops submits while doubts pile up, and every request but a probe during an outage.
+
+    Three doubtful submits in a row, or more than 5 % of the last 40, stop submits until one doubt is settled. Five
+    requests in a row without a proper answer are an outage.
+    """
+
+    def __init__(self) -> None:
+        self._doubts: deque[bool] = deque(maxlen=_RECENT)
+        self._doubts_in_a_row = 0
+        self._unanswered = 0
+        self._gave_up = False
+        self._changed = anyio.Event()
+
+    @property
+    def doubtful(self) -> bool:
+        """Return True while submits must stop: too many of them ended without a clear answer."""
+        limit = max(_DOUBTS_IN_A_ROW - 1, _DOUBTFUL_SHARE * _RECENT)
+        return self._doubts_in_a_row >= _DOUBTS_IN_A_ROW or sum(self._doubts) > limit
+
+    @property
+    def outage(self) -> bool:
+        """Return True while the provider does not answer, so that only a probe may go out."""
+        return self._unanswered >= _OUTAGE and not self._gave_up
+
+    def record_submit(self, *, doubtful: bool) -> None:
+        """Count a submit that ended, with or without a clear answer."""
+        self._doubts.append(doubtful)
+        self._doubts_in_a_row = self._doubts_in_a_row + 1 if doubtful else 0
+        self._notify()
+
+    def record_settled_doubt(self) -> None:
+        """Reset the count of doubts: one was settled, so the path to the provider works."""
+        self._doubts.clear()
+        self._doubts_in_a_row = 0
+        self._notify()
+
+    def record_answer(self, *, proper: bool) -> None:
+        """Count a request that got a proper answer, or none."""
+        self._unanswered = 0 if proper else self._unanswered + 1
+        self._notify()
+
+    def give_up(self) -> None:
+        """Release all waiters: the provider will not answer in this run."""
+        self._gave_up = True
+        self._notify()
+
+    async def until_answering(self) -> None:
+        """Wait for the end of an outage."""
+        while self.outage:
+            await self._changed.wait()
+
+    async def until_safe(self) -> None:
+        """Wait until a submit may go out."""
+        while self.outage or self.doubtful:
+            await self._changed.wait()
+
+    async def until_outage(self) -> None:
+        """Wait for the beginning of an outage."""
+        while not self.outage:
+            await self._changed.wait()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+class Sender(Protocol):
+    """Carries requests, as `net.gateway.Gateway` does."""
+
+    async def send(self, request: Request, permit: Permit | None = None) -> Outcome: ...
+
+
+@dataclass
+class ProviderSession:
+    """Sends the requests of one provider and keeps what its answers say about its health."""
+
+    spec: Spec
+    dialect: Dialect
+    client: Sender
+    limiters: Mapping[str, Limiter]
+    capacity: Capacity
+    clock: Clock
+    notifier: Notifier
+    #: requests are signed by our clock
+    signs: bool = False
+    on_warning: Callable[[str], None] = lambda _: None
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    #: why nothing more is submitted in this run
+    blocked: tuple[BlockKind, Fault] | None = None
+    #: no request of any kind is sent any more in this run
+    dead: bool = False
+    #: the host was never reached
+    unreachable: bool = False
+    #: a request of this run got a proper answer
+    proved: bool = False
+    #: seconds by which the provider's clock is ahead of ours, by its latest answer
+    ahead: float = 0.0
+    _last_silence: str = ""
+    #: refusals in a row: of submits, and of tasks after they were accepted
+    _refused_submits: int = 0
+    _refused_tasks: int = 0
+    _first: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @property
+    def name(self) -> str:
+        """Return the provider's name."""
+        return self.spec.name
+
+    async def send(self, request: Request, permit: Permit | None = None) -> Outcome:
+        """Send a request. Until one got a proper answer they go one by one, so that a wrong key costs one request."""
+        if self.proved:
+            return await self._send(request, permit)
+        async with self._first:
+            return await self._send(request, permit)
+
+    async def compare_clocks(self) -> None:
+        """Check our clock with a free request before anything is bought with a signature that it dates."""
+        if self.signs and not self.proved and self.blocked is None:
+            await self.send(self.dialect.probe())
+
+    def block(self, kind: BlockKind, error: Fault, *, on_query: bool = False) -> None:
+        """Stop submits. Stop every request where queries are refused as well."""
+        self.blocked = self.blocked or (kind, error)
+        if kind in {"credentials", "configuration"} or (on_query and kind == "account"):
+            self.dead = True
+        self.notifier.notify("idle")
+
+    def block_disk(self) -> None:
+        """Stop submits and downloads, whatever else stopped submits before: the disk is full."""
+        self.blocked = ("disk", self.capacity.fill_disk())
+        self.notifier.notify("idle")
+
+    async def probe(self) -> None:
+        """During each outage, send a free request at growing intervals until an answer comes or there is no hope."""
+        reached = False
+        while not self.dead:
+            await self.breaker.until_outage()
+            self.on_warning(f"{self.name} does not answer ({self._last_silence}); it is asked again now and then")
+            await self._probe_until_answered(first=not (self.proved or reached))
+            reached = True
+            if not self.dead:
+                self.on_warning(f"{self.name} answers again")
+
+    def record(self, before: Task, event: Event, after: Task) -> None:
+        """Update breaker, contention and counts of refusals after a committed transition."""
+        match event:
+            case Accepted() | Interrupted():
+                self._refused_submits = 0
+                self.capacity.contention.reset()
+                self.breaker.record_submit(doubtful=isinstance(event, Interrupted))
+            case Found():
+                self.breaker.record_settled_doubt()
+            case Refused():
+                at_submit = before.state is State.SUBMITTING
+                self._refused_submits += at_submit
+                self._refused_tasks += not at_submit
+                if max(self._refused_submits, self._refused_tasks) >= _MOST_REFUSALS:
+                    # a manifest whose every prompt is refused is wrong as a whole, and may cost the account
+                    reason = f"{after.fault.reason}: {after.fault.message}"
+                    message = f"{_MOST_REFUSALS} in a row were refused ({reason}); the rest was not sent"
+                    self.block("refusals", Fault("refusals", None, message))
+            case Finished():
+                self._refused_tasks = 0
+            case Missing() if after.state is State.QUEUED:
+                self.breaker.record_settled_doubt()
+            case _:
+                pass
+
+    async def _send(self, request: Request, permit: Permit | None) -> Outcome:
+        with permit or await self.limiters[request.endpoint].acquire() as held:
+            if self.dead:
+                return NotSent("the provider refused this run's credentials or address")
+            begun = self.clock.wall()
+            outcome = await self.client.send(request, held)
+        if isinstance(outcome, Reply) and (theirs := server_time(outcome)) is not None:
+            self.ahead = theirs - self.clock.now()
+            self._check_skew(clock_skew(theirs, begun, self.clock.wall()))
+        self._update_health(request, outcome, held)
+        return outcome
+
+    def _check_skew(self, skew: float) -> None:
+        """Warn of a wrong clock once in a run. Where it signs requests and nothing was bought yet, stop submits."""
+        if self.signs and abs(skew) > SKEW_LIMIT and not self.proved and self.blocked is None:
+            # without `block`, which stops queries as well: those are signed by the server's time, which is known now
+            self.blocked = ("configuration", Fault("clock", None, skew_refusal(self.name, skew)))
+            self.notifier.notify("idle")
+        elif abs(skew) > SKEW_WARNING and not self.clock.skew_reported:
+            self.clock.skew_reported = True
+            self.on_warning(skew_warning(self.name, skew))
+
+    def _update_health(self, request: Request, outcome: Outcome, permit: Permit) -> None:
+        phase: Literal["submit", "query"] = "submit" if request.phase == "submit" else "query"
+        if is_good(self.spec, outcome, phase):
+            self.breaker.record_answer(proper=True)
+            self.proved = True
+            return
+        verdict = judge(self.spec, outcome, phase)
+        proper = isinstance(outcome, Reply) and outcome.status < 500 and not isinstance(outcome.body, str)  # noqa: PLR2004
+        self.breaker.record_answer(proper=proper)
+        if not proper:
+            self._last_silence = verdict.fault.message or verdict.fault.reason or ""
+        if verdict.meaning in _BLOCKING:
+            self.block(_BLOCKING[verdict.meaning], verdict.fault, on_query=phase == "query")
+        elif proper:
+            self.proved = True
+        if verdict.meaning == "throttled":
+            permit.throttled(verdict.wait)
+        if verdict.meaning == "window":
+            reason = self.capacity.refuse(verdict.fault, self.clock.now())
+            if reason is not None:
+                self.block("window", reason)
+
+    async def _probe_until_answered(self, *, first: bool) -> None:
+        tries, asked = 0, anyio.current_time()
+        while self.breaker.outage and not self.dead:
+            # counted from probe to probe: one without an answer has waited long enough already
+            await anyio.sleep(max(1.0, asked + min(_LONGEST_PROBE, 2.0**tries) - anyio.current_time()))
+            asked = anyio.current_time()
+            request = self.dialect.probe()
+            permit = await self.limiters[request.endpoint].acquire()
+            await self._send(request, permit)
+            tries += 1
+            if first and tries >= _UNREACHABLE_AFTER and self.breaker.outage:
+                self.unreachable = self.dead = True
+                self.breaker.give_up()
+                self.notifier.notify("idle")

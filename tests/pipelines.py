@@ -1,0 +1,30 @@
+"""Build the real pipeline of one provider around a test's own client, downloader, limits and clock."""
+
+from __future__ import annotations
+
+from runner.net.limiter import Window
+from runner.pipeline.capacity import Capacity
+from runner.pipeline.pipeline import ProviderPipeline, poll_schedule
+from runner.pipeline.session import ProviderSession
+from runner.pipeline.settlement import Settlement
+from runner.pipeline.spending import Spending
+from runner.providers.dialect import Dialect
+
+
+def pipeline(spec, client, downloader, limiters, *, store, clock, notifier, policy, **options):
+    """Return a ProviderPipeline; `options` are those of its parts, by name."""
+
+    def take(*names):
+        return {name: options.pop(name) for name in names if name in options}
+
+    window = options.pop("window", None)
+    capacity = Capacity(spec.name, Window(window), **take("space", "other_processes_active"))
+    session = ProviderSession(
+        spec, Dialect(spec), client, limiters, capacity, clock, notifier, **take("signs", "proved", "on_warning")
+    )
+    capacity.on_warning = session.on_warning
+    spending = Spending(session, store, **take("max_cost", "count_daily"))
+    schedule = poll_schedule(session, policy)
+    parts = take("claims", "on_change", "last_resort", "failpoint")
+    settlement = Settlement(store, session, spending, schedule, policy=policy, **parts)
+    return ProviderPipeline(session, settlement, spending, schedule, downloader, **options)
