@@ -8,7 +8,8 @@ SEEDS ?= 10000
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lint types docs pictures torture simulate fuzz audit bench lock clean
+.PHONY: help install demo check format lint types test test-slow test-all coverage commits docs pictures torture simulate \
+  fuzz audit bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,15 +22,34 @@ $(READY): .ci/requirements.lock pyproject.toml
 
 install: $(READY) ## everything into .venv
 
-demo: $(READY) ## real jobs against the embedded sandbox: pictures, films, a results file, nothing paid
+demo: $(READY) ## real jobs against the embedded sandbox: images, videos, a results file, nothing paid
 	$(BIN)/runner run jobs/posters.yaml jobs/clips.yaml jobs/kling-images.yaml jobs/kling-videos.yaml jobs/gateway-images.yaml jobs/compare.yaml --sandbox
 	@echo
 	@echo "The outputs are in out/*-sandbox/, one results.jsonl in each. Run it again: nothing is submitted twice."
 
-test: $(READY) ## all tests
+check: $(READY) format lint types test ## before each commit: format, lint, types, the fast tests
+
+test: $(READY) ## every test that is not marked slow: under three minutes
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+test-slow: $(READY) ## the tests that `make test` leaves out
+	$(BIN)/python -m pytest -q -n 2 -m slow
+
+test-all: $(READY) ## all tests
 	$(BIN)/python -m pytest -q -n 2
 
-check: $(READY) format lint types test ## the daily word: format, lint, types, tests
+coverage: $(READY) ## branch coverage of the fast tests, then of all: totals, and the lines that neither reaches
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -q -n 2 -m "not slow"
+	$(BIN)/coverage combine --quiet
+	@echo "fast tests: $$($(BIN)/coverage report --format=total) %"
+	-$(BIN)/coverage run -m pytest -q -n 2 -m slow
+	$(BIN)/coverage combine --quiet --append
+	$(BIN)/coverage report
+	@echo "all tests: $$($(BIN)/coverage report --format=total) %"
+
+commits: ## commit messages: `area: Imperative subject`, at most 72 characters, a body
+	$(PYTHON) .ci/check_commits.py
 
 format: $(READY) ## is everything formatted?
 	$(BIN)/ruff format --check .
@@ -43,7 +63,7 @@ types: $(READY) ## mypy, strict
 docs: $(READY) ## draw what is drawn from code
 	$(BIN)/python -m runner.tasks.diagram > docs/lifecycle.md
 
-pictures: $(READY) ## draw docs/pictures from real runs in the sandbox
+pictures: $(READY) ## draw the images of the documents from real runs in the sandbox
 	$(BIN)/python docs/pictures/terminal.py docs/pictures/terminal.svg
 
 torture: $(READY) ## the crash campaign: 500 kills a class, judged by the sandbox's ledger (half an hour)
@@ -63,9 +83,9 @@ audit: ## ask the public databases about every locked package (needs the interne
 bench: $(READY) ## the figures of the documentation and of both READMEs, as ratios measured in one run (a quarter of an hour)
 	$(BIN)/python -m benchmarks
 
-lock: ## resolve the development set anew (needs uv)
+lock: ## resolve the development set again, with newer versions (needs uv)
 	uv pip compile pyproject.toml --group dev --extra sandbox --extra notify --extra gallery --extra web --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --upgrade -o .ci/requirements.lock
 
-clean: ## away with what can be made again; never with outputs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .audit dist
+clean: ## remove what can be made again; never outputs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .audit .coverage .coverage.* dist

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence  # noqa: TC003 - part of public values
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - part of a public value
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.units import Rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 # ruff: noqa: C901, PLR0912, PLR0915 - a world's moves stand in one place, so that they can be read against the protocol
-"""Explicit-state model checker for the paid-submit protocol (docs/reliability.md).
+"""Explicit-state model checker for the paid-submit protocol (docs/invariants.md).
 
 Question: can the client pay twice for one task ("duplicate"), or finish while a paid task is neither
 recorded nor held for a person ("silent loss")?  The checker walks EVERY reachable state of a small

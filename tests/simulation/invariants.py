@@ -1,6 +1,6 @@
 """Invariants after every event: the provider's ledger against database and journal.
 
-Their numbers are those of docs/reliability.md.
+Their numbers are those of docs/invariants.md.
 """
 
 from __future__ import annotations
