@@ -29,6 +29,7 @@ from runner.tasks.events import (
     Saved,
 )
 from runner.tasks.models import State
+from runner.text import sanitize
 
 with without_module("rich"):  # it would only serve coloured tracebacks, which are never shown here
     import structlog
@@ -44,6 +45,8 @@ Format = Literal["console", "json"]
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 #: frames of a bug's traceback that are logged
 _MAX_FRAMES = 4
+#: characters of a field that are logged
+_MAX_FIELD = 500
 #: events that are logged as warnings
 _WARNING_EVENTS = (Interrupted, Found, Rejected, AccountBlocked)
 #: names of events in log lines, where they differ from the name of the class; scripts match them
@@ -109,11 +112,10 @@ def _render_console(event: dict[str, Any]) -> str:
 
 def _flatten_event(_: object, __: str, event: Any) -> Any:
     """Keep an event on one line, whatever a prompt or a provider puts into its fields."""
-    return {name: _flatten(value) if isinstance(value, str) else value for name, value in event.items()}
-
-
-def _flatten(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)[:500]
+    return {
+        name: sanitize(value, _MAX_FIELD, collapse=False) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 def listener() -> Callable[[Task, Event, Task], None]:
