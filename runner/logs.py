@@ -5,10 +5,8 @@ Lines go to the current `sys.stderr`, so that a live view can print them above i
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import stat
 import sys
 import time
 import traceback
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from runner._imports import without_module
+from runner.files import open_file
 from runner.tasks.events import (
     Accepted,
     AccountBlocked,
@@ -218,10 +217,4 @@ class LogFile:
         return (on_disk.st_dev, on_disk.st_ino) != (opened.st_dev, opened.st_ino)
 
     def _open(self) -> int:
-        # O_NOFOLLOW: not through a link planted by someone else; O_NONBLOCK: do not wait for the reader of a pipe
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o600)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a plain file", str(self._path))
-        return descriptor
+        return open_file(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

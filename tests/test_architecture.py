@@ -73,7 +73,6 @@ IMPURE: dict[str, tuple[str, ...]] = {
     "uuid": ("runner.app.notify", "runner.sandbox."),
     # names of files that are renamed away at once
     "secrets": (
-        "runner.store.account",
         "runner.store.filesystem",
         "runner.files",
         "runner.cli.gallery",  # the key of a live page's address

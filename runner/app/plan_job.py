@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from runner.app.job import Job
     from runner.manifest.parser import ParsedManifest
     from runner.tasks.models import Draft
-    from runner.units import Rate
 
 #: new tasks that are kept in memory, so that those which replace an older task can be reported as changed
 _MAX_REMEMBERED = 20_000
