@@ -173,7 +173,7 @@ COUNTERS = {
         (task(State.HELD, **COUNTERS), Resolved("absent", "ann")),
         (task(State.HELD, **COUNTERS), Resolved("abandon", "ann")),
         (
-            task(State.RUNNING, remote_id="x", adopted=True, evidence="adopt by ann", **COUNTERS),
+            task(State.RUNNING, remote_id="x", adopted=True, reason="adopt by ann", **COUNTERS),
             RetryableFailure("absent", BUSY),
         ),
         (task(State.RUNNING, remote_id="x", adopted=True, **COUNTERS), Resolved("adopt", "ann", "y")),

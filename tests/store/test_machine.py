@@ -371,7 +371,7 @@ class Job(RuleBasedStateMachine):
                 ]
                 ends = [Finished(tuple(links)), Finished(tuple(links)), Rejected(BUSY), Rejected(BUSY, billed=False)]
                 others = [Resolved("adopt", "ann", remote_id) for remote_id in ids[:2]]
-                doubted = [*others, *by_user] if task.evidence.startswith(ADOPTED_BY_USER) else []
+                doubted = [*others, *by_user] if task.reason.startswith(ADOPTED_BY_USER) else []
                 return [*ends, Pending(), Pending(settling=True), *failures, *doubted]
             case State.READY:
                 files = tuple(self.file(task, output) for output in task.outputs)
