@@ -507,7 +507,7 @@ class Job(RuleBasedStateMachine):
         assert self.loop.run(self.store.counts()) == seen.counts
         for provider in PROVIDERS:
             ids = [remote_id for name, remote_id in self.ids if name == provider]
-            assert self.loop.run(self.store.claimed(provider, ids)) == set(ids)
+            assert self.loop.run(self.store.claimed_ids(provider, ids)) == set(ids)
 
 
 TestJob = Job.TestCase
