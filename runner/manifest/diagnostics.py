@@ -1,4 +1,7 @@
-"""Collect the errors and warnings of a manifest: each once, in the order of the file, at most fifty shown."""
+"""Collect the errors and warnings of a manifest: each once, in the order of the file, at most fifty shown.
+
+The YAML parser's own messages are explained here, so that a syntax error has a hint as well.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,29 @@ from runner.errors import Diagnostic, ManifestError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
 #: largest number of errors shown to the user; the others are counted
 MAX_SHOWN = 50
 #: largest number of errors kept for sorting; a file with an error in each of 10^6 rows must not fill the memory
 MAX_KEPT = 2_000
-_FIGURES = re.compile(r"([0-9]+)")
+#: message of the parser for a tab
+TAB: Final = "'\\t'"
+#: words in a message of the parser, and our message and hint for it
+_EXPLANATIONS: Final = (
+    (TAB, "a tab stands where YAML wants spaces", "indent with spaces"),
+    ("mapping values are not allowed", "a `: ` where none can be", "quote a text that has `: `, or indent it right"),
+    ("cannot start any token", "a text may not begin with this character", "put the text in quotes"),
+    ("block end", "the indentation does not fit the lines above", "align this line with its neighbours"),
+    ("expected key", "the indentation does not fit the lines above", "align this line with its neighbours"),
+    ("could not find expected ':'", "a key without its `:`", "write `key: value`"),
+    ("end of stream", "the file ends inside a quoted text or a bracket", "close it"),
+    ("',' or ']'", "a list in brackets is not closed", "write `]`, or a comma between its values"),
+    ("',' or '}'", "a mapping in braces is not closed", "write `}`, or a comma between its pairs"),
+    ("control characters", "a control character", "delete it"),
+)  # fmt: skip
+#: a key followed by the full-width colon of a Chinese keyboard, which YAML reads as part of a text
+_WIDE_COLON = re.compile(r"(?P<before>[ \t]*(?:- +)?)(?P<key>[a-z_]\w*)[ \t]*：", re.ASCII)
+#: digits in a key, to sort by their number
+_DIGITS = re.compile(r"([0-9]+)")
 
 
 class Diagnostics:
@@ -79,32 +99,14 @@ class Diagnostics:
 
     def _ordered(self, diagnostics: set[Diagnostic]) -> list[Diagnostic]:
         return sorted(
-            diagnostics, key=lambda each: (each.file != self.file, each.file, each.line, each.column, _sort_key(each))
+            diagnostics, key=lambda each: (each.file != self.file, each.file, each.line, each.column, _key_order(each))
         )
 
 
-def _sort_key(diagnostic: Diagnostic) -> tuple[list[tuple[bool, int, str]], Diagnostic]:
+def _key_order(diagnostic: Diagnostic) -> tuple[list[tuple[bool, int, str]], Diagnostic]:
     """Return a sort key that has `matrix.n[9]` before `matrix.n[10]`."""
-    parts = _FIGURES.split(diagnostic.key)
+    parts = _DIGITS.split(diagnostic.key)
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], diagnostic
-
-
-TAB: Final = "'\\t'"
-#: words of the parser's message, and our message and hint for them
-_EXPLANATIONS: Final = (
-    (TAB, "a tab stands where YAML wants spaces", "indent with spaces"),
-    ("mapping values are not allowed", "a `: ` where none can be", "quote a text that has `: `, or indent it right"),
-    ("cannot start any token", "a text may not begin with this character", "put the text in quotes"),
-    ("block end", "the indentation does not fit the lines above", "align this line with its neighbours"),
-    ("expected key", "the indentation does not fit the lines above", "align this line with its neighbours"),
-    ("could not find expected ':'", "a key without its `:`", "write `key: value`"),
-    ("end of stream", "the file ends inside a quoted text or a bracket", "close it"),
-    ("',' or ']'", "a list in brackets is not closed", "write `]`, or a comma between its values"),
-    ("',' or '}'", "a mapping in braces is not closed", "write `}`, or a comma between its pairs"),
-    ("control characters", "a control character", "delete it"),
-)  # fmt: skip
-#: a key followed by the full-width colon of a Chinese keyboard, which YAML reads as part of a text
-_WIDE_COLON = re.compile(r"(?P<before>[ \t]*(?:- +)?)(?P<key>[a-z_]\w*)[ \t]*：", re.ASCII)
 
 
 def find_wide_colon(lines: Sequence[str], line: int) -> tuple[int, int, str, str] | None:

@@ -13,7 +13,7 @@ import jmespath
 import orjson
 from jmespath import functions
 
-#: characters of a text that `match` looks at
+#: characters of a text that `match` searches
 _MAX_SUBJECT = 10_000
 
 
