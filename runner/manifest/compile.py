@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runner.manifest.content_checks import BUILTIN_VARIABLES
+from runner.manifest.diagnostics import closest_hint
 from runner.manifest.lint import find_wrong_braces
 from runner.manifest.naming import OutputNamer
 from runner.manifest.params import MODEL_KEYS, LocatedTemplate, Param
 from runner.manifest.positions import dotted_path
-from runner.manifest.schema import closest_hint
 from runner.manifest.templates import Template, TemplateError, is_template
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class CompiledTemplates:
             for path, written, name in find_wrong_braces(value, root, variables):
                 hint = f"a variable is written {{{{ {name} }}}}"
                 self._add(path, f"`{written}` stays as it stands", hint, warn=True)
+        conditional = {*given, *MODEL_KEYS}
         for condition in conditions:
-            conditional = {*given, *MODEL_KEYS}
             for name in sorted(condition.names - conditional):
                 self._add((*condition.path, name), "no column, axis or added value is called so",
                           closest_hint(name, conditional, "there are"), key=True)  # fmt: skip

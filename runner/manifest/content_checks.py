@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runner.manifest.diagnostics import find_wide_colon
+from runner.manifest.diagnostics import describe_value, find_wide_colon
 from runner.manifest.positions import dotted_path
-from runner.manifest.schema import describe_value
 from runner.manifest.templates import is_template
 
 if TYPE_CHECKING:

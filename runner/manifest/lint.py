@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from runner.manifest.diagnostics import normalize_name
 from runner.manifest.params import MODEL_KEYS
 from runner.manifest.positions import dotted_path
-from runner.manifest.schema import normalize_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

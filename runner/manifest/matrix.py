@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.manifest import rows
 from runner.manifest.content_checks import BUILTIN_VARIABLES, value_error
+from runner.manifest.diagnostics import closest_hint, describe_value
 from runner.manifest.model import Axis, Matrix, SetRule
 from runner.manifest.params import MODEL_KEYS
 from runner.manifest.positions import value_text
-from runner.manifest.schema import closest_hint, describe_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

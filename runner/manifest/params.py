@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.errors import UsageError
-from runner.manifest.schema import describe_value, normalize_name
+from runner.manifest.diagnostics import describe_value, normalize_name
 from runner.manifest.templates import Template, TemplateError, is_template
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ import orjson
 
 from runner.manifest import yaml_reader
 from runner.manifest.content_checks import value_error
+from runner.manifest.diagnostics import describe_value
 from runner.manifest.positions import YamlMapping, unpack_position
-from runner.manifest.schema import describe_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

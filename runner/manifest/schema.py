@@ -10,29 +10,26 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from runner.manifest.diagnostics import closest_hint, describe_value
 from runner.manifest.notify_urls import url_error
 from runner.manifest.positions import dotted_path
 from runner.units import Rate, parse_duration, parse_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pydantic_core import ErrorDetails
 
     from runner.manifest.diagnostics import Diagnostics
     from runner.manifest.positions import KeyPath, SourceMap
 
+#: largest length of the name of a job, in characters
 _MAX_NAME = 100
 _JOB_NAME = re.compile(r"[\w][\w. -]*(?<![. ])")
-_SEPARATORS = re.compile(r"[\s-]+")
-_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+#: what a section expects, by the type of an error of pydantic
 _EXPECTED_TYPES = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -44,38 +41,6 @@ _EXPECTED_TYPES = {
 def is_name(text: str) -> bool:
     """Return whether `text` is a valid name of a job."""
     return _JOB_NAME.fullmatch(text) is not None
-
-
-def normalize_name(name: str) -> str:
-    """Return a name in the form of parameters: lower case, no full-width or invisible characters, no spaces."""
-    visible = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
-    return _SEPARATORS.sub("_", _CAMEL_CASE.sub("_", visible.strip())).casefold()
-
-
-def describe_value(value: Any) -> str:
-    """Return a value as messages show it."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return f"`{str(value).lower()}`"
-        case int() | float():
-            return f"the number {value}"
-        case str():
-            return f"the text `{value[:40]}{'…' * (len(value) > 40)}`"  # noqa: PLR2004 - enough to recognise the text
-        case dict():
-            return "a mapping"
-        case _:
-            return "a list"
-
-
-def closest_hint(name: str, known: Iterable[str], label: str = "it may be") -> str:
-    """Return a hint with the nearest known name, or with the first twenty if none is near."""
-    names = sorted(known)
-    by_form = {normalize_name(each): each for each in names}
-    if near := get_close_matches(normalize_name(name), by_form, n=1, cutoff=0.6):
-        return f"did you mean `{by_form[near[0]]}`?"
-    return f"{label} " + (", ".join(f"`{each}`" for each in names[:20]) or "none")
 
 
 def _schema_error(message: str, hint: str = "") -> PydanticCustomError:
@@ -124,6 +89,8 @@ def _validate_url(value: str) -> str:
         raise _schema_error(*error)
     return value
 
+
+# parts of the JSON Schema that pydantic does not validate
 
 _LIST = {"type": "array", "minItems": 1}
 _COUNT = {
@@ -175,6 +142,9 @@ _FILE = {
     "properties": {"file": {"type": "string"}},
     "additionalProperties": False,
 }
+
+# types of the fields
+
 Name = Annotated[str, BeforeValidator(_validate_name)]
 Duration = Annotated[
     float,
@@ -257,6 +227,7 @@ class Document(_Section):
     notify: NotifyPart | None = None
 
 
+#: fields of every section; the empty path is the manifest itself
 _SECTION_FIELDS: dict[str, Any] = {
     "": Document.model_fields,
     "output": OutputPart.model_fields,
