@@ -27,7 +27,7 @@ _MAX_PROMPT = 40
 #: in Chinese that is just within the bytes of a name
 _MAX_DESCRIPTION = 54
 _MAX_PIECES = 6
-#: a name that begins with the index, and goes on with no digit, is unique; `{{-` would strip blanks
+#: a name that begins with the index, and goes on with no digit, is unique; `{{-` would strip whitespace
 _BY_INDEX = re.compile(r"\{\{\s*index\s*\}\}(?:$|[^0-9{\s])")
 _UNSAFE = re.compile(r"(?:[^\w.-]|_)+")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)

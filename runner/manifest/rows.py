@@ -39,7 +39,7 @@ _SAMPLE_SIZE = 64 * 1024
 _EXCERPT_LENGTH = 60
 _BOM = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_BLANK = re.compile(r"[ \t\r\n]*")
+_WHITESPACE = re.compile(r"[ \t\r\n]*")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 #: names of the delimiters that tables use, to recognise a file with another one
 _DELIMITER_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", "，": "full-width commas",
@@ -255,22 +255,22 @@ def _list_elements(text: str) -> Iterator[tuple[Any, int]]:
             line = _line_number(text, getattr(error, "pos", at))
             raise BadDataError(line, f"not JSON: {reason}", _OBJECTS_HINT) from None
         yield value, at
-        at = _skip_blanks(text, end)
+        at = _skip_whitespace(text, end)
         if text[at : at + 1] != "]":
             at = _skip_token(text, at, ",")
-    if text[_skip_blanks(text, at + 1) :]:
+    if text[_skip_whitespace(text, at + 1) :]:
         raise BadDataError(_line_number(text, at), "something follows the list", _OBJECTS_HINT)
 
 
 def _skip_token(text: str, at: int, token: str) -> int:
-    at = _skip_blanks(text, at)
+    at = _skip_whitespace(text, at)
     if text[at : at + 1] != token:
         raise BadDataError(_line_number(text, at), f"not a JSON list: expected `{token}`", _OBJECTS_HINT)
-    return _skip_blanks(text, at + 1)
+    return _skip_whitespace(text, at + 1)
 
 
-def _skip_blanks(text: str, at: int) -> int:
-    found = _BLANK.match(text, at)
+def _skip_whitespace(text: str, at: int) -> int:
+    found = _WHITESPACE.match(text, at)
     return found.end() if found else at
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runner.providers.images import ImageFiles
     from runner.providers.spec import Model, Parameter, Spec
 
+#: types of parameters in the words of messages
 _TYPE_NAMES = {
     "string": "text",
     "integer": "a whole number",
@@ -240,19 +241,15 @@ def _coerce(parameter: Parameter, value: Any, choices: Mapping[str, Any]) -> Any
     if parameter.choices is not None:
         return value if isinstance(value, bool) else choices.get(str(value), value)
     if isinstance(value, str) and kind in {"integer", "number"}:
-        return _parse_number(value, whole=kind == "integer")
+        try:
+            return int(value) if kind == "integer" else float(value)
+        except ValueError:
+            return value
     if kind == "string" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and kind == "boolean":
         return {"true": True, "false": False}.get(value.lower(), value)
     return value
-
-
-def _parse_number(text: str, *, whole: bool) -> Any:
-    try:
-        return int(text) if whole else float(text)
-    except ValueError:
-        return text
 
 
 def _violation(parameter: Parameter, value: Any) -> tuple[str, str] | None:
@@ -262,10 +259,8 @@ def _violation(parameter: Parameter, value: Any) -> tuple[str, str] | None:
             return None
         return f"{shortened_repr(value)} is not one of its values", f"expected {_join_choices(parameter.choices)}"
     if not _has_type(parameter.type, value):
-        return (
-            f"{shortened_repr(value)} is not {_TYPE_NAMES[parameter.type]}",
-            f"expected {_TYPE_NAMES[parameter.type]}",
-        )
+        kind = _TYPE_NAMES[parameter.type]
+        return f"{shortened_repr(value)} is not {kind}", f"expected {kind}"
     return None if parameter.type == "image" else _range_violation(parameter, value)
 
 

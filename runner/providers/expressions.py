@@ -62,5 +62,5 @@ class Expression:
 
 @lru_cache(maxsize=1024)
 def compile_expression(text: str) -> Expression:
-    """Return the compiled expression from a cache. Raises jmespath.exceptions.ParseError."""
+    """Return the compiled expression from a cache. Raise jmespath.exceptions.ParseError."""
     return Expression(text)

@@ -88,13 +88,13 @@ EVENT_COSTS: Mapping[type[Event], str] = {
 
 
 class IllegalTransitionError(RunnerError):
-    """An event that the table does not allow in the task's state. It is a bug, never bad input."""
+    """Event that the table does not allow in the task's state. It is a bug, never bad input."""
 
 
 def advance(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task:
     """Return the task as it is after the event, without any I/O.
 
-    `now` is in seconds since the epoch. Raises IllegalTransitionError if the table does not allow the transition.
+    `now` is in seconds since the epoch. Raise IllegalTransitionError if the table does not allow the transition.
     """
     targets = TRANSITIONS[task.state].get(type(event), ())
     after = _decide(task, event, now, policy) if targets else task

@@ -435,7 +435,7 @@ def test_paid_task_is_stranded_after_its_time_limit(state, event):
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.READY])
-def test_failure_of_a_paid_task_never_ends(state):
+def test_failing_paid_task_is_retried_indefinitely(state):
     """However often a paid task is polled or downloaded in vain, it never fails for that."""
     task, waits = make_task(state), []
     for _ in range(40):
