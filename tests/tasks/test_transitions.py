@@ -435,7 +435,7 @@ def test_paid_task_is_stranded_after_its_time_limit(state, event):
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.READY])
-def test_failure_of_a_paid_task_backs_off_for_ever(state):
+def test_failing_paid_task_is_retried_indefinitely(state):
     """However often a paid task is polled or downloaded in vain, it never fails for that."""
     task, waits = make_task(state), []
     for _ in range(40):
@@ -524,9 +524,9 @@ def sound(task: Task) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(st.data(), st.booleans())
-def test_every_sequence_is_sound_and_ends(data, can_look_up):
+def test_every_sequence_is_sound_and_ends(data, can_reconcile):
     """Without operators and users, every sequence of events ends in a bounded number of steps."""
-    policy = replace(SHORT, can_reconcile=can_look_up)
+    policy = replace(SHORT, can_reconcile=can_reconcile)
     task, now, blocks = make_task(State.QUEUED), NOW, 3
     for _ in range(600):
         kinds = [kind for kind in possible(task) if kind not in {Retried, Resolved}]
