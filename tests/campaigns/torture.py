@@ -246,8 +246,8 @@ def main(words: Sequence[str]) -> int:
     kept = campaign.run()
     figures = campaign.figures()
     print(summary(figures))
-    if given.diagnostics:
-        given.diagnostics.write_text(json.dumps(figures, indent=2) + "\n")
+    if given.report:
+        given.report.write_text(json.dumps(figures, indent=2) + "\n")
     return 0 if kept else 1
 
 

@@ -133,7 +133,7 @@ class Ledger:
         paid = {line["ref"] for line in rig.journal if line["t"] == "id"}
         self.bought = {line["key"] for line in rig.journal if line["t"] == "intent" and line["ref"] in paid}
 
-    async def may_buy(self, home: Path) -> set[str]:
+    async def buys(self, home: Path) -> set[str]:
         """Return the keys that a run with a changed manifest would buy."""
         store, found = await Store.open(home), set()
         try:

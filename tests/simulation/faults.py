@@ -221,7 +221,7 @@ def _life(dice):
     if way < 0.3:
         crash = Crash("", dice.choice((1, 2, dice.randrange(1, 20), dice.randrange(1, 120))))
     elif way < 0.7:
-        crash = Crash(dice.choice(POINTS), dice.report_model_choice((1, 1, 2, 5)))
+        crash = Crash(dice.choice(POINTS), dice.choice((1, 1, 2, 5)))
     elif way < 0.9:
         crash = Crash("time", dice.choice((dice.uniform(0.0, 10.0), dice.uniform(0.0, 200.0))))
     term = (dice.uniform(0.0, 60.0),) if dice.random() < 0.25 else ()

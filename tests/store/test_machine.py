@@ -75,7 +75,7 @@ class InjectedFault(NamedTuple):
     part: float = 0.0
 
     @property
-    def column_params(self):
+    def fills(self):
         return self.kind.startswith("full")
 
 
@@ -123,9 +123,9 @@ class Job(RuleBasedStateMachine):
         self.loop.close()
         shutil.rmtree(self.home)
 
-    @initialize(can_look_up=st.sampled_from([True, True, False]), numbers=ALL)
-    def begins(self, can_look_up, numbers):
-        self.patience = replace(PATIENCE, can_reconcile=can_look_up)
+    @initialize(can_reconcile=st.sampled_from([True, True, False]), numbers=ALL)
+    def begins(self, can_reconcile, numbers):
+        self.patience = replace(PATIENCE, can_reconcile=can_reconcile)
         self.open()
         self.uuid = self.store.uuid
         self.add_manifest(numbers, 0, NO_FAULT)
@@ -188,7 +188,7 @@ class Job(RuleBasedStateMachine):
 
     def change(self, injected, work, before, after):
         """Change one task in one transaction with a fault injected; return the result or the error."""
-        injected = injected if injected.column_params else injected._replace(nth=1)
+        injected = injected if injected.fills else injected._replace(nth=1)
         reserve, row = self.store._writer.ballast.exists(), self.expected.tasks[before.key]
         behind = bool(self.expected.pending)
         size = self.size()
@@ -207,7 +207,7 @@ class Job(RuleBasedStateMachine):
     def fails(self, injected, before, after, *, reserve, journaled):
         """Check a failed change: the database is unchanged, and the next transaction applies the journal."""
         if not self.failing:
-            assert injected.column_params
+            assert injected.fills
             once = injected.nth == 1 and injected.kind not in {"full journal", "full ever more"}
             assert not (once and reserve) or after.state is SUBMITTING, "the ballast exists for this"
         self.failing = True
@@ -276,7 +276,7 @@ class Job(RuleBasedStateMachine):
     def buy(self, store, provider, free_slots, cap):
         return store.claim_queued(provider, self.now, free_slots, self.claimed, cap=cap)
 
-    def claimed_ids(self, task):
+    def claimed(self, task):
         return advance(task, Claimed(Moment("boot", self.now), self.now), self.now, self.patience)
 
     def exceeds_cap(self, task, cap):
@@ -339,7 +339,7 @@ class Job(RuleBasedStateMachine):
         done = self.change(injected, lambda: self.store.settle(before, after), before, after)
         assert done == ("clash" if clash else "done") or isinstance(done, DiskError)
 
-    def events(self, task):  # noqa: PLR0911 - a table
+    def events(self, task):
         """Return the events that may happen to a task next; ids are new or belong to another task."""
         ids = [self.fresh(), *sorted(self.expected.taken(task))[:2] * 2]
         by_user = [Resolved("absent", "ann"), Resolved("abandon", "ann")]
@@ -371,7 +371,7 @@ class Job(RuleBasedStateMachine):
                 ]
                 ends = [Finished(tuple(links)), Finished(tuple(links)), Rejected(BUSY), Rejected(BUSY, billed=False)]
                 others = [Resolved("adopt", "ann", remote_id) for remote_id in ids[:2]]
-                doubted = [*others, *by_user] if task.evidence.startswith(ADOPTED_BY_USER) else []
+                doubted = [*others, *by_user] if task.reason.startswith(ADOPTED_BY_USER) else []
                 return [*ends, Pending(), Pending(settling=True), *failures, *doubted]
             case State.READY:
                 files = tuple(self.file(task, output) for output in task.outputs)
