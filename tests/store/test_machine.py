@@ -123,9 +123,9 @@ class Job(RuleBasedStateMachine):
         self.loop.close()
         shutil.rmtree(self.home)
 
-    @initialize(can_look_up=st.sampled_from([True, True, False]), numbers=ALL)
-    def begins(self, can_look_up, numbers):
-        self.patience = replace(PATIENCE, can_reconcile=can_look_up)
+    @initialize(can_reconcile=st.sampled_from([True, True, False]), numbers=ALL)
+    def begins(self, can_reconcile, numbers):
+        self.patience = replace(PATIENCE, can_reconcile=can_reconcile)
         self.open()
         self.uuid = self.store.uuid
         self.add_manifest(numbers, 0, NO_FAULT)
