@@ -510,7 +510,7 @@ class Client:
     def _pipeline(self, store, clock):
         plan, spec, notifier = self.plan, self.world.spec, Notifier()
         patience = RetryPolicy(
-            paid_timeout=plan.paid_timeout,
+            paid_timeout=plan.paid,
             max_throttles=plan.throttles,
             quiet_time=plan.doubt,
             can_reconcile=spec.can_reconcile,
