@@ -27,6 +27,7 @@ from runner.tasks.events import (
     RetryableFailure,
 )
 from runner.tasks.models import Output, TaskError
+from runner.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -370,4 +371,4 @@ def sanitize_reply(value: Any) -> str:
         text = str(value)[: 2 * _MAX_TEXT].encode("utf-8", "backslashreplace").decode()
     except (ValueError, RecursionError):  # an integer of thousands of digits, a list nested a thousand deep
         text = f"unreadable {type(value).__name__}"
-    return "".join(char if char.isprintable() else " " for char in text)[:_MAX_TEXT].strip()
+    return sanitize(text, _MAX_TEXT, collapse=False).strip()

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from runner.errors import ConfigError, UsageError
 from runner.providers.expressions import compile_expression
+from runner.units import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,9 +42,10 @@ def _check_expression(text: str) -> str:
 
 
 def _check_rate(text: str) -> str:
-    match = _RATE_PATTERN.fullmatch(text)
-    if match is None or float(match[1]) <= 0:
-        raise ValueError(f"expected a rate like `5/s`, `10/min` or `100/h`; found {text!r}")
+    try:
+        parse_rate(text)
+    except ValueError:
+        raise ValueError(f"expected a rate like `5/s`, `10/min` or `100/h`; found {text!r}") from None
     return text
 
 

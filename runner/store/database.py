@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from contextlib import closing
@@ -13,6 +12,7 @@ from pathlib import Path
 import orjson
 
 from runner.errors import DiskError, JobLockedError, RunnerError, StateError
+from runner.files import create_file
 
 #: application id of our databases ("GENR")
 APPLICATION_ID = 0x47454E52
@@ -116,7 +116,7 @@ def _back_up(connection: sqlite3.Connection, number: int) -> None:
     fresh = backup.with_name(f"{backup.name}.new")
     try:
         fresh.unlink(missing_ok=True)
-        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        create_file(fresh).close()
         connection.execute("vacuum into ?", (str(fresh),))
         fresh.replace(backup)
     except OSError as error:

@@ -5,12 +5,11 @@ Files must be created, synced, renamed and removed, and locks must be reliable. 
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from runner.errors import DiskError
-from runner.files import make_directory
+from runner.files import create_file, make_directory, sync_file
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 #: kinds of file systems on which SQLite's write-ahead log or a kernel lock is unreliable
@@ -59,10 +58,9 @@ def is_remote(directory: Path, *, mounts: Path = _MOUNT_TABLE) -> bool:
 def _try_operations(path: Path) -> None:
     renamed = path.with_name(f"{path.name}-2")
     try:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "wb") as file:
+        with create_file(path) as file:
             file.write(bytes(4096))
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
         path.rename(renamed)
     finally:
         path.unlink(missing_ok=True)
