@@ -616,11 +616,11 @@ async def test_no_query_of_a_run_scans_the_task_table(bench):
         scans = {
             name: plan
             for name, plan in seen.items()
-            if any(line.startswith(("SCAN task", "SCAN twin", "SCAN draft")) for line in plan)
+            if any(line.startswith(("SCAN task", "SCAN duplicate", "SCAN draft")) for line in plan)
         }
         assert scans == {}
-        duplicates = [line for line in seen["claim_queued"] if "twin" in line]
-        assert duplicates == ["SEARCH twin USING COVERING INDEX task_twins (fingerprint=? AND state=?)"]
+        duplicates = [line for line in seen["claim_queued"] if "duplicate" in line]
+        assert duplicates == ["SEARCH duplicate USING COVERING INDEX task_twins (fingerprint=? AND state=?)"]
 
 
 def parameter_names(text):
