@@ -339,7 +339,7 @@ class Job(RuleBasedStateMachine):
         done = self.change(injected, lambda: self.store.settle(before, after), before, after)
         assert done == ("clash" if clash else "done") or isinstance(done, DiskError)
 
-    def events(self, task):  # noqa: PLR0911 - a table
+    def events(self, task):
         """Return the events that may happen to a task next; ids are new or belong to another task."""
         ids = [self.fresh(), *sorted(self.expected.taken(task))[:2] * 2]
         by_user = [Resolved("absent", "ann"), Resolved("abandon", "ann")]
@@ -507,7 +507,7 @@ class Job(RuleBasedStateMachine):
         assert self.loop.run(self.store.counts()) == seen.counts
         for provider in PROVIDERS:
             ids = [remote_id for name, remote_id in self.ids if name == provider]
-            assert self.loop.run(self.store.claimed(provider, ids)) == set(ids)
+            assert self.loop.run(self.store.claimed_ids(provider, ids)) == set(ids)
 
 
 TestJob = Job.TestCase
