@@ -367,8 +367,8 @@ async def test_wake_makes_paid_and_doubtful_tasks_due(bench):
 async def test_settled_task_is_read_back_unchanged(bench):
     async with bench() as made:
         await made.add(1)
-        fault = TaskError("in_doubt", "E\u00e9", "nicht \u9519\n")
-        task = await made.to(State.IN_DOUBT, error=fault, doubts=2, absences=1, reason="cut off")
+        error = TaskError("in_doubt", "E\u00e9", "nicht \u9519\n")
+        task = await made.to(State.IN_DOUBT, error=error, doubts=2, absences=1, reason="cut off")
         assert await made.store.in_state(State.IN_DOUBT) == [task]
         assert await made.store.find_by_key_prefix(task.key[:31]) == [task]
 
