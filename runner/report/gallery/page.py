@@ -1,6 +1,7 @@
-"""Write the gallery page of a job and the data files it loads.
+"""Write the gallery of a job: `index.html` beside the outputs, and a folder with its data files and thumbnails.
 
-The data is written first, in parts named by their content, then the page that names them, then old data is removed. A
+Neither the page nor the folder is touched if it exists and was not made by runner. One process writes at a time. The
+data is written first, in parts named by their content, then the page that names them, then old data is removed. A
 reader sees the old page or the new one at any moment. The data is in scripts, since a page from the file system may not
 fetch. The markup holds only the escaped name of the job and a block of JSON. The script inserts the rest as text, and
 a content security policy forbids everything else.
@@ -25,13 +26,23 @@ import orjson
 
 from runner.errors import UsageError
 from runner.files import atomic_write
-from runner.report.results import result_dict
+from runner.report.results import ERROR_FIELDS, result_dict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 
+PAGE = "index.html"
+FOLDER = "gallery"
+#: first bytes of every gallery page
+MARK = b"<!doctype html>\n<!-- made by runner: written anew after every run -->\n"
+_NOTE = "READ-ME.txt"
+_NOTE_MARK = b"Made by runner: "
+_NOTE_TEXT = (
+    _NOTE_MARK + b"what ../index.html shows. It may be deleted; `runner gallery` makes it again.\n"
+    b"Files that you put here stay, but for those named data-*.js.\n"
+)
 #: tasks on a page, the newest ones; each takes about 1.5 kB in a browser
 MAX_TASKS = 20_000
 #: tasks in the first part, which the browser shows first, and in every other part
@@ -42,6 +53,87 @@ _POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; img-src 'self'; media-src 'self'; {more}; "
     "style-src '{style}'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
+#: fields of a card in their order; the page receives these names
+CARD_FIELDS = (
+    *("key", "index", "repeat", "provider", "model", "state", "id", "vars", "request", "outputs", "error"),
+    *("attempts", "cost", "queued", "submitted", "finished"),
+)
+#: hexadecimal digits of a file's SHA-256 that name its thumbnail
+_NAME_LENGTH = 24
+#: characters that could end a script, begin markup or break a line of JavaScript, with their JSON escapes
+_ESCAPES = {
+    b"<": b"\\u003c",
+    b">": b"\\u003e",
+    b"&": b"\\u0026",
+    "\u2028".encode(): b"\\u2028",
+    "\u2029".encode(): b"\\u2029",
+}
+
+
+class GalleryDirectory:
+    """Paths of the gallery in a job directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.page = directory / PAGE
+        self.folder = directory / FOLDER
+
+    def file_names(self) -> set[str]:
+        """Return the names of all files in the folder, thumbnails included."""
+        return {entry.name for entry in os.scandir(self.folder)}
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock on the page, and wait while another process writes it."""
+        with (self.folder / _NOTE).open("rb") as note:
+            fcntl.flock(note, fcntl.LOCK_EX)
+            yield
+
+    def remove_stale_data(self, kept: set[str]) -> None:
+        """Remove the data files of earlier pages, except the names in `kept`."""
+        for name in self.file_names() - kept:
+            if name.startswith("data-") and name.endswith(".js"):
+                (self.folder / name).unlink(missing_ok=True)
+
+
+def open_gallery(directory: Path) -> GalleryDirectory:
+    """Return the gallery of a job directory, and create its folder if needed.
+
+    Raises UsageError if page or folder exists and is not ours, and OSError.
+    """
+    gallery = GalleryDirectory(directory)
+    _raise_if_foreign(gallery.page, os.path.lexists(gallery.page) and not _starts_with(gallery.page, MARK))
+    with suppress(FileExistsError):
+        gallery.folder.mkdir()
+    note = gallery.folder / _NOTE
+    is_folder = gallery.folder.is_dir() and not gallery.folder.is_symlink()
+    if is_folder and not gallery.file_names():
+        with atomic_write(note) as file:
+            file.write(_NOTE_TEXT)
+    _raise_if_foreign(gallery.folder, not is_folder or not _starts_with(note, _NOTE_MARK))
+    return gallery
+
+
+def is_ours(page: Path) -> bool:
+    """Return whether a page was made by runner."""
+    return _starts_with(page, MARK)
+
+
+def _raise_if_foreign(path: Path, foreign: bool) -> None:
+    if foreign:
+        raise UsageError(
+            f"{path} is there already and was not made by runner; it was left as it is",
+            hint="Move it away, then `runner gallery` makes the page.",
+        )
+
+
+def _starts_with(path: Path, mark: bytes) -> bool:
+    """Return whether a path is a regular file, not a symbolic link, that begins with `mark`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and file.read(len(mark)) == mark
 
 
 def write(gallery: GalleryDirectory, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> int:
@@ -121,102 +213,6 @@ def _asset(name: str) -> str:
     return (resources.files("runner.report.gallery") / "assets" / name).read_text(encoding="utf-8")
 
 
-PAGE = "index.html"
-FOLDER = "gallery"
-#: first bytes of every gallery page
-MARK = b"<!doctype html>\n<!-- made by runner: written anew after every run -->\n"
-_NOTE = "READ-ME.txt"
-_NOTE_MARK = b"Made by runner: "
-_NOTE_TEXT = (
-    _NOTE_MARK + b"what ../index.html shows. It may be deleted; `runner gallery` makes it again.\n"
-    b"Files that you put here stay, but for those named data-*.js.\n"
-)
-
-
-class GalleryDirectory:
-    """Paths of the gallery in a job directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.page = directory / PAGE
-        self.folder = directory / FOLDER
-
-    def file_names(self) -> set[str]:
-        """Return the names of all files in the folder, thumbnails included."""
-        return {entry.name for entry in os.scandir(self.folder)}
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the lock on the page, and wait while another process writes it."""
-        with (self.folder / _NOTE).open("rb") as note:
-            fcntl.flock(note, fcntl.LOCK_EX)
-            yield
-
-    def remove_stale_data(self, kept: set[str]) -> None:
-        """Remove the data files of earlier pages, except the names in `kept`."""
-        for name in self.file_names() - kept:
-            if name.startswith("data-") and name.endswith(".js"):
-                (self.folder / name).unlink(missing_ok=True)
-
-
-def open_gallery(directory: Path) -> GalleryDirectory:
-    """Return the gallery of a job directory, and create its folder if needed.
-
-    Raises UsageError if page or folder exists and is not ours, and OSError.
-    """
-    gallery = GalleryDirectory(directory)
-    _raise_if_foreign(gallery.page, os.path.lexists(gallery.page) and not _starts_with(gallery.page, MARK))
-    with suppress(FileExistsError):
-        gallery.folder.mkdir()
-    note = gallery.folder / _NOTE
-    is_folder = gallery.folder.is_dir() and not gallery.folder.is_symlink()
-    if is_folder and not gallery.file_names():
-        with atomic_write(note) as file:
-            file.write(_NOTE_TEXT)
-    _raise_if_foreign(gallery.folder, not is_folder or not _starts_with(note, _NOTE_MARK))
-    return gallery
-
-
-def is_ours(page: Path) -> bool:
-    """Return whether a page was made by runner."""
-    return _starts_with(page, MARK)
-
-
-def _raise_if_foreign(path: Path, foreign: bool) -> None:
-    if foreign:
-        raise UsageError(
-            f"{path} is there already and was not made by runner; it was left as it is",
-            hint="Move it away, then `runner gallery` makes the page.",
-        )
-
-
-def _starts_with(path: Path, mark: bytes) -> bool:
-    """Return whether a path is a regular file, not a symbolic link, that begins with `mark`."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    with os.fdopen(descriptor, "rb") as file:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode) and file.read(len(mark)) == mark
-
-
-#: fields of a card in their order; the page receives these names
-CARD_FIELDS = (
-    *("key", "index", "repeat", "provider", "model", "state", "id", "vars", "request", "outputs", "error"),
-    *("attempts", "cost", "queued", "submitted", "finished"),
-)
-#: hexadecimal digits of a file's SHA-256 that name its thumbnail
-_NAME_LENGTH = 24
-_ERROR_FIELDS = ("reason", "code", "message")
-#: characters that could end a script, begin markup or break a line of JavaScript, with their JSON escapes
-_ESCAPES = {
-    b"<": b"\\u003c",
-    b">": b"\\u003e",
-    b"&": b"\\u0026",
-    "\u2028".encode(): b"\\u2028",
-    "\u2029".encode(): b"\\u2029",
-}
-
-
 def thumbnail_name(sha256: str) -> str:
     """Return the name of the thumbnail for a file's SHA-256, without extension."""
     return sha256[:_NAME_LENGTH]
@@ -233,7 +229,7 @@ def card(row: Mapping[str, Any], file_names: Collection[str]) -> list[Any]:
         orjson.dumps(result["vars"]).decode(),
         orjson.dumps(result["request"]).decode(),
         [_output_entry(output, file_names) for output in result["outputs"]],
-        [result["error"][name] for name in _ERROR_FIELDS] if result["error"]["reason"] else None,
+        [result["error"][name] for name in ERROR_FIELDS] if result["error"]["reason"] else None,
         *(result[name] for name in ("attempts", "cost", "queued_at", "submitted_at", "finished_at")),
     ]
 
