@@ -87,7 +87,7 @@ class Queue:
             self.timed = True
             self.world.at(self.world.now, self._serve)
 
-    def _grant_due(self) -> None:
+    def _serve(self) -> None:
         while self.waiting:
             found = self.bucket.grant(self.world.now)
             if not isinstance(found, Slot):

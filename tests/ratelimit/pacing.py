@@ -111,7 +111,7 @@ class Simulation:
                 at = end
         heapq.heappush(self._events, (at, next(self._numbers), action, args))
 
-    def _free_bytes(self, client):
+    def _free(self, client):
         client.idle += 1
         self._ask(client)
 

@@ -49,7 +49,7 @@ class LateJoin:
             self._shared, self._state = self._account.join(self._bucket, self._alive)
         return getattr(self._shared, name)
 
-    def _is_usable(self):
+    def _alive(self):
         return self._account.simulation.now < self._client.dies
 
     def kill(self):

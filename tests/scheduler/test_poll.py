@@ -25,13 +25,13 @@ class Provider:
     """Chanjing's page of tasks: those in `ended` have failed, the others run."""
 
     def __init__(self):
-        self.asked, self.ended, self.said = [], set(), anyio.Event()
+        self.asked, self.ended, self.polled = [], set(), anyio.Event()
 
     async def send(self, request, permit=None):
         permit.sent(anyio.current_time())
         ids = request.body["unique_ids"] if request.body else [request.path.rpartition("/")[2]]
         self.asked.append(sorted(ids))
-        self.said.set()
+        self.polled.set()
         rows = [{"unique_id": id_, "progress_desc": "Error" if id_ in self.ended else "Generating"} for id_ in ids]
         return Reply(200, {"code": 0, "data": {"list": rows}})
 
@@ -83,8 +83,8 @@ async def calls(provider, count):
     """The first calls that were made."""
     with anyio.fail_after(10):
         while len(provider.asked) < count:
-            provider.said = anyio.Event()
-            await provider.said.wait()
+            provider.polled = anyio.Event()
+            await provider.polled.wait()
     return provider.asked[:count]
 
 

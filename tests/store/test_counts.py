@@ -65,10 +65,10 @@ async def test_errors_are_grouped_by_state_and_reason(bench):
     """Tasks without a reason are a group of their own."""
     async with bench() as made:
         await made.add(*range(1, 7))
-        await made.to(State.FAILED, fault=TaskError("moderation", None, "no"), remote_id=None)
-        await made.to(State.FAILED, fault=TaskError("moderation", None, "no"), remote_id=None)
-        await made.to(State.FAILED, fault=TaskError(), remote_id=None)
-        await made.to(State.DONE, fault=TaskError("partial", None, "1 of 2"))
+        await made.to(State.FAILED, error=TaskError("moderation", None, "no"), remote_id=None)
+        await made.to(State.FAILED, error=TaskError("moderation", None, "no"), remote_id=None)
+        await made.to(State.FAILED, error=TaskError(), remote_id=None)
+        await made.to(State.DONE, error=TaskError("partial", None, "1 of 2"))
         await made.to(State.DONE)
         rows = made.sql(database.statements()["error_groups"])
         counts = {(state, reason): count for state, reason, _, count, *_ in rows}

@@ -75,7 +75,7 @@ class InjectedFault(NamedTuple):
     part: float = 0.0
 
     @property
-    def column_params(self):
+    def fills(self):
         return self.kind.startswith("full")
 
 
@@ -188,7 +188,7 @@ class Job(RuleBasedStateMachine):
 
     def change(self, injected, work, before, after):
         """Change one task in one transaction with a fault injected; return the result or the error."""
-        injected = injected if injected.column_params else injected._replace(nth=1)
+        injected = injected if injected.fills else injected._replace(nth=1)
         reserve, row = self.store._writer.ballast.exists(), self.expected.tasks[before.key]
         behind = bool(self.expected.pending)
         size = self.size()
@@ -207,7 +207,7 @@ class Job(RuleBasedStateMachine):
     def fails(self, injected, before, after, *, reserve, journaled):
         """Check a failed change: the database is unchanged, and the next transaction applies the journal."""
         if not self.failing:
-            assert injected.column_params
+            assert injected.fills
             once = injected.nth == 1 and injected.kind not in {"full journal", "full ever more"}
             assert not (once and reserve) or after.state is SUBMITTING, "the ballast exists for this"
         self.failing = True
@@ -276,7 +276,7 @@ class Job(RuleBasedStateMachine):
     def buy(self, store, provider, free_slots, cap):
         return store.claim_queued(provider, self.now, free_slots, self.claimed, cap=cap)
 
-    def claimed_ids(self, task):
+    def claimed(self, task):
         return advance(task, Claimed(Moment("boot", self.now), self.now), self.now, self.patience)
 
     def exceeds_cap(self, task, cap):
@@ -371,7 +371,7 @@ class Job(RuleBasedStateMachine):
                 ]
                 ends = [Finished(tuple(links)), Finished(tuple(links)), Rejected(BUSY), Rejected(BUSY, billed=False)]
                 others = [Resolved("adopt", "ann", remote_id) for remote_id in ids[:2]]
-                doubted = [*others, *by_user] if task.evidence.startswith(ADOPTED_BY_USER) else []
+                doubted = [*others, *by_user] if task.reason.startswith(ADOPTED_BY_USER) else []
                 return [*ends, Pending(), Pending(settling=True), *failures, *doubted]
             case State.READY:
                 files = tuple(self.file(task, output) for output in task.outputs)
@@ -507,7 +507,7 @@ class Job(RuleBasedStateMachine):
         assert self.loop.run(self.store.counts()) == seen.counts
         for provider in PROVIDERS:
             ids = [remote_id for name, remote_id in self.ids if name == provider]
-            assert self.loop.run(self.store.claimed_ids(provider, ids)) == set(ids)
+            assert self.loop.run(self.store.claimed(provider, ids)) == set(ids)
 
 
 TestJob = Job.TestCase

@@ -349,7 +349,7 @@ async def test_wake_makes_paid_and_doubtful_tasks_due(bench):
     async with bench() as made:
         await made.add(1, 2, 3, 4)
         await made.to(State.RUNNING, due_at=None, failures=5)
-        await made.to(State.IN_DOUBT, due_at=NOW + 500, looks=1)
+        await made.to(State.IN_DOUBT, due_at=NOW + 500, absences=1)
         await made.to(State.HELD)
         await made.store.wake(NOW + 1)
         rows = made.sql("select state, due_at, failures, looks from task order by id")
@@ -368,7 +368,7 @@ async def test_settled_task_is_read_back_unchanged(bench):
     async with bench() as made:
         await made.add(1)
         fault = TaskError("in_doubt", "E\u00e9", "nicht \u9519\n")
-        task = await made.to(State.IN_DOUBT, fault=fault, doubts=2, looks=1, evidence="cut off")
+        task = await made.to(State.IN_DOUBT, error=fault, doubts=2, absences=1, reason="cut off")
         assert await made.store.in_state(State.IN_DOUBT) == [task]
         assert await made.store.find_by_key_prefix(task.key[:31]) == [task]
 
@@ -545,7 +545,7 @@ async def test_providers_and_states_with_work(bench):
         running = await made.to(State.RUNNING, submitting, due_at=None)
         assert not await made.store.has_work("chanjing", {State.RUNNING})
         ready = await made.to(State.READY, running)
-        await made.to(State.DONE, ready, fault=TaskError("partial", None, "1 of 2"))
+        await made.to(State.DONE, ready, error=TaskError("partial", None, "1 of 2"))
         assert await made.store.partial_count() == 1
         await made.to(State.FAILED)
         await made.to(State.FAILED)
