@@ -136,10 +136,10 @@ def _starts_with(path: Path, mark: bytes) -> bool:
         return stat.S_ISREG(os.fstat(descriptor).st_mode) and file.read(len(mark)) == mark
 
 
-def write(gallery: GalleryDirectory, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> int:
+def write(gallery: GalleryDirectory, rows: Iterable[Mapping[str, Any]], info: Mapping[str, Any]) -> int:
     """Write data and page for rows of the store, and return the number of rows; raises OSError.
 
-    `facts` holds job, made (seconds since the epoch), counts by state, total, cost, unit and pretend (sandbox).
+    `info` holds job, made (seconds since the epoch), counts by state, total, cost, unit and pretend (sandbox).
     """
     file_names = gallery.file_names()
     parts: list[str] = []
@@ -153,9 +153,9 @@ def write(gallery: GalleryDirectory, rows: Iterable[Mapping[str, Any]], facts: M
         if name not in file_names:
             with atomic_write(gallery.folder / name) as file:
                 file.write(data)
-    page_facts = {**facts, "shown": shown, "parts": len(parts), "fields": CARD_FIELDS, "folder": FOLDER}
+    page_info = {**info, "shown": shown, "parts": len(parts), "fields": CARD_FIELDS, "folder": FOLDER}
     with atomic_write(gallery.page) as file:
-        file.write(gallery_page(str(facts["job"]), page_facts, [f"{FOLDER}/{name}" for name in parts]))
+        file.write(gallery_page(str(info["job"]), page_info, [f"{FOLDER}/{name}" for name in parts]))
     gallery.remove_stale_data(set(parts))
     return shown
 
@@ -170,12 +170,12 @@ def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, An
         yield batch
 
 
-def gallery_page(job: str, facts: Mapping[str, Any], scripts: Iterable[str]) -> bytes:
+def gallery_page(job: str, info: Mapping[str, Any], scripts: Iterable[str]) -> bytes:
     """Return the gallery page of a job; `scripts` are trusted paths relative to the page."""
     script = _script(_GALLERY_SCRIPTS)
     pieces = {
         "title": html.escape(job),
-        "facts": script_safe_json(facts).decode(),
+        "facts": script_safe_json(info).decode(),
         "data": "\n".join(f'<script src="{path}" async></script>' for path in scripts),
     }
     return MARK + _render("page", "gallery", script, f"script-src 'self' '{_policy_hash(script)}'", pieces)
