@@ -49,7 +49,7 @@ class Settings:
     def secret(self, name: str) -> Secret | None:
         """Return the value of `NAME`, or the content of the file in `NAME_FILE`, or None if neither is set.
 
-        Raises ConfigError if the file cannot be read or can be read by others.
+        Raise ConfigError if the file cannot be read or can be read by others.
         """
         if path := self.environ.get(f"{name}_FILE"):
             return Secret(_read_private_file(Path(path), f"{name}_FILE", self.environ.get("CREDENTIALS_DIRECTORY")))

@@ -135,7 +135,7 @@ def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[JournalLi
     return task
 
 
-def apply(task: Task, line: JournalLine) -> Task:  # noqa: PLR0911 - a table
+def apply(task: Task, line: JournalLine) -> Task:
     """Return the task after one line of the journal.
 
     After an intent alone the task is `submitting`: a submit whose answer is unknown.

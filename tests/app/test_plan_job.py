@@ -50,4 +50,4 @@ def test_large_job_is_reported_at_once(planned, monkeypatch):
     before, lines, made = planned("fresh", "kept", "new")
     assert [line["plan"] for line in before] == ["new", "kept", "new"]
     assert lines == before
-    assert [change.was for change in made.changes] == [draft(1, "old").key]
+    assert [change.old_key for change in made.changes] == [draft(1, "old").key]

@@ -231,7 +231,7 @@ class Provider:
             return {"throttled": "throttled", "5xx": "status_5xx"}[storm]
         return self._rolled(self.plan.submit)
 
-    async def _fare(self, client, sent, fault):  # noqa: C901, PLR0911 - a table of fates
+    async def _fare(self, client, sent, fault):
         dice, transit = self.dice, self.dice.uniform(0.01, 0.3)
         coin = dice.random() < 0.5
         soon = transit + dice.uniform(0.01, 0.5)

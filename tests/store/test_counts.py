@@ -45,7 +45,7 @@ async def test_counters_equal_counted_rows(bench):
         for _, state, _, count in counted:
             by_state[state] = by_state.get(state, 0) + count
         assert await made.store.counts() == by_state
-        assert await made.store.gone() == sum(count for _, _, gone, count in counted if gone)
+        assert await made.store.removed_unsent_count() == sum(count for _, _, gone, count in counted if gone)
         wanted = {(provider, state): count for provider, state, gone, count in counted if not gone}
         counts = await made.store.counts_by_provider()
         assert {(name, state): count for name, states in counts.items() for state, count in states.items()} == wanted

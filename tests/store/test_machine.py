@@ -123,9 +123,9 @@ class Job(RuleBasedStateMachine):
         self.loop.close()
         shutil.rmtree(self.home)
 
-    @initialize(can_look_up=st.sampled_from([True, True, False]), numbers=ALL)
-    def begins(self, can_look_up, numbers):
-        self.patience = replace(PATIENCE, can_reconcile=can_look_up)
+    @initialize(can_reconcile=st.sampled_from([True, True, False]), numbers=ALL)
+    def begins(self, can_reconcile, numbers):
+        self.patience = replace(PATIENCE, can_reconcile=can_reconcile)
         self.open()
         self.uuid = self.store.uuid
         self.add_manifest(numbers, 0, NO_FAULT)
@@ -339,7 +339,7 @@ class Job(RuleBasedStateMachine):
         done = self.change(injected, lambda: self.store.settle(before, after), before, after)
         assert done == ("clash" if clash else "done") or isinstance(done, DiskError)
 
-    def events(self, task):  # noqa: PLR0911 - a table
+    def events(self, task):
         """Return the events that may happen to a task next; ids are new or belong to another task."""
         ids = [self.fresh(), *sorted(self.expected.taken(task))[:2] * 2]
         by_user = [Resolved("absent", "ann"), Resolved("abandon", "ann")]
@@ -507,7 +507,7 @@ class Job(RuleBasedStateMachine):
         assert self.loop.run(self.store.counts()) == seen.counts
         for provider in PROVIDERS:
             ids = [remote_id for name, remote_id in self.ids if name == provider]
-            assert self.loop.run(self.store.claimed(provider, ids)) == set(ids)
+            assert self.loop.run(self.store.claimed_ids(provider, ids)) == set(ids)
 
 
 TestJob = Job.TestCase

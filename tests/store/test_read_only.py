@@ -53,7 +53,7 @@ async def test_results_are_in_manifest_order_with_outputs(bench, home):
     async with bench() as made:
         await made.add(1, 2)
         ready = await made.to(State.READY, outputs=(Output(1, "https://files.example/1.png"),))
-        await made.store.record(ready, Output(1, "", "boat-1.png", 9, "ab" * 32, "image/png"))
+        await made.store.record_file(ready, Output(1, "", "boat-1.png", 9, "ab" * 32, "image/png"))
         await made.add(2, digest="d2")
         with open_read_only(home) as seen:
             first, second = seen.results()
@@ -100,7 +100,7 @@ async def test_failed_and_removed_task_is_in_no_error_group(bench, home):
             groups = {(group["state"], group["count"], *group["tasks"]) for group in seen.error_groups()}
             assert (seen.removed_failed_count(), seen.removed_sent_count()) == (1, 2)
         assert groups == {("failed", 1, "boat-2"), ("stranded", 1, "boat-3")}
-        assert await made.store.given_up() == 1
+        assert await made.store.removed_failed_count() == 1
 
 
 def test_reading_a_missing_job_makes_nothing(home):

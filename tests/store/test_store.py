@@ -193,12 +193,12 @@ async def test_removed_tasks_are_not_due_until_added_again(bench):
         await made.add(1, 2, 3)
         await made.to(State.RUNNING)
         await made.add(3, digest="d2")
-        assert await made.store.gone() == 1
+        assert await made.store.removed_unsent_count() == 1
         assert (await made.claim()).key == made.key(3)
         assert await made.claim() is None
         assert await made.store.counts() == {"queued": 1, "running": 1, "submitting": 1}
         await made.add(1, 2, 3, digest="d3")
-        assert await made.store.gone() == 0
+        assert await made.store.removed_unsent_count() == 0
         assert (await made.claim()).key == made.key(2)
 
 
@@ -211,7 +211,7 @@ async def test_removed_task_is_not_bought_again(bench, way):
         await made.add(2, digest="d2")
         again = {} if way == "absent" else {"generation": 2, "ref": "r-g2"}
         await made.to(State.QUEUED, task, sent=None, **again)
-        assert await made.store.gone() == 1
+        assert await made.store.removed_unsent_count() == 1
         assert (await made.claim()).key == made.key(2)
         assert await made.claim() is None
         assert await made.store.next_due("chanjing", State.QUEUED) is None
@@ -417,10 +417,10 @@ async def test_writer_of_older_epoch_gets_an_error(bench):
             assert await store.claim_group("chanjing", State.READY, NOW, 9, (), ["image"], next_due) == []
             for call in (
                 lambda: store.wake(NOW + 99),
-                lambda: store.record(task, links),
+                lambda: store.record_file(task, links),
                 lambda: store.rename_output(task.id, 1, "new.png"),
                 lambda: old.add(1, 2, digest="d2"),
-                lambda: store.name("other"),
+                lambda: store.set_name("other"),
                 lambda: store.bind("chanjing", "https://a.example"),
                 lambda: store.put_echoed_fields("chanjing", "m", {"clarity": True}),
             ):
@@ -465,7 +465,7 @@ async def test_fresh_link_keeps_saved_file(bench):
         await made.add(1)
         ready = await made.to(State.READY, outputs=LINKS)
         saved = Output(1, LINKS[0].url, "boat-1.png", 10, "ab" * 32, "image/png")
-        await made.store.record(ready, saved)
+        await made.store.record_file(ready, saved)
         running = await made.to(State.RUNNING, ready)
         fresh = tuple(Output(number, f"https://files.example/fresh-{number}.png") for number in (1, 2, 3))
         await made.to(State.READY, running, outputs=fresh)
@@ -520,7 +520,7 @@ async def test_duplicate_sends_exclude_ids_from_own_answers(bench):
         await made.to(State.RUNNING, adopted=True)
         made.sent = Moment("boot-a", 30.0)
         await made.to(State.RUNNING)
-        assert sorted(await made.store.twins_sent("same")) == [("boot-a", 10.0), ("boot-a", 20.0)]
+        assert sorted(await made.store.duplicate_sends("same")) == [("boot-a", 10.0), ("boot-a", 20.0)]
         await made.to(State.IN_DOUBT, waiting)
         assert not await made.store.is_duplicate_submitting("same")
         assert await made.store.duplicate_sends("") == []
@@ -539,7 +539,7 @@ async def test_finished_duplicate_with_adopted_id_counts(bench, state):
 async def test_providers_and_states_with_work(bench):
     async with bench() as made:
         await made.add(1, 2, 3)
-        assert await made.store.providers() == {"chanjing"}
+        assert await made.store.providers_with_work() == {"chanjing"}
         submitting = await made.claim()
         assert await made.store.has_work("chanjing", ()), "a task that is being submitted always counts"
         running = await made.to(State.RUNNING, submitting, due_at=None)
@@ -549,15 +549,15 @@ async def test_providers_and_states_with_work(bench):
         assert await made.store.partial_count() == 1
         await made.to(State.FAILED)
         await made.to(State.FAILED)
-        assert await made.store.providers() == set()
-        assert await made.store.providers(again=True) == {"chanjing"}
+        assert await made.store.providers_with_work() == set()
+        assert await made.store.providers_with_work(include_finished=True) == {"chanjing"}
 
 
 async def test_key_prefix_is_no_pattern(bench):
     async with bench() as made:
         await made.add(1, 2, 17)
-        assert [task.key for task in await made.store.by_key("000000")] == [made.key(n) for n in (1, 2, 17)]
-        assert [task.key for task in await made.store.by_key(made.key(17))] == [made.key(17)]
+        assert [task.key for task in await made.store.find_by_key_prefix("000000")] == [made.key(n) for n in (1, 2, 17)]
+        assert [task.key for task in await made.store.find_by_key_prefix(made.key(17))] == [made.key(17)]
         for strange in ("%", "_", "0%", "f", "g", "'", "\x00"):
             assert await made.store.find_by_key_prefix(strange) == []
 

@@ -81,7 +81,7 @@ def make_task(state: State, **fields) -> Task:
 
 def late_fields(state: State, event: type[Event]) -> dict:
     """Return the fields of a task that takes late outputs: it was accepted and timed out."""
-    return {"remote_id": "u-1", "fault": TaskError("stuck")} if event is Finished and state in ENDED else {}
+    return {"remote_id": "u-1", "error": TaskError("stuck")} if event is Finished and state in ENDED else {}
 
 
 def possible(task: Task) -> list[type[Event]]:
@@ -278,10 +278,10 @@ def test_found_task_is_polled_at_once():
     assert (task.absences, task.failures, task.doubts) == (0, 0, 2)
 
 
-@pytest.mark.parametrize("looks", [0, 1, 7])
-def test_absence_before_the_quiet_time_proves_nothing(looks):
-    task = after(State.IN_DOUBT, Missing(quiet=False), absences=looks)
-    assert (task.state, task.absences, task.due_at) == (State.IN_DOUBT, looks + 1, NOW + reconcile_interval(POLICY))
+@pytest.mark.parametrize("absences", [0, 1, 7])
+def test_absence_before_the_quiet_time_proves_nothing(absences):
+    task = after(State.IN_DOUBT, Missing(quiet=False), absences=absences)
+    assert (task.state, task.absences, task.due_at) == (State.IN_DOUBT, absences + 1, NOW + reconcile_interval(POLICY))
 
 
 def test_absence_needs_two_quiet_reconciles():
@@ -377,7 +377,7 @@ def test_retry_of_a_failure_is_a_new_purchase():
         "attempts": 4,
         "throttles": 9,
         "doubts": 3,
-        "looks": 2,
+        "absences": 2,
         "refreshes": 5,
         "adopted": True,
     }
@@ -435,7 +435,7 @@ def test_paid_task_is_stranded_after_its_time_limit(state, event):
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.READY])
-def test_failure_of_a_paid_task_backs_off_for_ever(state):
+def test_failing_paid_task_is_retried_indefinitely(state):
     """However often a paid task is polled or downloaded in vain, it never fails for that."""
     task, waits = make_task(state), []
     for _ in range(40):
@@ -524,9 +524,9 @@ def sound(task: Task) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(st.data(), st.booleans())
-def test_every_sequence_is_sound_and_ends(data, can_look_up):
+def test_every_sequence_is_sound_and_ends(data, can_reconcile):
     """Without operators and users, every sequence of events ends in a bounded number of steps."""
-    policy = replace(SHORT, can_reconcile=can_look_up)
+    policy = replace(SHORT, can_reconcile=can_reconcile)
     task, now, blocks = make_task(State.QUEUED), NOW, 3
     for _ in range(600):
         kinds = [kind for kind in possible(task) if kind not in {Retried, Resolved}]
