@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 from runner.errors import DiskError
-from runner.files import make_directory
+from runner.files import create_file, make_directory, sync_file
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 #: field of a line of that table with the mount point
