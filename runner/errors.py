@@ -56,7 +56,7 @@ class UsageError(RunnerError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Diagnostic:
-    """One mistake in a file: its location, a message and a hint. Lines and columns count from 1."""
+    """Error or warning in a file: its location, a message and a hint. Lines and columns count from 1."""
 
     file: str
     line: int
@@ -74,7 +74,7 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class ParameterDiagnostic:
-    """One mistake in a parameter of a request, before its location in the manifest is known."""
+    """Error in a parameter of a request, before its location in the manifest is known."""
 
     name: str
     message: str

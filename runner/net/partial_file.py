@@ -2,6 +2,10 @@
 
 Files are opened without following links, with mode 0600 in a directory of mode 0700. A hard link gives a file its final
 name and replaces nothing, so that no file of the user is ever overwritten. The order is: fsync, name, row in the store.
+
+Content that is no image, video or audio file goes into a quarantine directory, so that the user can see what a paid
+link led to. It never has the name of an output. The number and the size of its files are limited, since the other side
+chooses what it sends.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: bytes that are read or copied at once
 _CHUNK = 1 << 20
 #: buffers that the system accepts in one `writev` call
 _MAX_WRITEV = 1024
@@ -33,6 +38,11 @@ _UMASK = os.umask(0o077)
 os.umask(_UMASK)
 #: bytes above which an ETag is not kept; a strong ETag is short
 _TAG_LIMIT = 1024
+#: bytes that the quarantine keeps of one file, enough to recognise it
+MAX_QUARANTINED_BYTES = 256 << 10
+#: maximum number of files in the quarantine
+_MAX_QUARANTINED_FILES = 100
+#: error numbers of a file system that has no hard links, and of a full disk or quota
 _NO_LINK_ERRNOS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
 _FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -91,8 +101,16 @@ class PartialFile:
         """Append the pieces and add them to the hash."""
         with disk_errors(self.path):
             file = self._open()
-            if self._reset_tag is not None:
-                self._truncate(file, self._reset_tag)
+            if (tag := self._reset_tag) is not None:
+                self.tag_path.unlink(missing_ok=True)
+                os.ftruncate(file, 0)
+                os.lseek(file, 0, os.SEEK_SET)
+                if tag.startswith('"') and len(tag) < _TAG_LIMIT:
+                    sidecar = _open_private(self.tag_path)
+                    try:
+                        os.write(sidecar, tag.encode("utf-8", "backslashreplace"))
+                    finally:
+                        os.close(sidecar)
                 self._reset_tag = None
             _write_all(file, pieces)
         for piece in pieces:
@@ -127,17 +145,6 @@ class PartialFile:
             self._file = _open_private(self.path)
         return self._file
 
-    def _truncate(self, file: int, tag: str) -> None:
-        self.tag_path.unlink(missing_ok=True)
-        os.ftruncate(file, 0)
-        os.lseek(file, 0, os.SEEK_SET)
-        if tag.startswith('"') and len(tag) < _TAG_LIMIT:
-            side = _open_private(self.tag_path)
-            try:
-                os.write(side, tag.encode("utf-8", "backslashreplace"))
-            finally:
-                os.close(side)
-
     def _read_tag(self) -> str:
         with suppress(OSError, UnicodeDecodeError):
             if stat.S_ISREG(self.tag_path.lstat().st_mode):
@@ -146,15 +153,43 @@ class PartialFile:
         return ""
 
 
-def _write_all(file: int, pieces: Sequence[bytes]) -> None:
-    """Write all pieces without joining them, in several calls if the system accepts fewer bytes at once."""
-    remaining = deque(pieces)
-    while remaining:
-        written = os.writev(file, list(islice(remaining, _MAX_WRITEV)))
-        while remaining and written >= len(remaining[0]):
-            written -= len(remaining.popleft())
-        if written:
-            remaining[0] = remaining[0][written:]
+class Quarantine:
+    """Quarantine directory of one job; a file has the name of its partial file, with the suffix `.bin`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __repr__(self) -> str:
+        return f"Quarantine({self._directory})"
+
+    async def keep(self, part: Path, pieces: Sequence[bytes]) -> str | None:
+        """Keep the content and return its path relative to the job's directory.
+
+        Return None if the content is empty or the quarantine is full. Raises DiskError.
+        """
+        return await to_thread.run_sync(self._write, self._path(part), pieces) if any(pieces) else None
+
+    async def release(self, part: Path) -> None:
+        """Remove the file that was kept for `part`, since the output arrived after all. Raises DiskError."""
+        path = self._path(part)
+        if path.exists():
+            await to_thread.run_sync(discard, path)
+
+    def _path(self, part: Path) -> Path:
+        return self._directory / f"{part.stem}.bin"
+
+    def _write(self, path: Path, pieces: Sequence[bytes]) -> str | None:
+        if not path.exists() and self._directory.is_dir():
+            known = sum(1 for _ in islice(self._directory.iterdir(), _MAX_QUARANTINED_FILES))
+            if known >= _MAX_QUARANTINED_FILES:
+                return None
+        file = PartialFile(path)
+        try:
+            file.reset("")
+            file.write([b"".join(pieces)[:MAX_QUARANTINED_BYTES]])
+        finally:
+            file.close()
+        return "/".join(path.parts[-3:])
 
 
 def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
@@ -227,6 +262,17 @@ def is_disk_full(error: DiskError) -> bool:
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL_ERRNOS
 
 
+def _write_all(file: int, pieces: Sequence[bytes]) -> None:
+    """Write all pieces without joining them, in several calls if the system accepts fewer bytes at once."""
+    remaining = deque(pieces)
+    while remaining:
+        written = os.writev(file, list(islice(remaining, _MAX_WRITEV)))
+        while remaining and written >= len(remaining[0]):
+            written -= len(remaining.popleft())
+        if written:
+            remaining[0] = remaining[0][written:]
+
+
 def _open_private(path: Path) -> int:
     """Open or create a regular private file; remove a link or a pipe in its place instead of following it."""
     for _ in range(3):
@@ -241,52 +287,3 @@ def _open_private(path: Path) -> int:
             os.close(file)
         path.unlink(missing_ok=True)
     raise OSError(errno.ELOOP, "somebody keeps putting links here")
-
-
-#: bytes that are kept of one file, enough to recognise it
-MAX_QUARANTINED_BYTES = 256 << 10
-#: maximum number of files
-_MAX_QUARANTINED_FILES = 100
-
-
-class Quarantine:
-    """Quarantine directory of one job; a file has the name of its partial file, with the suffix `.bin`."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def __repr__(self) -> str:
-        return f"Quarantine({self._directory})"
-
-    async def keep(self, part: Path, pieces: Sequence[bytes]) -> str | None:
-        """Keep the content and return its path relative to the job's directory.
-
-        Return None if the content is empty or the quarantine is full. Raises DiskError.
-        """
-        return await to_thread.run_sync(self._write, self._path(part), pieces) if any(pieces) else None
-
-    async def release(self, part: Path) -> None:
-        """Remove the file that was kept for `part`, since the output arrived after all. Raises DiskError."""
-        path = self._path(part)
-        if path.exists():
-            await to_thread.run_sync(discard, path)
-
-    def _path(self, part: Path) -> Path:
-        return self._directory / f"{part.stem}.bin"
-
-    def _write(self, path: Path, pieces: Sequence[bytes]) -> str | None:
-        if not path.exists() and self._is_full():
-            return None
-        file = PartialFile(path)
-        try:
-            file.reset("")
-            file.write([b"".join(pieces)[:MAX_QUARANTINED_BYTES]])
-        finally:
-            file.close()
-        return "/".join(path.parts[-3:])
-
-    def _is_full(self) -> bool:
-        return (
-            self._directory.is_dir()
-            and sum(1 for _ in islice(self._directory.iterdir(), _MAX_QUARANTINED_FILES)) >= _MAX_QUARANTINED_FILES
-        )

@@ -1,4 +1,7 @@
-"""The live token that all jobs of one account share under RUNNER_HOME."""
+"""Files that all jobs of one account share under RUNNER_HOME: the live token and small databases.
+
+The databases hold claims on remote ids, the register of jobs and the uploaded images.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,14 @@ if TYPE_CHECKING:
     from runner.errors import RunnerError
 
 
-#: seconds to wait for another process that holds the lock while it fetches a new token
+T = TypeVar("T")
+
+#: seconds to wait for another process that holds the token lock while it fetches a new token
 _TOKEN_LOCK_TIMEOUT = 120.0
 #: bytes of the token file that are read at most
 _MAX_TOKEN_BYTES = 64 * 1024
+#: seconds to wait for another process that holds a database
+_DATABASE_TIMEOUT = 30
 
 
 class TokenFile:
@@ -89,11 +96,6 @@ class TokenFile:
             file.write(orjson.dumps({"value": value, "expires": expires}))
 
 
-T = TypeVar("T")
-#: seconds to wait for another process that holds the file
-_LOCK_TIMEOUT = 30
-
-
 class SharedDatabase:
     """A SQLite file that many processes write; each call runs one transaction in a thread.
 
@@ -104,7 +106,7 @@ class SharedDatabase:
         self.path, self._schema, self._hint = path, schema, hint
         self._ready = False
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T], wait: float = _LOCK_TIMEOUT) -> T:
+    async def transact(self, work: Callable[[sqlite3.Connection], T], wait: float = _DATABASE_TIMEOUT) -> T:
         """Run `work` in a transaction and return its result once its changes are on disk.
 
         Raises JobLockedError if another process holds the file for `wait` seconds.
@@ -134,7 +136,7 @@ class SharedDatabase:
             make_account_directory(self.path.parent)
             with suppress(FileExistsError):
                 create_file(self.path).close()
-            with closing(sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT)) as connection:
+            with closing(sqlite3.connect(self.path, timeout=_DATABASE_TIMEOUT)) as connection:
                 connection.executescript(self._schema)
         except OSError as error:
             raise to_runner_error(sqlite3.OperationalError(f"unable to open: {error}"), str(self.path)) from None

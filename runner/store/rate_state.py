@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: most processes that may share one endpoint
+#: maximum number of processes that may share one endpoint
 MAX_PROCESSES = 256
 #: size in bytes of each of the two copies of the state
 _COPY_BYTES = 1 << 17
@@ -42,9 +42,8 @@ class SharedRateState:
     def __init__(self, directory: Path, name: str, boot: str) -> None:
         self._boot = boot.encode()[:40].ljust(40)
         self._stem = directory / name
-        make_account_directory(
-            directory.parent
-        )  # first, since parents that `make_directory` adds have the umask's mode
+        # first, since parents that `make_directory` adds have the umask's mode
+        make_account_directory(directory.parent)
         make_directory(directory)
         self._version = -1
         self._file = open_file(directory / f"{name}.budget", os.O_RDWR | os.O_CREAT)
@@ -100,7 +99,10 @@ class SharedRateState:
             os.close(file)
 
     def _read(self) -> tuple[int, bytes, bool]:
-        """Return version, bytes and 'written in an earlier boot' of the newest complete copy."""
+        """Return the version and the bytes of the newest complete copy, and whether it was written in an earlier boot.
+
+        The bytes are empty if this process wrote that version or has read it already.
+        """
         headers = [
             _HEADER.unpack(os.pread(self._file, _HEADER.size, offset).ljust(_HEADER.size, b"\0"))
             for offset in (0, _COPY_BYTES)

@@ -514,7 +514,7 @@ class Client:
             max_throttles=plan.throttles,
             quiet_time=plan.doubt,
             can_reconcile=spec.can_reconcile,
-            first_poll=spec.first_look,
+            first_poll=spec.first_poll,
         )
         paces = {"submit": plan.pace, "query": plan.query_pace}
         limiters = {name: Limiter(SlidingWindow(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()}
