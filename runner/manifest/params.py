@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runner.manifest.model import MODEL_KEYS
 from runner.manifest.templates import Template, TemplateError, is_template
 
 if TYPE_CHECKING:
