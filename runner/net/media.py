@@ -10,6 +10,8 @@ import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.providers.images import image_kind
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -46,8 +48,8 @@ MOV = MediaKind("video/quicktime", "mov")
 WAV = MediaKind("audio/wav", "wav")
 MP3 = MediaKind("audio/mpeg", "mp3")
 
-_MAGIC = {b"\x89PNG\r\n\x1a\n": PNG, b"\xff\xd8\xff": JPEG, b"GIF87a": GIF, b"GIF89a": GIF, b"ID3": MP3}
-_RIFF = {b"WEBP": WEBP, b"WAVE": WAV}
+_IMAGES = {"png": PNG, "jpeg": JPEG, "webp": WEBP}
+_MAGIC = {b"GIF87a": GIF, b"GIF89a": GIF, b"ID3": MP3}
 #: first three letters of the brands of an MP4 video
 _VIDEO_BRANDS = frozenset(
     {b"iso", b"mp4", b"avc", b"M4V", b"3gp", b"3g2", b"das", b"mmp", b"MSN", b"f4v", b"hvc", b"cmf"}
@@ -65,11 +67,13 @@ _SAMPLE_RATES = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (1
 
 def sniff(head: bytes) -> MediaKind | None:
     """Return the kind that the first bytes show, or None for anything that may not be kept (HTML, SVG, programs)."""
+    if image := image_kind(head):
+        return _IMAGES[image]
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
     if head[:4] == b"RIFF":
-        return _RIFF.get(head[8:12])
+        return WAV if head[8:12] == b"WAVE" else None
     if head[:4] == b"\x1aE\xdf\xa3":
         return WEBM if b"webm" in head[:64] else None
     if head[4:8] == b"ftyp":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import stat
 from collections import deque
 from contextlib import contextmanager, suppress
@@ -23,15 +22,14 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from runner.errors import DiskError
+from runner.files import NotRegularFileError, copy_file, open_file, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
-#: flags to open or make a private file without following a link or waiting for a pipe
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-#: bytes that are read or copied at once
+#: bytes that are read at once
 _CHUNK = 1 << 20
 #: buffers that the system accepts in one `writev` call
 _MAX_WRITEV = 1024
@@ -206,11 +204,11 @@ def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
         except OSError as error:
             if error.errno not in _NO_LINK_ERRNOS:
                 raise
-            _copy_file(part, target)
+            copy_file(part, target)
         target.chmod(0o666 & ~_UMASK)  # the state is private, outputs are as public as their directory
         part.unlink()
         part.with_name(part.name + ".tag").unlink(missing_ok=True)
-        _sync_directory(directory)
+        sync_directory(directory)
     return target
 
 
@@ -236,8 +234,8 @@ def link_as(old: Path, new: Path) -> bool:
         except OSError as error:
             if error.errno not in _NO_LINK_ERRNOS:
                 raise
-            _copy_file(old, new)
-        _sync_directory(new.parent)
+            copy_file(old, new)
+        sync_directory(new.parent)
     return True
 
 
@@ -279,39 +277,13 @@ def _open_private(path: Path) -> int:
     """Open or create a regular private file; remove a link or a pipe in its place instead of following it."""
     for _ in range(3):
         try:
-            file = os.open(path, _FLAGS, 0o600)
+            file = open_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            if error.errno not in {errno.ELOOP, errno.ENXIO}:
+            if error.errno not in {errno.ELOOP, errno.ENXIO} and not isinstance(error, NotRegularFileError):
                 raise
-            path.unlink(missing_ok=True)
-            continue
-        status = os.fstat(file)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            return file
-        os.close(file)
+        else:
+            if os.fstat(file).st_nlink == 1:
+                return file
+            os.close(file)
         path.unlink(missing_ok=True)
     raise OSError(errno.ELOOP, "somebody keeps putting links here")
-
-
-def _copy_file(part: Path, target: Path) -> None:
-    """Copy a file on a file system without hard links: reserve the name first, then replace it by the whole copy."""
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-    draft = target.with_name(f".{target.name[:100]}.{os.getpid()}")
-    try:
-        with part.open("rb") as source, os.fdopen(os.open(draft, _FLAGS | os.O_EXCL, 0o600), "wb") as copy:
-            shutil.copyfileobj(source, copy, _CHUNK)
-            copy.flush()
-            os.fsync(copy.fileno())
-        draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        target.unlink(missing_ok=True)
-        raise
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,8 +5,6 @@ The databases hold claims on remote ids, the register of jobs and the uploaded i
 
 from __future__ import annotations
 
-import os
-import secrets
 import sqlite3
 from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +15,7 @@ import filelock
 import orjson
 
 from runner.errors import ConfigError, StateError
-from runner.files import make_account_directory
+from runner.files import atomic_write, create_file, make_account_directory, open_to_read
 from runner.store.database import to_runner_error
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ class TokenFile:
 
     def _read(self) -> tuple[str, float] | None:
         try:
-            with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            with open_to_read(self._path) as file:
                 stored = orjson.loads(file.read(_MAX_TOKEN_BYTES))
             value, expires = stored["value"], stored["expires"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -94,13 +92,8 @@ class TokenFile:
         return (value, float(expires)) if isinstance(value, str) and isinstance(expires, int | float) else None
 
     def _write(self, value: str, expires: float) -> None:
-        fresh = self._path.with_name(f".token.{secrets.token_hex(4)}")
-        descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with atomic_write(self._path, 0o600) as file:
             file.write(orjson.dumps({"value": value, "expires": expires}))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
 
 
 class SharedDatabase:
@@ -142,7 +135,7 @@ class SharedDatabase:
         try:
             make_account_directory(self.path.parent)
             with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+                create_file(self.path).close()
             with closing(sqlite3.connect(self.path, timeout=_DATABASE_TIMEOUT)) as connection:
                 connection.executescript(self._schema)
         except OSError as error:

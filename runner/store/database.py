@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from contextlib import closing
@@ -14,6 +13,7 @@ from typing import Any
 import orjson
 
 from runner.errors import DiskError, JobLockedError, RunnerError, StateError
+from runner.files import create_file
 
 SQLITE_VERSION = sqlite3.sqlite_version_info
 #: first release with strict tables, which every schema here uses
@@ -144,7 +144,7 @@ def _back_up(connection: sqlite3.Connection, number: int) -> None:
     fresh = backup.with_name(f"{backup.name}.new")
     try:
         fresh.unlink(missing_ok=True)
-        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        create_file(fresh).close()
         connection.execute("vacuum into ?", (str(fresh),))
         fresh.replace(backup)
     except OSError as error:

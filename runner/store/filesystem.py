@@ -5,12 +5,11 @@ Files must be created, synced, renamed and removed, and locks must be reliable. 
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from runner.errors import DiskError
-from runner.files import make_directory
+from runner.files import create_file, make_directory, sync_file
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 #: field of a line of that table with the mount point
@@ -43,10 +42,9 @@ def check(directory: Path, *, allow_remote: bool = False, mounts: Path = _MOUNT_
     try:
         make_directory(directory, mode=0o777)
         try:
-            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "wb") as file:
+            with create_file(path) as file:
                 file.write(bytes(4096))
-                file.flush()
-                os.fsync(file.fileno())
+                sync_file(file)
             path.rename(renamed)
         finally:
             path.unlink(missing_ok=True)

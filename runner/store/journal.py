@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.errors import DiskError, StateError
-from runner.files import sync_directory
+from runner.files import open_file, sync_directory
 from runner.tasks.models import State
 
 if TYPE_CHECKING:
@@ -183,9 +183,8 @@ class Journal:
 
     def __init__(self, path: Path, end: int) -> None:
         self.path = path
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            self._file = os.open(path, flags, 0o600)
+            self._file = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.ftruncate(self._file, end)
             os.fsync(self._file)
             sync_directory(path.parent)

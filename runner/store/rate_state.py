@@ -18,7 +18,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
-from runner.files import make_account_directory, make_directory
+from runner.files import make_account_directory, make_directory, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ class SharedRateState:
         make_account_directory(directory.parent)
         make_directory(directory)
         self._version = -1
-        self._file = _open_private(directory / f"{name}.budget")
+        self._file = open_file(directory / f"{name}.budget", os.O_RDWR | os.O_CREAT)
         try:
             self.process_slot, self._slot_file = self._acquire_slot()
         except OSError:
@@ -90,7 +90,7 @@ class SharedRateState:
         if slot == self.process_slot:
             return True
         try:
-            file = os.open(self._slot_path(slot), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            file = open_file(self._slot_path(slot), os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
@@ -124,7 +124,7 @@ class SharedRateState:
 
     def _acquire_slot(self) -> tuple[int, int]:
         for slot in range(MAX_PROCESSES):
-            file = _open_private(self._slot_path(slot))
+            file = open_file(self._slot_path(slot), os.O_RDWR | os.O_CREAT)
             if _try_lock(file):
                 return slot, file
             os.close(file)
@@ -132,10 +132,6 @@ class SharedRateState:
 
     def _slot_path(self, slot: int) -> Path:
         return self._stem.with_name(f"{self._stem.name}.seat-{slot}")
-
-
-def _open_private(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _try_lock(file: int) -> bool:

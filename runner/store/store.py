@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import aiosqlite
 
 from runner.errors import DiskError, StateError
-from runner.files import make_directory
+from runner.files import create_file, make_directory, open_file, sync_file
 from runner.store import filesystem, recovery
 from runner.store.database import (
     DATABASE_ERRORS,
@@ -93,7 +93,7 @@ def prepare_file(path: Path) -> None:
     try:
         make_directory(directory)
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+            create_file(path).close()
     except OSError as error:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
     if path.is_symlink() or not path.is_file():
@@ -108,9 +108,9 @@ def make_ballast(directory: Path) -> Path:
     path = directory / "ballast"
     try:
         if not path.exists() or path.stat().st_size < _BALLAST_BYTES:
-            with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "wb") as file:
+            with os.fdopen(open_file(path, os.O_CREAT | os.O_WRONLY), "wb") as file:
                 file.write(bytes(_BALLAST_BYTES))
-                os.fsync(file.fileno())
+                sync_file(file)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise DiskError(f"{path}: {error.strerror}", hint=DISK_FULL_HINT) from None

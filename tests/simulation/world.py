@@ -510,11 +510,11 @@ class Client:
     def _pipeline(self, store, clock):
         plan, spec, notifier = self.plan, self.world.spec, Notifier()
         patience = RetryPolicy(
-            paid_timeout=plan.paid_timeout,
+            paid_timeout=plan.paid,
             max_throttles=plan.throttles,
             quiet_time=plan.doubt,
             can_reconcile=spec.can_reconcile,
-            first_poll=spec.first_look,
+            first_poll=spec.first_poll,
         )
         paces = {"submit": plan.pace, "query": plan.query_pace}
         limiters = {name: Limiter(SlidingWindow(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()}
@@ -532,7 +532,7 @@ class Client:
             last_resort=self._emergency,
             failpoint=self.strike,
             offload=self.offload,
-            submits=8 if spec.can_look_up else 2,
+            submits=8 if spec.can_reconcile else 2,
             downloads=4,
         )
         return self.pipeline, notifier
