@@ -1,4 +1,4 @@
-"""Make thumbnails of untrusted files in a process of its own: the worker behind `_WorkerProcess`.
+"""Make thumbnails of untrusted files in a process of its own: the worker that `thumbnails` starts.
 
 Requests come on standard input, each a line of JSON: {"path": …, "video": …}. Responses go to standard output: a header
 of five bytes (outcome and length), then a WebP or the reason of the failure. The process cannot write files, has
@@ -79,7 +79,7 @@ def _first_frame(file: BinaryIO) -> Image:
             for frame in packet.decode():
                 image: Image = frame.to_image()  # type: ignore[no-untyped-call]
                 return image
-    raise ValueError("no picture in the film")
+    raise ValueError("no image in the video")
 
 
 def _answer(line: bytes) -> tuple[int, bytes]:
