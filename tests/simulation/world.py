@@ -76,7 +76,7 @@ class Report:
     made: int = 0
     crashes: Counter[str] = field(default_factory=Counter)
     events: int = 0
-    traffic: Counter[tuple[str, bool, bool]] = field(default_factory=Counter)
+    requests: Counter[tuple[str, bool, bool]] = field(default_factory=Counter)
     tail: list[str] = field(default_factory=list)
     #: when each life ended
     ended: list[float] = field(default_factory=list)
@@ -86,7 +86,7 @@ def play(plan: Plan, *, trace: bool = False) -> Report:
     """Run a plan from the first process to the last check, and return its report."""
     directory = Path(tempfile.mkdtemp(prefix="simulation-", dir=_SHARED_MEMORY))
     collecting = gc.isenabled()
-    gc.disable()  # what one seed leaves is little, and looking for it again and again takes a tenth of the time
+    gc.disable()  # what one seed leaves is little, and collecting it again and again takes a tenth of the time
     try:
         return World(plan, directory, keep=None if trace else 60).play()
     finally:
@@ -221,7 +221,7 @@ class World:
         self._must(self.invariants.broken())
         if not self.final:
             return
-        for check in (self.invariants.journal_agrees, self.invariants.stories):
+        for check in (self.invariants.journal_agrees, self.invariants.histories_agree):
             self._must(check())
         self._must(self.invariants.files(self.directory))
         before = len(self.provider.sents)
@@ -241,7 +241,7 @@ class World:
         report.trace, report.seconds, report.states = self._hash.hexdigest(), self.now, self.counts
         report.sents, report.made = len(provider.sents), sum(map(len, provider.groups.values()))
         report.unclear = sum(not sent.clear for sent in provider.sents)
-        report.traffic, report.tail = provider.traffic, list(self._tail)
+        report.requests, report.tail = provider.requests, list(self._tail)
         return report
 
     def disk_full(self):
@@ -290,7 +290,7 @@ class Client:
         limit = LONGEST if soon is None else max(600.0, soon)
         loop.call_later(limit, self._too_long)
         if self.life.crash is not None and self.life.crash.at == "time":
-            loop.call_later(self.life.crash.count, self._struck_by_time)
+            loop.call_later(self.life.crash.count, self._crash_by_time)
         main = loop.create_task(self._main())
         main.add_done_callback(lambda _: loop.stop())
         try:
@@ -365,7 +365,7 @@ class Client:
         if self.dead:
             raise SimCrash
 
-    def _struck_by_time(self):
+    def _crash_by_time(self):
         if not self.dead:
             self.world.report.crashes["time"] += 1
             self.world.note("crash", "time")
@@ -383,7 +383,7 @@ class Client:
         self.violation = f"BUG: {context.get('message')}: {error!r}"
         self.die()
 
-    def strike(self, point):
+    def reach_failpoint(self, point):
         """Handle a failpoint of the store or of the world, and crash at the chosen one."""
         self.gate()
         if point == "absent committed":
@@ -427,20 +427,20 @@ class Client:
         if provider._outage():
             fault = "later"
         await self.sleep(dice.uniform(5.0, 300.0) if fault == "slow" else dice.uniform(0.05, 2.0))
-        provider.traffic["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
+        provider.requests["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
         self.world.note("fetched", url, fault)
         if fault == "later":
             return RetryLater(TaskError("network", None, "cut"), dice.choice((None, 5.0)))
         if fault == "dead":
             return DeadLink(TaskError("link", None, "403"))
-        data = b"picture " + url.partition("?")[0].encode()
+        data = b"image " + url.partition("?")[0].encode()
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
         return DownloadedFile(len(data), hashlib.sha256(data).hexdigest(), "image/png", "png")
 
     def submit_leaves(self, sent):
         """Called when bytes are about to leave."""
-        self.strike("request leaving")
+        self.reach_failpoint("request leaving")
         broken = self.world.invariants.submit_allowed(sent, self.world.provider.on_wire[sent.group] + 1)
         if broken:
             self.fail(broken)
@@ -469,9 +469,9 @@ class Client:
         if broken:
             self.fail(broken)
 
-    def _emergency(self, task, event):
+    def _last_resort(self, task, event):
         if not self.dead:
-            self.world.note("emergency", task.ref, type(event).__name__)
+            self.world.note("last resort", task.ref, type(event).__name__)
 
     def _bug(self, error):
         if not self.dead:
@@ -488,7 +488,7 @@ class Client:
             boottime=lambda: self._loop.time() - world.boot_began,
             boot=world.boot,
         )
-        store = await Store.open(world.state, connect=self.connect, failpoint=self.strike)
+        store = await Store.open(world.state, connect=self.connect, failpoint=self.reach_failpoint)
         try:
             await store.set_name("simulation")
             await store.add(iter(world.additions), "digest", clock.now())
@@ -509,15 +509,15 @@ class Client:
 
     def _pipeline(self, store, clock):
         plan, spec, notifier = self.plan, self.world.spec, Notifier()
-        patience = RetryPolicy(
+        policy = RetryPolicy(
             paid_timeout=plan.paid,
             max_throttles=plan.throttles,
             quiet_time=plan.doubt,
             can_reconcile=spec.can_reconcile,
             first_poll=spec.first_look,
         )
-        paces = {"submit": plan.pace, "query": plan.query_pace}
-        limiters = {name: Limiter(SlidingWindow(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()}
+        rates = {"submit": plan.rate, "query": plan.query_rate}
+        limiters = {name: Limiter(SlidingWindow(rate), self._loop.time, anyio.sleep) for name, rate in rates.items()}
         self.pipeline = pipeline(
             spec,
             self,
@@ -526,11 +526,11 @@ class Client:
             store=store,
             clock=clock,
             notifier=notifier,
-            policy=patience,
+            policy=policy,
             window=plan.window,
             on_change=self.on_change,
-            last_resort=self._emergency,
-            failpoint=self.strike,
+            last_resort=self._last_resort,
+            failpoint=self.reach_failpoint,
             offload=self.offload,
             submits=8 if spec.can_reconcile else 2,
             downloads=4,
