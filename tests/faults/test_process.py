@@ -246,7 +246,7 @@ def test_fp13_nothing_forks_while_database_is_open():
         names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         found[path.stem] = bool({"subprocess", "multiprocessing", "concurrent.futures"} & names or starts & calls)
-    assert [name for name, starting in found.items() if starting] == ["embedded", "darkroom"]
+    assert [name for name, starting in found.items() if starting] == ["embedded_sandbox", "thumbnails"]
 
 
 @on_linux

@@ -84,7 +84,7 @@ class Provider:
         self.requests: Counter[tuple[str, bool, bool]] = Counter()
         self.on_wire: Counter[str] = Counter()
         self.last_outage_submit = 0.0
-        self._make_strangers()
+        self._make_unrelated()
 
     # time and trouble
 
@@ -165,7 +165,7 @@ class Provider:
         lag = self.plan.lag * self.plan.doubt * self.dice.random()
         return max(at, min(at + lag, sent.at + WITHIN * self.plan.doubt))
 
-    def _make_strangers(self):
+    def _make_unrelated(self):
         """Add unrelated tasks of the account: other requests of these days, and equal requests of another week."""
         for number in range(self.plan.unrelated):
             at = self.dice.uniform(-4000.0, 600.0)
