@@ -165,7 +165,7 @@ def test_x33_statements_are_not_built_from_text():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in calls:
                 made = isinstance(node.args[0], ast.JoinedStr | ast.BinOp)
-                assert not made or path.name == "sql.py", f"{path.name}:{node.lineno}"
+                assert not made or path.name == "database.py", f"{path.name}:{node.lineno}"
 
 
 LINES = (

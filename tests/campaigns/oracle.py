@@ -42,7 +42,7 @@ class Case:
     can_reconcile: bool
     #: the ledger's `external_id` is our reference
     by_reference: bool
-    #: as `View.results` gives them
+    #: as `ReadOnlyQueries.results` returns them
     rows: Sequence[Mapping[str, Any]]
     #: in file order
     journal: Sequence[Mapping[str, Any]]

@@ -42,7 +42,7 @@ from runner.tasks.retry_policy import RetryPolicy
 from tests.pipelines import pipeline
 from tests.simulation.faults import Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state
-from tests.simulation.loop import Deadlock, SimLoop, numbered_scopes
+from tests.simulation.loop import DeadlockError, SimLoop, numbered_scopes
 from tests.simulation.provider import EPOCH, PROVIDERS
 
 #: liveness: after the faults have stopped, D and so much
@@ -151,7 +151,7 @@ class World:
         try:
             self._play()
             self._last_checks()
-        except Broken as broken:
+        except InvariantError as broken:
             self.report.violation = str(broken)
         try:
             return self._build_report()
@@ -174,7 +174,7 @@ class World:
         if self.plan.heals is None:
             return number >= len(self.plan.lives) + 3
         if self.now > self.plan.heals + self.plan.doubt + SOON:
-            raise Broken(f"LIVENESS: not over {self.now - self.plan.heals:.0f} s after the last fault: {self.counts}")
+            raise InvariantError(f"LIVENESS: not over {self.now - self.plan.heals:.0f} s after the last fault: {self.counts}")
         return False
 
     def _live(self, life):
@@ -194,7 +194,7 @@ class World:
         self.report.ended.append(self.now)
         self.note("ended", ended)
         if client.violation:
-            raise Broken(client.violation)
+            raise InvariantError(client.violation)
 
     def _between(self, life):
         """Advance the world while no client runs."""
@@ -227,14 +227,14 @@ class World:
         before = len(self.provider.sents)
         self._live(Life())
         if len(self.provider.sents) != before:
-            raise Broken("I18: a run with nothing to do sent a submit")
+            raise InvariantError("I18: a run with nothing to do sent a submit")
         # whatever was still under way arrives, and must have been reckoned with
         self.now += 10 * self.plan.doubt
         self._must(self.invariants.broken())
 
     def _must(self, broken):
         if broken:
-            raise Broken(broken)
+            raise InvariantError(broken)
 
     def _build_report(self):
         report, provider = self.report, self.provider
@@ -250,7 +250,7 @@ class World:
         return any(span.covers(self.time()) for span in self.plan.disk_full)
 
 
-class Broken(Exception):  # noqa: N818 - reads as what it says
+class InvariantError(Exception):
     """Raised when an invariant does not hold."""
 
 
@@ -296,7 +296,7 @@ class Client:
         try:
             with numbered_scopes(), mock.patch.object(anyio, "open_signal_receiver", self._signals):
                 loop.run_forever()
-        except Deadlock as deadlock:
+        except DeadlockError as deadlock:
             self.violation = f"DEADLOCK: {deadlock}"
             self.dead = True
         if self.dead:
@@ -343,7 +343,7 @@ class Client:
                 if inspect.getcoroutinestate(task.get_coro()) != inspect.CORO_CREATED:  # those begin first
                     task.cancel()
             loop.call_soon(loop.stop)
-            with contextlib.suppress(Deadlock), numbered_scopes():
+            with contextlib.suppress(DeadlockError), numbered_scopes():
                 loop.run_forever()
         for sent in self.on_wire:
             self.world.provider.on_wire[sent.group] -= 1
