@@ -6,10 +6,8 @@ logrotate may move away at any time.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import stat
 import sys
 import time
 import traceback
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from runner._imports import without_module
+from runner.files import open_file
 from runner.tasks.events import (
     Accepted,
     AccountBlocked,
@@ -30,6 +29,7 @@ from runner.tasks.events import (
     Saved,
 )
 from runner.tasks.models import State
+from runner.text import sanitize
 
 with without_module("rich"):  # it would only serve coloured tracebacks, which are never shown here
     import structlog
@@ -173,13 +173,7 @@ class LogFile:
         return (on_disk.st_dev, on_disk.st_ino) != (opened.st_dev, opened.st_ino)
 
     def _open(self) -> int:
-        # O_NOFOLLOW: not through a link planted by someone else; O_NONBLOCK: do not wait for the reader of a pipe
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o600)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a plain file", str(self._path))
-        return descriptor
+        return open_file(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 class _LineSink:
@@ -220,8 +214,6 @@ def _render_console(event: dict[str, Any]) -> str:
 def _flatten_event(_: object, __: str, event: Any) -> Any:
     """Keep an event on one line, whatever a prompt or a provider puts into its fields."""
     return {
-        name: "".join(char if char.isprintable() else " " for char in value)[:_MAX_TEXT]
-        if isinstance(value, str)
-        else value
+        name: sanitize(value, _MAX_TEXT, collapse=False) if isinstance(value, str) else value
         for name, value in event.items()
     }

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from runner.files import NotRegularFileError, open_to_read
 from runner.manifest import yaml_reader
 from runner.manifest.content_checks import value_error
 from runner.manifest.diagnostics import describe_value
@@ -119,11 +120,10 @@ def read_rows(path: Path, label: str, diagnostics: Diagnostics) -> Iterator[Sour
 
 
 def _open_regular(path: Path) -> IO[bytes]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise BadDataError(0, "not a regular file", "give the path of a data file")
-    return os.fdopen(descriptor, "rb")
+    try:
+        return open_to_read(path, follow_links=True)
+    except NotRegularFileError:
+        raise BadDataError(0, "not a regular file", "give the path of a data file") from None
 
 
 def _has_plain_values(row: SourceRow, diagnostics: Diagnostics) -> bool:

@@ -25,6 +25,7 @@ _MAX_SHOWN = 60
 _URL = re.compile(r"https?://[^\s]+\Z")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}\Z")
 _PLACEHOLDER = re.compile(r"sha256:([0-9a-f]{64})\Z")
+_SIGNATURES: dict[bytes, ImageKind] = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
 _JPEG_MARKER = re.compile(rb"\xff+([^\xff\0])")
 #: start of frame, for every coding process
 _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -151,13 +152,19 @@ def shortened_repr(value: Any) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}…"
 
 
+def image_kind(head: bytes) -> ImageKind | None:
+    """Return the kind of image that begins with these bytes, or None for anything else. Twelve bytes are enough."""
+    if head[:4] == b"RIFF":
+        return "webp" if head[8:12] == b"WEBP" else None
+    return next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
+
+
 def read_image_header(data: bytes) -> tuple[ImageKind, int, int]:
     """Return kind, width and height (pixels) of an image file. Raise NotAnImageError."""
-    kind = next((kind for kind, (_, has_signature) in _READERS.items() if has_signature(data)), None)
+    kind = image_kind(data)
     if kind is None:
         raise NotAnImageError(_describe_other(data))
-    read_size, _ = _READERS[kind]
-    width, height = read_size(data)
+    width, height = _SIZE_READERS[kind](data)
     if width < 1 or height < 1:
         raise NotAnImageError(f"is a {kind.upper()} without a size: it is damaged")
     return kind, width, height
@@ -202,11 +209,7 @@ def _webp(data: bytes) -> tuple[int, int]:
             return 0, 0
 
 
-_READERS: dict[ImageKind, tuple[Callable[[bytes], tuple[int, int]], Callable[[bytes], bool]]] = {
-    "png": (_png, lambda data: data.startswith(b"\x89PNG\r\n\x1a\n")),
-    "jpeg": (_jpeg, lambda data: data.startswith(b"\xff\xd8\xff")),
-    "webp": (_webp, lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP"),
-}
+_SIZE_READERS: dict[ImageKind, Callable[[bytes], tuple[int, int]]] = {"png": _png, "jpeg": _jpeg, "webp": _webp}
 
 
 def _describe_other(data: bytes) -> str:

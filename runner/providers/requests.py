@@ -107,7 +107,7 @@ class Dialect:
 
     def by_reference(self, task: Task) -> Request | None:
         """Return the query for a task by its reference, or None if the provider keeps no references."""
-        template = self.spec.look_up.by_reference
+        template = self.spec.reconcile.by_reference
         if template is None:
             return None
         return Request("lookup", "GET", self._fill(template, self._operation(task), ref=task.ref), "query")
@@ -117,7 +117,7 @@ class Dialect:
 
         `number` counts from 1.
         """
-        listing = self.spec.look_up.listing
+        listing = self.spec.reconcile.listing
         if listing is None:
             return None
         target, body = self.spec.operations[operation], None

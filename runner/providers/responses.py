@@ -27,6 +27,7 @@ from runner.tasks.events import (
     RetryableFailure,
 )
 from runner.tasks.models import Output, TaskError
+from runner.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -180,7 +181,7 @@ def _outputs(items: Any) -> tuple[Output, ...]:
 def read_reference(spec: Spec, task: Task, outcome: Outcome) -> Found | RetryableFailure | AccountBlocked | None:
     """Return the event of a query by reference, or None if the response proves nothing and only the list can."""
     if isinstance(outcome, Reply) and compile_expression(spec.query.valid).is_true(scope(outcome)):
-        value, listing = compile_expression(spec.query.task).search(scope(outcome)), spec.look_up.listing
+        value, listing = compile_expression(spec.query.task).search(scope(outcome)), spec.reconcile.listing
         reference = compile_expression(listing.reference).search(value) if listing and listing.reference else None
         id_ = parse_remote_id(compile_expression(listing.id).search(value)) if listing else None
         return Found(id_, "found by reference") if id_ and (reference is None or reference == task.ref) else None
@@ -195,7 +196,7 @@ def read_reference(spec: Spec, task: Task, outcome: Outcome) -> Found | Retryabl
 
 def read_page(spec: Spec, outcome: Outcome) -> ListPage | RetryableFailure | AccountBlocked:
     """Return a page of the account's task list, or the event if the response is not a complete, readable page."""
-    listing = spec.look_up.listing
+    listing = spec.reconcile.listing
     if (
         listing is None
         or not isinstance(outcome, Reply)
@@ -244,7 +245,7 @@ def compare_echo(spec: Spec, body: Mapping[str, Any], value: Any) -> dict[str, b
 
     Fields with local images are left out: the list never shows what the request held.
     """
-    echo = spec.look_up.listing.echo if spec.look_up.listing else {}
+    echo = spec.reconcile.listing.echo if spec.reconcile.listing else {}
     sent = {name: body[name] for name in echo if name in body and not has_placeholder(body[name])}
     return {name: compile_expression(echo[name]).search(value) == sent[name] for name in sent}
 
@@ -271,7 +272,7 @@ def is_success(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) 
     """Return True if the response is plainly successful, so that no error rule is needed."""
     if not isinstance(outcome, Reply):
         return False
-    values, listing = scope(outcome), spec.look_up.listing
+    values, listing = scope(outcome), spec.reconcile.listing
     if phase == "submit":
         return compile_expression(spec.submit.accept).is_true(values)
     if compile_expression(spec.query.valid).is_true(values):
@@ -370,4 +371,4 @@ def sanitize_reply(value: Any) -> str:
         text = str(value)[: 2 * _MAX_TEXT].encode("utf-8", "backslashreplace").decode()
     except (ValueError, RecursionError):  # an integer of thousands of digits, a list nested a thousand deep
         text = f"unreadable {type(value).__name__}"
-    return "".join(char if char.isprintable() else " " for char in text)[:_MAX_TEXT].strip()
+    return sanitize(text, _MAX_TEXT, collapse=False).strip()

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from runner.errors import ConfigError, UsageError
 from runner.providers.expressions import compile_expression
+from runner.units import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,9 +42,10 @@ def _check_expression(text: str) -> str:
 
 
 def _check_rate(text: str) -> str:
-    match = _RATE_PATTERN.fullmatch(text)
-    if match is None or float(match[1]) <= 0:
-        raise ValueError(f"expected a rate like `5/s`, `10/min` or `100/h`; found {text!r}")
+    try:
+        parse_rate(text)
+    except ValueError:
+        raise ValueError(f"expected a rate like `5/s`, `10/min` or `100/h`; found {text!r}") from None
     return text
 
 
@@ -334,16 +336,16 @@ class Spec(_SpecPart):
     #: True if a task that was accepted and then failed costs its price
     failures_billed: bool = True
     #: minimum delay from acceptance to the first poll, seconds
-    first_look: float = 2.0
+    first_poll: float = Field(default=2.0, alias="first_look")
     #: maximum delay between two polls, seconds
-    longest_look: float = 15.0
+    longest_poll: float = Field(default=15.0, alias="longest_look")
     operations: dict[str, OperationSpec]
     #: None: local images are not accepted
     images: ImagesSpec | None = None
     upload: UploadSpec | None = None
     submit: SubmitSpec
     query: QuerySpec
-    look_up: ReconcileSpec = ReconcileSpec()
+    reconcile: ReconcileSpec = Field(default=ReconcileSpec(), alias="look_up")
     billing: BillingSpec | None = None
     errors: tuple[ErrorRule, ...]
     #: trace id of any response, which the provider's support asks for
@@ -371,7 +373,7 @@ class Spec(_SpecPart):
     @property
     def can_reconcile(self) -> bool:
         """Return True if a submit without a response can be found again, by its reference or in a list."""
-        return self.look_up.by_reference is not None or self.look_up.listing is not None
+        return self.reconcile.by_reference is not None or self.reconcile.listing is not None
 
     @property
     def needs_claims(self) -> bool:
@@ -379,7 +381,7 @@ class Spec(_SpecPart):
 
         Without claims, two jobs could adopt the same remote task.
         """
-        return self.look_up.listing is not None and self.look_up.listing.reference is None
+        return self.reconcile.listing is not None and self.reconcile.listing.reference is None
 
 
 @lru_cache(maxsize=32)

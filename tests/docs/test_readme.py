@@ -106,9 +106,9 @@ def test_credential_names_match_program(name, desk, document):
 
 def test_statements_on_lost_responses_match_specs():
     kling, chanjing, gateway = (specs.load(name) for name in ("kling", "chanjing", "kling-gateway"))
-    assert (kling.submit.reference, bool(kling.look_up.by_reference)) == ("external_task_id", True)
-    assert kling.look_up.listing is not None
-    assert (chanjing.look_up.by_reference, bool(chanjing.look_up.listing)) == (None, True)
+    assert (kling.submit.reference, bool(kling.reconcile.by_reference)) == ("external_task_id", True)
+    assert kling.reconcile.listing is not None
+    assert (chanjing.reconcile.by_reference, bool(chanjing.reconcile.listing)) == (None, True)
     assert not gateway.can_reconcile
     assert {kling.doubt, chanjing.doubt} == {300}
     assert (RetryPolicy().required_absences, RetryPolicy().max_doubts) == (2, 3)

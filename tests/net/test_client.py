@@ -350,5 +350,5 @@ async def test_a_thousand_cancellations_leak_no_connection(wires):
         assert isinstance(await client.send(QUERY), Reply)
         assert isinstance(await client.send(SUBMIT), Reply)
     with anyio.fail_after(2):
-        while wire.open:  # noqa: ASYNC110 - the system closes sockets without notice
+        while wire.open:  # noqa: ASYNC110 - the system reports no closed socket
             await asyncio.sleep(0)

@@ -52,7 +52,7 @@ def test_which_providers_can_reconcile():
         "kling": True,
         "kling-gateway": False,
     }
-    assert specs.load("chanjing").look_up.listing.proof == ("model_code", "creation_type", "ref_prompt")
+    assert specs.load("chanjing").reconcile.listing.proof == ("model_code", "creation_type", "ref_prompt")
 
 
 def test_spec_is_frozen():

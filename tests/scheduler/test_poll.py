@@ -37,7 +37,7 @@ class Provider:
 
 
 @asynccontextmanager
-async def polling(directory, count, *, name="chanjing", rate=100.0, first_look=0.05):
+async def polling(directory, count, *, name="chanjing", rate=100.0, first_poll=0.05):
     """Yield a pipeline with `count` running tasks, all of them due, whose polls run."""
     clock, notifier, spec, provider = Clock(), Notifier(), specs.load(name), Provider()
     operation, model = next((model.operation, key) for key, model in spec.models.items())
@@ -63,7 +63,7 @@ async def polling(directory, count, *, name="chanjing", rate=100.0, first_look=0
             store=store,
             clock=clock,
             notifier=notifier,
-            policy=RetryPolicy(first_poll=first_look),
+            policy=RetryPolicy(first_poll=first_poll),
             proved=True,
         )
 
@@ -136,7 +136,7 @@ async def test_calls_about_single_tasks_go_side_by_side(tmp_path, name):
 
 
 async def test_the_first_poll_of_a_task_follows_what_was_learned(tmp_path):
-    async with polling(tmp_path, 1, first_look=0.5) as (made, _):
+    async with polling(tmp_path, 1, first_poll=0.5) as (made, _):
         (task,) = await made.settlement.store.in_state(State.RUNNING)
         now = made.session.clock.now()
         for number in range(300):

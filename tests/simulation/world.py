@@ -514,7 +514,7 @@ class Client:
             max_throttles=plan.throttles,
             quiet_time=plan.doubt,
             can_reconcile=spec.can_reconcile,
-            first_poll=spec.first_look,
+            first_poll=spec.first_poll,
         )
         rates = {"submit": plan.rate, "query": plan.query_rate}
         limiters = {name: Limiter(SlidingWindow(rate), self._loop.time, anyio.sleep) for name, rate in rates.items()}

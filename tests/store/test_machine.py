@@ -52,7 +52,7 @@ TIMES = int(os.environ.get("EXAMPLES_TIMES", "1"))
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 BUSY = TaskError("trouble", "5000", "the other side is tired")
 #: short, so that every limit is reached soon
-PATIENCE = RetryPolicy(
+POLICY = RetryPolicy(
     max_attempts=2,
     max_throttles=3,
     quiet_time=4.0,
@@ -125,7 +125,7 @@ class Job(RuleBasedStateMachine):
 
     @initialize(can_reconcile=st.sampled_from([True, True, False]), numbers=ALL)
     def begins(self, can_reconcile, numbers):
-        self.patience = replace(PATIENCE, can_reconcile=can_reconcile)
+        self.policy = replace(POLICY, can_reconcile=can_reconcile)
         self.open()
         self.uuid = self.store.uuid
         self.add_manifest(numbers, 0, NO_FAULT)
@@ -277,7 +277,7 @@ class Job(RuleBasedStateMachine):
         return store.claim_queued(provider, self.now, free_slots, self.claimed, cap=cap)
 
     def claimed(self, task):
-        return advance(task, Claimed(Moment("boot", self.now), self.now), self.now, self.patience)
+        return advance(task, Claimed(Moment("boot", self.now), self.now), self.now, self.policy)
 
     def exceeds_cap(self, task, cap):
         spent = sum(each.spent for each in self.expected.tasks.values())
@@ -334,7 +334,7 @@ class Job(RuleBasedStateMachine):
                 return
             task = self.expected.tasks[task.key]
         before = task if task.state is READY else replace(task, outputs=())
-        after = advance(before, event, self.now, self.patience)
+        after = advance(before, event, self.now, self.policy)
         clash = after.remote_id is not None and after.remote_id in self.expected.taken(task)
         done = self.change(injected, lambda: self.store.settle(before, after), before, after)
         assert done == ("clash" if clash else "done") or isinstance(done, DiskError)
@@ -468,7 +468,7 @@ class Job(RuleBasedStateMachine):
         if tasks := self.free(*set(State) - {QUEUED}):
             task = tasks[pick % len(tasks)]
             events = self.events(task)
-            after = advance(task, events[which % len(events)], self.now, self.patience)
+            after = advance(task, events[which % len(events)], self.now, self.policy)
             assert self.loop.run(self.old.settle(task, after)) == "stale"
         if not self.old._writer.exhausted:
             for provider in PROVIDERS:

@@ -76,14 +76,14 @@ async def test_errors_are_grouped(bench, home):
 async def test_error_group_names_a_few_tasks(bench, home):
     async with bench() as made:
         await made.add(*range(1, 7))
-        for fault in (
+        for error in (
             TaskError("moderation"),
             TaskError(),
             TaskError("moderation"),
             TaskError("moderation"),
             TaskError("moderation"),
         ):
-            await made.to(State.FAILED, error=fault)
+            await made.to(State.FAILED, error=error)
         with open_read_only(home) as seen:
             named = {group["reason"]: group["tasks"] for group in seen.error_groups()}
         assert named == {"moderation": ["boat-1", "boat-3", "boat-4"], "": ["boat-2"]}

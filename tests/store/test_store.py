@@ -367,8 +367,8 @@ async def test_wake_makes_paid_and_doubtful_tasks_due(bench):
 async def test_settled_task_is_read_back_unchanged(bench):
     async with bench() as made:
         await made.add(1)
-        fault = TaskError("in_doubt", "E\u00e9", "nicht \u9519\n")
-        task = await made.to(State.IN_DOUBT, error=fault, doubts=2, absences=1, reason="cut off")
+        error = TaskError("in_doubt", "E\u00e9", "nicht \u9519\n")
+        task = await made.to(State.IN_DOUBT, error=error, doubts=2, absences=1, reason="cut off")
         assert await made.store.in_state(State.IN_DOUBT) == [task]
         assert await made.store.find_by_key_prefix(task.key[:31]) == [task]
 
@@ -616,11 +616,11 @@ async def test_no_query_of_a_run_scans_the_task_table(bench):
         scans = {
             name: plan
             for name, plan in seen.items()
-            if any(line.startswith(("SCAN task", "SCAN twin", "SCAN draft")) for line in plan)
+            if any(line.startswith(("SCAN task", "SCAN duplicate", "SCAN draft")) for line in plan)
         }
         assert scans == {}
-        duplicates = [line for line in seen["claim_queued"] if "twin" in line]
-        assert duplicates == ["SEARCH twin USING COVERING INDEX task_twins (fingerprint=? AND state=?)"]
+        duplicates = [line for line in seen["claim_queued"] if "duplicate" in line]
+        assert duplicates == ["SEARCH duplicate USING COVERING INDEX task_twins (fingerprint=? AND state=?)"]
 
 
 def parameter_names(text):

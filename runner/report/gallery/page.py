@@ -15,7 +15,6 @@ import hashlib
 import html
 import os
 import re
-import stat
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.errors import UsageError
-from runner.files import atomic_write
+from runner.files import atomic_write, open_to_read
 from runner.report.results import ERROR_FIELDS, result_dict
 
 if TYPE_CHECKING:
@@ -129,11 +128,11 @@ def _raise_if_foreign(path: Path, foreign: bool) -> None:
 def _starts_with(path: Path, mark: bytes) -> bool:
     """Return whether a path is a regular file, not a symbolic link, that begins with `mark`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_to_read(path)
     except OSError:
         return False
-    with os.fdopen(descriptor, "rb") as file:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode) and file.read(len(mark)) == mark
+    with file:
+        return file.read(len(mark)) == mark
 
 
 def write(gallery: GalleryDirectory, rows: Iterable[Mapping[str, Any]], info: Mapping[str, Any]) -> int:

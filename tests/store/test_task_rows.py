@@ -14,13 +14,13 @@ from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
 TIMES = st.none() | st.floats(0, 4e9, allow_nan=False)
 COUNTS = st.integers(0, 2**31)
-FAULTS = st.just(NO_ERROR) | st.builds(TaskError, TEXT, st.none() | TEXT, st.none() | TEXT)
+ERRORS = st.just(NO_ERROR) | st.builds(TaskError, TEXT, st.none() | TEXT, st.none() | TEXT)
 MOMENTS = st.builds(Moment, TEXT, st.floats(0, 1e9))
 UNPAID = {State.QUEUED, State.SUBMITTING, State.IN_DOUBT, State.HELD}
 HOT = {
     "due_at": TIMES, "ref": TEXT, "attempts": COUNTS, "throttles": COUNTS, "doubts": COUNTS, "absences": COUNTS,
     "failures": COUNTS, "refreshes": COUNTS, "adopted": st.booleans(), "submitted_at": TIMES, "since": TIMES,
-    "finished_at": TIMES, "error": FAULTS, "reason": TEXT, "generation": st.integers(1, 99),
+    "finished_at": TIMES, "error": ERRORS, "reason": TEXT, "generation": st.integers(1, 99),
 }  # fmt: skip
 
 
