@@ -174,7 +174,8 @@ class World:
         if self.plan.heals is None:
             return number >= len(self.plan.lives) + 3
         if self.now > self.plan.heals + self.plan.doubt + SOON:
-            raise InvariantError(f"LIVENESS: not over {self.now - self.plan.heals:.0f} s after the last fault: {self.counts}")
+            late = self.now - self.plan.heals
+            raise InvariantError(f"LIVENESS: not over {late:.0f} s after the last fault: {self.counts}")
         return False
 
     def _live(self, life):
