@@ -76,7 +76,7 @@ ROWS = {
     "FA11": "unknown business code",
     "FA12": "throttled list or poll starves submits",
     # provider semantics
-    "FV1": "task stuck for ever",
+    "FV1": "task that never ends",
     "FV2": "state goes backwards",
     "FV3": "unknown, null or numeric state word",
     "FV4": "id missing, empty, huge, hostile",
