@@ -237,7 +237,7 @@ async def test_fa05_1303_below_known_limit_is_reported(tmp_path):
         await ours.elsewhere({"prompt": "lost"}, {"prompt": "lost as well"})
         result = await ours.run(4)
         assert result.states == ["done"] * 4
-        assert any("1303" in notice or "slots" in notice for notice in result.notices)
+        assert any("1303" in warning or "slots" in warning for warning in result.warnings)
 
 
 #: the header, and the possible results: seconds, or None for an unbelievable value
