@@ -13,10 +13,9 @@ from runner.manifest import yaml_reader
 from runner.manifest.content_checks import Inspector
 from runner.manifest.diagnostics import Diagnostics, closest_hint, describe_value
 from runner.manifest.matrix import AxisReader, read_matrix
-from runner.manifest.model import Items, JobLimits, Manifest, Matrix, Notify, Retry
+from runner.manifest.model import MODEL_KEYS, Items, JobLimits, Manifest, Matrix, Notify, Retry
 from runner.manifest.naming import slug
 from runner.manifest.notify_urls import NOTIFY_EVENTS
-from runner.manifest.params import MODEL_KEYS
 from runner.manifest.positions import SourceMap, YamlMapping
 from runner.manifest.rows import data_file_error
 from runner.manifest.schema import Document, NotifyPart, add_schema_errors, is_name

@@ -73,7 +73,7 @@ class Middle(LoopbackServer):
         self.seen = defaultdict(list)
         self.connections = 0
         #: of a deed itself, so that no test passes or fails for what it did not mean
-        self.mistakes = []
+        self.errors = []
 
     async def __aenter__(self):
         await super().__aenter__()
@@ -82,7 +82,7 @@ class Middle(LoopbackServer):
 
     async def __aexit__(self, *_):
         await super().__aexit__()
-        assert not self.mistakes, self.mistakes
+        assert not self.errors, self.errors
 
     def kind(self, method, path):
         if path.startswith("/files/"):
@@ -101,8 +101,8 @@ class Middle(LoopbackServer):
                 await self._answer(await self._call(reader, writer))
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
-        except Exception as mistake:  # noqa: BLE001 - raised at the end
-            self.mistakes.append(mistake)
+        except Exception as error:  # noqa: BLE001 - raised at the end
+            self.errors.append(error)
         finally:
             self._tasks.discard(asyncio.current_task())
             writer.transport.abort()
