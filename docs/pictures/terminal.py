@@ -91,7 +91,7 @@ def _until_closed(terminal: int) -> Iterator[bytes]:
 
 
 def moment(seen: str) -> tuple[str, str]:
-    """The live view at half of the way, and what is left on the terminal at the end."""
+    """Return the live view at half of the way, and the text on the terminal at the end."""
     *frames, end = _REDRAWN.split(seen)
     told = {frame: found for frame in frames if (found := _DONE.search(frame))}
     half = min(told, key=lambda frame: abs(int(told[frame][1]) / int(told[frame][2]) - 0.5))
@@ -105,7 +105,7 @@ class Picture:
     lines: list[Text]
 
     def svg(self) -> str:
-        """The picture."""
+        """Return the drawing as SVG."""
         wide, high = round(COLUMNS * WIDTH + 2 * MARGIN), len(self.lines) * HEIGHT + 2 * MARGIN
         console = Console(width=COLUMNS, color_system="truecolor", legacy_windows=False)
         texts = [text for row, line in enumerate(self.lines) for text in _texts(console, row, line)]

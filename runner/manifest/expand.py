@@ -265,7 +265,7 @@ class ManifestExpander:
             return iter([SourceRow({}, file, 1, 1)])
         if source.file is not None:
             return items.read_rows(source.file, self._provenance.file_label(source.file), self._diagnostics)
-        return (SourceRow(values, file, *unpack_position(getattr(values, "at", 0))) for values in source.rows)
+        return (SourceRow(values, file, *unpack_position(getattr(values, "position", 0))) for values in source.rows)
 
     def _column_names(self, ahead: list[SourceRow]) -> list[str]:
         source = self._manifest.items

@@ -65,7 +65,7 @@ class SourceMap:
         return self.location(*path)
 
     def _descend(self, path: tuple[str | int, ...]) -> tuple[Any, int]:
-        node, at = self._root, getattr(self._root, "at", (1 << COLUMN_BITS) + 1)
+        node, at = self._root, getattr(self._root, "position", (1 << COLUMN_BITS) + 1)
         for step in path:
             if isinstance(node, YamlMapping) and isinstance(step, str) and step in node:
                 node, at = node[step], node.value_position(step)

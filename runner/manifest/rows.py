@@ -265,7 +265,7 @@ def _read_yaml(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterato
         return
     if not isinstance(values, list):
         raise BadDataError(1, f"expected a list of rows, found {describe_value(values)}", "write `- name: value` lines")
-    for value, at in zip(values, getattr(values, "places", ()), strict=False):
+    for value, at in zip(values, getattr(values, "positions", ()), strict=False):
         line, column = unpack_position(at)
         if isinstance(value, YamlMapping):
             yield SourceRow(value, label, line, column)
