@@ -47,7 +47,7 @@ class Observer(Protocol):
         """Return a context whose function is called with the time, in seconds, whenever the progress may be shown."""
 
     def endings(self) -> Sequence[Ending]:
-        """Return the reasons that the observer itself adds to the end of the run. Called once, when all work is done."""
+        """Return the reasons that the observer adds to the end of the run. Called once, when all work is done."""
 
 
 class StopSwitch:

@@ -148,9 +148,7 @@ async def _requeue(context: RunContext, options: RunOptions, directory: Path) ->
             await context.store.settle(task, after)
 
 
-async def _tasks_to_requeue(
-    store: Store, options: RunOptions, directory: Path, observer: Observer
-) -> list[Task]:
+async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path, observer: Observer) -> list[Task]:
     """Return the tasks to requeue.
 
     Warns if `--reason` names a reason that no task has.
@@ -233,7 +231,7 @@ def write_page(job: LoadedJob, clock: Clock, unit: str, observer: Observer, *, i
 def _command_words(job: LoadedJob, options: RunOptions) -> list[str]:
     """Return the command-line arguments that name this job: the manifest, `--sandbox` and `--out`."""
     out = ["--out", str(options.out)] if options.out else []
-    return [job.manifest.file, *(["--sandbox"] if job.in_sandbox else []), *out]
+    return ["MANIFEST" if job.locate else job.manifest.file, *(["--sandbox"] if job.in_sandbox else []), *out]
 
 
 #: seconds between two updates of the progress view
@@ -271,9 +269,7 @@ async def show_run_progress(
 
         updaters = [asyncio.create_task(_call_repeatedly(_PROGRESS_INTERVAL, update_view))]
         if options.metrics_file is not None:
-            updaters.append(
-                asyncio.create_task(_write_metrics_repeatedly(options.metrics_file, job, stats, context))
-            )
+            updaters.append(asyncio.create_task(_write_metrics_repeatedly(options.metrics_file, job, stats, context)))
         try:
             yield
         finally:

@@ -59,8 +59,13 @@ def try_parse(text: bytes, path: Path, *, out: Path | None = None) -> tuple[Pars
                 (1, 1), "", f"expected `key: value` lines, found {describe_value(root)}", "begin with `version: 1`"
             )
         return None, diagnostics
+    return build(root, diagnostics, path, out=out), diagnostics
+
+
+def build(root: YamlMapping, diagnostics: Diagnostics, path: Path, *, out: Path | None = None) -> ParsedManifest:
+    """Return as much of the manifest `root` as can be understood, and add what is wrong to `diagnostics`."""
     source_map = SourceMap(root)
-    return ParsedManifest(_ManifestBuilder(root, source_map, diagnostics, path).build(out), source_map), diagnostics
+    return ParsedManifest(_ManifestBuilder(root, source_map, diagnostics, path).build(out), source_map)
 
 
 def read_file(path: Path) -> bytes:

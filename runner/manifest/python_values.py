@@ -6,7 +6,7 @@ check works unchanged, and `PythonValues.locate` turns the location of a diagnos
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -30,8 +30,9 @@ FILE: Final = "<python>"
 #: default of `limits.max_tasks`, and the rows that are read for each task that it allows: more can only be too many
 _MAX_TASKS, _ROWS_PER_TASK = 10_000, 10
 _PLAIN = frozenset((str, int, float, bool, type(None)))
-#: a location in a message, and a row in one
-_LOCATION = re.compile(rf"{re.escape(FILE)}:(\d+)|\brow in line (\d+)|\bas line (\d+)")
+#: a location in a message, and what names a row where `items` are Python values as well
+_LOCATION = re.compile(rf"{re.escape(FILE)}:(\d+)")
+_ROW = re.compile(rf"{re.escape(FILE)}:(\d+)|\b(row in|as) line (\d+)")
 #: what pandas writes into an empty cell, besides NaN and None
 _EMPTY_TYPES = frozenset(("NAType", "NaTType"))
 
@@ -52,7 +53,8 @@ class PythonValues:
 
     def locate(self, diagnostic: Diagnostic) -> Diagnostic:
         """Return a diagnostic with the path of its value, such as `items[3].subject`, in the place of its location."""
-        message = _LOCATION.sub(self._located, diagnostic.message)
+        rows_are_ours = isinstance(self.root.get("items"), YamlSequence)
+        message = (_ROW if rows_are_ours else _LOCATION).sub(self._located, diagnostic.message)
         if diagnostic.file != FILE:
             return replace(diagnostic, message=message)
         path, key = self._path(diagnostic.line, diagnostic.column), diagnostic.key
@@ -61,8 +63,9 @@ class PythonValues:
         return Diagnostic(FILE, 0, 0, key or dotted_path(path), message, diagnostic.hint)
 
     def _located(self, found: re.Match[str]) -> str:
-        path = dotted_path(self._path(int(found[1] or found[2] or found[3]), 1))
-        return path if found[1] else f"row {path}" if found[2] else f"as {path}"
+        words = found.group(2) if found.re is _ROW else None
+        path = dotted_path(self._path(int(found[3] if words else found[1]), 1))
+        return f"{words.removesuffix(' in')} {path}" if words else path
 
     def _path(self, line: int, column: int) -> tuple[str | int, ...]:
         """Return the path of a value: of a container itself in column 1, of what it holds in the columns from 2."""
@@ -85,8 +88,9 @@ class PythonValues:
                 hint = "no manifest needs that; does it hold itself?"
                 self._report(parent, step, f"nested deeper than {MAX_DEPTH} levels", hint)
                 return None
-            nested = self._mapping if isinstance(value, Mapping) else self._sequence
-            return nested(value, parent, step, depth)
+            if isinstance(value, Mapping):
+                return self._mapping(value, parent, step, depth)
+            return self._sequence(value, parent, step, depth)
         if type(value) is float and not math.isfinite(value):
             if math.isinf(value):
                 self._report(parent, step, "an infinite number", "write a number, or None for an empty cell")
@@ -102,7 +106,9 @@ class PythonValues:
         self._containers.append((parent, step, node))
         for key, value in values.items():
             if not isinstance(key, str):
-                self._report(line, repr(key)[:40], f"a key must be text, found {key!r:.40}", "name every column by text")
+                self._report(
+                    line, repr(key)[:40], f"a key must be text, found {key!r:.40}", "name every column by text"
+                )
                 continue
             name = intern(str.__str__(key))
             if line == 1 and name == "items" and not isinstance(value, Mapping | str | bytes):
@@ -163,7 +169,7 @@ def _plain(value: Any) -> Any:
             return int(value)
         case Decimal() | Real():
             return float(value)
-        case datetime.date() | datetime.time():
+        case dt.date() | dt.time():
             return value.isoformat()
         case PurePath():
             return str(value)
