@@ -1,5 +1,6 @@
-"""`python -m benchmarks [NAME …]`: every measure, or those that are named; all of them make docs/performance.md and
-what the READMEs quote of it.
+"""Run the named measures, or all: `python -m benchmarks [NAME …]`.
+
+A run of all of them writes docs/performance.md and the figures that the READMEs quote from it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from benchmarks.bench import Bench
 
-#: how a row begins that stands for a measure that broke
+#: beginning of the row of a measure that raised an exception
 _BROKEN = "not measured"
 _HEAD = """\
 # Performance
@@ -83,21 +84,21 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def main(words: Sequence[str]) -> int:
-    """1 where a measure broke; a goal that is not met is a line of the table, and no failure."""
+    """Return 1 if a measure raised an exception; a missed goal is a line of the table and no failure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios measured in one run.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(MEASURES)}; all without")
     parser.add_argument(
         "--quick", action="store_true", help="sizes of a tenth; shows that it works, and writes nothing"
     )
-    asked = parser.parse_args(words)
-    names = asked.names
+    arguments = parser.parse_args(words)
+    names = arguments.names
     if unknown := set(names) - set(MEASURES):
         parser.error(f"no measure is called {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
     load, began = os.getloadavg()[0], time.monotonic()
-    found = _measured(names or list(MEASURES), quick=asked.quick)
+    found = _measured(names or list(MEASURES), quick=arguments.quick)
     shown = table(figure.cells(name) for name, figures in found.items() for figure in figures)
     print(shown)
-    if not (names or asked.quick):
+    if not (names or arguments.quick):
         head = _headed(load, time.monotonic() - began)
         quoted.PAGE.write_text("\n".join([head, shown, "", *_notes()]), encoding="utf-8")
         quoted.write()
@@ -115,10 +116,10 @@ def _measured(names: Sequence[str], *, quick: bool) -> dict[str, list[Figure]]:
 
 
 def _figures(name: str, bench: Bench) -> Iterator[Figure]:
-    """What a measure has to say; one that breaks says so in the table, and the others go on."""
+    """Yield the figures of a measure, or one row without a figure if it raises an exception."""
     try:
         yield from MEASURES[name].measure(bench)
-    except Exception as error:  # noqa: BLE001 - minutes of the others are not to be lost
+    except Exception as error:  # noqa: BLE001 - the figures of the other measures must not be lost
         traceback.print_exc()
         yield Figure(f"{_BROKEN}: {type(error).__name__}", None)
 

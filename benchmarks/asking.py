@@ -1,6 +1,7 @@
-"""Small requests, many at once: `python -m benchmarks.asking URL` prints what they cost here and with aiohttp alone.
+"""Measure small concurrent requests with our client and with aiohttp alone: `python -m benchmarks.asking URL`.
 
-Both ask the same server over connections that are kept alive and read the same JSON; they take turns, medians count.
+Both send to the same server over connections that are kept alive, and read the same JSON. They take turns, and medians
+are printed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from runner.providers.requests import Reply, Request
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-_KEY = "nobody-reads-this-key"
+_KEY = "benchmark-key"
 _PATH = "/v1/images/generations/830895211326457236"
 _COUNT, _ROUNDS = 2000, 7
 _CANCELLED = 10_000
@@ -32,14 +33,14 @@ _CANCELLED = 10_000
 
 @asynccontextmanager
 async def ours(url: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    gateway = ProviderClient(url, bearer(_KEY))
+    client = ProviderClient(url, bearer(_KEY))
 
     async def ask() -> None:
-        outcome = await gateway.send(Request("query", "GET", _PATH, "query"))
+        outcome = await client.send(Request("query", "GET", _PATH, "query"))
         assert isinstance(outcome, Reply), outcome
 
     yield ask
-    await gateway.aclose()
+    await client.aclose()
 
 
 @asynccontextmanager
@@ -48,50 +49,50 @@ async def bare(url: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     async with aiohttp.ClientSession(url, connector=connector, headers={"Authorization": f"Bearer {_KEY}"}) as session:
 
         async def ask() -> None:
-            async with session.get(_PATH) as answer:
-                orjson.loads(await answer.read())
+            async with session.get(_PATH) as response:
+                orjson.loads(await response.read())
 
         yield ask
 
 
 async def cost(ask: Callable[[], Awaitable[None]], parallel: int) -> float:
-    """CPU seconds of one request."""
+    """Return CPU seconds of one request."""
     left = iter(range(_COUNT))
 
-    async def hand() -> None:
+    async def worker() -> None:
         for _ in left:
             await ask()
 
     await asyncio.gather(*(ask() for _ in range(parallel)))  # connections are made
     began = time.process_time()
-    await asyncio.gather(*(hand() for _ in range(parallel)))
+    await asyncio.gather(*(worker() for _ in range(parallel)))
     return (time.process_time() - began) / _COUNT
 
 
 async def leaked(url: str) -> int:
-    """Connections that are still in use after so many requests were cancelled at whatever point."""
-    gateway = ProviderClient(url, bearer(_KEY))
+    """Return the number of connections still in use after requests were cancelled at many different points."""
+    client = ProviderClient(url, bearer(_KEY))
     for number in range(_CANCELLED // 50):
         query = Request("query" if number % 2 else "submit", "GET", _PATH, "query")
-        tasks = [asyncio.create_task(gateway.send(query)) for _ in range(50)]
+        tasks = [asyncio.create_task(client.send(query)) for _ in range(50)]
         await asyncio.sleep(number % 20 / 2000)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    left = sum(line._transport.open_connections for line in (gateway._single_use, gateway._pooled))  # noqa: SLF001
-    await gateway.aclose()
+    left = sum(line._transport.open_connections for line in (client._single_use, client._pooled))  # noqa: SLF001
+    await client.aclose()
     return left
 
 
 async def main(url: str) -> dict[str, float]:
-    """Microseconds of CPU a request, by how many were in flight; and what cancellations leave behind."""
-    told: dict[str, float] = {}
+    """Return microseconds of CPU a request by client and number in flight, and connections left by cancellations."""
+    figures: dict[str, float] = {}
     for parallel in (50, 500):
         async with ours(url) as our_ask, bare(url) as bare_ask:
             rounds = [(await cost(our_ask, parallel), await cost(bare_ask, parallel)) for _ in range(_ROUNDS)]
-        for name, costs in zip(("gateway", "aiohttp"), zip(*rounds, strict=True), strict=True):
-            told[f"{name} {parallel}"] = 1e6 * median(costs)
-    return {**told, "leaked": await leaked(url)}
+        for name, costs in zip(("client", "aiohttp"), zip(*rounds, strict=True), strict=True):
+            figures[f"{name} {parallel}"] = 1e6 * median(costs)
+    return {**figures, "leaked": await leaked(url)}
 
 
 if __name__ == "__main__":

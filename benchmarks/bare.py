@@ -1,4 +1,7 @@
-"""A bare aiohttp client of the sandbox: the same calls as a run, and nothing kept; `floor` says what it leaves out."""
+"""Run prompts with a bare aiohttp client of the sandbox, which makes the same calls as a run and keeps no state.
+
+The measure `floor` lists what it leaves out.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _DOWNLOADS = 8
 
 
 class Loop:
-    """One run: `queue` holds what was submitted and is not finished."""
+    """One run. `_queue` holds the ids of tasks that were submitted and are not finished."""
 
     def __init__(self, url: str, directory: Path, qps: float) -> None:
         self._url, self._directory, self._qps = url, directory, qps
@@ -27,7 +30,7 @@ class Loop:
         self._headers: dict[str, str] = {}
 
     async def run(self, prompts: list[str]) -> None:
-        """All prompts to files."""
+        """Submit, poll and download all prompts."""
         single = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(connector=single) as once, aiohttp.ClientSession() as kept:
             token = await self._posted(once, f"{_API}/access_token", {"app_id": "bare", "secret_key": "bare"})
@@ -44,11 +47,11 @@ class Loop:
             group.create_task(self._submit(once, prompt))
 
     async def _submit(self, once: aiohttp.ClientSession, prompt: str) -> None:
-        asked = {"creation_type": 3, "model_code": "kling-v2-1", "aspect_ratio": "1:1", "clarity": 1024}
-        self._queue.append(await self._posted(once, f"{_CREATION}/submit", {**asked, "ref_prompt": prompt}))
+        fields = {"creation_type": 3, "model_code": "kling-v2-1", "aspect_ratio": "1:1", "clarity": 1024}
+        self._queue.append(await self._posted(once, f"{_CREATION}/submit", {**fields, "ref_prompt": prompt}))
 
     async def _poll(self, kept: aiohttp.ClientSession, wanted: int, group: asyncio.TaskGroup) -> None:
-        """A call for every fifty submits; what is not finished goes to the end of the queue."""
+        """Query fifty tasks a call, and put those that are not finished at the end of the queue."""
         while wanted:
             await asyncio.sleep(_BATCH / self._qps)
             ids = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
@@ -71,7 +74,7 @@ class Loop:
 
 
 def main(url: str, prompts: str, directory: str, qps: str) -> None:
-    """Run it once."""
+    """Run all prompts of a TSV file once."""
     with Path(prompts).open(encoding="utf-8", newline="") as file:
         rows = [row["Prompt"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
     asyncio.run(Loop(url, Path(directory), float(qps)).run(rows))

@@ -1,4 +1,4 @@
-"""What the measures share: a temporary directory, a clean environment, and the job that several of them look at."""
+"""Temporary directory, clean environment and the finished job that several measures share."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from benchmarks.provider import Provider, sandbox
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: PartiPrompts has so many
+#: number of prompts of PartiPrompts
 TASKS = 1632
 QPS = 200
-#: how long a task takes at the provider: short, so that the runner is what takes time
+#: duration of a task at the provider, short, so that the time of the runner dominates
 SECONDS = ("--seconds", "0.2,0.5")
 _PROMPTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "PartiPrompts.tsv"
 _MANIFEST = """\
@@ -37,7 +37,7 @@ limits: {{qps: {qps}, downloads: 8, max_tasks: {most}}}
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A job that has run to its end, and the provider it ran against."""
+    """A finished job, and the provider it ran against."""
 
     manifest: Path
     provider: Provider
@@ -45,21 +45,21 @@ class Finished:
 
 
 class Bench:
-    """One session; everything it makes goes with it."""
+    """One session of measures; all its files are removed at the end."""
 
     def __init__(self, directory: Path, stack: ExitStack, *, quick: bool = False) -> None:
         self.directory = directory
-        #: sizes are a tenth: to see whether everything works, since its figures say little
+        #: sizes are a tenth, to check that every measure works; the figures mean little
         self.quick = quick
         self._stack = stack
 
     def size(self, full: int) -> int:
-        """How many of what there are so many of."""
+        """Return a size, which is a tenth in a quick session."""
         return max(1, full // 10) if self.quick else full
 
     @cached_property
     def prompts(self) -> Path:
-        """PartiPrompts, or as many made-up prompts where it is not at hand."""
+        """Return the file of PartiPrompts, or a file of as many generated prompts if it is not available."""
         if _PROMPTS.exists():
             return _PROMPTS
         file = self.directory / "prompts.tsv"
@@ -68,43 +68,43 @@ class Bench:
 
     @cached_property
     def parti(self) -> Finished:
-        """PartiPrompts, run once; its provider stays, so that it can be asked what came later."""
+        """Run PartiPrompts once. Its provider keeps running, so that later measures can read its counters."""
         provider = self._stack.enter_context(sandbox("--qps", str(QPS), *SECONDS))
         manifest = self.manifest("parti", self.prompts, QPS)
         return Finished(manifest, provider, self.run("run", str(manifest), "--json", provider=provider))
 
     def manifest(self, name: str, file: Path, qps: int, *, most: int = 100_000) -> Path:
-        """A manifest over a file with a column `Prompt`."""
+        """Write a manifest over a file with a column `Prompt`, and return its path."""
         path = self.directory / f"{name}.yaml"
         path.write_text(_MANIFEST.format(name=name, file=file, qps=qps, most=most))
         return path
 
     def numbered(self, name: str, tasks: int) -> Path:
-        """A table of so many prompts, no two of them alike."""
+        """Write a table of different prompts, and return its path."""
         path = self.directory / f"{name}.tsv"
         path.write_text("".join(["Prompt\n", *(f"a numbered buoy, {n}\n" for n in range(tasks))]), encoding="utf-8")
         return path
 
     def run(self, *words: str, provider: Provider | None = None) -> Usage:
-        """The runner with these arguments."""
+        """Run the runner with these arguments."""
         return measured(self.command(words), self.environ(provider), self.directory)
 
     def python(self, *words: str) -> Usage:
-        """This interpreter with these arguments."""
+        """Run this interpreter with these arguments."""
         return measured([sys.executable, *words], self.environ(None), self.directory)
 
     def against_nothing(self, *words: str, provider: Provider | None = None, rounds: int) -> tuple[float, float]:
-        """The runner's median wall time, and as a multiple of `python -c pass`."""
+        """Return the runner's median wall time in seconds, and as a multiple of `python -c pass`."""
         return against_nothing(self.command(words), self.environ(provider), self.directory, rounds=rounds)
 
     @staticmethod
     def command(words: Sequence[str]) -> list[str]:
-        """The script that a user calls, where it stands beside this interpreter."""
+        """Return the command line of the runner: the installed script if there is one, else the module."""
         script = Path(sys.executable).with_name("runner")
         return [str(script), *words] if script.exists() else [sys.executable, "-m", "runner", *words]
 
     def environ(self, provider: Provider | None) -> dict[str, str]:
-        """Nothing of the user's but the path: no key, no home, no proxy."""
+        """Return an environment that has only the path of the user's: no key, no home, no proxy."""
         home = {"HOME": str(self.directory), "RUNNER_HOME": str(self.directory / "home")}
         root = str(Path(__file__).resolve().parents[1])
         return {"PATH": os.environ["PATH"], "PYTHONPATH": root, **home, **(provider.environ if provider else {})}
@@ -112,6 +112,6 @@ class Bench:
 
 @contextmanager
 def session(*, quick: bool = False) -> Iterator[Bench]:
-    """A bench in a temporary directory; TMPDIR decides on which disk."""
+    """Yield a bench in a temporary directory; TMPDIR decides on which disk."""
     with TemporaryDirectory(prefix="benchmarks-") as directory, ExitStack() as stack:
         yield Bench(Path(directory), stack, quick=quick)

@@ -1,7 +1,7 @@
-"""A server of one answer, as fast as asyncio makes it: `python -m benchmarks.cdn BYTES [CERTIFICATE KEY]`.
+"""Serve one response as fast as asyncio allows: `python -m benchmarks.cdn BYTES [CERTIFICATE KEY]`.
 
-The answer is a picture of that size, or a task's JSON for 0 bytes. It prints its address, and ends when its standard
-input does.
+The response is an image of that size, or a task's JSON for 0 bytes. The server prints its URL, and ends when its
+standard input closes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _TASK = b"""{"code": 0, "message": "SUCCEED", "request_id": "8f0a1c2e-52b1-4a6d-
  "created_at": 1790000000000, "updated_at": 1790000000000}}"""
 
 
-def picture(size: int) -> bytes:
-    """A PNG of about so many bytes that no one needs to decode: its last chunk but one is filler."""
+def image(size: int) -> bytes:
+    """Return a PNG of about `size` bytes, most of which are a chunk of filler."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
@@ -29,10 +29,10 @@ def picture(size: int) -> bytes:
 
 
 class Server(asyncio.Protocol):
-    """Answers every request head with the file."""
+    """Connection on which every request head gets the response."""
 
-    def __init__(self, answer: bytes) -> None:
-        self._answer = answer
+    def __init__(self, response: bytes) -> None:
+        self._response = response
         self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,12 +42,12 @@ class Server(asyncio.Protocol):
         self._head += data
         while b"\r\n\r\n" in self._head:
             _, _, self._head = self._head.partition(b"\r\n\r\n")
-            self._transport.write(self._answer)
+            self._transport.write(self._response)
 
 
 async def main(size: str, certificate: str = "", key: str = "") -> None:
-    """Serve until standard input ends."""
-    body = picture(int(size)) if int(size) else _TASK
+    """Serve until standard input closes."""
+    body = image(int(size)) if int(size) else _TASK
     kind = "image/png" if int(size) else "application/json"
     head = f'HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nETag: "1"\r\nContent-Length: {len(body)}\r\n\r\n'
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None

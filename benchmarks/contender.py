@@ -1,4 +1,4 @@
-"""One way to get the same files: the command that begins, the one that goes on after a crash, their surroundings."""
+"""Commands of the tools that `peers` compares: the first start, the start after a crash, and their environment."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
     from benchmarks.provider import Provider
 
-#: requests a second that the account may do, for submits and for queries each; and tasks under way at once
-RATE, HANDS = 50, 200
-#: seconds after which nobody waits any more
-LONGEST = 120.0
+#: requests a second that the account allows, for submits and for queries each, and concurrent tasks
+RATE, CONCURRENCY = 50, 200
+#: seconds after which a command is killed
+TIMEOUT = 120.0
 _PEERS = Path(__file__).with_name("peer")
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """What is called by a name; `again` is the command after a crash, if it is another one."""
+    """A tool by name; `again` is the command after a crash, if it is another one."""
 
     name: str
     begin: Sequence[str]
@@ -35,7 +35,7 @@ class Contender:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, folder: Path, environ: Mapping[str, str], until: Callable[[], bool] | None = None) -> float:
-        """Seconds to its end; with `until` it is killed as soon as that is so, and begun again."""
+        """Run to the end and return the seconds it took; with `until`, kill it once that is true and start it again."""
         began = time.monotonic()
         environ = {**environ, **self.environ}
         if until is not None:
@@ -45,18 +45,18 @@ class Contender:
 
 
 def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], until: Callable[[], bool]) -> None:
-    """To its end, to the patience's end, or until that is so; then it and all that it began are killed."""
-    with (folder / "said").open("ab") as said:
+    """Run a command until it ends, times out or `until` is true, then kill it and its children."""
+    with (folder / "output").open("ab") as output:
         process = subprocess.Popen(
             command,
             cwd=folder,
             env=dict(environ),
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
-        give_up = time.monotonic() + LONGEST
+        give_up = time.monotonic() + TIMEOUT
         while process.poll() is None and time.monotonic() < give_up and not until():
             time.sleep(0.02)
         if process.returncode is None:
@@ -65,7 +65,7 @@ def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], until
 
 
 def others(directory: Path) -> Iterator[Contender | str]:
-    """Those that could be had, and the names of those that could not."""
+    """Yield the tools that could be installed, and the names of the others."""
     python = borrowed.python(directory)
     if python is None:
         yield from ("Scrapy", "async-batch-llm")
@@ -80,11 +80,11 @@ def others(directory: Path) -> Iterator[Contender | str]:
 
 
 def _parallel(program: Path, directory: Path) -> Contender:
-    """A job every 1/q seconds, a log of what has ended, three tries."""
+    """Return GNU parallel: a job every 1/q seconds, a log of finished jobs, three attempts."""
     one = ["sh", str(_PEERS / "one.sh"), "{#}", "{}"]
     options = [
         "--will-cite",
-        f"-j{HANDS}",
+        f"-j{CONCURRENCY}",
         "--delay",
         str(1 / RATE),
         "--retries",
@@ -98,15 +98,23 @@ def _parallel(program: Path, directory: Path) -> Contender:
 
 
 def _promptfoo(program: Path, directory: Path) -> Contender:
-    """`--delay` would make it ask one by one; so the account's limit is what slows it down."""
-    options = ["-c", "promptfoo.json", f"-j{HANDS}", "--no-cache", "--no-table", "--no-progress-bar", "--no-share"]
+    """Return promptfoo, without `--delay`, which would make it send one request at a time."""
+    options = [
+        "-c",
+        "promptfoo.json",
+        f"-j{CONCURRENCY}",
+        "--no-cache",
+        "--no-table",
+        "--no-progress-bar",
+        "--no-share",
+    ]
     quiet = {"HOME": str(directory), "PROMPTFOO_DISABLE_TELEMETRY": "1", "PROMPTFOO_DISABLE_UPDATE": "1"}
     begin = [str(program), "eval", *options]
     return Contender("promptfoo", begin, [str(program), "eval", "--resume", "--no-table", "--no-share"], environ=quiet)
 
 
 def lay_out(folder: Path, rows: int, provider: Provider, token: str) -> dict[str, str]:
-    """Write what the others read; the environment that tells them where."""
+    """Write the input files of the tools, and return the environment with their paths."""
     files = folder / "files"
     files.mkdir(parents=True)
     prompts = [f"a numbered buoy, {row}" for row in range(rows)]

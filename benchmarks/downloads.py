@@ -1,9 +1,9 @@
 """Eighty files of 5 MB, eight at once, against `curl -Z`, which neither hashes, checks, syncs nor resumes.
 
 Ours are written, hashed, checked, synced, and get their names. The loop is aiohttp with sha256, write and fsync in one
-thread, so it stands still while the disk does. The best of 5 rounds of each, taking turns. How much of curl's CPU
-sha256 alone takes says how near the goal can be come to: where it is above 0.6, curl itself would miss it with a hash.
-The server is Python's, on the same cores.
+thread, so it stands still while the disk does. The best of 5 rounds of each, taking turns. The share of curl's CPU that
+sha256 alone takes bounds the first figure: above 0.6, curl itself would miss the goal if it hashed. The server is
+Python's, on the same cores.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _SELF_SIGNED = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -n
 
 
 class Cost(NamedTuple):
-    """Seconds by the clock, and of CPU."""
+    """Wall time and CPU time, seconds."""
 
     wall: float
     cpu: float
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Plain and over TLS; nothing where there is no curl."""
+    """Measure plain downloads and downloads over TLS; yield nothing without curl."""
     if shutil.which("curl") is None or shutil.which("openssl") is None:
         return
     certificate, hashing = _signed(bench.directory), _hashing()
@@ -53,7 +53,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _hashing() -> float:
-    """CPU seconds that the hashes of all files take, and nothing else."""
+    """Return CPU seconds that the hashes of all files take."""
     file = bytes(_BYTES)
     began = time.process_time()
     for _ in range(_FILES):
@@ -68,7 +68,7 @@ def _rounds(bench: Bench, url: str, certificate: tuple[Path, ...]) -> Iterator[t
 
 
 def _best(costs: Iterable[Cost]) -> Cost:
-    """Whatever else runs here only adds."""
+    """Return the smallest costs, since other processes can only add to them."""
     return Cost(*map(min, zip(*costs, strict=True)))
 
 
@@ -94,7 +94,7 @@ def _emptied(folder: Path) -> Path:
 
 
 def _signed(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that nobody signed, and its key."""
+    """Return a self-signed certificate for 127.0.0.1 and its key."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run([*_SELF_SIGNED.split(), *names], check=True, capture_output=True)

@@ -1,6 +1,6 @@
-"""Downloads alone: `python -m benchmarks.fetching ours|bare URL DIRECTORY FILES PARALLEL [ROOTS]`.
+"""Measure downloads alone: `python -m benchmarks.fetching ours|bare URL DIRECTORY FILES PARALLEL [ROOTS]`.
 
-Prints seconds by the clock and of CPU, from the moment everything is imported. `ours` connects, writes, hashes, checks,
+Prints wall time and CPU time in seconds, without imports. `ours` connects, writes, hashes, checks,
 syncs, gives the name and syncs the directory; `bare` is aiohttp with sha256, write and fsync in the loop's own thread.
 """
 
@@ -51,8 +51,8 @@ async def bare(directory: Path, _parallel: int, roots: str) -> AsyncIterator[Fet
         async def fetch(url: str, number: int) -> None:
             digest = hashlib.sha256()
             file = os.open(directory / f"{number}.png", os.O_CREAT | os.O_WRONLY)
-            async with session.get(url) as answer:
-                async for piece in answer.content.iter_any():
+            async with session.get(url) as response:
+                async for piece in response.content.iter_any():
                     digest.update(piece)
                     os.write(file, piece)
             os.fsync(file)
@@ -65,18 +65,18 @@ WAYS: dict[str, Callable[[Path, int, str], AbstractAsyncContextManager[Fetch]]] 
 
 
 async def main(way: str, url: str, directory: Path, files: int, parallel: int, roots: str) -> tuple[float, float]:
-    """Seconds by the clock, and of CPU."""
+    """Return wall time and CPU time in seconds."""
     left = iter(range(files))
     async with WAYS[way](directory, parallel, roots) as fetch:
 
-        async def hand() -> None:
+        async def worker() -> None:
             for number in left:
                 await fetch(f"{url}/{number}.png", number)
 
         began, worked = time.perf_counter(), time.process_time()
         async with asyncio.TaskGroup() as group:
             for _ in range(parallel):
-                group.create_task(hand())
+                group.create_task(worker())
         return time.perf_counter() - began, time.process_time() - worked
 
 

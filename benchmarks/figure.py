@@ -1,4 +1,4 @@
-"""One figure with its goal, and a table of them; every goal is a number that the figure must not exceed."""
+"""Figures with their goals, and a table of them. A goal is an upper bound."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _HEAD = ("measure", "what", "figure", "goal", "met")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured; without a goal it explains another figure, or differs from machine to machine.
+    """One measured figure. Without a goal it explains another figure, or depends on the machine.
 
-    None is what could not be measured; then `what` says why.
+    A value of None could not be measured, and `what` says why.
     """
 
     what: str
@@ -28,20 +28,20 @@ class Figure:
         return self.goal is None or self.value is None or self.value <= self.goal
 
     def cells(self, measure: str) -> tuple[str, ...]:
-        """Its row in the table."""
+        """Return the row of the table."""
         if self.value is None:
             return measure, self.what, "", "", ""
         if self.goal is None:
-            return measure, self.what, self._said(self.value), "", ""
-        return measure, self.what, self._said(self.value), f"≤ {self._said(self.goal)}", "yes" if self.met else "NO"
+            return measure, self.what, self._text(self.value), "", ""
+        return measure, self.what, self._text(self.value), f"≤ {self._text(self.goal)}", "yes" if self.met else "NO"
 
-    def _said(self, value: float) -> str:
+    def _text(self, value: float) -> str:
         number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
         return f"{number} {self.unit}".rstrip()
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table that reads well on a terminal too."""
+    """Return a Markdown table with aligned columns."""
     rows = [_HEAD, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     lines = [_line(row, widths) for row in rows]

@@ -1,5 +1,7 @@
-"""A job of many tasks, most of them done: `python -m benchmarks.filling DIRECTORY TASKS` makes it; `…filling DIRECTORY`
-begins a run on it. Prints seconds and CPU seconds: of adding the drafts, or from the open store to the first claim.
+"""Make a job of many tasks, most of them done: `python -m benchmarks.filling DIRECTORY TASKS`.
+
+Without TASKS a run begins on it. Prints wall time and CPU time in seconds: of adding the drafts, or from the opening of
+the store to the first claim.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from runner.tasks.models import Draft, Moment, State, Task
 
 _NOW = 1_790_000_000.0
 _PAID = "submitted_at = :now, since = :now, sent_boot = 'b', sent_seconds = 1.0, remote_id = 'u-' || id"
-#: as a run leaves them that was stopped: all but one in a hundred done, some running, ten refused
+#: states as a stopped run leaves them: all but one in a hundred done, some running, ten refused
 _SPREAD = (
     f"update task set state = 'done', due_at = null, finished_at = :now + 30, {_PAID} where id <= 0.99 * :tasks",
     f"update task set state = 'running', due_at = :now, {_PAID} where id > 0.99 * :tasks and id <= 0.99 * :tasks + 500",
@@ -31,7 +33,7 @@ _SPREAD = (
 
 
 async def fill(directory: Path, tasks: int) -> tuple[float, float]:
-    """Add so many drafts, and make most of them done."""
+    """Add drafts, and set most of them to done."""
     store = await Store.open(directory / ".runner")
     request = {"ref_prompt": "x" * 200, "aspect_ratio": "1:1", "clarity": 1024}
     drafts = (
@@ -49,7 +51,7 @@ async def fill(directory: Path, tasks: int) -> tuple[float, float]:
 
 
 async def begin(directory: Path) -> tuple[float, float]:
-    """What a run asks the store before its first request."""
+    """Make the calls that a run makes to the store before its first request."""
     began, worked = time.perf_counter(), time.process_time()
     store = await Store.open(directory / ".runner")
     assert await store.in_state(State.SUBMITTING) == []

@@ -2,7 +2,7 @@
 
 The loop fetches a token, sends 1,632 submits at 200 a second, each over a connection of its own, asks for 50 tasks a
 call, downloads eight files at once and writes them. It reads and expands no manifest, keeps no state on disk, syncs,
-hashes and checks no file, cannot be resumed, knows no limit (its provider has none), no fault and no second try.
+hashes and checks no file, cannot be resumed, knows no limit (its provider has none), no fault and no retry.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """CPU and memory of both."""
+    """Measure CPU and memory of both."""
     ours = bench.parti
     with sandbox(*SECONDS) as provider:
         files = bench.directory / "bare"

@@ -1,7 +1,7 @@
-"""The page of a job of 10,000 outputs: what it weighs, how long its writing takes, and a person waits to see something.
+"""The gallery of a job of 10,000 outputs: its size, the time to write it, and the time until a user sees images.
 
-Every output has a thumbnail of its own, of 6 kB. The page is opened from the file system in Chromium (Playwright and
-Chromium are needed; without them only what is written is measured).
+Every output has a thumbnail of its own, of 6 kB. The page is opened from the file system in Chromium (needs Playwright
+and Chromium; without them only size and writing are measured).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _READ = "document.getElementById('note').textContent === ''"
 
 
 def measure(bench: Bench) -> Iterator[Figure]:  # noqa: ARG001 - no process of ours is measured
-    """Weights and times."""
+    """Measure sizes and times."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         ours = page.open_gallery(directory)
         for number in range(TASKS):
-            (ours.folder / f"{_hash(number)[:24]}.webp").write_bytes(_picture(number))
-        facts = {"job": "job", "made": 0.0, "counts": {"done": TASKS}, "total": TASKS, "cost": None, "unit": ""}
+            (ours.folder / f"{_hash(number)[:24]}.webp").write_bytes(_image(number))
+        info = {"job": "job", "made": 0.0, "counts": {"done": TASKS}, "total": TASKS, "cost": None, "unit": ""}
         began = time.perf_counter()
-        page.write(ours, map(_row, range(TASKS)), facts)
+        page.write(ours, map(_row, range(TASKS)), info)
         yield Figure("writing the page", time.perf_counter() - began, 1.5, "s")
         yield Figure("the page itself", ours.page.stat().st_size / 1e3, 64, "kB")
         data = sorted(ours.folder.glob("data-*.js"), key=lambda path: path.stat().st_size)
@@ -60,7 +60,7 @@ def _opened(path: Path) -> Iterator[Figure]:
         seen.goto(path.as_uri(), wait_until="commit")
         while not seen.evaluate(_SEEN):
             pass
-        yield Figure("to the first picture", time.perf_counter() - began, 1.0, "s")
+        yield Figure("to the first image", time.perf_counter() - began, 1.0, "s")
         while not seen.evaluate(_READ):
             pass
         yield Figure("to all data read", time.perf_counter() - began, 5.0, "s")
@@ -72,8 +72,8 @@ def _hash(number: int) -> str:
     return sha256(str(number).encode()).hexdigest()
 
 
-def _picture(number: int) -> bytes:
-    """Noise of its own, as heavy as a thumbnail is."""
+def _image(number: int) -> bytes:
+    """Return a WebP of noise, as large as a thumbnail."""
     import io  # noqa: PLC0415
     import random  # noqa: PLC0415
 

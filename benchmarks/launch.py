@@ -1,7 +1,7 @@
-"""Starts a process, waits for its end, and says what the kernel counted: exit code, seconds, CPU seconds, peak memory.
+"""Start a process, wait for its end, and print exit code, wall time, CPU time (seconds) and peak memory (MB).
 
-A child's peak is never below that of whoever started it, so this stands between: an interpreter that imports nothing.
-Called as `python -I -S launch.py STDOUT STDERR LIMIT COMMAND…`; after LIMIT seconds the command is told to stop.
+The peak of a child is never below that of its parent, so this interpreter imports almost nothing. Called as
+`python -I -S launch.py STDOUT STDERR LIMIT COMMAND…`; after LIMIT seconds the command gets SIGTERM.
 """
 
 import os
@@ -15,7 +15,7 @@ _TO_MB = 2**20 if sys.platform == "darwin" else 2**10
 
 
 def main(out: str, err: str, limit: str, *command: str) -> None:
-    """One line of figures on standard output."""
+    """Print one line of figures."""
     files = [(os.POSIX_SPAWN_OPEN, number, path, _WRITE, 0o600) for number, path in ((1, out), (2, err))]
     began = time.perf_counter()
     process = os.posix_spawn(command[0], command, os.environ, file_actions=files)

@@ -1,7 +1,7 @@
-"""A million tasks: planned from a CSV file, added to a store, and looked at when 99 in 100 of them are done.
+"""A million tasks: planned from a CSV file, added to a store, and resumed when 99 in 100 of them are done.
 
-Beginning is from the opening of the store to its first claim, with everything that a run asks in between; `status` is
-the whole process. Both are warm: the file was just written.
+"begin" is from the opening of the store to its first claim, with every query of a run in between; `status` is the whole
+process. Both are warm: the file was just written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TASKS = 1_000_000
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """CPU, memory and time."""
+    """Measure CPU, memory and time."""
     tasks = bench.size(_TASKS)
     rows = _written(bench.directory / "million.csv", tasks)
     planned = bench.run("plan", str(bench.manifest("million", rows, 20, most=tasks)), "--json")

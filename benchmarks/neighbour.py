@@ -1,4 +1,4 @@
-"""A neighbour that never rests: as long as the block lasts, one core is busy with something else."""
+"""Noisy neighbour: a process that keeps one core busy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: it ends with its standard input too, so that it outlives nobody
+#: the process ends when its standard input closes, so that it cannot outlive its parent
 _BUSY = """
 import sys, threading
-def turn():
+def spin():
     while True:
         pass
-threading.Thread(target=turn, daemon=True).start()
+threading.Thread(target=spin, daemon=True).start()
 sys.stdin.read()
 """
 
 
 @contextmanager
 def busy() -> Iterator[None]:
+    """Keep one core busy for the duration of a block."""
     process = subprocess.Popen(["nice", "-n", "5", sys.executable, "-I", "-S", "-c", _BUSY], stdin=subprocess.PIPE)
     try:
         yield

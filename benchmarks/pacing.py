@@ -1,11 +1,12 @@
-"""The limiter alone against a strict judge: it refuses what exceeds the limit in any sliding second.
+"""The limiter alone against a strict server, which refuses what exceeds the limit in any sliding second.
 
-10,000 requests at each rate are in virtual time, with the world of `tests/net`: requests take 1 to 20 ms, one in fifty
-leaves 20 to 200 ms late, timers are late, replies are quick or take up to 0.4 s. Real sockets follow, the judge a
-process of its own, with a neighbour that never rests on one of the cores: 10,000 at 500 a second and 2,000 at 50 (at 5
-a second real time would take 2,000 s); then three processes on one account together. The judge has precedence over them
-all, or its own stalls would be measured. "Ideal / taken" of a run is the share of the limit that was used, from the
-first request that was admitted to the last; goals are upper bounds here as everywhere, so the figure is its inverse.
+10,000 requests at each rate are in virtual time, with the simulation of `tests/ratelimit`: requests take 1 to 20 ms,
+one in fifty leaves 20 to 200 ms late, timers are late, replies are quick or take up to 0.4 s. Real sockets follow, the
+server a process of its own, with another process that keeps one of the cores busy: 10,000 at 500 a second and 2,000 at
+50 (at 5 a second real time would take 2,000 s); then three processes on one account together. The server has a higher
+priority than all of them, or its own stalls would be measured. "Ideal / taken" of a run is the share of the limit that
+was used, from the first request that was admitted to the last; goals are upper bounds here as everywhere, so the figure
+is its inverse.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _REAL = ((50, 2_000, 1), (500, 10_000, 1), (50, 1_500, 3), (500, 9_000, 3))
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Time and violations."""
+    """Measure time and violations."""
     for rate in (5, 50, 500):
         yield from _virtual(rate, bench.size(10_000))
     with busy():
@@ -52,10 +53,10 @@ def _virtual(rate: int, count: int) -> Iterator[Figure]:
 
 
 def _real(bench: Bench, rate: int, count: int, processes: int) -> Iterator[Figure]:
-    home = bench.directory / f"budget-{rate}-{processes}"
+    home = bench.directory / f"rate-{rate}-{processes}"
     home.mkdir()
-    told: dict[str, float] = {}
-    with _judge(rate, told) as port:
+    counts: dict[str, float] = {}
+    with _strict_server(rate, counts) as port:
         words = [str(port), str(rate), str(count // processes), str(min(250, rate))]
         command = [
             "nice",
@@ -70,18 +71,18 @@ def _real(bench: Bench, rate: int, count: int, processes: int) -> Iterator[Figur
         running = [subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) for _ in range(processes)]
         cpu = sum(float(process.communicate()[0]) for process in running)
     name = f"{rate}/s" if processes == 1 else f"{processes} processes at {rate}/s"
-    ideal = (told["admitted"] - 1) / rate
-    yield Figure(f"{name}: taken / ideal", told["seconds"] / ideal, _ALONE if processes == 1 else _TOGETHER)
-    yield Figure(f"{name}: violations", told["refused"], 0)
+    ideal = (counts["admitted"] - 1) / rate
+    yield Figure(f"{name}: taken / ideal", counts["seconds"] / ideal, _ALONE if processes == 1 else _TOGETHER)
+    yield Figure(f"{name}: violations", counts["refused"], 0)
     yield Figure(f"{name}: CPU a request", 1e6 * cpu / count, unit="µs")
 
 
 @contextmanager
-def _judge(rate: int, told: dict[str, float]) -> Iterator[int]:
-    """Its port; when the block ends, `told` has what it saw."""
-    command = [sys.executable, "-m", "benchmarks.judge", str(rate), "0.01", "0.03"]
+def _strict_server(rate: int, counts: dict[str, float]) -> Iterator[int]:
+    """Yield the port of a strict server; `counts` has its counters when the block has ended."""
+    command = [sys.executable, "-m", "benchmarks.strict_server", str(rate), "0.01", "0.03"]
     process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield int(process.stdout.readline() if process.stdout else "")
     finally:
-        told.update(json.loads(process.communicate()[0]))
+        counts.update(json.loads(process.communicate()[0]))

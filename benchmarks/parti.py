@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Completeness, CPU, memory and time of one run."""
+    """Measure completeness, CPU, memory and time of one run."""
     job = bench.parti
     stats, arrivals = job.provider.stats(), job.provider.arrivals()
-    yield Figure("tasks not done, or not paid exactly once", _amiss(job), 0)
+    yield Figure("tasks not done, or not paid exactly once", _wrong_tasks(job), 0)
     yield Figure("requests refused as too fast", sum(stats["violations"].values()), 1)
     yield Figure("CPU a task", 1000 * job.usage.cpu / TASKS, 7.0, "ms")
     yield Figure("peak memory", job.usage.peak, 80.0, "MB")
@@ -33,11 +33,11 @@ def measure(bench: Bench) -> Iterator[Figure]:
     yield Figure("polls a task", _polls(stats["requests"]) / TASKS, 0.15)
 
 
-def _amiss(job: Finished) -> int:
+def _wrong_tasks(job: Finished) -> int:
     stats = job.provider.stats()
     done = json.loads(job.usage.output)["counts"].get("done", 0)
-    amiss: int = abs(TASKS - done) + abs(TASKS - stats["accepted"]) + stats["duplicates"]
-    return amiss
+    wrong: int = abs(TASKS - done) + abs(TASKS - stats["accepted"]) + stats["duplicates"]
+    return wrong
 
 
 def _polls(requests: dict[str, int]) -> int:

@@ -1,11 +1,10 @@
-"""The same 300 prompts with what people would use instead: the same server, limit and files, one after the other.
+"""The same 300 prompts with other tools: the same server, limit and files, one after the other.
 
-The account may do 50 submits and 50 queries a second; a task takes 1 to 3 s. None of the others knows tasks that have
-to be asked for, so each got the smallest script that submits, asks every second and downloads (`benchmarks/peer`); it
-is given the rate where it can keep to one, and may have 200 tasks under way. Time is of the whole process. Then the
-same again with three replies lost, and the process killed when half of the tasks are accepted, and begun again the way
-it resumes (JOBDIR, `--resume-failed`, an artifact store, `--resume`). Paid in vain is what was accepted and is in no
-file.
+The account may do 50 submits and 50 queries a second; a task takes 1 to 3 s. None of the others polls tasks, so each
+got the smallest script that submits, polls every second and downloads (`benchmarks/peer`). It gets the rate if it can
+keep to one, and may have 200 tasks in flight. Time is of the whole process. Then the same again with three replies
+lost, and the process killed when half of the tasks are accepted, and started again the way it resumes (JOBDIR,
+`--resume-failed`, an artifact store, `--resume`). Paid in vain is what was accepted and is in no file.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ _LIMITS = ("--qps", str(RATE), "--seconds", "1,3")
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Time against ours, and what was lost."""
+    """Measure time and losses of each tool."""
     rows = bench.size(_ROWS)
     found = list(others(bench.directory / "borrowed"))
     ours, files = _clean(bench, None, rows)
     yield Figure(f"runner: {rows} prompts", ours, unit="s")
-    yield Figure("runner: rows without a file, nothing amiss", rows - files, 0)
+    yield Figure("runner: rows without a file, no faults", rows - files, 0)
     for one in found:
         if isinstance(one, str):
             yield Figure(f"{one}: not installed", None)
             continue
         theirs, files = _clean(bench, one, rows)
         yield Figure(f"runner / {one.name}: time", ours / theirs, 1.0)
-        yield Figure(f"{one.name}: rows without a file, nothing amiss", rows - files)
+        yield Figure(f"{one.name}: rows without a file, no faults", rows - files)
     for peer in (None, *(one for one in found if isinstance(one, Contender))):
         vain, missing = _lost(bench, peer, rows)
         name, goal = (peer.name, None) if peer else ("runner", 0)
@@ -65,7 +64,7 @@ def _lost(bench: Bench, peer: Contender | None, rows: int) -> tuple[int, int]:
 def _run(
     bench: Bench, peer: Contender | None, rows: int, provider: Provider, how: str, *, killed: bool
 ) -> tuple[float, int]:
-    """Seconds, and how many files are there."""
+    """Return seconds and the number of files."""
     folder = bench.directory / f"{peer.name if peer else 'runner'}-{how}"
     environ = lay_out(folder, rows, provider, _token(provider))
     contender = peer or _ours(bench, folder, rows, provider)
@@ -86,6 +85,6 @@ def _ours(bench: Bench, folder: Path, rows: int, provider: Provider) -> Contende
 def _token(provider: Provider) -> str:
     body = json.dumps({"app_id": "peer", "secret_key": "peer"}).encode()
     request = urllib.request.Request(f"{provider.url}/open/v1/access_token", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request) as answer:
-        token: str = json.loads(answer.read())["data"]["access_token"]
+    with urllib.request.urlopen(request) as response:
+        token: str = json.loads(response.read())["data"]["access_token"]
     return token

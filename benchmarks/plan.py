@@ -1,8 +1,8 @@
 """`runner plan` of a CSV with 100,000 rows, against Python reading the same file and making one text a row.
 
-The floor is `csv.DictReader` and an f-string (the median of 5): no check, no key, no hash, no search for twins. `plan`
-reads the file twice and hashes it once: it makes every task to find all mistakes before it says anything, and then
-again to count.
+The floor is `csv.DictReader` and an f-string (the median of 5): no check, no key, no hash, no search for duplicates.
+`plan` reads the file twice and hashes it once: it expands every task to find all errors before it prints anything, and
+then again to count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ with open(sys.argv[1], newline="", encoding="utf-8") as file:
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Time and memory."""
+    """Measure time and memory."""
     rows = _written(bench.directory / "rows.csv")
     manifest = bench.manifest("plan", rows, 20)
     floor = sorted((bench.python("-c", _FLOOR, str(rows)) for _ in range(5)), key=lambda usage: usage.cpu)[2]

@@ -1,4 +1,4 @@
-"""A sandbox as a process of its own: where it is, and what it has on record."""
+"""Run the sandbox and the file server as processes of their own."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ class Provider:
     """A running sandbox."""
 
     url: str
-    #: what a runner needs to reach it
+    #: environment that a runner needs to reach it
     environ: Mapping[str, str]
 
     def stats(self) -> dict[str, Any]:
-        """Every counter."""
-        return self._asked("stats")
+        """Return all counters."""
+        return self._get("stats")
 
     def arrivals(self) -> list[float]:
-        """When each submit was accepted, in seconds since the epoch."""
-        return [task["at"] for task in self._asked("ledger")["accepted"]]
+        """Return the times at which submits were accepted, in seconds since the epoch."""
+        return [task["at"] for task in self._get("ledger")["accepted"]]
 
     def requests(self) -> int:
-        """How many requests have come, of whatever kind."""
+        """Return the number of all requests."""
         return sum(self.stats()["requests"].values())
 
-    def _asked(self, what: str) -> dict[str, Any]:
+    def _get(self, what: str) -> dict[str, Any]:
         connection = HTTPConnection(self.url.removeprefix("http://"))
         try:
             connection.request("GET", f"/_sandbox/{what}")
-            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+            values: dict[str, Any] = json.loads(connection.getresponse().read())
         finally:
             connection.close()
-        return answer
+        return values
 
 
 @contextmanager
 def sandbox(*options: str) -> Iterator[Provider]:
-    """It ends when its standard input does."""
+    """Yield a sandbox for the duration of a block."""
     command = [sys.executable, "-m", "runner.sandbox", "--json", "--until-stdin-closes", *options]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
@@ -62,7 +62,7 @@ def sandbox(*options: str) -> Iterator[Provider]:
 
 @contextmanager
 def file_server(size: int, *certificate: str) -> Iterator[str]:
-    """The address of a server of one file of that size, or of one task's JSON for 0."""
+    """Yield the URL of a server of one file of that size, or of one task's JSON for 0."""
     command = [sys.executable, "-m", "benchmarks.cdn", str(size), *certificate]
     process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

@@ -1,7 +1,6 @@
-"""What both READMEs quote of docs/performance.md: a few rows, between two marks, never typed by hand.
+"""Write the rows of docs/performance.md that both READMEs quote, between two marks: `python -m benchmarks.quoted`.
 
-`python -m benchmarks.quoted` writes them anew; a full `python -m benchmarks` does so by itself. A row that the page
-does not have is left out.
+A full `python -m benchmarks` does so as well. A row that the page does not have is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _BLOCK = re.compile(f"{_BEGIN}\n.*?{_END}", re.DOTALL)
 
 
 class Quote(NamedTuple):
-    """A row of the page, and what it is called in either README."""
+    """A row of the page, and its names in the two READMEs."""
 
     measure: str
     what: str
@@ -68,15 +67,15 @@ QUOTES = (
 
 
 def block(page: str, readme: str) -> str:
-    """The marked block of that README, from the page's text."""
+    """Return the marked block of a README, built from the text of the page."""
     rows = dict(_rows(page))
-    said = [(quote.english if readme == "README.md" else quote.chinese, quote[:2]) for quote in QUOTES]
-    lines = [_HEADS[readme], ("---", "---", "---"), *((text, *rows[key]) for text, key in said if key in rows)]
+    names = [(quote.english if readme == "README.md" else quote.chinese, quote[:2]) for quote in QUOTES]
+    lines = [_HEADS[readme], ("---", "---", "---"), *((text, *rows[key]) for text, key in names if key in rows)]
     return "\n".join([_BEGIN, *(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines), _END])
 
 
 def quoted(text: str) -> str:
-    """The block that a README has; ValueError where it has none."""
+    """Return the marked block in the text of a README; raises ValueError if there is none."""
     found = _BLOCK.search(text)
     if found is None:
         raise ValueError(f"the marks {_BEGIN} and {_END} are not there")
@@ -84,7 +83,7 @@ def quoted(text: str) -> str:
 
 
 def write() -> None:
-    """Put the page's figures into both READMEs."""
+    """Write the figures of the page into both READMEs."""
     page = PAGE.read_text(encoding="utf-8")
     for name in _HEADS:
         path = ROOT / name
@@ -93,7 +92,7 @@ def write() -> None:
 
 
 def _rows(page: str) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    """Measure and what, to figure and goal."""
+    """Yield measure and label, with figure and goal, of each row."""
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
         if len(cells) == 5:

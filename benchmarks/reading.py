@@ -2,8 +2,8 @@
 
 Reading is the parse alone, each in a process of its own and less what an import costs; ours also knows line and column
 of every value and refuses duplicate keys, tags and alias bombs. CPU, the median of 3 where it is short. `validate` and
-`plan` are whole processes: what they do besides reading is to check each row, make the tasks and hash them. The plain
-SafeLoader is the floor of what reading costs where PyYAML is used as its first page says.
+`plan` are whole processes: besides reading they check each row, expand the tasks and hash them. The plain SafeLoader is
+what PyYAML's first page recommends.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ items:
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """CPU of three loaders and two verbs."""
+    """Measure CPU of three loaders and two verbs."""
     rows = bench.size(_ROWS)
     manifest = _written(bench.directory / "rows.yaml", rows)
     ours, fast = ([_cpu(bench, code, manifest) for _ in range(_ROUNDS)] for code in (_OURS, _FAST))

@@ -19,7 +19,7 @@ _ROUNDS = 5
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Time and requests."""
+    """Measure time and requests."""
     job = bench.parti
     before = job.provider.requests()
     words = ("run", str(job.manifest), "--json")

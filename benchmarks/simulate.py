@@ -1,11 +1,11 @@
 """The polling policy in virtual time: the real `SlidingWindow` and `PollSchedule`, against latencies drawn from a seed.
 
-Makespan is held against a provider that tells of each result at once, where a submit leaves every 1/q seconds or as
-soon as the window has room; with one id a call also against 2N/q, a submit and a poll each. A round trip takes 0.2 s;
+Makespan is compared with a provider that pushes each result at once, where a submit leaves every 1/q seconds or as soon
+as the window allows; with one id a call also against 2N/q, a submit and a poll each. A round trip takes 0.2 s;
 latencies are lognormal, median 30 s, spread 0.5, and those of "all at once" are spread evenly from 15 to 30 s; the
-policy begins with a guess of 16 s. "Shared" means that polls and submits draw from one limit of q a second. Where a
-window of 500 is what submits wait for, each second by which a result is known earlier is throughput, so polls take the
-slots that submits leave: that figure has no goal.
+policy begins with a guess of 16 s. "Shared" means that polls and submits share one limit of q a second. With a window
+of 500 submits wait for results, so earlier results mean more throughput, and polls take the slots that submits leave:
+that figure has no goal.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 _RTT = 0.2
 _MEDIAN, _SPREAD = 30.0, 0.5
 _LOG = log(_MEDIAN)
-#: calls on the wire at once
+#: poll calls in flight at once
 _CONCURRENCY = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One account: its rate, whether polls and submits share it, its window, how many ids one call takes."""
+    """One account: its rate, whether polls and submits share it, its window, and the number of ids in a call."""
 
     name: str
     tasks: int
@@ -51,13 +51,13 @@ class Case:
     shared: bool = True
     window: int | None = None
     size: int = 50
-    #: latencies are spread evenly, so that many end until the last moment
+    #: latencies are spread evenly, so that many tasks end close to the last one
     even: bool = False
 
     def latencies(self) -> list[float]:
-        """One for each task, the same ones each time."""
-        dice = random.Random(self.name)
-        draw = partial(dice.uniform, _MEDIAN / 2, _MEDIAN) if self.even else partial(dice.lognormvariate, _LOG, _SPREAD)
+        """Return a latency for each task in seconds, the same ones in every run."""
+        rng = random.Random(self.name)
+        draw = partial(rng.uniform, _MEDIAN / 2, _MEDIAN) if self.even else partial(rng.lognormvariate, _LOG, _SPREAD)
         return [draw() for _ in range(self.tasks)]
 
 
@@ -74,10 +74,10 @@ CASES = (
 
 @dataclass
 class Queue:
-    """First come, first served at a bucket; one timer."""
+    """First-in first-out queue of requests at a limiter, with one timer."""
 
     world: World
-    bucket: SlidingWindow
+    window: SlidingWindow
     waiting: deque[Callable[[], bool]] = field(default_factory=deque)
     timed: bool = False
 
@@ -87,17 +87,17 @@ class Queue:
             self.timed = True
             self.world.at(self.world.now, self._serve)
 
-    def _grant_due(self) -> None:
+    def _serve(self) -> None:
         while self.waiting:
-            found = self.bucket.grant(self.world.now)
+            found = self.window.grant(self.world.now)
             if not isinstance(found, Slot):
                 self.world.at(found, self._serve)
                 return
             if self.waiting.popleft()():
-                self.bucket.sent(found, self.world.now)
-                self.world.at(self.world.now + _RTT, partial(self.bucket.answered, found, _RTT))
+                self.window.sent(found, self.world.now)
+                self.world.at(self.world.now + _RTT, partial(self.window.answered, found, _RTT))
             else:
-                self.bucket.release(found)
+                self.window.release(found)
         self.timed = False
 
 
@@ -117,28 +117,28 @@ class World:
         self._submitting = self._asking = False
         self._wake = inf
         self._last = 0.0
-        #: seconds from each task's end to our knowing it
-        self.late: list[float] = []
+        #: delay of each task in seconds, from its end to the poll that reports it
+        self.delays: list[float] = []
 
     def at(self, time: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._events, (time, next(self._serial), act))
 
     def play(self) -> float:
-        """The makespan."""
+        """Run to the end, and return the makespan in seconds."""
         self._next_submit()
         while self._events:
             self.now, _, act = heapq.heappop(self._events)
             act()
         return self._last
 
-    # submits: one waits for leave, any number is on the wire
+    # submits: one waits for a slot, any number is in flight
 
     @property
-    def _room(self) -> bool:
+    def _has_capacity(self) -> bool:
         return self.case.window is None or self._running < self.case.window
 
     def _next_submit(self) -> None:
-        if not self._submitting and self._sent < self.case.tasks and self._room:
+        if not self._submitting and self._sent < self.case.tasks and self._has_capacity:
             self._submitting = True
             self._submit.ask(self._submits)
 
@@ -158,7 +158,7 @@ class World:
         insort(self._due, (due, number))
         self._feed()
 
-    # polls: one waits for leave, a few are on the wire
+    # polls: one waits for a slot, a few are in flight
 
     @property
     def _urgency(self) -> Urgency:
@@ -220,7 +220,7 @@ class World:
                 insort(self._due, (due, number))
                 continue
             self._schedule.record_end(task, at)
-            self.late.append(self.now - end)
+            self.delays.append(self.now - end)
             self._running -= 1
             self._last = self.now
             del self._tasks[number]
@@ -229,7 +229,7 @@ class World:
 
 
 def measure(_: Bench) -> Iterator[Figure]:
-    """Makespan, polls and lateness of every case."""
+    """Measure makespan, polls and delay of every case."""
     for case in CASES:
         latencies = case.latencies()
         world = World(case, latencies)
@@ -237,12 +237,12 @@ def measure(_: Bench) -> Iterator[Figure]:
         if case.size > 1:
             yield Figure(f"{case.name}: polls a task", world.calls / case.tasks, None if case.window else 0.15)
             yield Figure(
-                f"{case.name}: p95 of lateness / median latency", quantiles(world.late, n=20)[-1] / _MEDIAN, 0.5
+                f"{case.name}: p95 of delay / median latency", quantiles(world.delays, n=20)[-1] / _MEDIAN, 0.5
             )
 
 
 def bound(case: Case, latencies: Sequence[float]) -> float:
-    """The makespan where every result is pushed at once, or the time that the requests take alone."""
+    """Return the makespan if every result were pushed at once, or the time that the requests alone take."""
     running: list[float] = []
     last = now = 0.0
     for number, latency in enumerate(latencies):

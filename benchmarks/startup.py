@@ -1,4 +1,4 @@
-"""How long a person waits: for `runner --help`, in units of the interpreter's own start, and for a run's first submit.
+"""How long a user waits: for `runner --help`, in units of the interpreter's own start, and for a run's first submit.
 
 Wall time, the median of 15, each taking turns with `python -c pass`; and of 7 runs of three tasks, from the start of
 the process to the sandbox's acceptance of the first, a token fetched and everything written before it.
@@ -23,7 +23,7 @@ _ROUNDS, _RUNS = 15, 7
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Start-up."""
+    """Measure start-up."""
     seconds, ratio = bench.against_nothing("--help", rounds=_ROUNDS)
     yield Figure("`--help` / `python -c pass`", ratio, 6.0)
     yield Figure("`--help`", 1000 * seconds, 150.0, "ms")
@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _first(bench: Bench, number: int) -> float:
-    """Both clocks are this machine's."""
+    """Return seconds from the start of the process to its first submit; both clocks are this machine's."""
     manifest = bench.manifest(f"first-{number}", bench.numbered("first", 3), 20)
     with sandbox(*SECONDS) as provider:
         began = time.time()

@@ -19,7 +19,7 @@ _ROUNDS = 9
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Wall time, by the manifest and by the job directory."""
+    """Measure wall time, by the manifest and by the job directory."""
     manifest = bench.parti.manifest
     _, by_manifest = bench.against_nothing("status", str(manifest), rounds=_ROUNDS)
     _, by_directory = bench.against_nothing("status", str(manifest.with_suffix("")), rounds=_ROUNDS)

@@ -1,9 +1,9 @@
 """The store alone: durable transitions, each on the disk (database and journal, FULL) before its waiter goes on.
 
 Five hundred waiters share commits; one waiter alone is one commit each. Both do the same on the same disk, in turns;
-the fastest of three rounds counts. The ratio says as much about how fast the disk syncs as about us: where two syncs
-take half a millisecond and not one and more, as on the machine that the goal was set on, twenty times cannot be
-reached, since SQLite's update of the row, its indexes and the counters takes 25 to 30 µs of CPU alone.
+the fastest of three rounds counts. The ratio depends on how fast the disk syncs as much as on us: where two syncs take
+half a millisecond and not one and more, as on the machine that the goal was set on, twenty times is impossible, since
+SQLite's update of the row, its indexes and the counters takes 25 to 30 µs of CPU alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MANY, _ONE = ("10000", "500"), ("250", "1")
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Time of a transition; goals are 15,000 a second, and twenty times one commit each."""
+    """Measure the time of a transition; goals are 15,000 a second, and twenty times one commit each."""
     rounds = [(_settled(bench, f"many-{n}", _MANY), _settled(bench, f"one-{n}", _ONE)) for n in range(_ROUNDS)]
     many = max(rate for (rate, _), _ in rounds)
     one = max(rate for _, (rate, _) in rounds)

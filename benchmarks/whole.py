@@ -2,10 +2,10 @@
 
 Makespan is from the first accepted submit to the last file on the disk, hashed and synced, each change of a task
 committed with FULL. The bound has a submit every 1/q seconds, takes each task as long as this provider does (15 to 30
-s, drawn from a seed), and hears of each end at once. CPU is the runner's, its start-up included, and that of the
+s, drawn from a seed), and learns of each end at once. CPU is the runner's, its start-up included, and that of the
 thumbnails of the gallery, which other processes make for two seconds at the end: without them it was 2.3 to 2.8 ms a
-task less. Of the makespan at 300 a second the policy of the polls alone makes 1.02 (see simulate, "all at once"); what
-the rest goes to is not known yet.
+task less. Of the makespan at 300 a second the polling policy alone makes 1.02 (see simulate, "all at once"); the cause
+of the rest is unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LEAST, _MOST = 15.0, 30.0
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Time, CPU, refusals and polls at both rates."""
+    """Measure time, CPU, refusals and polls at both rates."""
     tasks = bench.size(_TASKS)
     rows = bench.numbered("whole", tasks)
     for rate in (100, 300):
@@ -39,9 +39,9 @@ def measure(bench: Bench) -> Iterator[Figure]:
             usage = bench.run("run", str(manifest), "--json", provider=provider)
             stats, arrivals = provider.stats(), provider.arrivals()
         done = json.loads(usage.output)["counts"].get("done", 0)
-        amiss = abs(tasks - done) + abs(tasks - stats["accepted"]) + stats["duplicates"]
+        wrong = abs(tasks - done) + abs(tasks - stats["accepted"]) + stats["duplicates"]
         polls = sum(count for name, count in stats["requests"].items() if name.endswith("/page"))
-        yield Figure(f"{rate}/s: tasks not done, or not paid exactly once", amiss, 0)
+        yield Figure(f"{rate}/s: tasks not done, or not paid exactly once", wrong, 0)
         yield Figure(f"{rate}/s: makespan / bound", (_ended(manifest) - min(arrivals)) / _bound(rate, tasks), 1.05)
         yield Figure(f"{rate}/s: CPU a task", 1000 * usage.cpu / tasks, 7.0, "ms")
         yield Figure(f"{rate}/s: requests refused as too fast", sum(stats["violations"].values()), 0)
@@ -50,12 +50,12 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _ended(manifest: Path) -> float:
-    """When the last file was there, seconds since the epoch."""
+    """Return the time when the last file was complete, in seconds since the epoch."""
     lines = (manifest.with_suffix("") / "results.jsonl").read_text(encoding="utf-8").splitlines()
     return max(datetime.fromisoformat(json.loads(line)["finished_at"]).timestamp() for line in lines)
 
 
 def _bound(rate: int, tasks: int) -> float:
-    """The makespan where every result is pushed at once; the sandbox's seed is 0, and its tasks count from 1."""
+    """Return the makespan if every result were pushed at once; the sandbox's seed is 0, and its tasks count from 1."""
     times = (_LEAST + (_MOST - _LEAST) * fraction(0, "time", number) for number in range(1, tasks + 1))
     return max(number / rate + seconds for number, seconds in enumerate(times))

@@ -1,4 +1,4 @@
-"""A manifest that says 50 a second, at an account that may do 10: what was not known has to be found out.
+"""A manifest that says 50 a second, at an account that allows 10: the runner has to find the real limit.
 
 The whole runner against the sandbox, which answers 40001 to what exceeds 10 in any sliding second, for submits and for
 polls. Refused is the share of all submits that were sent. Time is from the first accepted submit to the last, against
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from benchmarks.bench import Bench
 
-_SAID, _ALLOWED = 50, 10
+_CONFIGURED, _ALLOWED = 50, 10
 _TASKS = 600
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Completeness, refusals and time."""
+    """Measure completeness, refusals and time."""
     tasks = bench.size(_TASKS)
     with sandbox("--qps", str(_ALLOWED), *SECONDS) as provider:
-        manifest = bench.manifest("wronged", bench.numbered("wronged", tasks), _SAID)
+        manifest = bench.manifest("wronged", bench.numbered("wronged", tasks), _CONFIGURED)
         usage = bench.run("run", str(manifest), "--json", provider=provider)
         arrivals, stats = provider.arrivals(), provider.stats()
     done = json.loads(usage.output)["counts"].get("done", 0)

@@ -16,9 +16,10 @@ A message says what is wrong, where, what was expected, and ends with what to do
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from runner.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,11 +27,7 @@ if TYPE_CHECKING:
 
 def escape_control(text: str) -> str:
     """Return the text with every character that steers a terminal or reorders a line written as its escape."""
-    return "".join(char.encode("unicode_escape").decode() if _is_control(char) else char for char in text)
-
-
-def _is_control(char: str) -> bool:
-    return not char.isprintable() and unicodedata.category(char) != "Zs"
+    return sanitize(text, None, collapse=False, escape=True)
 
 
 class RunnerError(Exception):
@@ -59,7 +56,7 @@ class UsageError(RunnerError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Diagnostic:
-    """One mistake in a file: its location, a message and a hint. Lines and columns count from 1."""
+    """Error or warning in a file: its location, a message and a hint. Lines and columns count from 1."""
 
     file: str
     line: int
@@ -77,7 +74,7 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class ParameterDiagnostic:
-    """One mistake in a parameter of a request, before its location in the manifest is known."""
+    """Error in a parameter of a request, before its location in the manifest is known."""
 
     name: str
     message: str

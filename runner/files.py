@@ -1,4 +1,4 @@
-"""Write files atomically: into a temporary file beside the target, then renamed."""
+"""Open files without following links, replace them atomically, and make private directories."""
 
 from __future__ import annotations
 
@@ -14,6 +14,55 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: name of the directory of all accounts in RUNNER_HOME
+ACCOUNTS = "accounts"
+#: characters of a name that the name of its temporary file repeats
+_MAX_NAME = 60
+#: bytes that are copied at a time
+_CHUNK = 1 << 20
+
+
+class NotRegularFileError(OSError):
+    """Path of a directory, a pipe, a socket or a device, where a regular file was expected."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.EINVAL, "not a plain file", str(path))
+
+
+def open_file(path: Path, flags: int, *, follow_links: bool = False) -> int:
+    """Open a regular file with `flags` of os.open, and return its descriptor; a new file gets mode 0600.
+
+    A symbolic link at `path` raises OSError with ELOOP unless `follow_links` is set: someone else may have planted it.
+    A pipe is not waited for. Raises NotRegularFileError and OSError.
+    """
+    links = 0 if follow_links else os.O_NOFOLLOW
+    descriptor = os.open(path, flags | links | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularFileError(path)
+    return descriptor
+
+
+def open_to_read(path: Path, *, follow_links: bool = False) -> BinaryIO:
+    """Open a regular file for reading. Raises what `open_file` raises."""
+    return os.fdopen(open_file(path, os.O_RDONLY, follow_links=follow_links), "rb")
+
+
+def create_file(path: Path, mode: int = 0o600) -> BinaryIO:
+    """Create a file with these permission bits, and open it for writing.
+
+    A symbolic link at `path` counts as a file. Raises FileExistsError and OSError.
+    """
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, mode), "wb")
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Write what is buffered, and sync the file to disk. Raises OSError."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
 @contextmanager
 def atomic_write(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Yield a file that replaces `path` when the block succeeds; `mode` holds its permission bits.
@@ -21,21 +70,32 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     An error in the block removes the temporary file and leaves `path` as it was. The data is synced to disk before the
     rename. A symbolic link at `path` is replaced, not followed. Raises OSError.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
+    # a file system takes 255 bytes, and a character may need four
+    temporary = path.with_name(f".{path.name[:_MAX_NAME]}.{secrets.token_hex(4)}")
+    file = create_file(temporary, mode)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-#: name of the directory of all accounts in RUNNER_HOME
-ACCOUNTS = "accounts"
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file to a name that is free, and leave nothing there if that fails; the copy has mode 0600.
+
+    The name is reserved first, and then replaced by the whole copy. Raises FileExistsError and OSError.
+    """
+    create_file(target).close()
+    try:
+        with source.open("rb") as original, atomic_write(target, 0o600) as copy:
+            while chunk := original.read(_CHUNK):
+                copy.write(chunk)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def make_directory(directory: Path, *, mode: int = 0o700) -> None:

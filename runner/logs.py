@@ -1,14 +1,13 @@
 """Configure structlog and turn task events into log lines. No other module logs on its own.
 
-Lines go to the current `sys.stderr`, so that a live view can print them above itself, and as JSON to a file.
+Lines go to the current `sys.stderr`, so that a live view can print them above itself, and as JSON to a file that
+logrotate may move away at any time.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import stat
 import sys
 import time
 import traceback
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from runner._imports import without_module
+from runner.files import open_file
 from runner.tasks.events import (
     Accepted,
     AccountBlocked,
@@ -29,6 +29,7 @@ from runner.tasks.events import (
     Saved,
 )
 from runner.tasks.models import State
+from runner.text import sanitize
 
 with without_module("rich"):  # it would only serve coloured tracebacks, which are never shown here
     import structlog
@@ -39,36 +40,18 @@ if TYPE_CHECKING:
     from runner.tasks.events import Event
     from runner.tasks.models import Task
 
-
 Format = Literal["console", "json"]
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+#: characters of a field that are logged
+_MAX_TEXT = 500
 #: frames of a bug's traceback that are logged
 _MAX_FRAMES = 4
 #: events that are logged as warnings
 _WARNING_EVENTS = (Interrupted, Found, Rejected, AccountBlocked)
 #: names of events in log lines, where they differ from the name of the class; scripts match them
-_NAMES: dict[type[Event], str] = {RetryableFailure: "setback", Rejected: "refused", AccountBlocked: "blocked"}
+_EVENT_NAMES: dict[type[Event], str] = {RetryableFailure: "setback", Rejected: "refused", AccountBlocked: "blocked"}
 #: ordinary results, counted by the live view and grouped by the summary; logged one by one only on request
 _SUMMARIZED = frozenset({"refused"})
-
-
-class _LineSink:
-    """Sink of log events: stderr and a file. structlog calls the method named after the level."""
-
-    def __init__(self, log_format: Format | None, level: int, file: LogFile | None) -> None:
-        self._render = _render_json if log_format == "json" else _render_console
-        self._requested, self._level, self._file = log_format is not None, level, file
-
-    def msg(self, **event: Any) -> None:
-        try:
-            if self._file is not None:
-                self._file.write(_render_json(dict(event)))
-        finally:
-            if _LEVELS[event["level"]] >= self._level and (self._requested or event["event"] not in _SUMMARIZED):
-                sys.stderr.write(f"{self._render(event)}\n")
-                sys.stderr.flush()
-
-    info = warning = error = msg
 
 
 def configure(log_format: Format | None, *, quiet: bool, file: LogFile | None = None) -> None:
@@ -91,37 +74,12 @@ def configure(log_format: Format | None, *, quiet: bool, file: LogFile | None = 
     )
 
 
-def _render_json(event: Any) -> str:
-    import orjson  # noqa: PLC0415 - only where JSON lines are asked for
-
-    return orjson.dumps({**event, "monotonic": round(time.monotonic(), 6)}, default=str).decode()
-
-
-def _render_console(event: dict[str, Any]) -> str:
-    """Return an event as one line: time, task, event name and the fields that are set."""
-    head = [event.pop("timestamp")[11:19], event.pop("task", ""), event.pop("event")]
-    level = event.pop("level")
-    if level == "info":
-        event.pop("ref", None)  # it repeats the task's key; users need it only to ask about failures
-    fields = [f"{name}={value}" for name, value in event.items() if value is not None]
-    return " ".join(part for part in (*head, "" if level == "info" else f"({level})", *fields) if part)
-
-
-def _flatten_event(_: object, __: str, event: Any) -> Any:
-    """Keep an event on one line, whatever a prompt or a provider puts into its fields."""
-    return {name: _flatten(value) if isinstance(value, str) else value for name, value in event.items()}
-
-
-def _flatten(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)[:500]
-
-
 def listener() -> Callable[[Task, Event, Task], None]:
     """Return a listener that logs one line for every transition that a user may ask about later."""
     log = structlog.get_logger()
 
     def on_event(before: Task, event: Event, after: Task) -> None:
-        name = _NAMES.get(type(event)) or type(event).__name__.lower()
+        name = _EVENT_NAMES.get(type(event)) or type(event).__name__.lower()
         fields = _event_fields(event, after)
         if isinstance(event, _WARNING_EVENTS) or after.state in {State.HELD, State.STRANDED}:
             log.warning(name, **fields)
@@ -149,28 +107,6 @@ def _event_fields(event: Event, after: Task) -> dict[str, Any]:
     return fields
 
 
-def write_last_resort(task: Task, event: Event) -> None:
-    """Print a remote id that could not be stored to stderr. Enter it later by `runner resolve KEY --adopt ID`."""
-    remote_id = event.remote_id if isinstance(event, Accepted | Found) else None
-    with suppress(OSError):
-        sys.stderr.write(f"EMERGENCY id{{key={task.key} ref={task.ref} remote_id={remote_id}}}\n")
-        sys.stderr.flush()
-    with suppress(OSError):
-        structlog.get_logger().error("emergency", task=task.key, ref=task.ref, remote_id=remote_id)
-
-
-def report_bug(error: Exception) -> None:
-    """Log an unexpected exception in the work of one task, with the innermost frames of its traceback."""
-    with suppress(OSError):
-        structlog.get_logger().error("internal_error", error=repr(error), at=_innermost_frames(error))
-
-
-def _innermost_frames(error: BaseException) -> list[str]:
-    """Return the innermost frames of the traceback, the innermost last."""
-    frames = traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
-    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-
-
 def info(message: str) -> None:
     """Log a message at level info, which is shown only if logs were asked for."""
     with suppress(OSError):
@@ -183,10 +119,31 @@ def warn(message: str) -> None:
         structlog.get_logger().warning(message)
 
 
+def report_bug(error: Exception) -> None:
+    """Log an unexpected exception in the work of one task, with the innermost frames of its traceback."""
+    frames = traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
+    with suppress(OSError):
+        structlog.get_logger().error(
+            "internal_error",
+            error=repr(error),
+            at=[f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames],
+        )
+
+
+def write_last_resort(task: Task, event: Event) -> None:
+    """Print a remote id that could not be stored to stderr. Enter it later by `runner resolve KEY --adopt ID`."""
+    remote_id = event.remote_id if isinstance(event, Accepted | Found) else None
+    with suppress(OSError):
+        sys.stderr.write(f"EMERGENCY id{{key={task.key} ref={task.ref} remote_id={remote_id}}}\n")
+        sys.stderr.flush()
+    with suppress(OSError):
+        structlog.get_logger().error("emergency", task=task.key, ref=task.ref, remote_id=remote_id)
+
+
 class LogFile:
     """Append-only file of lines, mode 0600, that is created again after it was moved away.
 
-    It works with logrotate without `copytruncate`. Raises OSError if the path cannot be written or is no plain file.
+    It works with logrotate without `copytruncate`. Raise OSError if the path cannot be written or is no plain file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -216,10 +173,47 @@ class LogFile:
         return (on_disk.st_dev, on_disk.st_ino) != (opened.st_dev, opened.st_ino)
 
     def _open(self) -> int:
-        # O_NOFOLLOW: not through a link planted by someone else; O_NONBLOCK: do not wait for the reader of a pipe
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o600)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a plain file", str(self._path))
-        return descriptor
+        return open_file(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+class _LineSink:
+    """Sink of log events: stderr and a file. structlog calls the method named after the level."""
+
+    def __init__(self, log_format: Format | None, level: int, file: LogFile | None) -> None:
+        self._render = _render_json if log_format == "json" else _render_console
+        self._requested, self._level, self._file = log_format is not None, level, file
+
+    def msg(self, **event: Any) -> None:
+        try:
+            if self._file is not None:
+                self._file.write(_render_json(dict(event)))
+        finally:
+            if _LEVELS[event["level"]] >= self._level and (self._requested or event["event"] not in _SUMMARIZED):
+                sys.stderr.write(f"{self._render(event)}\n")
+                sys.stderr.flush()
+
+    info = warning = error = msg
+
+
+def _render_json(event: Any) -> str:
+    import orjson  # noqa: PLC0415 - only where JSON lines are asked for
+
+    return orjson.dumps({**event, "monotonic": round(time.monotonic(), 6)}, default=str).decode()
+
+
+def _render_console(event: dict[str, Any]) -> str:
+    """Return an event as one line: time, task, event name and the fields that are set."""
+    head = [event.pop("timestamp")[11:19], event.pop("task", ""), event.pop("event")]
+    level = event.pop("level")
+    if level == "info":
+        event.pop("ref", None)  # it repeats the task's key; users need it only to ask about failures
+    fields = [f"{name}={value}" for name, value in event.items() if value is not None]
+    return " ".join(part for part in (*head, "" if level == "info" else f"({level})", *fields) if part)
+
+
+def _flatten_event(_: object, __: str, event: Any) -> Any:
+    """Keep an event on one line, whatever a prompt or a provider puts into its fields."""
+    return {
+        name: sanitize(value, _MAX_TEXT, collapse=False) if isinstance(value, str) else value
+        for name, value in event.items()
+    }

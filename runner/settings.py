@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from runner.errors import ConfigError
+from runner.files import NotRegularFileError, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ class Settings:
     def secret(self, name: str) -> Secret | None:
         """Return the value of `NAME`, or the content of the file in `NAME_FILE`, or None if neither is set.
 
-        Raises ConfigError if the file cannot be read or can be read by others.
+        Raise ConfigError if the file cannot be read or can be read by others.
         """
         if path := self.environ.get(f"{name}_FILE"):
             return Secret(_read_private_file(Path(path), f"{name}_FILE", self.environ.get("CREDENTIALS_DIRECTORY")))
@@ -80,16 +80,13 @@ class Settings:
 def _read_private_file(path: Path, name: str, credentials: str | None) -> str:
     """Return the text of a file that only its owner can read. Files in systemd's credentials directory are exempt."""
     try:
-        # O_NONBLOCK: do not wait for the writer of a pipe
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, encoding="utf-8") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{name}: {path} is not a file")
+        with os.fdopen(open_file(path, os.O_RDONLY, follow_links=True), encoding="utf-8") as file:
             is_exempt = credentials is not None and path.is_relative_to(credentials)
-            if status.st_mode & 0o077 and not is_exempt:
+            if os.fstat(file.fileno()).st_mode & 0o077 and not is_exempt:
                 raise ConfigError(f"{name}: {path} can be read by others", hint=f"chmod 600 {path}")
             return file.read(_MAX_BYTES).strip()
+    except NotRegularFileError:
+        raise ConfigError(f"{name}: {path} is not a file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{name}: {path}: {error}", hint="The file must be there and readable by you alone."

@@ -66,12 +66,24 @@ def shell_join(*words: str) -> str:
     return " ".join(word if _UNQUOTED.fullmatch(word) else shlex.quote(word) for word in words)
 
 
-def sanitize(text: str, max_length: int = 200) -> str:
+def sanitize(text: str, max_length: int | None = 200, *, collapse: bool = True, escape: bool = False) -> str:
     """Return foreign text as one line without control, format or surrogate characters.
 
-    Terminal escape sequences in a provider's message must not reach the terminal. Longer text is cut to `max_length`
-    characters.
+    Terminal escape sequences in a provider's message must not reach the terminal. Each such character becomes a space,
+    or its backslash escape if `escape` is set. If `collapse` is set, runs of white space become one space, and an
+    ellipsis ends a text that was cut. Longer text is cut to `max_length` characters, or not at all if it is None.
     """
-    kept = (char if not unicodedata.category(char).startswith("C") else " " for char in text[: 2 * max_length])
-    line = " ".join("".join(kept).split())
-    return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
+    if max_length is not None:
+        text = text[: 2 * max_length]  # bounds the work; white space may still collapse
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else _escaped(char) if escape else " " for char in text)
+    if collapse:
+        text = " ".join(text.split())
+    if max_length is None or len(text) <= max_length:
+        return text
+    return f"{text[: max_length - 1]}…" if collapse else text[:max_length]
+
+
+def _escaped(char: str) -> str:
+    """Return the backslash escape of a character, except that a space of any width stays as it is."""
+    return char if unicodedata.category(char) == "Zs" else char.encode("unicode_escape").decode()

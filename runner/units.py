@@ -1,4 +1,4 @@
-"""Parse durations (`90s`, `1h30m`, `2d`) and rates (`5`, `10/min`)."""
+"""Parse durations (`90s`, `1h30m`, `2d`), and parse and format rates (`5`, `10/min`)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+", re.ASCII)
 _PLAIN_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
 _PERIODS = {"s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
+#: short names of the periods in which rates are shown
+_PERIOD_NAMES = {1.0: "s", 60.0: "min", 3600.0: "h"}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*([a-z]+)", re.ASCII)
 #: ten years, so that no sum of durations overflows
 _MAX_SECONDS = 3650 * 86400.0
@@ -29,6 +31,10 @@ class Rate:
     def per_second(self) -> float:
         """Return the number of requests a second."""
         return self.count / self.seconds
+
+    def __str__(self) -> str:
+        name = _PERIOD_NAMES.get(self.seconds)
+        return f"{self.count:g}/{name}" if name else f"{self.count:g} in {self.seconds:g} s"
 
 
 def parse_duration(value: object) -> float:

@@ -15,7 +15,7 @@ SOURCE = Path(runner.__file__).parent
 
 #: a package or top-level module, and every one that it may import (its own modules it always may)
 BELOW: dict[str, set[str]] = {
-    "errors": set(),
+    "errors": {"text"},
     "text": set(),
     "units": set(),
     "files": {"errors"},
@@ -75,7 +75,6 @@ IMPURE: dict[str, tuple[str, ...]] = {
     "uuid": ("runner.app.notify", "runner.sandbox."),
     # names of files that are renamed away at once
     "secrets": (
-        "runner.store.account",
         "runner.store.filesystem",
         "runner.files",
         "runner.cli.gallery",  # the key of a live page's address

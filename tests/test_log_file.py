@@ -19,7 +19,7 @@ def test_log_file_is_private(tmp_path, file):
 
 def test_moved_file_is_created_again(tmp_path, file):
     file.write("one")
-    (tmp_path / "run.log").rename_outputs(tmp_path / "run.log.1")
+    (tmp_path / "run.log").rename(tmp_path / "run.log.1")
     file.write("two")
     file.write("three")
     assert (tmp_path / "run.log.1").read_text() == "one\n"
@@ -35,7 +35,7 @@ def test_existing_file_is_appended_to(tmp_path, file):
 
 
 def test_failed_rotation_keeps_the_descriptor(tmp_path, file):
-    (tmp_path / "run.log").rename_outputs(tmp_path / "run.log.1")
+    (tmp_path / "run.log").rename(tmp_path / "run.log.1")
     (tmp_path / "run.log").mkdir()
     with pytest.raises(OSError, match="directory"):
         file.write("lost")

@@ -1,6 +1,7 @@
 import re
 import shlex
 import subprocess
+import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,31 @@ def test_foreign_text_becomes_one_printable_line(text):
     assert len(line) <= 200
     assert all(char.isprintable() for char in line)
     assert "\u202e" not in sanitize("\u202e" + text)
+
+
+def test_white_space_collapses_and_a_cut_ends_in_an_ellipsis():
+    assert sanitize(" a\u3000\x1b[2J\n b ") == "a [2J b"
+    assert sanitize("abcdef", 4) == "abc…"
+    assert sanitize("abcdef", None) == "abcdef"
+
+
+def test_without_collapse_every_character_keeps_its_place():
+    assert sanitize(" a\u3000\x1b[2J\n b ", collapse=False) == " a  [2J  b "
+    assert sanitize("abcdef", 4, collapse=False) == "abcd"
+
+
+def test_escapes_show_what_was_there():
+    """A space of any width is no control character."""
+    assert sanitize("a\u3000\x1b\n\u202e\ud800 b", None, collapse=False, escape=True) == (
+        "a\u3000\\x1b\\n\\u202e\\ud800 b"
+    )
+
+
+@given(st.text(), st.booleans(), st.booleans())
+def test_nothing_that_steers_a_terminal_is_left(text, collapse, escape):
+    line = sanitize(text, collapse=collapse, escape=escape)
+    assert len(line) <= 200
+    assert all(char.isprintable() or (escape and unicodedata.category(char) == "Zs") for char in line)
 
 
 def test_a_name_in_chinese_needs_no_quotes():

@@ -39,6 +39,14 @@ def test_rates(written, expected):
     assert parse_rate(written) == expected
 
 
+def test_rate_is_shown_as_it_is_written():
+    """A period that no manifest can name is shown in seconds."""
+    assert [str(parse_rate(written)) for written in (5, "0.5/second", "10/m", "100 / hour")] == [
+        "5/s", "0.5/s", "10/min", "100/h",
+    ]  # fmt: skip
+    assert str(Rate(3, 5)) == "3 in 5 s"
+
+
 @pytest.mark.parametrize("written", ["", "5", "5/day", 0, -1, True, None, "0/s", "/s", float("nan")])
 def test_invalid_rates(written):
     with pytest.raises(ValueError, match="expected a rate"):

@@ -66,7 +66,7 @@ async def _audit_providers(job: LoadedJob, settings: Settings, observer: Observe
 
 async def _audit_provider(context: RunContext, session: ProviderSession, known: set[str]) -> AuditReport | str:
     """Return the report of one provider, or the reason why there is none."""
-    if session.spec.look_up.listing is None:
+    if session.spec.reconcile.listing is None:
         return _NO_LISTING
     report = await audit(session, await context.store.tasks_ever_sent(session.name), known)
     return report if isinstance(report, AuditReport) else report.error.message or "it did not answer"

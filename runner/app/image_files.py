@@ -8,10 +8,9 @@ Symbolic links are followed before that check.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from runner.files import NotRegularFileError, open_to_read
 from runner.providers.images import (
     MAX_IMAGE_BYTES,
     ImageError,
@@ -113,8 +112,10 @@ class LocalImages:
                     "is outside of the manifest's directory",
                     "put it beside the manifest, or name its directory in RUNNER_IMAGES",
                 )
-            with _open_regular_file(real) as file:
+            with open_to_read(real) as file:
                 data = file.read(MAX_IMAGE_BYTES + 1)
+        except NotRegularFileError:
+            raise ImageError("is not a regular file", "give the path of a picture") from None
         except FileNotFoundError:
             raise ImageError("is neither a URL nor Base64, and there is no such file",
                         f"put it there: {self._root / path}") from None  # fmt: skip
@@ -124,15 +125,3 @@ class LocalImages:
         if len(data) > MAX_IMAGE_BYTES:
             raise ImageError(f"has more than {MAX_IMAGE_BYTES:,} bytes", "make it smaller")
         return data
-
-
-def _open_regular_file(path: Path) -> IO[bytes]:
-    """Open a regular file without following a link and without blocking.
-
-    Raises ImageError for anything else.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ImageError("is not a regular file", "give the path of a picture")
-    return os.fdopen(descriptor, "rb")

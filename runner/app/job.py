@@ -111,7 +111,7 @@ class Fingerprints:
     def of(self, provider: str, operation: str, model: str, request: Any) -> str:
         """Return 32 hexadecimal digits, or "" if the provider has no list or its list shows our own reference."""
         spec = specs.load(provider, self._settings.providers)
-        listing = spec.look_up.listing
+        listing = spec.reconcile.listing
         if listing is None or listing.reference is not None:
             return ""
         body = Dialect(spec).body(operation, model, request)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from runner.app.job import LoadedJob
     from runner.manifest.parser import ParsedManifest
     from runner.tasks.models import Draft
-    from runner.units import Rate
 
 #: new tasks that are kept in memory, so that those which replace an older task can be reported as changed
 _MAX_REMEMBERED = 20_000
@@ -146,7 +145,7 @@ class PlanBuilder:
             "unpriced": list(self._unpriced_models),
             "max_cost": job.manifest.limits.max_cost,
             "spent": self._cost_so_far(),
-            "rate": {provider: _rate_text(rate) for provider, rate in rates.items()},
+            "rate": {provider: str(rate) for provider, rate in rates.items()},
             "seconds": round(seconds, 1),
             "samples": self._samples,
         }
@@ -262,12 +261,6 @@ def _change_fields(change: Change | None) -> dict[str, Any]:
     if change is None:
         return {}
     return {"plan": "changed", "was": change.old_key, "was_state": change.old_state, "fields": list(change.fields)}
-
-
-def _rate_text(rate: Rate) -> str:
-    """Return a rate as text, such as `10/min`."""
-    units = {1.0: "s", 60.0: "min", 3600.0: "h"}
-    return f"{rate.count:g}/{units[rate.seconds]}" if rate.seconds in units else f"{rate.count:g} in {rate.seconds:g} s"
 
 
 def _known_states(state: Path) -> dict[str, str]:

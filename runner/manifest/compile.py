@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.manifest.content_checks import BUILTIN_VARIABLES
+from runner.manifest.diagnostics import closest_hint
 from runner.manifest.lint import find_wrong_braces
 from runner.manifest.naming import OutputNamer
-from runner.manifest.params import MODEL_KEYS, KeyPath, LocatedTemplate, Param
+from runner.manifest.params import MODEL_KEYS, LocatedTemplate, Param
 from runner.manifest.positions import dotted_path
-from runner.manifest.schema import closest_hint
 from runner.manifest.templates import Template, TemplateError, is_template
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runner.manifest.matrix import Condition
     from runner.manifest.model import Matrix
     from runner.manifest.parser import ParsedManifest
+    from runner.manifest.positions import KeyPath
 
 _OUTPUT_NAME: KeyPath = ("output", "name")
 
@@ -46,22 +47,27 @@ class CompiledTemplates:
                 self._add(path, "is the name of a column of `items` as well", "rename one of them", key=True)
         for name in sorted(set(columns) & set(BUILTIN_VARIABLES)):
             self._add(("items",), f"the column `{name}` has the name of a variable every template knows", "rename it")
-        known = {
-            *columns,
-            *(name for _, name in _matrix_names(matrix)),
-            *(name for rule in matrix.set for name in rule.then),
-        }
+        given = {*columns, *(name for _, name in _matrix_names(matrix))}
+        given |= {name for rule in matrix.set for name in rule.then}
+        variables = {*given, *BUILTIN_VARIABLES}
         for param in self.params:
-            if sum(
-                not self._has_known_names(each, {*known, *BUILTIN_VARIABLES}) for each in param.templates
-            ):  # no short cut: report every name
+            # no short cut: report every name
+            if sum(not self._has_known_names(each, variables) for each in param.templates):
                 param.disable_templates()
                 self.broken.add(param.name)
-        if self._output_name and not self._has_known_names(self._output_name, {*known, *BUILTIN_VARIABLES, "key"}):
+        if self._output_name and not self._has_known_names(self._output_name, {*variables, "key"}):
             self._output_name = None
-        self._report_wrong_braces({*known, *BUILTIN_VARIABLES})
+        values: list[tuple[Any, KeyPath]] = [(param.value, ("params", param.name)) for param in self.params]
+        for value, root in [*values, (self._manifest.output_name, _OUTPUT_NAME)]:
+            for path, written, name in find_wrong_braces(value, root, variables):
+                hint = f"a variable is written {{{{ {name} }}}}"
+                self._add(path, f"`{written}` stays as it stands", hint, warn=True)
+        conditional = {*given, *MODEL_KEYS}
         for condition in conditions:
-            self._check_condition(condition, {*known, *MODEL_KEYS})
+            for name in sorted(condition.names - conditional):
+                self._add((*condition.path, name), "no column, axis or added value is called so",
+                          closest_hint(name, conditional, "there are"), key=True)  # fmt: skip
+                condition.matched = True  # one error is enough: it is not reported as unmatched as well
 
     @property
     def names(self) -> frozenset[str]:
@@ -78,20 +84,6 @@ class CompiledTemplates:
             return OutputNamer(source, self._output_name.template)
         variables = {param.name: param.variables for param in self.params}
         return OutputNamer(None if source is None or is_template(source) else source, None, tuple(varying), variables)
-
-    def _report_wrong_braces(self, known: Collection[str]) -> None:
-        values = [(param.value, ("params", param.name)) for param in self.params]
-        for value, path in [*values, (self._manifest.output_name, _OUTPUT_NAME)]:
-            for where, written, name in find_wrong_braces(value, path, known):
-                hint = f"a variable is written {{{{ {name} }}}}"
-                location = self._source_map.location(*where)
-                self._diagnostics.add(location, dotted_path(where), f"`{written}` stays as it stands", hint, warn=True)
-
-    def _check_condition(self, condition: Condition, known: set[str]) -> None:
-        for name in sorted(condition.names - known):
-            self._add((*condition.path, name), "no column, axis or added value is called so",
-                      closest_hint(name, known, "there are"), key=True)  # fmt: skip
-            condition.matched = True  # one error is enough: it is not reported as unmatched as well
 
     def _compile_output_name(self, source: str | None) -> LocatedTemplate | None:
         if source is None or not is_template(source):
@@ -112,9 +104,9 @@ class CompiledTemplates:
         self._add(path, error.message, error.hint)
         self.broken.add(str(path[1]))
 
-    def _add(self, path: KeyPath, message: str, hint: str, *, key: bool = False) -> None:
+    def _add(self, path: KeyPath, message: str, hint: str, *, key: bool = False, warn: bool = False) -> None:
         location = self._source_map.key_location(*path) if key else self._source_map.location(*path)
-        self._diagnostics.add(location, dotted_path(path), message, hint)
+        self._diagnostics.add(location, dotted_path(path), message, hint, warn=warn)
 
 
 def _matrix_names(matrix: Matrix) -> Iterator[tuple[KeyPath, str]]:

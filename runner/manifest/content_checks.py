@@ -1,19 +1,18 @@
-"""Check the contents of `check_params` and `items`, and find credentials anywhere in a manifest."""
+"""Check the contents of `params` and `items`, and find credentials anywhere in a manifest."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runner.manifest.diagnostics import find_wide_colon
+from runner.manifest.diagnostics import describe_value, find_wide_colon
 from runner.manifest.positions import dotted_path
-from runner.manifest.schema import describe_value
 from runner.manifest.templates import is_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from runner.manifest.diagnostics import Diagnostics
-    from runner.manifest.positions import SourceMap
+    from runner.manifest.positions import KeyPath, SourceMap
 
 #: variables that every template knows
 BUILTIN_VARIABLES = ("index", "repeat")
@@ -76,7 +75,7 @@ class Inspector:
                 self._report_credential(("items", number, name))
         return True
 
-    def report_credentials(self, value: Any, path: tuple[str | int, ...]) -> bool:
+    def report_credentials(self, value: Any, path: KeyPath) -> bool:
         """Report every key under `path` that looks like a credential, and return whether there was one."""
         found = [
             name for name in _key_paths(value, path) if str(name[-1]).lower().replace("-", "_") in _CREDENTIAL_NAMES
@@ -85,25 +84,23 @@ class Inspector:
             self._report_credential(name)
         return bool(found)
 
-    def _report_credential(self, path: tuple[str | int, ...]) -> None:
+    def _report_credential(self, path: KeyPath) -> None:
         self.add(path, "looks like a credential, and those never stand in a manifest",
                   "set it in the environment and remove it here", key=True)  # fmt: skip
 
-    def warn_of_template(self, value: Any, path: tuple[str | int, ...]) -> None:
+    def warn_of_template(self, value: Any, path: KeyPath) -> None:
         """Warn of a text that looks like a template where templates are not rendered."""
         if isinstance(value, str) and is_template(value):
             hint = "only texts of `params` and `output.name` are templates"
             self.add(path, "is sent as it stands, braces and all", hint, warn=True)
 
-    def add(
-        self, path: tuple[str | int, ...], message: str, hint: str, *, key: bool = False, warn: bool = False
-    ) -> None:
+    def add(self, path: KeyPath, message: str, hint: str, *, key: bool = False, warn: bool = False) -> None:
         """Add an error or a warning at a value, or at its key."""
         location = self.source_map.key_location(*path) if key else self.source_map.location(*path)
         self.diagnostics.add(location, dotted_path(path), message, hint, warn=warn)
 
 
-def _key_paths(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+def _key_paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
     """Yield the path of every key. The recursion is safe since the reader bounds the depth."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, each in pairs:

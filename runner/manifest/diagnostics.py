@@ -1,21 +1,46 @@
-"""Collect the errors and warnings of a manifest: each once, in the order of the file, at most fifty shown."""
+"""Collect the errors and warnings of a manifest: each once, in the order of the file, at most fifty shown.
+
+It also holds the words of messages: how a value is shown, which name was meant, and what a message of the YAML parser
+means.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+import unicodedata
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
 
 from runner.errors import Diagnostic, ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from collections.abc import Iterable, Sequence
 
 #: largest number of errors shown to the user; the others are counted
 MAX_SHOWN = 50
 #: largest number of errors kept for sorting; a file with an error in each of 10^6 rows must not fill the memory
 MAX_KEPT = 2_000
-_FIGURES = re.compile(r"([0-9]+)")
+#: message of the parser for a tab
+TAB: Final = "'\\t'"
+#: words in a message of the parser, and our message and hint for it
+_EXPLANATIONS: Final = (
+    (TAB, "a tab stands where YAML wants spaces", "indent with spaces"),
+    ("mapping values are not allowed", "a `: ` where none can be", "quote a text that has `: `, or indent it right"),
+    ("cannot start any token", "a text may not begin with this character", "put the text in quotes"),
+    ("block end", "the indentation does not fit the lines above", "align this line with its neighbours"),
+    ("expected key", "the indentation does not fit the lines above", "align this line with its neighbours"),
+    ("could not find expected ':'", "a key without its `:`", "write `key: value`"),
+    ("end of stream", "the file ends inside a quoted text or a bracket", "close it"),
+    ("',' or ']'", "a list in brackets is not closed", "write `]`, or a comma between its values"),
+    ("',' or '}'", "a mapping in braces is not closed", "write `}`, or a comma between its pairs"),
+    ("control characters", "a control character", "delete it"),
+)  # fmt: skip
+#: a key followed by the full-width colon of a Chinese keyboard, which YAML reads as part of a text
+_WIDE_COLON = re.compile(r"(?P<before>[ \t]*(?:- +)?)(?P<key>[a-z_]\w*)[ \t]*：", re.ASCII)
+_SEPARATORS = re.compile(r"[\s-]+")
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+#: digits in a key, to sort by their number
+_DIGITS = re.compile(r"([0-9]+)")
 
 
 class Diagnostics:
@@ -79,32 +104,54 @@ class Diagnostics:
 
     def _ordered(self, diagnostics: set[Diagnostic]) -> list[Diagnostic]:
         return sorted(
-            diagnostics, key=lambda each: (each.file != self.file, each.file, each.line, each.column, _sort_key(each))
+            diagnostics, key=lambda each: (each.file != self.file, each.file, each.line, each.column, _key_order(each))
         )
 
 
-def _sort_key(diagnostic: Diagnostic) -> tuple[list[tuple[bool, int, str]], Diagnostic]:
+def _key_order(diagnostic: Diagnostic) -> tuple[list[tuple[bool, int, str]], Diagnostic]:
     """Return a sort key that has `matrix.n[9]` before `matrix.n[10]`."""
-    parts = _FIGURES.split(diagnostic.key)
+    parts = _DIGITS.split(diagnostic.key)
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], diagnostic
 
 
-TAB: Final = "'\\t'"
-#: words of the parser's message, and our message and hint for them
-_EXPLANATIONS: Final = (
-    (TAB, "a tab stands where YAML wants spaces", "indent with spaces"),
-    ("mapping values are not allowed", "a `: ` where none can be", "quote a text that has `: `, or indent it right"),
-    ("cannot start any token", "a text may not begin with this character", "put the text in quotes"),
-    ("block end", "the indentation does not fit the lines above", "align this line with its neighbours"),
-    ("expected key", "the indentation does not fit the lines above", "align this line with its neighbours"),
-    ("could not find expected ':'", "a key without its `:`", "write `key: value`"),
-    ("end of stream", "the file ends inside a quoted text or a bracket", "close it"),
-    ("',' or ']'", "a list in brackets is not closed", "write `]`, or a comma between its values"),
-    ("',' or '}'", "a mapping in braces is not closed", "write `}`, or a comma between its pairs"),
-    ("control characters", "a control character", "delete it"),
-)  # fmt: skip
-#: a key followed by the full-width colon of a Chinese keyboard, which YAML reads as part of a text
-_WIDE_COLON = re.compile(r"(?P<before>[ \t]*(?:- +)?)(?P<key>[a-z_]\w*)[ \t]*：", re.ASCII)
+def describe_value(value: Any) -> str:
+    """Return a value as messages show it."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text `{value[:40]}{'…' * (len(value) > 40)}`"  # noqa: PLR2004 - enough to recognise the text
+        case dict():
+            return "a mapping"
+        case _:
+            return "a list"
+
+
+def normalize_name(name: str) -> str:
+    """Return a name in the form of parameters: lower case, no full-width or invisible characters, no spaces."""
+    visible = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
+    return _SEPARATORS.sub("_", _CAMEL_CASE.sub("_", visible.strip())).casefold()
+
+
+def closest_hint(name: str, known: Iterable[str], label: str = "it may be") -> str:
+    """Return a hint with the nearest known name, or with the first twenty if none is near."""
+    names = sorted(known)
+    by_form = {normalize_name(each): each for each in names}
+    if near := get_close_matches(normalize_name(name), by_form, n=1, cutoff=0.6):
+        return f"did you mean `{by_form[near[0]]}`?"
+    return f"{label} " + (", ".join(f"`{each}`" for each in names[:20]) or "none")
+
+
+def explain_syntax_error(parser_message: str) -> tuple[str, str]:
+    """Return message and hint for a message of the parser."""
+    for words, message, hint in _EXPLANATIONS:
+        if words in parser_message:
+            return message, hint
+    return f"not YAML: {parser_message}", "check this line and the one above it"
 
 
 def find_wide_colon(lines: Sequence[str], line: int) -> tuple[int, int, str, str] | None:
@@ -117,11 +164,3 @@ def find_wide_colon(lines: Sequence[str], line: int) -> tuple[int, int, str, str
             hint = f"write `{found['key']}: `, with a plain colon and a space"
             return number, found.end() - 1, "a full-width colon `：` stands where `: ` should", hint
     return None
-
-
-def explain_syntax_error(parser_message: str) -> tuple[str, str]:
-    """Return message and hint for a message of the parser."""
-    for words, message, hint in _EXPLANATIONS:
-        if words in parser_message:
-            return message, hint
-    return f"not YAML: {parser_message}", "check this line and the one above it"

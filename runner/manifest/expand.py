@@ -2,7 +2,8 @@
 
 Rows are the outer loop, then the axes of `matrix` as written (the last one changes fastest, those of a `zip` change
 together where the `zip` stands), then its added rows, then `repeat`. A parameter is set by the matrix, else by
-`params`, else by a column of its name. The same content always has the same key. Identical tasks merge.
+`params`, else by a column of its name. The same content always has the same key. Identical tasks merge. The limit on
+the number of tasks is checked before the first draft and at every combination.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from runner.manifest import identity, parser
-from runner.manifest import rows as items
 from runner.manifest.compile import CompiledTemplates
 from runner.manifest.diagnostics import Diagnostics
 from runner.manifest.lint import Duplicates, EmptyValues, UnusedInputs
@@ -21,7 +21,7 @@ from runner.manifest.matrix import Combinations
 from runner.manifest.params import MODEL_KEYS, RequestTemplates
 from runner.manifest.positions import unpack_position, value_text
 from runner.manifest.provenance import Provenance
-from runner.manifest.rows import SourceRow
+from runner.manifest.rows import SourceRow, read_rows
 from runner.manifest.templates import TemplateError
 from runner.tasks.models import Draft
 
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from runner.manifest.params import ModelCatalogue, RequestTemplate
     from runner.manifest.parser import ParsedManifest
 
-
+#: combinations without a new task that are tried, for each task that `max_tasks` allows
+_IDLE_FACTOR = 10
+#: rows of a file that are read before the first task is created, since a row of JSON need not have every column
+_LOOKAHEAD_ROWS = 1_000
 #: callback that gets each draft of a manifest while the manifest is checked
 DraftCallback = Callable[["ParsedManifest", "Draft"], None]
 
@@ -112,102 +115,6 @@ def _summarize(
     return ExpansionSummary(expander.draft_count, expander.merged_count, diagnostics.warnings)
 
 
-#: combinations without a new task that are tried, for each task that `max_tasks` allows
-_IDLE_FACTOR = 10
-
-
-class TaskLimit:
-    """Limit of `limits.max_tasks`, reported once when `exceeded` becomes true."""
-
-    def __init__(self, manifest: Manifest, combinations: Combinations, provenance: Provenance) -> None:
-        self.exceeded = False
-        self._manifest = manifest
-        self._combinations = combinations
-        self._provenance = provenance
-        self._max_tasks = manifest.limits.max_tasks
-        self._idle_count = 0
-        self._slots_reported = False
-
-    def check_product(self) -> bool:
-        """Report and return whether the product alone exceeds the limit.
-
-        Leave a margin, since rows may be identical and `exclude` may remove most combinations.
-        """
-        per_row = self._combinations.size * self._manifest.repeat
-        margin = _IDLE_FACTOR if self._manifest.matrix.exclude else 1
-        if per_row > self._max_tasks * margin or self._combination_count() > self._max_tasks * _IDLE_FACTOR:
-            self._report()
-        return self.exceeded
-
-    def check_next(self, made: int) -> bool:
-        """Report and return whether one task more exceeds the limit."""
-        if made >= self._max_tasks:
-            self._report()
-        return self.exceeded
-
-    def count_idle(self) -> bool:
-        """Count a combination without a new task, and return whether there are too many of them."""
-        self._idle_count += 1
-        if self._idle_count > self._max_tasks * _IDLE_FACTOR:
-            self._report(f"more than {self._max_tasks * _IDLE_FACTOR:,} combinations that make no new task")
-        return self.exceeded
-
-    def count_skipped(self) -> bool:
-        """Count a combination that `exclude` removed, and return whether there are too many of them.
-
-        Do not count it if its row has no other one, since such a row costs no more than reading it.
-        """
-        return self._combinations.size > 1 and self.count_idle()
-
-    def check_slots(self, slots: int) -> int:
-        """Return `slots`, the account's slots that one task takes. Report once if `limits.in_flight` is smaller."""
-        window = self._manifest.limits.in_flight
-        if window is not None and slots > window and not self._slots_reported:
-            self._slots_reported = True
-            message = f"allows {window} at once, and one task takes {slots} slots by itself"
-            hint = f"raise it to {slots} or more if the account has as many, or ask for fewer outputs a task"
-            self._provenance.report_at(("limits", "in_flight"), message, hint)
-        return slots
-
-    def _combination_count(self) -> int:
-        """Return the largest number of tasks that is known before the rows of a file are read."""
-        source = self._manifest.items
-        rows = len(source.rows) if source is not None and source.file is None else 1
-        return self._combinations.size * self._manifest.repeat * rows
-
-    def _report(self, reason: str = "") -> None:
-        if self.exceeded:
-            return
-        self.exceeded = True
-        hint = "take some away, or raise `limits.max_tasks`"
-        self._provenance.report_at(
-            ("limits", "max_tasks"),
-            f"{reason or self._count_text()}, and at most {self._max_tasks:,} are allowed",
-            hint,
-        )
-
-    def _count_text(self) -> str:
-        sizes = self._product_text() or "a row each"
-        if self._manifest.matrix.exclude:
-            return f"too many tasks of {self._combination_count():,} combinations ({sizes})"
-        return f"at least {max(self._combination_count(), self._max_tasks + 1):,} tasks ({sizes})"
-
-    def _product_text(self) -> str:
-        """Return the sizes that multiply as text, like `3 style × 2 repeat`."""
-        sizes, source = [str(self._combinations)] if self._combinations.size > 1 else [], self._manifest.items
-        if sizes and "+" in sizes[0] and (self._manifest.repeat > 1 or source):
-            sizes = [f"({sizes[0]})"]
-        if self._manifest.repeat > 1:
-            sizes.append(f"{self._manifest.repeat:,} repeat")
-        if source is not None and len(source.rows) > 1:
-            sizes.append(f"{len(source.rows):,} items")
-        return " × ".join(sizes)
-
-
-#: rows of a file that are read before the first task is created, since a row of JSON need not have every column
-_LOOKAHEAD_ROWS = 1_000
-
-
 class ManifestExpander:
     """One pass over a manifest. Adds errors and warnings to `diagnostics` and goes on."""
 
@@ -233,7 +140,9 @@ class ManifestExpander:
         ahead = list(islice(rows, _LOOKAHEAD_ROWS))
         if not ahead:
             return
-        first, columns = ahead[0], self._column_names(ahead)
+        first, source = ahead[0], self._manifest.items
+        known_rows = source.rows if source is not None and source.file is None else [row.values for row in ahead]
+        columns = list(dict.fromkeys(chain.from_iterable(known_rows)))
         conditions = [*self._combinations.set_conditions, *self._combinations.exclude_conditions]
         self._templates.check(columns, conditions)
         used_names = self._templates.names.union(*[condition.names for condition in conditions])
@@ -274,13 +183,8 @@ class ManifestExpander:
         if source is None:
             return iter([SourceRow({}, file, 1, 1)])
         if source.file is not None:
-            return items.read_rows(source.file, self._provenance.file_label(source.file), self._diagnostics)
+            return read_rows(source.file, self._provenance.file_label(source.file), self._diagnostics)
         return (SourceRow(values, file, *unpack_position(getattr(values, "position", 0))) for values in source.rows)
-
-    def _column_names(self, ahead: list[SourceRow]) -> list[str]:
-        source = self._manifest.items
-        rows = source.rows if source is not None and source.file is None else [row.values for row in ahead]
-        return list(dict.fromkeys(chain.from_iterable(rows)))
 
     def _varying_names(self, columns: Collection[str]) -> list[str]:
         """Return the names whose values may differ between tasks.
@@ -305,13 +209,13 @@ class ManifestExpander:
             return
         for condition in conditions:
             if not condition.matched and not condition.names & set(uncertain):
-                self._provenance.report_at(condition.path, "matches nothing", condition.hint(axes))
+                self._provenance.report_at(condition.path, "matches nothing", condition.unmatched_hint(axes))
         if not self.draft_count and not self._diagnostics:
             self._provenance.report_at(("matrix", "exclude"), "takes every task out", "take an entry away")
 
 
 class DraftBuilder:
-    """Builder of drafts, counted in `draft_count`. Errors in `broken` parameters have been reported already."""
+    """Builder of the drafts of combinations. Errors of the parameters in `broken` have been reported already."""
 
     def __init__(
         self,
@@ -402,7 +306,90 @@ class DraftBuilder:
         here = (self.draft_count, combination.row.line)
         if earlier := self._namer.find_same_name(name, *here):
             both = f"{self._provenance.describe_task(earlier)} and {self._provenance.describe_task(here)}"
-            self._provenance.report_at(
-                ("output", "name"), f"{both} are both called `{name}`", "begin it with `{{ index }}-`"
-            )
+            message = f"{both} are both called `{name}`"
+            self._provenance.report_at(("output", "name"), message, "begin it with `{{ index }}-`")
         return name
+
+
+class TaskLimit:
+    """Limit of `limits.max_tasks`, reported once when `exceeded` becomes true."""
+
+    def __init__(self, manifest: Manifest, combinations: Combinations, provenance: Provenance) -> None:
+        self.exceeded = False
+        self._manifest = manifest
+        self._combinations = combinations
+        self._provenance = provenance
+        self._max_tasks = manifest.limits.max_tasks
+        self._idle_count = 0
+        self._slots_reported = False
+
+    def check_product(self) -> bool:
+        """Report and return whether the product alone exceeds the limit.
+
+        Leave a margin, since rows may be identical and `exclude` may remove most combinations.
+        """
+        per_row = self._combinations.size * self._manifest.repeat
+        margin = _IDLE_FACTOR if self._manifest.matrix.exclude else 1
+        if per_row > self._max_tasks * margin or self._combination_count() > self._max_tasks * _IDLE_FACTOR:
+            self._report()
+        return self.exceeded
+
+    def check_next(self, made: int) -> bool:
+        """Report and return whether one task more exceeds the limit."""
+        if made >= self._max_tasks:
+            self._report()
+        return self.exceeded
+
+    def count_idle(self) -> bool:
+        """Count a combination without a new task, and return whether there are too many of them."""
+        self._idle_count += 1
+        if self._idle_count > self._max_tasks * _IDLE_FACTOR:
+            self._report(f"more than {self._max_tasks * _IDLE_FACTOR:,} combinations that make no new task")
+        return self.exceeded
+
+    def count_skipped(self) -> bool:
+        """Count a combination that `exclude` removed, and return whether there are too many of them.
+
+        Do not count it if its row has no other one, since such a row costs no more than reading it.
+        """
+        return self._combinations.size > 1 and self.count_idle()
+
+    def check_slots(self, slots: int) -> int:
+        """Return `slots`, the account's slots that one task takes. Report once if `limits.in_flight` is smaller."""
+        window = self._manifest.limits.in_flight
+        if window is not None and slots > window and not self._slots_reported:
+            self._slots_reported = True
+            message = f"allows {window} at once, and one task takes {slots} slots by itself"
+            hint = f"raise it to {slots} or more if the account has as many, or ask for fewer outputs a task"
+            self._provenance.report_at(("limits", "in_flight"), message, hint)
+        return slots
+
+    def _combination_count(self) -> int:
+        """Return the largest number of tasks that is known before the rows of a file are read."""
+        source = self._manifest.items
+        rows = len(source.rows) if source is not None and source.file is None else 1
+        return self._combinations.size * self._manifest.repeat * rows
+
+    def _report(self, reason: str = "") -> None:
+        if self.exceeded:
+            return
+        self.exceeded = True
+        sizes, count = self._product_text() or "a row each", self._combination_count()
+        if not reason and self._manifest.matrix.exclude:
+            reason = f"too many tasks of {count:,} combinations ({sizes})"
+        elif not reason:
+            reason = f"at least {max(count, self._max_tasks + 1):,} tasks ({sizes})"
+        message = f"{reason}, and at most {self._max_tasks:,} are allowed"
+        hint = "take some away, or raise `limits.max_tasks`"
+        self._provenance.report_at(("limits", "max_tasks"), message, hint)
+
+    def _product_text(self) -> str:
+        """Return the sizes that multiply as text, like `3 style × 2 repeat`."""
+        sizes, source = [str(self._combinations)] if self._combinations.size > 1 else [], self._manifest.items
+        if sizes and "+" in sizes[0] and (self._manifest.repeat > 1 or source):
+            sizes = [f"({sizes[0]})"]
+        if self._manifest.repeat > 1:
+            sizes.append(f"{self._manifest.repeat:,} repeat")
+        if source is not None and len(source.rows) > 1:
+            sizes.append(f"{len(source.rows):,} items")
+        return " × ".join(sizes)

@@ -1,7 +1,11 @@
-"""Report columns, axes and `set` values that no template or model parameter uses.
+"""Report what is valid in a manifest but probably not meant: unused values, empty values, duplicates, wrong braces.
 
-A value that one model of the job takes and another would ignore is an error, unless `set` gives it. A column or axis
-that nothing uses is a warning, or an error if it differs from a parameter only in spelling.
+Unused are columns, axes and `set` values without effect on a template or a parameter. A value that one model of the
+job takes and another would ignore is an error, unless `set` gives it. A column or axis that nothing uses is a warning,
+or an error if it differs from a parameter only in spelling.
+
+The others are warnings: an empty value that a template puts into a text that is paid for, tasks that merge because they
+are identical, and `{name}` or `｛｛name｝｝`, which are sent as they stand.
 """
 
 from __future__ import annotations
@@ -9,23 +13,30 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from runner.manifest.diagnostics import normalize_name
 from runner.manifest.params import MODEL_KEYS
 from runner.manifest.positions import dotted_path
-from runner.manifest.schema import normalize_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from runner.manifest.matrix import Combination
     from runner.manifest.model import Manifest
-    from runner.manifest.params import KeyPath, Param, RequestTemplate
+    from runner.manifest.params import Param, RequestTemplate
+    from runner.manifest.positions import KeyPath
     from runner.manifest.provenance import Provenance
     from runner.manifest.rows import SourceRow
 
-
 #: largest number of unused columns that a message shows
 _MAX_COLUMNS_SHOWN = 20
+#: largest number of merged tasks that a warning shows
+_MAX_DUPLICATES_SHOWN = 5
 _IGNORED_HINT = "take it out, or give it with `matrix.set` to the models that have it"
+#: bytes of a digest that choose its byte array, bytes of it stored there, and bytes of the line or number behind them
+_PREFIX_BYTES, _SUFFIX_BYTES, _NUMBER_BYTES = 2, 14, 5
+_RECORD_BYTES = _SUFFIX_BYTES + _NUMBER_BYTES
+#: a word in single, double or full-width braces
+_BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
 
 
 class UnusedInputs:
@@ -118,11 +129,8 @@ class UnusedInputs:
             )
 
     def _is_used(self, name: str) -> bool:
-        return (
-            name in self._used_names
-            or name in self._axes
-            or any(template.column_params[name] for template in self._templates)
-        )
+        in_column = any(template.column_params[name] for template in self._templates)
+        return in_column or name in self._used_names or name in self._axes
 
     def _intended_param(self, name: str) -> str:
         """Return the parameter that a name differs from only in spelling, else an empty text."""
@@ -183,13 +191,6 @@ class EmptyValues:
             self._provenance.report_row(row, name, message, hint, warn=True)
 
 
-#: largest number of merged tasks that a warning shows
-_MAX_DUPLICATES_SHOWN = 5
-#: bytes of a digest that choose its bucket, bytes of it stored there, and bytes of the line or number behind them
-_PREFIX_BYTES, _SUFFIX_BYTES, _NUMBER_BYTES = 2, 14, 5
-_RECORD_BYTES = _SUFFIX_BYTES + _NUMBER_BYTES
-
-
 class Duplicates:
     """Digests of 16 bytes of all tasks, each with the line of its row, or with its number if there are no rows.
 
@@ -200,7 +201,7 @@ class Duplicates:
         self.merged = 0
         self._provenance = provenance
         self._by_row = by_row
-        self._buckets: dict[bytes, bytearray] = {}
+        self._arrays: dict[bytes, bytearray] = {}
         self._shown: list[str] = []
 
     def merge_if_known(self, digest: bytes, combination: Combination) -> bool:
@@ -218,17 +219,17 @@ class Duplicates:
     def remember(self, digest: bytes, combination: Combination, index: int) -> None:
         """Remember a new task."""
         number = combination.row.line if self._by_row else index
-        bucket = self._buckets.setdefault(digest[:_PREFIX_BYTES], bytearray())
-        bucket += digest[_PREFIX_BYTES:]
-        bucket += number.to_bytes(_NUMBER_BYTES, "big")
+        array = self._arrays.setdefault(digest[:_PREFIX_BYTES], bytearray())
+        array += digest[_PREFIX_BYTES:]
+        array += number.to_bytes(_NUMBER_BYTES, "big")
 
     def _first_seen(self, digest: bytes) -> int | None:
         """Return line or number of the first task with this digest, else None."""
-        bucket, rest = self._buckets.get(digest[:_PREFIX_BYTES], b""), digest[_PREFIX_BYTES:]
-        at = bucket.find(rest)
+        array, rest = self._arrays.get(digest[:_PREFIX_BYTES], b""), digest[_PREFIX_BYTES:]
+        at = array.find(rest)
         while at % _RECORD_BYTES and at >= 0:  # a match across two records is none
-            at = bucket.find(rest, at + 1)
-        return None if at < 0 else int.from_bytes(bucket[at + _SUFFIX_BYTES : at + _RECORD_BYTES], "big")
+            at = array.find(rest, at + 1)
+        return None if at < 0 else int.from_bytes(array[at + _SUFFIX_BYTES : at + _RECORD_BYTES], "big")
 
     def report(self) -> None:
         """Add a warning if tasks were merged."""
@@ -242,9 +243,6 @@ class Duplicates:
             self._provenance.report_at(
                 path, f"{message}: {shown}", "`repeat` makes several of each", key=True, warn=True
             )
-
-
-_BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
 
 
 def find_wrong_braces(value: Any, path: KeyPath, known: Collection[str]) -> Iterator[tuple[KeyPath, str, str]]:

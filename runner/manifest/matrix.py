@@ -1,4 +1,10 @@
-"""Read `read`: axes, zipped axes, added rows, changes and exclusions."""
+"""Read `matrix`, and combine it with the rows.
+
+Axes, single or zipped, make a product; without axes there is none if rows are added. The rows of `add` follow the
+product, `set` changes combinations, and `exclude` removes some at the very end. An axis is a list, a range of numbers,
+or a column of a data file. Conditions compare values as text, so that the number 5 equals the text `5` of a CSV file;
+a list in a condition means any of its values.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.manifest import rows
 from runner.manifest.content_checks import BUILTIN_VARIABLES, value_error
+from runner.manifest.diagnostics import closest_hint, describe_value
 from runner.manifest.model import Axis, Matrix, SetRule
+from runner.manifest.params import MODEL_KEYS
 from runner.manifest.positions import value_text
-from runner.manifest.schema import closest_hint, describe_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,21 +27,25 @@ if TYPE_CHECKING:
 
     from runner.manifest.content_checks import Inspector
     from runner.manifest.model import Manifest
+    from runner.manifest.positions import KeyPath
     from runner.manifest.rows import SourceRow
-
-    KeyPath = tuple[str | int, ...]
-
 
 #: keys that are not names of axes
 PARTS = ("zip", "add", "set", "exclude")
+#: keys of an entry of `set`
+_RULE_KEYS = ("when", "then")
+_RANGE_KEYS = ("from", "to", "step")
 _EXAMPLES = {
     "zip": "write `zip: [{a: [1, 2], b: [x, y]}]`",
     "add": "write `add: [{a: 1, b: x}]`",
     "set": "write `set: [{when: {a: 1}, then: {b: x}}]`",
     "exclude": "write `exclude: [{a: 1, b: x}]`",
 }
-#: keys of an entry of `set`
-_RULE_KEYS = ("when", "then")
+_AXIS_FORMS = "write `[a, b]`, `{from: 1, to: 9}` or `{file: rows.csv#column}`"
+#: path of a data file and one of its columns, split at the `#` behind the suffix of a data file
+_FILE_COLUMN = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, rows.SUFFIXES))}))#(.+)", re.IGNORECASE | re.DOTALL)
+#: largest number of values of an axis among which the nearest one is searched
+_MAX_COMPARED = 1_000
 
 
 def read_matrix(written: Any, inspector: Inspector, axes: AxisReader) -> Matrix:
@@ -81,9 +92,9 @@ class _MatrixReader:
             self._inspector.add(path, f"`{name}` is an axis already", "keep one of the two", key=True)
             return Axis(name, (), path)
         self._axis_names.add(name)
-        return (
-            self._axis_reader.read(name, value, path) if self._check_name(name, value, path) else Axis(name, (), path)
-        )
+        if not self._check_name(name, value, path):
+            return Axis(name, (), path)
+        return self._axis_reader.read(name, value, path)
 
     def _read_zip(self, number: int, group: Any) -> tuple[Axis, ...]:
         """Return zipped axes, all without values if they differ in length."""
@@ -145,12 +156,6 @@ class _MatrixReader:
         return name not in BUILTIN_VARIABLES
 
 
-#: path of a data file and one of its columns, split at the `#` behind the suffix of a data file
-_FILE_COLUMN = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, rows.SUFFIXES))}))#(.+)", re.IGNORECASE | re.DOTALL)
-_AXIS_FORMS = "write `[a, b]`, `{from: 1, to: 9}` or `{file: rows.csv#column}`"
-_RANGE_KEYS = ("from", "to", "step")
-
-
 class AxisReader:
     """Reader of axes with at most `max_tasks` values.
 
@@ -209,38 +214,36 @@ class AxisReader:
         return count > self._max_tasks
 
     def _read_file(self, name: str, written: Any, path: KeyPath) -> Axis:
-        where = (*path, "file")
+        file_path = (*path, "file")
         if not isinstance(written, str) or not written:
-            self._inspector.add(
-                where, f"expected the path of a data file, found {describe_value(written)}", _AXIS_FORMS
-            )
+            message = f"expected the path of a data file, found {describe_value(written)}"
+            self._inspector.add(file_path, message, _AXIS_FORMS)
             return Axis(name, (), path)
         split = _FILE_COLUMN.fullmatch(written)
         file = self._manifest.absolute().parent / (split[1] if split else written)
         if error := rows.data_file_error(file):
-            self._inspector.add(where, *error)
+            self._inspector.add(file_path, *error)
             return Axis(name, (), path)
-        values, lines = self._read_column(file, written, split[2] if split else "", where)
+        values, lines = self._read_column(file, written, split[2] if split else "", file_path)
         return Axis(name, values, path, file, lines)
 
-    def _read_column(self, file: Path, written: str, column: str, where: KeyPath) -> tuple[list[Any], list[int]]:
+    def _read_column(self, file: Path, written: str, column: str, path: KeyPath) -> tuple[list[Any], list[int]]:
         values: list[Any] = []
         lines: list[int] = []
         is_text, known_errors = file.suffix.lower() == ".txt", len(self._inspector.diagnostics)
-        for number, row in enumerate(
-            rows.read_rows(file, rows.file_label(file, self._manifest), self._inspector.diagnostics)
-        ):
+        label = rows.file_label(file, self._manifest)
+        for number, row in enumerate(rows.read_rows(file, label, self._inspector.diagnostics)):
             if not number and (error := _column_error(row.values, written, column, is_text=is_text)):
-                self._inspector.add(where, *error)
+                self._inspector.add(path, *error)
                 return [], []
             value = row.values.get("prompt" if is_text else column)
             if value is not None and value != "":
                 values.append(value)
                 lines.append(row.line)
-            if self._report_if_too_long(len(values), where):
+            if self._report_if_too_long(len(values), path):
                 return [], []
         if not values and len(self._inspector.diagnostics) == known_errors:
-            self._inspector.add(where, f"the column `{column}` is empty", "fill it, or name another one")
+            self._inspector.add(path, f"the column `{column}` is empty", "fill it, or name another one")
         return values, lines
 
 
@@ -252,10 +255,6 @@ def _column_error(row: dict[str, Any], written: str, column: str, *, is_text: bo
     if not column:
         return f"which column? the file has {names}", f"write `{written}#{next(iter(row), 'column')}`"
     return None if column in row else (f"the file has no column `{column}`", closest_hint(column, row, "it has"))
-
-
-#: largest number of values of an axis among which the nearest one is searched
-_MAX_COMPARED = 1_000
 
 
 class Combination(NamedTuple):
@@ -291,7 +290,7 @@ class Condition:
         self.matched = True
         return bool(self._accepted)
 
-    def hint(self, axes: Mapping[str, Axis]) -> str:
+    def unmatched_hint(self, axes: Mapping[str, Axis]) -> str:
         """Return a hint for a condition that matched nothing: the nearest value of an axis, if there is one."""
         for name, texts in self._accepted:
             values = axes[name].values if name in axes else ()
@@ -315,9 +314,7 @@ class Combinations:
             Condition(("matrix", "set", at, "when"), rule.when) for at, rule in enumerate(matrix.set)
         ]
         self.exclude_conditions = [Condition(("matrix", "exclude", at), row) for at, row in enumerate(matrix.exclude)]
-        self._model_values = {
-            name: getattr(manifest, name) for name in ("provider", "model") if getattr(manifest, name)
-        }
+        self._model_values = {name: getattr(manifest, name) for name in MODEL_KEYS if getattr(manifest, name)}
 
     @property
     def size(self) -> int:
@@ -333,23 +330,17 @@ class Combinations:
 
     def of(self, row: SourceRow) -> Iterator[Combination | None]:
         """Yield the combinations of a row, and None for each that `exclude` removes."""
-        combinations = self._all_of_row(row)
+        axes = self._axes
+        positions = product(*self._ranges) if self._groups or not self._add else iter(())
+        combinations: Iterator[Combination] = (
+            Combination(row, {name: values[at[group]] for name, values, group in axes}, at) for at in positions
+        )
+        if self._add:
+            combinations = chain(combinations, (Combination(row, added, number) for number, added in self._add))
         return map(self._apply_rules, combinations) if self.set_conditions or self.exclude_conditions else combinations
 
     def _product_size(self) -> int:
         return prod(map(len, self._ranges)) if self._groups or not self._add else 0
-
-    def _all_of_row(self, row: SourceRow) -> Iterator[Combination]:
-        axes = self._axes
-        positions = product(*self._ranges) if self._groups or not self._add else iter(())
-        multiplied = (
-            Combination(row, {name: values[at[group]] for name, values, group in axes}, at) for at in positions
-        )
-        return (
-            chain(multiplied, (Combination(row, added, number) for number, added in self._add))
-            if self._add
-            else multiplied
-        )
 
     def _apply_rules(self, combination: Combination) -> Combination | None:
         values = {**combination.row.values, **self._model_values, **combination.given}

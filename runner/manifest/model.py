@@ -1,4 +1,4 @@
-"""Checked values of a manifest: frozen and without positions."""
+"""Define the checked values of a manifest: frozen and without positions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path  # noqa: TC003 - part of a public value
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runner.manifest.positions import KeyPath
     from runner.units import Rate
 
 
@@ -61,7 +62,7 @@ class Axis:
     name: str
     values: Sequence[Any]
     #: its path in the manifest
-    path: tuple[str | int, ...] = ()
+    path: KeyPath = ()
     #: data file of its values, and the line of each value
     file: Path | None = None
     lines: Sequence[int] = ()

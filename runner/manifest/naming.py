@@ -1,4 +1,7 @@
-"""Name the output files of tasks, and find two tasks with the same name."""
+"""Name the output files of tasks, and find two tasks with the same name.
+
+A name is one safe path component, whatever a template or a prompt puts into it.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,18 @@ if TYPE_CHECKING:
     from runner.manifest.params import RequestTemplate
     from runner.manifest.templates import Template
 
-
-#: a name that begins with the index, and goes on with no digit, is unique; `{{-` would strip blanks
-_BY_INDEX = re.compile(r"\{\{\s*index\s*\}\}(?:$|[^0-9{\s])")
+#: largest length of a name in bytes of UTF-8; leaves room for `-2`, an extension and `.part` within 255
+MAX_BYTES = 180
 #: largest length of a prompt that stands in a name as it is, in characters
 _MAX_PROMPT = 40
 #: largest length of the description in a default name, in characters, and the largest number of values in it;
 #: in Chinese that is just within the bytes of a name
 _MAX_DESCRIPTION = 54
 _MAX_PIECES = 6
+#: a name that begins with the index, and goes on with no digit, is unique; `{{-` would strip whitespace
+_BY_INDEX = re.compile(r"\{\{\s*index\s*\}\}(?:$|[^0-9{\s])")
+_UNSAFE = re.compile(r"(?:[^\w.-]|_)+")
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)
 
 
 class OutputNamer:
@@ -127,12 +133,6 @@ def _shorten(text: str, limit: int) -> str:
         return text
     tail = limit // 3
     return f"{text[: limit - tail - 2]}..{text[-tail:]}"
-
-
-#: largest length of a name in bytes of UTF-8; leaves room for `-2`, an extension and `.part` within 255
-MAX_BYTES = 180
-_UNSAFE = re.compile(r"(?:[^\w.-]|_)+")
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)
 
 
 def slug(text: str) -> str:

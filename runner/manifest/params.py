@@ -1,11 +1,11 @@
-"""Build the parameters of a task for one model, from templates of `render_params`, columns and the matrix."""
+"""Build the parameters of a task for one model, from `params` with its templates, columns and the matrix."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.errors import UsageError
-from runner.manifest.schema import describe_value, normalize_name
+from runner.manifest.diagnostics import describe_value, normalize_name
 from runner.manifest.templates import Template, TemplateError, is_template
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from runner.manifest.lint import UnusedInputs
     from runner.manifest.matrix import Combination
     from runner.manifest.model import Manifest
+    from runner.manifest.positions import KeyPath
     from runner.manifest.provenance import Provenance
 
 
-KeyPath = tuple[str | int, ...]
 #: names of axes and columns that choose the model and set no parameter
 MODEL_KEYS = ("provider", "model")
 
@@ -38,7 +38,7 @@ class ModelDescription(Protocol):
         """Return whether `name` is a parameter of the model, by the provider's name or the common one."""
 
     def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[ParameterDiagnostic]]:
-        """Return the parameters by the provider's names, and diagnostics by the names in `render_params`."""
+        """Return the parameters by the provider's names, and diagnostics by the names in `params`."""
 
     def slots(self, request: Mapping[str, Any]) -> int:
         """Return the number of the account's slots that a task takes."""
@@ -68,7 +68,7 @@ class LocatedTemplate:
 
 
 class Param:
-    """One entry of `render_params`, with templates at any depth of its value."""
+    """One entry of `params`, with templates at any depth of its value."""
 
     def __init__(
         self, name: str, value: Any, path: KeyPath, on_error: Callable[[KeyPath, TemplateError], None]
@@ -100,7 +100,12 @@ class Param:
     def _compile(self, value: Any, path: KeyPath) -> Callable[[Mapping[str, Any]], Any] | None:
         match value:
             case str() if is_template(value):
-                return self._compile_text(value, path)
+                try:
+                    self.templates.append(LocatedTemplate(path, Template(value)))
+                except TemplateError as error:
+                    self._on_error(path, error)
+                    return None
+                return self.templates[-1].render
             case dict():
                 return _dict_renderer(value, {key: self._compile(each, (*path, key)) for key, each in value.items()})
             case list():
@@ -109,14 +114,6 @@ class Param:
                 )
             case _:
                 return None
-
-    def _compile_text(self, value: str, path: KeyPath) -> Callable[[Mapping[str, Any]], Any] | None:
-        try:
-            self.templates.append(LocatedTemplate(path, Template(value)))
-        except TemplateError as error:
-            self._on_error(path, error)
-            return None
-        return self.templates[-1].render
 
 
 def _dict_renderer(value: dict[str, Any], renderers: dict[str, Any]) -> Callable[[Mapping[str, Any]], Any] | None:
@@ -232,9 +229,8 @@ class RequestTemplates:
         try:
             description = self._catalogue.find(provider, model, unchecked=self._manifest.unchecked)
         except UsageError as error:
-            self._provenance.report_model_choice(
-                "model" if model in error.message else "provider", combination, error.message, error.hint
-            )
+            name = "model" if model in error.message else "provider"
+            self._provenance.report_model_choice(name, combination, error.message, error.hint)
             return None
         template = RequestTemplate(provider, description, self._params, self._manifest.matrix.axes)
         self._unused.add_template(template)
@@ -245,9 +241,8 @@ class RequestTemplates:
             return True
         if value or self._is_missing_here(name, combination):
             message = f"expected the name of a {name}, found {describe_value(value)}"
-            similar = next(
-                (column for column in combination.row.values if column != name and normalize_name(column) == name), ""
-            )
+            columns = combination.row.values
+            similar = next((column for column in columns if column != name and normalize_name(column) == name), "")
             hint = f"call the column `{similar}` `{name}`" if similar else f"`runner {name}s` lists what there is"
             self._provenance.report_model_choice(name, combination, message, hint)
         return False

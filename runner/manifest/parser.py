@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from runner.errors import Diagnostic, ManifestError
-from runner.manifest import content_checks, matrix, notify_urls, yaml_reader
-from runner.manifest import rows as items
-from runner.manifest.diagnostics import Diagnostics
-from runner.manifest.matrix import AxisReader
+from runner.manifest import yaml_reader
+from runner.manifest.content_checks import Inspector
+from runner.manifest.diagnostics import Diagnostics, closest_hint, describe_value
+from runner.manifest.matrix import AxisReader, read_matrix
 from runner.manifest.model import Items, JobLimits, Manifest, Matrix, Notify, Retry
 from runner.manifest.naming import slug
+from runner.manifest.notify_urls import NOTIFY_EVENTS
+from runner.manifest.params import MODEL_KEYS
 from runner.manifest.positions import SourceMap, YamlMapping
-from runner.manifest.schema import Document, NotifyPart, add_schema_errors, closest_hint, describe_value, is_name
+from runner.manifest.rows import data_file_error
+from runner.manifest.schema import Document, NotifyPart, add_schema_errors, is_name
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    from runner.manifest.positions import KeyPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,8 @@ def try_parse(text: bytes, path: Path, *, out: Path | None = None) -> tuple[Pars
     diagnostics.extend(errors)
     if not isinstance(root, YamlMapping):
         if not errors:
-            diagnostics.add(
-                (1, 1), "", f"expected `key: value` lines, found {describe_value(root)}", "begin with `version: 1`"
-            )
+            message = f"expected `key: value` lines, found {describe_value(root)}"
+            diagnostics.add((1, 1), "", message, "begin with `version: 1`")
         return None, diagnostics
     return build(root, diagnostics, path, out=out), diagnostics
 
@@ -98,12 +102,12 @@ class _ManifestBuilder:
 
     def build(self, out: Path | None) -> Manifest:
         document = self._validate_document()
-        inspector = content_checks.Inspector(self.source_map, self.diagnostics)
+        inspector = Inspector(self.source_map, self.diagnostics)
         params = inspector.check_params(self.root.get("params", {}))
         axes = AxisReader(inspector, self.path, document.limits.max_tasks)
-        parsed_matrix = matrix.read_matrix(self.root.get("matrix", {}), inspector, axes)
-        rows = self._read_items(inspector)
-        self._check_required(document, parsed_matrix, rows)
+        matrix = read_matrix(self.root.get("matrix", {}), inspector, axes)
+        items = self._read_items(inspector)
+        self._check_required(document, matrix, items)
         limits, retry = document.limits, document.retry
         stem = self.path.stem
         name = document.name or (stem if is_name(stem) else slug(stem))
@@ -120,8 +124,8 @@ class _ManifestBuilder:
             unchecked=document.unchecked,
             directory=Path(os.path.normpath(out.absolute() if out else self.base / directory)),
             params=params,
-            items=rows,
-            matrix=parsed_matrix,
+            items=items,
+            matrix=matrix,
             repeat=document.repeat,
             output_name=document.output.name,
             limits=JobLimits(
@@ -141,18 +145,17 @@ class _ManifestBuilder:
             add_schema_errors(errors, self.source_map, self.diagnostics)
             return Document.model_validate(_without_keys(self.root, [each["loc"] for each in errors]))
 
-    def _check_required(self, document: Document, parsed_matrix: Matrix, rows: Items | None) -> None:
+    def _check_required(self, document: Document, matrix: Matrix, items: Items | None) -> None:
         if "version" not in self.root:
             self.diagnostics.add((1, 1), "version", "missing", "write `version: 1`")
         elif document.version != 1:
-            self._add_error(
-                ("version",), f"version {document.version} is unknown here", "write `version: 1`, or update runner"
-            )
-        columns = rows.rows[0] if rows and rows.rows else {}
-        from_file = rows is not None and rows.file is not None
-        for key in ("provider", "model"):
+            message = f"version {document.version} is unknown here"
+            self._add_error(("version",), message, "write `version: 1`, or update runner")
+        columns = items.rows[0] if items and items.rows else {}
+        from_file = items is not None and items.file is not None
+        for key in MODEL_KEYS:
             is_set = key in self.root and self.root[key] != ""
-            if not is_set and not parsed_matrix.provides(key) and key not in columns and not from_file:
+            if not is_set and not matrix.provides(key) and key not in columns and not from_file:
                 self._add_error((key,), "missing", f"write `{key}: NAME`; `runner {key}s` lists what there is")
 
     def _read_notify(self, part: NotifyPart | None) -> Notify | None:
@@ -160,25 +163,24 @@ class _ManifestBuilder:
             return None
         if isinstance(written := self.root["notify"], YamlMapping) and "url" not in written:
             self._add_error(("notify",), "`url` is missing", 'write `url: "${HEALTHCHECK_URL}"`')
-        return Notify(part.url, tuple(event for event in notify_urls.NOTIFY_EVENTS if event in part.on))
+        return Notify(part.url, tuple(event for event in NOTIFY_EVENTS if event in part.on))
 
-    def _read_items(self, inspector: content_checks.Inspector) -> Items | None:
+    def _read_items(self, inspector: Inspector) -> Items | None:
         written = self.root.get("items")
         if "items" not in self.root:
             return None
         if not isinstance(written, YamlMapping):
             return Items(rows=inspector.check_rows(written))
         for key in written.keys() - {"file"}:
-            self.diagnostics.add(
-                self.source_map.key_location("items", key), f"items.{key}", "no such key", closest_hint(key, ["file"])
-            )
+            location = self.source_map.key_location("items", key)
+            self.diagnostics.add(location, f"items.{key}", "no such key", closest_hint(key, ["file"]))
         file = written.get("file")
         if not isinstance(file, str) or not file:
             self._add_error(("items", "file"), f"expected the path of a data file, found {describe_value(file)}",
                       "write `file: rows.csv`, or rows as a list")  # fmt: skip
             return Items()
         path = self.base / file
-        if error := items.data_file_error(path):
+        if error := data_file_error(path):
             self._add_error(("items", "file"), *error)
         return Items() if error else Items(file=path)
 
@@ -186,7 +188,8 @@ class _ManifestBuilder:
         self.diagnostics.add(self.source_map.location(*path), ".".join(path), message, hint)
 
 
-def _without_keys(root: dict[str, Any], paths: list[tuple[str | int, ...]]) -> dict[str, Any]:
+def _without_keys(root: dict[str, Any], paths: list[KeyPath]) -> dict[str, Any]:
+    """Return the mapping without the keys at these paths, which are at most two levels deep."""
     remaining = {key: dict(value) if isinstance(value, dict) else value for key, value in root.items()}
     for first, *rest in paths:
         if not rest:

@@ -1,9 +1,12 @@
-"""Plain values that know their position in a file: a line and a column, both from 1."""
+"""Define plain values that know their position in a file: a line and a column, both from 1."""
 
 from __future__ import annotations
 
 from array import array
 from typing import Any
+
+#: keys and indices from the root of a file to a value
+KeyPath = tuple[str | int, ...]
 
 #: bits of a packed position that hold the column; the line is above them
 COLUMN_BITS = 24
@@ -64,7 +67,7 @@ class SourceMap:
             return unpack_position(parent.key_position(key))
         return self.location(*path)
 
-    def _descend(self, path: tuple[str | int, ...]) -> tuple[Any, int]:
+    def _descend(self, path: KeyPath) -> tuple[Any, int]:
         node, at = self._root, getattr(self._root, "position", (1 << COLUMN_BITS) + 1)
         for step in path:
             if isinstance(node, YamlMapping) and isinstance(step, str) and step in node:
@@ -91,7 +94,7 @@ def value_text(value: Any) -> str:
             return str(value)
 
 
-def dotted_path(path: tuple[str | int, ...]) -> str:
+def dotted_path(path: KeyPath) -> str:
     """Return a path as text, like `items[3].subject`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")

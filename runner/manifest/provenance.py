@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.manifest import rows
 from runner.manifest.params import MODEL_KEYS
 from runner.manifest.positions import YamlMapping, dotted_path, unpack_position, value_text
+from runner.manifest.rows import file_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from runner.errors import ParameterDiagnostic
     from runner.manifest.diagnostics import Diagnostics
     from runner.manifest.matrix import Combination
-    from runner.manifest.params import KeyPath, ModelDescription, Param
+    from runner.manifest.params import ModelDescription, Param
     from runner.manifest.parser import ParsedManifest
+    from runner.manifest.positions import KeyPath
     from runner.manifest.rows import SourceRow
     from runner.manifest.templates import TemplateError
 
@@ -40,17 +41,16 @@ class Provenance:
 
     def file_label(self, file: Path) -> str:
         """Return the path of a data file as messages show it."""
-        return rows.file_label(file, Path(self._manifest.file))
+        return file_label(file, Path(self._manifest.file))
 
     def report_parameter(
         self, diagnostic: ParameterDiagnostic, combination: Combination, model: ModelDescription
     ) -> None:
-        """Report what a model says of one of its parameters."""
+        """Report a diagnostic of the model about one of its parameters."""
         name, message, hint = diagnostic.name, diagnostic.message, diagnostic.hint
         if empty := next((need for need in diagnostic.needs if combination.row.values.get(need, 0) in (None, "")), ""):
-            self.report_row(
-                combination.row, empty, f"is empty in this row, and {message}", "fill it in, or take the row out"
-            )
+            message = f"is empty in this row, and {message}"
+            self.report_row(combination.row, empty, message, "fill it in, or take the row out")
             return
         model_source = self._model_source(combination)
         if model_source and name and not model.takes(name):
@@ -68,20 +68,18 @@ class Provenance:
         if not name:
             self.report_at(path, error.message + self._row_source(combination), error.hint)
         elif name in combination.given:
-            self.report_matrix_value(
-                name, combination, f"is nothing here, but `{dotted_path(path)}` uses it", "write a value"
-            )
+            message = f"is nothing here, but `{dotted_path(path)}` uses it"
+            self.report_matrix_value(name, combination, message, "write a value")
         elif isinstance(combination.source, int) and name not in combination.row.values:
             added: KeyPath = ("matrix", "add", combination.source)
-            self.report_at(
-                added, f"gives no `{name}`, but `{dotted_path(path)}` uses it", f"add `{name}: …` to this row"
-            )
+            message = f"gives no `{name}`, but `{dotted_path(path)}` uses it"
+            self.report_at(added, message, f"add `{name}: …` to this row")
         elif self._manifest.matrix.provides(name) and name not in combination.row.values:
             message = f"`{name}` is given by `matrix.add` or `matrix.set` to some tasks, and this is used by others"
             self.report_at(path, message, "use the filter `default('')`, or make it an axis")
         else:
-            self.report_row(combination.row, name, f"has no value in this row, but `{dotted_path(path)}` uses it",
-                     "give it one, or use the filter `default('')`")  # fmt: skip
+            message = f"has no value in this row, but `{dotted_path(path)}` uses it"
+            self.report_row(combination.row, name, message, "give it one, or use the filter `default('')`")
 
     def report_model_choice(self, name: str, combination: Combination, message: str, hint: str) -> None:
         """Report a provider or a model that does not exist."""

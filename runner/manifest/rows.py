@@ -1,4 +1,7 @@
-"""Read each format of data files into rows, with the line at which each row begins.
+"""Read data files into rows, one by one, with the line at which each row begins.
+
+Values of a data file are never templates. A file that is not UTF-8 is rejected with its likely encoding and the command
+that converts it. The formats:
 
 - `csv`: RFC 4180. A value in quotes may hold commas, quotes and line breaks.
 - `tsv`: a line is a row, a tab ends a value. Quotes are text, as in the media type text/tab-separated-values.
@@ -18,10 +21,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from runner.files import NotRegularFileError, open_to_read
 from runner.manifest import yaml_reader
 from runner.manifest.content_checks import value_error
+from runner.manifest.diagnostics import describe_value
 from runner.manifest.positions import YamlMapping, unpack_position
-from runner.manifest.schema import describe_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,17 +33,19 @@ if TYPE_CHECKING:
 
     from runner.manifest.diagnostics import Diagnostics
 
-
 #: largest length of a line, in bytes
 MAX_LINE = 4 << 20
+#: bytes that are read to recognise an encoding
+_SAMPLE_SIZE = 64 * 1024
+_EXCERPT_LENGTH = 60
 _BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_BLANK = re.compile(r"[ \t\r\n]*")
-#: names of the characters that tables use between columns, to recognise a file with another one
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_WHITESPACE = re.compile(r"[ \t\r\n]*")
+_HAN = re.compile(r"[\u4e00-\u9fff]")
+#: names of the delimiters that tables use, to recognise a file with another one
 _DELIMITER_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", "，": "full-width commas",
           "；": "full-width semicolons", "、": "enumeration commas"}  # fmt: skip
 _DELIMITER_SUFFIXES = {"\t": ".tsv", ",": ".csv"}
-_EXCERPT_LENGTH = 60
 _OBJECTS_HINT = 'write [{"name": "value"}, …]'
 
 
@@ -66,25 +72,67 @@ class BadTextError(BadDataError):
     """The file is not UTF-8."""
 
 
-def _lines(file: IO[bytes]) -> Iterator[str]:
-    """Yield the decoded lines with their line ends, without a byte order mark."""
-    number, raw = 1, file.readline(MAX_LINE)
-    if raw.startswith(_UTF16):
-        raise BadTextError(1, "looks like UTF-16", "save the file with the encoding UTF-8")
-    raw = raw.removeprefix(_BOM)
-    while raw:
-        if len(raw) >= MAX_LINE:
-            raise BadDataError(number, f"a line of more than {MAX_LINE >> 20} MiB", "is this the right file?")
-        yield _decode(raw, number)
-        number, raw = number + 1, file.readline(MAX_LINE)
+def file_label(file: Path, manifest: Path) -> str:
+    """Return the path of a data file as messages show it.
+
+    A file in or below the manifest's directory is shown with the directory as the user wrote it, any other in full.
+    """
+    folder = os.path.dirname(manifest)  # noqa: PTH120 - a label, `./a` stays `./a`
+    beside = os.path.relpath(file, manifest.absolute().parent)
+    return str(file) if beside.startswith("..") else os.path.normpath(os.path.join(folder, beside))  # noqa: PTH118
 
 
-def _decode(raw: bytes, number: int) -> str:
+def data_file_error(path: Path) -> tuple[str, str] | None:
+    """Return message and hint if `path` cannot be a data file, else None."""
+    if path.suffix.lower() not in SUFFIXES:
+        return f"a data file ends in {', '.join(SUFFIXES)}", "convert it, or rename it"
     try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        number += raw.count(b"\n", 0, error.start)
-        raise BadTextError(number, "not UTF-8", "save the file with the encoding UTF-8") from None
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return f"there is no such file: {path}", "paths are relative to the manifest"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {error}", "check the path and its permissions"
+    return None if regular else ("not a regular file", "give the path of a data file")
+
+
+def read_rows(path: Path, label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
+    """Yield the valid rows of `path` in order. Errors go to `diagnostics`, with `file_label` as the file's name."""
+    read = READERS[path.suffix.lower()]
+    empty = True
+    try:
+        with _open_regular(path) as file:
+            for row in read(file, label, diagnostics):
+                empty = False
+                if _has_plain_values(row, diagnostics):
+                    yield row
+    except BadTextError as error:
+        name = guess_encoding(path)
+        message = f"{error.message}; it reads as {name}, as spreadsheets save it" if name else error.message
+        diagnostics.add((error.line, 1), "", message, conversion_hint(label, name) if name else error.hint, file=label)
+    except BadDataError as error:
+        diagnostics.add((error.line, 1), "", error.message, error.hint, file=label)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+        diagnostics.add((0, 0), "", message, "check the file and its permissions", file=label)
+    else:
+        if empty and not diagnostics:
+            diagnostics.add((1, 1), "", "no rows", "add one, or take `items` out of the manifest", file=label)
+
+
+def _open_regular(path: Path) -> IO[bytes]:
+    try:
+        return open_to_read(path, follow_links=True)
+    except NotRegularFileError:
+        raise BadDataError(0, "not a regular file", "give the path of a data file") from None
+
+
+def _has_plain_values(row: SourceRow, diagnostics: Diagnostics) -> bool:
+    is_plain = True
+    for name, value in row.values.items():
+        if type(value) is not str and (message := value_error(value)):
+            diagnostics.add((row.line, row.column), name, message, "a row holds plain values", file=row.file)
+            is_plain = False
+    return is_plain
 
 
 def _read_csv(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
@@ -132,16 +180,12 @@ def _next_record(records: Any) -> tuple[int, list[str] | None]:
 
 def _parse_header(written: list[str], delimiter: str) -> list[str]:
     names = [name.strip() for name in written]
-    other = (
-        next((each for each in _DELIMITER_NAMES if each in names[0] and each != delimiter), None)
-        if len(names) == 1
-        else None
-    )
-    if other:
+    others = (each for each in _DELIMITER_NAMES if each in names[0] and each != delimiter) if len(names) == 1 else ()
+    if other := next(iter(others), None):
         rename = f"call the file {_DELIMITER_SUFFIXES[other]}, or " if other in _DELIMITER_SUFFIXES else ""
         found, expected = _DELIMITER_NAMES[other], _DELIMITER_NAMES[delimiter]
         message = f"`{names[0][:_EXCERPT_LENGTH]}` is one column: {found} stand where {expected} should"
-        raise BadDataError(1, message, f"{rename}save it with {_DELIMITER_NAMES[delimiter]} between the columns")
+        raise BadDataError(1, message, f"{rename}save it with {expected} between the columns")
     if not any(names):
         raise BadDataError(1, "no header", "name the columns in the first line")
     while not names[-1]:  # spreadsheets save empty columns to the right of a table
@@ -156,29 +200,18 @@ def _parse_header(written: list[str], delimiter: str) -> list[str]:
 
 def _read_jsonl(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
     for line, text in enumerate(_lines(file), 1):
-        if not text.isspace():
-            yield from _parse_object(text, label, line, diagnostics)
-
-
-def _parse_object(text: str, label: str, line: int, diagnostics: Diagnostics) -> Iterator[SourceRow]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        diagnostics.add((line, error.colno), "", f"not JSON: {error.msg}", "write one object a line", file=label)
-        return
-    if isinstance(value, dict):
-        yield SourceRow(value, label, line, 1)
-    else:
-        diagnostics.add(
-            (line, 1), "", f"expected an object, found {describe_value(value)}", 'write {"name": "value"}', file=label
-        )
-
-
-def _read_whole(file: IO[bytes]) -> bytes:
-    text = file.read(yaml_reader.MAX_BYTES + 1)
-    if len(text) > yaml_reader.MAX_BYTES:
-        raise BadDataError(0, "larger than 64 MiB", "convert it to .jsonl, which is read line by line")
-    return text
+        if text.isspace():
+            continue
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            diagnostics.add((line, error.colno), "", f"not JSON: {error.msg}", "write one object a line", file=label)
+            continue
+        if isinstance(value, dict):
+            yield SourceRow(value, label, line, 1)
+        else:
+            message = f"expected an object, found {describe_value(value)}"
+            diagnostics.add((line, 1), "", message, 'write {"name": "value"}', file=label)
 
 
 def _read_json(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
@@ -192,9 +225,8 @@ def _read_json(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterato
             else:
                 yield SourceRow(value, label, line, 1)
         else:
-            diagnostics.add(
-                (line, 1), "", f"expected an object, found {describe_value(value)}", _OBJECTS_HINT, file=label
-            )
+            message = f"expected an object, found {describe_value(value)}"
+            diagnostics.add((line, 1), "", message, _OBJECTS_HINT, file=label)
 
 
 def _unstorable_reason(value: dict[str, Any]) -> str:
@@ -220,26 +252,25 @@ def _list_elements(text: str) -> Iterator[tuple[Any, int]]:
             reason = getattr(error, "msg", None) or (
                 str(error) if isinstance(error, ValueError) else "nested too deeply"
             )
-            raise BadDataError(
-                _line_number(text, getattr(error, "pos", at)), f"not JSON: {reason}", _OBJECTS_HINT
-            ) from None
+            line = _line_number(text, getattr(error, "pos", at))
+            raise BadDataError(line, f"not JSON: {reason}", _OBJECTS_HINT) from None
         yield value, at
-        at = _skip_blanks(text, end)
+        at = _skip_whitespace(text, end)
         if text[at : at + 1] != "]":
             at = _skip_token(text, at, ",")
-    if text[_skip_blanks(text, at + 1) :]:
+    if text[_skip_whitespace(text, at + 1) :]:
         raise BadDataError(_line_number(text, at), "something follows the list", _OBJECTS_HINT)
 
 
 def _skip_token(text: str, at: int, token: str) -> int:
-    at = _skip_blanks(text, at)
+    at = _skip_whitespace(text, at)
     if text[at : at + 1] != token:
         raise BadDataError(_line_number(text, at), f"not a JSON list: expected `{token}`", _OBJECTS_HINT)
-    return _skip_blanks(text, at + 1)
+    return _skip_whitespace(text, at + 1)
 
 
-def _skip_blanks(text: str, at: int) -> int:
-    found = _BLANK.match(text, at)
+def _skip_whitespace(text: str, at: int) -> int:
+    found = _WHITESPACE.match(text, at)
     return found.end() if found else at
 
 
@@ -270,13 +301,8 @@ def _read_yaml(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterato
         if isinstance(value, YamlMapping):
             yield SourceRow(value, label, line, column)
         else:
-            diagnostics.add(
-                (line, column),
-                "",
-                f"expected a mapping, found {describe_value(value)}",
-                "write `name: value`",
-                file=label,
-            )
+            message = f"expected a mapping, found {describe_value(value)}"
+            diagnostics.add((line, column), "", message, "write `name: value`", file=label)
 
 
 def _read_txt(file: IO[bytes], label: str, _diagnostics: Diagnostics) -> Iterator[SourceRow]:
@@ -285,7 +311,35 @@ def _read_txt(file: IO[bytes], label: str, _diagnostics: Diagnostics) -> Iterato
             yield SourceRow({"prompt": prompt}, label, line, 1)
 
 
-#: readers by the suffix of the file name
+def _read_whole(file: IO[bytes]) -> bytes:
+    text = file.read(yaml_reader.MAX_BYTES + 1)
+    if len(text) > yaml_reader.MAX_BYTES:
+        raise BadDataError(0, "larger than 64 MiB", "convert it to .jsonl, which is read line by line")
+    return text
+
+
+def _lines(file: IO[bytes]) -> Iterator[str]:
+    """Yield the decoded lines with their line ends, without a byte order mark."""
+    number, raw = 1, file.readline(MAX_LINE)
+    if raw.startswith(_UTF16_MARKS):
+        raise BadTextError(1, "looks like UTF-16", "save the file with the encoding UTF-8")
+    raw = raw.removeprefix(_BOM)
+    while raw:
+        if len(raw) >= MAX_LINE:
+            raise BadDataError(number, f"a line of more than {MAX_LINE >> 20} MiB", "is this the right file?")
+        yield _decode(raw, number)
+        number, raw = number + 1, file.readline(MAX_LINE)
+
+
+def _decode(raw: bytes, number: int) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        number += raw.count(b"\n", 0, error.start)
+        raise BadTextError(number, "not UTF-8", "save the file with the encoding UTF-8") from None
+
+
+#: reader of each suffix
 READERS: dict[str, Callable[[IO[bytes], str, Diagnostics], Iterator[SourceRow]]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
@@ -296,79 +350,8 @@ READERS: dict[str, Callable[[IO[bytes], str, Diagnostics], Iterator[SourceRow]]]
     ".yml": _read_yaml,
     ".txt": _read_txt,
 }
-
 #: suffixes that the name of a data file may have
 SUFFIXES = tuple(READERS)
-
-
-def file_label(file: Path, manifest: Path) -> str:
-    """Return the path of a data file as messages show it.
-
-    A file in or below the manifest's directory is shown with the directory as the user wrote it, any other in full.
-    """
-    folder = os.path.dirname(manifest)  # noqa: PTH120 - a label, `./a` stays `./a`
-    beside = os.path.relpath(file, manifest.absolute().parent)
-    return str(file) if beside.startswith("..") else os.path.normpath(os.path.join(folder, beside))  # noqa: PTH118
-
-
-def data_file_error(path: Path) -> tuple[str, str] | None:
-    """Return message and hint if `path` cannot be a data file, else None."""
-    if path.suffix.lower() not in SUFFIXES:
-        return f"a data file ends in {', '.join(SUFFIXES)}", "convert it, or rename it"
-    try:
-        regular = stat.S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:
-        return f"there is no such file: {path}", "paths are relative to the manifest"
-    except (OSError, ValueError) as error:
-        return f"cannot be read: {error}", "check the path and its permissions"
-    return None if regular else ("not a regular file", "give the path of a data file")
-
-
-def read_rows(path: Path, label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
-    """Yield the valid rows of `path` in order. Errors go to `diagnostics`, with `file_label` as the file's name."""
-    read = READERS[path.suffix.lower()]
-    empty = True
-    try:
-        with _open_regular(path) as file:
-            for row in read(file, label, diagnostics):
-                empty = False
-                if _has_plain_values(row, diagnostics):
-                    yield row
-    except BadTextError as error:
-        name = guess_encoding(path)
-        message = f"{error.message}; it reads as {name}, as spreadsheets save it" if name else error.message
-        diagnostics.add((error.line, 1), "", message, conversion_hint(label, name) if name else error.hint, file=label)
-    except BadDataError as error:
-        diagnostics.add((error.line, 1), "", error.message, error.hint, file=label)
-    except OSError as error:
-        diagnostics.add(
-            (0, 0), "", f"cannot be read: {error.strerror}", "check the file and its permissions", file=label
-        )
-    else:
-        if empty and not diagnostics:
-            diagnostics.add((1, 1), "", "no rows", "add one, or take `items` out of the manifest", file=label)
-
-
-def _open_regular(path: Path) -> IO[bytes]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise BadDataError(0, "not a regular file", "give the path of a data file")
-    return os.fdopen(descriptor, "rb")
-
-
-def _has_plain_values(row: SourceRow, diagnostics: Diagnostics) -> bool:
-    is_plain = True
-    for name, value in row.values.items():
-        if type(value) is not str and (message := value_error(value)):
-            diagnostics.add((row.line, row.column), name, message, "a row holds plain values", file=row.file)
-            is_plain = False
-    return is_plain
-
-
-#: bytes that are read to recognise an encoding
-_SAMPLE_SIZE = 64 * 1024
-_HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 def guess_encoding(path: Path) -> str:
@@ -381,18 +364,9 @@ def guess_encoding(path: Path) -> str:
             head = file.read(_SAMPLE_SIZE)
     except OSError:
         return ""
-    return _encoding_of(head.rpartition(b"\n")[0] if len(head) == _SAMPLE_SIZE else head)
-
-
-def conversion_hint(path: str, encoding: str) -> str:
-    """Return the hint that names the command to convert a file to UTF-8."""
-    stem, dot, suffix = path.rpartition(".")
-    fresh = f"{stem}-utf8.{suffix}" if dot else f"{path}-utf8"
-    return f"save it as “CSV UTF-8”, or: iconv -f {encoding} -t UTF-8 {shlex.quote(path)} > {shlex.quote(fresh)}"
-
-
-def _encoding_of(head: bytes) -> str:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if len(head) == _SAMPLE_SIZE:
+        head = head.rpartition(b"\n")[0]
+    if head.startswith(_UTF16_MARKS):
         return "UTF-16"
     try:
         head.decode()
@@ -404,3 +378,10 @@ def _encoding_of(head: bytes) -> str:
         return "GB18030" if _HAN.search(head.decode("gb18030")) else ""
     except UnicodeDecodeError:
         return ""
+
+
+def conversion_hint(path: str, encoding: str) -> str:
+    """Return the hint that names the command to convert a file to UTF-8."""
+    stem, dot, suffix = path.rpartition(".")
+    fresh = f"{stem}-utf8.{suffix}" if dot else f"{path}-utf8"
+    return f"save it as “CSV UTF-8”, or: iconv -f {encoding} -t UTF-8 {shlex.quote(path)} > {shlex.quote(fresh)}"

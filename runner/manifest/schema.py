@@ -1,5 +1,7 @@
 """Define the schema of a manifest, version 1, for validation by pydantic and for editors (`runner schema`).
 
+Errors of pydantic become diagnostics in the words of the manifest, with the nearest known name as a hint.
+
 Every field has a default, so that the valid rest of a manifest can be checked after an error. The docstrings of the
 sections are descriptions in the JSON Schema.
 """
@@ -8,45 +10,61 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from runner import units
-from runner.manifest import notify_urls
+from runner.manifest.diagnostics import closest_hint, describe_value
+from runner.manifest.notify_urls import url_error
 from runner.manifest.positions import dotted_path
-from runner.units import Rate
+from runner.units import Rate, parse_duration, parse_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pydantic_core import ErrorDetails
 
     from runner.manifest.diagnostics import Diagnostics
-    from runner.manifest.positions import SourceMap
+    from runner.manifest.positions import KeyPath, SourceMap
 
-
-_JOB_NAME = re.compile(r"[\w][\w. -]*(?<![. ])")
+#: largest length of the name of a job, in characters
 _MAX_NAME = 100
+_JOB_NAME = re.compile(r"[\w][\w. -]*(?<![. ])")
+#: what a section expects, by the type of an error of pydantic
+_EXPECTED_TYPES = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "bool_type": "`true` or `false`",
+    "model_type": "a mapping (`key: value`)",
+}
+
+
+def is_name(text: str) -> bool:
+    """Return whether `text` is a valid name of a job."""
+    return _JOB_NAME.fullmatch(text) is not None
 
 
 def _schema_error(message: str, hint: str = "") -> PydanticCustomError:
     return PydanticCustomError("explained", "{message}", {"message": message, "hint": hint})
 
 
+def _validate_name(value: object) -> object:
+    if isinstance(value, str) and not (is_name(value) and len(value) <= _MAX_NAME):
+        raise _schema_error(
+            f"`{value[:40]}` cannot name a job", "use letters, digits, `_`, `-`, `.` and spaces; no path, at most 100"
+        )
+    return value
+
+
 def _validate_duration(value: object) -> float:
     try:
-        return units.parse_duration(value)
+        return parse_duration(value)
     except ValueError as error:
         raise _schema_error(*str(error).split(": ", 1)) from None
 
 
 def _validate_rate(value: object) -> Rate:
     try:
-        return units.parse_rate(value)
+        return parse_rate(value)
     except ValueError as error:
         raise _schema_error(*str(error).split(": ", 1)) from None
 
@@ -67,43 +85,13 @@ def _validate_price(value: object, of_model: str) -> float:
 
 
 def _validate_url(value: str) -> str:
-    if error := notify_urls.url_error(value):
+    if error := url_error(value):
         raise _schema_error(*error)
     return value
 
 
-def _validate_name(value: object) -> object:
-    if isinstance(value, str) and not (is_name(value) and len(value) <= _MAX_NAME):
-        raise _schema_error(
-            f"`{value[:40]}` cannot name a job", "use letters, digits, `_`, `-`, `.` and spaces; no path, at most 100"
-        )
-    return value
+# parts of the JSON Schema that pydantic does not validate
 
-
-def is_name(text: str) -> bool:
-    """Return whether `text` is a valid name of a job."""
-    return _JOB_NAME.fullmatch(text) is not None
-
-
-Name = Annotated[str, BeforeValidator(_validate_name)]
-Duration = Annotated[
-    float,
-    BeforeValidator(_validate_duration),
-    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["90s", "6h", "1h30m"]}, {"type": "number"}]}),
-]
-Qps = Annotated[
-    Rate,
-    BeforeValidator(_validate_rate),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "examples": ["5/s", "10/min"]}]}),
-]
-_ROWS = {"type": "array", "minItems": 1, "items": {"type": "object"}}
-_FILE = {
-    "type": "object",
-    "required": ["file"],
-    "properties": {"file": {"type": "string"}},
-    "additionalProperties": False,
-}
-Rows = Annotated[Any, WithJsonSchema({"anyOf": [_ROWS, _FILE]})]
 _LIST = {"type": "array", "minItems": 1}
 _COUNT = {
     "type": "object",
@@ -147,6 +135,28 @@ _MATRIX = {
     },
     "additionalProperties": _AXIS,
 }
+_ROWS = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+_FILE = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string"}},
+    "additionalProperties": False,
+}
+
+# types of the fields
+
+Name = Annotated[str, BeforeValidator(_validate_name)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_validate_duration),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["90s", "6h", "1h30m"]}, {"type": "number"}]}),
+]
+Qps = Annotated[
+    Rate,
+    BeforeValidator(_validate_rate),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "examples": ["5/s", "10/min"]}]}),
+]
+Rows = Annotated[Any, WithJsonSchema({"anyOf": [_ROWS, _FILE]})]
 Axes = Annotated[Any, WithJsonSchema(_MATRIX)]
 Params = Annotated[Any, WithJsonSchema({"type": "object"})]
 Address = Annotated[
@@ -217,22 +227,7 @@ class Document(_Section):
     notify: NotifyPart | None = None
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a manifest."""
-    schema = Document.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["required"] = ["version"]
-    return schema
-
-
-_SEPARATORS = re.compile(r"[\s-]+")
-_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_EXPECTED_TYPES = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "bool_type": "`true` or `false`",
-    "model_type": "a mapping (`key: value`)",
-}
+#: fields of every section; the empty path is the manifest itself
 _SECTION_FIELDS: dict[str, Any] = {
     "": Document.model_fields,
     "output": OutputPart.model_fields,
@@ -240,6 +235,14 @@ _SECTION_FIELDS: dict[str, Any] = {
     "retry": RetryPart.model_fields,
     "notify": NotifyPart.model_fields,
 }
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a manifest."""
+    schema = Document.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["required"] = ["version"]
+    return schema
 
 
 def add_schema_errors(errors: list[ErrorDetails], source_map: SourceMap, diagnostics: Diagnostics) -> None:
@@ -252,39 +255,7 @@ def add_schema_errors(errors: list[ErrorDetails], source_map: SourceMap, diagnos
             diagnostics.add(source_map.location(*path), dotted_path(path), *_wrong_value_error(error))
 
 
-def describe_value(value: Any) -> str:
-    """Return a value as messages show it."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return f"`{str(value).lower()}`"
-        case int() | float():
-            return f"the number {value}"
-        case str():
-            return f"the text `{value[:40]}{'…' * (len(value) > 40)}`"  # noqa: PLR2004 - enough to recognise the text
-        case dict():
-            return "a mapping"
-        case _:
-            return "a list"
-
-
-def normalize_name(name: str) -> str:
-    """Return a name in the form of parameters: lower case, no full-width or invisible characters, no spaces."""
-    visible = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
-    return _SEPARATORS.sub("_", _CAMEL_CASE.sub("_", visible.strip())).casefold()
-
-
-def closest_hint(name: str, known: Iterable[str], label: str = "it may be") -> str:
-    """Return a hint with the nearest known name, or with the first twenty if none is near."""
-    names = sorted(known)
-    by_form = {normalize_name(each): each for each in names}
-    if near := get_close_matches(normalize_name(name), by_form, n=1, cutoff=0.6):
-        return f"did you mean `{by_form[near[0]]}`?"
-    return f"{label} " + (", ".join(f"`{each}`" for each in names[:20]) or "none")
-
-
-def _unknown_key_error(path: tuple[str | int, ...]) -> tuple[str, str]:
+def _unknown_key_error(path: KeyPath) -> tuple[str, str]:
     known = _SECTION_FIELDS[dotted_path(path[:-1])]
     elsewhere = [part for part, keys in _SECTION_FIELDS.items() if part and path[-1] in keys]
     if elsewhere and len(path) == 1:

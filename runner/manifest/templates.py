@@ -18,8 +18,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from runner.manifest.positions import KeyPath
+
 #: largest length of a template, of a value it uses and of its result, in characters
 MAX_LENGTH = 20_000
+#: largest depth of an expression
 _MAX_DEPTH = 50
 #: largest number of variables of one expression, since their joined values are in memory before they can be measured
 _MAX_NAMES = 200
@@ -53,7 +56,7 @@ class TemplateError(Exception):
         self.hint = hint
         self.missing = missing
         #: path of the template in the manifest, set by the caller that knows it
-        self.path: tuple[str | int, ...] = ()
+        self.path: KeyPath = ()
 
 
 def is_template(text: str) -> bool:
@@ -67,7 +70,12 @@ class Template:
     def __init__(self, text: str) -> None:
         tree = _parse(text)
         self.names = frozenset(node.name for node in tree.find_all(nodes.Name))
-        self._template = _compile(tree)
+        try:
+            self._template = _environment().from_string(tree)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(f"not a template: {error.message}", "correct it") from None
+        except (RecursionError, SyntaxError, MemoryError, ArithmeticError) as error:
+            raise TemplateError(f"not a template: {type(error).__name__}", "simplify it") from None
         self.parts = tuple(_plain_parts(tree))
 
     def render(self, variables: Mapping[str, Any]) -> str:
@@ -133,7 +141,12 @@ def _check_nodes(tree: nodes.Template) -> None:
     level: list[nodes.Node] = list(tree.iter_child_nodes())
     for _ in range(_MAX_DEPTH):
         for node in level:
-            _check_node(node)
+            if not isinstance(node, _ALLOWED):
+                reason = _REJECTED.get(type(node), f"`{type(node).__name__.lower()}` is not for templates")
+                raise TemplateError(reason, "use {{ name }}, filters and {% if %}")
+            if isinstance(node, nodes.Filter) and node.name not in _environment().filters:
+                known = ", ".join(sorted(_environment().filters))
+                raise TemplateError(f"no filter `{node.name}`", f"there are {known}")
         level = [child for node in level for child in node.iter_child_nodes()]
         if not level:
             return
@@ -150,25 +163,6 @@ def _check_variable_count(tree: nodes.Template) -> None:
         count = isinstance(part, nodes.Name) + sum(1 for _ in part.find_all(nodes.Name))
         if count > _MAX_NAMES:
             raise TemplateError(f"an expression with {count:,} variables; at most {_MAX_NAMES}", "simplify it")
-
-
-def _check_node(node: nodes.Node) -> None:
-    if not isinstance(node, _ALLOWED):
-        reason = _REJECTED.get(type(node), f"`{type(node).__name__.lower()}` is not for templates")
-        raise TemplateError(reason, "use {{ name }}, filters and {% if %}")
-    if isinstance(node, nodes.Filter) and node.name not in _environment().filters:
-        known = ", ".join(sorted(_environment().filters))
-        raise TemplateError(f"no filter `{node.name}`", f"there are {known}")
-
-
-def _compile(tree: nodes.Template) -> jinja2.Template:
-    environment = _environment()
-    try:
-        return environment.from_string(tree)
-    except jinja2.TemplateSyntaxError as error:
-        raise TemplateError(f"not a template: {error.message}", "correct it") from None
-    except (RecursionError, SyntaxError, MemoryError, ArithmeticError) as error:
-        raise TemplateError(f"not a template: {type(error).__name__}", "simplify it") from None
 
 
 def _plain_parts(tree: nodes.Template) -> list[tuple[bool, str]]:

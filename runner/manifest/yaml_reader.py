@@ -3,6 +3,8 @@
 The reader rejects duplicate keys, keys that are not text, tags, merge keys, a second document, nesting deeper than 64
 levels, and aliases that expand to too many values. Each error has its position. Reading stops at a second document, at
 too deep nesting, at too many alias values and at a syntax error, and continues after the others.
+
+Plain scalars follow the core schema of YAML 1.2: `9:16`, `no`, `on`, `012`, `1_000` and dates are text.
 """
 
 from __future__ import annotations
@@ -21,38 +23,37 @@ from runner.manifest.positions import COLUMN_BITS, YamlMapping, YamlSequence, un
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
+#: largest size of a file
 MAX_BYTES: Final = 64 << 20
+#: largest number of levels
 MAX_DEPTH: Final = 64
+#: largest number of aliases
 MAX_ALIASES: Final = 1_000
 #: largest number of nodes that aliases add, each counted as often as a traversal meets it
 MAX_EXPANDED: Final = 100_000
-
+#: whole numbers that orjson, and so a task's key, can represent
+INTEGERS = range(-(2**63), 2**64)
+Scalar = str | int | float | bool | None
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BOM: Final = b"\xef\xbb\xbf"
 #: line ends of YAML, in UTF-8
 _LINE_END: Final = re.compile(rb"\r\n|[\n\r]|\xc2\x85|\xe2\x80[\xa8\xa9]")
+#: in place of a key that is not known yet, of a key whose value is dropped, and of the merge key
 _UNSET: Final = object()
 _SKIP: Final = object()
 _MERGE: Final = object()
-
-
-class _StopReadingError(Exception):
-    """The rest of the file cannot be understood."""
-
-
-class _Frame:
-    """Mapping or sequence that is still open."""
-
-    __slots__ = ("anchor", "before", "depth", "key", "key_position", "node")
-
-    def __init__(self, node: YamlMapping | YamlSequence, anchor: str | None, before: int) -> None:
-        self.node = node
-        self.anchor = anchor
-        self.before = before
-        self.depth = 1
-        self.key: Any = _UNSET
-        self.key_position = 0
+_CONSTANTS: dict[str, Scalar] = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_NUMBER_STARTS = frozenset("-+.0123456789")
+_BASES = {"0x": 16, "0o": 8}
+#: largest number of digits to convert; int() rejects 4,300 of them
+_MAX_DIGITS = 400
+#: first characters of plain scalars that may be a merge key or something else than text; empty for the empty scalar
+NON_TEXT_STARTS = _NUMBER_STARTS | {constant[:1] for constant in _CONSTANTS} | {"<"}
 
 
 def read(text: bytes, file: str) -> YamlMapping:
@@ -76,6 +77,43 @@ def scan(text: bytes, file: str) -> tuple[Any, list[Diagnostic]]:
         return None, reader.diagnostics
 
 
+def resolve_scalar(text: str) -> Scalar:
+    """Return the value of a plain scalar. Raise OverflowError for whole numbers beyond 64 bits."""
+    if not text or text[0] not in _NUMBER_STARTS:
+        return _CONSTANTS.get(text, text)
+    if len(text) > _MAX_DIGITS and text.strip("+-").isdigit():
+        raise OverflowError
+    if _INTEGER.fullmatch(text):
+        base = _BASES.get(text[:2])
+        number = int(text[2:], base) if base else int(text)
+        if number not in INTEGERS:
+            raise OverflowError
+        return number
+    if _FLOAT.fullmatch(text) and math.isfinite(value := float(text)):
+        return value
+    return text
+
+
+class _StopReadingError(Exception):
+    """The rest of the file cannot be understood."""
+
+
+class _Frame:
+    """Mapping or sequence that is still open."""
+
+    __slots__ = ("anchor", "before", "depth", "key", "key_position", "node")
+
+    def __init__(self, node: YamlMapping | YamlSequence, anchor: str | None, before: int) -> None:
+        self.node = node
+        self.anchor = anchor
+        #: number of nodes of the file before this one
+        self.before = before
+        #: number of levels, including those of aliases
+        self.depth = 1
+        self.key: Any = _UNSET
+        self.key_position = 0
+
+
 class _YamlReader:
     """Builder of the value of one file from its YAML events. Collects errors."""
 
@@ -84,6 +122,7 @@ class _YamlReader:
         self.diagnostics: list[Diagnostic] = []
         self.root: Any = _UNSET
         self.stack: list[_Frame] = []
+        #: value, number of nodes and levels of each anchor, None inside of it
         self.anchors: dict[str, tuple[Any, int, int] | None] = {}
         self.nodes = self.aliases = self.expanded = 0
 
@@ -217,10 +256,6 @@ class _YamlReader:
             reason = "stands inside its own anchor" if name in self.anchors else "has no anchor above it"
             self._add_error(at, f"the alias `*{name}` {reason}", "put the text in quotes if `*` is part of it")
         value, size, height = known or (None, 1, 0)
-        self._count_alias(at, size, height)
-        self._add_value(value, at)
-
-    def _count_alias(self, at: int, size: int, height: int) -> None:
         self.aliases += 1
         self.expanded += size
         self.nodes += size
@@ -231,6 +266,7 @@ class _YamlReader:
             self._stop(at, f"nested deeper than {MAX_DEPTH} levels through aliases", "write the values out")
         if self.stack:
             self.stack[-1].depth = max(self.stack[-1].depth, height + 1)
+        self._add_value(value, at)
 
     def _reject_tag(self, event: Any) -> None:
         shown = str(event.tag).replace("tag:yaml.org,2002:", "!!")
@@ -285,42 +321,3 @@ def _key_error(value: Any) -> tuple[str, str]:
     if isinstance(value, YamlSequence):
         return "a list stands where a key is expected", "put a text that begins with `[` in quotes"
     return "a key must be text", "put the key in quotes"
-
-
-Scalar = str | int | float | bool | None
-
-#: whole numbers that orjson, and so a task's key, can represent
-INTEGERS = range(-(2**63), 2**64)
-_CONSTANTS: dict[str, Scalar] = {
-    "": None, "~": None, "null": None, "Null": None, "NULL": None,
-    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
-}  # fmt: skip
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
-_NUMBER_STARTS = frozenset("-+.0123456789")
-#: first characters of plain scalars that may be a merge key or something else than text; empty for the empty scalar
-NON_TEXT_STARTS = _NUMBER_STARTS | {constant[:1] for constant in _CONSTANTS} | {"<"}
-_BASES = {"0x": 16, "0o": 8}
-#: largest number of digits to convert; int() rejects 4,300 of them
-_MAX_DIGITS = 400
-
-
-def resolve_scalar(text: str) -> Scalar:
-    """Return the value of a plain scalar. Raise OverflowError for whole numbers beyond 64 bits."""
-    if text[:1] in _NUMBER_STARTS and text:
-        return _resolve_number(text)
-    return _CONSTANTS.get(text, text)
-
-
-def _resolve_number(text: str) -> Scalar:
-    if len(text) > _MAX_DIGITS and text.strip("+-").isdigit():
-        raise OverflowError
-    if _INTEGER.fullmatch(text):
-        base = _BASES.get(text[:2])
-        number = int(text[2:], base) if base else int(text)
-        if number not in INTEGERS:
-            raise OverflowError
-        return number
-    if _FLOAT.fullmatch(text) and math.isfinite(value := float(text)):
-        return value
-    return text

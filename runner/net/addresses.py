@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Address = IPv4Address | IPv6Address
 
+#: networks that are denied although `is_global` calls some of their addresses global
 _DENIED_NETWORKS = tuple(
     ip_network(text)
     for text in (
@@ -43,11 +44,12 @@ _DENIED_NETWORKS = tuple(
     )
 )
 _LAST_PORT = 65535
+#: IPv6 addresses that end in an IPv4 address (RFC 6052)
 _NAT64 = ip_network("64:ff9b::/96")
 
 
 class AddressDeniedError(OSError):
-    """Address that must not be reached; an OSError, so that aiohttp treats it as a failed name look-up."""
+    """Address that must not be reached; an OSError, so that aiohttp treats it as a failed name resolution."""
 
 
 def check_url(url: httpx.URL | str, *, loopback: bool) -> httpx.URL:
@@ -77,7 +79,7 @@ def check_base(url: str) -> httpx.URL:
 
 
 def is_loopback(host: str) -> bool:
-    """Return True if the host of a URL is `localhost` or a loopback address, without a name look-up."""
+    """Return True if the host of a URL is `localhost` or a loopback address, without name resolution."""
     literal = _parse_address(host)
     return host == "localhost" if literal is None else literal.is_loopback
 
@@ -95,12 +97,42 @@ def may_reach(address: str | Address, *, loopback: bool, private: bool = False) 
         return loopback or private
     if parsed.is_multicast or parsed.is_unspecified or parsed.is_link_local:
         return False
-    return private or _is_public(parsed)
+    if private:
+        return True
+    listed = any(parsed.version == net.version and parsed in net for net in _DENIED_NETWORKS)
+    return parsed.is_global and not parsed.is_private and not parsed.is_reserved and not listed
 
 
-def _is_public(address: Address) -> bool:
-    listed = any(address.version == net.version and address in net for net in _DENIED_NETWORKS)
-    return address.is_global and not address.is_private and not address.is_reserved and not listed
+class GuardedResolver(AbstractResolver):
+    """Resolver that returns the addresses of a name only if every one of them may be reached.
+
+    One resolution serves both the check and the connection. `private` allows company networks, for API hosts. `names`
+    is the underlying resolver, by default the system's.
+    """
+
+    def __init__(self, *, loopback: bool, private: bool = False, names: AbstractResolver | None = None) -> None:
+        self._loopback = loopback
+        self._private = private
+        self._names = names
+
+    def __repr__(self) -> str:
+        return f"GuardedResolver(loopback={self._loopback}, private={self._private})"
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host. Raises AddressDeniedError if one of them must not be reached."""
+        self._names = self._names or aiohttp.ThreadedResolver()
+        results = await self._names.resolve(host, port, family)
+        for result in results:
+            if not may_reach(result["host"], loopback=self._loopback, private=self._private):
+                raise AddressDeniedError(f"{host} leads to an address that must not be reached")
+        return results
+
+    async def close(self) -> None:
+        """Close the underlying resolver."""
+        if self._names is not None:
+            await self._names.close()
 
 
 def _embedded_addresses(address: Address) -> tuple[Address, ...]:
@@ -131,35 +163,3 @@ def _parse_address(host: str) -> Address | None:
         return ip_address(host)
     except ValueError:
         return None
-
-
-class GuardedResolver(AbstractResolver):
-    """Resolver that returns the addresses of a name only if every one of them may be reached.
-
-    One look-up serves both the check and the connection. `private` allows company networks, for API hosts. `names` is
-    the underlying resolver, by default the system's.
-    """
-
-    def __init__(self, *, loopback: bool, private: bool = False, names: AbstractResolver | None = None) -> None:
-        self._loopback = loopback
-        self._private = private
-        self._names = names
-
-    def __repr__(self) -> str:
-        return f"GuardedResolver(loopback={self._loopback}, private={self._private})"
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Return the addresses of a host. Raises AddressDeniedError if one of them must not be reached."""
-        self._names = self._names or aiohttp.ThreadedResolver()
-        results = await self._names.resolve(host, port, family)
-        for result in results:
-            if not may_reach(result["host"], loopback=self._loopback, private=self._private):
-                raise AddressDeniedError(f"{host} leads to an address that must not be reached")
-        return results
-
-    async def close(self) -> None:
-        """Close the underlying resolver."""
-        if self._names is not None:
-            await self._names.close()

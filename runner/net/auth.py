@@ -15,6 +15,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,15 +36,19 @@ Send = Callable[[Request], Awaitable[Outcome]]
 RENEW_BEFORE = 300.0
 #: minimum seconds between two token requests: two processes that invalidate each other's token must not flood the API
 MIN_FETCH_INTERVAL = 5.0
+#: seconds for which a JWT is valid
 _JWT_LIFETIME = 1800
 #: seconds by which `nbf` of a JWT lies in the past, since the server's clock may be behind
 _JWT_SLACK = 60
-_DAY = 86400.0
+#: maximum seconds by which the server's clock is taken to differ
+_MAX_OFFSET = 86400.0
 #: assumed lifetime in seconds of a new token that looks expired: one of the two clocks is wrong
 _MIN_LIFETIME = 600.0
+#: codes of a rejected token
 _TOKEN_REJECTED = frozenset({10400, 10401})
 #: codes of the token endpoint for wrong credentials; 50000 and other codes do not concern the credentials
 _BAD_CREDENTIALS = frozenset({400, 40000, *_TOKEN_REJECTED})
+#: Kling's codes of a JWT that is not valid yet, or no longer
 _STALE_JWT = frozenset({1003, 1004})
 
 
@@ -100,10 +105,6 @@ def signed_jwt(access_key: str, secret_key: str, now: int, *, not_before: int) -
     return b".".join((text, _base64url(hmac.digest(secret_key.encode(), text, hashlib.sha256)))).decode()
 
 
-def _base64url(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-
 class KlingJwt:
     """Scheme with a locally signed JWT, dated by the server's clock once a rejection has shown the difference.
 
@@ -132,9 +133,9 @@ class KlingJwt:
         return business_code(reply) in _STALE_JWT
 
     async def renew(self, used: Headers, reply: Reply, send: Send) -> None:  # noqa: ARG002 - required by the protocol
-        server = _parse_date(reply.headers.get("date", ""))
-        if server is not None:
-            self.offset = max(-_DAY, min(_DAY, server - self._wall()))
+        with suppress(ValueError, OverflowError):
+            server = parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+            self.offset = max(-_MAX_OFFSET, min(_MAX_OFFSET, server - self._wall()))
         if used is self._headers:  # of many requests rejected together, only the first discards the JWT
             self._headers = {}
 
@@ -250,6 +251,14 @@ class ChanjingToken:
         return token.value != self._rejected_value and token.expires - self._renew_before > self._wall()
 
 
+def business_code(reply: Reply) -> int | None:
+    """Return the business code in a reply's envelope, or None; some gateways write it as a string."""
+    code = reply.body.get("code") if isinstance(reply.body, dict) else None
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 10:  # noqa: PLR2004 - int() must not get 5,000 digits
+        return int(code)
+    return code if isinstance(code, int) else None
+
+
 def _parse_token(outcome: Outcome) -> AccessToken | NotSent | Reply:
     """Return the token of an answer of the token endpoint.
 
@@ -270,16 +279,5 @@ def _parse_token(outcome: Outcome) -> AccessToken | NotSent | Reply:
             return NotSent(f"no token: {error}")
 
 
-def business_code(reply: Reply) -> int | None:
-    """Return the business code in a reply's envelope, or None; some gateways write it as a string."""
-    code = reply.body.get("code") if isinstance(reply.body, dict) else None
-    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 10:  # noqa: PLR2004 - int() must not get 5,000 digits
-        return int(code)
-    return code if isinstance(code, int) else None
-
-
-def _parse_date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
-        return None
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")

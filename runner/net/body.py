@@ -17,6 +17,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: maximum bytes of one decompressed piece
 _MAX_PIECE = 1 << 20
 #: encodings that an error may name; any other text of a header may be an echo of a credential
 _NAMED_ENCODINGS = frozenset({"br", "zstd", "compress"})

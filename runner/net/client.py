@@ -47,9 +47,9 @@ _PLAIN_PATH = re.compile(
     r"(?!.*/\.)(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-F]{2})*)+(?:\?(?:[A-Za-z0-9._~!$&()*+,;=:@/-]|%[0-9A-F]{2})*)?"
 )
 #: bytes of an incomplete answer that the error quotes, since they may contain the id of a task
-_HINT_SIZE = 300
+_MAX_QUOTED_BYTES = 300
 #: minimum characters of a credential that is redacted in answers
-_MIN_SECRET = 8
+_MIN_SECRET_LENGTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +151,24 @@ class ProviderClient:
         return record.outcome_at_deadline("no answer in time")
 
     async def _send_once(self, request: Request, credential: Headers, record: _SendRecord) -> Outcome:
-        exchange = record.begin(RequestTrace(self._clock), tuple(_secrets(request, credential)))
+        trace = RequestTrace(self._clock)
+        exchange = record.begin(trace, tuple(_secrets(request, credential)))
         channel = self._single_use if request.phase in {"submit", "token"} else self._pooled
         try:
-            answer = await channel.send(request, self._url_for(request.path), credential, exchange.trace)
+            answer = await channel.send(request, self._url_for(request.path), credential, trace)
             try:
-                self._heard(request, exchange, answer)
+                exchange.status, exchange.headers = answer.status, answer.headers
+                if trace.sent_at is not None and trace.answered_at is not None:
+                    rtt = trace.answered_at - trace.sent_at
+                    if record.permit is not None:
+                        record.permit.answered(rtt)
+                    if self._on_sent is not None:
+                        self._on_sent(request.endpoint, trace.sent_at, rtt)
                 await exchange.read_body(answer, self._max_bytes)
             finally:
                 await answer.aclose()
         except (httpx.RequestError, httpx.InvalidURL, UnreadableBodyError) as error:
-            return exchange.to_failure(error, hint=request.phase == "submit")
+            return exchange.to_failure(error, quote_body=request.phase == "submit")
         return exchange.reply()
 
     def _build_url(self, path: str) -> URL:
@@ -175,18 +182,6 @@ class ProviderClient:
         if (url.scheme, url.host, url.port) != (self.base.scheme, self.base.host, self.base.port):
             raise httpx.InvalidURL("the path leads to another origin")
         return to_yarl(url)
-
-    def _heard(self, request: Request, exchange: _Exchange, answer: ResponseStream) -> None:
-        """Record the headers of an answer and its round-trip time."""
-        exchange.status, exchange.headers = answer.status, answer.headers
-        trace = exchange.trace
-        if trace.sent_at is None or trace.answered_at is None:
-            return
-        rtt = trace.answered_at - trace.sent_at
-        if exchange.permit is not None:
-            exchange.permit.answered(rtt)
-        if self._on_sent is not None:
-            self._on_sent(request.endpoint, trace.sent_at, rtt)
 
     def _open_channel(self, *, force_close: bool) -> _Channel:
         transport = AiohttpTransport(
@@ -228,7 +223,6 @@ class _Exchange:
     """State of one request on the wire and of its answer; credentials that the answer echoes are redacted."""
 
     trace: RequestTrace
-    permit: Meter | None
     secrets: tuple[str, ...] = ()
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -265,8 +259,8 @@ class _Exchange:
             text = text.replace(secret, "***")
         return text
 
-    def to_failure(self, error: Exception | str, *, hint: bool) -> NotSent | NoAnswer:
-        """Return the outcome of a failed exchange; `hint` adds the beginning of the body to its text."""
+    def to_failure(self, error: Exception | str, *, quote_body: bool) -> NotSent | NoAnswer:
+        """Return the outcome of a failed exchange; `quote_body` adds the beginning of the body to its text."""
         if isinstance(error, str):
             text = error
         else:
@@ -275,27 +269,9 @@ class _Exchange:
         text = self._redact(text)
         if not self.trace.sent:
             return NotSent(text, terminal=self.trace.terminal or isinstance(error, httpx.InvalidURL))
-        body = self._redacted_body()[:_HINT_SIZE].decode("utf-8", "backslashreplace")
+        body = self._redacted_body()[:_MAX_QUOTED_BYTES].decode("utf-8", "backslashreplace")
         status = f"; HTTP {self.status}" if self.status else ""
-        return NoAnswer(f"{text}{status}" + (f"; body so far: {body}" if hint and body else ""))
-
-
-@lru_cache(maxsize=_CACHE_SIZE)
-def _escaped_pattern(secret: str) -> re.Pattern[bytes]:
-    """Return a pattern for a secret in JSON, where any character may be escaped by number, and some by a backslash."""
-    parts = (rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))" for char in secret)
-    return re.compile("".join(parts).encode())
-
-
-def _secrets(request: Request, credential: Headers) -> Iterator[str]:
-    """Yield the credentials of a request, without the name of the scheme; short values are no secrets."""
-    values = list(credential.values())
-    if request.phase == "token" and isinstance(request.body, dict):
-        values += [value for value in request.body.values() if isinstance(value, str)]
-    for value in values:
-        secret = value.rpartition(" ")[2]
-        if len(secret) >= _MIN_SECRET:
-            yield secret
+        return NoAnswer(f"{text}{status}" + (f"; body so far: {body}" if quote_body and body else ""))
 
 
 class _SendRecord:
@@ -313,7 +289,7 @@ class _SendRecord:
         self._replayed = self.rejected
         if self.permit is not None:
             trace.on_sent = self.permit.sent
-        self._exchange = _Exchange(trace, self.permit, secrets)
+        self._exchange = _Exchange(trace, secrets)
         return self._exchange
 
     def outcome_at_deadline(self, text: str) -> Outcome:
@@ -325,4 +301,22 @@ class _SendRecord:
             return NotSent(f"{text}: the credential was rejected and no new one came")
         if last.is_complete:  # the deadline passed in the same tick of the event loop in which the answer completed
             return last.reply()
-        return last.to_failure(text, hint=True)
+        return last.to_failure(text, quote_body=True)
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def _escaped_pattern(secret: str) -> re.Pattern[bytes]:
+    """Return a pattern for a secret in JSON, where any character may be escaped by number, and some by a backslash."""
+    parts = (rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))" for char in secret)
+    return re.compile("".join(parts).encode())
+
+
+def _secrets(request: Request, credential: Headers) -> Iterator[str]:
+    """Yield the credentials of a request, without the name of the scheme; short values are no secrets."""
+    values = list(credential.values())
+    if request.phase == "token" and isinstance(request.body, dict):
+        values += [value for value in request.body.values() if isinstance(value, str)]
+    for value in values:
+        secret = value.rpartition(" ")[2]
+        if len(secret) >= _MIN_SECRET_LENGTH:
+            yield secret

@@ -4,7 +4,8 @@
     403, 404, 410, denied address      DeadLink: a poll may return a new link
     429, 5xx, network, cut, no media   RetryLater; content that is no media goes into quarantine, never to an output
 
-Requests carry no credential and no cookie. At most three redirects are followed, and the address of each is checked.
+A host that refuses concurrent downloads gets fewer of them, and more again as downloads succeed. Requests carry no
+credential and no cookie. At most three redirects are followed, and the address of each is checked.
 Requests are sent through the transport directly, since httpx's client would log the signed query of every link.
 """
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 #: maximum number of separate pieces in memory; more are joined
 _MAX_PIECES = 256
-#: half of the read buffer's limit in bytes; fewer pauses of the connection than with aiohttp's 64 KiB
+#: half of the read buffer's limit in bytes; the connection is paused less often than with aiohttp's 64 KiB
 _READ_BUFFER = 256 << 10
 _MAX_REDIRECTS = 3
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
@@ -177,20 +178,16 @@ class Downloader:
         except _NotMediaError as error:
             if not part.is_new:
                 await to_thread.run_sync(part.reset, "")
-            return await self._quarantine_file(path, error.pieces)
+            head = b"".join(error.pieces)[:60].decode("ascii", "backslashreplace")
+            name = await self._quarantine.keep(path, error.pieces) if self._quarantine is not None else None
+            where = f"; it was put aside as {name}" if name else ""
+            return _retry_later("not_media", f"no picture, film or sound begins with {head!r}{where}")
         except httpx.TransportError as error:
             return _retry_later("network", f"{type(error).__name__}: {error}")
         except UnreadableBodyError as error:
             return _retry_later("network", f"Unreadable: {error}")
         finally:
             part.close()
-
-    async def _quarantine_file(self, path: Path, pieces: Sequence[bytes]) -> RetryLater:
-        """Keep content that is no media in the quarantine, and return the outcome of the download."""
-        head = b"".join(pieces)[:60].decode("ascii", "backslashreplace")
-        name = await self._quarantine.keep(path, pieces) if self._quarantine is not None else None
-        where = f"; it was put aside as {name}" if name else ""
-        return _retry_later("not_media", f"no picture, film or sound begins with {head!r}{where}")
 
     async def _fill(self, url: httpx.URL, part: PartialFile) -> DownloadedFile | DeadLink | RetryLater:
         """Download the content into `part`.
@@ -206,38 +203,51 @@ class Downloader:
                     TaskError("range", str(answer.status_code), "the server cannot continue the file"), 0.0
                 )
             if answer.status_code == httpx.codes.OK:
-                part.reset_on_write(_strong_tag(answer))
+                # offsets in compressed content differ from those in the file, so it cannot be resumed
+                etag = "" if answer.headers.get("content-encoding") else answer.headers.get("etag", "")
+                part.reset_on_write(etag)
             sink = _Sink(part, self._bounds, self._clock)
             kind = await sink.drain(answer)
         return await to_thread.run_sync(_finish, part, sink.take_pieces(), kind)
 
     @asynccontextmanager
     async def _open_response(self, url: httpx.URL, size: int, tag: str) -> AsyncIterator[httpx.Response]:
-        """Follow redirects and yield the response that holds the file."""
+        """Request the file from byte `size` on, follow redirects, and yield the response that holds it."""
+        headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
+        if tag:
+            headers |= {"Range": f"bytes={size}-", "If-Range": tag}
+        timeout = {"connect": self._bounds.connect, "read": self._bounds.read}
         for _ in range(_MAX_REDIRECTS + 1):
-            response = await self._transport.handle_async_request(self._build_request(url, size, tag))
+            extensions = {"timeout": timeout, "request_trace": RequestTrace(self._clock)}
+            request = httpx.Request("GET", url, headers=headers, extensions=extensions)
+            response = await self._transport.handle_async_request(request)
             try:
-                if response.status_code not in _REDIRECT_STATUSES:
-                    _raise_for_status(response)
+                status = response.status_code
+                if status in {200, 206, 416}:
                     yield response
                     return
+                if status in _DEAD_STATUSES:
+                    raise _DownloadStoppedError(DeadLink(TaskError("link_expired", str(status), f"HTTP {status}")))
+                if status not in _REDIRECT_STATUSES:
+                    error = TaskError("http", str(status), f"HTTP {status}")
+                    raise _DownloadStoppedError(RetryLater(error, retry_after(response.headers)))
                 url = self._redirect_target(url, response)
             finally:
                 await response.aclose()
         raise _DownloadStoppedError(DeadLink(TaskError("redirects", None, f"more than {_MAX_REDIRECTS} redirects")))
 
-    def _build_request(self, url: httpx.URL, size: int, tag: str) -> httpx.Request:
-        headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
-        if tag:
-            headers |= {"Range": f"bytes={size}-", "If-Range": tag}
-        timeout = {"connect": self._bounds.connect, "read": self._bounds.read}
-        extensions = {"timeout": timeout, "request_trace": RequestTrace(self._clock)}
-        return httpx.Request("GET", url, headers=headers, extensions=extensions)
-
     def _redirect_target(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
         """Return the checked target of a redirect."""
+        location = response.headers.get("location", "")
         try:
-            target = check_url(_join_location(url, response.headers.get("location", "")), loopback=self._loopback)
+            # the raw text is checked first, since joining would quote characters that must be refused
+            if not location or "\\" in location or not location.isprintable():
+                raise AddressDeniedError("a redirect without a readable address")
+            try:
+                joined = url.join(location)
+            except (httpx.InvalidURL, ValueError):
+                raise AddressDeniedError("a redirect without a readable address") from None
+            target = check_url(joined, loopback=self._loopback)
             if url.scheme == "https" and target.scheme != "https":
                 raise AddressDeniedError("from https to http")
         except AddressDeniedError as error:
@@ -245,6 +255,52 @@ class Downloader:
                 DeadLink(TaskError("redirect_denied", str(response.status_code), str(error)))
             ) from error
         return target
+
+
+class AdaptiveConcurrency:
+    """Concurrency limit of one host, between one and `maximum`; waiting downloads start in order."""
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum, self._limit = maximum, float(maximum)
+        self._limiter = anyio.CapacityLimiter(maximum)
+        #: number of decreases so far
+        self._decreases = 0
+
+    def __repr__(self) -> str:
+        return f"AdaptiveConcurrency({self._limiter.borrowed_tokens} of {self.size} of {self._maximum})"
+
+    @property
+    def size(self) -> int:
+        """Return the present limit."""
+        return max(1, int(self._limit))
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[int]:
+        """Wait for a free place and yield the number of decreases so far, which `decrease` takes."""
+        async with self._limiter:
+            yield self._decreases
+
+    def decrease(self, decreases: int) -> None:
+        """Halve the limit after a download that started at `decreases` was refused.
+
+        Refusals of downloads that started before the last decrease are ignored, so that one burst counts once.
+        """
+        if decreases == self._decreases:
+            self._decreases += 1
+            self._set_limit(max(1.0, self._limit / 2))
+
+    def increase(self) -> None:
+        """Raise the limit after a complete download, by one for each round of as many downloads as the limit."""
+        self._set_limit(min(float(self._maximum), self._limit + 1 / self._limit))
+
+    def _set_limit(self, limit: float) -> None:
+        self._limit = limit
+        self._limiter.total_tokens = self.size
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Return the seconds of a Retry-After header, 0.5 to 900, or None."""
+    return parse_retry_after(headers.get("retry-after", ""), headers.get("date", ""))
 
 
 class _Sink:
@@ -257,8 +313,9 @@ class _Sink:
         self._kind = sniff(part.head(HEAD_SIZE))
         #: True if the content is no media, so that nothing of it is written to the partial file
         self._is_foreign = False
-        self._rate_mark = (clock(), 0)
         self._received = 0
+        #: time and received bytes at the start of the present period of the minimum rate
+        self._rate_mark = (clock(), 0)
 
     async def drain(self, answer: httpx.Response) -> MediaKind:
         """Write the content to the partial file, except for the last pieces (`take_pieces`), and return its kind."""
@@ -269,7 +326,14 @@ class _Sink:
             self._check_size(int(length[:19]))
         try:
             async for chunk in answer.aiter_raw():
-                self._check_rate(len(chunk))
+                self._received += len(chunk)
+                (since, received), now = self._rate_mark, self._clock()
+                if now - since >= self._bounds.min_rate_period:
+                    count = self._received - received
+                    if count < self._bounds.min_rate * (now - since):
+                        message = f"{count} bytes in {now - since:.0f} s"
+                        raise _DownloadStoppedError(_retry_later("too_slow", message))
+                    self._rate_mark = (now, self._received)
                 for piece in inflater.feed(chunk):
                     await self._add(piece)
         except httpx.TransportError:
@@ -311,16 +375,6 @@ class _Sink:
         if self._part.size + more > limit:
             raise _DownloadStoppedError(_retry_later("too_large", f"more than {limit} bytes"), discard=True)
 
-    def _check_rate(self, more: int) -> None:
-        self._received += more
-        (since, received), now = self._rate_mark, self._clock()
-        if now - since >= self._bounds.min_rate_period:
-            if self._received - received < self._bounds.min_rate * (now - since):
-                raise _DownloadStoppedError(
-                    _retry_later("too_slow", f"{self._received - received} bytes in {now - since:.0f} s")
-                )
-            self._rate_mark = (now, self._received)
-
 
 def _finish(part: PartialFile, rest: Sequence[bytes], kind: MediaKind) -> DownloadedFile | RetryLater:
     """Write the last bytes, check the structure of the file and fsync it; empty the file if it is incomplete."""
@@ -332,35 +386,6 @@ def _finish(part: PartialFile, rest: Sequence[bytes], kind: MediaKind) -> Downlo
     return DownloadedFile(part.size, part.sha256(), kind.media_type, kind.extension)
 
 
-def _join_location(url: httpx.URL, location: str) -> httpx.URL:
-    """Return the target of a redirect.
-
-    The raw text is checked first, since joining would quote characters that must be refused.
-    """
-    if not location or "\\" in location or not location.isprintable():
-        raise AddressDeniedError("a redirect without a readable address")
-    try:
-        return url.join(location)
-    except (httpx.InvalidURL, ValueError):
-        raise AddressDeniedError("a redirect without a readable address") from None
-
-
-def _raise_for_status(response: httpx.Response) -> None:
-    status = response.status_code
-    if status in {200, 206, 416}:
-        return
-    if status in _DEAD_STATUSES:
-        raise _DownloadStoppedError(DeadLink(TaskError("link_expired", str(status), f"HTTP {status}")))
-    raise _DownloadStoppedError(
-        RetryLater(TaskError("http", str(status), f"HTTP {status}"), retry_after(response.headers))
-    )
-
-
-def retry_after(headers: httpx.Headers) -> float | None:
-    """Return the seconds of a Retry-After header, 0.5 to 900, or None."""
-    return parse_retry_after(headers.get("retry-after", ""), headers.get("date", ""))
-
-
 def _is_continuation(answer: httpx.Response, size: int, tag: str) -> bool:
     """Return True if a 206 is the remainder of the partial file, from byte `size` to the end, with the same ETag."""
     match = re.fullmatch(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", answer.headers.get("content-range", ""))
@@ -370,51 +395,5 @@ def _is_continuation(answer: httpx.Response, size: int, tag: str) -> bool:
     return bool(tag) and begin == size and end + 1 == total and answer.headers.get("etag", tag) == tag
 
 
-def _strong_tag(answer: httpx.Response) -> str:
-    """Return the ETag for a resume, or "" for compressed content, since its offsets differ from those in the file."""
-    return "" if answer.headers.get("content-encoding") else answer.headers.get("etag", "")
-
-
 def _retry_later(reason: str, message: str) -> RetryLater:
     return RetryLater(TaskError(reason, None, message))
-
-
-class AdaptiveConcurrency:
-    """Concurrency limit of one host, between one and `maximum`; waiting downloads start in order."""
-
-    def __init__(self, maximum: int) -> None:
-        self._maximum, self._limit = maximum, float(maximum)
-        self._limiter = anyio.CapacityLimiter(maximum)
-        #: number of decreases so far
-        self._decreases = 0
-
-    def __repr__(self) -> str:
-        return f"AdaptiveConcurrency({self._limiter.borrowed_tokens} of {self.size} of {self._maximum})"
-
-    @property
-    def size(self) -> int:
-        """Return the present limit."""
-        return max(1, int(self._limit))
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[int]:
-        """Wait for a free place and yield the number of decreases so far, which `decrease` takes."""
-        async with self._limiter:
-            yield self._decreases
-
-    def decrease(self, decreases: int) -> None:
-        """Halve the limit after a download that started at `decreases` was refused.
-
-        Refusals of downloads that started before the last decrease are ignored, so that one burst counts once.
-        """
-        if decreases == self._decreases:
-            self._decreases += 1
-            self._set_limit(max(1.0, self._limit / 2))
-
-    def increase(self) -> None:
-        """Raise the limit after a complete download, by one for each round of as many downloads as the limit."""
-        self._set_limit(min(float(self._maximum), self._limit + 1 / self._limit))
-
-    def _set_limit(self, width: float) -> None:
-        self._limit = width
-        self._limiter.total_tokens = self.size

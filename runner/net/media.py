@@ -10,6 +10,8 @@ import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.providers.images import image_kind
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -46,21 +48,32 @@ MOV = MediaKind("video/quicktime", "mov")
 WAV = MediaKind("audio/wav", "wav")
 MP3 = MediaKind("audio/mpeg", "mp3")
 
-_MAGIC = {b"\x89PNG\r\n\x1a\n": PNG, b"\xff\xd8\xff": JPEG, b"GIF87a": GIF, b"GIF89a": GIF, b"ID3": MP3}
-_RIFF = {b"WEBP": WEBP, b"WAVE": WAV}
+_IMAGES = {"png": PNG, "jpeg": JPEG, "webp": WEBP}
+_MAGIC = {b"GIF87a": GIF, b"GIF89a": GIF, b"ID3": MP3}
 #: first three letters of the brands of an MP4 video
 _VIDEO_BRANDS = frozenset(
     {b"iso", b"mp4", b"avc", b"M4V", b"3gp", b"3g2", b"das", b"mmp", b"MSN", b"f4v", b"hvc", b"cmf"}
 )
+#: id of a cluster of frames in WebM
+_CLUSTER = b"\x1fC\xb6u"
+#: kilobits per second of MPEG layer III, for MPEG 1 and for MPEG 2 and 2.5
+_BIT_RATES = {
+    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+}
+#: samples per second by the version field of a frame
+_SAMPLE_RATES = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (11025, 12000, 8000, 0)}
 
 
 def sniff(head: bytes) -> MediaKind | None:
     """Return the kind that the first bytes show, or None for anything that may not be kept (HTML, SVG, programs)."""
+    if image := image_kind(head):
+        return _IMAGES[image]
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
     if head[:4] == b"RIFF":
-        return _RIFF.get(head[8:12])
+        return WAV if head[8:12] == b"WAVE" else None
     if head[:4] == b"\x1aE\xdf\xa3":
         return WEBM if b"webm" in head[:64] else None
     if head[4:8] == b"ftyp":
@@ -180,9 +193,6 @@ def _box_check(wanted: bytes) -> Callable[[Data], bool]:
     return check
 
 
-_CLUSTER = b"\x1fC\xb6u"
-
-
 def _is_complete_webm(data: Data) -> bool:
     """Check an EBML header and one segment whose parts end where it ends; a streamed segment has no end to check."""
     head = _element_bounds(data, 0)
@@ -217,13 +227,6 @@ def _element_bounds(data: Data, at: int) -> tuple[int, int] | None:
     if size == (1 << 7 * length) - 1:
         return begin, 0
     return (begin, begin + size) if begin + size <= len(data) else None
-
-
-_BIT_RATES = {
-    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
-}
-_SAMPLE_RATES = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (11025, 12000, 8000, 0)}
 
 
 def _frame_size(head: bytes) -> int:

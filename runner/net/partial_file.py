@@ -2,6 +2,10 @@
 
 Files are opened without following links, with mode 0600 in a directory of mode 0700. A hard link gives a file its final
 name and replaces nothing, so that no file of the user is ever overwritten. The order is: fsync, name, row in the store.
+
+Content that is no image, video or audio file goes into a quarantine directory, so that the user can see what a paid
+link led to. It never has the name of an output. The number and the size of its files are limited, since the other side
+chooses what it sends.
 """
 
 from __future__ import annotations
@@ -9,7 +13,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import stat
 from collections import deque
 from contextlib import contextmanager, suppress
@@ -19,13 +22,14 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from runner.errors import DiskError
+from runner.files import NotRegularFileError, copy_file, open_file, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+#: bytes that are read or copied at once
 _CHUNK = 1 << 20
 #: buffers that the system accepts in one `writev` call
 _MAX_WRITEV = 1024
@@ -34,6 +38,11 @@ _UMASK = os.umask(0o077)
 os.umask(_UMASK)
 #: bytes above which an ETag is not kept; a strong ETag is short
 _TAG_LIMIT = 1024
+#: bytes that the quarantine keeps of one file, enough to recognise it
+MAX_QUARANTINED_BYTES = 256 << 10
+#: maximum number of files in the quarantine
+_MAX_QUARANTINED_FILES = 100
+#: error numbers of a file system that has no hard links, and of a full disk or quota
 _NO_LINK_ERRNOS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
 _FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -92,8 +101,16 @@ class PartialFile:
         """Append the pieces and add them to the hash."""
         with disk_errors(self.path):
             file = self._open()
-            if self._reset_tag is not None:
-                self._truncate(file, self._reset_tag)
+            if (tag := self._reset_tag) is not None:
+                self.tag_path.unlink(missing_ok=True)
+                os.ftruncate(file, 0)
+                os.lseek(file, 0, os.SEEK_SET)
+                if tag.startswith('"') and len(tag) < _TAG_LIMIT:
+                    sidecar = _open_private(self.tag_path)
+                    try:
+                        os.write(sidecar, tag.encode("utf-8", "backslashreplace"))
+                    finally:
+                        os.close(sidecar)
                 self._reset_tag = None
             _write_all(file, pieces)
         for piece in pieces:
@@ -128,152 +145,12 @@ class PartialFile:
             self._file = _open_private(self.path)
         return self._file
 
-    def _truncate(self, file: int, tag: str) -> None:
-        self.tag_path.unlink(missing_ok=True)
-        os.ftruncate(file, 0)
-        os.lseek(file, 0, os.SEEK_SET)
-        if tag.startswith('"') and len(tag) < _TAG_LIMIT:
-            side = _open_private(self.tag_path)
-            try:
-                os.write(side, tag.encode("utf-8", "backslashreplace"))
-            finally:
-                os.close(side)
-
     def _read_tag(self) -> str:
         with suppress(OSError, UnicodeDecodeError):
             if stat.S_ISREG(self.tag_path.lstat().st_mode):
                 tag = self.tag_path.read_bytes()[:_TAG_LIMIT].decode("ascii")
                 return tag if tag.startswith('"') and tag.isprintable() else ""
         return ""
-
-
-def _write_all(file: int, pieces: Sequence[bytes]) -> None:
-    """Write all pieces without joining them, in several calls if the system accepts fewer bytes at once."""
-    remaining = deque(pieces)
-    while remaining:
-        written = os.writev(file, list(islice(remaining, _MAX_WRITEV)))
-        while remaining and written >= len(remaining[0]):
-            written -= len(remaining.popleft())
-        if written:
-            remaining[0] = remaining[0][written:]
-
-
-def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
-    """Give a partial file its final name and return the path.
-
-    Raises FileExistsError if the name is taken, and keeps the partial file then. Raises DiskError.
-    """
-    target = directory / f"{name}.{extension}"
-    with disk_errors(target, passed_on=FileExistsError):
-        try:
-            os.link(part, target, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_LINK_ERRNOS:
-                raise
-            _copy_file(part, target)
-        target.chmod(0o666 & ~_UMASK)  # the state is private, outputs are as public as their directory
-        part.unlink()
-        part.with_name(part.name + ".tag").unlink(missing_ok=True)
-        _sync_directory(directory)
-    return target
-
-
-def discard(part: Path) -> None:
-    """Remove a partial file and its sidecar if they exist. Raises DiskError."""
-    with disk_errors(part):
-        part.unlink(missing_ok=True)
-        part.with_name(part.name + ".tag").unlink(missing_ok=True)
-
-
-def link_as(old: Path, new: Path) -> bool:
-    """Give a file a second name, replacing nothing.
-
-    Return False if another file has the name, or if the file does not exist. Raises DiskError.
-    """
-    with disk_errors(new):
-        try:
-            os.link(old, new, follow_symlinks=False)
-        except FileExistsError:
-            return not new.is_symlink() and old.samefile(new)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINK_ERRNOS:
-                raise
-            _copy_file(old, new)
-        _sync_directory(new.parent)
-    return True
-
-
-@contextmanager
-def disk_errors(path: Path, *, passed_on: type[OSError] | tuple[()] = ()) -> Iterator[None]:
-    """Turn an OSError into a DiskError with a hint for the user; errors of type `passed_on` are raised as they are."""
-    try:
-        yield
-    except passed_on:
-        raise
-    except OSError as error:
-        hint = (
-            "Make room and run the command again."
-            if error.errno in _FULL_ERRNOS
-            else "Check the disk and its permissions."
-        )
-        raise DiskError(
-            f"{path}: {error.strerror or error}.", hint=f"{hint} Nothing that is paid for is lost."
-        ) from error
-
-
-def is_disk_full(error: DiskError) -> bool:
-    """Return True if the disk or the quota is full."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL_ERRNOS
-
-
-def _open_private(path: Path) -> int:
-    """Open or create a regular private file; remove a link or a pipe in its place instead of following it."""
-    for _ in range(3):
-        try:
-            file = os.open(path, _FLAGS, 0o600)
-        except OSError as error:
-            if error.errno not in {errno.ELOOP, errno.ENXIO}:
-                raise
-            path.unlink(missing_ok=True)
-            continue
-        status = os.fstat(file)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            return file
-        os.close(file)
-        path.unlink(missing_ok=True)
-    raise OSError(errno.ELOOP, "somebody keeps putting links here")
-
-
-def _copy_file(part: Path, target: Path) -> None:
-    """Copy a file on a file system without hard links: reserve the name first, then replace it by the whole copy."""
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-    draft = target.with_name(f".{target.name[:100]}.{os.getpid()}")
-    try:
-        with part.open("rb") as source, os.fdopen(os.open(draft, _FLAGS | os.O_EXCL, 0o600), "wb") as copy:
-            shutil.copyfileobj(source, copy, _CHUNK)
-            copy.flush()
-            os.fsync(copy.fileno())
-        draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        target.unlink(missing_ok=True)
-        raise
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-#: bytes that are kept of one file, enough to recognise it
-MAX_QUARANTINED_BYTES = 256 << 10
-#: maximum number of files
-_MAX_QUARANTINED_FILES = 100
 
 
 class Quarantine:
@@ -302,8 +179,10 @@ class Quarantine:
         return self._directory / f"{part.stem}.bin"
 
     def _write(self, path: Path, pieces: Sequence[bytes]) -> str | None:
-        if not path.exists() and self._is_full():
-            return None
+        if not path.exists() and self._directory.is_dir():
+            known = sum(1 for _ in islice(self._directory.iterdir(), _MAX_QUARANTINED_FILES))
+            if known >= _MAX_QUARANTINED_FILES:
+                return None
         file = PartialFile(path)
         try:
             file.reset("")
@@ -312,8 +191,99 @@ class Quarantine:
             file.close()
         return "/".join(path.parts[-3:])
 
-    def _is_full(self) -> bool:
-        return (
-            self._directory.is_dir()
-            and sum(1 for _ in islice(self._directory.iterdir(), _MAX_QUARANTINED_FILES)) >= _MAX_QUARANTINED_FILES
+
+def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
+    """Give a partial file its final name and return the path.
+
+    Raises FileExistsError if the name is taken, and keeps the partial file then. Raises DiskError.
+    """
+    target = directory / f"{name}.{extension}"
+    with disk_errors(target, passed_on=FileExistsError):
+        try:
+            os.link(part, target, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINK_ERRNOS:
+                raise
+            copy_file(part, target)
+        target.chmod(0o666 & ~_UMASK)  # the state is private, outputs are as public as their directory
+        part.unlink()
+        part.with_name(part.name + ".tag").unlink(missing_ok=True)
+        sync_directory(directory)
+    return target
+
+
+def discard(part: Path) -> None:
+    """Remove a partial file and its sidecar if they exist. Raises DiskError."""
+    with disk_errors(part):
+        part.unlink(missing_ok=True)
+        part.with_name(part.name + ".tag").unlink(missing_ok=True)
+
+
+def link_as(old: Path, new: Path) -> bool:
+    """Give a file a second name, replacing nothing.
+
+    Return False if another file has the name, or if the file does not exist. Raises DiskError.
+    """
+    with disk_errors(new):
+        try:
+            os.link(old, new, follow_symlinks=False)
+        except FileExistsError:
+            return not new.is_symlink() and old.samefile(new)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINK_ERRNOS:
+                raise
+            copy_file(old, new)
+        sync_directory(new.parent)
+    return True
+
+
+@contextmanager
+def disk_errors(path: Path, *, passed_on: type[OSError] | tuple[()] = ()) -> Iterator[None]:
+    """Turn an OSError into a DiskError with a hint for the user; errors of type `passed_on` are raised as they are."""
+    try:
+        yield
+    except passed_on:
+        raise
+    except OSError as error:
+        hint = (
+            "Make room and run the command again."
+            if error.errno in _FULL_ERRNOS
+            else "Check the disk and its permissions."
         )
+        raise DiskError(
+            f"{path}: {error.strerror or error}.", hint=f"{hint} Nothing that is paid for is lost."
+        ) from error
+
+
+def is_disk_full(error: DiskError) -> bool:
+    """Return True if the disk or the quota is full."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL_ERRNOS
+
+
+def _write_all(file: int, pieces: Sequence[bytes]) -> None:
+    """Write all pieces without joining them, in several calls if the system accepts fewer bytes at once."""
+    remaining = deque(pieces)
+    while remaining:
+        written = os.writev(file, list(islice(remaining, _MAX_WRITEV)))
+        while remaining and written >= len(remaining[0]):
+            written -= len(remaining.popleft())
+        if written:
+            remaining[0] = remaining[0][written:]
+
+
+def _open_private(path: Path) -> int:
+    """Open or create a regular private file; remove a link or a pipe in its place instead of following it."""
+    for _ in range(3):
+        try:
+            file = open_file(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENXIO} and not isinstance(error, NotRegularFileError):
+                raise
+        else:
+            if os.fstat(file).st_nlink == 1:
+                return file
+            os.close(file)
+        path.unlink(missing_ok=True)
+    raise OSError(errno.ELOOP, "somebody keeps putting links here")

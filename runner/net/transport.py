@@ -140,12 +140,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send an httpx request; its extension `request_trace` may hold a RequestTrace. Raises httpx.TransportError."""
         trace: RequestTrace = request.extensions.get("request_trace") or RequestTrace(self._clock)
+        seconds = request.extensions.get("timeout", {})
+        connect, read = seconds.get("connect"), seconds.get("read")
         answer = await self.send(
             request.method,
             to_yarl(request.url),
             [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _HOP_HEADERS],
             await request.aread(),
-            timeout=_client_timeout(request.extensions.get("timeout", {})),
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=read),
             trace=trace,
         )
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=answer)
@@ -188,7 +190,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         await self._resolver.close()
 
     async def _renew_after_suspend(self) -> None:
-        """Use new connections after a suspension of the machine, since the kept ones may be dead without notice."""
+        """Use new connections after a suspension of the machine, since the kept ones may be dead."""
         seconds = self._suspended()
         was_suspended, self._suspended_before = seconds - self._suspended_before > _SUSPEND_THRESHOLD, seconds
         if not was_suspended or self._session is None:
@@ -218,11 +220,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             # aiohttp would repeat a GET or DELETE when the connection drops, but one permit is one request
             self._session._retry_connection = False  # noqa: SLF001 - there is no public option
         return self._session
-
-
-def _connections_in_use(session: aiohttp.ClientSession) -> int:
-    connector = session.connector
-    return len(connector._acquired) if connector else 0  # noqa: SLF001 - there is no public count
 
 
 class ResponseStream(httpx.AsyncByteStream):
@@ -273,6 +270,14 @@ def translate_error(error: Exception, trace: RequestTrace) -> httpx.TransportErr
             return httpx.RemoteProtocolError(text)
 
 
+def to_yarl(url: httpx.URL) -> URL:
+    """Return a yarl URL of exactly the checked parts, since a second parser could read the text differently."""
+    path, _, query = url.raw_path.decode("ascii").partition("?")
+    host = url.raw_host.decode("ascii")
+    authority = (f"[{host}]" if ":" in host else host) + (f":{url.port}" if url.port else "")
+    return URL.build(scheme=url.scheme, authority=authority, path=path, query_string=query, encoded=True)
+
+
 def _is_terminal(error: Exception) -> bool:
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLError | ssl.CertificateError):
@@ -306,19 +311,6 @@ def _decode(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def to_yarl(url: httpx.URL) -> URL:
-    """Return a yarl URL of exactly the checked parts, since a second parser could read the text differently."""
-    path, _, query = url.raw_path.decode("ascii").partition("?")
-    host = url.raw_host.decode("ascii")
-    authority = (f"[{host}]" if ":" in host else host) + (f":{url.port}" if url.port else "")
-    return URL.build(scheme=url.scheme, authority=authority, path=path, query_string=query, encoded=True)
-
-
-def _client_timeout(seconds: dict[str, Any]) -> aiohttp.ClientTimeout:
-    connect = seconds.get("connect")
-    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=seconds.get("read"))
-
-
 def _trace_config() -> aiohttp.TraceConfig:
     def record(phase: str) -> Any:
         async def append(_session: Any, context: Any, _params: Any) -> None:
@@ -337,3 +329,8 @@ def _trace_config() -> aiohttp.TraceConfig:
     config.on_request_headers_sent.append(mark_sent)
     config.on_request_chunk_sent.append(mark_sent)  # headers and body leave together, so this time is the closer one
     return config
+
+
+def _connections_in_use(session: aiohttp.ClientSession) -> int:
+    connector = session.connector
+    return len(connector._acquired) if connector else 0  # noqa: SLF001 - there is no public count

@@ -20,7 +20,7 @@ from runner.tasks.models import TaskError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from aiohttp.abc import AbstractResolver
 
@@ -53,7 +53,7 @@ class Uploader:
         return f"Uploader(loopback={self._loopback})"
 
     async def put(self, url: str, data: bytes, media_type: str, headers: Mapping[str, str]) -> TaskError | None:
-        """Upload bytes with PUT and return None, or the error if they were not accepted; a repetition is harmless."""
+        """Upload bytes with PUT and return None, or the error if they were not accepted; it may be repeated."""
         try:
             checked = check_url(url, loopback=self._loopback)
         except AddressDeniedError as error:
@@ -77,17 +77,12 @@ class Uploader:
         try:
             if answer.is_success:
                 return None
-            text = await _read_beginning(answer.aiter_raw())
+            body = b""
+            async for chunk in answer.aiter_raw():
+                body += chunk[:_MAX_ERROR_BODY]
+                if len(body) >= _MAX_ERROR_BODY:
+                    break
+            text = sanitize_reply(body[:_MAX_ERROR_BODY].decode("utf-8", "replace"))[:200]
             return TaskError("http", str(answer.status_code), f"the upload: HTTP {answer.status_code} {text}".rstrip())
         finally:
             await answer.aclose()
-
-
-async def _read_beginning(chunks: AsyncIterator[bytes]) -> str:
-    """Return the beginning of a body as text for a message."""
-    body = b""
-    async for chunk in chunks:
-        body += chunk[:_MAX_ERROR_BODY]
-        if len(body) >= _MAX_ERROR_BODY:
-            break
-    return sanitize_reply(body[:_MAX_ERROR_BODY].decode("utf-8", "replace"))[:200]

@@ -37,7 +37,13 @@ if TYPE_CHECKING:
 _DEADLINE, _PAUSES = 10.0, (1.0, 3.0)
 #: characters that a query may contain without escaping
 _QUERY_CHARACTERS = frozenset(f"{string.ascii_letters}{string.digits}-._~!$&'()*+,;=:@/?%")
+#: statuses, beside those from 500, after which another attempt may succeed
 _TRANSIENT_STATUSES = frozenset({408, 425, 429})
+_HINT = (
+    "An https:// address in the manner of healthchecks.io, or a target of Apprise; http:// is for this machine alone."
+)
+#: maximum bytes of a notification's body
+_MAX_BODY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,53 @@ class Monitor:
         return reason
 
 
+class AppriseTarget:
+    """Apprise target of a URL. Raises ConfigError, without the URL in its text, if it cannot be used."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            import apprise  # noqa: PLC0415 - an extra, and slow to load
+        except ImportError:
+            raise ConfigError(
+                "notify.url is not an https:// address, and other targets need Apprise, which is not installed",
+                hint='pip install "genrunner[notify]", or give an https:// address.',
+            ) from None
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its log lines may contain parts of the URL
+        # no files, and no redirects, which would send the notification elsewhere
+        asset = apprise.AppriseAsset(storage_mode=apprise.PersistentStoreMode.MEMORY, http_redirects=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Apprise loads a hundred modules, some with deprecation warnings
+            self._target: Any = apprise.Apprise.instantiate(url, asset=asset)
+        if self._target is None:
+            raise ConfigError("notify.url cannot be used: Apprise does not know such a target", hint=_HINT)
+        if not _is_safe(self._target):
+            raise ConfigError(
+                "notify.url cannot be used: it would travel in plain text",
+                hint="Most targets have a secure form whose scheme ends in `s`: mailtos:, jsons:, ntfys:.",
+            )
+
+    async def send(self, _code: int | None, title: str, body: str) -> tuple[str | None, bool]:
+        """Send one notification from a daemon thread, so that the process can end before it is delivered."""
+        loop = asyncio.get_running_loop()
+        delivered: asyncio.Future[bool] = loop.create_future()
+        text = clip(body or title).decode()
+
+        def set_result(success: bool) -> None:
+            if not delivered.done():
+                delivered.set_result(success)
+
+        def work() -> None:
+            try:
+                success = bool(self._target.notify(body=text, title=title))
+            except Exception:  # noqa: BLE001 - a plugin's bug; its message may contain parts of the URL
+                success = False
+            with suppress(RuntimeError):  # the event loop is closed, so no caller waits for the result
+                loop.call_soon_threadsafe(set_result, success)
+
+        threading.Thread(target=work, daemon=True).start()
+        return (None, False) if await delivered else ("Apprise could not deliver it", True)
+
+
 class _Sender(Protocol):
     """Sender of notifications over one protocol."""
 
@@ -116,16 +169,21 @@ class _HttpPing:
             self._base = check_base(base)
         except ConfigError as error:
             reason = error.message.removeprefix("The base URL cannot be used: ")
-            raise ConfigError(f"notify.url cannot be used: {reason}", hint=HINT) from None
+            raise ConfigError(f"notify.url cannot be used: {reason}", hint=_HINT) from None
         if not set(self._query) <= _QUERY_CHARACTERS:
-            raise ConfigError("notify.url cannot be used: its query holds what must be escaped", hint=HINT)
+            raise ConfigError("notify.url cannot be used: its query holds what must be escaped", hint=_HINT)
         self._rid, self._context = rid, context
         self._resolver = resolver or (lambda: GuardedResolver(loopback=True, private=True))
 
     async def send(self, code: int | None, title: str, body: str) -> tuple[str | None, bool]:
         """Send one request on a new connection."""
+        query = "&".join(part for part in (self._query, f"rid={self._rid}") if part)
+        url = httpx.URL(f"{str(self._base).rstrip('/')}/{'start' if code is None else code}?{query}")
+        headers = {"User-Agent": USER_AGENT, "Content-Type": "text/plain; charset=utf-8"}
+        method, content = ("GET", None) if code is None else ("POST", clip(f"{title}\n{body}"))
+        trace = RequestTrace()
+        request = httpx.Request(method, url, content=content, headers=headers, extensions={"request_trace": trace})
         transport = AiohttpTransport(resolver=self._resolver(), force_close=True, context=self._context)
-        request, trace = self._build_request(code, f"{title}\n{body}")
         try:
             response = await transport.handle_async_request(request)
             await response.aclose()
@@ -137,72 +195,10 @@ class _HttpPing:
             return None, False
         return f"HTTP {response.status_code}", response.is_server_error or response.status_code in _TRANSIENT_STATUSES
 
-    def _build_request(self, code: int | None, text: str) -> tuple[httpx.Request, RequestTrace]:
-        word = "start" if code is None else str(code)
-        query = "&".join(part for part in (self._query, f"rid={self._rid}") if part)
-        url = httpx.URL(f"{str(self._base).rstrip('/')}/{word}?{query}")
-        trace = RequestTrace()
-        headers = {"User-Agent": USER_AGENT, "Content-Type": "text/plain; charset=utf-8"}
-        method, body = ("GET", None) if code is None else ("POST", clip(text))
-        return httpx.Request(method, url, content=body, headers=headers, extensions={"request_trace": trace}), trace
 
-
-HINT = (
-    "An https:// address in the manner of healthchecks.io, or a target of Apprise; http:// is for this machine alone."
-)
-#: maximum bytes of a notification's body
-_MAX_BODY = 1000
-
-
-class AppriseTarget:
-    """Apprise target of a URL. Raises ConfigError, without the URL in its text, if it cannot be used."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            import apprise  # noqa: PLC0415 - an extra, and slow to load
-        except ImportError:
-            raise ConfigError(
-                "notify.url is not an https:// address, and other targets need Apprise, which is not installed",
-                hint='pip install "genrunner[notify]", or give an https:// address.',
-            ) from None
-        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its log lines may contain parts of the URL
-        # no files, and no redirects, which would send the notification elsewhere
-        asset = apprise.AppriseAsset(storage_mode=apprise.PersistentStoreMode.MEMORY, http_redirects=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Apprise loads a hundred modules, some with deprecation warnings
-            self._target: Any = apprise.Apprise.instantiate(url, asset=asset)
-        if self._target is None:
-            raise ConfigError("notify.url cannot be used: Apprise does not know such a target", hint=HINT)
-        if not _is_safe(self._target):
-            raise ConfigError(
-                "notify.url cannot be used: it would travel in plain text",
-                hint="Most targets have a secure form whose scheme ends in `s`: mailtos:, jsons:, ntfys:.",
-            )
-
-    async def send(self, _code: int | None, title: str, body: str) -> tuple[str | None, bool]:
-        """Send one notification from a daemon thread, so that the process can end before it is delivered."""
-        loop = asyncio.get_running_loop()
-        delivered: asyncio.Future[bool] = loop.create_future()
-        text = clip(body or title).decode()
-
-        def work() -> None:
-            success = self._deliver(title, text)
-            with suppress(RuntimeError):  # the event loop is closed, so no caller waits for the result
-                loop.call_soon_threadsafe(_set_result, delivered, success)
-
-        threading.Thread(target=work, daemon=True).start()
-        return (None, False) if await delivered else ("Apprise could not deliver it", True)
-
-    def _deliver(self, title: str, body: str) -> bool:
-        try:
-            return bool(self._target.notify(body=body, title=title))
-        except Exception:  # noqa: BLE001 - a plugin's bug; its message may contain parts of the URL
-            return False
-
-
-def _set_result(delivered: asyncio.Future[bool], success: bool) -> None:
-    if not delivered.done():
-        delivered.set_result(success)
+def clip(text: str) -> bytes:
+    """Return at most 1 kB of the text in UTF-8, cut between characters."""
+    return text.encode("utf-8", "replace")[:_MAX_BODY].decode("utf-8", "ignore").encode()
 
 
 def _is_safe(target: Any) -> bool:
@@ -210,8 +206,3 @@ def _is_safe(target: Any) -> bool:
     plain = target.protocol if isinstance(target.protocol, tuple) else (target.protocol,)
     host = getattr(target, "host", None)
     return not target.secure_protocol or target.schema not in plain or bool(host and is_loopback(host))
-
-
-def clip(text: str) -> bytes:
-    """Return at most 1 kB of the text in UTF-8, cut between characters."""
-    return text.encode("utf-8", "replace")[:_MAX_BODY].decode("utf-8", "ignore").encode()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from runner.errors import ParameterDiagnostic, UsageError
 from runner.providers import spec as specs
 from runner.providers.expressions import compile_expression
-from runner.providers.images import resolve_image
+from runner.providers.images import resolve_image, shortened_repr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runner.providers.images import ImageFiles
     from runner.providers.spec import Model, Parameter, Spec
 
+#: types of parameters in the words of messages
 _TYPE_NAMES = {
     "string": "text",
     "integer": "a whole number",
@@ -38,7 +39,7 @@ class Catalogue:
     def find(self, provider: str, model: str, *, unchecked: bool = False) -> ModelSchema:
         """Return the schema of a model. With `unchecked`, any model code of a known operation is accepted.
 
-        Raises UsageError with the closest names if the model is unknown or its name is ambiguous.
+        Raise UsageError with the closest names if the model is unknown or its name is ambiguous.
         """
         spec = specs.load(provider, self._extra)
         found = {name: entry for name, entry in spec.models.items() if model in _aliases(name, entry)}
@@ -48,9 +49,13 @@ class Catalogue:
         if found:
             ((name, entry),) = found.items()
             return ModelSchema(spec, entry.operation, _code(name, entry), entry, self._images)
-        if unchecked:
-            return _unchecked_schema(spec, model, self._images)
-        raise UsageError(f"{provider} has no model {model!r}", hint=_suggest_models(model, spec))
+        if not unchecked:
+            raise UsageError(f"{provider} has no model {model!r}", hint=_suggest_models(model, spec))
+        operation, _, code = model.rpartition("/")
+        if operation not in spec.operations:
+            choices = " or ".join(f"{name}/{code}" for name in spec.operations)
+            raise UsageError(f"{model} is not in the catalogue, so its operation is unknown", hint=f"write {choices}")
+        return ModelSchema(spec, operation, code, None, self._images)
 
 
 def _code(name: str, entry: Model) -> str:
@@ -67,14 +72,6 @@ def _suggest_models(model: str, spec: Spec) -> str:
     near = list(dict.fromkeys(known[hit] for hit in difflib.get_close_matches(model, known, n=6, cutoff=0.5)))[:3]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}`runner models {spec.name}` lists them; `unchecked: true` lets any code through"
-
-
-def _unchecked_schema(spec: Spec, model: str, images: ImageFiles | None) -> ModelSchema:
-    operation, _, code = model.rpartition("/")
-    if operation not in spec.operations:
-        choices = " or ".join(f"{name}/{code}" for name in spec.operations)
-        raise UsageError(f"{model} is not in the catalogue, so its operation is unknown", hint=f"write {choices}")
-    return ModelSchema(spec, operation, code, None, images)
 
 
 class ModelSchema:
@@ -144,9 +141,8 @@ class ModelSchema:
             if own is None:
                 diagnostics.append(ParameterDiagnostic(name, f"is not a parameter of {self.code}", self._hint(name)))
             elif own in gathered and not self._share_list(own, gathered[own][0], name):
-                diagnostics.append(
-                    ParameterDiagnostic(name, f"says the same as {gathered[own][0]}", "leave one of them out")
-                )
+                message = f"says the same as {gathered[own][0]}"
+                diagnostics.append(ParameterDiagnostic(name, message, "leave one of them out"))
             elif own in gathered:
                 gathered[own] = (gathered[own][0], [*gathered[own][1], value])
             else:
@@ -178,11 +174,16 @@ class ModelSchema:
         limits = spec.limits.merge(parameter.image) if spec else None
         if not isinstance(value, list):
             return resolve_image(value, limits, self._image_files) if isinstance(value, str) else (value, None)
-        entries = [
-            resolve_image(entry, limits, self._image_files) if isinstance(entry, str) else (entry, _not_a_url(entry))
-            for entry in value
-        ]
-        return [entry for entry, _ in entries], next((violation for _, violation in entries if violation), None)
+        entries, violations = [], []
+        for entry in value:
+            if isinstance(entry, str):
+                resolved, violation = resolve_image(entry, limits, self._image_files)
+            else:
+                resolved = entry
+                violation = (f"{shortened_repr(entry)} is not a URL", "expected a list of URLs or files")
+            entries.append(resolved)
+            violations.append(violation)
+        return entries, next(filter(None, violations), None)
 
     def _complete(
         self, request: dict[str, Any], diagnostics: list[ParameterDiagnostic], gathered: Mapping[str, Any]
@@ -192,10 +193,10 @@ class ModelSchema:
                 request[own] = parameter.default
             elif own not in gathered and parameter.required:
                 name = next(iter(parameter.common), own)
-                hint = f"add {name} to params{_expected_values(parameter)}"
-                diagnostics.append(
-                    ParameterDiagnostic("", f"{self.code} needs {name}", hint, needs=(*parameter.common, own))
-                )
+                expected = _join_choices(parameter.choices) if parameter.choices else _TYPE_NAMES[parameter.type]
+                hint = f"add {name} to params ({expected})"
+                needs = (*parameter.common, own)
+                diagnostics.append(ParameterDiagnostic("", f"{self.code} needs {name}", hint, needs=needs))
         if not diagnostics:
             diagnostics += [
                 ParameterDiagnostic("", f"{self.code} {say}") for when, say in self._refusals if when.search(request)
@@ -240,7 +241,10 @@ def _coerce(parameter: Parameter, value: Any, choices: Mapping[str, Any]) -> Any
     if parameter.choices is not None:
         return value if isinstance(value, bool) else choices.get(str(value), value)
     if isinstance(value, str) and kind in {"integer", "number"}:
-        return _parse_number(value, whole=kind == "integer")
+        try:
+            return int(value) if kind == "integer" else float(value)
+        except ValueError:
+            return value
     if kind == "string" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and kind == "boolean":
@@ -248,30 +252,20 @@ def _coerce(parameter: Parameter, value: Any, choices: Mapping[str, Any]) -> Any
     return value
 
 
-def _parse_number(text: str, *, whole: bool) -> Any:
-    try:
-        return int(text) if whole else float(text)
-    except ValueError:
-        return text
-
-
 def _violation(parameter: Parameter, value: Any) -> tuple[str, str] | None:
     """Return what is wrong with the value and what is expected, or None."""
     if parameter.choices is not None:
         if value in parameter.choices and not isinstance(value, bool):
             return None
-        return f"{_shortened(value)} is not one of its values", f"expected {_join_choices(parameter.choices)}"
+        return f"{shortened_repr(value)} is not one of its values", f"expected {_join_choices(parameter.choices)}"
     if not _has_type(parameter.type, value):
-        return f"{_shortened(value)} is not {_TYPE_NAMES[parameter.type]}", f"expected {_TYPE_NAMES[parameter.type]}"
+        kind = _TYPE_NAMES[parameter.type]
+        return f"{shortened_repr(value)} is not {kind}", f"expected {kind}"
     return None if parameter.type == "image" else _range_violation(parameter, value)
 
 
 def _takes_images(parameter: Parameter) -> bool:
     return parameter.type == "image" or (parameter.type == "list" and "image" in parameter.common)
-
-
-def _not_a_url(entry: Any) -> tuple[str, str]:
-    return f"{_shortened(entry)} is not a URL", "expected a list of URLs or files"
 
 
 def _has_type(kind: str, value: Any) -> bool:
@@ -295,7 +289,7 @@ def _range_violation(parameter: Parameter, value: Any) -> tuple[str, str] | None
     unit = "" if isinstance(value, int | float) else " entries" if isinstance(value, list) else " characters"
     low, high = parameter.min, parameter.max_length if parameter.max_length is not None else parameter.max
     if low is not None and size < low:
-        return f"{_shortened(value)} is too small", f"expected at least {low:g}{unit}"
+        return f"{shortened_repr(value)} is too small", f"expected at least {low:g}{unit}"
     if high is not None and size > high:
         return f"{size}{unit} is too much", f"expected at most {high:g}{unit}"
     if value == "" and parameter.required:
@@ -303,14 +297,5 @@ def _range_violation(parameter: Parameter, value: Any) -> tuple[str, str] | None
     return None
 
 
-def _expected_values(parameter: Parameter) -> str:
-    return f" ({_join_choices(parameter.choices)})" if parameter.choices else f" ({_TYPE_NAMES[parameter.type]})"
-
-
 def _join_choices(choices: tuple[Any, ...]) -> str:
     return ", ".join(str(choice) for choice in choices)
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004 - one line of a terminal

@@ -13,7 +13,7 @@ import jmespath
 import orjson
 from jmespath import functions
 
-#: characters of a text that `match` looks at
+#: characters of a text that `match` searches
 _MAX_SUBJECT = 10_000
 
 
@@ -62,5 +62,5 @@ class Expression:
 
 @lru_cache(maxsize=1024)
 def compile_expression(text: str) -> Expression:
-    """Return the compiled expression from a cache. Raises jmespath.exceptions.ParseError."""
+    """Return the compiled expression from a cache. Raise jmespath.exceptions.ParseError."""
     return Expression(text)

@@ -1,6 +1,8 @@
 """Check local images against a provider's limits, and put placeholders for them into requests.
 
 The placeholder is `sha256:…` of the image's content. The same content makes the same task, whatever its file is called.
+Kind and size are read from the header of a file: nothing is decoded, the work is bounded, and any other bytes raise
+NotAnImageError, which names what they are.
 """
 
 from __future__ import annotations
@@ -10,18 +12,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from runner.providers.spec import ImageKind, ImageLimits
 
-
 #: bytes of the largest image file that is read
 MAX_IMAGE_BYTES = 64 * 2**20
-_PLACEHOLDER = re.compile(r"sha256:([0-9a-f]{64})\Z")
-_URL = re.compile(r"https?://[^\s]+\Z")
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}\Z")
+#: segments of a JPEG that are searched for its size
+_MAX_SEGMENTS = 10_000
 #: characters of a value in a message, to fit one line of a terminal
 _MAX_SHOWN = 60
+_URL = re.compile(r"https?://[^\s]+\Z")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}\Z")
+_PLACEHOLDER = re.compile(r"sha256:([0-9a-f]{64})\Z")
+_SIGNATURES: dict[bytes, ImageKind] = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+_JPEG_MARKER = re.compile(rb"\xff+([^\xff\0])")
+#: start of frame, for every coding process
+_JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+#: markers without a length
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
+#: start of scan and end of image: no size follows
+_JPEG_ENDS = frozenset({0xD9, 0xDA})
+#: first bytes of other kinds of files that users try to send as images
+_OTHER_KINDS = {
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"%PDF": "a PDF",
+    b"<": "text",
+}
+_OTHER_BRANDS = {b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis"}
 
 
 class ImageError(Exception):
@@ -30,6 +51,10 @@ class ImageError(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message, hint)
         self.message, self.hint = message, hint
+
+
+class NotAnImageError(ValueError):
+    """Bytes that are no image of a supported kind. The message names what they are instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +77,7 @@ class ImageFiles(Protocol):
     """Access to local image files."""
 
     def inspect(self, path: str) -> ImageInfo:
-        """Return the properties of an image file that a manifest names. Raises ImageError."""
+        """Return the properties of an image file that a manifest names. Raise ImageError."""
 
 
 def resolve_image(
@@ -68,13 +93,13 @@ def resolve_image(
         return value, None
     if limits is None or files is None or not value or "://" in value:
         hint = "give a URL" if limits is None else "give a URL, or the path of a file beside the manifest"
-        return value, (f"{_shortened(value)} is neither a URL nor Base64", hint)
+        return value, (f"{shortened_repr(value)} is neither a URL nor Base64", hint)
     try:
         image = files.inspect(value)
     except ImageError as error:
-        return value, (f"{_shortened(value)} {error.message}", error.hint)
+        return value, (f"{shortened_repr(value)} {error.message}", error.hint)
     violation = check_image(limits, image)
-    return image.placeholder, violation and (f"{_shortened(value)} {violation[0]}", violation[1])
+    return image.placeholder, violation and (f"{shortened_repr(value)} {violation[0]}", violation[1])
 
 
 def check_image(limits: ImageLimits, image: ImageInfo) -> tuple[str, str] | None:
@@ -99,50 +124,47 @@ def has_placeholder(value: Any) -> bool:
 
 
 def find_placeholders(request: Mapping[str, Any], fields: Iterable[str]) -> dict[str, str]:
-    """Return the place of every placeholder in these fields, as `field` or `field/2`, and the SHA-256 of its image."""
-    matches = (
-        (place, _PLACEHOLDER.match(value)) for field in fields for place, value in _texts(field, request.get(field))
-    )
-    return {place: match[1] for place, match in matches if match}
+    """Return the field of every placeholder, `name` or in a list `name/2`, and the SHA-256 of its image."""
+    found: dict[str, str] = {}
+    for name in fields:
+        value = request.get(name)
+        for number, text in enumerate(value) if isinstance(value, list) else [("", value)]:
+            if isinstance(text, str) and (match := _PLACEHOLDER.match(text)):
+                found[f"{name}/{number}".rstrip("/")] = match[1]
+    return found
 
 
 def fill_placeholders(request: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the request with other values at these places."""
+    """Return the request with other values in these fields, which are named as by `find_placeholders`."""
     filled = dict(request)
-    for place, value in values.items():
-        field, _, number = place.partition("/")
+    for field, value in values.items():
+        name, _, number = field.partition("/")
         if number:
-            filled[field] = [value if at == int(number) else entry for at, entry in enumerate(filled[field])]
+            filled[name] = [value if at == int(number) else entry for at, entry in enumerate(filled[name])]
         else:
-            filled[field] = value
+            filled[name] = value
     return filled
 
 
-def _texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
-    entries = enumerate(value) if isinstance(value, list) else [("", value)]
-    return ((f"{field}/{number}".rstrip("/"), text) for number, text in entries if isinstance(text, str))
-
-
-def _shortened(value: str) -> str:
+def shortened_repr(value: Any) -> str:
+    """Return a value as messages show it, at most 60 characters long."""
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}…"
 
 
-#: segments of a JPEG that are searched for its size
-_MAX_SEGMENTS = 10_000
-
-
-class NotAnImageError(ValueError):
-    """Bytes that are no image of a supported kind. The message names what they are instead."""
+def image_kind(head: bytes) -> ImageKind | None:
+    """Return the kind of image that begins with these bytes, or None for anything else. Twelve bytes are enough."""
+    if head[:4] == b"RIFF":
+        return "webp" if head[8:12] == b"WEBP" else None
+    return next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
 
 
 def read_image_header(data: bytes) -> tuple[ImageKind, int, int]:
-    """Return kind, width and height (pixels) of an image file. Raises NotAnImageError."""
-    kind = next((kind for kind, (_, has_signature) in _READERS.items() if has_signature(data)), None)
+    """Return kind, width and height (pixels) of an image file. Raise NotAnImageError."""
+    kind = image_kind(data)
     if kind is None:
         raise NotAnImageError(_describe_other(data))
-    read_size, _ = _READERS[kind]
-    width, height = read_size(data)
+    width, height = _SIZE_READERS[kind](data)
     if width < 1 or height < 1:
         raise NotAnImageError(f"is a {kind.upper()} without a size: it is damaged")
     return kind, width, height
@@ -152,15 +174,6 @@ def _png(data: bytes) -> tuple[int, int]:
     if data[8:16] != b"\0\0\0\rIHDR" or len(data) < 33:  # noqa: PLR2004 - includes the chunk's checksum
         return 0, 0
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-
-
-_JPEG_MARKER = re.compile(rb"\xff+([^\xff\0])")
-#: start of frame, for every coding process
-_JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-#: markers without a length
-_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
-#: start of scan and end of image: no size follows
-_JPEG_ENDS = frozenset({0xD9, 0xDA})
 
 
 def _jpeg(data: bytes) -> tuple[int, int]:
@@ -196,21 +209,7 @@ def _webp(data: bytes) -> tuple[int, int]:
             return 0, 0
 
 
-_READERS: dict[ImageKind, tuple[Callable[[bytes], tuple[int, int]], Callable[[bytes], bool]]] = {
-    "png": (_png, lambda data: data.startswith(b"\x89PNG\r\n\x1a\n")),
-    "jpeg": (_jpeg, lambda data: data.startswith(b"\xff\xd8\xff")),
-    "webp": (_webp, lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP"),
-}
-#: first bytes of other kinds of files that users try to send as images
-_OTHER_KINDS = {
-    b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF",
-    b"%PDF": "a PDF",
-    b"<": "text",
-}
-_OTHER_BRANDS = {b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis"}
+_SIZE_READERS: dict[ImageKind, Callable[[bytes], tuple[int, int]]] = {"png": _png, "jpeg": _jpeg, "webp": _webp}
 
 
 def _describe_other(data: bytes) -> str:

@@ -1,4 +1,8 @@
-"""Turn the outcome of a request into an event. The module `requests` builds the requests."""
+"""Turn the outcome of a request into an event. The module `requests` builds the requests.
+
+What a spec does not list is in doubt after a submit: a 5xx, an unknown code or an incomplete response may belong to a
+task that is paid for. A query costs nothing, so what a spec does not list there is a failure to retry later.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from runner.tasks.events import (
     RetryableFailure,
 )
 from runner.tasks.models import Output, TaskError
+from runner.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,11 +35,16 @@ if TYPE_CHECKING:
     from runner.providers.spec import Meaning, RemoteState, Spec
     from runner.tasks.models import Task
 
-
 #: outputs of one task that are downloaded at most
 _MAX_OUTPUTS = 64
+#: characters of a provider's text that are kept
+_MAX_TEXT = 500
+#: bounds of a server's Retry-After, seconds
+_MIN_WAIT, _MAX_WAIT = 0.5, 900.0
 #: milliseconds since the epoch; a larger number is no time
 _MAX_TIMESTAMP = 10**15
+#: form of a task's id
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,13 @@ class ListedTask:
 
 
 @dataclass(frozen=True, slots=True)
+class ListPage:
+    """One complete, readable page of the account's task list."""
+
+    rows: tuple[ListedTask, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Bill:
     """One charge to the account, in the provider's unit."""
 
@@ -60,10 +77,15 @@ class Bill:
 
 
 @dataclass(frozen=True, slots=True)
-class ListPage:
-    """One complete, readable page of the account's task list."""
+class Classification:
+    """Meaning of a response, with its error."""
 
-    rows: tuple[ListedTask, ...]
+    meaning: Meaning | Literal["unsent"]
+    error: TaskError
+    #: seconds that the server asks to wait
+    wait: float | None = None
+    #: the rejection may mean that an earlier submit with the same reference was accepted
+    maybe_taken: bool = False
 
 
 def read_submit(spec: Spec, outcome: Outcome) -> Event:
@@ -75,7 +97,8 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
             return Interrupted(f"accepted with an id that is none: {sanitize_reply(value)}", hopeless=True)
         return Accepted(id_, f"http {outcome.status}")
     classification = classify_response(spec, outcome, "submit")
-    named = _named_id(spec, outcome)
+    value = compile_expression(spec.submit.id).search(scope(outcome)) if isinstance(outcome, Reply) else None
+    named = parse_remote_id(value) if value else None  # some providers send 0 for no id
     if named is not None:  # a rejection with a task id contradicts itself, and the task may have been paid for
         return Interrupted(f"{_describe(classification)}, and yet it names a task: {named}")
     match classification.meaning:
@@ -87,10 +110,9 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
             return _failure_event(classification)
 
 
-def _named_id(spec: Spec, outcome: Outcome) -> str | None:
-    """Return the task id in a response that does not accept the submit, or None. Some providers send 0 for no id."""
-    value = compile_expression(spec.submit.id).search(scope(outcome)) if isinstance(outcome, Reply) else None
-    return parse_remote_id(value) if value else None
+def _describe(classification: Classification) -> str:
+    parts = (classification.error.code, classification.error.message)
+    return " ".join(part for part in parts if part) or classification.meaning
 
 
 def read_query(spec: Spec, outcome: Outcome, task: Task | None = None) -> Event:
@@ -102,14 +124,6 @@ def read_query(spec: Spec, outcome: Outcome, task: Task | None = None) -> Event:
     if id_ is not None and task is not None and id_ != task.remote_id:
         return RetryableFailure("absent", TaskError("mixed_up", None, f"the provider's answer is about {id_}"))
     return read_task(spec, compile_expression(spec.query.task).search(values), trace_id(spec, outcome))
-
-
-def trace_id(spec: Spec, outcome: Outcome) -> str:
-    """Return the trace id of a response, which the provider's support asks for, or an empty string."""
-    if spec.trace is None or not isinstance(outcome, Reply):
-        return ""
-    value = compile_expression(spec.trace).search(scope(outcome))
-    return "" if value is None else sanitize_reply(value)[:100]
 
 
 def read_many(spec: Spec, tasks: Sequence[Task], outcome: Outcome) -> tuple[dict[int, Event], dict[int, Any]]:
@@ -140,7 +154,11 @@ def read_task(spec: Spec, value: Any, trace: str = "") -> Event:
             outputs = _outputs(compile_expression(spec.query.outputs).search(value))
             return Finished(outputs) if outputs else Pending(sanitize_reply(raw), settling=True, trace=trace)
         case "failed":
-            return Rejected(_task_error(spec, value, raw), billed=spec.failures_billed)
+            rules = (rule.means for rule in spec.task_errors if compile_expression(rule.when).is_true(value))
+            message = compile_expression(spec.query.error).search(value)
+            text = sanitize_reply(message) if message else "the provider gives no reason"
+            error = TaskError(next(rules, "provider"), sanitize_reply(raw), text)
+            return Rejected(error, billed=spec.failures_billed)
         case None:
             return Pending("" if raw is None else sanitize_reply(raw), unknown_state=True)
         case _:
@@ -160,36 +178,10 @@ def _outputs(items: Any) -> tuple[Output, ...]:
     return tuple(Output(number, url) for number, url in enumerate(dict.fromkeys(texts), start=1))
 
 
-def _task_error(spec: Spec, value: Any, raw: Any) -> TaskError:
-    reason = next((rule.means for rule in spec.task_errors if compile_expression(rule.when).is_true(value)), "provider")
-    message = compile_expression(spec.query.error).search(value)
-    return TaskError(
-        reason, sanitize_reply(raw), sanitize_reply(message) if message else "the provider gives no reason"
-    )
-
-
-def query_failure(spec: Spec, outcome: Outcome) -> RetryableFailure | AccountBlocked:
-    """Return the event of a query without a valid response. It never fails the task itself."""
-    classification = classify_response(spec, outcome, "query")
-    if classification.meaning in {"invalid", "moderation", "doubt", "trouble"}:
-        return RetryableFailure("trouble", classification.error, classification.wait)
-    return _failure_event(classification)
-
-
-def _failure_event(classification: Classification) -> RetryableFailure | AccountBlocked:
-    match classification.meaning:
-        case "throttled" | "window" | "unsent" | "absent":
-            return RetryableFailure(classification.meaning, classification.error, classification.wait)
-        case "credentials" | "credit" | "account" | "configuration":
-            return AccountBlocked(classification.meaning, classification.error)
-        case _:
-            return RetryableFailure("trouble", classification.error, classification.wait)
-
-
 def read_reference(spec: Spec, task: Task, outcome: Outcome) -> Found | RetryableFailure | AccountBlocked | None:
     """Return the event of a query by reference, or None if the response proves nothing and only the list can."""
     if isinstance(outcome, Reply) and compile_expression(spec.query.valid).is_true(scope(outcome)):
-        value, listing = compile_expression(spec.query.task).search(scope(outcome)), spec.look_up.listing
+        value, listing = compile_expression(spec.query.task).search(scope(outcome)), spec.reconcile.listing
         reference = compile_expression(listing.reference).search(value) if listing and listing.reference else None
         id_ = parse_remote_id(compile_expression(listing.id).search(value)) if listing else None
         return Found(id_, "found by reference") if id_ and (reference is None or reference == task.ref) else None
@@ -204,36 +196,24 @@ def read_reference(spec: Spec, task: Task, outcome: Outcome) -> Found | Retryabl
 
 def read_page(spec: Spec, outcome: Outcome) -> ListPage | RetryableFailure | AccountBlocked:
     """Return a page of the account's task list, or the event if the response is not a complete, readable page."""
-    listing = spec.look_up.listing
+    listing = spec.reconcile.listing
     if (
         listing is None
         or not isinstance(outcome, Reply)
         or not compile_expression(listing.valid).is_true(scope(outcome))
     ):
         return query_failure(spec, outcome)
-    items = compile_expression(listing.items).search(scope(outcome))
-    rows = [_listed_task(spec, item) for item in items]
-    if None in rows:
-        # the entry may belong to one of our tasks, so this page proves no absence
-        return RetryableFailure(
-            "trouble", TaskError("unreadable", None, "a row of the list has an id that cannot be read")
-        )
-    return ListPage(tuple(row for row in rows if row is not None))
-
-
-def _listed_task(spec: Spec, item: Any) -> ListedTask | None:
-    listing = spec.look_up.listing
-    id_ = parse_remote_id(compile_expression(listing.id).search(item)) if listing else None
-    if listing is None or id_ is None:
-        return None
-    reference = compile_expression(listing.reference).search(item) if listing.reference else None
-    return ListedTask(
-        id_,
-        reference if isinstance(reference, str) else None,
-        _epoch_seconds(compile_expression(listing.created).search(item)),
-        item,
-        {name: compile_expression(path).search(item) for name, path in listing.echo.items()},
-    )
+    rows = []
+    for item in compile_expression(listing.items).search(scope(outcome)):
+        id_ = parse_remote_id(compile_expression(listing.id).search(item))
+        if id_ is None:  # the entry may belong to one of our tasks, so this page proves no absence
+            message = "a row of the list has an id that cannot be read"
+            return RetryableFailure("trouble", TaskError("unreadable", None, message))
+        reference = compile_expression(listing.reference).search(item) if listing.reference else None
+        created = _epoch_seconds(compile_expression(listing.created).search(item))
+        echo = {name: compile_expression(path).search(item) for name, path in listing.echo.items()}
+        rows.append(ListedTask(id_, reference if isinstance(reference, str) else None, created, item, echo))
+    return ListPage(tuple(rows))
 
 
 def _epoch_seconds(value: Any) -> float:
@@ -265,40 +245,34 @@ def compare_echo(spec: Spec, body: Mapping[str, Any], value: Any) -> dict[str, b
 
     Fields with local images are left out: the list never shows what the request held.
     """
-    echo = spec.look_up.listing.echo if spec.look_up.listing else {}
+    echo = spec.reconcile.listing.echo if spec.reconcile.listing else {}
     sent = {name: body[name] for name in echo if name in body and not has_placeholder(body[name])}
     return {name: compile_expression(echo[name]).search(value) == sent[name] for name in sent}
 
 
-def _describe(classification: Classification) -> str:
-    parts = (classification.error.code, classification.error.message)
-    return " ".join(part for part in parts if part) or classification.meaning
+def query_failure(spec: Spec, outcome: Outcome) -> RetryableFailure | AccountBlocked:
+    """Return the event of a query without a valid response. It never fails the task itself."""
+    classification = classify_response(spec, outcome, "query")
+    if classification.meaning in {"invalid", "moderation", "doubt", "trouble"}:
+        return RetryableFailure("trouble", classification.error, classification.wait)
+    return _failure_event(classification)
 
 
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
-#: characters of a provider's text that are kept
-_MAX_TEXT = 500
-#: bounds of a server's Retry-After, seconds
-_MIN_WAIT, _MAX_WAIT = 0.5, 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """Meaning of a response, with its error."""
-
-    meaning: Meaning | Literal["unsent"]
-    error: TaskError
-    #: seconds that the server asks to wait
-    wait: float | None = None
-    #: the rejection may mean that an earlier submit with the same reference was accepted
-    maybe_taken: bool = False
+def _failure_event(classification: Classification) -> RetryableFailure | AccountBlocked:
+    match classification.meaning:
+        case "throttled" | "window" | "unsent" | "absent":
+            return RetryableFailure(classification.meaning, classification.error, classification.wait)
+        case "credentials" | "credit" | "account" | "configuration":
+            return AccountBlocked(classification.meaning, classification.error)
+        case _:
+            return RetryableFailure("trouble", classification.error, classification.wait)
 
 
 def is_success(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> bool:
     """Return True if the response is plainly successful, so that no error rule is needed."""
     if not isinstance(outcome, Reply):
         return False
-    values, listing = scope(outcome), spec.look_up.listing
+    values, listing = scope(outcome), spec.reconcile.listing
     if phase == "submit":
         return compile_expression(spec.submit.accept).is_true(values)
     if compile_expression(spec.query.valid).is_true(values):
@@ -308,43 +282,25 @@ def is_success(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) 
 
 def classify_response(spec: Spec, outcome: Outcome, phase: Literal["submit", "query"]) -> Classification:
     """Return the meaning of an outcome that is not plainly successful."""
-    match outcome:
-        case NotSent(error, terminal):
-            return Classification(
-                "configuration" if terminal else "unsent", TaskError("network", None, sanitize_reply(error))
-            )
-        case NoAnswer(error):
-            return Classification(
-                "doubt" if phase == "submit" else "trouble", TaskError("no_answer", None, sanitize_reply(error))
-            )
-        case Reply():
-            return _classify_reply(spec, outcome, phase)
-
-
-def _classify_reply(spec: Spec, reply: Reply, phase: str) -> Classification:
-    values = scope(reply)
-    if phase == "submit" and is_unclear(reply.status):
-        return Classification("doubt", error_from_reply(reply, "unclear"), retry_after(reply))
+    if isinstance(outcome, NotSent):
+        error = TaskError("network", None, sanitize_reply(outcome.error))
+        return Classification("configuration" if outcome.terminal else "unsent", error)
+    if isinstance(outcome, NoAnswer):
+        error = TaskError("no_answer", None, sanitize_reply(outcome.error))
+        return Classification("doubt" if phase == "submit" else "trouble", error)
+    values, wait = scope(outcome), retry_after(outcome)
+    if phase == "submit" and is_unclear(outcome.status):
+        return Classification("doubt", error_from_reply(outcome, "unclear"), wait)
     for rule in spec.errors:
         if rule.phase in {None, phase} and compile_expression(rule.when).is_true(values):
-            return Classification(rule.means, error_from_reply(reply, rule.means), retry_after(reply), rule.maybe_taken)
-    meaning: Meaning = "doubt" if phase == "submit" else "throttled" if reply.status == 429 else "trouble"  # noqa: PLR2004
-    return Classification(meaning, error_from_reply(reply, "unclear"), retry_after(reply))
+            return Classification(rule.means, error_from_reply(outcome, rule.means), wait, rule.maybe_taken)
+    meaning: Meaning = "doubt" if phase == "submit" else "throttled" if outcome.status == 429 else "trouble"  # noqa: PLR2004
+    return Classification(meaning, error_from_reply(outcome, "unclear"), wait)
 
 
 def is_unclear(status: int) -> bool:
     """Return True for 3xx and 5xx: the paid request may have been processed, whatever the body says."""
     return status >= 500 or 300 <= status < 400  # noqa: PLR2004 - classes of HTTP status codes
-
-
-def server_time(reply: Reply) -> float | None:
-    """Return the server's clock from the `Date` header in seconds since the epoch, or None."""
-    return _parse_http_date(reply.headers.get("date", ""))
-
-
-def scope(reply: Reply) -> dict[str, Any]:
-    """Return the values that the expressions of a spec are evaluated on."""
-    return {"status": reply.status, "headers": dict(reply.headers), "body": reply.body}
 
 
 def error_from_reply(reply: Reply, reason: str) -> TaskError:
@@ -358,21 +314,22 @@ def error_from_reply(reply: Reply, reason: str) -> TaskError:
     return TaskError(reason, sanitize_reply(code), sanitize_reply(text))
 
 
-def sanitize_reply(value: Any) -> str:
-    """Return a provider's text fit for a database and a terminal: bounded, without control or format characters."""
-    try:
-        text = str(value)[: 2 * _MAX_TEXT].encode("utf-8", "backslashreplace").decode()
-    except (ValueError, RecursionError):  # an integer of thousands of digits, a list nested a thousand deep
-        text = f"unreadable {type(value).__name__}"
-    return "".join(char if char.isprintable() else " " for char in text)[:_MAX_TEXT].strip()
+def scope(reply: Reply) -> dict[str, Any]:
+    """Return the values that the expressions of a spec are evaluated on."""
+    return {"status": reply.status, "headers": dict(reply.headers), "body": reply.body}
 
 
-def parse_remote_id(value: Any) -> str | None:
-    """Return an id of text or a whole number as text, or None unless it is 1 to 128 of `[A-Za-z0-9._:-]`."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    text = str(value) if isinstance(value, str) or abs(value) < 10**128 else ""
-    return text if _ID.match(text) and text.strip(".") else None
+def trace_id(spec: Spec, outcome: Outcome) -> str:
+    """Return the trace id of a response, which the provider's support asks for, or an empty string."""
+    if spec.trace is None or not isinstance(outcome, Reply):
+        return ""
+    value = compile_expression(spec.trace).search(scope(outcome))
+    return "" if value is None else sanitize_reply(value)[:100]
+
+
+def server_time(reply: Reply) -> float | None:
+    """Return the server's clock from the `Date` header in seconds since the epoch, or None."""
+    return _parse_http_date(reply.headers.get("date", ""))
 
 
 def retry_after(reply: Reply) -> float | None:
@@ -398,3 +355,20 @@ def _parse_http_date(text: str) -> float | None:
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return None if found is None else (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def parse_remote_id(value: Any) -> str | None:
+    """Return an id of text or a whole number as text, or None unless it is 1 to 128 of `[A-Za-z0-9._:-]`."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value) if isinstance(value, str) or abs(value) < 10**128 else ""
+    return text if _ID.match(text) and text.strip(".") else None
+
+
+def sanitize_reply(value: Any) -> str:
+    """Return a provider's text fit for a database and a terminal: bounded, without control or format characters."""
+    try:
+        text = str(value)[: 2 * _MAX_TEXT].encode("utf-8", "backslashreplace").decode()
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list nested a thousand deep
+        text = f"unreadable {type(value).__name__}"
+    return sanitize(text, _MAX_TEXT, collapse=False).strip()

@@ -1,7 +1,8 @@
 """Define the schema of a provider spec, and find and load specs.
 
 A spec is a YAML file. `docs/providers.md` explains it field by field. Expressions are JMESPath over
-`{status, headers, body}` for complete responses, and over one task object for `state`, `outputs` and `error`.
+`{status, headers, body}` for complete responses, and over one task object for `state`, `outputs` and `error`. An error
+message names the field, what was expected, and the closest known field.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from runner.errors import ConfigError, UsageError
 from runner.providers.expressions import compile_expression
+from runner.units import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pydantic_core import ErrorDetails
+
+#: characters of a wrong value in a message
+_MAX_SHOWN = 60
+#: form of a rate; the module `units` parses it
+_RATE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(?:s|sec|second|m|min|minute|h|hour)", re.ASCII)
 
 
 def _check_expression(text: str) -> str:
@@ -35,17 +42,15 @@ def _check_expression(text: str) -> str:
 
 
 def _check_rate(text: str) -> str:
-    match = _RATE_PATTERN.fullmatch(text)
-    if match is None or float(match[1]) <= 0:
-        raise ValueError(f"expected a rate like `5/s`, `10/min` or `100/h`; found {text!r}")
+    try:
+        parse_rate(text)
+    except ValueError:
+        raise ValueError(f"expected a rate like `5/s`, `10/min` or `100/h`; found {text!r}") from None
     return text
 
 
 JmesPath = Annotated[str, AfterValidator(_check_expression)]
-#: form of a rate; the module `units` parses it
-_RATE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(?:s|sec|second|m|min|minute|h|hour)", re.ASCII)
 RateText = Annotated[str, AfterValidator(_check_rate)]
-
 #: meaning of a failed response; `doubt` is also the meaning of every unlisted response to a submit
 Meaning = Literal[
     "throttled",
@@ -331,23 +336,23 @@ class Spec(_SpecPart):
     #: True if a task that was accepted and then failed costs its price
     failures_billed: bool = True
     #: minimum delay from acceptance to the first poll, seconds
-    first_look: float = 2.0
+    first_poll: float = Field(default=2.0, alias="first_look")
     #: maximum delay between two polls, seconds
-    longest_look: float = 15.0
+    longest_poll: float = Field(default=15.0, alias="longest_look")
     operations: dict[str, OperationSpec]
     #: None: local images are not accepted
     images: ImagesSpec | None = None
     upload: UploadSpec | None = None
     submit: SubmitSpec
     query: QuerySpec
-    look_up: ReconcileSpec = ReconcileSpec()
+    reconcile: ReconcileSpec = Field(default=ReconcileSpec(), alias="look_up")
     billing: BillingSpec | None = None
     errors: tuple[ErrorRule, ...]
     #: trace id of any response, which the provider's support asks for
     trace: JmesPath | None = None
     #: reasons of failed tasks, evaluated on the task object; if none holds: `provider`
     task_errors: tuple[ErrorRule, ...] = ()
-    #: place for YAML anchors, otherwise unused
+    #: holder of YAML anchors, otherwise unused
     parts: Any = None
     models: dict[str, Model]
     not_established: tuple[str, ...] = ()
@@ -368,7 +373,7 @@ class Spec(_SpecPart):
     @property
     def can_reconcile(self) -> bool:
         """Return True if a submit without a response can be found again, by its reference or in a list."""
-        return self.look_up.by_reference is not None or self.look_up.listing is not None
+        return self.reconcile.by_reference is not None or self.reconcile.listing is not None
 
     @property
     def needs_claims(self) -> bool:
@@ -376,7 +381,40 @@ class Spec(_SpecPart):
 
         Without claims, two jobs could adopt the same remote task.
         """
-        return self.look_up.listing is not None and self.look_up.listing.reference is None
+        return self.reconcile.listing is not None and self.reconcile.listing.reference is None
+
+
+@lru_cache(maxsize=32)
+def load(name: str, extra: Path | None = None) -> Spec:
+    """Return the spec of that name. Raise UsageError for an unknown name, ConfigError for a broken file."""
+    known = spec_paths(extra)
+    if name not in known:
+        raise UsageError(f"unknown provider {name!r}", hint=f"known are: {', '.join(sorted(known))}")
+    spec = parse(known[name].read_text(encoding="utf-8"), str(known[name]))
+    if spec.name != name:
+        raise ConfigError(
+            f"{known[name]}: it says `name: {spec.name}`, and the file is called {name}.yaml",
+            hint="A spec is found by its file's name: let both be the same.",
+        )
+    return spec
+
+
+def spec_paths(extra: Path | None = None) -> dict[str, Path]:
+    """Return the spec file of every provider by name. Files in `extra` take precedence."""
+    folders = [Path(str(resources.files("runner.providers") / "specs")), *([extra] if extra else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def parse(text: str, origin: str) -> Spec:
+    """Return the spec in this text. Raise ConfigError with all errors; `origin` is the file to name in them."""
+    try:
+        return Spec.model_validate(yaml.load(text, Loader=_Loader))  # noqa: S506 - a safe loader of our own
+    except yaml.YAMLError as error:
+        messages = [" ".join(str(error).split())]
+    except ValidationError as error:
+        messages = list(render_errors(error, _field_names(Spec)))
+    lines = "\n".join(f"{origin}: {line}" for line in messages)
+    raise ConfigError(f"not a provider spec\n{lines}", hint="docs/providers.md says what one holds.")
 
 
 class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
@@ -394,67 +432,13 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), [*_first, ""])
 
 
-def parse(text: str, origin: str) -> Spec:
-    """Return the spec in this text. Raises ConfigError with all mistakes; `origin` is the file to name in them."""
-    try:
-        return Spec.model_validate(yaml.load(text, Loader=_Loader))  # noqa: S506 - a safe loader of our own
-    except yaml.YAMLError as error:
-        messages = [" ".join(str(error).split())]
-    except ValidationError as error:
-        messages = list(render_errors(error, _field_names(Spec)))
-    lines = "\n".join(f"{origin}: {line}" for line in messages)
-    raise ConfigError(f"not a provider spec\n{lines}", hint="docs/providers.md says what one holds.")
-
-
-def _field_names(part: type[BaseModel]) -> set[str]:
-    """Return the names of the fields of all levels of a spec, as they are written in YAML."""
-    own = {field.alias or name for name, field in part.model_fields.items()}
-    inner = [arg for field in part.model_fields.values() for arg in _nested_models(field.annotation)]
-    return own.union(*(_field_names(each) for each in inner))
-
-
-def _nested_models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for each in get_args(annotation) for found in _nested_models(each)]
-
-
-def spec_paths(extra: Path | None = None) -> dict[str, Path]:
-    """Return the spec file of every provider by name. Files in `extra` take precedence."""
-    folders = [Path(str(resources.files("runner.providers") / "specs")), *([extra] if extra else [])]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
-
-
-@lru_cache(maxsize=32)
-def load(name: str, extra: Path | None = None) -> Spec:
-    """Return the spec of that name. Raises UsageError for an unknown name, ConfigError for a broken file."""
-    known = spec_paths(extra)
-    if name not in known:
-        raise UsageError(f"unknown provider {name!r}", hint=f"known are: {', '.join(sorted(known))}")
-    spec = parse(known[name].read_text(encoding="utf-8"), str(known[name]))
-    if spec.name != name:
-        raise ConfigError(
-            f"{known[name]}: it says `name: {spec.name}`, and the file is called {name}.yaml",
-            hint="A spec is found by its file's name: let both be the same.",
-        )
-    return spec
-
-
-#: characters of a wrong value that are shown
-_SHOWN = 60
-
-
 def render_errors(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
-    """Yield one line for each mistake. `known` are the names of all fields of a spec."""
+    """Yield one line for each error. `known` are the names of all fields of a spec."""
     names = sorted(known)
     for each in error.errors():
-        path, message = _field_path(each["loc"]), _render_error(each, names)
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in each["loc"])
+        path, message = "".join(parts).removeprefix("."), _render_error(each, names)
         yield f"{path}: {message}" if path else message
-
-
-def _field_path(path: tuple[int | str, ...]) -> str:
-    """Return the path of a field in the form `errors[2].means`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def _render_error(each: ErrorDetails, known: list[str]) -> str:
@@ -468,9 +452,18 @@ def _render_error(each: ErrorDetails, known: list[str]) -> str:
             return " ".join(str(each.get("ctx", {}).get("error", each["msg"])).split())
         case _:
             expected = each["msg"].replace("Input should be", "expected").replace("valid dictionary", "mapping")
-            return f"{expected}; found {_shorten(each['input'])}"
+            found = " ".join(repr(each["input"]).split())
+            return f"{expected}; found {found if len(found) <= _MAX_SHOWN else f'{found[: _MAX_SHOWN - 1]}…'}"
 
 
-def _shorten(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+def _field_names(part: type[BaseModel]) -> set[str]:
+    """Return the names of the fields of all levels of a spec, as they are written in YAML."""
+    own = {field.alias or name for name, field in part.model_fields.items()}
+    inner = [arg for field in part.model_fields.values() for arg in _nested_models(field.annotation)]
+    return own.union(*(_field_names(each) for each in inner))
+
+
+def _nested_models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for each in get_args(annotation) for found in _nested_models(each)]

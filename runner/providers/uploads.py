@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runner.tasks.events import AccountBlocked
 
 _EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
-#: characters of a URL, an id or a header
+#: largest length of a URL, an id or a header, in characters
 _MAX_FIELD = 4096
 _MAX_HEADERS = 20
 
@@ -54,17 +54,11 @@ def read_target(spec: Spec, upload: UploadSpec, outcome: Outcome) -> UploadTarge
         for each in (upload.id, upload.put, upload.media_type, upload.url)
     ]
     if not all(texts):
-        return RetryableFailure(
-            "trouble", TaskError("upload", None, "the answer names no place, or no type, for the file")
-        )
+        error = TaskError("upload", None, "the answer names no place, or no type, for the file")
+        return RetryableFailure("trouble", error)
+    headers = _storage_headers(compile_expression(upload.headers).search(seen)) if upload.headers else {}
     file_id, put, media_type, url = texts
-    return UploadTarget(
-        file_id,
-        put,
-        media_type,
-        url,
-        _storage_headers(compile_expression(upload.headers).search(seen)) if upload.headers else {},
-    )
+    return UploadTarget(file_id, put, media_type, url, headers)
 
 
 def status_request(upload: UploadSpec, file_id: str) -> Request:
@@ -87,9 +81,8 @@ def read_status(
     if compile_expression(upload.pending).is_true(seen):
         return "pending"
     if compile_expression(upload.refused).is_true(seen):
-        return TaskError(
-            "moderation", error_from_reply(outcome, "").code, "the provider does not take this picture's content"
-        )
+        code = error_from_reply(outcome, "").code
+        return TaskError("moderation", code, "the provider does not take this picture's content")
     return query_failure(spec, outcome)
 
 

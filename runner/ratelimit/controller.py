@@ -75,11 +75,8 @@ class RateController:
         target = self.target(start, ceiling)
         if self.recovery_start == float("-inf"):
             return target
-        recovered = (
-            _RECOVERY_SHARE
-            * min(ceiling, max(start, target))
-            * max(0, int((now - self.recovery_start) / self.recovery_window))
-        )
+        windows = max(0, int((now - self.recovery_start) / self.recovery_window))
+        recovered = _RECOVERY_SHARE * min(ceiling, max(start, target)) * windows
         return min(target, max(target / 2, _min_rate(start, ceiling)) + recovered)
 
     def record_accepted(self, count: int, start: float, ceiling: float) -> None:

@@ -2,9 +2,9 @@
 
 1. A reply that is late compared with the best round trip may mean that the request was late. At most 250 ms of it
    count as the request's delay.
-2. A server whose replies always vary gives no information. Assumed delay lowers the rate, so it has a budget, a share
-   of the window: `noise` grows until the mean of the assumed delay keeps to the budget. It never exceeds the usual
-   variation, so that a stall among steady replies counts in full, whatever it costs.
+2. A server whose replies always vary gives no information. Assumed delay lowers the rate, so its mean is limited to a
+   share of the window: `noise` grows until the mean is within the limit. It never exceeds the usual variation, so that
+   a stall among steady replies counts in full, whatever it costs.
 3. Delay that replies cannot show is covered by a margin: 4 ms per second of the window, and up to 16 ms more with
    noise.
 """
@@ -24,8 +24,8 @@ _MAX_DELAY = 0.25
 _MARGIN_SHARE, _MAX_MARGIN = 0.004, 0.25
 #: maximum further margin while there is noise: share of the window, and maximum seconds
 _NOISE_SHARE, _MAX_NOISE_MARGIN = 0.016, 0.25
-#: mean assumed delay, as a share of the window
-_BUDGET_SHARE = 0.024
+#: maximum mean of the assumed delay, as a share of the window
+_MEAN_SHARE = 0.024
 #: gain of `noise` from a window full of unexpected delays, and the maximum from one of them
 _GAIN, _MAX_GAIN = 3.0, 0.5
 #: usual variation: number of latest samples, samples per window, quantile of them, and the factor applied to it
@@ -56,11 +56,8 @@ class DelayEstimator:
         """Return a lower bound of the shortest possible round trip."""
         if self._reply_count < _MIN_REPLIES:
             return 0.0
-        uncertainty = (
-            self._usual_excess
-            / _USUAL_FACTOR
-            * max(0.0, _UNCERTAINTY / math.sqrt(self._reply_count) - _COVERED_UNCERTAINTY)
-        )
+        share = max(0.0, _UNCERTAINTY / math.sqrt(self._reply_count) - _COVERED_UNCERTAINTY)
+        uncertainty = self._usual_excess / _USUAL_FACTOR * share
         return max(0.0, min(self._best_rtt, self._previous_best_rtt) - uncertainty)
 
     def max_delay(self, window: float) -> float:
@@ -84,14 +81,14 @@ class DelayEstimator:
 
     def record_reply(self, now: float, rtt: float, window: float, count: int) -> None:
         """Learn from a reply with the round-trip time `rtt`; `count` requests make a window."""
-        over_budget = self.delay(rtt, window) - _BUDGET_SHARE * window
+        excess = self.delay(rtt, window) - _MEAN_SHARE * window
         if now - self._best_since > max(_BEST_RTT_LIFETIME, 10 * window):
             self._best_rtt, self._previous_best_rtt, self._best_since = float("inf"), self._best_rtt, now
         self._best_rtt = min(self._best_rtt, rtt)
         if self._reply_count % max(1, count // _SAMPLES_PER_WINDOW) == 0 or self._reply_count < _SAMPLE_COUNT:
             self._add_sample(rtt)
         self._reply_count += 1
-        self.noise = min(self._usual_excess, max(0.0, self.noise + min(_MAX_GAIN, _GAIN / count) * over_budget))
+        self.noise = min(self._usual_excess, max(0.0, self.noise + min(_MAX_GAIN, _GAIN / count) * excess))
 
     def _add_sample(self, rtt: float) -> None:
         del self._samples[: len(self._samples) - _SAMPLE_COUNT + 1]

@@ -109,7 +109,13 @@ class Limiter:
         self._queue.append(waiter)
         try:
             while waiter.slot is None:
-                await self._wait_once(waiter)
+                if self._queue[0] is not waiter:
+                    await waiter.woken.wait()
+                    waiter.woken.clear()
+                    continue
+                wait = self._grant_due()
+                if waiter.slot is None:
+                    await self._sleep(min(_MAX_SLEEP, wait))
         except BaseException:
             if waiter.slot is not None:  # granted while the caller was cancelled
                 self.pacer.release(waiter.slot)
@@ -120,15 +126,6 @@ class Limiter:
             if self._queue:
                 self._queue[0].woken.set()
         return waiter.slot
-
-    async def _wait_once(self, waiter: _Waiter) -> None:
-        if self._queue[0] is not waiter:
-            await waiter.woken.wait()
-            waiter.woken.clear()
-            return
-        wait = self._grant_due()
-        if waiter.slot is None:
-            await self._sleep(min(_MAX_SLEEP, wait))
 
     def _grant_due(self) -> float:
         """Give a slot to every waiter that is due; return the seconds until the next one is, or 0 if none waits."""

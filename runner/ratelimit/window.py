@@ -17,19 +17,24 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, count, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from runner.ratelimit.controller import RateController
 from runner.ratelimit.delay import DelayEstimator
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-
+#: maximum requests in a window, and maximum send times that are remembered
+MAX_REQUESTS = 1024
+#: a time that depends on replies which have not arrived yet
+UNKNOWN = float("inf")
+#: doubles per slot in the dumped state
+_SLOT_FIELDS = 5
+#: factor of the interval between two grants
 _MARGIN = 1.005
+#: maximum seconds of missed grants that are made up for
 _CATCH_UP = 0.1
 #: maximum seconds until the next attempt when only a reply can free a place
 _MAX_REPLY_WAIT = 0.01
+#: bounds in seconds of the pause after a refusal
 _MIN_PAUSE, _MAX_PAUSE = 0.5, 900.0
 #: version of the dumped state, and the number of its parts
 _VERSION, _PARTS = 1.0, 7
@@ -42,6 +47,27 @@ class RateTarget(NamedTuple):
     start: float
     ceiling: float
     unit: float
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """Permission to send one request; `stamp` is None until its bytes leave. Times are in seconds."""
+
+    #: process slot of the process that holds it
+    process_slot: int
+    #: number within that process
+    number: int
+    granted_at: float
+    #: time at which the next slot would have been due without this one
+    due: float
+    stamp: float | None = None
+    #: True if the slot was waited for, so that its success shows that the rate holds
+    at_full_rate: bool = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Return the identity of the slot among all processes."""
+        return self.process_slot, self.number
 
 
 class SlidingWindow:
@@ -207,51 +233,19 @@ class SlidingWindow:
             return
         ends = list(accumulate(sizes, initial=1 + _PARTS))
         controller, times, delay, targets, closed, sends, slots = (values[begin:end] for begin, end in pairwise(ends))
-        earlier_boot = earlier_boot or (
-            len(sends) > 0 and sends[-1] > now + 1.0
-        )  # sent in the future, so before a restart
+        # a request that was sent in the future was sent before a restart of the machine
+        earlier_boot = earlier_boot or (len(sends) > 0 and sends[-1] > now + 1.0)
         self._controller.restore(controller, earlier_boot=earlier_boot)
-        if not earlier_boot:
-            self._delay.restore(delay)
-            self._restore_targets(times, targets)
-            self._requests.restore(closed, sends, slots)
-
-    def _restore_targets(self, times: Sequence[float], targets: Sequence[float]) -> None:
+        if earlier_boot:
+            return
+        self._delay.restore(delay)
         self._next_due, self._paused_until = times[:2]
         self._latest_key = int(times[2]), int(times[3])
         for at in range(0, len(targets), 4):
             self._targets[int(targets[at])] = RateTarget(*targets[at + 1 : at + 4])
         self._targets[self.process_slot] = self._target
         self._update_account_target()
-
-
-#: maximum requests in a window, and maximum send times that are remembered
-MAX_REQUESTS = 1024
-#: a time that depends on replies which have not arrived yet
-UNKNOWN = float("inf")
-#: doubles per slot in the dumped state
-_SLOT_FIELDS = 5
-
-
-@dataclass(eq=False, slots=True)
-class Slot:
-    """Permission to send one request; `stamp` is None until its bytes leave. Times are in seconds."""
-
-    #: process slot of the process that holds it
-    process_slot: int
-    #: number within that process
-    number: int
-    granted_at: float
-    #: time at which the next slot would have been due without this one
-    due: float
-    stamp: float | None = None
-    #: True if the slot was waited for, so that its success shows that the rate holds
-    at_full_rate: bool = False
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Return the identity of the slot among all processes."""
-        return self.process_slot, self.number
+        self._requests.restore(closed, sends, slots)
 
 
 class RequestLog:

@@ -1,4 +1,8 @@
-"""Show the progress of a run: a live display on a terminal, a plain line every 30 seconds elsewhere."""
+"""Show the progress of a run: a live display on a terminal, a plain line every 30 seconds elsewhere.
+
+What a run knows about itself and its store does not hold (limits, units, the cap on costs) is left in a file of the
+job's state directory, for other processes that show the same progress.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
 
     from runner.report.stats import RunStats
 
-
+#: name of the file in a job's state directory
+_RUN_INFO_NAME = "facts.json"
 #: seconds between two plain lines
 PLAIN_INTERVAL = 30.0
 #: seconds of remaining time below which no number is shown
@@ -145,9 +150,6 @@ def show_progress(info: RunInfo, stats: RunStats, stream: TextIO, *, quiet: bool
                 yield update
                 return
     yield PlainProgress(info, stats, stream).update
-
-
-_RUN_INFO_NAME = "facts.json"
 
 
 def write_run_info(state: Path, info: RunInfo) -> None:

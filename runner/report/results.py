@@ -1,4 +1,10 @@
-"""Write `results.jsonl`: one line for each task in manifest order, rewritten atomically at the end of a run."""
+"""Write the results of a job: `results.jsonl`, and exports as JSON lines, CSV and Parquet.
+
+`results.jsonl` has a line for each task in manifest order and is rewritten atomically at the end of a run. CSV is for
+spreadsheets and Parquet for data frames. Both are flat: a row is a task, and `vars` and `request` have a column for
+each of their names, found in a first pass over the rows. Rows are written as they are read, so memory does not grow
+with the job.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +30,22 @@ if TYPE_CHECKING:
 
 
 _OUTPUT_FIELDS = ("file", "bytes", "sha256", "media_type")
+_LEADING_FIELDS = ("key", "index", "repeat", "state", "provider", "model")
+_NESTED_FIELDS = ("vars", "request")
+ERROR_FIELDS = ("reason", "code", "message")
+_TIME_FIELDS = ("queued_at", "submitted_at", "finished_at")
+#: integers from this value do not fit into a column of 64 bits
+_INT64_LIMIT = 2**63
+_BOM = "\ufeff"
+#: beginning of a cell that a spreadsheet takes for a formula; it ignores blanks and invisible characters, and accepts
+#: the full-width signs of Chinese keyboards
+_FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+@＝＋－＠-]")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+#: digits of the longest integer that a spreadsheet keeps exactly
+_MAX_DIGITS = 15
+#: rows of a group of a Parquet file, which are in memory at a time
+_GROUP_ROWS = 5_000
+_NONE_TYPE = type(None)
 
 
 def result_dict(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,24 +82,10 @@ def iso_timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write(path: Path, rows: Rows) -> None:
     """Write a line for each row and replace the file atomically; a symbolic link is replaced, not followed."""
     with atomic_write(path) as file:
-        file.writelines(orjson.dumps(result_dict(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
-
-
-_INT64_LIMIT = 2**63
-_BOM = "\ufeff"
-_NESTED_FIELDS = ("vars", "request")
-_LEADING_FIELDS = ("key", "index", "repeat", "state", "provider", "model")
-_TRAILING_FIELDS = ("remote_id", "attempts", "cost", "queued_at", "submitted_at", "finished_at")
-_ERROR_FIELDS = ("reason", "code", "message")
-#: beginning of a cell that a spreadsheet takes for a formula; it ignores blanks and invisible characters, and accepts
-#: the full-width signs of Chinese keyboards
-_FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+@＝＋－＠-]")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-#: digits of the longest integer that a spreadsheet keeps exactly
-_MAX_DIGITS = 15
+        write_jsonl(rows, file)
 
 
 def write_jsonl(rows: Rows, file: BinaryIO) -> None:
@@ -120,14 +128,14 @@ def write_csv(rows: Rows, columns: ColumnTypes, file: BinaryIO) -> None:
     try:
         text.write(_BOM)
         writer = csv.writer(text)
-        outputs = ("files", "bytes", "sha256", "media_type")
         writer.writerow(
             [
                 *_LEADING_FIELDS,
                 *columns.names(),
-                *outputs,
-                *(f"error.{name}" for name in _ERROR_FIELDS),
-                *_TRAILING_FIELDS,
+                *("files", "bytes", "sha256", "media_type"),
+                *(f"error.{name}" for name in ERROR_FIELDS),
+                *("remote_id", "attempts", "cost"),
+                *_TIME_FIELDS,
             ]
         )
         for row in rows:
@@ -146,8 +154,8 @@ def _csv_row(result: Mapping[str, Any], columns: ColumnTypes) -> Iterator[Any]:
     yield sum(output["bytes"] or 0 for output in outputs) if outputs else None
     for name in ("sha256", "media_type"):
         yield "; ".join(output[name] or "" for output in outputs)
-    yield from (result["error"][name] for name in _ERROR_FIELDS)
-    yield from (result[name] for name in _TRAILING_FIELDS)
+    yield from (result["error"][name] for name in ERROR_FIELDS)
+    yield from (result[name] for name in ("remote_id", "attempts", "cost", *_TIME_FIELDS))
 
 
 def csv_cell(value: Any) -> str:
@@ -168,13 +176,6 @@ def _is_dangerous(text: str) -> bool:
     if _NUMBER.fullmatch(text):
         return text.isdecimal() and len(text) > _MAX_DIGITS
     return _FORMULA.match(text) is not None
-
-
-#: rows of a group, which are in memory at a time
-_GROUP_ROWS = 5_000
-_NONE_TYPE = type(None)
-_TIME_FIELDS = ("queued_at", "submitted_at", "finished_at")
-_ERROR_COLUMNS = ("reason", "code", "message")
 
 
 def import_pyarrow() -> Any:
@@ -209,7 +210,7 @@ def _parquet_schema(arrow: Any, columns: ColumnTypes) -> Any:
     output = arrow.struct([("file", text), ("bytes", integer), ("sha256", text), ("media_type", text)])
     nested = [
         (f"{part}.{name}", types[_column_type(kinds)])
-        for part in ("vars", "request")
+        for part in _NESTED_FIELDS
         for name, kinds in getattr(columns, part).items()
     ]
     return arrow.schema(
@@ -222,7 +223,7 @@ def _parquet_schema(arrow: Any, columns: ColumnTypes) -> Any:
             ("model", text),
             *nested,
             ("outputs", arrow.list_(output)),
-            *((f"error.{name}", text) for name in _ERROR_COLUMNS),
+            *((f"error.{name}", text) for name in ERROR_FIELDS),
             ("remote_id", text),
             ("attempts", integer),
             ("cost", number),
@@ -240,13 +241,12 @@ def _column_type(kinds: set[type]) -> type:
 
 
 def _parquet_row(result: Mapping[str, Any], columns: ColumnTypes) -> dict[str, Any]:
-    row = {name: result[name] for name in ("key", "index", "repeat", "state", "provider", "model", "outputs")}
-    row |= {name: result[name] for name in ("remote_id", "attempts")}
+    row = {name: result[name] for name in (*_LEADING_FIELDS, "outputs", "remote_id", "attempts")}
     row["cost"] = None if result["cost"] is None else float(result["cost"])
-    for part in ("vars", "request"):
+    for part in _NESTED_FIELDS:
         for name, kinds in getattr(columns, part).items():
             row[f"{part}.{name}"] = _column_value(result[part].get(name), _column_type(kinds))
-    row |= {f"error.{name}": result["error"][name] for name in _ERROR_COLUMNS}
+    row |= {f"error.{name}": result["error"][name] for name in ERROR_FIELDS}
     row |= {name: result[name] and datetime.fromisoformat(result[name]) for name in _TIME_FIELDS}
     return row
 

@@ -1,4 +1,8 @@
-"""Counters of one run, updated after every transition, for progress and summary."""
+"""Count what a run does, for its progress and summary, and measure how fast a job goes.
+
+`RunStats` is updated by the run itself after every transition. `RateMeter` estimates the rates of any job from counts
+that are read now and then, for the live page of another process.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,17 @@ if TYPE_CHECKING:
 
 #: latest losses kept for the live view
 _MAX_LOSSES = 3
+_UNSENT = frozenset({State.QUEUED, State.SUBMITTING})
 _LOST = frozenset({State.FAILED, State.STRANDED, State.HELD})
-_INACTIVE_STATES = _LOST | {State.DONE}
+_INACTIVE = _LOST | {State.DONE}
+#: latest events that the rate of an event covers
+_MAX_STAMPS = 60
+#: events below which no remaining time is predicted
+_MIN_STAMPS = 3
+#: seconds without an event after which a rate is stale, unless twice the longest earlier pause is more
+_MAX_SILENCE = 60.0
+#: seconds of history that a rate meter covers, and seconds below which the rate is unknown
+_WINDOW, _MIN_WINDOW = 60.0, 2.0
 
 
 class EventRate:
@@ -162,7 +175,7 @@ class RunStats:
     @property
     def open(self) -> int:
         """Return the number of tasks that this run still works on."""
-        return self.total - sum(self.states[state] for state in _INACTIVE_STATES)
+        return self.total - sum(self.states[state] for state in _INACTIVE)
 
     def rate(self, now: float) -> float:
         """Return completions per second over the latest ones, or 0.0 with fewer than two."""
@@ -174,21 +187,8 @@ class RunStats:
         return self.open / rate if rate > 0 and self._completions.is_steady(now) else None
 
 
-#: latest events that a rate covers
-_MAX_STAMPS = 60
-#: events below which no remaining time is predicted
-_MIN_STAMPS = 3
-#: seconds without an event after which a rate is stale, unless twice the longest earlier pause is more
-_MAX_SILENCE = 60.0
-
-#: seconds of history that a rate covers, and seconds below which it is unknown
-_WINDOW, _MIN_WINDOW = 60.0, 2.0
-_UNSENT = frozenset({"queued", "submitting"})
-_INACTIVE = frozenset({"done", "failed", "stranded", "held"})
-
-
 class RateMeter:
-    """Rates of a provider or a job over the last minute."""
+    """Rates of a provider or a job over the last minute, from counts by state."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int, int]] = deque()

@@ -1,4 +1,8 @@
-"""Summarize a run: the documented JSON object, and a text for the terminal."""
+"""Summarize a run: the documented JSON object, and a text for the terminal.
+
+Tasks that failed or need a decision are grouped by reason, each group with its next step, which is a command to copy
+where there is one.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,64 @@ _NEXT_STEPS = {
 }
 #: exit codes whose reasons the groups of tasks already show
 _GROUPED_CODES = frozenset({3, 4})
+#: held tasks that are listed with their commands
+_MAX_HELD = 3
+_STATE_ORDER = (State.HELD, State.FAILED, State.STRANDED, State.DONE)
+#: reasons that only a change of the manifest can remove
+_MANIFEST_REASONS = frozenset({"moderation", "invalid"})
+#: next step by state and reason; an empty reason stands for all others
+_HINTS: Mapping[tuple[str, str], str] = {
+    ("failed", "moderation"): "the provider's content check refused what is asked for: change it, then {run}",
+    ("failed", "invalid"): "the provider does not take these parameters: correct them, then {run}",
+    ("failed", "image"): "the picture is not what was planned: put it back, then {retry} --failed --reason image; or "
+    "leave it so, and {run} plans it anew",
+    ("failed", "provider"): "the provider could not make it; to pay anew: {retry} --failed --reason provider",
+    ("failed", "abandoned"): "given up by a person; to buy it after all: {retry} --failed --reason abandoned",
+    ("failed", ""): "the provider did not take it, however often it was asked; later: {retry} --failed",
+    ("stranded", "stuck"): "paid for, and still not finished there; to look again, free of charge: {retry}",
+    ("stranded", "no_output"): "paid for, and the provider shows no file; to look again, free of charge: {retry}; or "
+    "ask its support, with the remote_id in results.jsonl",
+    ("stranded", "withdrawn"): "paid for, and the provider has it no more; to look again, free of charge: {retry}",
+    ("stranded", ""): "paid for, and the files could not be fetched; to try again, free of charge: {retry}",
+    ("done", ""): "the provider made fewer files than were ordered; those that it made are here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobIssues:
+    """Tasks of a job that failed, are incomplete, or need a decision by the user."""
+
+    #: groups from the store, each with state, reason, message, count, cost and example tasks
+    groups: Sequence[Mapping[str, Any]] = ()
+    #: all held tasks from the store
+    held: Sequence[Mapping[str, Any]] = ()
+    #: number of tasks that the next run reconciles
+    in_doubt: int = 0
+    #: number of submitted tasks that are no longer in the manifest
+    removed: int = 0
+    #: number of those that had failed
+    removed_failed: int = 0
+    #: exit code and reason of everything that ended the run
+    endings: Sequence[tuple[int, str]] = ()
+    #: unit of all costs
+    unit: str = ""
+    #: arguments that name the job on a command line
+    arguments: Sequence[str] = field(default_factory=list)
+
+    @property
+    def needs_manifest_change(self) -> bool:
+        """Return whether every failure needs a change of the manifest, so that a retry alone cannot help."""
+        lost = [group for group in self.groups if group["state"] in {"failed", "stranded"}]
+        return all(group["state"] == "failed" and group["reason"] in _MANIFEST_REASONS for group in lost)
+
+    def command(self, verb: str, *more: str) -> str:
+        """Return a command line for this job, quoted for a shell."""
+        return shell_join("runner", verb, *self.arguments, *more)
+
+    def resolve_command(self, key: str) -> str:
+        """Return the command with which the user decides about a held task; `key` is the full task key."""
+        manifest, *options = self.arguments or [""]
+        return f"{shell_join('runner', 'resolve', manifest, key[:8], *options)} --adopt ID"
 
 
 def summary(
@@ -70,7 +132,7 @@ def _next_step(exit_code: int, counts: Mapping[str, int], issues: JobIssues) -> 
     """Return the next step for the user in one line, or None if there is nothing to do."""
     match exit_code:
         case 4 if issues.held:
-            command = resolve_command(issues, issues.held[0]["key"])
+            command = issues.resolve_command(issues.held[0]["key"])
             return f"{command} (or --absent, or --abandon), with the provider's console beside it"
         case 3 if counts.get("stranded"):
             return f"{issues.command('retry')} fetches what is stranded, free of charge"
@@ -119,64 +181,6 @@ def write(path: Path, summary: Mapping[str, Any]) -> None:
         file.write(orjson.dumps(summary, option=orjson.OPT_APPEND_NEWLINE))
 
 
-#: held tasks that are listed with their commands
-_MAX_HELD = 3
-_STATE_ORDER = (State.HELD, State.FAILED, State.STRANDED, State.DONE)
-#: reasons that only a change of the manifest can remove
-MANIFEST_REASONS = frozenset({"moderation", "invalid"})
-#: next step by state and reason; an empty reason stands for all others
-_HINTS: Mapping[tuple[str, str], str] = {
-    ("failed", "moderation"): "the provider's content check refused what is asked for: change it, then {run}",
-    ("failed", "invalid"): "the provider does not take these parameters: correct them, then {run}",
-    ("failed", "image"): "the picture is not what was planned: put it back, then {retry} --failed --reason image; or "
-    "leave it so, and {run} plans it anew",
-    ("failed", "provider"): "the provider could not make it; to pay anew: {retry} --failed --reason provider",
-    ("failed", "abandoned"): "given up by a person; to buy it after all: {retry} --failed --reason abandoned",
-    ("failed", ""): "the provider did not take it, however often it was asked; later: {retry} --failed",
-    ("stranded", "stuck"): "paid for, and still not finished there; to look again, free of charge: {retry}",
-    (
-        "stranded",
-        "no_output",
-    ): "paid for, and the provider shows no file; to look again, free of charge: {retry}; or ask "
-    "its support, with the remote_id in results.jsonl",
-    ("stranded", "withdrawn"): "paid for, and the provider has it no more; to look again, free of charge: {retry}",
-    ("stranded", ""): "paid for, and the files could not be fetched; to try again, free of charge: {retry}",
-    ("done", ""): "the provider made fewer files than were ordered; those that it made are here",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class JobIssues:
-    """Tasks of a job that failed, are incomplete, or need a decision by the user."""
-
-    #: groups from the store, each with state, reason, message, count, cost and example tasks
-    groups: Sequence[Mapping[str, Any]] = ()
-    #: all held tasks from the store
-    held: Sequence[Mapping[str, Any]] = ()
-    #: number of tasks that the next run reconciles
-    in_doubt: int = 0
-    #: number of submitted tasks that are no longer in the manifest
-    removed: int = 0
-    #: number of those that had failed
-    removed_failed: int = 0
-    #: exit code and reason of everything that ended the run
-    endings: Sequence[tuple[int, str]] = ()
-    #: unit of all costs
-    unit: str = ""
-    #: arguments that name the job on a command line
-    arguments: Sequence[str] = field(default_factory=list)
-
-    @property
-    def needs_manifest_change(self) -> bool:
-        """Return whether every failure needs a change of the manifest, so that a retry alone cannot help."""
-        lost = [group for group in self.groups if group["state"] in {"failed", "stranded"}]
-        return all(group["state"] == "failed" and group["reason"] in MANIFEST_REASONS for group in lost)
-
-    def command(self, verb: str, *more: str) -> str:
-        """Return a command line for this job, quoted for a shell."""
-        return shell_join("runner", verb, *self.arguments, *more)
-
-
 def issue_lines(issues: JobIssues) -> Iterator[str]:
     """Yield a line for each group, followed by indented lines with the next step."""
     for group in sorted(issues.groups, key=lambda group: _STATE_ORDER.index(group["state"])):
@@ -211,15 +215,9 @@ def _held_lines(issues: JobIssues) -> Iterator[str]:
     yield "    --absent, if it was never accepted (the next run buys it), or --abandon, to give it up"
     for task in issues.held[:_MAX_HELD]:
         yield f"      {sanitize(task['name'], 60)}: {sanitize(task['evidence'], 100)}"
-        yield f"        {resolve_command(issues, task['key'])}"
+        yield f"        {issues.resolve_command(task['key'])}"
     if len(issues.held) > _MAX_HELD:
         yield f"      and {len(issues.held) - _MAX_HELD} more: {issues.command('status')}"
-
-
-def resolve_command(issues: JobIssues, key: str) -> str:
-    """Return the command with which the user decides about a held task; `key` is the full task key."""
-    manifest, *options = issues.arguments or [""]
-    return f"{shell_join('runner', 'resolve', manifest, key[:8], *options)} --adopt ID"
 
 
 def _payment_note(issues: JobIssues, group: Mapping[str, Any]) -> str:

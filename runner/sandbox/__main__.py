@@ -17,6 +17,7 @@ from runner.sandbox.options import Options, SecondsRange
 from runner.sandbox.state import FAILING, FORBIDDEN
 
 CANNOT_START = 7
+FAULT_HELP = "0.05 is a share of the requests, @3,7 means the 3rd and the 7th; repeatable"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -134,9 +135,6 @@ def _arguments() -> list[tuple[tuple[str, ...], dict[str, Any]]]:
         (("--json",), {"action": "store_true", "default": False, "help": "print url and environment as JSON"}),
         (stdin, {"action": "store_true", "default": False, "help": "stop when standard input closes"}),
     ]
-
-
-FAULT_HELP = "0.05 is a share of the requests, @3,7 means the 3rd and the 7th; repeatable"
 
 
 def _parse_seconds_range(text: str) -> SecondsRange:

@@ -3,9 +3,11 @@
 Where the documents are silent, this module decides: an unknown id is 50000 in the single query and absent from a page.
 """
 
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from runner.sandbox.chanjing_rules import (
@@ -24,7 +26,6 @@ from runner.sandbox.faults import AUTH, POLL, QUERY
 from runner.sandbox.ledger import AcceptedTask, Kind, Order
 from runner.sandbox.messages import SandboxRequest, SandboxResponse, json_response, text_response
 from runner.sandbox.state import Phase, SandboxState
-from runner.sandbox.tokens import TokenIssuer
 from runner.sandbox.upload_host import UploadHost
 
 TOKEN_PATH = "/open/v1/access_token"  # noqa: S105  a path
@@ -43,6 +44,47 @@ STATE_NAMES = {
     Phase.SUCCEEDED: "Success",
     Phase.FAILED: "Error",
 }
+
+
+@dataclass(slots=True)
+class IssuedToken:
+    """An access token, with its expiry and its use."""
+
+    app_id: str
+    #: Time of expiry (Unix time, seconds).
+    expires: float
+    #: Requests made with it.
+    uses: int = 0
+
+
+class TokenIssuer:
+    """The valid tokens of all applications. An application has one, and a new token invalidates it."""
+
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
+        self._tokens: dict[str, IssuedToken] = {}
+        self._current: dict[str, str] = {}
+
+    def issue(self, app_id: str) -> tuple[str, int]:
+        """Return a new token and the Unix time of its expiry. The application's previous token becomes invalid."""
+        self._tokens.pop(self._current.get(app_id, ""), None)
+        value = secrets.token_hex(16)
+        expires = self._state.clock() + self._state.options.token_life_s
+        self._tokens[value] = IssuedToken(app_id, expires)
+        self._current[app_id] = value
+        self._state.counters.counts["tokens_issued"] += 1
+        return value, int(expires)
+
+    def account_of(self, value: str) -> str | None:
+        """Count a use of a token, and return its application, or None if the token is not valid."""
+        token = self._tokens.get(value)
+        if token is None or token.expires <= self._state.clock():
+            return None
+        limit = self._state.options.token_requests
+        if limit is not None and token.uses >= limit:
+            return None
+        token.uses += 1
+        return token.app_id
 
 
 class ChanjingApi:

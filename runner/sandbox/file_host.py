@@ -82,15 +82,12 @@ class FileHost:
             self._cache.move_to_end(key)
             return self._cache[key]
         file = await asyncio.get_running_loop().run_in_executor(self._pool, _draw_file, task, *key[1:])
-        self._cache_file(key, file)
-        return file
-
-    def _cache_file(self, key: tuple[str, int, int | None], file: RenderedFile) -> None:
-        if key not in self._cache:
+        if key not in self._cache:  # another request may have drawn it at the same time
             self._cached_bytes += len(file.content)
             self._cache[key] = file
         while self._cached_bytes > CACHE_BYTES:
             self._cached_bytes -= len(self._cache.popitem(last=False)[1].content)
+        return file
 
 
 def _draw_file(task: AcceptedTask, number: int, size: int | None) -> RenderedFile:

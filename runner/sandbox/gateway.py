@@ -61,7 +61,7 @@ class KlingGatewayApi:
         """Answer a request, or return the order that a valid submit makes."""
         operation, task_id = split_path(request.path, PREFIX)
         if operation not in OPERATIONS or (request.method, task_id == "") not in {("POST", True), ("GET", False)}:
-            return _unknown_route(request)
+            return _gateway_error(f"Invalid URL ({request.method} {request.path})", 404)
         endpoint = f"{request.method} {PREFIX}{operation}" + ("/{id}" if task_id else "")
         self._state.counters.record_arrival(endpoint, self._state.clock())
         try:
@@ -159,10 +159,6 @@ def _accepted_video_object(task: AcceptedTask) -> SandboxResponse:
 
 def _accepted_minimal(task: AcceptedTask) -> SandboxResponse:
     return json_response({"task_id": task.id, "status": "queued"})
-
-
-def _unknown_route(request: SandboxRequest) -> SandboxResponse:
-    return _gateway_error(f"Invalid URL ({request.method} {request.path})", 404)
 
 
 def _gateway_error(message: str, status: int) -> SandboxResponse:

@@ -1,4 +1,4 @@
-"""Kling's rules for submits, and the codes, HTTP statuses and messages of its refusals."""
+"""Kling's rules for submits, the codes, HTTP statuses and messages of its refusals, and the JSON of its responses."""
 
 from __future__ import annotations
 
@@ -71,6 +71,13 @@ DURATIONS = frozenset(str(n) for n in range(3, 16))
 OLD_DURATIONS = frozenset({"5", "10"})
 MAX_PROMPT_LENGTH = 2500
 MAX_IMAGES = 9
+STATE_NAMES = {
+    Phase.QUEUED: "submitted",
+    Phase.RUNNING: "processing",
+    Phase.SUCCEEDED: "succeed",
+    Phase.FAILED: "failed",
+}
+FAILURE_MESSAGE = "the model could not produce a result"
 
 
 class KlingRefusedError(Exception):
@@ -133,15 +140,6 @@ def _invalid_video_task_field(body: Mapping[str, Any]) -> str | None:
     if body.get("mode", "std") not in ("std", "pro"):
         return "mode"
     return None if str(body.get("aspect_ratio", "16:9")) in VIDEO_RATIOS else "aspect_ratio"
-
-
-STATE_NAMES = {
-    Phase.QUEUED: "submitted",
-    Phase.RUNNING: "processing",
-    Phase.SUCCEEDED: "succeed",
-    Phase.FAILED: "failed",
-}
-FAILURE_MESSAGE = "the model could not produce a result"
 
 
 def accepted_response(task: AcceptedTask) -> SandboxResponse:

@@ -37,7 +37,7 @@ class AcceptedTask:
     at: float
     #: Digest of the request without its external id: equal for equal requests.
     key: str
-    #: SHA-256 of each image of the request, by its position (`field`, or `field/2` in a list).
+    #: SHA-256 of each image of the request, by its position (`field`, or `field/2` in a list). The name is stored.
     pictures: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -156,10 +156,10 @@ def _shorten(value: Any) -> Any:
     return value
 
 
-def _replace_images_by_hashes(request: dict[str, Any], pictures: Mapping[str, str]) -> dict[str, Any]:
+def _replace_images_by_hashes(request: dict[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:
     """Return the request with each image replaced by its hash, because an image has many possible URLs."""
     replaced = {name: list(value) if isinstance(value, list) else value for name, value in request.items()}
-    for position, digest in pictures.items():
+    for position, digest in hashes.items():
         name, _, number = position.partition("/")
         if number:
             replaced[name][int(number)] = digest

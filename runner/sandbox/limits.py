@@ -1,4 +1,4 @@
-"""Limits of a credential: requests in any time window, and tasks that run at once."""
+"""Limits of a credential (requests in any time window, and tasks that run at once), and counts of all requests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: Pairs of endpoint and credential that are remembered. Beyond it all are forgotten, which can only admit too much.
 MAX_REMEMBERED = 10_000
+#: Arrival times kept for each endpoint.
+MAX_ARRIVALS = 100_000
 
 
 class WindowLimit:
@@ -54,10 +56,6 @@ class Slots:
         while ends and ends[0][0] <= now:
             self._taken[pack] -= heappop(ends)[1]
         return self._taken[pack]
-
-
-#: Arrival times kept for each endpoint.
-MAX_ARRIVALS = 100_000
 
 
 class RequestCounters:

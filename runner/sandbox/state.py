@@ -49,9 +49,9 @@ class SandboxState:
         """Change some options. If the faults change, their requests are counted from 1 again."""
         self.options = self.options.with_changes(changes)
         if "faults" in changes:
-            struck = self.fault_injector.injected
+            injected = self.fault_injector.injected
             self.fault_injector = FaultInjector(self.options.faults, self.options.seed)
-            self.fault_injector.injected = struck
+            self.fault_injector.injected = injected
 
     def admit(self, endpoint: str, account: str) -> bool:
         """Return whether the rate limit admits one more request, and count the request or the violation."""

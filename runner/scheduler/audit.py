@@ -131,7 +131,7 @@ class _OwnerIndex:
     """Finds the task that a row of the list belongs to: by our reference, else by the fields that the list echoes."""
 
     def __init__(self, session: ProviderSession, tasks: Sequence[Task]) -> None:
-        self._listing = session.spec.look_up.listing
+        self._listing = session.spec.reconcile.listing
         self._by_ref = {task.ref: task for task in tasks}
         self._by_echo: dict[tuple[str, ...], dict[bytes, Task]] = {}
         if self._listing is not None and not self._listing.reference:

@@ -83,7 +83,7 @@ def poll_schedule(session: ProviderSession, policy: RetryPolicy) -> PollSchedule
     spec = session.spec
     bounds = PollBounds(
         policy.first_poll,
-        spec.longest_look,
+        spec.longest_poll,
         spec.query.many.max if spec.query.many else 1,
         shared=session.limiters["query"] is session.limiters["submit"],
     )

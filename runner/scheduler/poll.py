@@ -200,7 +200,7 @@ class PollStage:
         session = self._session
         for task in batch:
             seen = self._samples.get(task.model, 0)
-            if task.id not in objects or task.adopted or seen >= _SAMPLES or not session.spec.look_up.listing:
+            if task.id not in objects or task.adopted or seen >= _SAMPLES or not session.spec.reconcile.listing:
                 continue
             self._samples[task.model] = seen + 1
             (stored,) = await self._store.find_by_key_prefix(task.key)

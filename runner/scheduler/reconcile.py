@@ -165,7 +165,7 @@ class ReconcileStage:
 
     async def _match(self, task: Task, row: ListedTask) -> Match:
         """Compare by our reference where the list has it, else by time and by what the list shows of the request."""
-        listing = self._session.spec.look_up.listing
+        listing = self._session.spec.reconcile.listing
         if listing is not None and listing.reference:
             return "match" if row.reference == task.ref else "none"
         body, trusted, ambiguous = await self._known(task)
@@ -198,7 +198,7 @@ class ReconcileStage:
 
     async def _is_absence_provable(self, task: Task) -> bool:
         """Return True if the list is known to show the fields by which a task is recognised."""
-        listing = self._session.spec.look_up.listing
+        listing = self._session.spec.reconcile.listing
         if listing is None or listing.reference:
             return listing is not None
         _, trusted, _ = await self._known(task)
@@ -206,7 +206,7 @@ class ReconcileStage:
 
     async def _may_learn_echo(self, task: Task) -> bool:
         """Return True if it is unknown what the list shows, and running tasks of the model will tell."""
-        listing = self._session.spec.look_up.listing
+        listing = self._session.spec.reconcile.listing
         _, trusted, _ = await self._known(task)
         unknown = listing is not None and not listing.reference and any(each not in trusted for each in listing.proof)
         return unknown and await self._store.is_model_running(self._session.name, task.model)
@@ -245,7 +245,7 @@ def match(
     unchanged is a possible match: it is not adopted, and the task's absence is not believed.
     """
     same = compare_echo(spec, body, row.raw)
-    proof = spec.look_up.listing.proof if spec.look_up.listing else ()
+    proof = spec.reconcile.listing.proof if spec.reconcile.listing else ()
     differs = {field for field, equal in same.items() if not equal and trusted.get(field, True)}
     if not same or any(field in proof or field in trusted for field in differs):
         return "none"

@@ -1,9 +1,10 @@
-"""The live token that all jobs of one account share under RUNNER_HOME."""
+"""Files that all jobs of one account share under RUNNER_HOME: the live token and small databases.
+
+The databases hold claims on remote ids, the register of jobs and the uploaded images.
+"""
 
 from __future__ import annotations
 
-import os
-import secrets
 import sqlite3
 from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +15,7 @@ import filelock
 import orjson
 
 from runner.errors import ConfigError, StateError
-from runner.files import make_account_directory
+from runner.files import atomic_write, create_file, make_account_directory, open_to_read
 from runner.store.database import to_runner_error
 
 if TYPE_CHECKING:
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
     from runner.errors import RunnerError
 
 
-#: seconds to wait for another process that holds the lock while it fetches a new token
+T = TypeVar("T")
+
+#: seconds to wait for another process that holds the token lock while it fetches a new token
 _TOKEN_LOCK_TIMEOUT = 120.0
 #: bytes of the token file that are read at most
 _MAX_TOKEN_BYTES = 64 * 1024
+#: seconds to wait for another process that holds a database
+_DATABASE_TIMEOUT = 30
 
 
 class TokenFile:
@@ -79,7 +84,7 @@ class TokenFile:
 
     def _read(self) -> tuple[str, float] | None:
         try:
-            with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            with open_to_read(self._path) as file:
                 stored = orjson.loads(file.read(_MAX_TOKEN_BYTES))
             value, expires = stored["value"], stored["expires"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -87,18 +92,8 @@ class TokenFile:
         return (value, float(expires)) if isinstance(value, str) and isinstance(expires, int | float) else None
 
     def _write(self, value: str, expires: float) -> None:
-        fresh = self._path.with_name(f".token.{secrets.token_hex(4)}")
-        descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with atomic_write(self._path, 0o600) as file:
             file.write(orjson.dumps({"value": value, "expires": expires}))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
-
-
-T = TypeVar("T")
-#: seconds to wait for another process that holds the file
-_LOCK_TIMEOUT = 30
 
 
 class SharedDatabase:
@@ -111,7 +106,7 @@ class SharedDatabase:
         self.path, self._schema, self._hint = path, schema, hint
         self._ready = False
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T], wait: float = _LOCK_TIMEOUT) -> T:
+    async def transact(self, work: Callable[[sqlite3.Connection], T], wait: float = _DATABASE_TIMEOUT) -> T:
         """Run `work` in a transaction and return its result once its changes are on disk.
 
         Raises JobLockedError if another process holds the file for `wait` seconds.
@@ -140,8 +135,8 @@ class SharedDatabase:
         try:
             make_account_directory(self.path.parent)
             with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-            with closing(sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT)) as connection:
+                create_file(self.path).close()
+            with closing(sqlite3.connect(self.path, timeout=_DATABASE_TIMEOUT)) as connection:
                 connection.executescript(self._schema)
         except OSError as error:
             raise to_runner_error(sqlite3.OperationalError(f"unable to open: {error}"), str(self.path)) from None

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from runner.tasks.models import Moment
 
 
-#: seconds to wait for the file when an id was found, and when a provider has just returned one
-#: A caller that comes while a transaction waits must wait for the next one too, so for twice as long.
+#: seconds to wait for the file when an id was found, and when a provider has just returned one; a caller that comes
+#: while a transaction waits must wait for the next one too, so for twice as long
 _CLAIM_TIMEOUT, _ACCEPTED_TIMEOUT = 30.0, 0.5
 
 # no write-ahead log: many processes write, and in most SQLite releases two at once can damage it (see `has_wal_race`)
-_CLAIMS_SCHEMA = """
+_SCHEMA = """
 pragma journal_mode = delete;
 create table if not exists claim (remote_id text primary key, job text not null) strict, without rowid;
 create table if not exists doubt (
@@ -48,7 +48,7 @@ class Claims:
     """
 
     def __init__(self, directory: Path, job: str) -> None:
-        self._file, self._job = SharedDatabase(directory / "claims.db", _CLAIMS_SCHEMA), job
+        self._file, self._job = SharedDatabase(directory / "claims.db", _SCHEMA), job
         #: accepted ids that could not be written yet
         self._pending: set[str] = set()
         #: error that keeps ids from being written, unless it is a lock of another process
@@ -126,10 +126,6 @@ class Claims:
         )
 
 
-def _ids_as_json(values: Sequence[str]) -> str:
-    return orjson.dumps(list(values)).decode()
-
-
 @dataclass
 class _ClaimBatch:
     """Remote ids of one transaction, and the owner of each afterwards or the error that prevented it."""
@@ -141,7 +137,8 @@ class _ClaimBatch:
 class ClaimQueue:
     """Remote ids to be claimed, gathered while a transaction is under way.
 
-    `write` claims a set of ids in one transaction, and returns the owner of each.
+    A transaction costs two syncs, however many ids it claims. `write` claims a set of ids in one transaction, and
+    returns the owner of each.
     """
 
     def __init__(self, write: Callable[[frozenset[str]], Awaitable[Mapping[str, str]]]) -> None:
@@ -159,15 +156,16 @@ class ClaimQueue:
         batch.ids.add(remote_id)
         async with self._lock:
             if batch is self._open_batch:
-                await self._write_batch()
+                self._open_batch = _ClaimBatch()
+                with anyio.CancelScope(shield=True):  # other tasks wait for this result too
+                    try:
+                        batch.outcome = await self._write(frozenset(batch.ids))
+                    except RunnerError as error:
+                        batch.outcome = error
         if isinstance(batch.outcome, RunnerError):
             raise batch.outcome
         return batch.outcome[remote_id]
 
-    async def _write_batch(self) -> None:
-        batch, self._open_batch = self._open_batch, _ClaimBatch()
-        with anyio.CancelScope(shield=True):  # other tasks wait for this result too
-            try:
-                batch.outcome = await self._write(frozenset(batch.ids))
-            except RunnerError as error:
-                batch.outcome = error
+
+def _ids_as_json(values: Sequence[str]) -> str:
+    return orjson.dumps(list(values)).decode()

@@ -1,18 +1,25 @@
-"""Named statements, migrations and the safety checks of a job's database."""
+"""Named statements, migrations and safety checks of a job's database, and what depends on the SQLite release."""
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from contextlib import closing
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from runner.errors import DiskError, JobLockedError, RunnerError, StateError
+from runner.files import create_file
+
+SQLITE_VERSION = sqlite3.sqlite_version_info
+#: first release with strict tables, which every schema here uses
+MIN_SQLITE_VERSION = (3, 37, 0)
+#: first and last release with the WAL-reset race (https://sqlite.org/wal.html)
+_WAL_RACE_VERSIONS = ((3, 7, 0), (3, 51, 2))
 
 #: application id of our databases ("GENR")
 APPLICATION_ID = 0x47454E52
@@ -22,17 +29,23 @@ DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError, orjson.JSONDecodeError)
 #: bytes of the longest value that is read, while a request with its row has a few kilobytes
 _MAX_VALUE_BYTES = 64 << 20
 
-_RECOVER_HINT = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
+#: hint for a database that is damaged or was replaced
+RECOVER_HINT = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
 _NAMED_STATEMENT = re.compile(r"^-- name: (\w+)\n((?:-- .*\n)+)", re.MULTILINE)
 _DISK_ERROR_WORDS = ("full", "disk i/o", "readonly", "read-only", "unable to open")
 
 
 @cache
 def statements() -> dict[str, str]:
-    """Return every statement of `statements.sql` by name."""
+    """Return every statement of `queries.sql` by name."""
     text = (resources.files("runner.store") / "queries.sql").read_text(encoding="utf-8")
     parts = _NAMED_STATEMENT.split(text)
     return {name: statement.strip() for name, statement in zip(parts[1::3], parts[3::3], strict=True)}
+
+
+def execute(connection: sqlite3.Connection, query: str, **parameters: Any) -> sqlite3.Cursor:
+    """Execute a named statement."""
+    return connection.execute(statements()[query], parameters)
 
 
 @cache
@@ -68,18 +81,45 @@ def harden(connection: sqlite3.Connection) -> None:
 def check_schema(connection: sqlite3.Connection) -> None:
     """Raise StateError unless the schema is exactly what the migrations make.
 
-    A foreign trigger, view or table could change what our statements do.
+    A trigger, view or table of another origin could change what our statements do.
     """
-    foreign = sorted(
-        name for name, statement in _read_schema(connection).items() if _expected_schema().get(name) != statement
-    )
-    missing = sorted(_expected_schema().keys() - _read_schema(connection).keys())
-    if foreign or missing:
-        names = ", ".join(f"{kind} {name}" for kind, name in (foreign or missing)[:3])
-        raise StateError(
-            f"the database is not as this program makes it: {names[:200]}",
-            hint=_RECOVER_HINT,
+    present, expected = _read_schema(connection), _expected_schema()
+    wrong = sorted(name for name, statement in present.items() if expected.get(name) != statement)
+    if differences := wrong or sorted(expected.keys() - present.keys()):
+        names = ", ".join(f"{kind} {name}" for kind, name in differences[:3])
+        raise StateError(f"the database is not as this program makes it: {names[:200]}", hint=RECOVER_HINT)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Apply the missing migrations, each in one transaction, after a copy of an older database was made beside it.
+
+    Raises DiskError and StateError.
+    """
+    if 0 < schema_version(connection) < len(migrations()):
+        _back_up(connection, schema_version(connection))
+    for number, script in enumerate(migrations()[schema_version(connection) :], start=schema_version(connection) + 1):
+        marks = f"pragma application_id = {APPLICATION_ID}; pragma user_version = {number}"
+        connection.executescript(f"begin immediate; {script}; {marks}; commit;")
+
+
+def to_runner_error(error: Exception, path: str) -> RunnerError:
+    """Return the error of ours that explains one of `DATABASE_ERRORS` to the user."""
+    text = str(error).lower()
+    if any(word in text for word in _DISK_ERROR_WORDS):
+        return DiskError(f"{path}: {error}", hint="Make room or mend the permissions, then run the same command again.")
+    if "locked" in text or "busy" in text:
+        return JobLockedError(
+            f"{path}: held by another program for too long", hint="End it, then run the same command again."
         )
+    return StateError(f"{path}: {error}", hint=RECOVER_HINT)
+
+
+def has_wal_race(version: tuple[int, ...] = SQLITE_VERSION) -> bool:
+    """Return whether two connections that write at once could damage a write-ahead log in this version.
+
+    A job has one writing connection, so it is safe.
+    """
+    return _WAL_RACE_VERSIONS[0] <= version <= _WAL_RACE_VERSIONS[1]
 
 
 def _read_schema(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
@@ -95,18 +135,6 @@ def _expected_schema() -> dict[tuple[str, str], str]:
         return _read_schema(fresh)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Apply the missing migrations, each in one transaction, after a copy of an older database was made beside it.
-
-    Raises DiskError and StateError.
-    """
-    if 0 < schema_version(connection) < len(migrations()):
-        _back_up(connection, schema_version(connection))
-    for number, script in enumerate(migrations()[schema_version(connection) :], start=schema_version(connection) + 1):
-        marks = f"pragma application_id = {APPLICATION_ID}; pragma user_version = {number}"
-        connection.executescript(f"begin immediate; {script}; {marks}; commit;")
-
-
 def _back_up(connection: sqlite3.Connection, number: int) -> None:
     """Copy the database to a private file beside it, such as `state.db.v1`."""
     (path,) = [row[2] for row in connection.execute("pragma database_list") if row[1] == "main"]
@@ -116,35 +144,8 @@ def _back_up(connection: sqlite3.Connection, number: int) -> None:
     fresh = backup.with_name(f"{backup.name}.new")
     try:
         fresh.unlink(missing_ok=True)
-        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        create_file(fresh).close()
         connection.execute("vacuum into ?", (str(fresh),))
         fresh.replace(backup)
     except OSError as error:
         raise DiskError(f"{backup}: {error.strerror}", hint="Make room or mend the permissions.") from None
-
-
-def to_runner_error(error: Exception, path: str) -> RunnerError:
-    """Return the error of ours that explains one of `DATABASE_ERRORS` to the user."""
-    text = str(error).lower()
-    if any(word in text for word in _DISK_ERROR_WORDS):
-        return DiskError(f"{path}: {error}", hint="Make room or mend the permissions, then run the same command again.")
-    if "locked" in text or "busy" in text:
-        return JobLockedError(
-            f"{path}: held by another program for too long", hint="End it, then run the same command again."
-        )
-    return StateError(f"{path}: {error}", hint=_RECOVER_HINT)
-
-
-SQLITE_VERSION = sqlite3.sqlite_version_info
-#: first release with strict tables, which every schema here uses
-MIN_SQLITE_VERSION = (3, 37, 0)
-#: first and last release with the WAL-reset race (https://sqlite.org/wal.html)
-_WAL_RACE_VERSIONS = ((3, 7, 0), (3, 51, 2))
-
-
-def has_wal_race(version: tuple[int, ...] = SQLITE_VERSION) -> bool:
-    """Return whether two connections that write at once could damage a write-ahead log in this version.
-
-    A job has one writing connection, so it is safe.
-    """
-    return _WAL_RACE_VERSIONS[0] <= version <= _WAL_RACE_VERSIONS[1]

@@ -5,14 +5,15 @@ Files must be created, synced, renamed and removed, and locks must be reliable. 
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from runner.errors import DiskError
-from runner.files import make_directory
+from runner.files import create_file, make_directory, sync_file
 
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
+#: field of a line of that table with the mount point
+_MOUNT_POINT = 4
 #: kinds of file systems on which SQLite's write-ahead log or a kernel lock is unreliable
 _REMOTE_KINDS = {
     "nfs",
@@ -36,9 +37,18 @@ def check(directory: Path, *, allow_remote: bool = False, mounts: Path = _MOUNT_
     `allow_remote` accepts a network file system. Its locks are trusted then, its shared memory is not (see
     `is_remote`). Raises DiskError with the reason.
     """
+    path = directory / f".try-{secrets.token_hex(4)}"
+    renamed = path.with_name(f"{path.name}-2")
     try:
         make_directory(directory, mode=0o777)
-        _try_operations(directory / f".try-{secrets.token_hex(4)}")
+        try:
+            with create_file(path) as file:
+                file.write(bytes(4096))
+                sync_file(file)
+            path.rename(renamed)
+        finally:
+            path.unlink(missing_ok=True)
+            renamed.unlink(missing_ok=True)
     except OSError as error:
         raise DiskError(
             f"{directory}: {error.strerror}", hint="Mend the permissions or make room, or choose --out."
@@ -56,37 +66,20 @@ def is_remote(directory: Path, *, mounts: Path = _MOUNT_TABLE) -> bool:
     return filesystem_kind(directory, mounts) in _REMOTE_KINDS
 
 
-def _try_operations(path: Path) -> None:
-    renamed = path.with_name(f"{path.name}-2")
-    try:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "wb") as file:
-            file.write(bytes(4096))
-            file.flush()
-            os.fsync(file.fileno())
-        path.rename(renamed)
-    finally:
-        path.unlink(missing_ok=True)
-        renamed.unlink(missing_ok=True)
-
-
 def filesystem_kind(directory: Path, mounts: Path = _MOUNT_TABLE) -> str:
-    """Return the kind of file system under a directory by its Linux name, or an empty string if unknown."""
+    """Return the kind of file system under a directory by its Linux name, or an empty string if unknown.
+
+    `mounts` is in the format of /proc/self/mountinfo, see proc(5).
+    """
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    found = [
-        (len(point), kind) for line in lines for point, kind in [_parse_mount(line)] if _is_below(directory, point)
-    ]
-    return max(found, default=(0, ""))[1]
-
-
-def _parse_mount(line: str) -> tuple[str, str]:
-    """Return mount point and kind from one line of mountinfo, whose format is in proc(5)."""
-    before, _, after = line.partition(" - ")
-    fields, kinds = before.split(), after.split()
-    return (fields[4].replace("\\040", " ") if len(fields) > 4 else "", kinds[0] if kinds else "")  # noqa: PLR2004
-
-
-def _is_below(directory: Path, point: str) -> bool:
-    return bool(point) and directory.resolve().is_relative_to(point)
+    resolved, innermost = directory.resolve(), (0, "")
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields, kinds = before.split(), after.split()
+        point = fields[_MOUNT_POINT].replace("\\040", " ") if len(fields) > _MOUNT_POINT else ""
+        if point and resolved.is_relative_to(point):
+            innermost = max(innermost, (len(point), kinds[0] if kinds else ""))
+    return innermost[1]

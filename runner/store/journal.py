@@ -9,7 +9,9 @@ line is on disk before its transaction commits. So each of the two copies is eno
     held    only the user can decide what became of a send, or which task an id belongs to
     bonus   a failed task has outputs after all
 
-A torn last line is the normal trace of a crash and is cut off. A bad line before it is corruption.
+A torn last line is the normal trace of a crash and is cut off. A bad line before it is corruption. A checksum proves
+that a line is complete, not that this program wrote it, so the fields of each line are checked too. A kind that is not
+known was added by a newer version and is passed over.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.errors import DiskError, StateError
-from runner.files import sync_directory
+from runner.files import open_file, sync_directory
 from runner.tasks.models import State
 
 if TYPE_CHECKING:
@@ -39,6 +41,50 @@ JournalLine = dict[str, Any]
 _MAX_LINE_BYTES = 1 << 20
 #: bytes before an offset that identify a journal
 _MARK_BYTES = 4096
+
+_NUMBER_TYPES = (int, float)
+#: types of the fields of each kind of line
+_INTENT_FIELDS: dict[str, tuple[type, ...]] = {
+    "key": (str,),
+    "generation": (int,),
+    "provider": (str,),
+    "operation": (str,),
+    "model": (str,),
+    "fingerprint": (str,),
+    "slots": (int,),
+    "boot": (str,),
+    "seconds": _NUMBER_TYPES,
+    "at": (*_NUMBER_TYPES, type(None)),
+    "name": (str,),
+    "request": (str,),
+}
+_FIELDS_BY_KIND: dict[str, dict[str, tuple[type, ...]]] = {
+    "epoch": {"uuid": (str,), "epoch": (int,)},
+    "intent": {"ref": (str,), **_INTENT_FIELDS},
+    "id": {"ref": (str,), "remote_id": (str,), "adopted": (bool,)},
+    "settle": {
+        "ref": (str,),
+        "state": (str,),
+        "evidence": (str,),
+        "reason": (str, type(None)),
+        "message": (str, type(None)),
+    },
+    "saved": {"ref": (str,), "files": (list,), "reason": (str, type(None))},
+    "retry": {"ref": (str,), "generation": (int,), "next": (str,)},
+}
+#: fields that only newer lines have
+_OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
+    "cost": (*_NUMBER_TYPES, type(None)),
+    "spent": _NUMBER_TYPES,
+    "pictures": (str,),
+    "ref": (str,),
+    "next": (str,),
+}
+_FILE_FIELDS: dict[str, tuple[type, ...]] = {"number": (int,), "file": (str,), "bytes": (int,), "sha256": (str,)}
+#: value of a field that a line lacks; None is a value that some fields may have
+_MISSING = object()
+#: bound of the integers that a database can hold
+_INTEGER_LIMIT = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +149,18 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[JournalLine, int]]
         with path.open("rb") as file:
             file.seek(offset)
             while raw := file.readline(_MAX_LINE_BYTES):
-                offset += len(raw)
                 line = decode(raw)
                 if line is None:
-                    _check_torn(path, file.read(1), offset - len(raw))
+                    if file.read(1):
+                        raise StateError(
+                            f"{path}: a damaged line at byte {offset}, and more behind it",
+                            hint="Keep a copy of the job directory; then `runner recover`.",
+                        )
                     return
+                offset += len(raw)
                 yield line, offset
     except (FileNotFoundError, NotADirectoryError):
         return
-
-
-def _check_torn(path: Path, following: bytes, offset: int) -> None:
-    if following:
-        raise StateError(
-            f"{path}: a damaged line at byte {offset}, and more behind it",
-            hint="Keep a copy of the job directory; then `runner recover`.",
-        )
 
 
 def read_tail(path: Path, offset: int) -> Tail:
@@ -141,9 +183,8 @@ class Journal:
 
     def __init__(self, path: Path, end: int) -> None:
         self.path = path
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            self._file = os.open(path, flags, 0o600)
+            self._file = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.ftruncate(self._file, end)
             os.fsync(self._file)
             sync_directory(path.parent)
@@ -167,29 +208,18 @@ class Journal:
                 written += os.write(self._file, data[written:])
             os.fdatasync(self._file)
         except OSError as error:
-            self._truncate()
+            # if this fails too, it is tried again before the next line, and a reader ignores a torn last line
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self.end)
+                self._torn = False
             raise _disk_error(self.path, error) from error
         self._torn = False
         self.end += len(data)
         return self.end
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._file)
-
-    def _truncate(self) -> None:
-        """Remove an incomplete line.
-
-        If that fails too, it is tried again before the next line, and a reader ignores a torn last line.
-        """
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._file, self.end)
-            self._torn = False
-
-
-def _disk_error(path: Path, error: OSError) -> DiskError:
-    return DiskError(
-        f"{path}: {error.strerror}", hint="Make room or mend the permissions, then run the same command again."
-    )
 
 
 def line_for_change(before: Task, after: Task) -> JournalLine | None:
@@ -214,22 +244,30 @@ def line_for_change(before: Task, after: Task) -> JournalLine | None:
         return {"t": "saved", "ref": after.ref, "files": files, "reason": after.error.reason}
     if after.generation != before.generation:
         return {"t": "retry", "ref": before.ref, "generation": after.generation, "next": after.ref}
-    return _state_line(before, after) if before.state is not after.state else None
-
-
-def _state_line(before: Task, after: Task) -> JournalLine | None:
-    match after.state:
-        case State.READY if before.state is State.FAILED:
-            return {"t": "bonus", "ref": after.ref, "spent": after.spent}
-        case State.QUEUED | State.FAILED | State.HELD:
-            return _settle_line(after, before.ref)
-        case _:
-            return None
+    if before.state is State.FAILED and after.state is State.READY:
+        return {"t": "bonus", "ref": after.ref, "spent": after.spent}
+    settles = after.state in {State.QUEUED, State.FAILED, State.HELD} and before.state is not after.state
+    return _settle_line(after, before.ref) if settles else None
 
 
 def unsent_line(task: Task) -> JournalLine:
     """Return the line that withdraws an intent: nothing was sent, and the task is as before."""
     return _settle_line(task, task.ref)
+
+
+def invalid_field(line: dict[str, Any]) -> str:
+    """Return the name of a field that is missing or has a wrong type, or an empty string if the line is valid."""
+    kind = line.get("t")
+    if not isinstance(kind, str):
+        return "t"
+    shape = _FIELDS_BY_KIND.get(kind, {})
+    if "key" in line:
+        shape = {"ref": (str,), **_INTENT_FIELDS, **shape}
+    optional = {name: kinds for name, kinds in _OPTIONAL_FIELDS.items() if name in line}
+    if field := _first_mismatch(line, optional | shape):
+        return field
+    files = line.get("files") or ()
+    return "files" if any(not isinstance(file, dict) or _first_mismatch(file, _FILE_FIELDS) for file in files) else ""
 
 
 def _settle_line(task: Task, ref: str) -> JournalLine:
@@ -272,69 +310,15 @@ def _intent_line(task: Task) -> JournalLine:
     }
 
 
-_NUMBER_TYPES = (int, float)
-_INTENT_FIELDS: dict[str, tuple[type, ...]] = {
-    "key": (str,),
-    "generation": (int,),
-    "provider": (str,),
-    "operation": (str,),
-    "model": (str,),
-    "fingerprint": (str,),
-    "slots": (int,),
-    "boot": (str,),
-    "seconds": _NUMBER_TYPES,
-    "at": (*_NUMBER_TYPES, type(None)),
-    "name": (str,),
-    "request": (str,),
-}
-_FIELDS_BY_KIND: dict[str, dict[str, tuple[type, ...]]] = {
-    "epoch": {"uuid": (str,), "epoch": (int,)},
-    "intent": {"ref": (str,), **_INTENT_FIELDS},
-    "id": {"ref": (str,), "remote_id": (str,), "adopted": (bool,)},
-    "settle": {
-        "ref": (str,),
-        "state": (str,),
-        "evidence": (str,),
-        "reason": (str, type(None)),
-        "message": (str, type(None)),
-    },
-    "saved": {"ref": (str,), "files": (list,), "reason": (str, type(None))},
-    "retry": {"ref": (str,), "generation": (int,), "next": (str,)},
-}
-#: fields that only newer lines have
-_OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
-    "cost": (*_NUMBER_TYPES, type(None)),
-    "spent": _NUMBER_TYPES,
-    "pictures": (str,),
-    "ref": (str,),
-    "next": (str,),
-}
-_FILE_FIELDS: dict[str, tuple[type, ...]] = {"number": (int,), "file": (str,), "bytes": (int,), "sha256": (str,)}
-#: bound of the integers that a database can hold
-_INTEGER_LIMIT = 2**63
-
-
-def invalid_field(line: dict[str, Any]) -> str:
-    """Return the name of a field that is missing or has a wrong type, or an empty string if the line is valid."""
-    kind = line.get("t")
-    if not isinstance(kind, str):
-        return "t"
-    shape = _FIELDS_BY_KIND.get(kind, {})
-    if "key" in line:
-        shape = {"ref": (str,), **_INTENT_FIELDS, **shape}
-    optional = {name: kinds for name, kinds in _OPTIONAL_FIELDS.items() if name in line}
-    return _first_mismatch(line, optional | shape) or next(
-        (each for each in map(_invalid_file, line.get("files") or ()) if each), ""
-    )
-
-
-def _invalid_file(file: Any) -> str:
-    return "files" if not isinstance(file, dict) or _first_mismatch(file, _FILE_FIELDS) else ""
-
-
 def _first_mismatch(values: dict[str, Any], shape: dict[str, tuple[type, ...]]) -> str:
-    return next((name for name, kinds in shape.items() if not _has_type(values.get(name, _FIELDS_BY_KIND), kinds)), "")
+    for name, kinds in shape.items():
+        value = values.get(name, _MISSING)
+        if type(value) not in kinds or (type(value) is int and not -_INTEGER_LIMIT <= value < _INTEGER_LIMIT):
+            return name
+    return ""
 
 
-def _has_type(value: Any, kinds: tuple[type, ...]) -> bool:
-    return type(value) in kinds and (type(value) is not int or -_INTEGER_LIMIT <= value < _INTEGER_LIMIT)
+def _disk_error(path: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"{path}: {error.strerror}", hint="Make room or mend the permissions, then run the same command again."
+    )

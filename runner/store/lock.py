@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from runner.errors import DiskError, JobLockedError
-from runner.files import make_directory
+from runner.files import create_file, make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,9 +42,8 @@ def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):  # the note is for users only: the kernel's lock is what counts
             holder.unlink(missing_ok=True)  # never write through a link that someone planted
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
-            with os.fdopen(os.open(holder, flags, 0o600), "w") as file:
-                file.write(f"{socket.gethostname()} process {os.getpid()}\n")
+            with create_file(holder) as file:
+                file.write(f"{socket.gethostname()} process {os.getpid()}\n".encode())
         yield
     finally:
         holder.unlink(missing_ok=True)

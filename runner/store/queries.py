@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runner.store import database
+from runner.store.database import execute, statements
 from runner.store.task_rows import task_from, to_json
 from runner.tasks.models import State
 
@@ -47,18 +47,13 @@ class Queries:
 
         Only tasks bought since then (seconds since the epoch) are considered.
         """
+        parameters = {"operations": to_json(operations), "since": since, "scan_limit": _LATE_SCAN_LIMIT}
         found: list[Task] = []
         for state in (State.FAILED, State.STRANDED):
-            parameters = {
-                "operations": to_json(operations),
-                "since": since,
-                "scan_limit": _LATE_SCAN_LIMIT,
-                "limit": limit - len(found),
-            }
-            found += [
-                task_from(row)
-                for row in await self._fetch_all("late_candidates", provider=provider, state=state, **parameters)
-            ]
+            rows = await self._fetch_all(
+                "late_candidates", provider=provider, state=state, limit=limit - len(found), **parameters
+            )
+            found += map(task_from, rows)
         return found
 
     async def tasks_ever_sent(self, provider: str) -> list[Task]:
@@ -203,7 +198,7 @@ class Queries:
             for name, unchanged in fields.items()
         ]
         await self._writer.write(
-            lambda connection: connection.executemany(database.statements()["put_echoed_field"], rows) and None
+            lambda connection: connection.executemany(statements()["put_echoed_field"], rows) and None
         )
 
     async def echoed_fields(self, provider: str, model: str) -> dict[str, bool]:
@@ -218,8 +213,3 @@ class Queries:
 
     async def _fetch_all(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
         return await self._writer.transact(lambda connection: execute(connection, query, **parameters).fetchall())
-
-
-def execute(connection: sqlite3.Connection, query: str, **parameters: Any) -> sqlite3.Cursor:
-    """Execute a named statement."""
-    return connection.execute(database.statements()[query], parameters)

@@ -19,7 +19,7 @@ select name from job where id = 1
 update job set name = :name where id = 1
 
 -- name: set_journal
--- Store how many bytes of the journal the database knows.
+-- Store how many bytes of the journal are in the database.
 update job set journal = :journal where id = 1
 
 -- name: set_identity
@@ -103,10 +103,10 @@ insert into draft (task_id, position, repeat, vars, request, name, queued_at)
 
 -- name: wake
 -- At the start of a run, make all paid or doubtful tasks due now, whatever the clock showed before. Absences from a
--- provider's list must lie apart, and this poll may follow the last at once, so they count again from 0. A queued task waits no longer than the
--- longest back-off (15 minutes), and deadlines count from now at the latest: otherwise a wall clock that was set back
--- would turn a minute into a day, and a deadline would never pass. After a long pause each run has some time left
--- (`since`).
+-- provider's list must lie apart, and this poll may follow the last at once, so they count again from 0. A queued task
+-- waits no longer than the longest back-off (15 minutes), and deadlines count from now at the latest: otherwise a wall
+-- clock that was set back would turn a minute into a day, and a deadline would never pass. After a long pause each run
+-- has some time left (`since`).
 update task set due_at = case state when 'queued' then :now + 900.0 else :now end, failures = 0, looks = 0,
     since = min(max(since, :since), :now)
   where id in (
@@ -124,7 +124,8 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
   where provider = :provider and state = 'queued' and due_at <= :now and slots <= :free_slots
     and id not in (select value from json_each(:exclude))
     and (fingerprint = '' or not exists (
-      select 1 from task as twin where twin.fingerprint = task.fingerprint and twin.fingerprint <> '' and twin.state = 'in_doubt'))
+      select 1 from task as duplicate where duplicate.fingerprint = task.fingerprint and duplicate.fingerprint <> ''
+        and duplicate.state = 'in_doubt'))
   order by due_at, id limit 1
 
 -- name: claim
@@ -208,8 +209,8 @@ select case
     and slots <= :free_slots
     -- not tasks that wait for a duplicate in doubt, which is not due until the next run
     and not (fingerprint <> '' and exists (
-      select 1 from task as twin where twin.fingerprint = task.fingerprint and twin.fingerprint <> ''
-        and twin.state = 'in_doubt' and twin.due_at is null))) end
+      select 1 from task as duplicate where duplicate.fingerprint = task.fingerprint and duplicate.fingerprint <> ''
+        and duplicate.state = 'in_doubt' and duplicate.due_at is null))) end
 
 -- name: in_state
 -- Return every task of a state that few tasks are in.

@@ -18,13 +18,13 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
-from runner.files import make_account_directory, make_directory
+from runner.files import make_account_directory, make_directory, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: most processes that may share one endpoint
+#: maximum number of processes that may share one endpoint
 MAX_PROCESSES = 256
 #: size in bytes of each of the two copies of the state
 _COPY_BYTES = 1 << 17
@@ -42,12 +42,11 @@ class SharedRateState:
     def __init__(self, directory: Path, name: str, boot: str) -> None:
         self._boot = boot.encode()[:40].ljust(40)
         self._stem = directory / name
-        make_account_directory(
-            directory.parent
-        )  # first, since parents that `make_directory` adds have the umask's mode
+        # first, since parents that `make_directory` adds have the umask's mode
+        make_account_directory(directory.parent)
         make_directory(directory)
         self._version = -1
-        self._file = _open_private(directory / f"{name}.budget")
+        self._file = open_file(directory / f"{name}.budget", os.O_RDWR | os.O_CREAT)
         try:
             self.process_slot, self._slot_file = self._acquire_slot()
         except OSError:
@@ -91,7 +90,7 @@ class SharedRateState:
         if slot == self.process_slot:
             return True
         try:
-            file = os.open(self._slot_path(slot), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            file = open_file(self._slot_path(slot), os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
@@ -100,7 +99,10 @@ class SharedRateState:
             os.close(file)
 
     def _read(self) -> tuple[int, bytes, bool]:
-        """Return version, bytes and 'written in an earlier boot' of the newest complete copy."""
+        """Return the version and the bytes of the newest complete copy, and whether it was written in an earlier boot.
+
+        The bytes are empty if this process wrote that version or has read it already.
+        """
         headers = [
             _HEADER.unpack(os.pread(self._file, _HEADER.size, offset).ljust(_HEADER.size, b"\0"))
             for offset in (0, _COPY_BYTES)
@@ -122,7 +124,7 @@ class SharedRateState:
 
     def _acquire_slot(self) -> tuple[int, int]:
         for slot in range(MAX_PROCESSES):
-            file = _open_private(self._slot_path(slot))
+            file = open_file(self._slot_path(slot), os.O_RDWR | os.O_CREAT)
             if _try_lock(file):
                 return slot, file
             os.close(file)
@@ -130,10 +132,6 @@ class SharedRateState:
 
     def _slot_path(self, slot: int) -> Path:
         return self._stem.with_name(f"{self._stem.name}.seat-{slot}")
-
-
-def _open_private(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _try_lock(file: int) -> bool:

@@ -10,14 +10,15 @@ from urllib.parse import quote
 import orjson
 
 from runner.errors import JobNotFoundError
-from runner.store import database, journal
+from runner.store import database
+from runner.store.journal import read_lines
 from runner.store.task_rows import check_output_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-#: example tasks of each error group
+#: maximum number of example tasks of each error group
 _MAX_EXAMPLES = 3
 
 
@@ -31,6 +32,29 @@ class SavedFile(NamedTuple):
     file: str
     #: number of outputs of its task
     output_count: int
+
+
+@contextmanager
+def open_read_only(directory: Path) -> Iterator[ReadOnlyQueries]:
+    """Open the database in `directory` (a job's `.runner`) for reading.
+
+    Raises JobNotFoundError, StateError, DiskError or JobLockedError.
+    """
+    path = directory / "state.db"
+    if not path.is_file():
+        raise JobNotFoundError(f"there is no job in {directory.parent}", hint="`runner run MANIFEST` makes one.")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30)) as connection:
+            connection.row_factory = sqlite3.Row
+            database.harden(connection)
+            if 0 < database.schema_version(connection) < len(database.migrations()):
+                with _migrated_copy(connection) as copy:
+                    yield ReadOnlyQueries(copy)
+            else:
+                database.check_schema(connection)
+                yield ReadOnlyQueries(connection)
+    except database.DATABASE_ERRORS as error:
+        raise database.to_runner_error(error, str(path)) from None
 
 
 class ReadOnlyQueries:
@@ -81,12 +105,10 @@ class ReadOnlyQueries:
         """
         names = ("state", "reason", "message", "count", "paid", "cost", "unpriced")
         groups = [dict(zip(names, row, strict=True)) for row in self._fetch_all("error_groups")]
-        return [group | {"tasks": self._example_names(group["state"], group["reason"])} for group in groups]
-
-    def _example_names(self, state: str, reason: str) -> list[str]:
-        return [
-            row[0] for row in self._fetch_all("example_names", state=state, reason=reason or None, limit=_MAX_EXAMPLES)
-        ]
+        for group in groups:
+            examples = {"state": group["state"], "reason": group["reason"] or None, "limit": _MAX_EXAMPLES}
+            group["tasks"] = [row[0] for row in self._fetch_all("example_names", **examples)]
+        return groups
 
     def oldest_submitted_at(self) -> float | None:
         """Return when the oldest task that is running or ready was submitted, in seconds since the epoch."""
@@ -186,7 +208,7 @@ class ReadOnlyQueries:
 
 def known_remote_ids(directory: Path) -> set[str]:
     """Return every remote id that a provider ever gave this job, with those of earlier generations."""
-    lines = (line for line, _ in journal.read_lines(directory / "journal.jsonl"))
+    lines = (line for line, _ in read_lines(directory / "journal.jsonl"))
     return {line["remote_id"] for line in lines if line.get("t") == "id" and isinstance(line.get("remote_id"), str)}
 
 
@@ -203,26 +225,3 @@ def _migrated_copy(connection: sqlite3.Connection) -> Iterator[sqlite3.Connectio
         database.migrate(copy)
         database.check_schema(copy)
         yield copy
-
-
-@contextmanager
-def open_read_only(directory: Path) -> Iterator[ReadOnlyQueries]:
-    """Open the database in `directory` (a job's `.runner`) for reading.
-
-    Raises JobNotFoundError, StateError, DiskError or JobLockedError.
-    """
-    path = directory / "state.db"
-    if not path.is_file():
-        raise JobNotFoundError(f"there is no job in {directory.parent}", hint="`runner run MANIFEST` makes one.")
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30)) as connection:
-            connection.row_factory = sqlite3.Row
-            database.harden(connection)
-            if 0 < database.schema_version(connection) < len(database.migrations()):
-                with _migrated_copy(connection) as copy:
-                    yield ReadOnlyQueries(copy)
-            else:
-                database.check_schema(connection)
-                yield ReadOnlyQueries(connection)
-    except database.DATABASE_ERRORS as error:
-        raise database.to_runner_error(error, str(path)) from None

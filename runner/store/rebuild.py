@@ -5,16 +5,16 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from runner.errors import StateError
-from runner.store import database as sql
 from runner.store import filesystem, recovery
+from runner.store.database import DATABASE_ERRORS, execute, harden, statements, to_runner_error
 from runner.store.store import prepare_file, set_up_connection
 from runner.store.task_rows import PAGE_SIZE, Addition, add_drafts, check_output_name, task_from
-from runner.tasks.models import Draft, State, Task
+from runner.tasks.models import Draft, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,17 +41,17 @@ def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[
         with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
             set_up_connection(connection, write_ahead_log=not filesystem.is_remote(directory))
             connection.execute("begin immediate")
-            connection.execute(sql.statements()["set_identity"], {"uuid": uuid, "epoch": epoch})
-            connection.execute(sql.statements()["set_journal"], {"journal": end})
+            execute(connection, "set_identity", uuid=uuid, epoch=epoch)
+            execute(connection, "set_journal", journal=end)
             remaining = chain(additions, _drafts_from_journal(histories))
             while page := list(islice(remaining, PAGE_SIZE)):
                 add_drafts(connection, page, uuid, now)
-            counts = _restore(connection, histories)
+            counts = _restore_tasks(connection, histories)
             connection.execute("commit")
             connection.execute("pragma wal_checkpoint(truncate)")
         _swap_databases(directory, fresh, now)
-    except sql.DATABASE_ERRORS as error:
-        raise sql.to_runner_error(error, str(journal)) from None
+    except DATABASE_ERRORS as error:
+        raise to_runner_error(error, str(journal)) from None
     return counts
 
 
@@ -59,10 +59,10 @@ def _check_length(database: Path, journal: Path, uuid: str, end: int) -> None:
     """Raise StateError if the journal is shorter than the database knows it; an unreadable database is ignored."""
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            sql.harden(connection)
+            harden(connection)
             connection.row_factory = sqlite3.Row
-            job = connection.execute(sql.statements()["job"]).fetchone()
-    except sql.DATABASE_ERRORS:
+            job = execute(connection, "job").fetchone()
+    except DATABASE_ERRORS:
         return
     if job is not None and job["uuid"] == uuid and job["journal"] > end:
         raise StateError(
@@ -86,29 +86,23 @@ def _drafts_from_journal(histories: Iterable[TaskHistory]) -> Iterator[Addition]
         yield Addition(draft, intent["fingerprint"], intent.get("cost"), orjson.loads(intent.get("pictures") or "{}"))
 
 
-def _restore(connection: sqlite3.Connection, histories: Iterable[TaskHistory]) -> dict[str, int]:
+def _restore_tasks(connection: sqlite3.Connection, histories: Iterable[TaskHistory]) -> dict[str, int]:
     """Apply the history of every task to its row; return the number of tasks by state."""
     counts: dict[str, int] = {}
     for history in histories:
-        row = connection.execute(sql.statements()["by_key"], {"key": history.intent["key"]}).fetchone()
-        state = _restore_task(connection, task_from(row), history)
+        task = task_from(execute(connection, "by_key", key=history.intent["key"]).fetchone())
+        try:
+            task = recovery.replay(connection, task, history.lines)
+        except sqlite3.IntegrityError:
+            # its id belongs to a duplicate that adopted it: the outcome of this send is unknown again
+            intents = [line for line in history.lines if line["t"] != "id" or line["ref"] != history.intent["ref"]]
+            task = recovery.replay(connection, task, intents)
+        outputs = [{**file, "task_id": task.id} for file in history.files if check_output_name(file["file"])]
+        if task.state is State.DONE:
+            connection.executemany(statements()["restore_output"], outputs)
+        state = str(State.IN_DOUBT if task.state is State.SUBMITTING else task.state)
         counts[state] = counts.get(state, 0) + 1
     return counts
-
-
-def _restore_task(connection: sqlite3.Connection, task: Task, history: TaskHistory) -> str:
-    try:
-        task = recovery.replay(connection, task, history.lines)
-    except sqlite3.IntegrityError:
-        # its id belongs to a duplicate that adopted it: the outcome of this send is unknown again
-        intents = [line for line in history.lines if line["t"] != "id" or line["ref"] != history.intent["ref"]]
-        task = recovery.replay(connection, task, intents)
-    outputs: list[dict[str, Any]] = [
-        {**file, "task_id": task.id} for file in history.files if check_output_name(file["file"])
-    ]
-    if task.state is State.DONE:
-        connection.executemany(sql.statements()["restore_output"], outputs)
-    return str(State.IN_DOUBT if task.state is State.SUBMITTING else task.state)
 
 
 def _swap_databases(directory: Path, fresh: Path, now: float) -> None:

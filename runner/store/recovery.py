@@ -1,4 +1,4 @@
-"""Recovery of a job at its start: the journal is merged into the database.
+"""Recovery of a job from its journal: merged into the database at each start, or read in full to rebuild it.
 
 Lines that the database lacks are the normal trace of a crash within its own epoch, and are merged. A journal that is
 shorter than the database knows, belongs to another database or knows of later runs means that one of the two was
@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import StateError
-from runner.store import journal as journals
-from runner.store.database import statements
-from runner.store.journal import Journal, Tail, invalid_field
+from runner.store.database import RECOVER_HINT, execute
+from runner.store.journal import Journal, invalid_field, read_lines, read_tail, unsent_line
 from runner.store.task_rows import task_columns, task_from
 from runner.tasks.models import NO_ERROR, Moment, State, Task, TaskError
 
@@ -22,17 +21,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from runner.store.journal import JournalLine
+    from runner.store.journal import JournalLine, Tail
 
-_RECOVER_HINT = "Keep a copy of the job directory; then `runner recover MANIFEST` rebuilds the state from the journal."
+#: hint for a journal that is damaged or was replaced
 RESTORE_COPY_HINT = "Put back a good copy of the job directory; `runner audit MANIFEST` lists what the provider has."
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHistory:
+    """Journal lines of one task key: its latest intent, and all lines of all its purchases in order."""
+
+    intent: JournalLine
+    lines: tuple[JournalLine, ...]
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """Return the saved outputs of the latest purchase, empty if it is not done."""
+        ref = self.intent["ref"]
+        return next((line["files"] for line in reversed(self.lines) if line["t"] == "saved" and line["ref"] == ref), [])
 
 
 def check_database_present(database: Path, journal: Path) -> None:
     """Raise StateError if the database is missing or empty, but the journal beside it has tasks."""
     empty = not database.exists() or database.stat().st_size == 0
-    if empty and any("key" in line for line, _ in journals.read_lines(journal)):
-        raise StateError(f"{database} is gone, but the journal beside it knows of tasks", hint=_RECOVER_HINT)
+    if empty and any("key" in line for line, _ in read_lines(journal)):
+        raise StateError(f"{database} is gone, but the journal beside it knows of tasks", hint=RECOVER_HINT)
 
 
 def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
@@ -40,59 +53,31 @@ def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
 
     Raises StateError, DiskError and sqlite3.Error.
     """
-    job = connection.execute(statements()["job"]).fetchone()
+    job = execute(connection, "job").fetchone()
     size = path.stat().st_size if path.exists() else 0
     if size < job["journal"]:
         raise StateError(f"{path} is shorter than the database knows it", hint=RESTORE_COPY_HINT)
-    _check_identity(path, job["uuid"])
-    seen = journals.read_tail(path, job["journal"])
-    for line in seen.lines:
-        _check_shape(path, line)
-    if _has_later_run(seen, job["epoch"]):
-        raise StateError(f"{path} knows of later runs than the database: it was put back", hint=_RECOVER_HINT)
-    _merge(connection, seen)
-    return Journal(path, seen.end)
-
-
-def _has_later_run(seen: Tail, epoch: int) -> bool:
-    """Return whether the journal has changes of a run that the database does not know.
-
-    A run that died between its first line and its first commit has changed nothing. The next run has the same epoch.
-    """
-    is_later = False
-    for line in seen.lines:
-        is_later = is_later or (line["t"] == "epoch" and line["epoch"] > epoch)
-        if is_later and (line["t"] != "epoch" or line["epoch"] > epoch + 1):
-            return True
-    return False
-
-
-def _check_identity(path: Path, uuid: str) -> None:
-    first = next((line for line, _ in journals.read_lines(path)), None)
-    if first is not None and first.get("uuid") != uuid:
-        raise StateError(f"{path} belongs to another database", hint=_RECOVER_HINT)
-
-
-def _check_shape(path: Path, line: JournalLine) -> None:
-    """Raise StateError if this program cannot have written the line."""
-    if field := invalid_field(line):
-        raise StateError(
-            f"{path} holds a line that is none of ours: {field!r} is missing or no such thing", hint=RESTORE_COPY_HINT
-        )
-
-
-def _merge(connection: sqlite3.Connection, seen: Tail) -> None:
+    first = next((line for line, _ in read_lines(path)), None)
+    if first is not None and first.get("uuid") != job["uuid"]:
+        raise StateError(f"{path} belongs to another database", hint=RECOVER_HINT)
+    tail = read_tail(path, job["journal"])
+    for line in tail.lines:
+        _check_fields(path, line)
+    if _has_later_run(tail, job["epoch"]):
+        raise StateError(f"{path} knows of later runs than the database: it was put back", hint=RECOVER_HINT)
     connection.execute("begin immediate")
-    for line in seen.lines:
-        row = connection.execute(statements()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
+    for line in tail.lines:
+        row = execute(connection, "by_ref", ref=line.get("ref", "")).fetchone()
         if row is not None:
             replay(connection, task_from(row), (line,))
-        elif "ref" in line and not _is_known_reference(connection, line.get("next", "")):
+        # a retry that was journaled twice has given the task its next reference already
+        elif "ref" in line and execute(connection, "by_ref", ref=line.get("next", "")).fetchone() is None:
             raise StateError(
-                "the journal knows of tasks that the database has lost: it is an older copy", hint=_RECOVER_HINT
+                "the journal knows of tasks that the database has lost: it is an older copy", hint=RECOVER_HINT
             )
-    connection.execute(statements()["set_journal"], {"journal": seen.end})
+    execute(connection, "set_journal", journal=tail.end)
     connection.execute("commit")
+    return Journal(path, tail.end)
 
 
 def catch_up(connection: sqlite3.Connection, lines: Sequence[JournalLine]) -> list[JournalLine]:
@@ -103,18 +88,13 @@ def catch_up(connection: sqlite3.Connection, lines: Sequence[JournalLine]) -> li
     """
     unsent, latest = [], {line.get("ref"): line for line in lines}
     for line in lines:
-        row = connection.execute(statements()["by_ref"], {"ref": line.get("ref", "")}).fetchone()
+        row = execute(connection, "by_ref", ref=line.get("ref", "")).fetchone()
         task = None if row is None else task_from(row)
         if task is not None and line["t"] != "intent":
             replay(connection, task, (line,))
         elif task is not None and task.state is State.QUEUED and line is latest[task.ref]:
-            unsent.append(journals.unsent_line(task))
+            unsent.append(unsent_line(task))
     return unsent
-
-
-def _is_known_reference(connection: sqlite3.Connection, ref: str) -> bool:
-    """Return whether a task has the reference already, as after a retry that was journaled twice."""
-    return connection.execute(statements()["by_ref"], {"ref": ref}).fetchone() is not None
 
 
 def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[JournalLine]) -> Task:
@@ -126,16 +106,16 @@ def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[JournalLi
     for line in lines:
         after = apply(task, line)
         if task.remote_id not in {None, after.remote_id}:
-            connection.execute(statements()["keep_former_id"], {"provider": task.provider, "remote_id": task.remote_id})
-            connection.execute(statements()["drop_outputs"], {"task_id": task.id})
+            execute(connection, "keep_former_id", provider=task.provider, remote_id=task.remote_id)
+            execute(connection, "drop_outputs", task_id=task.id)
         task = after
-    connection.execute(statements()["restore"], task_columns(task))
+    execute(connection, "restore", **task_columns(task))
     if task.state is State.QUEUED:
-        connection.execute(statements()["unschedule_removed"], {"id": task.id})
+        execute(connection, "unschedule_removed", id=task.id)
     return task
 
 
-def apply(task: Task, line: JournalLine) -> Task:  # noqa: PLR0911 - a table
+def apply(task: Task, line: JournalLine) -> Task:
     """Return the task after one line of the journal.
 
     After an intent alone the task is `submitting`: a submit whose answer is unknown.
@@ -181,6 +161,50 @@ def apply(task: Task, line: JournalLine) -> Task:  # noqa: PLR0911 - a table
             return task
 
 
+def read_histories(path: Path) -> tuple[str, int, int, list[TaskHistory]]:
+    """Return identity, last epoch and end of a journal, and the history of every key that was ever bought.
+
+    Raises StateError.
+    """
+    uuid, epoch, end = "", 0, 0
+    keys: dict[str, str] = {}
+    latest: dict[str, JournalLine] = {}
+    lines: dict[str, list[JournalLine]] = {}
+    for line, behind in read_lines(path):
+        _check_fields(path, line)
+        end = behind
+        match line["t"]:
+            case "epoch":
+                uuid, epoch = line["uuid"], line["epoch"]
+            case _ if "key" in line:
+                keys[line["ref"]], latest[line["key"]] = line["key"], line
+                lines.setdefault(line["key"], []).append(line)
+            case _:
+                lines.get(keys.get(line.get("ref", ""), ""), []).append(line)
+    return uuid, epoch, end, [TaskHistory(intent, tuple(lines[key])) for key, intent in latest.items()]
+
+
+def _has_later_run(tail: Tail, epoch: int) -> bool:
+    """Return whether the journal has changes of a run that the database does not know.
+
+    A run that died between its first line and its first commit has changed nothing. The next run has the same epoch.
+    """
+    is_later = False
+    for line in tail.lines:
+        is_later = is_later or (line["t"] == "epoch" and line["epoch"] > epoch)
+        if is_later and (line["t"] != "epoch" or line["epoch"] > epoch + 1):
+            return True
+    return False
+
+
+def _check_fields(path: Path, line: JournalLine) -> None:
+    """Raise StateError if this program cannot have written the line."""
+    if field := invalid_field(line):
+        raise StateError(
+            f"{path} holds a line that is none of ours: {field!r} is missing or no such thing", hint=RESTORE_COPY_HINT
+        )
+
+
 def _apply_outcome(task: Task, line: JournalLine) -> Task:
     """Return the task after the outcome of a send; lines of older versions have no counters."""
     error = NO_ERROR if line["reason"] is None else TaskError(line["reason"], None, line["message"])
@@ -207,40 +231,3 @@ def _reset_for_submit(task: Task) -> Task:
     return replace(
         task, state=State.QUEUED, due_at=0.0, remote_id=None, sent=None, adopted=False, absences=0, failures=0
     )
-
-
-@dataclass(frozen=True, slots=True)
-class TaskHistory:
-    """Journal lines of one task key: its latest intent, and all lines of all its purchases in order."""
-
-    intent: JournalLine
-    lines: tuple[JournalLine, ...]
-
-    @property
-    def files(self) -> list[dict[str, Any]]:
-        """Return the saved outputs of the latest purchase, empty if it is not done."""
-        ref = self.intent["ref"]
-        return next((line["files"] for line in reversed(self.lines) if line["t"] == "saved" and line["ref"] == ref), [])
-
-
-def read_histories(path: Path) -> tuple[str, int, int, list[TaskHistory]]:
-    """Return identity, last epoch and end of a journal, and the history of every key that was ever bought.
-
-    Raises StateError.
-    """
-    uuid, epoch, end = "", 0, 0
-    keys: dict[str, str] = {}
-    latest: dict[str, JournalLine] = {}
-    lines: dict[str, list[JournalLine]] = {}
-    for line, behind in journals.read_lines(path):
-        _check_shape(path, line)
-        end = behind
-        match line["t"]:
-            case "epoch":
-                uuid, epoch = line["uuid"], line["epoch"]
-            case _ if "key" in line:
-                keys[line["ref"]], latest[line["key"]] = line["key"], line
-                lines.setdefault(line["key"], []).append(line)
-            case _:
-                lines.get(keys.get(line.get("ref", ""), ""), []).append(line)
-    return uuid, epoch, end, [TaskHistory(intent, tuple(lines[key])) for key, intent in latest.items()]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: seconds to wait for the file when a mark is written, since a later call writes it again
 _MARK_TIMEOUT = 5.0
 
-_REGISTRY_SCHEMA = """
+_SCHEMA = """
 create table if not exists job (
   uuid text primary key, name text not null, directory text not null, tasks text not null,
   epoch integer not null, began_at real not null, open integer not null
@@ -58,7 +58,7 @@ class Registry:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._file = SharedDatabase(directory / "jobs.db", _REGISTRY_SCHEMA)
+        self._file = SharedDatabase(directory / "jobs.db", _SCHEMA)
 
     async def get(self, uuid: str) -> JobEntry | None:
         """Return the entry of a job, or None if it is unknown."""

@@ -2,6 +2,9 @@
 
 One run writes at a time. Once a later run has begun, claims of the earlier one return nothing, its settling is stale,
 and every other write raises SupersededError.
+
+A database is opened as a private file, checked, brought up to date, and merged with its journal. A reserve file, the
+ballast, makes sure that a remote id can still be written when the disk is full.
 """
 
 from __future__ import annotations
@@ -17,12 +20,20 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import aiosqlite
 
 from runner.errors import DiskError, StateError
-from runner.files import make_directory
-from runner.store import database as sql
+from runner.files import create_file, make_directory, open_file, sync_file
 from runner.store import filesystem, recovery
-from runner.store import journal as journals
-from runner.store.journal import line_for_change
-from runner.store.queries import Queries, execute
+from runner.store.database import (
+    DATABASE_ERRORS,
+    check_schema,
+    execute,
+    harden,
+    migrate,
+    schema_version,
+    statements,
+    to_runner_error,
+)
+from runner.store.journal import line_for_change, read_mark
+from runner.store.queries import Queries
 from runner.store.task_rows import (
     PAGE_SIZE,
     Addition,
@@ -40,13 +51,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from runner.store.journal import JournalLine, JournalMark
+    from runner.store.journal import JournalMark
 
 
 #: result of a write: done, the row had changed meanwhile, or the remote id belongs to another task
 SettleResult = Literal["done", "stale", "clash"]
 #: result of a claim: the next task costs more than is left of the job's `max_cost`
 OverCap = Literal["too dear"]
+#: size of the reserve file in bytes
+_BALLAST_BYTES = 512 * 1024
+#: largest database in bytes that is checked completely at the start; a larger one is only checked as it is read
+_MAX_CHECKED_BYTES = 64 * 2**20
+#: hint for a full disk
+DISK_FULL_HINT = "Make room, then run the same command again."
+#: statement for each journal mode of SQLite
+_JOURNAL_MODES = {"wal": "pragma journal_mode = wal", "delete": "pragma journal_mode = delete"}
 #: failpoint names of the changes at which crash tests stop the process
 _FAILPOINT_LABELS = {
     (State.QUEUED, State.SUBMITTING): "intent",
@@ -74,7 +93,7 @@ def prepare_file(path: Path) -> None:
     try:
         make_directory(directory)
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+            create_file(path).close()
     except OSError as error:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None
     if path.is_symlink() or not path.is_file():
@@ -89,9 +108,9 @@ def make_ballast(directory: Path) -> Path:
     path = directory / "ballast"
     try:
         if not path.exists() or path.stat().st_size < _BALLAST_BYTES:
-            with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "wb") as file:
+            with os.fdopen(open_file(path, os.O_CREAT | os.O_WRONLY), "wb") as file:
                 file.write(bytes(_BALLAST_BYTES))
-                os.fsync(file.fileno())
+                sync_file(file)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise DiskError(f"{path}: {error.strerror}", hint=DISK_FULL_HINT) from None
@@ -101,38 +120,27 @@ def make_ballast(directory: Path) -> Path:
 def set_up_connection(connection: sqlite3.Connection, *, write_ahead_log: bool = True) -> None:
     """Set up the writing connection, and bring the database up to date.
 
-    Without `write_ahead_log` a rollback journal is used, as a network file system requires. Raises StateError and
-    sqlite3.Error.
+    Without `write_ahead_log` a rollback journal is used, as a network file system requires. Raises StateError, and
+    sqlite3.Error, as for a damaged database.
     """
     connection.row_factory = sqlite3.Row
     connection.execute("pragma busy_timeout = 30000")
-    sql.harden(connection)
-    sql.schema_version(connection)
+    harden(connection)
+    schema_version(connection)
     expected = "wal" if write_ahead_log else "delete"
     (mode,) = connection.execute(_JOURNAL_MODES[expected]).fetchone()
     if mode != expected:
         raise StateError(f"the file system allows no {expected} journal ({mode})", hint="Put the job on a local disk.")
     connection.execute("pragma synchronous = full")
-    _check_integrity(connection)
+    (pages,) = connection.execute("pragma page_count").fetchone()
+    (size,) = connection.execute("pragma page_size").fetchone()
+    if pages * size <= _MAX_CHECKED_BYTES:
+        (result,) = connection.execute("pragma quick_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(str(result))
     connection.execute("pragma foreign_keys = on")
-    sql.migrate(connection)
-    sql.check_schema(connection)
-
-
-def attach_journal(connection: sqlite3.Connection, writer: Writer, path: Path) -> None:
-    """Merge what only the journal holds, and append to it from now on."""
-    writer.journal = recovery.open_journal(connection, path)
-
-
-def begin_run(connection: sqlite3.Connection, journal_lines: list[JournalLine]) -> tuple[str, int]:
-    """Begin a new run and return the job's identity and the run's epoch.
-
-    Must be called in a transaction.
-    """
-    epoch, run = execute(connection, "raise_epoch").fetchone()
-    uuid = execute(connection, "job").fetchone()["uuid"]
-    journal_lines.append({"t": "epoch", "uuid": uuid, "epoch": epoch, "run": run})
-    return uuid, epoch
+    migrate(connection)
+    check_schema(connection)
 
 
 class Store(Queries):
@@ -164,18 +172,28 @@ class Store(Queries):
         try:
             database = await connect(path)
         except sqlite3.Error as error:
-            raise sql.to_runner_error(error, str(path)) from None
+            raise to_runner_error(error, str(path)) from None
         writer = Writer(database, str(path), failpoint)
+
+        def attach_journal(connection: sqlite3.Connection) -> None:
+            writer.journal = recovery.open_journal(connection, journal)
+
+        def begin_run(connection: sqlite3.Connection) -> tuple[str, int]:
+            epoch, run = execute(connection, "raise_epoch").fetchone()
+            uuid = execute(connection, "job").fetchone()["uuid"]
+            writer.journal_lines.append({"t": "epoch", "uuid": uuid, "epoch": epoch, "run": run})
+            return uuid, epoch
+
         try:
             await writer.set_up(partial(set_up_connection, write_ahead_log=not filesystem.is_remote(directory)))
-            await writer.set_up(lambda connection: attach_journal(connection, writer, journal))
-            uuid, epoch = await writer.transact(lambda connection: begin_run(connection, writer.journal_lines))
+            await writer.set_up(attach_journal)
+            uuid, epoch = await writer.transact(begin_run)
             writer.epoch = epoch
             writer.ballast = make_ballast(directory)
         except BaseException as error:
             await writer.aclose()
-            if isinstance(error, sql.DATABASE_ERRORS):
-                raise sql.to_runner_error(error, str(path)) from None
+            if isinstance(error, DATABASE_ERRORS):
+                raise to_runner_error(error, str(path)) from None
             raise
         return cls(writer, uuid, epoch)
 
@@ -208,12 +226,13 @@ class Store(Queries):
         known = await self._fetch_one("origin", name=provider)
         if known is not None:
             await self.check_origin(provider, origin)
-            differs = "" not in {known["account"], account} and known["account"] != account
-            if differs and not same_account and await self._has_unfinished_purchases(provider):
-                raise StateError(
-                    f"this job has paid or doubtful {provider} tasks under other credentials",
-                    hint="Set the old ones; or, if this is the same account with a new key, add --same-account.",
-                )
+            if "" not in {known["account"], account} and known["account"] != account and not same_account:
+                unfinished = await self._fetch_one("has_unfinished", provider=provider)
+                if unfinished and unfinished[0]:
+                    raise StateError(
+                        f"this job has paid or doubtful {provider} tasks under other credentials",
+                        hint="Set the old ones; or, if this is the same account with a new key, add --same-account.",
+                    )
         await self._execute(
             "set_origin", name=provider, origin=origin, account=account or (known["account"] if known else "")
         )
@@ -227,10 +246,6 @@ class Store(Queries):
                 f"this job's {provider} tasks live at {known}, not at {origin}",
                 hint="Set the base URL back, or give the other host a directory of its own with --out.",
             )
-
-    async def _has_unfinished_purchases(self, provider: str) -> bool:
-        row = await self._fetch_one("has_unfinished", provider=provider)
-        return bool(row and row[0])
 
     async def bound_providers(self) -> list[str]:
         """Return every provider that this job has ever used."""
@@ -270,7 +285,7 @@ class Store(Queries):
 
         def work(_: sqlite3.Connection) -> JournalMark | None:  # in the writing thread, so that no line is half written
             offset = journal.end if end is None else end
-            return journals.read_mark(journal.path, offset) if offset <= journal.end else None
+            return read_mark(journal.path, offset) if offset <= journal.end else None
 
         return await self._writer.transact(work)
 
@@ -305,8 +320,10 @@ class Store(Queries):
             if row is None:
                 return None
             before = task_from(row)
-            if cap is not None and not _is_within_cap(connection, before, cap):
-                return "too dear"
+            if cap is not None:  # in this transaction, so that two claims cannot exceed the cap together
+                (spent,) = execute(connection, "spent").fetchone()
+                if before.cost is None or round(spent + before.cost, 6) > cap:
+                    return "too dear"
             after = claim(before)
             return after if after is not None and self._settle(connection, before, after) == "done" else None
 
@@ -316,7 +333,7 @@ class Store(Queries):
         except SupersededError:
             return None
         except sqlite3.IntegrityError as error:  # the row was changed by something else
-            raise sql.to_runner_error(error, "the job's state is damaged") from None
+            raise to_runner_error(error, "the job's state is damaged") from None
 
     async def claim(
         self,
@@ -366,7 +383,7 @@ class Store(Queries):
             times = [(task, next_due_at(task)) for task in found]
             tasks = [replace(task, due_at=due_at) for task, due_at in times if due_at is not None]
             postponed = [{"id": task.id, "state": state, "due_at": task.due_at} for task in tasks]
-            connection.executemany(sql.statements()["postpone"], postponed)
+            connection.executemany(statements()["postpone"], postponed)
             return tasks
 
         try:
@@ -407,7 +424,7 @@ class Store(Queries):
         elif after.outputs and after.outputs != before.outputs:
             known = _load_outputs(connection, after.id)
             rows = [{"task_id": after.id, "number": n, "url": url} for n, url in assign_numbers(known, after.outputs)]
-            connection.executemany(sql.statements()["put_output"], rows)
+            connection.executemany(statements()["put_output"], rows)
         if line is not None:
             self._writer.journal_lines.append(line)
         if (label := _FAILPOINT_LABELS.get((before.state, after.state))) is not None:
@@ -431,47 +448,6 @@ class Store(Queries):
         )
 
 
-def _update_row(connection: sqlite3.Connection, before: Task, after: Task) -> bool:
-    guard = {"expected_state": before.state, "expected_generation": before.generation}
-    return execute(connection, "settle", **task_columns(after), **guard).rowcount == 1
-
-
-def _load_outputs(connection: sqlite3.Connection, task_id: int) -> tuple[Output, ...]:
-    return tuple(output_from(row) for row in execute(connection, "outputs", task_id=task_id))
-
-
-def _is_within_cap(connection: sqlite3.Connection, task: Task, cap: float) -> bool:
-    """Return whether the job's costs with this task stay within the cap.
-
-    Must be called in the transaction that claims the task, so that two claims cannot exceed the cap together.
-    """
-    (spent,) = execute(connection, "spent").fetchone()
-    return task.cost is not None and round(spent + task.cost, 6) <= cap
-
-
-def _is_loopback(origin: str) -> bool:
-    return origin.startswith(("http://127.", "http://localhost", "http://[::1]"))
-
-
-#: size of the reserve file in bytes
-_BALLAST_BYTES = 512 * 1024
-#: largest database in bytes that is checked completely at the start
-_MAX_CHECKED_BYTES = 64 * 2**20
-#: hint for a full disk
-DISK_FULL_HINT = "Make room, then run the same command again."
-_JOURNAL_MODES = {"wal": "pragma journal_mode = wal", "delete": "pragma journal_mode = delete"}
-
-
-def _check_integrity(connection: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError if the database is damaged; a very large one is only checked as it is read."""
-    (pages,) = connection.execute("pragma page_count").fetchone()
-    (size,) = connection.execute("pragma page_size").fetchone()
-    if pages * size <= _MAX_CHECKED_BYTES:
-        (result,) = connection.execute("pragma quick_check(1)").fetchone()
-        if result != "ok":
-            raise sqlite3.DatabaseError(str(result))
-
-
 def assign_numbers(known: Sequence[Output], fresh: Sequence[Output]) -> Iterator[tuple[int, str]]:
     """Yield number and URL of each fresh link.
 
@@ -484,6 +460,19 @@ def assign_numbers(known: Sequence[Output], fresh: Sequence[Output]) -> Iterator
     left = iter(number for number in range(1, len(known) + len(fresh) + 1) if number not in taken)
     for number, url in kept:
         yield (next(left) if number is None else number), url
+
+
+def _update_row(connection: sqlite3.Connection, before: Task, after: Task) -> bool:
+    guard = {"expected_state": before.state, "expected_generation": before.generation}
+    return execute(connection, "settle", **task_columns(after), **guard).rowcount == 1
+
+
+def _load_outputs(connection: sqlite3.Connection, task_id: int) -> tuple[Output, ...]:
+    return tuple(output_from(row) for row in execute(connection, "outputs", task_id=task_id))
+
+
+def _is_loopback(origin: str) -> bool:
+    return origin.startswith(("http://127.", "http://localhost", "http://[::1]"))
 
 
 def _url_path(url: str) -> str:

@@ -1,4 +1,7 @@
-"""Conversion of rows to tasks and back."""
+"""Conversion of rows to tasks and back, and of drafts to rows.
+
+A draft becomes two rows: what stages claim is in `task`, and the manifest's values are in `draft`.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,29 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.errors import StateError
-from runner.store import database
+from runner.store.database import execute, statements, to_runner_error
 from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError, reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from runner.tasks.models import Draft
+
+
+#: maximum number of drafts added in one transaction
+PAGE_SIZE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A draft with the values that depend on its job."""
+
+    draft: Draft
+    fingerprint: str
+    #: price of one purchase in the provider's unit, None if unknown
+    cost: float | None = None
+    #: path of each local image by its position in the request
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:
@@ -113,29 +132,13 @@ def to_json(value: Any) -> str:
     return orjson.dumps(list(value) if isinstance(value, set | frozenset) else value, default=str).decode()
 
 
-#: drafts added in one transaction
-PAGE_SIZE = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Addition:
-    """A draft with the values that only its job knows."""
-
-    draft: Draft
-    fingerprint: str
-    #: price of one purchase in the provider's unit, None if unknown
-    cost: float | None = None
-    #: path of each local image by its position in the request
-    images: Mapping[str, str] = field(default_factory=dict)
-
-
 def mark_all_removed(connection: sqlite3.Connection) -> None:
     """Mark every task as removed from the manifest until its draft is added again.
 
     Must be called in a transaction.
     """
-    connection.execute(database.statements()["unschedule_queued"])
-    connection.execute(database.statements()["clear_positions"])
+    execute(connection, "unschedule_queued")
+    execute(connection, "clear_positions")
 
 
 def add_drafts(
@@ -146,40 +149,37 @@ def add_drafts(
     With `rename`, tasks that have files take new names too. Must be called in a transaction.
     Raises StateError if the rows violate a constraint of the schema.
     """
-    try:
-        connection.executemany(database.statements()["add_task"], (_task_row(addition, uuid) for addition in page))
-        connection.executemany(database.statements()["add_draft"], _draft_rows(page, now, rename=rename))
-    except sqlite3.IntegrityError as error:  # a key or a reference in the file was changed by something else
-        raise database.to_runner_error(error, "the job's state is damaged") from None
-
-
-def _task_row(addition: Addition, uuid: str) -> dict[str, Any]:
-    draft = addition.draft
-    return {
-        "key": draft.key,
-        "provider": draft.provider,
-        "operation": draft.operation,
-        "model": draft.model,
-        "ref": reference(uuid, draft.key, 1),
-        "fingerprint": addition.fingerprint,
-        "slots": draft.slots,
-        "cost": addition.cost,
-        "pictures": to_json(addition.images) if addition.images else "",
-        # a draft read from the journal must not overwrite the images that the manifest named
-        "gone": not draft.index,
-    }
-
-
-def _draft_rows(page: Sequence[Addition], now: float, *, rename: bool) -> Iterator[dict[str, Any]]:
-    for addition in page:
-        draft = addition.draft
-        yield {
-            "key": draft.key,
-            "position": draft.index or None,
-            "repeat": draft.repeat,
-            "vars": to_json(draft.vars),
-            "request": to_json(draft.request),
-            "name": draft.name,
+    tasks = (
+        {
+            "key": addition.draft.key,
+            "provider": addition.draft.provider,
+            "operation": addition.draft.operation,
+            "model": addition.draft.model,
+            "ref": reference(uuid, addition.draft.key, 1),
+            "fingerprint": addition.fingerprint,
+            "slots": addition.draft.slots,
+            "cost": addition.cost,
+            "pictures": to_json(addition.images) if addition.images else "",
+            # a draft read from the journal must not overwrite the images that the manifest named
+            "gone": not addition.draft.index,
+        }
+        for addition in page
+    )
+    drafts = (
+        {
+            "key": addition.draft.key,
+            "position": addition.draft.index or None,
+            "repeat": addition.draft.repeat,
+            "vars": to_json(addition.draft.vars),
+            "request": to_json(addition.draft.request),
+            "name": addition.draft.name,
             "now": now,
             "rename": rename,
         }
+        for addition in page
+    )
+    try:
+        connection.executemany(statements()["add_task"], tasks)
+        connection.executemany(statements()["add_draft"], drafts)
+    except sqlite3.IntegrityError as error:  # a key or a reference in the file was changed by something else
+        raise to_runner_error(error, "the job's state is damaged") from None

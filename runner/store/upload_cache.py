@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-_UPLOADS_SCHEMA = """
+_SCHEMA = """
 create table if not exists upload (
   sha256 text primary key, file_id text not null, url text not null, at real not null
 ) strict, without rowid;
@@ -48,7 +48,7 @@ class UploadCache:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._file = SharedDatabase(directory / "uploads.db", _UPLOADS_SCHEMA, _DAMAGED_HINT)
+        self._file = SharedDatabase(directory / "uploads.db", _SCHEMA, _DAMAGED_HINT)
 
     async def find(self, sha256: str, since: float) -> CachedUpload | None:
         """Return the upload of a content, or None if there is none since that time (seconds since the epoch)."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import DiskError, JobLockedError, RunnerError
 from runner.store import recovery
-from runner.store.database import DATABASE_ERRORS, statements, to_runner_error
+from runner.store.database import DATABASE_ERRORS, execute, to_runner_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SupersededError(JobLockedError):
-    """A later run of the job has begun, so this one may change nothing."""
-
-
-#: most closures that share one commit, which bounds how long each waits for the others
+#: maximum number of closures that share one commit, which bounds how long each waits for the others
 _MAX_GROUP = 512
 #: error codes of SQLite for a failed sync
 _SYNC_ERROR_CODES = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+
+
+class SupersededError(JobLockedError):
+    """A later run of the job has begun, so this one may change nothing."""
 
 
 class Writer:
@@ -111,7 +111,13 @@ class Writer:
             except Exception as closed:  # noqa: BLE001 - there is no connection: every waiting caller gets the error
                 outcomes = [(None, closed)] * len(group)
             for (_, future), (value, error) in zip(group, outcomes, strict=True):
-                _resolve(future, value, error)
+                if future.done():  # its caller was cancelled
+                    continue
+                if error is None:
+                    future.set_result(value)
+                else:
+                    future.set_exception(error)
+                    future.exception()  # mark as retrieved: the caller may be cancelled meanwhile
 
     async def _run_in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         # aiosqlite has no public way to run a closure in its thread; a test pins this one.
@@ -165,6 +171,7 @@ class Writer:
         self.replayed.extend(self._uncommitted_lines)
 
     def _attempt(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        """Run the works in one transaction, with their journal lines on disk before the commit."""
         if self._sync_error is not None:
             raise self._sync_error
         connection = self._database._conn  # noqa: SLF001 - see `_run_in_thread`
@@ -174,7 +181,13 @@ class Writer:
         self._epoch_checked = False
         try:
             values = [work(connection) for work in works]
-            self._append_journal(connection)
+            if self.journal is not None:
+                if self.journal_lines:
+                    self.journal.append(self.journal_lines)
+                    self._uncommitted_lines += self.journal_lines
+                    self._hit_failpoints("journaled")
+                if self._uncommitted_lines:
+                    execute(connection, "set_journal", journal=self.journal.end)
             connection.execute("commit")
         except BaseException as failed:
             if _is_sync_failure(failed):
@@ -194,7 +207,7 @@ class Writer:
         """
         if self._epoch_checked or self.epoch is None:
             return
-        if connection.execute(statements()["epoch"]).fetchone()["epoch"] != self.epoch:
+        if execute(connection, "epoch").fetchone()["epoch"] != self.epoch:
             raise SupersededError(
                 f"{self._path}: another run has taken this job over", hint="Let that one finish; this one ends here."
             )
@@ -203,17 +216,6 @@ class Writer:
     def _hit_failpoints(self, phase: str) -> None:
         for label in self.failpoint_labels:
             self._failpoint(f"{label} {phase}")
-
-    def _append_journal(self, connection: sqlite3.Connection) -> None:
-        """Append the lines of the transaction to the journal, and store its new offset in the database."""
-        if self.journal is None:
-            return
-        if self.journal_lines:
-            self.journal.append(self.journal_lines)
-            self._uncommitted_lines += self.journal_lines
-            self._hit_failpoints("journaled")
-        if self._uncommitted_lines:
-            connection.execute(statements()["set_journal"], {"journal": self.journal.end})
 
 
 def _is_sync_failure(error: BaseException) -> bool:
@@ -225,13 +227,3 @@ def _is_sync_failure(error: BaseException) -> bool:
         return getattr(error, "sqlite_errorcode", None) in _SYNC_ERROR_CODES
     cause = error.__cause__ if isinstance(error, DiskError) else None
     return isinstance(cause, OSError) and cause.errno == errno.EIO
-
-
-def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(value)
-    else:
-        future.set_exception(error)
-        future.exception()  # mark as retrieved: the caller may be cancelled meanwhile

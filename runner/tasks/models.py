@@ -140,7 +140,7 @@ class Task:
     reason: str = ""
     #: request as JSON, present where its stage needs it
     request: bytes = b""
-    #: place of every local image in the request and the path of its file, as JSON; empty: no local images
+    #: field of every local image in the request and the path of its file, as JSON; empty: no local images
     images: str = ""
     name: str = ""
     outputs: tuple[Output, ...] = ()

@@ -1,4 +1,4 @@
-"""Define the retry policy: how long to wait and how often to try. Every cycle of the transitions uses some of it up."""
+"""Define the retry policy: how long to wait and how often to try. Every cycle of the transitions is bounded by it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RetryPolicy:
     max_throttles: int = 1000
     #: time limit for polling and downloading a paid task (manifest key `retry.patience`)
     paid_timeout: float = 172_800.0
-    #: quiet time after which an absence from the provider's list is believed (manifest key `retry.quiet_time`)
+    #: quiet time after which an absence from the provider's list is believed (manifest key `retry.doubt`)
     quiet_time: float = 120.0
     #: True if the provider offers a way to find a submit whose answer was lost
     can_reconcile: bool = True

@@ -88,13 +88,13 @@ EVENT_COSTS: Mapping[type[Event], str] = {
 
 
 class IllegalTransitionError(RunnerError):
-    """An event that the table does not allow in the task's state. It is a bug, never bad input."""
+    """Event that the table does not allow in the task's state. It is a bug, never bad input."""
 
 
 def advance(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task:
     """Return the task as it is after the event, without any I/O.
 
-    `now` is in seconds since the epoch. Raises IllegalTransitionError if the table does not allow the transition.
+    `now` is in seconds since the epoch. Raise IllegalTransitionError if the table does not allow the transition.
     """
     targets = TRANSITIONS[task.state].get(type(event), ())
     after = _decide(task, event, now, policy) if targets else task
@@ -103,7 +103,7 @@ def advance(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task:
     return after
 
 
-def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task:  # noqa: C901, PLR0911, PLR0912 - a table
+def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task:  # noqa: C901, PLR0911 - a table
     match event:
         case Claimed():
             task = replace(task, sent=event.moment, submitted_at=event.at, since=event.at)
@@ -128,7 +128,9 @@ def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task: 
             if event.maybe_taken and task.doubts and task.state is SUBMITTING:
                 return _mark_in_doubt(task, f"{event.error.code}: the reference may exist", now, policy)
             if task.state is RUNNING and task.finished_at is not None:
-                return _strand(task, _withdrawn_error(event.error))
+                # outputs that were shown once stay paid, whatever the provider reports later
+                message = f"its outputs were there, and now the provider says: {event.error.message}"
+                return _strand(task, TaskError("withdrawn", event.error.code, message))
             is_free = task.state is SUBMITTING or not event.billed
             return _fail(replace(_refund(task), reason=_UNBILLED) if is_free else task, event.error, now)
         case AccountBlocked():
@@ -197,11 +199,6 @@ def _take_outputs(task: Task, event: Finished, now: float) -> Task:
     return replace(task, state=READY, due_at=now, failures=0, outputs=event.outputs, finished_at=now)
 
 
-def _withdrawn_error(error: TaskError) -> TaskError:
-    """Return the error of a task whose outputs were shown once. They stay paid, whatever the provider reports later."""
-    return TaskError("withdrawn", error.code, f"its outputs were there, and now the provider says: {error.message}")
-
-
 def _accepts_late_outputs(task: Task) -> bool:
     """Return True if a task without outputs may still take them: it was accepted and never abandoned."""
     match task.state:
@@ -226,17 +223,14 @@ def _handle_failure(task: Task, event: RetryableFailure, now: float, policy: Ret
             return _requeue(task, event, now, policy)
         case State.IN_DOUBT:
             return _retry_reconcile(task, event, now, policy)
-        case State.RUNNING if event.kind == "absent" and _is_unknown_adoption(task, policy):
+        case State.RUNNING if event.kind == "absent" and task.reason.startswith(ADOPTED_BY_USER):
+            if task.failures + 1 < policy.max_unknown:
+                return _back_off(task, event.error, now, policy, wait=event.wait)
             reason = f"the provider does not know {task.remote_id}, which was adopted for it"
             error = TaskError("in_doubt", None, reason)
             return replace(task, state=HELD, due_at=None, remote_id=None, error=error, reason=reason)
         case _:
             return _back_off(task, event.error, now, policy, wait=event.wait)
-
-
-def _is_unknown_adoption(task: Task, policy: RetryPolicy) -> bool:
-    """Return True if the provider never showed the id that an operator gave and has left it out too often."""
-    return task.reason.startswith(ADOPTED_BY_USER) and task.failures + 1 >= policy.max_unknown
 
 
 def _requeue(task: Task, event: RetryableFailure, now: float, policy: RetryPolicy) -> Task:

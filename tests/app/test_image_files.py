@@ -119,7 +119,7 @@ def test_refuses_private_file_that_is_no_image(local_images, desk):
 
 
 def test_refuses_file_over_the_size_limit(local_images, desk, monkeypatch):
-    monkeypatch.setattr("runner.app.image_files.LARGEST", 1000)
+    monkeypatch.setattr("runner.app.image_files.MAX_IMAGE_BYTES", 1000)
     (desk / "job/large.png").write_bytes(png() + bytes(10_000))
     assert error_message(local_images, "large.png") == "has more than 1,000 bytes"
     assert images.MAX_IMAGE_BYTES == 64 * 2**20
@@ -147,8 +147,8 @@ def test_read_refuses_content_that_changed(local_images, desk):
 
 def test_request_images_are_found_by_their_hash(local_images, desk):
     (desk / "job/copy.png").write_bytes(png())
-    placeholder = local_images.inspect("photos/a.png").mark
-    assert local_images.inspect("copy.png").mark == placeholder
+    placeholder = local_images.inspect("photos/a.png").placeholder
+    assert local_images.inspect("copy.png").placeholder == placeholder
     request = {
         "image": placeholder,
         "prompt": placeholder,

@@ -139,7 +139,7 @@ def test_x10_reports_are_not_written_through_links(tmp_path):
 )
 @pytest.mark.parametrize("path", ["x.php", "x.lnk", "x.desktop", "x.html", "..%2f..%2fx", "x.png%00.exe"])
 async def test_x11_extension_depends_on_content_only(tmp_path, wires, headers, path):
-    async with wires.Wire(wires.always(wires.handle(PNG, **headers))) as wire:
+    async with wires.Wire(wires.always(wires.answer(PNG, **headers))) as wire:
         fetched = await fetch(f"{wire.url}/{path}", tmp_path)
     assert isinstance(fetched, DownloadedFile)
     assert (fetched.extension, fetched.media_type) == ("png", "image/png")
@@ -169,7 +169,7 @@ NO_MEDIA = {
 async def test_x12_executable_content_is_rejected(tmp_path, wires, data):
     assert sniff(data[:512]) is None
     for kind in ("image/png", "image/svg+xml"):
-        async with wires.Wire(wires.always(wires.handle(data, content_type=kind))) as wire:
+        async with wires.Wire(wires.always(wires.answer(data, content_type=kind))) as wire:
             assert isinstance(await fetch(f"{wire.url}/x.png", tmp_path), RetryLater)
     assert [path.name for path in tmp_path.iterdir()] in ([], ["parts"])
 
@@ -203,7 +203,7 @@ async def test_x38_images_are_not_decoded_and_checked_quickly(tmp_path, wires, d
     began = time.process_time()
     tracemalloc.start()
     try:
-        async with wires.Wire(wires.always(wires.handle(data))) as wire:
+        async with wires.Wire(wires.always(wires.answer(data))) as wire:
             await fetch(f"{wire.url}/x.png", tmp_path)
         with suppress(NotAnImageError):
             read_image_header(data)

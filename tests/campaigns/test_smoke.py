@@ -146,7 +146,7 @@ def test_held_task_accounts_for_one_payment(good):
     row = good.rows[0]
     held = [{**row, "state": "held", "remote_id": None, "outputs": []}, *good.rows[1:]]
     ended = {**good.idle, "exit_code": 4, "in_doubt": [row["key"]], "counts": {"held": 1, "done": len(held) - 1}}
-    (good.directory / row["outputs"][0]["file"]).rename_outputs(good.directory / "aside")
+    (good.directory / row["outputs"][0]["file"]).rename(good.directory / "aside")
     try:
         case = replace(good, can_reconcile=False, rows=held, last=ended, idle=ended)
         assert convicted(case) == set()
@@ -155,7 +155,7 @@ def test_held_task_accounts_for_one_payment(good):
         both = replace(case, rows=[held[0], {**held[1], "remote_id": None}, *held[2:]])
         assert "orphan" in convicted(both)
     finally:
-        (good.directory / "aside").rename_outputs(good.directory / row["outputs"][0]["file"])
+        (good.directory / "aside").rename(good.directory / row["outputs"][0]["file"])
 
 
 def test_oracle_rejects_naive_client(tmp_path, good):

@@ -240,14 +240,14 @@ def main(words: Sequence[str]) -> int:
     if unknown := set(given.classes.split(",")) - set(KINDS):
         parser.error(f"no such class: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
     seed = SystemRandom().getrandbits(32) if given.seed is None else given.seed
-    kinds = [KINDS[name] for name in given.classes.split_path(",")]
+    kinds = [KINDS[name] for name in given.classes.split(",")]
     campaign = Campaign(kinds, given.kills, seed, given.hits, root, given.blows, given.jobs)
     print(f"seed {seed}, {given.kills} kills for each of {given.classes}, in {root}", flush=True)
     kept = campaign.run()
     figures = campaign.figures()
     print(summary(figures))
-    if given.diagnostics:
-        given.diagnostics.write_text(json.dumps(figures, indent=2) + "\n")
+    if given.report:
+        given.report.write_text(json.dumps(figures, indent=2) + "\n")
     return 0 if kept else 1
 
 

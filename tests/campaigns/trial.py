@@ -157,7 +157,7 @@ class Trial:
 
     # runs
 
-    def _run_in_thread(self, kill: Kill | None = None) -> tuple[int, dict[str, Any] | None]:
+    def _run(self, kill: Kill | None = None) -> tuple[int, dict[str, Any] | None]:
         """Run one process to its end or kill, and return exit code and summary, if any."""
         self.report.runs += 1
         env = {"RUNNER_CRASH_AT": str(kill)} if kill and kill.point else None

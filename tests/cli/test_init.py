@@ -93,7 +93,7 @@ def test_schema_is_written_beside_the_manifest(desk):
     ours = json.loads(path.read_text())
     mark = ours.pop("$comment")
     assert ours == printed
-    assert {"version", "provider", "params", "matrix", "limits"} <= printed["properties"].states_by_key()
+    assert {"version", "provider", "params", "matrix", "limits"} <= printed["properties"].keys()
     path.write_text(json.dumps({"$comment": mark, "old": 1}))
     desk.run("init", "-o", "second.yaml")
     assert json.loads(path.read_text()) == {"$comment": mark, **printed}

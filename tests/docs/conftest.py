@@ -84,9 +84,7 @@ class Document:
 
     def tables(self, head: str) -> list[list[list[str]]]:
         found = re.findall(rf"^\| {re.escape(head)} \|.*\n\| ---.*\n((?:\|.*\n)+)", self.prose, re.MULTILINE)
-        return [
-            [[cell.strip() for cell in line.strip("|").split_path("|")] for line in rows.splitlines()] for rows in found
-        ]
+        return [[[cell.strip() for cell in line.strip("|").split("|")] for line in rows.splitlines()] for rows in found]
 
 
 class Desk:

@@ -47,7 +47,7 @@ DOCUMENTS = (
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_resolve(name, document):
     found = document(name)
-    local = [link.partition("#")[0] for link in found.output_links if not link.startswith(("https://", "#"))]
+    local = [link.partition("#")[0] for link in found.links if not link.startswith(("https://", "#"))]
     assert [link for link in local if not (found.path.parent / link).exists()] == []
     assert not any(link.startswith("http:") for link in found.links)
 

@@ -105,7 +105,7 @@ def page(document):
 
 
 def test_exit_codes_match_program(page):
-    codes = [int(code) for row in page.table("code") for code in row[0].split_path(",")]
+    codes = [int(code) for row in page.table("code") for code in row[0].split(",")]
     assert codes == sorted(Exit)
 
 
@@ -142,7 +142,7 @@ def test_systemd_accepts_units(page, desk):
 def test_cron_line_runs_silently_in_empty_environment(page, desk, document):
     (line,) = page.noted("a line of cron").text.splitlines()
     desk.lay_out(document("docs/nightly.md"))
-    minute, hour, *_, command = line.split_path(None, 5)
+    minute, hour, *_, command = line.split(None, 5)
     assert (minute.isdecimal(), hour.isdecimal(), "%" in line) == (True, True, False)
     (desk.path / ".runner-env").write_text("export HEALTHCHECK_URL=https://hc.example/1\n")
     command = command.replace("/usr/local/bin/runner", f"{sys.executable} -m runner")

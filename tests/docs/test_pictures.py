@@ -63,4 +63,4 @@ def test_drawing_shows_moment_nearest_to_half(terminal):
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_both_readmes_show_the_drawing(name, document):
-    assert "docs/pictures/terminal.svg" in document(name).output_links
+    assert "docs/pictures/terminal.svg" in document(name).links

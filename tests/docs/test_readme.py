@@ -22,7 +22,7 @@ both = pytest.mark.parametrize("name", READMES)
 
 def _codes(document) -> list[int]:
     head = "code" if document.path.name == "README.md" else "退出码"
-    return [int(code) for row in document.table(head) for code in row[0].split_path(",")]
+    return [int(code) for row in document.table(head) for code in row[0].split(",")]
 
 
 @both
@@ -106,9 +106,9 @@ def test_credential_names_match_program(name, desk, document):
 
 def test_statements_on_lost_responses_match_specs():
     kling, chanjing, gateway = (specs.load(name) for name in ("kling", "chanjing", "kling-gateway"))
-    assert (kling.submit.reference, bool(kling.look_up.by_reference)) == ("external_task_id", True)
-    assert kling.look_up.listing is not None
-    assert (chanjing.look_up.by_reference, bool(chanjing.look_up.listing)) == (None, True)
+    assert (kling.submit.reference, bool(kling.reconcile.by_reference)) == ("external_task_id", True)
+    assert kling.reconcile.listing is not None
+    assert (chanjing.reconcile.by_reference, bool(chanjing.reconcile.listing)) == (None, True)
     assert not gateway.can_reconcile
     assert {kling.doubt, chanjing.doubt} == {300}
     assert (RetryPolicy().required_absences, RetryPolicy().max_doubts) == (2, 3)
@@ -171,7 +171,7 @@ def _facts(section: str) -> tuple[set[str], int, int, int]:
 @both
 def test_named_make_targets_exist(name, document):
     makefile = (document(name).path.parent / "Makefile").read_text(encoding="utf-8")
-    targets = [command.split_path()[1] for block in document(name).of("sh") for command in block.commands
+    targets = [command.split()[1] for block in document(name).of("sh") for command in block.commands
                if command.startswith("make ")]  # fmt: skip
     assert targets == ["demo", "test"]
     assert all(f"\n{target}: " in makefile for target in targets)
@@ -195,7 +195,7 @@ def test_figures_match_performance_page(name, document):
 @both
 def test_quoted_figures_are_measured(name, document):
     lines = [line for line in document("docs/performance.md").text.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.strip("|").split_path("|")] for line in lines]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     measured = {(measure, what): [figure, goal] for measure, what, figure, goal, _ in rows}
     quotes = {(quote.measure, quote.what): quote for quote in quoted.QUOTES}
     assert {measure for measure, _ in quotes} <= set(MEASURES)

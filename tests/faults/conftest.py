@@ -69,7 +69,7 @@ class Rig(Desk):
         self.living.append(subprocess.Popen([*self.inside, *command], cwd=self.root, env=whole, **pipes))
         return self.living[-1]
 
-    def remove_stale_data(self) -> None:
+    def tidy(self) -> None:
         """End the processes that a failed test has left behind."""
         for process in self.living:
             with process:

@@ -155,7 +155,7 @@ class Disk:
             if inode is not None and not _is_passing(path):
                 Path(path).write_bytes(inode.left(chance))
 
-    def _apply(self, kind: str, path: str, *more) -> None:  # noqa: C901 - a line for each kind of operation
+    def _apply(self, kind: str, path: str, *more) -> None:
         match kind, more:
             case "open", ():
                 if not Path(path).is_dir():

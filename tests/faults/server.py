@@ -95,7 +95,7 @@ class Middle:
             return "token"
         return "submit" if method == "POST" and not path.endswith(_FREE) else "query"
 
-    async def _grant_due(self, reader, writer):
+    async def _serve(self, reader, writer):
         self.connections += 1
         self._tasks.add(asyncio.current_task())
         try:
@@ -112,8 +112,8 @@ class Middle:
             writer.transport.abort()
 
     async def _call(self, reader, writer):
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split_path("\r\n")
-        method, path, _ = head[0].split_path(" ")
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, path, _ = head[0].split(" ")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         kind = self.kind(method, path)

@@ -28,7 +28,7 @@ class SmallDisk:
         self._at, self._pid = at, str(holder.pid)
         self.seen = Path(f"/proc/{holder.pid}/root") / at.relative_to("/")
 
-    def join(self, cwd: Path) -> list[str]:
+    def enter(self, cwd: Path) -> list[str]:
         """Return a command prefix that starts a program inside the mount namespace."""
         space = ["nsenter", "--preserve-credentials", "--user", "--mount", "--target", self._pid]
         return [*space, "sh", "-c", 'cd "$0" && exec "$@"', str(cwd)]

@@ -281,7 +281,7 @@ def test_fp11_three_processes_share_one_rate(rig):
     with sandbox(*FAST, "--qps", "30") as box:
 
         def begun():
-            return {task["request"]["prompt"].split_path()[0] for task in box.accepted}
+            return {task["request"]["prompt"].split()[0] for task in box.accepted}
 
         first, second = (rig.start("run", f"{name}.yaml", "--json", env=box.env) for name in ("one", "two"))
         reaches(second, lambda: "two" in begun())

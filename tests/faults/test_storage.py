@@ -133,7 +133,7 @@ class Ledger:
         paid = {line["ref"] for line in rig.journal if line["t"] == "id"}
         self.bought = {line["key"] for line in rig.journal if line["t"] == "intent" and line["ref"] in paid}
 
-    async def may_buy(self, home: Path) -> set[str]:
+    async def buys(self, home: Path) -> set[str]:
         """Return the keys that a run with a changed manifest would buy."""
         store, found = await Store.open(home), set()
         try:
@@ -319,7 +319,7 @@ def test_fd12_moved_job_continues(half):
     """Paths are relative to the job, so manifest, outputs and state under another name are the same job."""
     rig, box = half
     there = rig.root.with_name("moved")
-    rig.root.rename_outputs(there)
+    rig.root.rename(there)
     rig.root, bought = there, box.stats["accepted"]
     rig.env = {**rig.env, "RUNNER_HOME": str(there / "home")}
     assert rig.finishes(box, 16)["submitted"] == 16 - bought
@@ -332,10 +332,10 @@ def test_fd12_directory_moved_during_run_is_not_recreated(rig):
         process = rig.start("run", "job.yaml", "--json", env=box.env)
         reaches(process, lambda: box.stats["accepted"] >= 3)
         away = rig.root / "away"
-        rig.directory.rename_outputs(away)
+        rig.directory.rename(away)
         code, _, err = ended(process)
         assert (code, "Traceback" in err) == (14, False), err
         assert not (rig.directory / ".runner/state.db").exists()
         shutil.rmtree(rig.directory, ignore_errors=True)
-        away.rename_outputs(rig.directory)
+        away.rename(rig.directory)
         rig.finishes(box, 12)

@@ -134,7 +134,7 @@ def test_unindexed_names_of_a_single_task_are_allowed(name, bench):
     assert bench.drafts(text)
 
 
-def test_expand_stops_at_the_first_problem(bench):
+def test_expand_stops_at_the_first_error(bench):
     parsed = bench.parsed("params: {prompt: x}\nmatrix: {clarity: [1024, 5, 2048]}")
     found = expand(parsed, bench.catalogue)
     assert next(found).request["clarity"] == 1024

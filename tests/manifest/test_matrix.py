@@ -29,7 +29,7 @@ matrix:
 
 
 def requests(bench, text: str) -> list[str]:
-    """Return the values of each request, joined by blanks."""
+    """Return the values of each request, joined by spaces."""
     return [" ".join(map(str, draft.request.values())) for draft in bench.drafts(text)]
 
 
@@ -132,7 +132,7 @@ def test_axis_from_a_file(bench):
         f"{subject}, {style} {n}" for style in ("ink", "oil, thick") for subject in ("a cat", "a dog") for n in (2, 3)
     ]
     manifest = bench.parsed(text).manifest
-    assert [file.name for file in manifest.files] == ["styles.csv", "subjects.txt", "more.jsonl"]
+    assert [file.name for file in manifest.data_files] == ["styles.csv", "subjects.txt", "more.jsonl"]
 
 
 def test_axis_values_of_a_file_are_not_templates(bench):

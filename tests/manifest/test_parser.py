@@ -67,8 +67,8 @@ def test_invalid_file_stem_becomes_a_valid_name(bench):
 
 
 def test_locations_of_values_and_keys(bench):
-    source_map = bench.parsed(WHOLE).places
-    assert source_map.place("items", 1, "subject") == (8, 35)
+    source_map = bench.parsed(WHOLE).source_map
+    assert source_map.location("items", 1, "subject") == (8, 35)
     assert source_map.key_location("limits") == (12, 1)
 
 

@@ -47,7 +47,7 @@ class Wire:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _grant_due(self, reader, writer):
+    async def _serve(self, reader, writer):
         self.connections += 1
         self.open += 1
         self._tasks.add(asyncio.current_task())
@@ -64,8 +64,8 @@ class Wire:
         if self.greet is not None:
             await self.greet(self, writer)
         while not writer.is_closing():
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split_path("\r\n")
-            method, path, _ = head[0].split_path(" ")
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            method, path, _ = head[0].split(" ")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             self.seen.append(Seen(method, path, headers, body))

@@ -56,7 +56,7 @@ def is_safe(name):
     assert len(name.encode("utf-8")) <= LONGEST
     assert name[0] not in ".-~ "
     assert name[-1] not in ". "
-    assert name.split_path(".")[0].rstrip(" ").upper() not in RESERVED
+    assert name.split(".")[0].rstrip(" ").upper() not in RESERVED
     assert not FORBIDDEN & set(name)
     assert not [char for char in name if unicodedata.category(char)[0] in "CZ"]
     assert name == unicodedata.normalize("NFC", name)

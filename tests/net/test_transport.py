@@ -36,7 +36,7 @@ async def test_phases_of_a_request(wires, transport):
 
 
 async def test_fp09_kept_connections_are_dropped_after_a_suspend(wires):
-    """The server has forgotten kept connections without notice; an answer that is being read is read to its end."""
+    """The server has forgotten its kept connections; an answer that is being read is read to its end."""
     suspended = [100.0]
     transport = AiohttpTransport(resolver=GuardedResolver(loopback=True), suspended=lambda: suspended[0])
 

@@ -153,9 +153,9 @@ async def test_hanging_target_does_not_keep_the_process(wires):
     """The process ends although the thread of the notification still waits; tested in a subprocess."""
     code = """if True:
         import sys, anyio
-        from runner.net.webhooks import Monitor, Notice
-        place = Monitor(sys.argv[1], "rid", deadline=0.2, pauses=(0.0,))
-        print(anyio.run(place.tell, Notice(3, "t", "b")))
+        from runner.net.webhooks import Monitor, Notification
+        monitor = Monitor(sys.argv[1], "rid", deadline=0.2, pauses=(0.0,))
+        print(anyio.run(monitor.notify, Notification(3, "t", "b")))
     """
 
     async def hang(_wire, _seen, _writer):

@@ -197,8 +197,8 @@ def test_submit_fills_the_placeholder():
 def test_echo_of_an_image_is_not_compared():
     """The list always shows another value, so a comparison would mark its echoes as unreliable."""
     spec = load("chanjing")
-    listing = spec.look_up.listing.model_copy(update={"echo": {"start_frame": "start_frame", "ref_prompt": "p"}})
-    spec = spec.model_copy(update={"look_up": spec.look_up.model_copy(update={"listing": listing})})
+    listing = spec.reconcile.listing.model_copy(update={"echo": {"start_frame": "start_frame", "ref_prompt": "p"}})
+    spec = spec.model_copy(update={"reconcile": spec.reconcile.model_copy(update={"listing": listing})})
     shown = {"start_frame": "https://cdn.example/1.png", "p": "boat"}
     assert compare_echo(spec, {"start_frame": GOOD.placeholder, "ref_prompt": "boat"}, shown) == {"ref_prompt": True}
     assert compare_echo(spec, {"start_frame": URL, "ref_prompt": "boat"}, shown) == {

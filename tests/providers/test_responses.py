@@ -33,7 +33,7 @@ from runner.tasks.events import (
 SPECS = [load(name) for name in ("chanjing", "kling", "kling-gateway")]
 
 
-def describe(event) -> dict:  # noqa: C901, PLR0911 - a table
+def describe(event) -> dict:
     """Return an event, or a page of a list, in the form of the recorded responses."""
     match event:
         case None:

@@ -52,7 +52,7 @@ def test_which_providers_can_reconcile():
         "kling": True,
         "kling-gateway": False,
     }
-    assert specs.load("chanjing").look_up.listing.proof == ("model_code", "creation_type", "ref_prompt")
+    assert specs.load("chanjing").reconcile.listing.proof == ("model_code", "creation_type", "ref_prompt")
 
 
 def test_spec_is_frozen():
@@ -102,7 +102,7 @@ def test_scalars_are_those_of_yaml_1_2():
         ("name: tiny", "name: tony", "it says `name: tony`, and the file is called tiny.yaml"),
     ],
 )
-def test_broken_spec_names_file_and_mistake(tmp_path, old, new, message):
+def test_broken_spec_names_file_and_error(tmp_path, old, new, message):
     assert old in MINIMAL
     path = tmp_path / "tiny.yaml"
     path.write_text(MINIMAL.replace(old, new), encoding="utf-8")
@@ -119,7 +119,7 @@ def test_empty_spec_is_rejected():
         specs.parse("", "empty.yaml")
 
 
-def test_all_mistakes_of_a_spec_are_reported_at_once():
+def test_all_errors_of_a_spec_are_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         specs.parse(MINIMAL.replace("title", "titel").replace("doubt: 60", "doubt: x"), "x.yaml")
     assert {"titel:", "title:", "doubt:"} <= set(caught.value.message.split())

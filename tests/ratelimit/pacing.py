@@ -46,7 +46,7 @@ class Server:
 class Client:
     """Process with its rate limit, its maximum number of concurrent requests and its lifetime."""
 
-    bucket: object
+    window: object
     concurrency: int = 8
     begins: float = 0.0
     #: time at which the process is killed; its later actions do not happen
@@ -111,7 +111,7 @@ class Simulation:
                 at = end
         heapq.heappush(self._events, (at, next(self._numbers), action, args))
 
-    def _free_bytes(self, client):
+    def _free(self, client):
         client.idle += 1
         self._ask(client)
 
@@ -121,7 +121,7 @@ class Simulation:
 
     def _ask(self, client):
         while client.idle and client.wake is None and len(self.server.arrivals) < self._total:
-            granted = client.bucket.grant(self.now)
+            granted = client.window.grant(self.now)
             if not isinstance(granted, Slot):
                 client.wake = max(granted, self.now + 1e-6) + self.dice.uniform(*self._late)
                 self._push(client.wake, self._awake, client)
@@ -133,7 +133,7 @@ class Simulation:
             )
 
     def _send(self, client, slot):
-        client.bucket.sent(slot, self.now)
+        client.window.sent(slot, self.now)
         self._push(self.now + self.dice.uniform(*self._there), self._arrive, client, slot, self.now)
 
     def _arrive(self, client, slot, sent):
@@ -142,9 +142,9 @@ class Simulation:
         self._push(self.now + self.dice.uniform(*self._back), self._answer, client, slot, sent, admitted)
 
     def _answer(self, client, slot, sent, admitted):
-        client.bucket.answered(slot, self.now - sent)
+        client.window.answered(slot, self.now - sent)
         if not admitted:
-            client.bucket.throttled(self.now, None, slot)
+            client.window.throttled(self.now, None, slot)
         self._free(client)
 
 

@@ -13,10 +13,10 @@ from tests.ratelimit.pacing import FAST, Client, Server, Simulation
 SLOW = (0.1, 0.4)
 
 
-def learn(bucket, total, *, most, seconds=1.0, counts_refused=False, **options):
+def learn(window, total, *, most, seconds=1.0, counts_refused=False, **options):
     """Return the server after `total` accepted requests, and the duration divided by the ideal one."""
     simulation = Simulation(server=Server(most, seconds, counts_refused), **options)
-    server = simulation.run([Client(bucket, concurrency=8)], total)
+    server = simulation.run([Client(window, concurrency=8)], total)
     return server, simulation.now / ((total - 1) * seconds / most)
 
 
@@ -44,11 +44,11 @@ def test_limit_per_minute_taken_for_one_per_second(seed):
 
 
 def test_rate_rises_to_the_first_refusal_and_stays_below():
-    bucket = SlidingWindow(2, ceiling=math.inf)
-    server, ratio = learn(bucket, 400, most=10)
+    window = SlidingWindow(2, ceiling=math.inf)
+    server, ratio = learn(window, 400, most=10)
     assert ratio <= 1.25
     assert len(server.refused) <= 3
-    assert bucket.rate(10**6) == pytest.approx(10, abs=0.5)
+    assert window.rate(10**6) == pytest.approx(10, abs=0.5)
 
 
 def test_rate_rises_by_constant_steps():
@@ -69,23 +69,23 @@ def test_rate_per_minute_rises_minute_by_minute():
 
 def test_requests_below_the_rate_prove_nothing():
     """Two requests per second at a rate of ten must not raise the rate, even after an hour."""
-    bucket, now = SlidingWindow(10, ceiling=math.inf), 0.0
+    window, now = SlidingWindow(10, ceiling=math.inf), 0.0
     for _ in range(2000):
-        slot = bucket.grant(now)
-        bucket.sent(slot, now)
-        bucket.answered(slot, 0.02)
+        slot = window.grant(now)
+        window.sent(slot, now)
+        window.answered(slot, 0.02)
         now += 0.5
-    assert bucket.rate(now) == 10
+    assert window.rate(now) == 10
 
 
 def test_refusal_pauses_halves_and_recovers():
-    bucket = SlidingWindow(10)
-    bucket.throttled(100.0)
-    assert bucket.grant(100.5) == pytest.approx(101.0)
-    bucket.throttled(100.6)  # a request that was in flight is refused as well
-    top = bucket.rate(200)
-    assert bucket.rate(101.0) == pytest.approx(top / 2)
-    rates = [bucket.rate(at) for at in (102.5, 103.5, 104.5, 107.5)]
+    window = SlidingWindow(10)
+    window.throttled(100.0)
+    assert window.grant(100.5) == pytest.approx(101.0)
+    window.throttled(100.6)  # a request that was in flight is refused as well
+    top = window.rate(200)
+    assert window.rate(101.0) == pytest.approx(top / 2)
+    rates = [window.rate(at) for at in (102.5, 103.5, 104.5, 107.5)]
     assert rates == sorted(rates)
     assert rates[0] == pytest.approx(top / 2)
     assert rates[1] == pytest.approx(top / 2 + 1.0)
@@ -93,11 +93,11 @@ def test_refusal_pauses_halves_and_recovers():
 
 
 def test_refusals_in_a_row_lengthen_the_pause():
-    bucket, now, pauses = SlidingWindow(10), 0.0, []
+    window, now, pauses = SlidingWindow(10), 0.0, []
     for _ in range(8):
-        now = max(now, bucket.grant(now) if isinstance(bucket.grant(now), float) else now)
-        bucket.throttled(now)
-        pauses.append(round(bucket.grant(now) - now))
+        now = max(now, window.grant(now) if isinstance(window.grant(now), float) else now)
+        window.throttled(now)
+        pauses.append(round(window.grant(now) - now))
         now += pauses[-1] + 0.01
     assert pauses == [1, 2, 4, 8, 16, 32, 32, 32]
 
@@ -112,10 +112,10 @@ def test_single_refusal_at_the_right_rate_costs_little():
                 return False
             return super().admits(now)
 
-    bucket, simulation = SlidingWindow(10), Simulation(server=OneRefusal(10))
-    simulation.run([Client(bucket)], 1000)
+    window, simulation = SlidingWindow(10), Simulation(server=OneRefusal(10))
+    simulation.run([Client(window)], 1000)
     assert len(simulation.server.refused) == 1
-    assert bucket.rate(10**6) == 10
+    assert window.rate(10**6) == 10
     assert simulation.now <= 1.06 * 99.9
 
 
@@ -141,21 +141,21 @@ def test_probed_rate_does_not_limit_a_configured_rate():
 
 
 def test_raised_limit_is_found():
-    bucket = SlidingWindow(50)
-    learn(bucket, 100, most=10)
-    Simulation(server=Server(40)).run([Client(bucket)], 6000)
-    assert bucket.rate(10**6) >= 30
+    window = SlidingWindow(50)
+    learn(window, 100, most=10)
+    Simulation(server=Server(40)).run([Client(window)], 6000)
+    assert window.rate(10**6) >= 30
 
 
 def test_server_that_never_accepts_is_asked_rarely():
     """The requests never stop, but are at most 150 in an hour."""
-    bucket, now, requests = SlidingWindow(5), 0.0, 0
+    window, now, requests = SlidingWindow(5), 0.0, 0
     while now < 3600:
-        granted = bucket.grant(now)
+        granted = window.grant(now)
         if isinstance(granted, float):
             now = max(granted, now + 0.001)
             continue
         requests += 1
-        bucket.sent(granted, now)
-        bucket.throttled(now + 0.05, None, granted)
+        window.sent(granted, now)
+        window.throttled(now + 0.05, None, granted)
     assert 60 <= requests <= 150

@@ -116,8 +116,8 @@ async def test_cancellation_does_not_stop_other_waiters(steps):
 async def test_slot_of_a_cancelled_waiter_is_released():
     """Two waiters get slots together, and the second is cancelled before it runs."""
     clock = Clock()
-    bucket = SlidingWindow(2, 60.0)
-    limiter = Limiter(bucket, clock, clock.sleep)
+    window = SlidingWindow(2, 60.0)
+    limiter = Limiter(window, clock, clock.sleep)
     second = None
 
     async def first():

@@ -26,30 +26,30 @@ class Account:
     def process(self, count, seconds=1.0, *, begins=0.0, dies=NEVER, concurrency=8, **options):
         """Return a client with a lifetime; its requests in flight at its death have no further effect."""
         client = Client(None, concurrency, begins, dies)
-        client.bucket = LateJoin(self, client, SlidingWindow(count, seconds, **options))
-        client.kill = client.bucket.kill if dies < NEVER else None
+        client.window = LateJoin(self, client, SlidingWindow(count, seconds, **options))
+        client.kill = client.window.kill if dies < NEVER else None
         return client
 
-    def join(self, bucket, alive=lambda: True):
+    def join(self, window, alive=lambda: True):
         """Return a shared sliding window and the shared state below it."""
         state = SharedRateState(self.directory, "submit", self.boot)
         later = lambda seconds, call: self.simulation.later(seconds, lambda: alive() and call())  # noqa: E731
-        return SharedSlidingWindow(bucket, state, self.simulation.clock, later, self.warnings.append), state
+        return SharedSlidingWindow(window, state, self.simulation.clock, later, self.warnings.append), state
 
 
 class LateJoin:
     """Rate limit that joins the account on first use."""
 
-    def __init__(self, account, client, bucket):
-        self._account, self._client, self._bucket = account, client, bucket
+    def __init__(self, account, client, window):
+        self._account, self._client, self._window = account, client, window
         self._shared = self._state = None
 
     def __getattr__(self, name):
         if self._shared is None:
-            self._shared, self._state = self._account.join(self._bucket, self._alive)
+            self._shared, self._state = self._account.join(self._window, self._alive)
         return getattr(self._shared, name)
 
-    def _is_usable(self):
+    def _alive(self):
         return self._account.simulation.now < self._client.dies
 
     def kill(self):
@@ -192,12 +192,12 @@ def test_process_that_was_alone_reports_its_requests(tmp_path, stopped):
 def test_held_lock_delays_a_grant_by_a_millisecond(tmp_path):
     """A change that could not be stored is stored later."""
     account = Account(tmp_path)
-    bucket, _ = account.join(SlidingWindow(10))
+    window, _ = account.join(SlidingWindow(10))
     file = os.open(tmp_path / "submit.budget", os.O_RDWR)
-    slot = bucket.grant(0.0)
+    slot = window.grant(0.0)
     fcntl.flock(file, fcntl.LOCK_EX)
-    bucket.sent(slot, 0.0)
-    assert bucket.grant(0.2) == pytest.approx(0.201)
+    window.sent(slot, 0.0)
+    assert window.grant(0.2) == pytest.approx(0.201)
     os.close(file)
     account.simulation.run([], 1, until=0.01)
     heir, _ = account.join(SlidingWindow(10))
@@ -207,7 +207,7 @@ def test_held_lock_delays_a_grant_by_a_millisecond(tmp_path):
 def test_disk_error_is_reported_once_and_stops_no_process(tmp_path, monkeypatch):
     account = Account(tmp_path)
     client = account.process(10)
-    client.bucket.grant(0.0)
+    client.window.grant(0.0)
 
     def broken(*_):
         raise OSError(28, "No space left on device")
@@ -226,9 +226,9 @@ def test_disk_error_is_reported_once_and_stops_no_process(tmp_path, monkeypatch)
 def test_sends_are_stored_before_the_bytes_leave(tmp_path):
     """A process that is killed right after sending has stored all that it sent."""
     account = Account(tmp_path)
-    bucket, state = account.join(SlidingWindow(10))
-    slot = bucket.grant(0.0)
-    bucket.sent(slot, 0.01)
+    window, state = account.join(SlidingWindow(10))
+    slot = window.grant(0.0)
+    window.sent(slot, 0.01)
     state.close()
     heir, _ = account.join(SlidingWindow(10))
     assert list(heir._window._requests._send_times) == [0.01]

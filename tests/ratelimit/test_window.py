@@ -73,7 +73,7 @@ def test_any_delays_keep_to_the_limit_and_use_it(count, there, back, late, seed)
 
 
 def test_wild_reply_times_cost_a_bounded_share():
-    """A tenth of the replies takes a second, some even longer: the mean assumed delay keeps to its budget."""
+    """A tenth of the replies takes a second, some even longer: the mean assumed delay keeps to its limit."""
     dice = random.Random(4)
 
     class Wild(Simulation):
@@ -94,34 +94,34 @@ def test_no_burst_after_a_suspend():
 
 
 def test_high_counts_use_a_shorter_window():
-    bucket = SlidingWindow(6000, 60.0)
-    server = Simulation().run([Client(bucket, concurrency=50)], 3000)
+    window = SlidingWindow(6000, 60.0)
+    server = Simulation().run([Client(window, concurrency=50)], 3000)
     assert violations(server.arrivals, 6000, 60.0) == 0
     assert server.use(100) >= 0.97
-    assert len(bucket.dump()) < 8 * 4 * MAX_REQUESTS
+    assert len(window.dump()) < 8 * 4 * MAX_REQUESTS
 
 
 @pytest.mark.parametrize(("wait", "pause"), [(5.0, 5.0), (0.0, 0.5), (-3, 0.5), (1e20, 900.0), (None, 1.0)])
 def test_requested_pause_is_bounded(wait, pause):
-    bucket = SlidingWindow(10)
-    bucket.throttled(100.0, wait)
-    assert bucket.grant(100.0) == pytest.approx(100.0 + pause)
+    window = SlidingWindow(10)
+    window.throttled(100.0, wait)
+    assert window.grant(100.0) == pytest.approx(100.0 + pause)
 
 
 def test_unused_latest_slot_is_reused():
-    bucket = SlidingWindow(1, 60.0)
-    slot = bucket.grant(0.0)
-    assert bucket.grant(0.1) > 0.1
-    bucket.release(slot)
-    assert isinstance(bucket.grant(0.1), Slot)
+    window = SlidingWindow(1, 60.0)
+    slot = window.grant(0.0)
+    assert window.grant(0.1) > 0.1
+    window.release(slot)
+    assert isinstance(window.grant(0.1), Slot)
 
 
 def test_used_slot_is_not_reused():
-    bucket = SlidingWindow(1, 60.0)
-    slot = bucket.grant(0.0)
-    bucket.sent(slot, 0.0)
-    bucket.release(slot)
-    assert bucket.grant(1.0) == pytest.approx(60, abs=0.5)
+    window = SlidingWindow(1, 60.0)
+    slot = window.grant(0.0)
+    window.sent(slot, 0.0)
+    window.release(slot)
+    assert window.grant(1.0) == pytest.approx(60, abs=0.5)
 
 
 def test_rate_must_be_positive():
@@ -132,72 +132,72 @@ def test_rate_must_be_positive():
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.sampled_from("grs!a")), max_size=60), st.integers(1, 9))
 def test_any_sequence_of_calls_keeps_to_the_limit(steps, most):
-    bucket, now, held, sends = SlidingWindow(most), 0.0, [], []
+    window, now, held, sends = SlidingWindow(most), 0.0, [], []
     for pause, step in steps:
         now += pause / 5
-        if step in "g!" and isinstance(slot := bucket.grant(now), Slot):
+        if step in "g!" and isinstance(slot := window.grant(now), Slot):
             held.append(slot)
         elif held and step == "r":
-            bucket.release(held.pop())
+            window.release(held.pop())
         elif held and step in "sa":
             slot = held.pop(0)
-            bucket.sent(slot, now)
+            window.sent(slot, now)
             sends.append(now)
             if step == "a":
-                bucket.answered(slot, pause / 10)
+                window.answered(slot, pause / 10)
         elif step == "!":
-            bucket.throttled(now)
+            window.throttled(now)
     assert violations(sends, most) == 0
 
 
 # transfer between processes
 
 
-def fill(bucket, now=0.0, count=40):
+def fill(window, now=0.0, count=40):
     """Send `count` requests and return the time."""
     for _ in range(count):
-        while not isinstance(slot := bucket.grant(now), Slot):
+        while not isinstance(slot := window.grant(now), Slot):
             now = slot
-        bucket.sent(slot, now)
-        bucket.answered(slot, 0.01)
+        window.sent(slot, now)
+        window.answered(slot, 0.01)
         now += 0.001
     return now
 
 
 def test_dump_and_load_transfer_the_whole_state():
-    bucket, other = SlidingWindow(7), SlidingWindow(7)
-    now = fill(bucket)
-    bucket.grant(now + 0.2)
-    bucket.throttled(now + 0.3)
-    other.load(bucket.dump(), now + 0.3)
-    assert other.dump() == bucket.dump()
+    window, other = SlidingWindow(7), SlidingWindow(7)
+    now = fill(window)
+    window.grant(now + 0.2)
+    window.throttled(now + 0.3)
+    other.load(window.dump(), now + 0.3)
+    assert other.dump() == window.dump()
     for at in (0.4, 1.4, 3.0, 9.0):
-        assert other.rate(now + at) == bucket.rate(now + at)
+        assert other.rate(now + at) == window.rate(now + at)
 
 
 @pytest.mark.parametrize("origin", ["another boot", "the future"])
 def test_load_of_an_earlier_boot_keeps_the_learned_rate(origin):
-    bucket, other = SlidingWindow(50), SlidingWindow(50)
-    server = Simulation(server=Server(10)).run([Client(bucket)], 200)
+    window, other = SlidingWindow(50), SlidingWindow(50)
+    server = Simulation(server=Server(10)).run([Client(window)], 200)
     assert len(server.refused) > 0
-    other.load(bucket.dump(), 5.0, earlier_boot=origin == "another boot")
+    other.load(window.dump(), 5.0, earlier_boot=origin == "another boot")
     assert other.rate(5.0) == pytest.approx(10)
     assert isinstance(other.grant(5.0), Slot), "send times of another boot do not count"
 
 
 @given(st.binary(max_size=400), st.booleans())
 def test_load_ignores_unreadable_data(data, old):
-    bucket = SlidingWindow(5)
-    bucket.load(data, 1.0, earlier_boot=old)
-    assert isinstance(bucket.grant(1.0), Slot)
+    window = SlidingWindow(5)
+    window.load(data, 1.0, earlier_boot=old)
+    assert isinstance(window.grant(1.0), Slot)
 
 
 @given(st.integers(0, 2000), st.integers(0, 7))
 def test_damaged_state_cannot_block_for_long(cut, bit):
     """A truncated or changed state is ignored, or delays a grant by a bounded time."""
-    bucket = SlidingWindow(5)
-    now = fill(bucket)
-    data = bytearray(bucket.dump())
+    window = SlidingWindow(5)
+    now = fill(window)
+    data = bytearray(window.dump())
     data[cut % len(data)] ^= 1 << bit
     for broken in (bytes(data[: cut % len(data)]), bytes(data[: len(data) // 8 * 4])):
         other = SlidingWindow(5)

@@ -94,7 +94,7 @@ def test_only_the_latest_losses_are_kept():
     stats = started({"submitting": 9})
     for number in range(9):
         error = TaskError("moderation", None, f"number {number}")
-        after = task(State.FAILED, fault=error, name=f"{number:04}-猫")
+        after = task(State.FAILED, error=error, name=f"{number:04}-猫")
         stats.on_event(task(State.SUBMITTING), Rejected(error), after, 1.0)
     assert [(loss.task, loss.message) for loss in stats.losses] == [
         ("0006-猫", "number 6"),

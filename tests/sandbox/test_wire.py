@@ -6,7 +6,7 @@ from runner.sandbox.server import Sandbox
 
 
 async def talk(sandbox, data, until=b""):
-    host, port = sandbox.url.removeprefix("http://").split_path(":")
+    host, port = sandbox.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(data)

@@ -25,19 +25,19 @@ class Provider:
     """Chanjing's page of tasks: those in `ended` have failed, the others run."""
 
     def __init__(self):
-        self.asked, self.ended, self.said = [], set(), anyio.Event()
+        self.asked, self.ended, self.polled = [], set(), anyio.Event()
 
     async def send(self, request, permit=None):
         permit.sent(anyio.current_time())
         ids = request.body["unique_ids"] if request.body else [request.path.rpartition("/")[2]]
         self.asked.append(sorted(ids))
-        self.said.set()
+        self.polled.set()
         rows = [{"unique_id": id_, "progress_desc": "Error" if id_ in self.ended else "Generating"} for id_ in ids]
         return Reply(200, {"code": 0, "data": {"list": rows}})
 
 
 @asynccontextmanager
-async def polling(directory, count, *, name="chanjing", rate=100.0, first_look=0.05):
+async def polling(directory, count, *, name="chanjing", rate=100.0, first_poll=0.05):
     """Yield a pipeline with `count` running tasks, all of them due, whose polls run."""
     clock, notifier, spec, provider = Clock(), Notifier(), specs.load(name), Provider()
     operation, model = next((model.operation, key) for key, model in spec.models.items())
@@ -63,7 +63,7 @@ async def polling(directory, count, *, name="chanjing", rate=100.0, first_look=0
             store=store,
             clock=clock,
             notifier=notifier,
-            policy=RetryPolicy(first_poll=first_look),
+            policy=RetryPolicy(first_poll=first_poll),
             proved=True,
         )
 
@@ -83,8 +83,8 @@ async def calls(provider, count):
     """The first calls that were made."""
     with anyio.fail_after(10):
         while len(provider.asked) < count:
-            provider.said = anyio.Event()
-            await provider.said.wait()
+            provider.polled = anyio.Event()
+            await provider.polled.wait()
     return provider.asked[:count]
 
 
@@ -136,7 +136,7 @@ async def test_calls_about_single_tasks_go_side_by_side(tmp_path, name):
 
 
 async def test_the_first_poll_of_a_task_follows_what_was_learned(tmp_path):
-    async with polling(tmp_path, 1, first_look=0.5) as (made, _):
+    async with polling(tmp_path, 1, first_poll=0.5) as (made, _):
         (task,) = await made.settlement.store.in_state(State.RUNNING)
         now = made.session.clock.now()
         for number in range(300):

@@ -180,14 +180,14 @@ def _some(dice, rates):
     """Draw some of the faults, each with its own rate, and sometimes none."""
     if dice.random() < 0.1:
         return {}
-    share = dice.report_model_choice((0.2, 0.4, 0.7))
+    share = dice.choice((0.2, 0.4, 0.7))
     return {name: dice.uniform(0.2, 1.0) * most for name, most in rates.items() if dice.random() < share}
 
 
 def _spans(dice, chance, lengths, manners):
     spans = []
     while dice.random() < chance and len(spans) < 2:
-        start = dice.report_model_choice((0.0, dice.uniform(0.0, 60.0), dice.uniform(0.0, 400.0)))
+        start = dice.choice((0.0, dice.uniform(0.0, 60.0), dice.uniform(0.0, 400.0)))
         spans.append(Span(start, start + dice.choice(lengths) * dice.uniform(0.5, 1.5), dice.choice(manners)))
     return tuple(spans)
 
@@ -219,18 +219,18 @@ def _life(dice):
     way = dice.random()
     crash = None
     if way < 0.3:
-        crash = Crash("", dice.report_model_choice((1, 2, dice.randrange(1, 20), dice.randrange(1, 120))))
+        crash = Crash("", dice.choice((1, 2, dice.randrange(1, 20), dice.randrange(1, 120))))
     elif way < 0.7:
-        crash = Crash(dice.report_model_choice(POINTS), dice.report_model_choice((1, 1, 2, 5)))
+        crash = Crash(dice.choice(POINTS), dice.choice((1, 1, 2, 5)))
     elif way < 0.9:
-        crash = Crash("time", dice.report_model_choice((dice.uniform(0.0, 10.0), dice.uniform(0.0, 200.0))))
+        crash = Crash("time", dice.choice((dice.uniform(0.0, 10.0), dice.uniform(0.0, 200.0))))
     term = (dice.uniform(0.0, 60.0),) if dice.random() < 0.25 else ()
     if term and dice.random() < 0.3:
         term = (*term, term[0] + dice.uniform(0.0, 20.0))
     return Life(
         crash=crash,
-        pause=dice.report_model_choice((0.1, 2.0, dice.uniform(0.0, 60.0), 900.0)),
-        wall_jump=dice.report_model_choice((0.0, 0.0, 0.0, 200.0, -200.0, 3600.0, -3600.0, DAY, -DAY, -40 * 365 * DAY)),
+        pause=dice.choice((0.1, 2.0, dice.uniform(0.0, 60.0), 900.0)),
+        wall_jump=dice.choice((0.0, 0.0, 0.0, 200.0, -200.0, 3600.0, -3600.0, DAY, -DAY, -40 * 365 * DAY)),
         reboot=dice.random() < 0.2,
         torn=dice.random() < 0.3,
         term=term,

@@ -102,7 +102,7 @@ class Provider:
             return None
         return next((span.manner for span in self.plan.storms if span.covers(self.now())), None)
 
-    def _counts(self, rates):
+    def _rolled(self, rates):
         """Draw at most one of these faults."""
         if self.healed:
             return None
@@ -185,7 +185,7 @@ class Provider:
         client.gate()
         submit = request.phase == "submit"
         if not submit:
-            client.remove("query leaving")
+            client.strike("query leaving")
         outage, began = self._outage() is not None, self.now()
         outcome = await (self._submitted(client, request, permit) if submit else self._asked(client, request, permit))
         client.gate()
@@ -199,7 +199,7 @@ class Provider:
             permit.answered(self.now() - began)
         return outcome
 
-    async def _accept_order(self, client, request, permit):
+    async def _submitted(self, client, request, permit):
         fault = self._submit_fault()
         if fault in {"not_sent", "refused"}:
             await client.sleep(self.dice.uniform(0.01, 3.0))
@@ -231,7 +231,7 @@ class Provider:
             return {"throttled": "throttled", "5xx": "status_5xx"}[storm]
         return self._rolled(self.plan.submit)
 
-    async def _fare(self, client, sent, fault):  # noqa: C901, PLR0911 - a table of fates
+    async def _fare(self, client, sent, fault):
         dice, transit = self.dice, self.dice.uniform(0.01, 0.3)
         coin = dice.random() < 0.5
         soon = transit + dice.uniform(0.01, 0.5)
@@ -241,18 +241,18 @@ class Provider:
                 return NoAnswer("ReadError")
             case "late":
                 self._arrives(sent, WITHIN * self.plan.doubt * dice.random() ** (1 / 3))
-                client.remove("request left")
+                client.strike("request left")
                 await client.sleep(DEADLINE if coin else soon)
                 return NoAnswer("no answer within 60 s")
             case "status_5xx" | "status_5xx_lost" | "unknown_code" | "not_json":
                 if coin and fault != "status_5xx_lost":
                     self._arrives(sent, transit)
-                client.remove("request left")
+                client.strike("request left")
                 await client.sleep(soon)
                 self.advance()
                 return self._unclear(fault)
             case "throttled" | "window" | "moderated" | "invalid" | "no_money":
-                client.remove("request left")
+                client.strike("request left")
                 await client.sleep(soon)
                 if self.plan.dedupes and self._by_reference.get(sent.reference):
                     return self.refusal("taken")  # it looks at the reference before anything else
@@ -262,7 +262,7 @@ class Provider:
                 self._arrives(sent, transit)
                 if fault == "twice":
                     self._arrives(sent, transit + dice.uniform(0.0, 5.0))
-                client.remove("request left")
+                client.strike("request left")
                 await client.sleep(dice.uniform(3.0, self.plan.slowest) if fault == "slow_answer" else soon)
                 if fault == "answer_lost" or (fault == "twice" and coin):
                     await client.sleep(0.0 if dice.random() < 0.5 else DEADLINE - 1)
@@ -324,9 +324,9 @@ class Provider:
 
     def _skips(self, made):
         """Return how many rows to skip. Rows shift while pages are read, so one reading can miss a row."""
-        if not self.plan.skips or made.count_skipped or made.sent is None or made.sent.clear:
+        if not self.plan.skips or made.skipped or made.sent is None or made.sent.clear:
             return False
-        made.count_skipped = True
+        made.skipped = True
         return True
 
     def word(self, made, fault):

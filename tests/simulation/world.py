@@ -367,7 +367,7 @@ class Client:
 
     def _struck_by_time(self):
         if not self.dead:
-            self.world.diagnostics.crashes["time"] += 1
+            self.world.report.crashes["time"] += 1
             self.world.note("crash", "time")
             self.die()
 
@@ -383,7 +383,7 @@ class Client:
         self.violation = f"BUG: {context.get('message')}: {error!r}"
         self.die()
 
-    def remove(self, point):
+    def strike(self, point):
         """Handle a failpoint of the store or of the world, and crash at the chosen one."""
         self.gate()
         if point == "absent committed":
@@ -394,7 +394,7 @@ class Client:
         self._reached[""] += 1
         crash = self.life.crash
         if crash is not None and crash.at in {"", point} and self._reached[crash.at] >= crash.count:
-            self.world.diagnostics.crashes[point] += 1
+            self.world.report.crashes[point] += 1
             self.world.note("crash", point)
             self.die()
             raise SimCrash
@@ -423,11 +423,11 @@ class Client:
         """Download a file: write its bytes to disk, or fail."""
         self.gate()
         dice, provider = self._fetch_dice, self.world.provider
-        fault = provider._counts(self.plan.fetch)
+        fault = provider._rolled(self.plan.fetch)
         if provider._outage():
             fault = "later"
         await self.sleep(dice.uniform(5.0, 300.0) if fault == "slow" else dice.uniform(0.05, 2.0))
-        provider.counters["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
+        provider.traffic["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
         self.world.note("fetched", url, fault)
         if fault == "later":
             return RetryLater(TaskError("network", None, "cut"), dice.choice((None, 5.0)))
@@ -510,11 +510,11 @@ class Client:
     def _pipeline(self, store, clock):
         plan, spec, notifier = self.plan, self.world.spec, Notifier()
         patience = RetryPolicy(
-            paid_timeout=plan.paid_timeout,
+            paid_timeout=plan.paid,
             max_throttles=plan.throttles,
             quiet_time=plan.doubt,
             can_reconcile=spec.can_reconcile,
-            first_poll=spec.first_look,
+            first_poll=spec.first_poll,
         )
         paces = {"submit": plan.pace, "query": plan.query_pace}
         limiters = {name: Limiter(SlidingWindow(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()}
@@ -532,7 +532,7 @@ class Client:
             last_resort=self._emergency,
             failpoint=self.strike,
             offload=self.offload,
-            submits=8 if spec.can_look_up else 2,
+            submits=8 if spec.can_reconcile else 2,
             downloads=4,
         )
         return self.pipeline, notifier
@@ -576,6 +576,6 @@ class Connection(sqlite3.Connection):
 
     def _is_full(self):
         if self.ballast.exists():
-            return self.world.fault_injector.random() < 0.5
+            return self.world.dice.random() < 0.5
         self._writes_left -= 1
         return self._writes_left < 0

@@ -54,9 +54,9 @@ def is_journaled(before: Task, after: Task) -> bool:
     """Return whether a change must be in the journal before it is in the database."""
     named = after.remote_id not in {None, before.remote_id}
     ended = after.state in {State.QUEUED, State.FAILED, State.HELD} and before.state is not after.state
-    bonus = (before.state, after.state) == (State.FAILED, State.READY)
+    late = (before.state, after.state) == (State.FAILED, State.READY)
     again = after.generation != before.generation
-    return named or ended or bonus or again or after.state in {State.SUBMITTING, State.DONE}
+    return named or ended or late or again or after.state in {State.SUBMITTING, State.DONE}
 
 
 def as_journaled(after: Task) -> Task:

@@ -45,7 +45,7 @@ async def test_counters_equal_counted_rows(bench):
         for _, state, _, count in counted:
             by_state[state] = by_state.get(state, 0) + count
         assert await made.store.counts() == by_state
-        assert await made.store.gone() == sum(count for _, _, gone, count in counted if gone)
+        assert await made.store.removed_unsent_count() == sum(count for _, _, gone, count in counted if gone)
         wanted = {(provider, state): count for provider, state, gone, count in counted if not gone}
         counts = await made.store.counts_by_provider()
         assert {(name, state): count for name, states in counts.items() for state, count in states.items()} == wanted
@@ -65,10 +65,10 @@ async def test_errors_are_grouped_by_state_and_reason(bench):
     """Tasks without a reason are a group of their own."""
     async with bench() as made:
         await made.add(*range(1, 7))
-        await made.to(State.FAILED, fault=TaskError("moderation", None, "no"), remote_id=None)
-        await made.to(State.FAILED, fault=TaskError("moderation", None, "no"), remote_id=None)
-        await made.to(State.FAILED, fault=TaskError(), remote_id=None)
-        await made.to(State.DONE, fault=TaskError("partial", None, "1 of 2"))
+        await made.to(State.FAILED, error=TaskError("moderation", None, "no"), remote_id=None)
+        await made.to(State.FAILED, error=TaskError("moderation", None, "no"), remote_id=None)
+        await made.to(State.FAILED, error=TaskError(), remote_id=None)
+        await made.to(State.DONE, error=TaskError("partial", None, "1 of 2"))
         await made.to(State.DONE)
         rows = made.sql(database.statements()["error_groups"])
         counts = {(state, reason): count for state, reason, _, count, *_ in rows}

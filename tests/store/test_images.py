@@ -27,7 +27,7 @@ def paths(made):
 async def test_claimed_task_has_its_image_paths(bench):
     async with bench() as made:
         await made.store.add([*with_image("a.png", 1), *additions([2])], "d", NOW)
-        assert [(await made.claim()).pictures for _ in range(2)] == ['{"start_frame":"a.png"}', ""]
+        assert [(await made.claim()).images for _ in range(2)] == ['{"start_frame":"a.png"}', ""]
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.IN_DOUBT, State.HELD, State.FAILED, State.DONE])

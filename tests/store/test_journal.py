@@ -149,7 +149,7 @@ COUNTERS = {
     "attempts": 1,
     "throttles": 2,
     "doubts": 1,
-    "looks": 1,
+    "absences": 1,
     "failures": 1,
     "refreshes": 1,
     "cost": 4.0,
@@ -173,7 +173,7 @@ COUNTERS = {
         (task(State.HELD, **COUNTERS), Resolved("absent", "ann")),
         (task(State.HELD, **COUNTERS), Resolved("abandon", "ann")),
         (
-            task(State.RUNNING, remote_id="x", adopted=True, evidence="adopt by ann", **COUNTERS),
+            task(State.RUNNING, remote_id="x", adopted=True, reason="adopt by ann", **COUNTERS),
             RetryableFailure("absent", BUSY),
         ),
         (task(State.RUNNING, remote_id="x", adopted=True, **COUNTERS), Resolved("adopt", "ann", "y")),
@@ -186,7 +186,7 @@ def test_applied_line_equals_the_transition(before, event):
     """Except for times, and for the counters that a start resets."""
     after = advance(before, event, 9.0, RetryPolicy(required_absences=1, max_unknown=1))
     applied = recovery.apply(before, journal.line_for_change(before, after))
-    reset = {"due_at": None, "since": None, "finished_at": None, "looks": 0, "failures": 0}
+    reset = {"due_at": None, "since": None, "finished_at": None, "absences": 0, "failures": 0}
     if after.state is not State.RUNNING:
         reset["sent"] = None
     assert replace(applied, **reset) == replace(after, **reset)

@@ -52,7 +52,7 @@ TIMES = int(os.environ.get("EXAMPLES_TIMES", "1"))
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 BUSY = TaskError("trouble", "5000", "the other side is tired")
 #: short, so that every limit is reached soon
-PATIENCE = RetryPolicy(
+POLICY = RetryPolicy(
     max_attempts=2,
     max_throttles=3,
     quiet_time=4.0,
@@ -75,7 +75,7 @@ class InjectedFault(NamedTuple):
     part: float = 0.0
 
     @property
-    def column_params(self):
+    def fills(self):
         return self.kind.startswith("full")
 
 
@@ -123,9 +123,9 @@ class Job(RuleBasedStateMachine):
         self.loop.close()
         shutil.rmtree(self.home)
 
-    @initialize(can_look_up=st.sampled_from([True, True, False]), numbers=ALL)
-    def begins(self, can_look_up, numbers):
-        self.patience = replace(PATIENCE, can_reconcile=can_look_up)
+    @initialize(can_reconcile=st.sampled_from([True, True, False]), numbers=ALL)
+    def begins(self, can_reconcile, numbers):
+        self.policy = replace(POLICY, can_reconcile=can_reconcile)
         self.open()
         self.uuid = self.store.uuid
         self.add_manifest(numbers, 0, NO_FAULT)
@@ -188,7 +188,7 @@ class Job(RuleBasedStateMachine):
 
     def change(self, injected, work, before, after):
         """Change one task in one transaction with a fault injected; return the result or the error."""
-        injected = injected if injected.column_params else injected._replace(nth=1)
+        injected = injected if injected.fills else injected._replace(nth=1)
         reserve, row = self.store._writer.ballast.exists(), self.expected.tasks[before.key]
         behind = bool(self.expected.pending)
         size = self.size()
@@ -207,7 +207,7 @@ class Job(RuleBasedStateMachine):
     def fails(self, injected, before, after, *, reserve, journaled):
         """Check a failed change: the database is unchanged, and the next transaction applies the journal."""
         if not self.failing:
-            assert injected.column_params
+            assert injected.fills
             once = injected.nth == 1 and injected.kind not in {"full journal", "full ever more"}
             assert not (once and reserve) or after.state is SUBMITTING, "the ballast exists for this"
         self.failing = True
@@ -276,8 +276,8 @@ class Job(RuleBasedStateMachine):
     def buy(self, store, provider, free_slots, cap):
         return store.claim_queued(provider, self.now, free_slots, self.claimed, cap=cap)
 
-    def claimed_ids(self, task):
-        return advance(task, Claimed(Moment("boot", self.now), self.now), self.now, self.patience)
+    def claimed(self, task):
+        return advance(task, Claimed(Moment("boot", self.now), self.now), self.now, self.policy)
 
     def exceeds_cap(self, task, cap):
         spent = sum(each.spent for each in self.expected.tasks.values())
@@ -334,12 +334,12 @@ class Job(RuleBasedStateMachine):
                 return
             task = self.expected.tasks[task.key]
         before = task if task.state is READY else replace(task, outputs=())
-        after = advance(before, event, self.now, self.patience)
+        after = advance(before, event, self.now, self.policy)
         clash = after.remote_id is not None and after.remote_id in self.expected.taken(task)
         done = self.change(injected, lambda: self.store.settle(before, after), before, after)
         assert done == ("clash" if clash else "done") or isinstance(done, DiskError)
 
-    def events(self, task):  # noqa: PLR0911 - a table
+    def events(self, task):
         """Return the events that may happen to a task next; ids are new or belong to another task."""
         ids = [self.fresh(), *sorted(self.expected.taken(task))[:2] * 2]
         by_user = [Resolved("absent", "ann"), Resolved("abandon", "ann")]
@@ -371,7 +371,7 @@ class Job(RuleBasedStateMachine):
                 ]
                 ends = [Finished(tuple(links)), Finished(tuple(links)), Rejected(BUSY), Rejected(BUSY, billed=False)]
                 others = [Resolved("adopt", "ann", remote_id) for remote_id in ids[:2]]
-                doubted = [*others, *by_user] if task.evidence.startswith(ADOPTED_BY_USER) else []
+                doubted = [*others, *by_user] if task.reason.startswith(ADOPTED_BY_USER) else []
                 return [*ends, Pending(), Pending(settling=True), *failures, *doubted]
             case State.READY:
                 files = tuple(self.file(task, output) for output in task.outputs)
@@ -468,7 +468,7 @@ class Job(RuleBasedStateMachine):
         if tasks := self.free(*set(State) - {QUEUED}):
             task = tasks[pick % len(tasks)]
             events = self.events(task)
-            after = advance(task, events[which % len(events)], self.now, self.patience)
+            after = advance(task, events[which % len(events)], self.now, self.policy)
             assert self.loop.run(self.old.settle(task, after)) == "stale"
         if not self.old._writer.exhausted:
             for provider in PROVIDERS:

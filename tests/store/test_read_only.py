@@ -15,7 +15,7 @@ async def test_reader_sees_commits_and_cannot_write(bench, home):
         await made.add(1, 2)
         with open_read_only(home) as seen:
             assert seen.counts() == {"queued": 2}
-            held = await made.to(State.HELD, evidence="cut off", fault=TaskError("in_doubt", None, "x"))
+            held = await made.to(State.HELD, reason="cut off", error=TaskError("in_doubt", None, "x"))
             assert seen.counts() == {"queued": 1, "held": 1}
             assert [task["key"] for task in seen.in_state("held")] == [held.key]
             assert set(seen.states_by_key()) == {made.key(1), made.key(2)}
@@ -53,7 +53,7 @@ async def test_results_are_in_manifest_order_with_outputs(bench, home):
     async with bench() as made:
         await made.add(1, 2)
         ready = await made.to(State.READY, outputs=(Output(1, "https://files.example/1.png"),))
-        await made.store.record(ready, Output(1, "", "boat-1.png", 9, "ab" * 32, "image/png"))
+        await made.store.record_file(ready, Output(1, "", "boat-1.png", 9, "ab" * 32, "image/png"))
         await made.add(2, digest="d2")
         with open_read_only(home) as seen:
             first, second = seen.results()
@@ -66,7 +66,7 @@ async def test_errors_are_grouped(bench, home):
     async with bench() as made:
         await made.add(1, 2, 3)
         for message in ("a", "b"):
-            await made.to(State.FAILED, fault=TaskError("moderation", "1301", message))
+            await made.to(State.FAILED, error=TaskError("moderation", "1301", message))
         with open_read_only(home) as seen:
             (found,) = seen.error_groups()
         grouped = {"state": "failed", "reason": "moderation", "message": "a", "count": 2}
@@ -76,14 +76,14 @@ async def test_errors_are_grouped(bench, home):
 async def test_error_group_names_a_few_tasks(bench, home):
     async with bench() as made:
         await made.add(*range(1, 7))
-        for fault in (
+        for error in (
             TaskError("moderation"),
             TaskError(),
             TaskError("moderation"),
             TaskError("moderation"),
             TaskError("moderation"),
         ):
-            await made.to(State.FAILED, fault=fault)
+            await made.to(State.FAILED, error=error)
         with open_read_only(home) as seen:
             named = {group["reason"]: group["tasks"] for group in seen.error_groups()}
         assert named == {"moderation": ["boat-1", "boat-3", "boat-4"], "": ["boat-2"]}
@@ -92,15 +92,15 @@ async def test_error_group_names_a_few_tasks(bench, home):
 async def test_failed_and_removed_task_is_in_no_error_group(bench, home):
     async with bench() as made:
         await made.add(1, 2, 3)
-        await made.to(State.FAILED, fault=TaskError("moderation"))
-        await made.to(State.FAILED, fault=TaskError("moderation"))
-        await made.to(State.STRANDED, fault=TaskError("stuck"))
+        await made.to(State.FAILED, error=TaskError("moderation"))
+        await made.to(State.FAILED, error=TaskError("moderation"))
+        await made.to(State.STRANDED, error=TaskError("stuck"))
         await made.add(2, digest="d2")
         with open_read_only(home) as seen:
             groups = {(group["state"], group["count"], *group["tasks"]) for group in seen.error_groups()}
             assert (seen.removed_failed_count(), seen.removed_sent_count()) == (1, 2)
         assert groups == {("failed", 1, "boat-2"), ("stranded", 1, "boat-3")}
-        assert await made.store.given_up() == 1
+        assert await made.store.removed_failed_count() == 1
 
 
 def test_reading_a_missing_job_makes_nothing(home):

@@ -16,11 +16,11 @@ from runner.tasks.transitions import advance
 
 from .conftest import NOW, additions
 
-PATIENCE = RetryPolicy()
+POLICY = RetryPolicy()
 
 
 async def happens(store, task, event):
-    after = advance(task, event, NOW, PATIENCE)
+    after = advance(task, event, NOW, POLICY)
     assert await store.settle(task, after) == "done"
     return after
 

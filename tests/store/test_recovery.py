@@ -17,7 +17,7 @@ from runner.tasks.transitions import advance
 from .conftest import NOW, Bench, additions
 from .machine import FaultInjector, read_lines, read_state
 
-PATIENCE = RetryPolicy(required_absences=1)
+POLICY = RetryPolicy(required_absences=1)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ async def opened_again(bench, injector):
 
 
 async def adopted(bench, task, remote_id):
-    after = advance(task, Resolved("adopt", "ann", remote_id), NOW, PATIENCE)
+    after = advance(task, Resolved("adopt", "ann", remote_id), NOW, POLICY)
     assert await bench.store.settle(task, after) == "done"
     return after
 
@@ -70,10 +70,10 @@ async def test_journaled_id_survives_a_full_disk(faulty):
     first, second = await bench.to(State.IN_DOUBT), await bench.to(State.IN_DOUBT)
     injector.arm("full ever more")
     with pytest.raises(DiskError):
-        await bench.store.settle(first, advance(first, Found("paid"), NOW, PATIENCE))
+        await bench.store.settle(first, advance(first, Found("paid"), NOW, POLICY))
     injector.arm("")
     assert "paid" in {line.get("remote_id") for line in read_lines(injector.directory)}
-    await bench.store.settle(second, advance(second, Found("other"), NOW, PATIENCE))
+    await bench.store.settle(second, advance(second, Found("other"), NOW, POLICY))
     seen = await opened_again(bench, injector)
     assert {task.remote_id for task in seen.tasks.values()} == {"paid", "other"}
 
@@ -83,7 +83,7 @@ async def test_repeated_settle_is_journaled_once(faulty):
     bench, injector = faulty
     await bench.add(1)
     task = await bench.claim()
-    after = advance(task, Accepted("paid", "trace 1"), NOW, PATIENCE)
+    after = advance(task, Accepted("paid", "trace 1"), NOW, POLICY)
     injector.arm("full ever more")
     with pytest.raises(DiskError):
         await bench.store.settle(task, after)
@@ -93,7 +93,7 @@ async def test_repeated_settle_is_journaled_once(faulty):
     assert kinds(injector) == ["intent", "id"]
     (seen,) = read_state(injector.directory).tasks.values()
     assert (seen.reason, seen.due_at) == (after.reason, after.due_at)
-    assert await bench.store.settle(task, advance(task, Accepted("another"), NOW, PATIENCE)) == "stale"
+    assert await bench.store.settle(task, advance(task, Accepted("another"), NOW, POLICY)) == "stale"
 
 
 @pytest.mark.parametrize("kind", ["full commit", "full mark"])
@@ -104,7 +104,7 @@ async def test_full_disk_keeps_ids_and_withdraws_intents(faulty, kind):
     tasks = [await bench.claim(), await bench.claim()]
     known = kinds(injector)
     injector.arm(kind, nth=2)
-    settled = [bench.store.settle(task, advance(task, Accepted(f"id-{task.id}"), NOW, PATIENCE)) for task in tasks]
+    settled = [bench.store.settle(task, advance(task, Accepted(f"id-{task.id}"), NOW, POLICY)) for task in tasks]
     done = await asyncio.gather(settled[0], bench.claim(), settled[1], return_exceptions=True)
     assert (done[0], type(done[1]), done[2]) == ("done", DiskError, "done")
     injector.arm("")
@@ -145,7 +145,7 @@ async def test_removed_task_is_not_bought_after_a_crash(faulty):
     doubtful = await bench.to(State.IN_DOUBT)
     await bench.store.add([], "without it", NOW)
     injector.arm("crash before")
-    await bench.store.settle(doubtful, advance(doubtful, Missing(quiet=True), NOW, PATIENCE))
+    await bench.store.settle(doubtful, advance(doubtful, Missing(quiet=True), NOW, POLICY))
     after = await Store.open(injector.copy)
     try:
         await after.add([], "without it", NOW)
@@ -161,7 +161,7 @@ async def test_replaced_id_stays_claimed(faulty, how):
     await bench.add(1)
     task = await adopted(bench, await held(bench), "first")
     injector.arm("crash before")
-    assert await bench.store.settle(task, advance(task, Resolved("absent", "ann"), NOW, PATIENCE)) == "done"
+    assert await bench.store.settle(task, advance(task, Resolved("absent", "ann"), NOW, POLICY)) == "done"
     assert await bench.store.claimed_ids("chanjing", ["first"]) == {"first"}
     if how == "rebuilt":
         rebuild(injector.copy, additions([1]), NOW)

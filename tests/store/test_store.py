@@ -193,12 +193,12 @@ async def test_removed_tasks_are_not_due_until_added_again(bench):
         await made.add(1, 2, 3)
         await made.to(State.RUNNING)
         await made.add(3, digest="d2")
-        assert await made.store.gone() == 1
+        assert await made.store.removed_unsent_count() == 1
         assert (await made.claim()).key == made.key(3)
         assert await made.claim() is None
         assert await made.store.counts() == {"queued": 1, "running": 1, "submitting": 1}
         await made.add(1, 2, 3, digest="d3")
-        assert await made.store.gone() == 0
+        assert await made.store.removed_unsent_count() == 0
         assert (await made.claim()).key == made.key(2)
 
 
@@ -211,7 +211,7 @@ async def test_removed_task_is_not_bought_again(bench, way):
         await made.add(2, digest="d2")
         again = {} if way == "absent" else {"generation": 2, "ref": "r-g2"}
         await made.to(State.QUEUED, task, sent=None, **again)
-        assert await made.store.gone() == 1
+        assert await made.store.removed_unsent_count() == 1
         assert (await made.claim()).key == made.key(2)
         assert await made.claim() is None
         assert await made.store.next_due("chanjing", State.QUEUED) is None
@@ -349,7 +349,7 @@ async def test_wake_makes_paid_and_doubtful_tasks_due(bench):
     async with bench() as made:
         await made.add(1, 2, 3, 4)
         await made.to(State.RUNNING, due_at=None, failures=5)
-        await made.to(State.IN_DOUBT, due_at=NOW + 500, looks=1)
+        await made.to(State.IN_DOUBT, due_at=NOW + 500, absences=1)
         await made.to(State.HELD)
         await made.store.wake(NOW + 1)
         rows = made.sql("select state, due_at, failures, looks from task order by id")
@@ -367,8 +367,8 @@ async def test_wake_makes_paid_and_doubtful_tasks_due(bench):
 async def test_settled_task_is_read_back_unchanged(bench):
     async with bench() as made:
         await made.add(1)
-        fault = TaskError("in_doubt", "E\u00e9", "nicht \u9519\n")
-        task = await made.to(State.IN_DOUBT, fault=fault, doubts=2, looks=1, evidence="cut off")
+        error = TaskError("in_doubt", "E\u00e9", "nicht \u9519\n")
+        task = await made.to(State.IN_DOUBT, error=error, doubts=2, absences=1, reason="cut off")
         assert await made.store.in_state(State.IN_DOUBT) == [task]
         assert await made.store.find_by_key_prefix(task.key[:31]) == [task]
 
@@ -417,10 +417,10 @@ async def test_writer_of_older_epoch_gets_an_error(bench):
             assert await store.claim_group("chanjing", State.READY, NOW, 9, (), ["image"], next_due) == []
             for call in (
                 lambda: store.wake(NOW + 99),
-                lambda: store.record(task, links),
+                lambda: store.record_file(task, links),
                 lambda: store.rename_output(task.id, 1, "new.png"),
                 lambda: old.add(1, 2, digest="d2"),
-                lambda: store.name("other"),
+                lambda: store.set_name("other"),
                 lambda: store.bind("chanjing", "https://a.example"),
                 lambda: store.put_echoed_fields("chanjing", "m", {"clarity": True}),
             ):
@@ -465,7 +465,7 @@ async def test_fresh_link_keeps_saved_file(bench):
         await made.add(1)
         ready = await made.to(State.READY, outputs=LINKS)
         saved = Output(1, LINKS[0].url, "boat-1.png", 10, "ab" * 32, "image/png")
-        await made.store.record(ready, saved)
+        await made.store.record_file(ready, saved)
         running = await made.to(State.RUNNING, ready)
         fresh = tuple(Output(number, f"https://files.example/fresh-{number}.png") for number in (1, 2, 3))
         await made.to(State.READY, running, outputs=fresh)
@@ -520,7 +520,7 @@ async def test_duplicate_sends_exclude_ids_from_own_answers(bench):
         await made.to(State.RUNNING, adopted=True)
         made.sent = Moment("boot-a", 30.0)
         await made.to(State.RUNNING)
-        assert sorted(await made.store.twins_sent("same")) == [("boot-a", 10.0), ("boot-a", 20.0)]
+        assert sorted(await made.store.duplicate_sends("same")) == [("boot-a", 10.0), ("boot-a", 20.0)]
         await made.to(State.IN_DOUBT, waiting)
         assert not await made.store.is_duplicate_submitting("same")
         assert await made.store.duplicate_sends("") == []
@@ -539,25 +539,25 @@ async def test_finished_duplicate_with_adopted_id_counts(bench, state):
 async def test_providers_and_states_with_work(bench):
     async with bench() as made:
         await made.add(1, 2, 3)
-        assert await made.store.providers() == {"chanjing"}
+        assert await made.store.providers_with_work() == {"chanjing"}
         submitting = await made.claim()
         assert await made.store.has_work("chanjing", ()), "a task that is being submitted always counts"
         running = await made.to(State.RUNNING, submitting, due_at=None)
         assert not await made.store.has_work("chanjing", {State.RUNNING})
         ready = await made.to(State.READY, running)
-        await made.to(State.DONE, ready, fault=TaskError("partial", None, "1 of 2"))
+        await made.to(State.DONE, ready, error=TaskError("partial", None, "1 of 2"))
         assert await made.store.partial_count() == 1
         await made.to(State.FAILED)
         await made.to(State.FAILED)
-        assert await made.store.providers() == set()
-        assert await made.store.providers(again=True) == {"chanjing"}
+        assert await made.store.providers_with_work() == set()
+        assert await made.store.providers_with_work(include_finished=True) == {"chanjing"}
 
 
 async def test_key_prefix_is_no_pattern(bench):
     async with bench() as made:
         await made.add(1, 2, 17)
-        assert [task.key for task in await made.store.by_key("000000")] == [made.key(n) for n in (1, 2, 17)]
-        assert [task.key for task in await made.store.by_key(made.key(17))] == [made.key(17)]
+        assert [task.key for task in await made.store.find_by_key_prefix("000000")] == [made.key(n) for n in (1, 2, 17)]
+        assert [task.key for task in await made.store.find_by_key_prefix(made.key(17))] == [made.key(17)]
         for strange in ("%", "_", "0%", "f", "g", "'", "\x00"):
             assert await made.store.find_by_key_prefix(strange) == []
 
@@ -616,11 +616,11 @@ async def test_no_query_of_a_run_scans_the_task_table(bench):
         scans = {
             name: plan
             for name, plan in seen.items()
-            if any(line.startswith(("SCAN task", "SCAN twin", "SCAN draft")) for line in plan)
+            if any(line.startswith(("SCAN task", "SCAN duplicate", "SCAN draft")) for line in plan)
         }
         assert scans == {}
-        duplicates = [line for line in seen["claim_queued"] if "twin" in line]
-        assert duplicates == ["SEARCH twin USING COVERING INDEX task_twins (fingerprint=? AND state=?)"]
+        duplicates = [line for line in seen["claim_queued"] if "duplicate" in line]
+        assert duplicates == ["SEARCH duplicate USING COVERING INDEX task_twins (fingerprint=? AND state=?)"]
 
 
 def parameter_names(text):

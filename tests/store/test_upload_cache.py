@@ -70,9 +70,9 @@ async def test_another_content_does_not_wait(tmp_path):
 HOLDER = """
 import sys, anyio
 from pathlib import Path
-from runner.store.upload_cache import Uploads
+from runner.store.upload_cache import UploadCache
 async def hold():
-    async with Uploads(Path(sys.argv[1])).turn("ab" * 32):
+    async with UploadCache(Path(sys.argv[1])).lock("ab" * 32):
         print("held", flush=True)
         await anyio.sleep_forever()
 anyio.run(hold)

@@ -81,7 +81,7 @@ def make_task(state: State, **fields) -> Task:
 
 def late_fields(state: State, event: type[Event]) -> dict:
     """Return the fields of a task that takes late outputs: it was accepted and timed out."""
-    return {"remote_id": "u-1", "fault": TaskError("stuck")} if event is Finished and state in ENDED else {}
+    return {"remote_id": "u-1", "error": TaskError("stuck")} if event is Finished and state in ENDED else {}
 
 
 def possible(task: Task) -> list[type[Event]]:
@@ -158,18 +158,18 @@ def test_done_and_failed_ignore_other_events(event):
 
 def test_late_outputs_revive_a_failed_task():
     """Outputs that appear after all end a failure, if the task was accepted and not abandoned."""
-    found = after(State.FAILED, Finished(LINKS), remote_id="u-1", fault=RISK, due_at=None)
+    found = after(State.FAILED, Finished(LINKS), remote_id="u-1", error=RISK, due_at=None)
     assert (found.state, found.outputs, found.due_at, found.since) == (State.READY, LINKS, NOW, NOW)
     assert (found.error, found.remote_id) == (NO_ERROR, "u-1")
     with pytest.raises(IllegalTransitionError):
-        after(State.FAILED, Finished(LINKS), remote_id="u-1", fault=TaskError("abandoned"))
+        after(State.FAILED, Finished(LINKS), remote_id="u-1", error=TaskError("abandoned"))
 
 
 def test_late_outputs_revive_a_stuck_task_only():
     """A stranded task takes late outputs if it timed out, not if its links had expired."""
-    assert after(State.STRANDED, Finished(LINKS), fault=TaskError("stuck")).state is State.READY
+    assert after(State.STRANDED, Finished(LINKS), error=TaskError("stuck")).state is State.READY
     with pytest.raises(IllegalTransitionError):
-        after(State.STRANDED, Finished(LINKS), fault=TaskError("link_expired"))
+        after(State.STRANDED, Finished(LINKS), error=TaskError("link_expired"))
 
 
 # the submit
@@ -188,7 +188,7 @@ def test_accepted_task_is_polled_after_the_first_delay():
 
 
 def test_interrupted_submit_is_reconciled_at_once():
-    task = after(State.SUBMITTING, Interrupted("cut off"), doubts=1, looks=5)
+    task = after(State.SUBMITTING, Interrupted("cut off"), doubts=1, absences=5)
     assert (task.state, task.due_at, task.doubts, task.absences) == (State.IN_DOUBT, NOW, 2, 0)
     assert task.error == TaskError("in_doubt", None, "cut off")
     assert task.sent is not None
@@ -273,15 +273,15 @@ def test_blocked_account_costs_the_task_nothing():
 
 
 def test_found_task_is_polled_at_once():
-    task = after(State.IN_DOUBT, Found("u-3", "found by reference"), looks=1, failures=4, doubts=2)
+    task = after(State.IN_DOUBT, Found("u-3", "found by reference"), absences=1, failures=4, doubts=2)
     assert (task.state, task.remote_id, task.due_at, task.adopted) == (State.RUNNING, "u-3", NOW, True)
     assert (task.absences, task.failures, task.doubts) == (0, 0, 2)
 
 
-@pytest.mark.parametrize("looks", [0, 1, 7])
-def test_absence_before_the_quiet_time_proves_nothing(looks):
-    task = after(State.IN_DOUBT, Missing(quiet=False), looks=looks)
-    assert (task.state, task.absences, task.due_at) == (State.IN_DOUBT, looks + 1, NOW + reconcile_interval(POLICY))
+@pytest.mark.parametrize("absences", [0, 1, 7])
+def test_absence_before_the_quiet_time_proves_nothing(absences):
+    task = after(State.IN_DOUBT, Missing(quiet=False), absences=absences)
+    assert (task.state, task.absences, task.due_at) == (State.IN_DOUBT, absences + 1, NOW + reconcile_interval(POLICY))
 
 
 def test_absence_needs_two_quiet_reconciles():
@@ -294,22 +294,22 @@ def test_absence_needs_two_quiet_reconciles():
 
 
 def test_absence_keeps_reference_and_doubts():
-    before = make_task(State.IN_DOUBT, looks=1, doubts=2)
+    before = make_task(State.IN_DOUBT, absences=1, doubts=2)
     task = advance(before, Missing(quiet=True), NOW, POLICY)
     assert (task.state, task.ref, task.generation, task.doubts) == (State.QUEUED, before.ref, 1, 2)
 
 
 @pytest.mark.parametrize(("doubts", "state"), [(1, State.QUEUED), (2, State.QUEUED), (3, State.HELD), (4, State.HELD)])
 def test_three_unclear_submits_are_held(doubts, state):
-    assert after(State.IN_DOUBT, Missing(quiet=True), looks=1, doubts=doubts).state is state
+    assert after(State.IN_DOUBT, Missing(quiet=True), absences=1, doubts=doubts).state is state
 
 
 def test_unprovable_absence_is_held_after_the_quiet_time():
     """An absence that proves nothing is held, but only when a provable one would have been believed."""
     unproved = Missing(quiet=True, provable=False)
-    assert after(State.IN_DOUBT, unproved, looks=0, doubts=1).state is State.IN_DOUBT
-    assert after(State.IN_DOUBT, Missing(quiet=False, provable=False), looks=5, doubts=1).state is State.IN_DOUBT
-    task = after(State.IN_DOUBT, unproved, looks=1, doubts=1)
+    assert after(State.IN_DOUBT, unproved, absences=0, doubts=1).state is State.IN_DOUBT
+    assert after(State.IN_DOUBT, Missing(quiet=False, provable=False), absences=5, doubts=1).state is State.IN_DOUBT
+    task = after(State.IN_DOUBT, unproved, absences=1, doubts=1)
     assert (task.state, task.due_at) == (State.HELD, None)
     assert "not known to show" in task.error.message
 
@@ -325,12 +325,12 @@ def test_failed_reconciles_leave_the_task_to_the_next_run():
 
 def test_failed_reconcile_counts_as_no_absence():
     """It also waits as long as the server asks."""
-    task = after(State.IN_DOUBT, RetryableFailure("throttled", TROUBLE, 45.0), looks=1)
+    task = after(State.IN_DOUBT, RetryableFailure("throttled", TROUBLE, 45.0), absences=1)
     assert (task.state, task.absences, task.due_at) == (State.IN_DOUBT, 1, NOW + 45.0)
 
 
 def test_doubt_is_not_due_while_the_account_is_blocked():
-    task = after(State.IN_DOUBT, AccountBlocked("credentials", TROUBLE), looks=1)
+    task = after(State.IN_DOUBT, AccountBlocked("credentials", TROUBLE), absences=1)
     assert (task.state, task.due_at, task.absences) == (State.IN_DOUBT, None, 1)
 
 
@@ -351,7 +351,7 @@ def test_adoption_needs_an_id(nothing):
 
 def test_operator_absent_resubmits_and_keeps_the_doubts():
     """`absent` sends the same purchase again under the same reference, and forgets no doubt."""
-    before = make_task(State.HELD, doubts=3, looks=2)
+    before = make_task(State.HELD, doubts=3, absences=2)
     task = advance(before, Resolved("absent", "ann"), NOW, POLICY)
     assert (task.state, task.due_at, task.reason) == (State.QUEUED, NOW, "absent by ann")
     assert (task.generation, task.ref, task.doubts, task.absences) == (1, before.ref, 3, 0)
@@ -377,11 +377,11 @@ def test_retry_of_a_failure_is_a_new_purchase():
         "attempts": 4,
         "throttles": 9,
         "doubts": 3,
-        "looks": 2,
+        "absences": 2,
         "refreshes": 5,
         "adopted": True,
     }
-    before = make_task(State.FAILED, fault=RISK, failures=2, **spent)
+    before = make_task(State.FAILED, error=RISK, failures=2, **spent)
     task = advance(before, Retried(), NOW + 10, POLICY)
     assert (task.state, task.due_at, task.since, task.generation) == (State.QUEUED, NOW + 10, NOW + 10, 2)
     assert task.ref == reference("0123456789abcdef", before.key, 2) != before.ref
@@ -392,7 +392,7 @@ def test_retry_of_a_failure_is_a_new_purchase():
 
 
 def test_retry_of_a_stranded_task_is_free():
-    before = make_task(State.STRANDED, refreshes=8, failures=3, fault=TROUBLE)
+    before = make_task(State.STRANDED, refreshes=8, failures=3, error=TROUBLE)
     task = advance(before, Retried(), NOW + 10, POLICY)
     assert (task.state, task.due_at, task.since) == (State.RUNNING, NOW + 10, NOW + 10)
     assert (task.remote_id, task.generation, task.ref) == (before.remote_id, 1, before.ref)
@@ -435,7 +435,7 @@ def test_paid_task_is_stranded_after_its_time_limit(state, event):
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.READY])
-def test_failure_of_a_paid_task_backs_off_for_ever(state):
+def test_failing_paid_task_is_retried_indefinitely(state):
     """However often a paid task is polled or downloaded in vain, it never fails for that."""
     task, waits = make_task(state), []
     for _ in range(40):
@@ -524,9 +524,9 @@ def sound(task: Task) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(st.data(), st.booleans())
-def test_every_sequence_is_sound_and_ends(data, can_look_up):
+def test_every_sequence_is_sound_and_ends(data, can_reconcile):
     """Without operators and users, every sequence of events ends in a bounded number of steps."""
-    policy = replace(SHORT, can_reconcile=can_look_up)
+    policy = replace(SHORT, can_reconcile=can_reconcile)
     task, now, blocks = make_task(State.QUEUED), NOW, 3
     for _ in range(600):
         kinds = [kind for kind in possible(task) if kind not in {Retried, Resolved}]

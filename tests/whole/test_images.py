@@ -190,7 +190,7 @@ def test_changed_image_is_a_new_task_in_plan(desk):
     with sandbox(*FAST) as box:
         desk.env = box.env
         desk.job()
-        (desk.root / "photos/boat.png").rename_outputs(desk.root / "photos/ship.png")
+        (desk.root / "photos/boat.png").rename(desk.root / "photos/ship.png")
         desk.write("job.yaml", manifest(("film", "photos/ship.png")))
         assert json.loads(desk.run("plan", "job.yaml", "--json").stdout)["new"] == 0
         assert desk.job()["submitted"] == 0, "another name buys nothing"
@@ -209,7 +209,7 @@ def test_renamed_image_is_found_at_submit(desk):
     with sandbox(*FAST, "--credit", "0") as box:
         desk.env = box.env
         assert desk.job()["exit_code"] == 6
-        (desk.root / "photos/boat.png").rename_outputs(desk.root / "photos/ship.png")
+        (desk.root / "photos/boat.png").rename(desk.root / "photos/ship.png")
         desk.write("job.yaml", manifest(("film", "photos/ship.png"), **KLING))
         box.change(credit=10)
         assert desk.job()["counts"] == {"done": 1}

@@ -85,7 +85,7 @@ def test_copy_beside_the_job_buys_nothing_twice(desk, begun):
 
 def test_moved_job_is_the_same_job(desk, begun):
     begun.change(seconds=[0.0, 0.1])
-    (desk.root / "out/job").rename_outputs(desk.root / "out/moved")
+    (desk.root / "out/job").rename(desk.root / "out/moved")
     assert desk.job("job.yaml", "--out", "out/moved")["exit_code"] == 0
     assert begun.stats["duplicates"] == 0
 

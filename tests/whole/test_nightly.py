@@ -248,7 +248,7 @@ def test_log_file_can_be_moved_during_a_run(desk):
     with sandbox(*FAST) as box:
         process = desk.start("run", "job.yaml", "--quiet", "--log-file", "run.log", env=box.env)
         until(lambda: log.exists() and log.stat().st_size > 0)
-        log.rename_outputs(desk.root / "run.log.1")
+        log.rename(desk.root / "run.log.1")
         process.communicate(timeout=40)
     assert process.returncode == 0
     lines = [
@@ -288,5 +288,5 @@ def test_held_task_is_reported_with_resolving_command(desk):
         done = desk.run("run", "job.yaml")
         assert done.returncode == 4
         (command,) = re.findall(r"^ +(runner resolve job\.yaml [0-9a-f]{8} --adopt ID)$", done.stdout, re.MULTILINE)
-        words = command.split_path()[1:-2]
+        words = command.split()[1:-2]
         assert desk.run(*words, "--abandon").returncode == 0

@@ -1,4 +1,4 @@
-"""Make thumbnails of untrusted files in a process of its own: the worker behind `_WorkerProcess`.
+"""Make thumbnails of untrusted files in a process of its own: the worker that `thumbnails` starts.
 
 Requests come on standard input, each a line of JSON: {"path": …, "video": …}. Responses go to standard output: a header
 of five bytes (outcome and length), then a WebP or the reason of the failure. The process cannot write files, has
@@ -8,16 +8,17 @@ bounded memory and an empty environment without secrets, and its parent kills it
 from __future__ import annotations
 
 import io
-import os
 import resource
-import stat
 import struct
 import sys
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
+
+from runner.files import NotRegularFileError, open_to_read
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,17 +79,16 @@ def _first_frame(file: BinaryIO) -> Image:
             for frame in packet.decode():
                 image: Image = frame.to_image()  # type: ignore[no-untyped-call]
                 return image
-    raise ValueError("no picture in the film")
+    raise ValueError("no image in the video")
 
 
 def _answer(line: bytes) -> tuple[int, bytes]:
     request = orjson.loads(line)
     try:
-        descriptor = os.open(request["path"], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return UNAVAILABLE, b"is not a file"
+        with open_to_read(Path(request["path"])) as file:
             return MADE, make_thumbnail(file, is_video=request["video"])
+    except NotRegularFileError:
+        return UNAVAILABLE, b"is not a file"
     except (ImportError, OSError) as error:
         # a file that cannot be opened may be there later; Pillow's OSError for one that cannot be decoded has no errno
         is_missing = isinstance(error, ImportError) or error.errno is not None

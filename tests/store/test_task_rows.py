@@ -14,13 +14,13 @@ from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
 TIMES = st.none() | st.floats(0, 4e9, allow_nan=False)
 COUNTS = st.integers(0, 2**31)
-FAULTS = st.just(NO_ERROR) | st.builds(TaskError, TEXT, st.none() | TEXT, st.none() | TEXT)
+ERRORS = st.just(NO_ERROR) | st.builds(TaskError, TEXT, st.none() | TEXT, st.none() | TEXT)
 MOMENTS = st.builds(Moment, TEXT, st.floats(0, 1e9))
 UNPAID = {State.QUEUED, State.SUBMITTING, State.IN_DOUBT, State.HELD}
 HOT = {
-    "due_at": TIMES, "ref": TEXT, "attempts": COUNTS, "throttles": COUNTS, "doubts": COUNTS, "looks": COUNTS,
+    "due_at": TIMES, "ref": TEXT, "attempts": COUNTS, "throttles": COUNTS, "doubts": COUNTS, "absences": COUNTS,
     "failures": COUNTS, "refreshes": COUNTS, "adopted": st.booleans(), "submitted_at": TIMES, "since": TIMES,
-    "finished_at": TIMES, "fault": FAULTS, "evidence": TEXT, "generation": st.integers(1, 99),
+    "finished_at": TIMES, "error": ERRORS, "reason": TEXT, "generation": st.integers(1, 99),
 }  # fmt: skip
 
 
@@ -53,9 +53,14 @@ def test_task_survives_the_way_through_a_row(task):
 
 def test_every_changing_field_is_written_back():
     """A field that is added to Task and forgotten here would be lost at every settle."""
-    made = {"provider", "operation", "model", "fingerprint", "slots", "cost", "pictures"}
+    made = {"provider", "operation", "model", "fingerprint", "slots", "cost", "images"}
     cold = {"key", "request", "name", "outputs", *made}
-    spread = {"sent": {"sent_boot", "sent_seconds"}, "fault": {"reason", "code", "message"}}
+    spread = {
+        "sent": {"sent_boot", "sent_seconds"},
+        "error": {"reason", "code", "message"},
+        "reason": {"evidence"},
+        "absences": {"looks"},
+    }
     wanted = set()
     for field in fields(Task):
         if field.name not in cold:

@@ -90,7 +90,7 @@ def test_misspelled_column_is_allowed_if_used_or_set(bench):
     assert bench.warnings(text % ", clarity: '{{ Clarity }}'") == []
 
 
-def test_blanks_around_csv_headers_are_stripped(bench):
+def test_spaces_around_csv_headers_are_stripped(bench):
     bench.write("r.csv", " prompt ,\u3000seed\na,5\n")
     assert bench.drafts("items: {file: r.csv}")[0].request == {"ref_prompt": "a", "seed": "5"}
 
@@ -215,8 +215,8 @@ def test_template_that_handles_empty_cells_gives_none(written, bench):
 
 
 def test_excluded_row_may_be_empty(bench):
-    bench.write("r.csv", "s,film\na,yes\n,\nb,yes\n,no\n")
-    text = "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\nmatrix: {exclude: [{film: 'no'}]}\n"
+    bench.write("r.csv", "s,is_video\na,yes\n,\nb,yes\n,no\n")
+    text = "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\nmatrix: {exclude: [{is_video: 'no'}]}\n"
     (warning,) = bench.warnings(text)
     assert warning.startswith("r.csv:3:1: every cell of this row is empty")
 

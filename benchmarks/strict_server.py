@@ -1,7 +1,7 @@
-"""A strict server on loopback, as a process of its own: it refuses when more than q arrive in any sliding second.
+"""Refuse requests beyond a limit in any sliding second: `python -m benchmarks.strict_server QPS LOW HIGH`.
 
-`python -m benchmarks.judge QPS LOW HIGH`: each line that arrives is judged at once, and answered after LOW to HIGH
-seconds. It prints its port; when its standard input ends, what it saw.
+Each line is a request. It is counted on arrival, and answered after LOW to HIGH seconds. The server prints its port,
+and its counters when its standard input closes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import time
 from collections import deque
 
 
-class Judge:
-    """What arrived, and what of it was too much."""
+class StrictServer:
+    """Sliding-window limit on requests, with the times of those admitted and the number of those refused."""
 
     def __init__(self, most: int, low: float, high: float) -> None:
         self._most, self._delay = most, (low, high)
-        self._dice = random.Random(1)
+        self._random = random.Random(1)
         self._window: deque[float] = deque()
         self.arrivals: list[float] = []
         self.refused = 0
@@ -38,18 +38,18 @@ class Judge:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
         while await reader.readline():
-            answer = b"yes\n" if self.admits() else b"no\n"
-            loop.call_later(self._dice.uniform(*self._delay), writer.write, answer)
+            response = b"yes\n" if self.admits() else b"no\n"
+            loop.call_later(self._random.uniform(*self._delay), writer.write, response)
         writer.close()
 
 
 async def main(most: int, low: float, high: float) -> None:
-    judge = Judge(most, low, high)
-    server = await asyncio.start_server(judge.serve, "127.0.0.1", 0)
+    strict = StrictServer(most, low, high)
+    server = await asyncio.start_server(strict.serve, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    first, last = (judge.arrivals[0], judge.arrivals[-1]) if judge.arrivals else (0.0, 0.0)
-    print(json.dumps({"admitted": len(judge.arrivals), "refused": judge.refused, "seconds": last - first}))
+    first, last = (strict.arrivals[0], strict.arrivals[-1]) if strict.arrivals else (0.0, 0.0)
+    print(json.dumps({"admitted": len(strict.arrivals), "refused": strict.refused, "seconds": last - first}))
 
 
 if __name__ == "__main__":
