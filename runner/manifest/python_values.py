@@ -58,7 +58,7 @@ class PythonValues:
         if diagnostic.file != FILE:
             return replace(diagnostic, message=message)
         path, key = self._path(diagnostic.line, diagnostic.column), diagnostic.key
-        if path[:1] == ("items",) and len(path) > 1 and not key.startswith("items["):
+        if rows_are_ours and path[:1] == ("items",) and len(path) > 1 and not key.startswith("items["):
             key = dotted_path((*path[:2], key)) if key else dotted_path(path)
         return Diagnostic(FILE, 0, 0, key or dotted_path(path), message, diagnostic.hint)
 
