@@ -94,6 +94,7 @@ class PythonValues:
         if type(value) is float and not math.isfinite(value):
             if math.isinf(value):
                 self._report(parent, step, "an infinite number", "write a number, or None for an empty cell")
+                return 0.0
             return None
         if type(value) is int and value not in INTEGERS:
             self._report(parent, step, "a whole number beyond 64 bits", "make it text if it is an identifier")
@@ -130,10 +131,12 @@ class PythonValues:
     def _position(self, value: Any, at: int) -> int:
         return value.position if isinstance(value, YamlMapping | YamlSequence) else at
 
-    def _refuse(self, value: Any, parent: int, step: str | int) -> None:
+    def _refuse(self, value: Any, parent: int, step: str | int) -> str:
+        """Report a value, and return another in its place, so that it is reported once and not as missing as well."""
         kind = "text with half of a surrogate pair" if isinstance(value, str) else f"{type(value).__name__!r}"
         self._report(parent, step, f"expected text, a number, True, False, a list or a mapping, found {kind}",
                      "convert it first, e.g. with str()")  # fmt: skip
+        return "?"
 
     def _report(self, parent: int, step: str | int, message: str, hint: str) -> None:
         key = dotted_path((*self._path(parent, 1), step))
