@@ -27,7 +27,9 @@ def default_signals() -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--canary", action="store_true", help="look for the sandbox's keys in every file the tests leave")
+    parser.addoption(
+        "--canary", action="store_true", help="search every file that the tests leave for the sandbox's keys"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,6 +1,6 @@
-"""The smallest honest use of async-batch-llm: what is called for a prompt submits, asks every second and downloads.
+"""Use async-batch-llm with the least code: for each prompt submit, poll every second and download.
 
-Its environment is that of `spider.py`; what is done stands in `done.jsonl` and is not done again.
+Its environment is that of `spider.py`; finished prompts are in `done.jsonl` and are not repeated.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/bin/sh
-# One prompt with curl, for GNU parallel: `one.sh ROW PROMPT` submits, asks every second, downloads.
+# One prompt with curl, for GNU parallel: `one.sh ROW PROMPT` submits, polls every second and downloads.
 asked="{\"creation_type\": 3, \"model_code\": \"kling-v2-1\", \"aspect_ratio\": \"1:1\", \"clarity\": 1024, \"ref_prompt\": \"$2\"}"
 call() { curl -q -sS -H "access_token: $TOKEN" -H "Content-Type: application/json" "$@"; }
 while :; do

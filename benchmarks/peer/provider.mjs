@@ -1,4 +1,4 @@
-// A provider of promptfoo's that is as small as it can be: submits, asks every second, downloads.
+// A promptfoo provider with the least code: submits, polls every second and downloads.
 import { writeFile } from 'node:fs/promises';
 
 const { URL: url, TOKEN: token, FILES: files } = process.env;

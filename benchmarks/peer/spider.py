@@ -1,6 +1,6 @@
-"""The smallest honest spider: submit, ask every second, download; `scrapy runspider spider.py -s JOBDIR=job`.
+"""Submit, poll every second and download, with the least code: `scrapy runspider spider.py -s JOBDIR=job`.
 
-Its environment says where (URL, TOKEN), what (PROMPTS), how fast (RATE) and where to (FILES).
+Environment: URL and TOKEN of the server, PROMPTS (input file), RATE (requests a second), FILES (output directory).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Prompts(scrapy.Spider):
             yield self._to("submit", f"{_URL}/submit", row, {**_ASKED, "ref_prompt": prompt})
 
     def _to(self, what, url, row, body=None):
-        """A slot for each kind of request, since each has a limit of its own."""
+        """Return a request in the slot of its kind, since each kind has a limit of its own."""
         return scrapy.Request(
             url,
             callback=getattr(self, f"{what}_answered"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from runner.report.progress import RunInfo
+    from runner.report.run_info import RunInfo
     from runner.report.stats import RunStats
     from runner.scheduler.outcome import Ending
     from runner.scheduler.run import Run

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from runner.app.observer import Observer
     from runner.manifest.model import Manifest
     from runner.providers.spec import Spec
-    from runner.ratelimit.limiter import Pacer
+    from runner.ratelimit.limiter import RateLimit
     from runner.scheduler.local_images import ImageSource
     from runner.settings import Settings
     from runner.tasks.events import Event
@@ -304,15 +304,15 @@ def build_limiters(
     for endpoint, rate in provider_config.endpoint_rates(spec, manifest, loopback=loopback).items():
         adapts = manifest.limits.qps is None and endpoint != "upload"
         window = SlidingWindow(rate.count, rate.seconds, ceiling=math.inf if adapts else None)
-        pacer = _shared_window(window, account, endpoint, clock, stack, on_warning)
-        found[endpoint] = Limiter(pacer, clock.monotonic, anyio.sleep)
+        rate_limit = _shared_window(window, account, endpoint, clock, stack, on_warning)
+        found[endpoint] = Limiter(rate_limit, clock.monotonic, anyio.sleep)
     return found
 
 
 def has_other_processes(limiters: Mapping[str, Limiter]) -> bool:
     """Return True if other runner processes use the account now."""
-    pacer = limiters["submit"].pacer
-    return isinstance(pacer, SharedSlidingWindow) and pacer.other_processes > 0
+    rate_limit = limiters["submit"].rate_limit
+    return isinstance(rate_limit, SharedSlidingWindow) and rate_limit.other_processes > 0
 
 
 def _shared_window(
@@ -322,7 +322,7 @@ def _shared_window(
     clock: Clock,
     stack: AsyncExitStack,
     on_warning: Callable[[str], None],
-) -> Pacer:
+) -> RateLimit:
     """Return the window with state that the account's processes share.
 
     If the shared state cannot be opened, warn and return the window alone, because a run need not stop for that.

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.report.progress import status_line
+from runner.report.run_info import status_line
 from runner.scheduler.outcome import Ending, Exit
 from runner.tasks.events import Accepted, Found
 from runner.tasks.models import NO_ERROR, State, TaskError
@@ -16,7 +16,7 @@ from runner.tasks.models import NO_ERROR, State, TaskError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from runner.report.progress import RunInfo
+    from runner.report.run_info import RunInfo
     from runner.report.stats import RunStats
     from runner.tasks.events import Event
     from runner.tasks.models import Task

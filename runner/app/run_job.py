@@ -18,9 +18,9 @@ from runner.app.output_files import broken_files, keys_of_broken_files, keys_of_
 from runner.app.run_context import RunOptions, Verb, open_context
 from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError
 from runner.providers.spec import load, spec_paths
-from runner.report import metrics, progress, results
+from runner.report import metrics, results
 from runner.report.metrics import JobMetrics
-from runner.report.progress import RunInfo
+from runner.report.run_info import RunInfo, write_run_info
 from runner.report.stats import RunStats
 from runner.report.summary import summary
 from runner.scheduler.clock import Clock
@@ -298,7 +298,7 @@ def _write_run_info(job: LoadedJob, info: RunInfo, observer: Observer) -> None:
     A failure to do so is logged and stops nothing.
     """
     try:
-        progress.write_run_info(job.state_directory, info)
+        write_run_info(job.state_directory, info)
     except OSError as error:
         observer.warn(f"the live page will not know this run's limits: {error}")
 

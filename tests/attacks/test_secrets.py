@@ -116,10 +116,10 @@ def test_x26_secret_is_absent_from_its_own_messages():
 
 CRASH = """
 import sys
-from runner.app import run_context as rooms
+from runner.app import run_context
 def broken(*args, **named):
     raise RuntimeError("a bug")
-rooms._downloader = broken
+run_context._downloader = broken
 from runner.__main__ import main
 main()
 """

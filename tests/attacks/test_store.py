@@ -26,7 +26,7 @@ def change(path, script):
         connection.executescript(script)
 
 
-def looks(directory):
+def read_everything(directory):
     with open_read_only(directory) as job:
         return job.counts(), job.error_groups(), list(job.results()), list(job.saved_files())
 
@@ -58,7 +58,7 @@ async def test_x34_only_known_schema_is_opened(bench, script):
     with pytest.raises(StateError):
         await Store.open(path.parent)
     with pytest.raises(StateError):
-        looks(path.parent)
+        read_everything(path.parent)
 
 
 ROWS = {
@@ -77,7 +77,7 @@ async def test_x34_forged_rows_are_reported_by_name(bench, script):
     change(path, script)
     codes = []
     try:
-        looks(path.parent)
+        read_everything(path.parent)
         store = await Store.open(path.parent)
         await store.aclose()
     except RunnerError as error:
@@ -91,7 +91,7 @@ async def test_x34_outputs_outside_of_directory_are_refused(bench, file):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("insert into output (task_id, number, url, file) values (1, 1, '', ?)", (file,))
     with pytest.raises(StateError) as caught:
-        looks(path.parent)
+        read_everything(path.parent)
     assert "no output of a job is called so" in str(caught.value)
 
 
@@ -115,7 +115,7 @@ async def test_x34_foreign_database_is_refused(home):
     with pytest.raises(StateError):
         await Store.open(home)
     with pytest.raises(StateError):
-        looks(home)
+        read_everything(home)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_x33_statements_are_not_built_from_text():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in calls:
                 made = isinstance(node.args[0], ast.JoinedStr | ast.BinOp)
-                assert not made or path.name == "sql.py", f"{path.name}:{node.lineno}"
+                assert not made or path.name == "database.py", f"{path.name}:{node.lineno}"
 
 
 LINES = (

@@ -42,7 +42,7 @@ class Case:
     can_reconcile: bool
     #: the ledger's `external_id` is our reference
     by_reference: bool
-    #: as `View.results` gives them
+    #: as `ReadOnlyQueries.results` returns them
     rows: Sequence[Mapping[str, Any]]
     #: in file order
     journal: Sequence[Mapping[str, Any]]
@@ -108,17 +108,17 @@ def _money(case: Case) -> Findings:
     """Check that each task is accepted once, by number of duplicates and by reference if there is one."""
     for group in _groups(case):
         if len(group.accepted) > len(group.rows):
-            yield "double", f"{group.prompt!r}: {len(group.rows)} wanted, {_story(case, group)}"
+            yield "double", f"{group.prompt!r}: {len(group.rows)} wanted, {_timeline(case, group)}"
         covered = 0 if case.can_reconcile else len(group.held)
         if len(group.unclaimed) > covered:
-            yield "orphan", f"{group.prompt!r}: {_ids_of(group.unclaimed)} claimed by no row, {_story(case, group)}"
+            yield "orphan", f"{group.prompt!r}: {_ids_of(group.unclaimed)} claimed by no row, {_timeline(case, group)}"
     if case.by_reference:
         for reference, count in Counter(task["external_id"] for task in case.ledger).items():
             if count > 1:
                 yield "double", f"the reference {reference} was accepted {count} times"
 
 
-def _story(case: Case, group: _Group) -> str:
+def _timeline(case: Case, group: _Group) -> str:
     """Return the times of a prompt's intents and acceptances, in seconds."""
     meant = [line for line in case.journal if line["t"] == "intent" and group.prompt in line["request"]]
     times = sorted([(line["at"], "meant") for line in meant] + [(task["at"], "accepted") for task in group.accepted])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: which hit of a point kills
 COUNTS = (1, 2, 5)
-_NO_QUERY = "nothing can be looked up there: a doubt is held at once"
+_NO_QUERY = "the provider has no query for it: a doubt is held at once"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Outlook:
     #: with an id and without a file
     unfinished: int
 
-    def room(self, point: str) -> int:
+    def capacity(self, point: str) -> int:
         """Return how often the failpoint can occur in the next run."""
         match point.split(maxsplit=1)[0]:
             case "intent" | "answer" | "id":
@@ -129,20 +129,20 @@ class Planner:
     def choose(self, kind: Kind, outlook: Outlook, chance: Random) -> Kill | None:
         """Return a failpoint that can occur, weighted by missing hits, or one that lets others occur later."""
         wanting = self.wanting(kind)
-        weights = {point: 0.1 + wanting.get(point, 0) for point in kind.points if outlook.room(point) > 0}
+        weights = {point: 0.1 + wanting.get(point, 0) for point in kind.points if outlook.capacity(point) > 0}
         for point, lack in wanting.items():
-            if outlook.room(point) <= 0:
+            if outlook.capacity(point) <= 0:
                 for step in _STEPS_TO.get(point.split()[0], ()):
                     if step in weights:
                         weights[step] += lack
         if not weights:
             return None
         point = chance.choices(list(weights), list(weights.values()))[0]
-        room = min(outlook.room(point), 2 if not kind.can_reconcile and point.startswith("recovery") else 5)
-        return Kill(point, chance.choice([count for count in COUNTS if count <= room]))
+        most = min(outlook.capacity(point), 2 if not kind.can_reconcile and point.startswith("recovery") else 5)
+        return Kill(point, chance.choice([count for count in COUNTS if count <= most]))
 
 
-#: what must be struck before, so that a point can occur in the next run
+#: failpoints that must be hit before another one can occur in the next run
 _STEPS_TO = {
     "recovery": ("intent committed", "answer received"),
     "doubt": ("intent committed", "answer received"),

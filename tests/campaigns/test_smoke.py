@@ -47,7 +47,7 @@ def test_replay_repeats_the_same_kills(tmp_path, capsys):
     assert (tmp_path / "replay/replay.txt").read_text() == "reference/7/intent committed:1,recovery marked:1\n"
 
 
-# where to strike
+# choice of failpoints
 
 
 def test_impossible_failpoints_are_not_chosen():

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import runner
 from tests.campaigns.planner import KINDS, Kill, Planner
-from tests.campaigns.trial import Pace, Report, Trial, measure
+from tests.campaigns.trial import Durations, Report, Trial, measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ class Campaign:
     hits: int
     root: Path
     #: kills of one job
-    blows: int = 10
+    kills_per_job: int = 10
     jobs: int = 2
     #: time a run of each class first, instead of taking usual figures
     observe: bool = True
@@ -64,7 +64,7 @@ class Campaign:
         self._lock = threading.Lock()
         self._planned: Counter[str] = Counter()
         self._rounds = 0
-        self._paces = {kind.name: Pace() for kind in self.kinds}
+        self._durations = {kind.name: Durations() for kind in self.kinds}
         self._began = time.monotonic()
         self._code = self.root / "code"
 
@@ -73,8 +73,10 @@ class Campaign:
         shutil.copytree(Path(runner.__file__).parent, self._code / "runner", ignore=shutil.ignore_patterns("*.pyc"))
         with ThreadPoolExecutor(self.jobs) as pool:
             if self.observe:
-                paces = pool.map(lambda kind: measure(kind, self.seed, self.root / f"pace-{kind.name}"), self.kinds)
-                self._paces = dict(zip(self._paces, paces, strict=True))
+                durations = pool.map(
+                    lambda kind: measure(kind, self.seed, self.root / f"durations-{kind.name}"), self.kinds
+                )
+                self._durations = dict(zip(self._durations, durations, strict=True))
             for done in [pool.submit(self._worker) for _ in range(self.jobs)]:
                 done.result()
         return self.kept
@@ -100,13 +102,13 @@ class Campaign:
 
     def _worker(self) -> None:
         while (turn := self._next()) is not None:
-            kind, number, blows = turn
+            kind, number, kills = turn
             root = self.root / f"{kind.name}-{number}"
             seed = Random(f"{self.seed}/{number}").getrandbits(32)
             trial = Trial(kind, seed, root, lambda kill, kind=kind: self.planner.hit(kind, kill), self._code)
-            report = trial.run(lambda trial, blows=blows: self._choose(trial, blows))
+            report = trial.run(lambda trial, kills=kills: self._choose(trial, kills))
             with self._lock:
-                self._planned[kind.name] += report.kills - blows
+                self._planned[kind.name] += report.kills - kills
                 self.reports.append(report)
                 self._tell(report, root)
             if not report.violations:
@@ -120,9 +122,9 @@ class Campaign:
             if lacks[name] <= 0:
                 return None
             self._rounds += 1
-            blows = min(self.blows, max(FEWEST, lacks[name]))
-            self._planned[name] += blows
-            return KINDS[name], self._rounds, blows
+            kills = min(self.kills_per_job, max(FEWEST, lacks[name]))
+            self._planned[name] += kills
+            return KINDS[name], self._rounds, kills
 
     def _lack(self, kind: Kind) -> int:
         """Return how many kills a class still needs. Beyond its number only failpoints with too few hits count."""
@@ -131,17 +133,17 @@ class Campaign:
             return lack
         return sum(self.planner.wanting(kind).values())
 
-    def _choose(self, trial: Trial, blows: int) -> Kill | None:
+    def _choose(self, trial: Trial, kills: int) -> Kill | None:
         """Return the next kill of a job, or None if it has had enough."""
-        report, pace, chance = trial.report, self._paces[trial.kind.name], trial.chance
-        if report.kills >= blows or report.missed >= MISSES:
+        report, durations, chance = trial.report, self._durations[trial.kind.name], trial.chance
+        if report.kills >= kills or report.missed >= MISSES:
             return None
         pressed = sum(self.planner.wanting(trial.kind).values()) >= self.kills - self._done(trial.kind)
         dice = 1.0 if pressed else chance.random()
         if dice < SECOND and report.kills:
-            return Kill(seconds=chance.uniform(EARLIEST * pace.boot, pace.boot + RECOVERY), second=True)
+            return Kill(seconds=chance.uniform(EARLIEST * durations.boot, durations.boot + RECOVERY), second=True)
         if dice < SECOND + TIMED:
-            return Kill(seconds=chance.uniform(EARLIEST * pace.boot, pace.length))
+            return Kill(seconds=chance.uniform(EARLIEST * durations.boot, durations.length))
         return self.planner.choose(trial.kind, trial.outlook(), chance)
 
     def _done(self, kind: Kind) -> int:
@@ -197,7 +199,7 @@ def summary(figures: Mapping[str, Any]) -> str:
     lines = []
     for name, found in figures["classes"].items():
         lines.append(
-            f"{name}: {found['kills']} kills {found['kills_by']}, {found['missed']} blows into the void,"
+            f"{name}: {found['kills']} kills {found['kills_by']}, {found['missed']} kills that hit nothing,"
             f" {found['jobs']} jobs, {found['tasks']} tasks, {found['accepted']} paid,"
             f" {found['held']} held ({found['held_and_paid']} of them paid)"
         )
@@ -205,15 +207,15 @@ def summary(figures: Mapping[str, Any]) -> str:
         lines += [f"  {point}: cannot occur; {why}" for point, why in found["impossible"].items()]
         lines += [f"  WANTING {point}: {lack} hits" for point, lack in figures["wanting"][name].items()]
     kills = sum(found["kills"] for found in figures["classes"].values())
-    pace = f"{figures['seconds'] / kills:.2f} s a kill" if kills else "no kill"
-    lines.append(f"{figures['violations']} violations, {figures['seconds']} s, {pace}, seed {figures['seed']}")
+    speed = f"{figures['seconds'] / kills:.2f} s a kill" if kills else "no kill"
+    lines.append(f"{figures['violations']} violations, {figures['seconds']} s, {speed}, seed {figures['seed']}")
     return "\n".join(lines)
 
 
 def replay(text: str, root: Path) -> bool:
     """Repeat the same faults and kills. The processes race again, so a rare failure may need several attempts."""
-    name, seed, blows = text.split("/")
-    left = [Kill.parse(kill) for kill in reversed(blows.split(",")) if kill]
+    name, seed, kills = text.split("/")
+    left = [Kill.parse(kill) for kill in reversed(kills.split(",")) if kill]
     report = Trial(KINDS[name], int(seed), root / "replay").run(lambda _: left.pop() if left else None)
     for violation in report.violations:
         print(f"VIOLATION {violation}")
@@ -227,9 +229,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--kills", type=int, default=500, help="for each class (500)")
     parser.add_argument("--classes", default=",".join(KINDS), help="with commas between (all)")
     parser.add_argument("--hits", type=int, default=20, help="for each point of each class, at the least (20)")
-    parser.add_argument("--seed", type=int, help="of blows and faults (drawn and printed)")
+    parser.add_argument("--seed", type=int, help="of kills and faults (drawn and printed)")
     parser.add_argument("--jobs", type=int, default=2, help="at the same time (2)")
-    parser.add_argument("--blows", type=int, default=10, help="to one job (10)")
+    parser.add_argument("--kills-per-job", type=int, default=10, help="to one job (10)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="the figures, as JSON")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="for jobs with violations (a new one under /tmp)")
     parser.add_argument("--replay", metavar="CLASS/SEED/BLOWS", help="one job again, as a violation printed it")
@@ -241,7 +243,7 @@ def main(words: Sequence[str]) -> int:
         parser.error(f"no such class: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
     seed = SystemRandom().getrandbits(32) if given.seed is None else given.seed
     kinds = [KINDS[name] for name in given.classes.split(",")]
-    campaign = Campaign(kinds, given.kills, seed, given.hits, root, given.blows, given.jobs)
+    campaign = Campaign(kinds, given.kills, seed, given.hits, root, given.kills_per_job, given.jobs)
     print(f"seed {seed}, {given.kills} kills for each of {given.classes}, in {root}", flush=True)
     kept = campaign.run()
     figures = campaign.figures()

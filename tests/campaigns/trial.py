@@ -30,7 +30,7 @@ TASKS, REPEAT = 24, 2
 #: the quiet time; `_fault_options` never lets a request be accepted and shown later than half of it
 DOUBT = 1.0
 #: seconds; a run that takes longer hangs
-PATIENCE = 60
+TIMEOUT = 60
 #: runs until a job must be complete: without reconciliation every third doubt ends one
 RUNS = 16
 KILLED = -9
@@ -48,7 +48,7 @@ FAULTS = {
 
 
 @dataclass
-class Pace:
+class Durations:
     """Observed durations of a start and of a whole run without kills, in seconds."""
 
     boot: float = 0.6
@@ -61,7 +61,7 @@ class Report:
 
     kind: str
     seed: int
-    blows: list[str] = field(default_factory=list)
+    kills_done: list[str] = field(default_factory=list)
     modes: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     missed: int = 0
@@ -80,7 +80,7 @@ class Report:
 
     @property
     def replay(self) -> str:
-        return f"{self.kind}/{self.seed}/{','.join(self.blows)}"
+        return f"{self.kind}/{self.seed}/{','.join(self.kills_done)}"
 
 
 class Trial:
@@ -122,7 +122,7 @@ class Trial:
 
     def execute(self, kill: Kill) -> bool:
         """Run until the kill. Return False if the run ended before."""
-        self.report.blows.append(str(kill))
+        self.report.kills_done.append(str(kill))
         code, _ = self._run(kill)
         if code == KILLED:
             self.report.modes[kill.mode] += 1
@@ -164,12 +164,12 @@ class Trial:
         process = self._desk.start("run", "job.yaml", "--json", env=env)
         timed = kill is not None and not kill.point
         try:
-            out, err = process.communicate(timeout=kill.seconds if timed else PATIENCE)
+            out, err = process.communicate(timeout=kill.seconds if timed else TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
             if not timed:
-                self._accuse("exit", f"a run hung for {PATIENCE} s: {err[-2000:]}")
+                self._accuse("exit", f"a run hung for {TIMEOUT} s: {err[-2000:]}")
                 return 0, None
         if "Traceback" in err or "internal error" in err:
             self._accuse("exit", f"a traceback, exit {process.returncode}: {err[-2000:]}")
@@ -254,7 +254,7 @@ class Trial:
         return states.total() > 0 and not set(states) - {"done", HELD, "failed", "stranded"}
 
 
-def measure(kind: Kind, seed: int, root: Path) -> Pace:
+def measure(kind: Kind, seed: int, root: Path) -> Durations:
     """Measure how long a process takes to open its store, and a run to end, with these faults and without kills."""
     desk = Desk(root)
     root.mkdir(parents=True)
@@ -266,8 +266,8 @@ def measure(kind: Kind, seed: int, root: Path) -> Pace:
         while process.poll() is None and not (journal.exists() and journal.stat().st_size):
             time.sleep(0.005)
         boot = time.monotonic() - began
-        process.communicate(timeout=PATIENCE)
-        return Pace(boot, time.monotonic() - began)
+        process.communicate(timeout=TIMEOUT)
+        return Durations(boot, time.monotonic() - began)
 
 
 def _manifest(kind: Kind) -> str:

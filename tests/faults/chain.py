@@ -74,7 +74,7 @@ class ChainResult:
     #: (state, event, state) of every change
     changes: list[tuple]
     #: warnings to the user
-    notices: list[str]
+    warnings: list[str]
     pipeline: ProviderPipeline
     #: what an audit at the end found, if one was asked for
     audit: AuditReport | None = None
@@ -140,7 +140,7 @@ class Chain:
 
     async def run(self, count=2, *, images=1, requests=None, deadline=None, retried=(), audited=False):
         """Run this number of tasks. `retried` are states whose tasks the user retries."""
-        changes, notices, bugs, found = [], [], [], None
+        changes, warnings, bugs, found = [], [], [], None
         wanted = requests or [request(self.provider, number, images) for number in range(1, count + 1)]
         async with AsyncExitStack() as stack:
             clock, notifier = Clock(), Notifier()
@@ -150,7 +150,7 @@ class Chain:
                 notifier,
                 on_change=lambda before, event, after: changes.append((before.state, event, after.state)),
                 last_resort=lambda *words: bugs.append(words),
-                on_warning=notices.append,
+                on_warning=warnings.append,
             )
             store = made.settlement.store
             await store.add(self._additions(made.session.spec, wanted), f"{len(wanted)} {images}", clock.now())
@@ -175,7 +175,7 @@ class Chain:
         assert not bugs, bugs
         reasons = [ending.why for ending in outcome.endings]
         return ChainResult(
-            int(outcome.exit), reasons, self._rows("task"), self._rows("output"), changes, notices, made, found
+            int(outcome.exit), reasons, self._rows("task"), self._rows("output"), changes, warnings, made, found
         )
 
     async def elsewhere(self, *wanted):
@@ -201,7 +201,7 @@ class Chain:
             resolver=self.resolver,
         )
         downloader = Downloader(
-            loopback=True, bounds=self.bounds, quarantine=Quarantine(self.directory / ".runner" / "quarantine")
+            loopback=True, limits=self.bounds, quarantine=Quarantine(self.directory / ".runner" / "quarantine")
         )
         stack.push_async_callback(client.aclose)
         stack.push_async_callback(downloader.aclose)

@@ -50,10 +50,10 @@ def record(log: str, root: str) -> None:
     def note(*deed) -> None:
         write(out, pickle.dumps(deed))
 
-    def hand(kind: str, path: str, where: int, data: bytes) -> None:
+    def handler(kind: str, path: str, where: int, data: bytes) -> None:
         note(kind, path, where, data)
 
-    sick_sqlite.lay(hand)
+    sick_sqlite.intercept(handler)
 
     def watched(name, listener):
         deed = getattr(os, name)

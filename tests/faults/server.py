@@ -71,7 +71,7 @@ class Middle:
         self.seen = defaultdict(list)
         self.connections = 0
         #: of a deed itself, so that no test passes or fails for what it did not mean
-        self.mistakes = []
+        self.errors = []
         self._tasks = set()
 
     async def __aenter__(self):
@@ -86,7 +86,7 @@ class Middle:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert not self.mistakes, self.mistakes
+        assert not self.errors, self.errors
 
     def kind(self, method, path):
         if path.startswith("/files/"):
@@ -105,8 +105,8 @@ class Middle:
                 await self._answer(await self._call(reader, writer))
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
-        except Exception as mistake:  # noqa: BLE001 - raised at the end
-            self.mistakes.append(mistake)
+        except Exception as error:  # noqa: BLE001 - raised at the end
+            self.errors.append(error)
         finally:
             self._tasks.discard(asyncio.current_task())
             writer.transport.abort()

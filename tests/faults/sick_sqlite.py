@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     #: what happens (`write`, `truncate`, `sync`, `delete`), to which file, where (offset, size, or whether a `delete`
     #: syncs the directory too), and with which bytes; an error code of SQLite's instead of the operation, or None
-    Hand = Callable[[str, str, int, bytes], int | None]
+    Handler = Callable[[str, str, int, bytes], int | None]
 
 #: sqlite3.h
 FULL, IOERR_WRITE, IOERR_FSYNC = 13, 10 | 3 << 8, 10 | 4 << 8
@@ -89,8 +89,8 @@ def available() -> bool:
 _KEPT: list[object] = []
 
 
-def lay(hand: Hand) -> None:
-    """Call `hand` for every write, truncate, sync and delete of every file that SQLite opens from now on."""
+def intercept(handler: Handler) -> None:
+    """Call `handler` for every write, truncate, sync and delete of every file that SQLite opens from now on."""
     library = _library()
     if library is None:
         raise RuntimeError("this Python's SQLite cannot be found by name")
@@ -103,12 +103,12 @@ def lay(hand: Hand) -> None:
         code = there(own, name, file, flags, out)
         if code == _OK and name:
             names[file] = ctypes.string_at(name).decode()
-            _wrap(_File.from_address(file), names, hand)
+            _wrap(_File.from_address(file), names, handler)
         return code
 
     vfs.open = _keep(_OPEN(opened))
     vfs.delete = _keep(
-        _DELETE(lambda own, name, synced: hand("delete", name.decode(), synced, b"") or gone(own, name, synced))
+        _DELETE(lambda own, name, synced: handler("delete", name.decode(), synced, b"") or gone(own, name, synced))
     )
 
 
@@ -117,7 +117,7 @@ def _keep(thing):
     return thing
 
 
-def _wrap(file: _File, names: dict[int, str], hand: Hand) -> None:
+def _wrap(file: _File, names: dict[int, str], handler: Handler) -> None:
     """Give one open file its own methods."""
     before = file.methods.contents
     write, truncate, sync = before.write, before.truncate, before.sync
@@ -125,10 +125,10 @@ def _wrap(file: _File, names: dict[int, str], hand: Hand) -> None:
     mine.write = _keep(
         _WRITE(
             lambda at, data, size, offset: (
-                hand("write", names[at], offset, ctypes.string_at(data, size)) or write(at, data, size, offset)
+                handler("write", names[at], offset, ctypes.string_at(data, size)) or write(at, data, size, offset)
             )
         )
     )
-    mine.truncate = _keep(_TRUNCATE(lambda at, size: hand("truncate", names[at], size, b"") or truncate(at, size)))
-    mine.sync = _keep(_SYNC(lambda at, flags: hand("sync", names[at], 0, b"") or sync(at, flags)))
+    mine.truncate = _keep(_TRUNCATE(lambda at, size: handler("truncate", names[at], size, b"") or truncate(at, size)))
+    mine.sync = _keep(_SYNC(lambda at, flags: handler("sync", names[at], 0, b"") or sync(at, flags)))
     file.methods = ctypes.pointer(_keep(mine))

@@ -198,7 +198,7 @@ async def slowed_down(tmp_path, provider):
         assert [task["attempts"] for task in result.tasks] == [0] * 8, "a refusal for haste is no attempt"
         assert sum(task["throttles"] for task in result.tasks) == 5
         refused = next(n for n, (_, event, _) in enumerate(result.changes) if isinstance(event, RetryableFailure))
-        assert result.pipeline.session.limiters["submit"].pacer.rate(time.monotonic()) < 200.0, (
+        assert result.pipeline.session.limiters["submit"].rate_limit.rate(time.monotonic()) < 200.0, (
             "half the rate, regained in steps"
         )
         assert all(
@@ -237,7 +237,7 @@ async def test_fa05_1303_below_known_limit_is_reported(tmp_path):
         await ours.elsewhere({"prompt": "lost"}, {"prompt": "lost as well"})
         result = await ours.run(4)
         assert result.states == ["done"] * 4
-        assert any("1303" in notice or "slots" in notice for notice in result.notices)
+        assert any("1303" in warning or "slots" in warning for warning in result.warnings)
 
 
 #: the header, and the possible results: seconds, or None for an unbelievable value

@@ -172,17 +172,17 @@ def test_fd03_long_names_are_cut_to_file_system_limit(rig):
 BROKEN = """
 import errno, itertools, os
 from runner.errors import StateError
-from runner.store.journal import read
+from runner.store.journal import read_lines
 from tests.faults import sick_sqlite
 counter = itertools.count(1)
-def strike(name):
+def is_due(name):
     with open("syncs", "a") as log:
         log.write(f"{{name}}\\n")
     return next(counter) == {number}
-def hand(kind, path, where, data):
-    if kind == "sync" and path.endswith({name!r}) and strike(path):
+def intercept(kind, path, where, data):
+    if kind == "sync" and path.endswith({name!r}) and is_due(path):
         return sick_sqlite.IOERR_FSYNC
-sick_sqlite.lay(hand)
+sick_sqlite.intercept(intercept)
 paths, opened = {{}}, os.open
 def opening(path, *args, **kwargs):
     found = opened(path, *args, **kwargs)
@@ -191,7 +191,7 @@ def opening(path, *args, **kwargs):
 os.open = opening
 for name in ("fsync", "fdatasync"):
     def syncing(file, sync=getattr(os, name)):
-        if paths.get(file, "").endswith({name!r}) and strike(paths[file]):
+        if paths.get(file, "").endswith({name!r}) and is_due(paths[file]):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         sync(file)
     setattr(os, name, syncing)

@@ -217,7 +217,7 @@ async def test_fp09_stale_connection_costs_at_most_one_poll_retry(tmp_path, end)
         assert {call.headers.get("connection") for call in ours.middle.seen["submit"]} == {"close"}, "each on its own"
         assert result.events_of(Interrupted) == []
         assert {event.kind for event in result.events_of(RetryableFailure)} == {"trouble"}
-        assert result.notices == [], "no outage"
+        assert result.warnings == [], "no outage"
 
 
 async def test_fn05_reset_before_request_is_read(tmp_path):

@@ -338,7 +338,7 @@ async def test_fo09_changed_bytes_get_own_name_and_are_reported(tmp_path):
         result = await ours.run(1, retried=(State.DONE,))
         (after,) = ours.files
         assert after.name != before.name
-        assert any(before.name in notice for notice in result.notices)
+        assert any(before.name in warning for warning in result.warnings)
 
 
 def test_fo10_crash_between_rename_and_commit_keeps_file(tmp_path):

@@ -18,14 +18,14 @@ pytestmark = pytest.mark.skipif(not sick_sqlite.available(), reason="this Python
 
 #: recorded from the first import on; the log is brought home every few pages, as in a job of many tasks
 RECORDED = """
-from runner.store import store as opening
+from runner.store import store as store_module
 from tests.faults.power import record
 record({log!r}, {root!r})
-set_up = opening.set_up
+set_up = store_module.set_up_connection
 def often(connection, **options):
     set_up(connection, **options)
     connection.execute("pragma wal_autocheckpoint = 6")
-opening.set_up = often
+store_module.set_up_connection = often
 """
 #: where the light goes out, and whether anything that was not synced survives
 CUTS = (("answer received:3", False), ("id committed:4", True), ("done committed:2", False), ("renamed:1", True))

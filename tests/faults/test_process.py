@@ -239,14 +239,14 @@ def test_fp13_nothing_forks_while_database_is_open():
     """Processes start in two places: the sandbox before the store is opened, and thumbnails after it is closed."""
     starts = {"os.fork", "os.forkpty", "os.system", "os.posix_spawn", "os.popen", "pty.fork"}
     found = {}
-    house = Path(runner.__file__).parent
-    for path in [path for path in house.rglob("*.py") if house / "sandbox" not in path.parents]:
+    package = Path(runner.__file__).parent
+    for path in [path for path in package.rglob("*.py") if package / "sandbox" not in path.parents]:
         tree = ast.parse(path.read_text())
         names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         found[path.stem] = bool({"subprocess", "multiprocessing", "concurrent.futures"} & names or starts & calls)
-    assert [name for name, starting in found.items() if starting] == ["embedded", "darkroom"]
+    assert [name for name, starting in found.items() if starting] == ["embedded_sandbox", "thumbnails"]
 
 
 @on_linux

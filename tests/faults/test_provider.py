@@ -255,7 +255,7 @@ async def test_fv03_unknown_state_is_reported_once(tmp_path):
         ours.middle.deeds["query"] = first(3, status("reviewing"))
         result = await ours.run(3)
         ours.paid_once(result, 3)
-        assert sum("reviewing" in notice for notice in result.notices) == 1
+        assert sum("reviewing" in warning for warning in result.warnings) == 1
 
 
 # FV4 to FV7: ids
@@ -342,7 +342,7 @@ async def test_fv05_same_id_for_two_submits_belongs_to_one(tmp_path, provider):
 
 async def test_fv06_batch_is_read_by_id_only(tmp_path):
     """A batch that omits and adds ids is read by id alone."""
-    strange = {"unique_id": "stranger", "progress_desc": "Fail", "output_url": [], "type": 3}
+    strange = {"unique_id": "unrelated", "progress_desc": "Fail", "output_url": [], "type": 3}
     answers = []
 
     def muddled(body):

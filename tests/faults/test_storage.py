@@ -30,12 +30,12 @@ from tests.faults.conftest import FAST, MEMORY, ended, images, reaches, sandbox
 
 #: thirty seconds become the tenth part of one
 HASTY = """
-from runner.store import store as opening
-set_up = opening.set_up
+from runner.store import store as store_module
+set_up = store_module.set_up_connection
 def hasty(connection, **options):
     set_up(connection, **options)
     connection.execute("pragma busy_timeout = 30")
-opening.set_up = hasty
+store_module.set_up_connection = hasty
 """
 
 
@@ -152,7 +152,7 @@ class Ledger:
 async def test_fd06_flipped_byte_buys_nothing_again(half, where):
     """A hundred flips anywhere: the run works, or it is exit 13 and the journal restores everything."""
     rig, _ = half
-    state, chance, ledger, noticed = rig.state, Random(6), Ledger(rig), 0
+    state, chance, ledger, detected = rig.state, Random(6), Ledger(rig), 0
     if where.endswith("-wal"):
         ended(rig.start("run", "job.yaml", env={"RUNNER_CRASH_AT": "intent committed:1"}))
         ledger = Ledger(rig)
@@ -167,11 +167,11 @@ async def test_fd06_flipped_byte_buys_nothing_again(half, where):
             try:
                 buys = await ledger.buys(home)
             except StateError:
-                noticed += 1
+                detected += 1
                 rebuild(home, iter(ledger.additions), 2e9)
                 buys = await ledger.buys(home)
         assert not buys & ledger.bought, f"byte {at} of {where}"
-    assert noticed or where.endswith("-wal"), "a hundred flips and none was noticed: is the database checked at all?"
+    assert detected or where.endswith("-wal"), "a hundred flips and none was detected: is the database checked at all?"
 
 
 def test_fd07_copy_without_wal_buys_nothing_again(rig):
@@ -214,8 +214,8 @@ def test_fd08_network_file_system_is_refused_by_name(tmp_path, kind):
 
 def test_fd08_command_refuses_it_before_any_request(rig):
     (rig.root / "mountinfo").write_text(f"22 21 0:40 / {rig.root} rw - nfs4 far:/away rw\n")
-    far = "from pathlib import Path\nfrom runner.store import filesystem as ground\n"
-    far += f"ground.check.__kwdefaults__['mounts'] = Path({str(rig.root / 'mountinfo')!r})\n"
+    far = "from pathlib import Path\nfrom runner.store import filesystem\n"
+    far += f"filesystem.check.__kwdefaults__['mounts'] = Path({str(rig.root / 'mountinfo')!r})\n"
     rig.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
         code, _, err = ended(rig.sick(far, "run", "job.yaml", env=box.env))
@@ -225,9 +225,9 @@ def test_fd08_command_refuses_it_before_any_request(rig):
 def test_fd08_allowed_network_file_system_uses_no_wal(rig):
     """The database has no -wal and no -shm file during the run. On a local disk it has them again."""
     (rig.root / "mountinfo").write_text(f"22 21 0:40 / {rig.root} rw - nfs4 far:/away rw\n")
-    far = "from pathlib import Path\nfrom runner.store import filesystem as ground\n"
-    far += "for asks in (ground.check, ground.is_remote):\n"
-    far += f"    asks.__kwdefaults__['mounts'] = Path({str(rig.root / 'mountinfo')!r})\n"
+    far = "from pathlib import Path\nfrom runner.store import filesystem\n"
+    far += "for check in (filesystem.check, filesystem.is_remote):\n"
+    far += f"    check.__kwdefaults__['mounts'] = Path({str(rig.root / 'mountinfo')!r})\n"
     rig.write("job.yaml", images(6, qps=5))
     with sandbox(*FAST) as box:
         env = {**box.env, "RUNNER_NETWORK_DISK": "1"}

@@ -76,7 +76,7 @@ ROWS = {
     "FA11": "unknown business code",
     "FA12": "throttled list or poll starves submits",
     # provider semantics
-    "FV1": "task stuck for ever",
+    "FV1": "task that never ends",
     "FV2": "state goes backwards",
     "FV3": "unknown, null or numeric state word",
     "FV4": "id missing, empty, huge, hostile",
@@ -130,7 +130,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "whole/test_verbs.py::test_old_database_is_refused_and_rebuilt",
         "whole/test_memory.py::test_old_copy_of_state_is_refused",
     ),
-    "FD12": ("whole/test_memory.py::test_deleted_job_directory_is_noticed",),
+    "FD12": ("whole/test_memory.py::test_deleted_job_directory_is_detected",),
     "FC3": (
         "faults/test_signals.py::test_fp09_no_burst_after_sigstop",
         "ratelimit/test_window.py::test_no_burst_after_a_suspend",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.fuzz.coverage import Coverage
 from tests.fuzz.mutation import mutated, shrunk
-from tests.fuzz.reach import Reach
 from tests.fuzz.targets import targets
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def _peak() -> int:
 
 def fuzz(target: Target, seed: int, *, seconds: float = 0.0, cases: int = 0) -> tuple[int, Finding | None]:
     """Run damaged cases for a time or a number, and return how many there were and the first failure."""
-    chance, pool, reach = random.Random(f"{target.name}-{seed}"), list(target.seeds), Reach()
+    chance, pool, coverage = random.Random(f"{target.name}-{seed}"), list(target.seeds), Coverage()
     end, done = time.monotonic() + seconds, 0
     while done < cases or time.monotonic() < end:
         case = mutated(chance.choice(pool), target.seeds, chance) if done >= len(target.seeds) else target.seeds[done]
         done += 1
-        why, further = reach.during(lambda case=case: failure(target, case))
+        why, further = coverage.during(lambda case=case: failure(target, case))
         if why.startswith("took"):  # being watched makes it slower
             why = failure(target, case)
         if why:

@@ -6,7 +6,7 @@ import pytest
 
 from runner.manifest.naming import slug
 from tests.fuzz.__main__ import failure, fuzz
-from tests.fuzz.reach import Reach
+from tests.fuzz.coverage import Coverage
 from tests.fuzz.targets import Target, targets
 
 CASES = {"manifest": 60, "reply": 250, "media": 1500, "journal": 40, "name": 1500}
@@ -38,8 +38,8 @@ def test_failing_case_is_minimized_and_reproducible():
 
 
 def test_case_reaches_new_code_only_once():
-    reach = Reach()
-    furthers = [reach.during(lambda text=text: slug(text))[1] for text in ("plain", "plain", "CON.txt", "CON.txt")]
+    coverage = Coverage()
+    furthers = [coverage.during(lambda text=text: slug(text))[1] for text in ("plain", "plain", "CON.txt", "CON.txt")]
     assert furthers == [True, False, True, False]
 
 

@@ -2,7 +2,7 @@
 """Explicit-state model checker for the paid-submit protocol (docs/invariants.md).
 
 Question: can the client pay twice for one task ("duplicate"), or finish while a paid task is neither
-recorded nor held for a person ("silent loss")?  The checker walks EVERY reachable state of a small
+recorded nor held for the user ("silent loss")?  The checker walks EVERY reachable state of a small
 abstract world by breadth-first search, so a flaw it reports comes with a shortest event list, and a
 flaw it does not report does not exist within the bounds.
 
@@ -19,15 +19,15 @@ Two worlds:
   it, and the lookup may lag behind acceptance.  The client can be killed, or lose power, between any
   two steps.  Answers carry the number of the send they belong to (an HTTP answer cannot cross
   connections).
-* ``Twins``: two tasks with an identical request on a provider that has no client reference (class C1).
-  Only a list can be searched there, so one twin can adopt the other twin's task.  Kill -9 only.
+* ``Duplicates``: two tasks with an identical request on a provider that has no client reference (class C1).
+  Only a list can be searched there, so one duplicate can adopt the other duplicate's task.  Kill -9 only.
 
 Time is abstract.  "The quiescence time D has passed" is modelled as its meaning: no request is still
-under way and every accepted task is visible (assumptions A3 and A4).  In ``Twins`` the weaker form
+under way and every accepted task is visible (assumptions A3 and A4).  In ``Duplicates`` the weaker form
 "D has passed since MY send" covers the requests sent up to that moment and no later one.
 
 Not modelled: two processes (kernel lock and epoch), the journal, breakers, other users of the account,
-more than two twins, a provider that breaks A3 or A4.
+more than two duplicates, a provider that breaks A3 or A4.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def one_moves(p: Protocol) -> Callable:
                     else:
                         go(f"send #{n} proved not sent", pc="idle", sends=n, **write("NEW"))
             elif p.connect_failures:
-                go("send budget spent: hold", pc="idle", **write("HELD"))
+                go("no sends left: hold", pc="idle", **write("HELD"))
         elif s.pc == "wait":
             for answer in s.answers:
                 number, kind, task = answer
@@ -191,7 +191,7 @@ def one_moves(p: Protocol) -> Callable:
                 if s.sends < p.max_sends:
                     go("retry", pc="send")
                 elif p.dedupes:
-                    go("send budget spent: hold", pc="idle", **write("HELD"))
+                    go("no sends left: hold", pc="idle", **write("HELD"))
             elif p.policy == "drop":
                 go("give up", pc="idle", **write("CLOSED"))
             elif p.policy == "hold":
@@ -204,7 +204,7 @@ def one_moves(p: Protocol) -> Callable:
                     if s.sends < p.max_sends:
                         go("lookup finds nothing: send again", pc="send", **(write("INTENT") if quiet else {}))
                     else:
-                        go("send budget spent: hold", pc="idle", **write("HELD"))
+                        go("no sends left: hold", pc="idle", **write("HELD"))
 
         # --- the network and the provider ---------------------------------------------------------
         for number in set(s.requests):
@@ -269,32 +269,32 @@ def check_one(p: Protocol, progress: bool = True) -> Report:
 # ------------------------------------------------------------------------------------------------
 # World 2: two tasks with the same fingerprint, list lookup only (class C1)
 # ------------------------------------------------------------------------------------------------
-class Twins(NamedTuple):
-    record: tuple = ("NEW", "NEW")  # per twin: NEW, INTENT, UNSETTLED, HELD, ("ACCEPTED", task index)
+class Duplicates(NamedTuple):
+    record: tuple = ("NEW", "NEW")  # per duplicate: NEW, INTENT, UNSETTLED, HELD, ("ACCEPTED", task index)
     sends: tuple = (0, 0)
-    last: tuple = (0, 0)  # per twin: position of its latest send among all sends
-    requests: frozenset = frozenset()  # (twin, send number, position)
+    last: tuple = (0, 0)  # per duplicate: position of its latest send among all sends
+    requests: frozenset = frozenset()  # (duplicate, send number, position)
     tasks: tuple = ()  # at the provider: (position, visible)
-    answers: frozenset = frozenset()  # (twin, task index)
+    answers: frozenset = frozenset()  # (duplicate, task index)
     crashes: int = 0
 
 
 @dataclass(frozen=True)
-class TwinProtocol:
+class DuplicateProtocol:
     group_quiescence: bool = True  # D counts from the latest doubtful send of the fingerprint, not from one's own
-    gate: bool = True  # no new submit of a fingerprint while a twin is unsettled (for liveness)
-    reopen_on_clash: bool = True  # R6: own answer names a task that a twin has adopted
-    adopt_in_flight: bool = True  # adopt even while a twin waits for its own answer
+    gate: bool = True  # no new submit of a fingerprint while a duplicate is unsettled (for liveness)
+    reopen_on_clash: bool = True  # R6: own answer names a task that a duplicate has adopted
+    adopt_in_flight: bool = True  # adopt even while a duplicate waits for its own answer
     oldest_first: bool = False
     max_crashes: int = 1
     max_sends: int = 2
 
 
-def twin_moves(p: TwinProtocol) -> Callable:
+def duplicate_moves(p: DuplicateProtocol) -> Callable:
     def put(values: tuple, i: int, v) -> tuple:
         return (*values[:i], v, *values[i + 1 :])
 
-    def moves(s: Twins) -> list:
+    def moves(s: Duplicates) -> list:
         out: list = []
 
         def go(label: str, **change) -> None:
@@ -306,7 +306,7 @@ def twin_moves(p: TwinProtocol) -> Callable:
             me, other, mine = "AB"[i], 1 - i, s.record[i]
             if mine == "NEW":
                 if s.sends[i] == p.max_sends:
-                    go(f"{me} send budget spent: hold", record=put(s.record, i, "HELD"))
+                    go(f"{me} no sends left: hold", record=put(s.record, i, "HELD"))
                 elif not (p.gate and s.record[other] == "UNSETTLED"):
                     n, pos = s.sends[i] + 1, max(s.last) + 1
                     go(
@@ -327,7 +327,7 @@ def twin_moves(p: TwinProtocol) -> Callable:
                         continue
                     if answer[1] in claimed and p.reopen_on_clash:
                         go(
-                            f"{me} own answer T{answer[1]} already adopted by the twin: stays open",
+                            f"{me} own answer T{answer[1]} already adopted by the duplicate: stays open",
                             record=put(s.record, i, "UNSETTLED"),
                             answers=s.answers - {answer},
                         )
@@ -338,9 +338,9 @@ def twin_moves(p: TwinProtocol) -> Callable:
                             answers=s.answers - {answer},
                         )
             elif mine == "UNSETTLED":
-                twin_waits = s.record[other] == "INTENT"
-                twin_older = s.record[other] == "UNSETTLED" and s.last[other] < s.last[i]
-                if (p.adopt_in_flight or not twin_waits) and not (p.oldest_first and twin_older):
+                duplicate_waits = s.record[other] == "INTENT"
+                duplicate_older = s.record[other] == "UNSETTLED" and s.last[other] < s.last[i]
+                if (p.adopt_in_flight or not duplicate_waits) and not (p.oldest_first and duplicate_older):
                     for k in unclaimed:
                         go(f"{me} adopts T{k}", record=put(s.record, i, ("ACCEPTED", k)))
                 if p.group_quiescence:
@@ -349,7 +349,7 @@ def twin_moves(p: TwinProtocol) -> Callable:
                     quiet = all(pos > s.last[i] for _, _, pos in s.requests) and all(
                         seen or pos > s.last[i] for pos, seen in s.tasks
                     )
-                if quiet and not unclaimed and not twin_waits:
+                if quiet and not unclaimed and not duplicate_waits:
                     go(f"{me} absent after D", record=put(s.record, i, "NEW"))
         for request in s.requests:
             i, n, pos = request
@@ -377,22 +377,22 @@ def twin_moves(p: TwinProtocol) -> Callable:
     return moves
 
 
-def twin_ending(s: Twins):
+def duplicate_ending(s: Duplicates):
     if s.requests or not all(isinstance(r, tuple) or r == "HELD" for r in s.record):
         return None
     return "HELD" if "HELD" in s.record else "ACCEPTED"
 
 
-def twin_flaws(s: Twins) -> list:
+def duplicate_flaws(s: Duplicates) -> list:
     found = [DUP] if len(s.tasks) > 2 else []
     claimed = {r[1] for r in s.record if isinstance(r, tuple)}
-    if twin_ending(s) and len(s.tasks) - len(claimed) > s.record.count("HELD"):
+    if duplicate_ending(s) and len(s.tasks) - len(claimed) > s.record.count("HELD"):
         found.append(LOSS)
     return found
 
 
-def check_twins(p: TwinProtocol, progress: bool = True) -> Report:
-    return explore(Twins(), twin_moves(p), twin_flaws, twin_ending, progress)
+def check_duplicates(p: DuplicateProtocol, progress: bool = True) -> Report:
+    return explore(Duplicates(), duplicate_moves(p), duplicate_flaws, duplicate_ending, progress)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -415,7 +415,7 @@ def rows() -> list:
 
     wide = {"max_crashes": 4, "max_sends": 5}
     near = {"connect_failures": True}
-    twins = TwinProtocol()
+    duplicates = DuplicateProtocol()
     return [
         Row("P0", "hold (C0)", hold),
         Row("P1/P2", "reconcile after D (C1, C2)", rec),
@@ -428,12 +428,12 @@ def rows() -> list:
         Row("P0c", "P0 with sends that provably never left", but(hold, **near)),
         Row("P1/P2c", "P1/P2 with sends that provably never left", but(rec, **near)),
         Row("P3c", "P3 with sends that provably never left", but(c3, **near)),
-        Row("T", "twins: D per fingerprint, gate, R6", twins),
-        Row("T-open", "twins: D per fingerprint, R6, no gate", but(twins, gate=False)),
+        Row("T", "duplicates: D per fingerprint, gate, R6", duplicates),
+        Row("T-open", "duplicates: D per fingerprint, R6, no gate", but(duplicates, gate=False)),
         Row(
             "T-old",
-            "twins: own D, oldest first, none in flight",
-            but(twins, group_quiescence=False, gate=False, oldest_first=True, adopt_in_flight=False),
+            "duplicates: own D, oldest first, none in flight",
+            but(duplicates, group_quiescence=False, gate=False, oldest_first=True, adopt_in_flight=False),
         ),
         Row("M1", "no intent, id recorded after, retry", Protocol("retry", intent_first=False), both),
         Row("M2", "intent, retry on doubt (at least once)", Protocol("retry"), dup),
@@ -445,20 +445,20 @@ def rows() -> list:
         Row("M8", "C3, a reject settles an earlier send", but(c3, reject_own_send_only=False), loss),
         Row("M9", "C3, restart leaves no durable mark", but(c3, mark_on_restart=False), loss),
         Row("M10", "C3, 'not sent' settles an earlier send", but(c3, notsent_own_send_only=False, **near), loss),
-        Row("M11", "twins: D counted from one's own send", but(twins, group_quiescence=False), both),
+        Row("M11", "duplicates: D counted from one's own send", but(duplicates, group_quiescence=False), both),
         Row(
             "M12",
-            "M11, oldest first, in-flight twin ignored",
-            but(twins, group_quiescence=False, gate=False, oldest_first=True),
+            "M11, oldest first, in-flight duplicate ignored",
+            but(duplicates, group_quiescence=False, gate=False, oldest_first=True),
             both,
         ),
-        Row("M13", "twins: clash with an adopted id ignored", but(twins, reopen_on_clash=False), loss),
+        Row("M13", "duplicates: clash with an adopted id ignored", but(duplicates, reopen_on_clash=False), loss),
     ]
 
 
 def checked(row: Row) -> Report:
     """Every reachable state of the row's protocol."""
-    check = check_one if isinstance(row.protocol, Protocol) else check_twins
+    check = check_one if isinstance(row.protocol, Protocol) else check_duplicates
     return check(row.protocol, progress=not row.must)
 
 

@@ -49,7 +49,7 @@ def test_dangerous_text_is_quoted_in_csv(text):
 
 
 @pytest.mark.parametrize(("value", "shown"), HARMLESS)
-def test_harmless_values_stay_unchanged_in_csv(value, shown):
+def test_safe_values_stay_unchanged_in_csv(value, shown):
     assert results.csv_cell(value) == shown
 
 

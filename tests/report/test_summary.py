@@ -69,7 +69,7 @@ def test_every_reason_has_its_hint(state, reason, hint):
         (group("done", "partial"), "partial"),
     ],
 )
-def test_group_line_says_what_was_paid(issue, payment):
+def test_group_line_shows_payment(issue, payment):
     first, *_ = issue_lines(JobIssues([issue], arguments=WORDS, unit="beans"))
     assert first.endswith(payment)
 

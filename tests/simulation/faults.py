@@ -86,8 +86,8 @@ class Plan:
     prompts: int = 6
     repeat: int = 1
     #: requests a second
-    pace: float = 2.0
-    query_pace: float = 10.0
+    rate: float = 2.0
+    query_rate: float = 10.0
     window: int | None = None
     #: the quiet time D, seconds
     doubt: float = 120.0
@@ -113,7 +113,7 @@ class Plan:
     #: longest time that one group of transactions takes, seconds
     slow_disk: float = 0.0
     #: unrelated tasks on the account, made before and during the run
-    strangers: int = 0
+    unrelated: int = 0
     #: the list leaves one row out of one reading, once for each row
     skips: bool = False
     page_size: int = 50
@@ -134,15 +134,15 @@ def draw(seed: int, *, kind: str | None = None, liveness: bool | None = None) ->
     dice = random.Random(f"plan {seed}")
     kind_drawn = dice.choices(KINDS, (4, 4, 2))[0]
     kind = kind or kind_drawn
-    twins = kind == "chanjing" and dice.random() < 0.6
+    duplicates = kind == "chanjing" and dice.random() < 0.6
     liveness_drawn = dice.random() < 0.5
     plan = Plan(
         seed=seed,
         kind=kind,
         shuffled=dice.random() < 0.8,
-        prompts=dice.choice((2, 3, 4) if twins else (3, 5, 8, 12)),
-        repeat=dice.choice((2, 3, 4)) if twins else 1,
-        pace=dice.choice((0.5, 2.0, 5.0)),
+        prompts=dice.choice((2, 3, 4) if duplicates else (3, 5, 8, 12)),
+        repeat=dice.choice((2, 3, 4)) if duplicates else 1,
+        rate=dice.choice((0.5, 2.0, 5.0)),
         window=dice.choice((None, None, 2, 5)),
         doubt=dice.choice((40.0, 120.0, 300.0)),
         submit=_some(dice, SUBMIT_FAULTS),
@@ -155,7 +155,7 @@ def draw(seed: int, *, kind: str | None = None, liveness: bool | None = None) ->
         storms=_spans(dice, 0.4, (20.0, 60.0, 180.0), ("throttled", "5xx")),
         disk_full=_spans(dice, 0.12, (5.0, 60.0), ("full",)),
         slow_disk=dice.choice((0.0, 0.0, 0.0, 0.05, 3.0)),
-        strangers=dice.choice((0, 0, 3, 60)),
+        unrelated=dice.choice((0, 0, 3, 60)),
         skips=dice.random() < 0.4,
         page_size=dice.choice((5, 20, 50)),
         ordered=dice.random() < 0.8,

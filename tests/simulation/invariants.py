@@ -14,7 +14,7 @@ from runner.tasks.models import State, Task
 
 OPEN = {"submitting", "in_doubt", "held"}
 FINAL = {"done", "failed", "held", "stranded"}
-#: what the journal's story of a reference leads to, and the states that agree with it
+#: what the journal's history of a reference leads to, and the states that agree with it
 AGREES = {
     State.SUBMITTING: {"submitting", "in_doubt"},
     State.HELD: {"held"},
@@ -41,7 +41,7 @@ class Invariants:
         self._before = {}
         self._recorded = {}
         self._offset = 0
-        self.looks = 0
+        self.checks = 0
 
     def rows(self):
         if self._reader is None:
@@ -59,7 +59,7 @@ class Invariants:
 
     def broken(self):
         """Return a description of the first violated invariant, or None."""
-        self.looks += 1
+        self.checks += 1
         self._provider.advance()
         rows = self.rows()
         return self._ledger(rows) or self._monotone(rows)
@@ -156,11 +156,11 @@ class Invariants:
                 return f"I9: {file} is not what was recorded"
         return None
 
-    def stories(self):
+    def histories_agree(self):
         """Return the histories, read as `recover` reads them."""
         _, _, _, found = recovery.read_histories(self._state / "journal.jsonl")
         sent = {ref for _, ref, state, _, _, _ in self.rows() if state != "queued"}
-        recorded = {story.intent["ref"] for story in found}
+        recorded = {history.intent["ref"] for history in found}
         return None if sent <= recorded else f"recovery knows nothing of {sorted(sent - recorded)}"
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import random
 
 
-class Deadlock(Exception):  # noqa: N818 - reads as what it says
+class DeadlockError(Exception):
     """Raised when tasks wait and no timer is left."""
 
 
@@ -107,11 +107,11 @@ class SimLoop(asyncio.SelectorEventLoop):
     def _run_once(self):
         self.steps += 1
         if self.steps > self.limit:
-            raise Deadlock(f"{self.limit} steps and no end")
+            raise DeadlockError(f"{self.limit} steps and no end")
         self._forget_cancelled()
         if not self._ready:
             if not self._scheduled:
-                raise Deadlock("nothing is scheduled")
+                raise DeadlockError("nothing is scheduled")
             self._now = max(self._now, self._scheduled[0]._when)
         elif self._shuffled and len(self._ready) > 1:
             ready = list(self._ready)

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 @contextmanager
 def _patched(*patches):
     with ExitStack() as stack:
-        for place, name, value in patches:
-            stack.enter_context(mock.patch.object(place, name, value))
+        for target, name, value in patches:
+            stack.enter_context(mock.patch.object(target, name, value))
         yield
 
 
-def _judging(change):
-    def judge(spec, outcome, phase, judge=responses.classify_response):
-        return change(outcome, phase, judge(spec, outcome, phase))
+def _classifying(change):
+    def classify(spec, outcome, phase, classify=responses.classify_response):
+        return change(outcome, phase, classify(spec, outcome, phase))
 
-    return _patched((session, "judge", judge), (responses, "judge", judge))
+    return _patched((session, "classify_response", classify), (responses, "classify_response", classify))
 
 
 def send_before_claim():
@@ -62,25 +62,29 @@ def send_before_claim():
 def silence_is_not_sent():
     """H6: a broken connection counts as proof that nothing was sent."""
 
-    def change(outcome, phase, verdict):
-        return replace(verdict, meaning="unsent") if isinstance(outcome, NoAnswer) and phase == "submit" else verdict
+    def change(outcome, phase, classification):
+        return (
+            replace(classification, meaning="unsent")
+            if isinstance(outcome, NoAnswer) and phase == "submit"
+            else classification
+        )
 
-    return _judging(change)
+    return _classifying(change)
 
 
 def unknown_is_refused():
     """H8: an unknown response counts as a refusal."""
 
-    def change(outcome, phase, verdict):
-        unknown = isinstance(outcome, Reply) and phase == "submit" and verdict.meaning == "doubt"
-        return replace(verdict, meaning="invalid") if unknown else verdict
+    def change(outcome, phase, classification):
+        unknown = isinstance(outcome, Reply) and phase == "submit" and classification.meaning == "doubt"
+        return replace(classification, meaning="invalid") if unknown else classification
 
-    return _judging(change)
+    return _classifying(change)
 
 
 def taken_is_refused():
     """H9: 1201 on a later send counts as a refusal, although it may mean that the reference exists."""
-    return _judging(lambda _outcome, _phase, verdict: replace(verdict, maybe_taken=False))
+    return _classifying(lambda _outcome, _phase, classification: replace(classification, maybe_taken=False))
 
 
 def absent_at_once():
@@ -106,7 +110,7 @@ def one_scan():
 
     return _patched(
         (ReconcileStage, "_by_list", by_list),
-        (world, "Patience", partial(retry_policy.RetryPolicy, required_absences=1)),
+        (world, "RetryPolicy", partial(retry_policy.RetryPolicy, required_absences=1)),
     )
 
 
@@ -141,13 +145,13 @@ def doubt_by_wall_clock():
 
 def breaker_stops_polls():
     """H15: too many doubts stop polls of paid tasks as well."""
-    work = PollStage._work
+    work = PollStage.work
 
     async def stopped(self, batch):
         await self._session.breaker.until_safe()
         await work(self, batch)
 
-    return _patched((PollStage, "_work", stopped))
+    return _patched((PollStage, "work", stopped))
 
 
 def own_doubt_only():
@@ -160,7 +164,11 @@ def own_doubt_only():
     async def none(self, fingerprint):
         return []
 
-    return _patched((Store, "twins_sent", none), (Store, "twin_submitting", none), (database, "queries", lambda: open_))
+    return _patched(
+        (Store, "duplicate_sends", none),
+        (Store, "is_duplicate_submitting", none),
+        (database, "statements", lambda: open_),
+    )
 
 
 def clash_ignored():
@@ -185,20 +193,20 @@ def no_mark_at_start():
 
 def id_not_journaled():
     """H1: the id is not written to the journal."""
-    of_change = stores.line_for_change
+    line_for_change = stores.line_for_change
 
     def silent(before, after):
-        line = of_change(before, after)
+        line = line_for_change(before, after)
         return None if line is not None and line["t"] == "id" else line
 
-    return _patched((stores, "of_change", silent))
+    return _patched((stores, "line_for_change", silent))
 
 
 def queued_waits_for_the_wall():
     """FC1: a queued task waits for a wall-clock time from before the clock was set back."""
     wake = "update task set due_at = :now, failures = 0, looks = 0 where state in ('running', 'ready', 'in_doubt')"
     found = {**database.statements(), "wake": wake}
-    return _patched((database, "queries", lambda: found))
+    return _patched((database, "statements", lambda: found))
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,7 @@ class Where:
 _LATE = {"submit": {"late": 0.4, "answer_lost": 0.2, "slow_answer": 0.2}, "lag": 0.95, "doubt": 120.0}
 #: the wall clock is set forward while something is in doubt, and the client dies so that it is read again
 _CLOCKS = {"lives": tuple(Life(crash=Crash("time", 20.0), pause=2.0, wall_jump=3600.0) for _ in range(3))}
-_TWINS = {"prompts": 2, "repeat": 4, "pace": 5.0, "outages": (), "storms": (), "trims": False}
+_DUPLICATES = {"prompts": 2, "repeat": 4, "rate": 5.0, "outages": (), "storms": (), "trims": False}
 MUTANTS = {
     send_before_claim: Where(),
     silence_is_not_sent: Where(),
@@ -232,8 +240,10 @@ MUTANTS = {
     first_page_only: Where("chanjing"),
     doubt_by_wall_clock: Where(theme={**_LATE, **_CLOCKS, "hides": False}),
     breaker_stops_polls: Where("kling-gateway", liveness=True),
-    own_doubt_only: Where("chanjing", theme={**_LATE, **_TWINS}),
-    clash_ignored: Where("chanjing", theme={**_TWINS, "submit": {"slow_answer": 0.6, "status_5xx": 0.3}, "lag": 0.0}),
+    own_doubt_only: Where("chanjing", theme={**_LATE, **_DUPLICATES}),
+    clash_ignored: Where(
+        "chanjing", theme={**_DUPLICATES, "submit": {"slow_answer": 0.6, "status_5xx": 0.3}, "lag": 0.0}
+    ),
     no_mark_at_start: Where(liveness=True),
     id_not_journaled: Where(),
     queued_waits_for_the_wall: Where(liveness=True),

@@ -81,10 +81,10 @@ class Provider:
         self._pending: list[tuple[float, int, Sent]] = []
         self._serial = 0
         #: requests by phase, by whether there was an outage, by whether they were answered properly
-        self.traffic: Counter[tuple[str, bool, bool]] = Counter()
+        self.requests: Counter[tuple[str, bool, bool]] = Counter()
         self.on_wire: Counter[str] = Counter()
         self.last_outage_submit = 0.0
-        self._make_strangers()
+        self._make_unrelated()
 
     # time and trouble
 
@@ -165,16 +165,26 @@ class Provider:
         lag = self.plan.lag * self.plan.doubt * self.dice.random()
         return max(at, min(at + lag, sent.at + WITHIN * self.plan.doubt))
 
-    def _make_strangers(self):
+    def _make_unrelated(self):
         """Add unrelated tasks of the account: other requests of these days, and equal requests of another week."""
-        for number in range(self.plan.strangers):
+        for number in range(self.plan.unrelated):
             at = self.dice.uniform(-4000.0, 600.0)
             body = self.strange_body(number, same=False)
             if number % 5 == 0 and self.kind == "chanjing":
                 at, body = -7 * 86_400.0 + number, self.strange_body(number, same=True)
             self._file(
                 Made(
-                    self._new_id(), len(self.made), None, "stranger", "", body, self.strange_path(), at, at, at, "made"
+                    self._new_id(),
+                    len(self.made),
+                    None,
+                    "unrelated",
+                    "",
+                    body,
+                    self.unrelated_path(),
+                    at,
+                    at,
+                    at,
+                    "made",
                 )
             )
 
@@ -185,13 +195,13 @@ class Provider:
         client.gate()
         submit = request.phase == "submit"
         if not submit:
-            client.strike("query leaving")
+            client.reach_failpoint("query leaving")
         outage, began = self._outage() is not None, self.now()
         outcome = await (self._submitted(client, request, permit) if submit else self._asked(client, request, permit))
         client.gate()
         proper = isinstance(outcome, Reply) and outcome.status < 500 and not isinstance(outcome.body, str)
-        self.traffic[request.phase, outage, proper] += 1
-        self.note("told", request.phase, request.path, f"{began:.3f}", _brief(outcome))
+        self.requests[request.phase, outage, proper] += 1
+        self.note("reply", request.phase, request.path, f"{began:.3f}", _brief(outcome))
         if isinstance(outcome, Reply):
             date = formatdate(EPOCH + self.now(), usegmt=True)
             outcome = Reply(outcome.status, outcome.body, {**outcome.headers, "date": date})
@@ -241,28 +251,28 @@ class Provider:
                 return NoAnswer("ReadError")
             case "late":
                 self._arrives(sent, WITHIN * self.plan.doubt * dice.random() ** (1 / 3))
-                client.strike("request left")
+                client.reach_failpoint("request left")
                 await client.sleep(DEADLINE if coin else soon)
                 return NoAnswer("no answer within 60 s")
             case "status_5xx" | "status_5xx_lost" | "unknown_code" | "not_json":
                 if coin and fault != "status_5xx_lost":
                     self._arrives(sent, transit)
-                client.strike("request left")
+                client.reach_failpoint("request left")
                 await client.sleep(soon)
                 self.advance()
                 return self._unclear(fault)
             case "throttled" | "window" | "moderated" | "invalid" | "no_money":
-                client.strike("request left")
+                client.reach_failpoint("request left")
                 await client.sleep(soon)
                 if self.plan.dedupes and self._by_reference.get(sent.reference):
-                    return self.refusal("taken")  # it looks at the reference before anything else
+                    return self.refusal("taken")  # it checks the reference before anything else
                 sent.clear = True
                 return self.refusal(fault)
             case _:
                 self._arrives(sent, transit)
                 if fault == "twice":
                     self._arrives(sent, transit + dice.uniform(0.0, 5.0))
-                client.strike("request left")
+                client.reach_failpoint("request left")
                 await client.sleep(dice.uniform(3.0, self.plan.slowest) if fault == "slow_answer" else soon)
                 if fault == "answer_lost" or (fault == "twice" and coin):
                     await client.sleep(0.0 if dice.random() < 0.5 else DEADLINE - 1)
@@ -376,7 +386,7 @@ class Provider:
     def strange_body(self, number, *, same):
         raise NotImplementedError
 
-    def strange_path(self):
+    def unrelated_path(self):
         raise NotImplementedError
 
 
@@ -436,9 +446,9 @@ class Kling(Provider):
         return Reply(status, {"code": code, "message": why, "request_id": "x"}, headers)
 
     def strange_body(self, number, *, same):
-        return {"prompt": f"stranger {number}"}
+        return {"prompt": f"unrelated {number}"}
 
-    def strange_path(self):
+    def unrelated_path(self):
         return "/v1/images/generations"
 
 
@@ -506,10 +516,10 @@ class Chanjing(Provider):
     def strange_body(self, number, *, same):
         from tests.simulation.world import chanjing_request  # noqa: PLC0415 - its tasks are the world's
 
-        prompt = number % self.plan.prompts if same else f"stranger {number}"
+        prompt = number % self.plan.prompts if same else f"unrelated {number}"
         return {"creation_type": 3, "model_code": "kling-v2-1", **chanjing_request(prompt)}
 
-    def strange_path(self):
+    def unrelated_path(self):
         return ""
 
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio._backends import _asyncio as backend
 
-from tests.simulation.loop import Deadlock, SimLoop, numbered_scopes
+from tests.simulation.loop import DeadlockError, SimLoop, numbered_scopes
 
 
 def run(coroutine, seed=0, **options):
@@ -60,7 +60,7 @@ def test_waiting_for_nothing_is_a_deadlock():
     async def wait():
         await anyio.Event().wait()
 
-    with pytest.raises(Deadlock):
+    with pytest.raises(DeadlockError):
         run(wait())
 
 
@@ -71,7 +71,7 @@ def test_busy_loop_is_detected():
 
     loop = SimLoop(random.Random(0))
     loop.limit = 1000
-    with pytest.raises(Deadlock, match="1000 steps"):
+    with pytest.raises(DeadlockError, match="1000 steps"):
         loop.run_until_complete(spin())
     loop.limit = 10**9
     for task in asyncio.all_tasks(loop):

@@ -13,9 +13,9 @@ HOURS_3 = 10_800.0
 
 def figures(report):
     """Return the requests during an outage, the useful ones, and all."""
-    during = sum(count for (_, outage, _), count in report.traffic.items() if outage)
-    useful = sum(count for (_, _, proper), count in report.traffic.items() if proper)
-    return during, useful, sum(report.traffic.values())
+    during = sum(count for (_, outage, _), count in report.requests.items() if outage)
+    useful = sum(count for (_, _, proper), count in report.requests.items() if proper)
+    return during, useful, sum(report.requests.values())
 
 
 def outage(kind, manner, start, *, seed=1):
@@ -23,7 +23,7 @@ def outage(kind, manner, start, *, seed=1):
         seed=seed,
         kind=kind,
         prompts=60,
-        pace=2.0,
+        rate=2.0,
         takes=(20.0, 90.0),
         paid=172_800.0,
         outages=(Span(start, start + HOURS_3, manner),),
@@ -68,7 +68,7 @@ def healthy(kind, term, seed):
         seed=seed,
         kind=kind,
         prompts=40,
-        pace=5.0,
+        rate=5.0,
         submit={"slow_answer": 0.5},
         slowest=25.0,
         lives=(Life(term=term),),
@@ -123,7 +123,7 @@ def test_no_retry_is_endless(kind, where):
     for fault in FOREVER[where]:
         if kind != "kling" and fault in {"lost", "unknown_code", "no_id", "not_json", "throttled"}:
             continue  # there as here
-        plan = Plan(seed=5, kind=kind, prompts=2, doubt=40.0, pace=5.0, throttles=60, **{where: {fault: 1.0}})
+        plan = Plan(seed=5, kind=kind, prompts=2, doubt=40.0, rate=5.0, throttles=60, **{where: {fault: 1.0}})
         report = play(plan)
         _, _, total = figures(report)
         assert report.violation is None, fault

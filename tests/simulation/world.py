@@ -42,7 +42,7 @@ from runner.tasks.retry_policy import RetryPolicy
 from tests.pipelines import pipeline
 from tests.simulation.faults import Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state
-from tests.simulation.loop import Deadlock, SimLoop, numbered_scopes
+from tests.simulation.loop import DeadlockError, SimLoop, numbered_scopes
 from tests.simulation.provider import EPOCH, PROVIDERS
 
 #: liveness: after the faults have stopped, D and so much
@@ -76,7 +76,7 @@ class Report:
     made: int = 0
     crashes: Counter[str] = field(default_factory=Counter)
     events: int = 0
-    traffic: Counter[tuple[str, bool, bool]] = field(default_factory=Counter)
+    requests: Counter[tuple[str, bool, bool]] = field(default_factory=Counter)
     tail: list[str] = field(default_factory=list)
     #: when each life ended
     ended: list[float] = field(default_factory=list)
@@ -86,7 +86,7 @@ def play(plan: Plan, *, trace: bool = False) -> Report:
     """Run a plan from the first process to the last check, and return its report."""
     directory = Path(tempfile.mkdtemp(prefix="simulation-", dir=_SHARED_MEMORY))
     collecting = gc.isenabled()
-    gc.disable()  # what one seed leaves is little, and looking for it again and again takes a tenth of the time
+    gc.disable()  # what one seed leaves is little, and collecting it again and again takes a tenth of the time
     try:
         return World(plan, directory, keep=None if trace else 60).play()
     finally:
@@ -151,7 +151,7 @@ class World:
         try:
             self._play()
             self._last_checks()
-        except Broken as broken:
+        except InvariantError as broken:
             self.report.violation = str(broken)
         try:
             return self._build_report()
@@ -174,7 +174,8 @@ class World:
         if self.plan.heals is None:
             return number >= len(self.plan.lives) + 3
         if self.now > self.plan.heals + self.plan.doubt + SOON:
-            raise Broken(f"LIVENESS: not over {self.now - self.plan.heals:.0f} s after the last fault: {self.counts}")
+            late = self.now - self.plan.heals
+            raise InvariantError(f"LIVENESS: not over {late:.0f} s after the last fault: {self.counts}")
         return False
 
     def _live(self, life):
@@ -194,7 +195,7 @@ class World:
         self.report.ended.append(self.now)
         self.note("ended", ended)
         if client.violation:
-            raise Broken(client.violation)
+            raise InvariantError(client.violation)
 
     def _between(self, life):
         """Advance the world while no client runs."""
@@ -221,27 +222,27 @@ class World:
         self._must(self.invariants.broken())
         if not self.final:
             return
-        for check in (self.invariants.journal_agrees, self.invariants.stories):
+        for check in (self.invariants.journal_agrees, self.invariants.histories_agree):
             self._must(check())
         self._must(self.invariants.files(self.directory))
         before = len(self.provider.sents)
         self._live(Life())
         if len(self.provider.sents) != before:
-            raise Broken("I18: a run with nothing to do sent a submit")
+            raise InvariantError("I18: a run with nothing to do sent a submit")
         # whatever was still under way arrives, and must have been reckoned with
         self.now += 10 * self.plan.doubt
         self._must(self.invariants.broken())
 
     def _must(self, broken):
         if broken:
-            raise Broken(broken)
+            raise InvariantError(broken)
 
     def _build_report(self):
         report, provider = self.report, self.provider
         report.trace, report.seconds, report.states = self._hash.hexdigest(), self.now, self.counts
         report.sents, report.made = len(provider.sents), sum(map(len, provider.groups.values()))
         report.unclear = sum(not sent.clear for sent in provider.sents)
-        report.traffic, report.tail = provider.traffic, list(self._tail)
+        report.requests, report.tail = provider.requests, list(self._tail)
         return report
 
     def disk_full(self):
@@ -250,7 +251,7 @@ class World:
         return any(span.covers(self.time()) for span in self.plan.disk_full)
 
 
-class Broken(Exception):  # noqa: N818 - reads as what it says
+class InvariantError(Exception):
     """Raised when an invariant does not hold."""
 
 
@@ -290,13 +291,13 @@ class Client:
         limit = LONGEST if soon is None else max(600.0, soon)
         loop.call_later(limit, self._too_long)
         if self.life.crash is not None and self.life.crash.at == "time":
-            loop.call_later(self.life.crash.count, self._struck_by_time)
+            loop.call_later(self.life.crash.count, self._crash_by_time)
         main = loop.create_task(self._main())
         main.add_done_callback(lambda _: loop.stop())
         try:
             with numbered_scopes(), mock.patch.object(anyio, "open_signal_receiver", self._signals):
                 loop.run_forever()
-        except Deadlock as deadlock:
+        except DeadlockError as deadlock:
             self.violation = f"DEADLOCK: {deadlock}"
             self.dead = True
         if self.dead:
@@ -343,7 +344,7 @@ class Client:
                 if inspect.getcoroutinestate(task.get_coro()) != inspect.CORO_CREATED:  # those begin first
                     task.cancel()
             loop.call_soon(loop.stop)
-            with contextlib.suppress(Deadlock), numbered_scopes():
+            with contextlib.suppress(DeadlockError), numbered_scopes():
                 loop.run_forever()
         for sent in self.on_wire:
             self.world.provider.on_wire[sent.group] -= 1
@@ -365,7 +366,7 @@ class Client:
         if self.dead:
             raise SimCrash
 
-    def _struck_by_time(self):
+    def _crash_by_time(self):
         if not self.dead:
             self.world.report.crashes["time"] += 1
             self.world.note("crash", "time")
@@ -383,7 +384,7 @@ class Client:
         self.violation = f"BUG: {context.get('message')}: {error!r}"
         self.die()
 
-    def strike(self, point):
+    def reach_failpoint(self, point):
         """Handle a failpoint of the store or of the world, and crash at the chosen one."""
         self.gate()
         if point == "absent committed":
@@ -427,20 +428,20 @@ class Client:
         if provider._outage():
             fault = "later"
         await self.sleep(dice.uniform(5.0, 300.0) if fault == "slow" else dice.uniform(0.05, 2.0))
-        provider.traffic["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
+        provider.requests["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
         self.world.note("fetched", url, fault)
         if fault == "later":
             return RetryLater(TaskError("network", None, "cut"), dice.choice((None, 5.0)))
         if fault == "dead":
             return DeadLink(TaskError("link", None, "403"))
-        data = b"picture " + url.partition("?")[0].encode()
+        data = b"image " + url.partition("?")[0].encode()
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
         return DownloadedFile(len(data), hashlib.sha256(data).hexdigest(), "image/png", "png")
 
     def submit_leaves(self, sent):
         """Called when bytes are about to leave."""
-        self.strike("request leaving")
+        self.reach_failpoint("request leaving")
         broken = self.world.invariants.submit_allowed(sent, self.world.provider.on_wire[sent.group] + 1)
         if broken:
             self.fail(broken)
@@ -469,9 +470,9 @@ class Client:
         if broken:
             self.fail(broken)
 
-    def _emergency(self, task, event):
+    def _last_resort(self, task, event):
         if not self.dead:
-            self.world.note("emergency", task.ref, type(event).__name__)
+            self.world.note("last resort", task.ref, type(event).__name__)
 
     def _bug(self, error):
         if not self.dead:
@@ -488,7 +489,7 @@ class Client:
             boottime=lambda: self._loop.time() - world.boot_began,
             boot=world.boot,
         )
-        store = await Store.open(world.state, connect=self.connect, failpoint=self.strike)
+        store = await Store.open(world.state, connect=self.connect, failpoint=self.reach_failpoint)
         try:
             await store.set_name("simulation")
             await store.add(iter(world.additions), "digest", clock.now())
@@ -509,15 +510,15 @@ class Client:
 
     def _pipeline(self, store, clock):
         plan, spec, notifier = self.plan, self.world.spec, Notifier()
-        patience = RetryPolicy(
+        policy = RetryPolicy(
             paid_timeout=plan.paid,
             max_throttles=plan.throttles,
             quiet_time=plan.doubt,
             can_reconcile=spec.can_reconcile,
             first_poll=spec.first_poll,
         )
-        paces = {"submit": plan.pace, "query": plan.query_pace}
-        limiters = {name: Limiter(SlidingWindow(pace), self._loop.time, anyio.sleep) for name, pace in paces.items()}
+        rates = {"submit": plan.rate, "query": plan.query_rate}
+        limiters = {name: Limiter(SlidingWindow(rate), self._loop.time, anyio.sleep) for name, rate in rates.items()}
         self.pipeline = pipeline(
             spec,
             self,
@@ -526,11 +527,11 @@ class Client:
             store=store,
             clock=clock,
             notifier=notifier,
-            policy=patience,
+            policy=policy,
             window=plan.window,
             on_change=self.on_change,
-            last_resort=self._emergency,
-            failpoint=self.strike,
+            last_resort=self._last_resort,
+            failpoint=self.reach_failpoint,
             offload=self.offload,
             submits=8 if spec.can_reconcile else 2,
             downloads=4,

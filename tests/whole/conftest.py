@@ -136,5 +136,5 @@ def until(holds, *, seconds: float = 30.0) -> None:
     """Wait until a condition that another process causes is true."""
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it never came to pass"
+        assert time.monotonic() < end, "the condition never became true"
         time.sleep(0.02)

@@ -21,7 +21,7 @@ KLING = ("kling", "image/kling-v2-1")
 GATEWAY = ("kling-gateway", "image/kling-v1-5")
 
 
-def whole_files(desk, directory="out/job"):
+def complete_files(desk, directory="out/job"):
     """Check that every file matches its line in the results."""
     for line in desk.results(directory):
         for output in line["outputs"]:
@@ -281,7 +281,7 @@ def test_download_faults_end_in_complete_files(desk):
         assert desk.job()["counts"] == {"done": 8}
         assert box.stats["accepted"] == 8
         assert box.stats["downloads_with_credentials"] == 0
-    whole_files(desk)
+    complete_files(desk)
     assert not list((desk.root / "out/job/.runner/parts").glob("*"))
 
 
@@ -293,7 +293,7 @@ def test_foreign_file_is_never_overwritten(desk):
     with sandbox(*FAST) as box:
         assert desk.job(env=box.env)["counts"] == {"done": 1}
     assert target.read_text() == "mine"
-    whole_files(desk)
+    complete_files(desk)
 
 
 # locks, signals, kills
@@ -373,7 +373,7 @@ def test_repeated_kill_9_pays_every_task_once(desk, provider, model, seed):
         assert {line["remote_id"] for line in desk.results()} == ledger
         assert len(ledger) == 24
         assert desk.job(env=box.env)["submitted"] == 0
-    whole_files(desk)
+    complete_files(desk)
 
 
 def test_kill_9_of_run_with_own_sandbox_loses_nothing(desk):

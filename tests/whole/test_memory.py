@@ -26,7 +26,7 @@ def begun(desk):
         yield box
 
 
-def test_deleted_state_is_noticed(desk, begun):
+def test_deleted_state_is_detected(desk, begun):
     shutil.rmtree(desk.root / "out/job/.runner")
     done = desk.run("run", "job.yaml")
     assert (done.returncode, begun.stats["accepted"]) == (13, 4)
@@ -34,7 +34,7 @@ def test_deleted_state_is_noticed(desk, begun):
     assert "--buy-again" in done.stderr
 
 
-def test_deleted_job_directory_is_noticed(desk, begun):
+def test_deleted_job_directory_is_detected(desk, begun):
     shutil.rmtree(desk.root / "out")
     assert desk.run("run", "job.yaml").returncode == 13
     assert begun.stats["accepted"] == 4

@@ -41,12 +41,12 @@ def monitor(status: int = 200):
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self._hear()
+            self._receive()
 
         def do_POST(self):
-            self._hear()
+            self._receive()
 
-        def _hear(self):
+        def _receive(self):
             parts = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
             received.pings.append((self.command, parts.path.rpartition("/")[2], body))

@@ -22,5 +22,5 @@ def row(**fields):
 
 
 @pytest.fixture
-def facts():
+def info():
     return {"job": "job", "made": 0.0, "counts": {"done": 1}, "total": 1, "cost": 4.0, "unit": "beans"}

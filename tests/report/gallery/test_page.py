@@ -60,8 +60,8 @@ class Parsed(HTMLParser):
         return [fields for name, fields in self.elements if name == tag]
 
 
-def written(directory, rows, facts):
-    page.write(page.open_gallery(directory), rows, facts)
+def written(directory, rows, info):
+    page.write(page.open_gallery(directory), rows, info)
     return (directory / "index.html").read_bytes().decode()
 
 
@@ -78,17 +78,17 @@ def data(directory):
 
 @given(TEXT)
 @example("@title@")
-def test_a_name_is_text_and_nothing_else(text):
+def test_name_is_only_text(text):
     parsed = Parsed(page.gallery_page(text, {"job": text}, ["gallery/data-0.js"]).decode())
     assert {tag for tag, _ in parsed.elements} == TAGS
     assert {name for _, fields in parsed.elements for name in fields} == ATTRIBUTES
     assert [fields["src"] for fields in parsed.of("script") if "src" in fields] == ["gallery/data-0.js"]
-    facts = json.loads(parsed.texts["script"][0])
-    assert facts == {"job": text}
+    info = json.loads(parsed.texts["script"][0])
+    assert info == {"job": text}
 
 
 @given(st.dictionaries(TEXT, TEXT | st.integers(min_value=-(2**53), max_value=2**53), max_size=3), TEXT, TEXT)
-def test_data_is_the_same_as_script_and_as_text(variables, file, message):
+def test_data_is_equal_as_script_and_as_text(variables, file, message):
     encoded = card(row(vars=variables, message=message, reason="x", outputs=[output(file)]), set())
     text = script_safe_json(encoded).decode()
     assert re.search("[<>&\u2028\u2029]", text) is None
@@ -99,8 +99,8 @@ def test_data_is_the_same_as_script_and_as_text(variables, file, message):
     assert fields["error"] == ["x", None, message]
 
 
-def test_the_policy_lets_nothing_in_but_what_is_ours(tmp_path, facts):
-    text = written(tmp_path, [row()], facts)
+def test_policy_allows_only_our_own_content(tmp_path, info):
+    text = written(tmp_path, [row()], info)
     parsed = Parsed(text)
     (policy,) = (fields["content"] for fields in parsed.of("meta") if "http-equiv" in fields)
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
@@ -114,19 +114,19 @@ def test_the_policy_lets_nothing_in_but_what_is_ours(tmp_path, facts):
     assert re.findall(r"https?://|//[a-z]", re.sub(r"^ *//.*$", "", text, flags=re.MULTILINE)) == []
 
 
-def test_only_documented_fields_are_published(tmp_path, facts):
+def test_only_documented_fields_are_published(tmp_path, info):
     secret = "canary-7f3a"
     hidden = {**output(), "url": f"https://cdn.example/x?sign={secret}"}
-    text = written(tmp_path, [row(outputs=[hidden], evidence=secret, ref=secret, fingerprint=secret)], facts)
+    text = written(tmp_path, [row(outputs=[hidden], evidence=secret, ref=secret, fingerprint=secret)], info)
     written_files = [path.read_text(encoding="utf-8") for path in (tmp_path / "gallery").iterdir()]
     assert [each for each in (text, *written_files) if secret in each] == []
 
 
-def test_new_page_replaces_the_old_page_and_its_data(tmp_path, facts):
-    written(tmp_path, [row()], facts)
+def test_new_page_replaces_the_old_page_and_its_data(tmp_path, info):
+    written(tmp_path, [row()], info)
     before = {path.name for path in (tmp_path / "gallery").iterdir()}
     (tmp_path / "gallery/mine.txt").write_text("kept")
-    text = written(tmp_path, [row(key="k2")], facts)
+    text = written(tmp_path, [row(key="k2")], info)
     after = {path.name for path in (tmp_path / "gallery").iterdir()}
     assert (len(before), len(after - before), len(before - after)) == (2, 2, 1)
     assert "mine.txt" in after
@@ -134,9 +134,9 @@ def test_new_page_replaces_the_old_page_and_its_data(tmp_path, facts):
     assert (tmp_path / source).exists()
 
 
-def test_ten_thousand_tasks_come_in_parts(tmp_path, facts):
+def test_ten_thousand_tasks_come_in_parts(tmp_path, info):
     """The page and its first part are small, so that tasks appear at once."""
-    text = written(tmp_path, (row(key=f"k{number}", position=number) for number in range(10_000)), facts)
+    text = written(tmp_path, (row(key=f"k{number}", position=number) for number in range(10_000)), info)
     sources = [fields["src"] for fields in Parsed(text).of("script") if "src" in fields]
     assert len(sources) == 11
     assert len(text) < 64_000

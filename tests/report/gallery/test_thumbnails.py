@@ -112,7 +112,7 @@ def test_links_pipes_and_missing_files_are_unavailable(gallery):
     assert gallery.made() == {}
 
 
-def test_whoever_takes_too_long_is_ended_and_the_rest_is_made(gallery, monkeypatch):
+def test_slow_worker_is_killed_and_the_rest_is_made(gallery, monkeypatch):
     """A worker that exceeds the timeout is killed, and the next request gets a new one."""
     monkeypatch.setattr(thumbnails, "_TIMEOUT", 0.0)
     with thumbnails._WorkerProcess() as worker:
@@ -139,7 +139,7 @@ def test_nothing_starts_after_the_time_is_up(gallery):
     assert gallery.run(*images, has_time=lambda: next(answers, False)) == ThumbnailCounts(made=2)
 
 
-def test_what_decodes_can_write_nothing_and_knows_nothing(gallery, monkeypatch):
+def test_worker_cannot_write_and_has_no_secrets(gallery, monkeypatch):
     """The worker has no environment, and cannot write files or core dumps."""
     monkeypatch.setenv("KLING_API_KEY", "canary")
     with thumbnails._WorkerProcess() as worker:

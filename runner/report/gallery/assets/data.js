@@ -1,5 +1,5 @@
 // Tasks of the job, which arrive in parts, with filters, search and groups.
-const FACTS = JSON.parse(document.getElementById("facts").textContent);
+const INFO = JSON.parse(document.getElementById("facts").textContent);
 /** One tile for each output, and one for each task without outputs. */
 let tiles = [];
 const parts = new Map();
@@ -14,7 +14,7 @@ function take(at, rows) {
 }
 
 function tilesOf(row) {
-  const task = Object.fromEntries(FACTS.fields.map((name, at) => [name, row[at]]));
+  const task = Object.fromEntries(INFO.fields.map((name, at) => [name, row[at]]));
   task.axes = axesOf(task);
   const words = [task.vars, task.request, task.key, task.id, ...(task.error ?? []), ...task.outputs.map(([file]) => file)];
   // users search for text as they type it, without JSON escapes

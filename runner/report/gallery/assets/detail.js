@@ -16,7 +16,7 @@ function open(at) {
 }
 
 function large({ task, output }) {
-  if (!output) return faultOf(task);
+  if (!output) return errorOf(task);
   const [kind] = (output.type ?? "").split("/"), src = address(output.file);
   const lost = (event) => event.target.replaceWith(make("span", { class: "none", textContent: say("no_file") }));
   if (kind === "video") return make("video", { controls: true, autoplay: true, loop: true, muted: true, playsInline: true, src, onerror: lost });
@@ -33,7 +33,7 @@ function sections({ task, output }) {
     Object.keys(vars).length ? table("vars", Object.entries(vars)) : null,
     copying(task),
     table("request", Object.entries(exact(task.request))),
-    table("facts", facts(task, output)),
+    table("facts", detailsOf(task, output)),
     output ? make("p", {}, make("a", { href: address(output.file), target: "_blank", rel: "noopener", textContent: say("open") })) : null,
   ].filter(Boolean);
 }
@@ -49,11 +49,11 @@ function table(word, entries) {
   return make("div", { class: "table" }, make("h3", { textContent: say(word) }), make("dl", {}, ...lines));
 }
 
-function facts(task, output) {
+function detailsOf(task, output) {
   const took = task.submitted && task.finished ? (Date.parse(task.finished) - Date.parse(task.submitted)) / 1000 : null;
   return [
     [say("state"), say(task.state)], [say("provider"), task.provider], [say("model"), task.model],
-    [say("price"), task.cost === null ? say("unknown") : `${task.cost} ${unitName(FACTS.unit)}`.trim()],
+    [say("price"), task.cost === null ? say("unknown") : `${task.cost} ${unitName(INFO.unit)}`.trim()],
     [say("queued_at"), when(task.queued)], [say("submitted_at"), when(task.submitted)], [say("finished_at"), when(task.finished)],
     [say("took"), took === null ? say("unknown") : lasting(took)], [say("attempts"), String(task.attempts)],
     [say("id"), task.id ?? say("unknown")], [say("key"), task.key],

@@ -21,7 +21,7 @@ function cardOf(job) {
   const done = make("span", { class: "share", textContent: `${number(job.counts.done ?? 0)} / ${number(job.total)}` });
   const page = job.page ? make("a", { href: `jobs/${job.id}/index.html`, target: "_blank", rel: "noopener", textContent: say("gallery") }) : null;
   const card = make("article", {}, make("header", {}, quote("h2", job.job), state, done, page), barOf(job), stagesOf(job),
-    make("p", { class: "facts" }, ...factsOf(job)), faultsOf(job), filesOf(job), quote("small", job.directory));
+    make("p", { class: "facts" }, ...figuresOf(job)), issuesOf(job), filesOf(job), quote("small", job.directory));
   card.dataset.job = job.id;
   return card;
 }
@@ -45,7 +45,7 @@ function stagesOf(job) {
   return line;
 }
 
-function factsOf(job) {
+function figuresOf(job) {
   const open = STAGES.slice(1, 5).some(([, states]) => states.some((state) => job.counts[state]));
   const rates = job.running ? job.providers.map(({ name, rate, limit }) =>
     plain(limit ? say("rate", name, number(rate), number(limit)) : say("rate_alone", name, number(rate)))) : [];
@@ -57,7 +57,7 @@ function factsOf(job) {
   return [...rates, eta, cost.trim()].filter(Boolean).map((text) => make("span", { textContent: text })).concat(changed);
 }
 
-function faultsOf(job) {
+function issuesOf(job) {
   return make("ul", { class: "faults" }, ...job.faults.map(({ state, reason, message, count }) =>
     make("li", {}, make("i", { class: `dot ${state}` }), make("b", { textContent: `${number(count)} ${say(state)} ` }),
       quote("span", reason || "–"), message ? quote("span", ` ${message}`, "soft") : null)));

@@ -12,20 +12,20 @@ function label(id, word) {
 
 function begin() {
   document.documentElement.lang = LANGUAGE;
-  box("job").textContent = plain(FACTS.job);
-  const cost = FACTS.cost ? say("cost", `${number(FACTS.cost)} ${unitName(FACTS.unit)}`.trim()) : "";
-  const made = say("made", new Date(FACTS.made * 1000).toLocaleString(LANGUAGE));
-  box("sum").textContent = [say("tasks", number(FACTS.total)), cost, FACTS.pretend ? say("pretend") : "", made].filter(Boolean).join(" · ");
+  box("job").textContent = plain(INFO.job);
+  const cost = INFO.cost ? say("cost", `${number(INFO.cost)} ${unitName(INFO.unit)}`.trim()) : "";
+  const made = say("made", new Date(INFO.made * 1000).toLocaleString(LANGUAGE));
+  box("sum").textContent = [say("tasks", number(INFO.total)), cost, INFO.pretend ? say("pretend") : "", made].filter(Boolean).join(" · ");
   box("query").placeholder = say("search");
   for (const id of ["query", "rows", "columns", "order", "size"]) label(id, id === "query" ? "search" : id);
   box("theme").title = say("theme");
   box("theme").textContent = "◐";
-  for (const state of STATES.filter((each) => FACTS.counts[each])) {
-    const share = make("i", { class: state, title: `${say(state)} ${number(FACTS.counts[state])}` });
-    share.style.flexGrow = FACTS.counts[state];
+  for (const state of STATES.filter((each) => INFO.counts[each])) {
+    const share = make("i", { class: state, title: `${say(state)} ${number(INFO.counts[state])}` });
+    share.style.flexGrow = INFO.counts[state];
     box("bar").append(share);
   }
-  box("bar").setAttribute("aria-label", STATES.filter((state) => FACTS.counts[state]).map((state) => `${say(state)} ${FACTS.counts[state]}`).join(", "));
+  box("bar").setAttribute("aria-label", STATES.filter((state) => INFO.counts[state]).map((state) => `${say(state)} ${INFO.counts[state]}`).join(", "));
   options(box("order"), [["", say("by_manifest")], ["newest", say("by_newest")], ["name", say("by_name")]]);
   Object.assign(view, Object.fromEntries([...new URLSearchParams(location.hash.slice(1))].filter(([name]) => name in view)));
   box("size").value = Number(view.size) || (innerWidth < 600 ? 150 : 220);
@@ -73,17 +73,17 @@ function chips() {
     type: "button", class: `chip ${state}`, "aria-pressed": String(view.state === state),
     onclick: () => choose({ state }) }, state ? make("i", { class: `dot ${state}` }) : null, `${say(state || "all")} `,
     make("span", { textContent: number(count) }));
-  const counts = STATES.filter((state) => FACTS.counts[state]).map((state) => [state, FACTS.counts[state]]);
-  box("states").replaceChildren(chip("", FACTS.total), ...counts.map(([state, count]) => chip(state, count)));
+  const counts = STATES.filter((state) => INFO.counts[state]).map((state) => [state, INFO.counts[state]]);
+  box("states").replaceChildren(chip("", INFO.total), ...counts.map(([state, count]) => chip(state, count)));
 }
 
 function note(count) {
   const read = [...parts.values()].flat().length ? new Set(tiles.map(({ task }) => task)).size : 0;
-  const late = document.readyState === "complete" && parts.size < FACTS.parts;
+  const late = document.readyState === "complete" && parts.size < INFO.parts;
   box("note").textContent = [
-    late ? say("missing") : read < FACTS.shown ? say("loading", number(read), number(FACTS.shown)) : "",
-    FACTS.shown < FACTS.total ? say("newest", number(FACTS.shown), number(FACTS.total)) : "",
-    count || read < FACTS.shown ? "" : say(FACTS.total ? "nothing" : "empty"),
+    late ? say("missing") : read < INFO.shown ? say("loading", number(read), number(INFO.shown)) : "",
+    INFO.shown < INFO.total ? say("newest", number(INFO.shown), number(INFO.total)) : "",
+    count || read < INFO.shown ? "" : say(INFO.total ? "nothing" : "empty"),
   ].filter(Boolean).join(" ");
 }
 

@@ -82,14 +82,14 @@ function tileOf(tile, at) {
   const { task, output } = tile;
   const name = output ? output.file : task.key.slice(0, 8);
   const caption = telling.map((axis) => task.axes.get(axis)).filter(Boolean).join(" · ") || name;
-  const picture = make("span", { class: "picture" }, output ? shown(output) : faultOf(task));
-  picture.style.height = `${width}px`;
-  if (task.outputs.length > 1) picture.append(make("em", { textContent: `${tile.at + 1}/${task.outputs.length}` }));
+  const frame = make("span", { class: "picture" }, output ? shown(output) : errorOf(task));
+  frame.style.height = `${width}px`;
+  if (task.outputs.length > 1) frame.append(make("em", { textContent: `${tile.at + 1}/${task.outputs.length}` }));
   const button = make("button", { type: "button", class: `tile ${task.state}`, tabIndex: at === current ? 0 : -1 },
-    picture, make("span", { class: "caption" }, make("i", { class: "dot" }), quote("span", caption)));
+    frame, make("span", { class: "caption" }, make("i", { class: "dot" }), quote("span", caption)));
   button.title = plain(`${caption}\n${name}`);
   button.dataset.at = at;
-  if (output?.type?.startsWith("video/")) play(button, picture, output);
+  if (output?.type?.startsWith("video/")) play(button, frame, output);
   return button;
 }
 
@@ -97,7 +97,7 @@ function shown(output) {
   const kind = (output.type ?? "").split("/")[0];
   const lost = (event) => event.target.replaceWith(make("span", { class: "none", textContent: say("no_file") }));
   if (output.small) {
-    const source = `${FACTS.folder}/${output.small}`;
+    const source = `${INFO.folder}/${output.small}`;
     return make("img", { decoding: "async", alt: "", src: source, onerror: lost });
   }
   if (kind === "video" && output.small === null)
@@ -107,20 +107,20 @@ function shown(output) {
   return make("span", { class: "none", textContent: say(kind === "audio" ? "no_sound" : "no_preview") });
 }
 
-function faultOf(task) {
+function errorOf(task) {
   const [reason, , message] = task.error ?? [];
   return make("span", { class: "fault" }, make("b", { textContent: say(task.state) }),
     reason ? quote("span", reason) : null, message ? quote("small", message) : null);
 }
 
 /** Play a video under the pointer, muted, unless the user prefers reduced motion. */
-function play(button, picture, output) {
+function play(button, frame, output) {
   button.classList.add("film");
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   let video = null;
   button.onpointerenter = () => {
     video = make("video", { class: "playing", muted: true, loop: true, autoplay: true, playsInline: true, src: address(output.file) });
-    picture.append(video);
+    frame.append(video);
   };
   button.onpointerleave = () => { video?.removeAttribute("src"); video?.load(); video?.remove(); video = null; };
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _OURS = str(Path(runner.__file__).parent)
 
 
-class Reach:
+class Coverage:
     """The steps from line to line that were seen so far, in code of the runner only."""
 
     def __init__(self) -> None:
