@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from benchmarks.figure import Figure
 from benchmarks.neighbour import busy
 from runner.ratelimit.window import SlidingWindow
-from tests.ratelimit.pacing import FAST, SLOW, Client, Simulation, violations
+from tests.ratelimit.virtual_time import FAST, SLOW, Client, Simulation, violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,6 +22,7 @@ from runner import __version__
 from runner.app import provider_config
 from runner.app.job import load
 from runner.errors import ConfigError, DiskError
+from runner.files import ACCOUNTS
 from runner.net.addresses import check_base
 from runner.net.client import Deadlines, ProviderClient
 from runner.net.transport import tls_context
@@ -394,8 +395,8 @@ def check_home(path: Path) -> Iterator[CheckResult]:
     yield from _check_directory("home", path, "Set RUNNER_HOME to a directory of yours on a disk of this machine.")
     if path.is_dir():
         yield from _check_owner("home", path)
-        yield from _check_rights("home", [path, path / "accounts"], stat.S_IWGRP | stat.S_IWOTH)
-        yield from _check_rights("home", path.glob("accounts/*"), stat.S_IRWXG | stat.S_IRWXO)
+        yield from _check_rights("home", [path, path / ACCOUNTS], stat.S_IWGRP | stat.S_IWOTH)
+        yield from _check_rights("home", path.glob(f"{ACCOUNTS}/*"), stat.S_IRWXG | stat.S_IRWXO)
 
 
 def check_job_directory(directory: Path) -> Iterator[CheckResult]:

@@ -10,8 +10,8 @@ import orjson
 
 from runner.app.embedded_sandbox import is_sandbox
 from runner.errors import ConfigError, RunnerError
-from runner.report import progress
 from runner.report.gallery.page import FOLDER, PAGE, is_ours, live_page
+from runner.report.run_info import read_run_info
 from runner.report.stats import RateMeter
 from runner.scheduler.clock import Clock
 from runner.store.lock import is_run_active
@@ -66,7 +66,7 @@ class _WatchedJob:
 
     def _read_snapshot(self, state: Path, now: float, *, running: bool) -> dict[str, Any]:
         """Return the job's state as the JSON object that the page shows."""
-        info = progress.read_run_info(state)
+        info = read_run_info(state)
         with open_read_only(state) as job, job.snapshot():
             counts, by_provider = job.counts(), job.counts_by_provider()
             self._meter.observe(counts, now)

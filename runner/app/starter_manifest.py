@@ -16,6 +16,7 @@ from runner.errors import UsageError
 from runner.manifest import rows as items
 from runner.manifest.diagnostics import Diagnostics
 from runner.providers import spec as specs
+from runner.providers.catalogue import TYPE_NAMES
 from runner.text import pluralize, sanitize
 
 if TYPE_CHECKING:
@@ -281,15 +282,6 @@ _MIN_COMMENT = 10
 #: text that YAML 1.1 and 1.2 both read as text without quotes
 _PLAIN_TEXT = re.compile(r"[A-Za-z][\w.-]*(?:/[\w.-]+)*")
 _YAML_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
-_TYPE_TEXTS = {
-    "string": "text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "list": "a list",
-    "object": "a mapping",
-    "image": "the URL or the file of an image",
-}
 
 
 def commented_line(text: str, comment: str) -> str:
@@ -306,7 +298,7 @@ def _display_width(text: str) -> int:
 
 def parameter_description(parameter: Parameter, own: str) -> str:
     """Return the values that a parameter takes, in words, followed by `own` unless that is empty."""
-    parts = [f"one of {', '.join(map(str, parameter.choices))}" if parameter.choices else _TYPE_TEXTS[parameter.type]]
+    parts = [f"one of {', '.join(map(str, parameter.choices))}" if parameter.choices else TYPE_NAMES[parameter.type]]
     low, high = parameter.min, parameter.max_length if parameter.max_length is not None else parameter.max
     unit = " characters" if parameter.max_length is not None else " entries" if parameter.type == "list" else ""
     if low is not None and high is not None:

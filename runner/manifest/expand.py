@@ -14,11 +14,11 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from runner.manifest import identity, parser
-from runner.manifest.compile import CompiledTemplates
+from runner.manifest.combinations import Combinations
+from runner.manifest.compile import CompiledTemplates, RequestTemplates
 from runner.manifest.diagnostics import Diagnostics
 from runner.manifest.lint import Duplicates, EmptyValues, UnusedInputs
-from runner.manifest.matrix import Combinations
-from runner.manifest.params import MODEL_KEYS, RequestTemplates
+from runner.manifest.model import MODEL_KEYS
 from runner.manifest.positions import unpack_position, value_text
 from runner.manifest.provenance import Provenance
 from runner.manifest.rows import SourceRow, read_rows
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.errors import Diagnostic
-    from runner.manifest.matrix import Combination, Condition
+    from runner.manifest.combinations import Combination, Condition
     from runner.manifest.model import Manifest
     from runner.manifest.naming import OutputNamer
     from runner.manifest.params import ModelCatalogue, RequestTemplate
@@ -90,9 +90,19 @@ def parse_and_check(
     parsed, diagnostics = parser.try_parse(text, path, out=out)
     if parsed is None:
         raise diagnostics.error()
+    return parsed, check_parsed(parsed, diagnostics, catalogue, on_draft)
+
+
+def check_parsed(
+    parsed: ParsedManifest, diagnostics: Diagnostics, catalogue: ModelCatalogue, on_draft: DraftCallback | None = None
+) -> ExpansionSummary:
+    """Check the rest of a manifest after parsing, and return the summary.
+
+    Call `on_draft` with every draft. Raise ManifestError with all diagnostics, those of parsing included.
+    """
     summary = _summarize(parsed, catalogue, diagnostics, on_draft)
     diagnostics.raise_any()
-    return parsed, summary
+    return summary
 
 
 def _summarize(

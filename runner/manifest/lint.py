@@ -14,13 +14,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from runner.manifest.diagnostics import normalize_name
-from runner.manifest.params import MODEL_KEYS
+from runner.manifest.model import MODEL_KEYS
 from runner.manifest.positions import dotted_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from runner.manifest.matrix import Combination
+    from runner.manifest.combinations import Combination
     from runner.manifest.model import Manifest
     from runner.manifest.params import Param, RequestTemplate
     from runner.manifest.positions import KeyPath

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from runner.units import Rate
 
 
+#: names of axes and columns that choose the model and set no parameter
+MODEL_KEYS = ("provider", "model")
+
+
 @dataclass(frozen=True, slots=True)
 class JobLimits:
     """Limits of the job and its account; None means that the spec or the runner decides."""

@@ -10,7 +10,7 @@ import unicodedata
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from runner.manifest.params import MODEL_KEYS
+from runner.manifest.model import MODEL_KEYS
 from runner.manifest.positions import value_text
 
 if TYPE_CHECKING:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from runner.errors import Diagnostic, ManifestError
 from runner.manifest import yaml_reader
 from runner.manifest.content_checks import Inspector
 from runner.manifest.diagnostics import Diagnostics, closest_hint, describe_value
 from runner.manifest.matrix import AxisReader, read_matrix
-from runner.manifest.model import Items, JobLimits, Manifest, Matrix, Notify, Retry
+from runner.manifest.model import MODEL_KEYS, Items, JobLimits, Manifest, Matrix, Notify, Retry
 from runner.manifest.naming import slug
 from runner.manifest.notify_urls import NOTIFY_EVENTS
-from runner.manifest.params import MODEL_KEYS
 from runner.manifest.positions import SourceMap, YamlMapping
 from runner.manifest.rows import data_file_error
 from runner.manifest.schema import Document, NotifyPart, add_schema_errors, is_name
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from runner.manifest.positions import KeyPath
 
 
@@ -35,11 +30,6 @@ class ParsedManifest:
 
     manifest: Manifest
     source_map: SourceMap
-
-
-def load(path: Path, *, out: Path | None = None) -> ParsedManifest:
-    """Return the manifest in the file `path`. Raise ManifestError if it is wrong."""
-    return parse(read_file(path), path, out=out)
 
 
 def parse(text: bytes, path: Path, *, out: Path | None = None) -> ParsedManifest:
@@ -63,26 +53,13 @@ def try_parse(text: bytes, path: Path, *, out: Path | None = None) -> tuple[Pars
             message = f"expected `key: value` lines, found {describe_value(root)}"
             diagnostics.add((1, 1), "", message, "begin with `version: 1`")
         return None, diagnostics
+    return build(root, diagnostics, path, out=out), diagnostics
+
+
+def build(root: YamlMapping, diagnostics: Diagnostics, path: Path, *, out: Path | None = None) -> ParsedManifest:
+    """Return as much of the manifest `root` as can be understood, and add what is wrong to `diagnostics`."""
     source_map = SourceMap(root)
-    return ParsedManifest(_ManifestBuilder(root, source_map, diagnostics, path).build(out), source_map), diagnostics
-
-
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a manifest. Raise ManifestError if there is no readable file."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise _file_error(path, "not a regular file", "give the path of a YAML file")
-        with path.open("rb") as file:
-            return file.read(yaml_reader.MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise _file_error(path, "there is no such file", "check the path") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise _file_error(path, f"cannot be read: {reason}", "check the path and its permissions") from error
-
-
-def _file_error(path: PathLike[str], message: str, hint: str) -> ManifestError:
-    return ManifestError([Diagnostic(str(path), 0, 0, "", message, hint)])
+    return ParsedManifest(_ManifestBuilder(root, source_map, diagnostics, path).build(out), source_map)
 
 
 class _ManifestBuilder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.manifest.params import MODEL_KEYS
+from runner.manifest.model import MODEL_KEYS
 from runner.manifest.positions import YamlMapping, dotted_path, unpack_position, value_text
 from runner.manifest.rows import file_label
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from runner.errors import ParameterDiagnostic
+    from runner.manifest.combinations import Combination
     from runner.manifest.diagnostics import Diagnostics
-    from runner.manifest.matrix import Combination
     from runner.manifest.params import ModelDescription, Param
     from runner.manifest.parser import ParsedManifest
     from runner.manifest.positions import KeyPath

@@ -122,7 +122,7 @@ class Downloader:
         self,
         *,
         loopback: bool = False,
-        bounds: DownloadLimits | None = None,
+        limits: DownloadLimits | None = None,
         per_host: int = 2,
         clock: Callable[[], float] = time.monotonic,
         context: ssl.SSLContext | None = None,
@@ -131,7 +131,7 @@ class Downloader:
     ) -> None:
         self._quarantine = quarantine
         self._loopback = loopback
-        self._bounds = bounds or DownloadLimits()
+        self._limits = limits or DownloadLimits()
         self._clock = clock
         self._transport = AiohttpTransport(
             resolver=GuardedResolver(loopback=loopback, names=names),
@@ -152,7 +152,7 @@ class Downloader:
             return DeadLink(TaskError("link_denied", None, str(error)))
         concurrency = self._hosts[checked.netloc.decode("ascii")]
         async with concurrency.acquire() as decreases:
-            with anyio.move_on_after(self._bounds.deadline):
+            with anyio.move_on_after(self._limits.deadline):
                 outcome = await self._fetch_to(checked, part)
                 if isinstance(outcome, DownloadedFile):
                     concurrency.increase()
@@ -161,7 +161,7 @@ class Downloader:
                 elif outcome.error.code == TOO_MANY_REQUESTS:
                     concurrency.decrease(decreases)
                 return outcome
-            return _retry_later("timeout", f"not whole within {self._bounds.deadline:g} s")
+            return _retry_later("timeout", f"not whole within {self._limits.deadline:g} s")
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -206,9 +206,9 @@ class Downloader:
                 # offsets in compressed content differ from those in the file, so it cannot be resumed
                 etag = "" if answer.headers.get("content-encoding") else answer.headers.get("etag", "")
                 part.reset_on_write(etag)
-            sink = _Sink(part, self._bounds, self._clock)
-            kind = await sink.drain(answer)
-        return await to_thread.run_sync(_finish, part, sink.take_pieces(), kind)
+            buffer = _Buffer(part, self._limits, self._clock)
+            kind = await buffer.receive(answer)
+        return await to_thread.run_sync(_finish, part, buffer.take_pieces(), kind)
 
     @asynccontextmanager
     async def _open_response(self, url: httpx.URL, size: int, tag: str) -> AsyncIterator[httpx.Response]:
@@ -216,7 +216,7 @@ class Downloader:
         headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
         if tag:
             headers |= {"Range": f"bytes={size}-", "If-Range": tag}
-        timeout = {"connect": self._bounds.connect, "read": self._bounds.read}
+        timeout = {"connect": self._limits.connect, "read": self._limits.read}
         for _ in range(_MAX_REDIRECTS + 1):
             extensions = {"timeout": timeout, "request_trace": RequestTrace(self._clock)}
             request = httpx.Request("GET", url, headers=headers, extensions=extensions)
@@ -303,34 +303,34 @@ def retry_after(headers: httpx.Headers) -> float | None:
     return parse_retry_after(headers.get("retry-after", ""), headers.get("date", ""))
 
 
-class _Sink:
-    """Buffer of one download: collects pieces up to 1 MiB, so that one call in a thread writes and hashes them."""
+class _Buffer:
+    """Buffer of one download that collects pieces up to 1 MiB, so that one call in a thread writes and hashes them."""
 
-    def __init__(self, part: PartialFile, bounds: DownloadLimits, clock: Callable[[], float]) -> None:
-        self._part, self._bounds, self._clock = part, bounds, clock
+    def __init__(self, part: PartialFile, limits: DownloadLimits, clock: Callable[[], float]) -> None:
+        self._part, self._limits, self._clock = part, limits, clock
         self._pieces: list[bytes] = []
         self._size = 0
         self._kind = sniff(part.head(HEAD_SIZE))
         #: True if the content is no media, so that nothing of it is written to the partial file
-        self._is_foreign = False
+        self._is_not_media = False
         self._received = 0
         #: time and received bytes at the start of the present period of the minimum rate
         self._rate_mark = (clock(), 0)
 
-    async def drain(self, answer: httpx.Response) -> MediaKind:
+    async def receive(self, answer: httpx.Response) -> MediaKind:
         """Write the content to the partial file, except for the last pieces (`take_pieces`), and return its kind."""
         encoding = answer.headers.get("content-encoding", "")
         length = answer.headers.get("content-length", "")
-        inflater = Inflater(encoding, self._bounds.video)
+        inflater = Inflater(encoding, self._limits.video)
         if not encoding and length.isdigit():
             self._check_size(int(length[:19]))
         try:
             async for chunk in answer.aiter_raw():
                 self._received += len(chunk)
                 (since, received), now = self._rate_mark, self._clock()
-                if now - since >= self._bounds.min_rate_period:
+                if now - since >= self._limits.min_rate_period:
                     count = self._received - received
-                    if count < self._bounds.min_rate * (now - since):
+                    if count < self._limits.min_rate * (now - since):
                         message = f"{count} bytes in {now - since:.0f} s"
                         raise _DownloadStoppedError(_retry_later("too_slow", message))
                     self._rate_mark = (now, self._received)
@@ -357,9 +357,9 @@ class _Sink:
         self._size += len(piece)
         if len(self._pieces) >= _MAX_PIECES:  # a server that sends single bytes must not fill the memory
             self._pieces = [b"".join(self._pieces)]
-        if self._kind is None and not self._is_foreign and self._size >= HEAD_SIZE:
+        if self._kind is None and not self._is_not_media and self._size >= HEAD_SIZE:
             self._detect_kind()
-        if self._is_foreign and self._size >= MAX_QUARANTINED_BYTES:
+        if self._is_not_media and self._size >= MAX_QUARANTINED_BYTES:
             raise _NotMediaError(self._pieces)
         if self._size >= _MIB:
             await to_thread.run_sync(self._part.write, self.take_pieces())
@@ -367,11 +367,11 @@ class _Sink:
     def _detect_kind(self) -> MediaKind | None:
         if self._kind is None:
             self._kind = sniff(b"".join(self._pieces)[:HEAD_SIZE])
-            self._is_foreign = self._kind is None
+            self._is_not_media = self._kind is None
         return self._kind
 
     def _check_size(self, more: int) -> None:
-        limit = self._bounds.other if self._kind and not self._kind.is_video else self._bounds.video
+        limit = self._limits.other if self._kind and not self._kind.is_video else self._limits.video
         if self._part.size + more > limit:
             raise _DownloadStoppedError(_retry_later("too_large", f"more than {limit} bytes"), discard=True)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-#: bytes that are read or copied at once
+#: bytes that are read at once
 _CHUNK = 1 << 20
 #: buffers that the system accepts in one `writev` call
 _MAX_WRITEV = 1024

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runner.providers.spec import Model, Parameter, Spec
 
 #: types of parameters in the words of messages
-_TYPE_NAMES = {
+TYPE_NAMES = {
     "string": "text",
     "integer": "a whole number",
     "number": "a number",
@@ -193,7 +193,7 @@ class ModelSchema:
                 request[own] = parameter.default
             elif own not in gathered and parameter.required:
                 name = next(iter(parameter.common), own)
-                expected = _join_choices(parameter.choices) if parameter.choices else _TYPE_NAMES[parameter.type]
+                expected = _join_choices(parameter.choices) if parameter.choices else TYPE_NAMES[parameter.type]
                 hint = f"add {name} to params ({expected})"
                 needs = (*parameter.common, own)
                 diagnostics.append(ParameterDiagnostic("", f"{self.code} needs {name}", hint, needs=needs))
@@ -259,7 +259,7 @@ def _violation(parameter: Parameter, value: Any) -> tuple[str, str] | None:
             return None
         return f"{shortened_repr(value)} is not one of its values", f"expected {_join_choices(parameter.choices)}"
     if not _has_type(parameter.type, value):
-        kind = _TYPE_NAMES[parameter.type]
+        kind = TYPE_NAMES[parameter.type]
         return f"{shortened_repr(value)} is not {kind}", f"expected {kind}"
     return None if parameter.type == "image" else _range_violation(parameter, value)
 
@@ -293,7 +293,7 @@ def _range_violation(parameter: Parameter, value: Any) -> tuple[str, str] | None
     if high is not None and size > high:
         return f"{size}{unit} is too much", f"expected at most {high:g}{unit}"
     if value == "" and parameter.required:
-        return "is empty", f"expected {_TYPE_NAMES[parameter.type]}"
+        return "is empty", f"expected {TYPE_NAMES[parameter.type]}"
     return None
 
 

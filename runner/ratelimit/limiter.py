@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MAX_SLEEP = 1.0
 
 
-class Pacer(Protocol):
+class RateLimit(Protocol):
     """Rate limit that grants slots: a `SlidingWindow`, or a `SharedSlidingWindow` for several processes."""
 
     def grant(self, now: float) -> Slot | float:
@@ -52,19 +52,19 @@ class Permit:
 
     def sent(self, stamp: float) -> None:
         """Record that the request's bytes leave at `stamp` of the limiter's clock."""
-        self._limiter.pacer.sent(self._slot, stamp)
+        self._limiter.rate_limit.sent(self._slot, stamp)
 
     def answered(self, rtt: float) -> None:
         """Record that the reply's headers arrived `rtt` seconds after the bytes left."""
-        self._limiter.pacer.answered(self._slot, rtt)
+        self._limiter.rate_limit.answered(self._slot, rtt)
 
     def throttled(self, wait: float | None = None) -> None:
         """Record that the server refused the request as too fast, and asked for a pause of `wait` seconds if given."""
-        self._limiter.pacer.throttled(self._limiter.now(), wait, self._slot)
+        self._limiter.rate_limit.throttled(self._limiter.now(), wait, self._slot)
 
     def release(self) -> None:
         """Give the slot back if nothing was sent; do nothing otherwise."""
-        self._limiter.pacer.release(self._slot)
+        self._limiter.rate_limit.release(self._slot)
 
     async def reacquire(self) -> None:
         """Wait for another slot, since a replay counts as a request of its own."""
@@ -80,24 +80,24 @@ class _Waiter:
 
 
 class Limiter:
-    """Queue for slots of a `Pacer`; only the head of the queue sleeps, and then serves every waiter that is due.
+    """Queue for slots of a `RateLimit`; only the head of the queue sleeps, and then serves every waiter that is due.
 
     `clock` returns seconds and `sleep` waits for seconds.
     """
 
     def __init__(
         self,
-        pacer: Pacer,
+        rate_limit: RateLimit,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.pacer = pacer
+        self.rate_limit = rate_limit
         self.now = clock
         self._sleep = sleep
         self._queue: deque[_Waiter] = deque()
 
     def __repr__(self) -> str:
-        return f"Limiter({self.pacer!r}, {len(self._queue)} waiting)"
+        return f"Limiter({self.rate_limit!r}, {len(self._queue)} waiting)"
 
     async def acquire(self) -> Permit:
         """Wait for a permit to send one request."""
@@ -118,7 +118,7 @@ class Limiter:
                     await self._sleep(min(_MAX_SLEEP, wait))
         except BaseException:
             if waiter.slot is not None:  # granted while the caller was cancelled
-                self.pacer.release(waiter.slot)
+                self.rate_limit.release(waiter.slot)
             raise
         finally:
             if waiter.slot is None:
@@ -131,7 +131,7 @@ class Limiter:
         """Give a slot to every waiter that is due; return the seconds until the next one is, or 0 if none waits."""
         while self._queue:
             now = self.now()
-            granted = self.pacer.grant(now)
+            granted = self.rate_limit.grant(now)
             if not isinstance(granted, Slot):
                 return granted - now
             waiter = self._queue.popleft()

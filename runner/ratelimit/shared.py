@@ -46,7 +46,7 @@ class RateStateFile(Protocol):
 
 
 class SharedSlidingWindow:
-    """Sliding window whose state is shared through a `RateStateFile`; has the methods of a `Pacer`.
+    """Sliding window whose state is shared through a `RateStateFile`; has the methods of a `RateLimit`.
 
     `call_later(seconds, call)` schedules a call on the event loop. `on_warning` is called with a text for the user.
     """

@@ -15,14 +15,14 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from runner.report.progress import cost_text, short_status_line, speed_text
+from runner.report.run_info import cost_text, short_status_line, speed_text
 from runner.tasks.models import State
 from runner.text import format_rate, pluralize, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from runner.report.progress import RunInfo
+    from runner.report.run_info import RunInfo
     from runner.report.stats import ProviderStats, RunStats
 
 #: columns below which the display is one line, and columns that no line exceeds

@@ -11,7 +11,6 @@ import orjson
 from runner.errors import DiskError
 from runner.net.downloader import TOO_MANY_REQUESTS, DeadLink, DownloadedFile, RetryLater
 from runner.net.partial_file import discard, is_disk_full, publish
-from runner.scheduler.stage import Stage
 from runner.tasks.events import LinkExpired, RetryableFailure, Saved
 from runner.tasks.models import NO_ERROR, State, TaskError
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from runner.net.downloader import Downloader
     from runner.scheduler.session import ProviderSession
     from runner.scheduler.settlement import Settlement
-    from runner.scheduler.stage import OnBroken
     from runner.tasks.events import Event
     from runner.tasks.models import Output, Task
 
@@ -37,8 +35,10 @@ _LEASE = 60.0
 class DownloadStage:
     """Downloads the outputs of one provider's tasks into the job directory.
 
-    `offload` runs a blocking function off the event loop.
+    `concurrency` is the number of downloads at once. `offload` runs a blocking function off the event loop.
     """
+
+    state = State.READY
 
     def __init__(
         self,
@@ -52,33 +52,22 @@ class DownloadStage:
     ) -> None:
         self._session, self._settlement, self._downloader = session, settlement, downloader
         self._capacity, self._store, self._directory = session.capacity, settlement.store, directory
-        self._concurrency, self._offload = concurrency, offload
+        self.concurrency, self._offload = concurrency, offload
         self._parts = directory / ".runner" / "parts"
 
-    def stage(self, on_broken: OnBroken) -> Stage:
-        """Return the loop that runs the downloads."""
-        return Stage(
-            (self._session.name, State.READY),
-            concurrency=self._concurrency,
-            notifier=self._session.notifier,
-            now=self._session.clock.now,
-            claim=self._claim,
-            work=self._work,
-            next_due=self._next_due,
-            on_broken=on_broken,
-        )
-
-    async def _claim(self, batches: int, held: set[int]) -> list[Sequence[Task]]:
+    async def claim(self, batches: int, held: set[int]) -> list[Sequence[Task]]:
+        """Claim due tasks, each as a batch of its own, while the disk has space."""
         if self._capacity.disk_full:
             return []
         now = self._session.clock.now()
         tasks = await self._store.claim(self._session.name, State.READY, now, batches, held, lambda _: now + _LEASE)
         return [[task] for task in tasks]
 
-    async def _next_due(self) -> float | None:
+    async def next_due(self) -> float | None:
+        """Return when the next download is due, or None while the disk is full."""
         return None if self._capacity.disk_full else await self._store.next_due(self._session.name, State.READY)
 
-    async def _work(self, batch: Sequence[Task]) -> None:
+    async def work(self, batch: Sequence[Task]) -> None:
         """Download one task's outputs. Where the disk is full the task stays as it is."""
         (task,) = batch
         if self._capacity.space is not None and not self._capacity.space.has_space_for(1):

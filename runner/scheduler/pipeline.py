@@ -11,6 +11,7 @@ from runner.scheduler.download import DownloadStage
 from runner.scheduler.poll import PollStage
 from runner.scheduler.poll_schedule import PollBounds, PollSchedule
 from runner.scheduler.reconcile import ReconcileStage
+from runner.scheduler.stage import Stage
 from runner.scheduler.submit import SubmitStage
 from runner.tasks.models import State
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from runner.scheduler.session import ProviderSession
     from runner.scheduler.settlement import Settlement
     from runner.scheduler.spending import Spending
-    from runner.scheduler.stage import OnBroken, Stage
+    from runner.scheduler.stage import OnBroken
     from runner.tasks.retry_policy import RetryPolicy
 
 
@@ -57,18 +58,32 @@ class ProviderPipeline:
         """Yield the loops that work on these states, apart from submits."""
         for operations in self.groups():
             if State.RUNNING in states:
-                yield PollStage(self.session, self.settlement, self.schedule, operations).stage(on_broken)
+                yield self.stage(PollStage(self.session, self.settlement, self.schedule, operations), on_broken)
             if State.IN_DOUBT in states and self.session.spec.can_reconcile:
-                yield ReconcileStage(self.session, self.settlement, operations).stage(on_broken)
+                yield self.stage(ReconcileStage(self.session, self.settlement, operations), on_broken)
         if State.READY in states:
-            yield DownloadStage(
+            downloads = DownloadStage(
                 self.session,
                 self.settlement,
                 self.downloader,
                 directory,
                 concurrency=self.downloads,
                 offload=self.offload,
-            ).stage(on_broken)
+            )
+            yield self.stage(downloads, on_broken)
+
+    def stage(self, tasks: PollStage | ReconcileStage | DownloadStage, on_broken: OnBroken) -> Stage:
+        """Return the loop that claims and processes the tasks of one stage."""
+        return Stage(
+            (self.name, tasks.state),
+            concurrency=tasks.concurrency,
+            notifier=self.session.notifier,
+            now=self.session.clock.now,
+            claim=tasks.claim,
+            work=tasks.work,
+            next_due=tasks.next_due,
+            on_broken=on_broken,
+        )
 
     def groups(self) -> list[list[str]]:
         """Return the operations of each group that one request can ask about together."""

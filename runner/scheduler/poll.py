@@ -15,7 +15,6 @@ import orjson
 
 from runner.providers.responses import compare_echo, read_many, read_query
 from runner.scheduler.poll_schedule import HIGH, LOW
-from runner.scheduler.stage import Stage
 from runner.tasks.events import Finished, Pending, Rejected, RetryableFailure
 from runner.tasks.models import State, TaskError
 from runner.tasks.transitions import advance
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from runner.scheduler.poll_schedule import PollSchedule
     from runner.scheduler.session import ProviderSession
     from runner.scheduler.settlement import Settlement
-    from runner.scheduler.stage import OnBroken
     from runner.tasks.events import Event
     from runner.tasks.models import Task
 
@@ -48,12 +46,16 @@ _SILENCE = RetryableFailure("unsent", TaskError("outage", None, "the provider do
 class PollStage:
     """Polls one group of operations that can share a call."""
 
+    state = State.RUNNING
+
     def __init__(
         self, session: ProviderSession, settlement: Settlement, schedule: PollSchedule, operations: Sequence[str]
     ) -> None:
         self._session, self._settlement, self._schedule = session, settlement, schedule
         self._store, self._operations = settlement.store, tuple(operations)
         self._many = session.spec.query.many
+        #: calls on the wire at once
+        self.concurrency = _CONCURRENCY_MANY if self._many else _CONCURRENCY_ONE
         #: permits for claimed batches, by the batch's first task
         self._permits: dict[int, Permit] = {}
         #: the due time of the next call, where a claim has just computed it and sent none; else empty
@@ -63,20 +65,7 @@ class PollStage:
         self._samples: dict[str, int] = {}
         self._reported_words: set[str] = set()
 
-    def stage(self, on_broken: OnBroken) -> Stage:
-        """Return the loop that runs the polls."""
-        return Stage(
-            (self._session.name, State.RUNNING),
-            concurrency=_CONCURRENCY_MANY if self._many else _CONCURRENCY_ONE,
-            notifier=self._session.notifier,
-            now=self._session.clock.now,
-            claim=self._claim,
-            work=self._work,
-            next_due=self._next_due,
-            on_broken=on_broken,
-        )
-
-    async def _claim(self, _: int, held: set[int]) -> list[Sequence[Task]]:
+    async def claim(self, _: int, held: set[int]) -> list[Sequence[Task]]:
         """Claim one batch if its time has come."""
         session, self._held = self._session, held
         at = await self._next_call_at()
@@ -109,7 +98,8 @@ class PollStage:
             self._schedule.planner(now, self._urgency),
         )
 
-    async def _next_due(self) -> float | None:
+    async def next_due(self) -> float | None:
+        """Return when the next call goes out, or None if no task can be polled."""
         return self._computed_due.pop() if self._computed_due else await self._next_call_at()
 
     async def _next_call_at(self) -> float | None:
@@ -129,7 +119,8 @@ class PollStage:
         few = await self._store.earliest_due(*where, self._held, bounds.few) if alone else ()
         return self._schedule.next_call_at(seen.first_due_at, seen.nth_due_at, self._urgency, few)
 
-    async def _work(self, batch: Sequence[Task]) -> None:
+    async def work(self, batch: Sequence[Task]) -> None:
+        """Poll a batch once the provider answers, or settle what is past its deadline while it does not."""
         permit = self._permits.pop(batch[0].id, None)
         with permit or nullcontext():
             if not self._session.breaker.outage:

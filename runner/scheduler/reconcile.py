@@ -21,7 +21,6 @@ from runner.providers.responses import (
     read_query,
     read_reference,
 )
-from runner.scheduler.stage import Stage
 from runner.tasks.events import AccountBlocked, Finished, Found, Missing, RetryableFailure
 from runner.tasks.models import State, TaskError
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from runner.scheduler.poll_schedule import PollSchedule
     from runner.scheduler.session import ProviderSession
     from runner.scheduler.settlement import Settlement
-    from runner.scheduler.stage import OnBroken
     from runner.tasks.events import Event
     from runner.tasks.models import Moment, Task
 
@@ -58,6 +56,10 @@ _LATE_CALLS = 20
 class ReconcileStage:
     """Reconciles one group of operations that stand in one list."""
 
+    state = State.IN_DOUBT
+    #: one scan at a time
+    concurrency = 1
+
     def __init__(self, session: ProviderSession, settlement: Settlement, operations: Sequence[str]) -> None:
         self._session, self._settlement, self._store = session, settlement, settlement.store
         self._operations = tuple(operations)
@@ -66,20 +68,8 @@ class ReconcileStage:
         #: the due time of the next scan, where a claim has just computed it and taken none; else empty
         self._computed_due: list[float | None] = []
 
-    def stage(self, on_broken: OnBroken) -> Stage:
-        """Return the loop that runs the scans, one at a time."""
-        return Stage(
-            (self._session.name, State.IN_DOUBT),
-            concurrency=1,
-            notifier=self._session.notifier,
-            now=self._session.clock.now,
-            claim=self._claim,
-            work=self._work,
-            next_due=self._next_due,
-            on_broken=on_broken,
-        )
-
-    async def _claim(self, _: int, held: set[int]) -> list[Sequence[Task]]:
+    async def claim(self, _: int, held: set[int]) -> list[Sequence[Task]]:
+        """Claim the due tasks as one batch."""
         session = self._session
         now = session.clock.now()
         due = None if session.dead else await self._due()
@@ -97,14 +87,16 @@ class ReconcileStage:
         )
         return [tasks] if tasks else []
 
-    async def _next_due(self) -> float | None:
+    async def next_due(self) -> float | None:
+        """Return when the next task is due, or None if nothing can be reconciled."""
         return self._computed_due.pop() if self._computed_due else await self._due()
 
     async def _due(self) -> float | None:
         session = self._session
         return None if session.dead else await self._store.next_due(session.name, State.IN_DOUBT, self._operations)
 
-    async def _work(self, batch: Sequence[Task]) -> None:
+    async def work(self, batch: Sequence[Task]) -> None:
+        """Ask for each task by its reference, and search the provider's list for the others."""
         await self._session.breaker.until_answering()
         begun = self._session.clock.moment()
         rest = await self._by_reference(batch)

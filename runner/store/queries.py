@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from runner.store.database import execute, statements
+from runner.store.read_only import ReadOnlyQueries
 from runner.store.task_rows import task_from, to_json
 from runner.tasks.models import State
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from runner.store.writer import Writer
     from runner.tasks.models import Task
 
+T = TypeVar("T")
 #: most recent finished tasks that are searched for late results
 _LATE_SCAN_LIMIT = 10_000
 
@@ -69,13 +71,10 @@ class Queries:
 
         `operations` restricts the search. The time is in seconds since the epoch.
         """
+        where = {"provider": provider, "state": state}
         if operations is None:
-            row = await self._fetch_one("next_due", provider=provider, state=state)
-        else:
-            row = await self._fetch_one(
-                "next_due_group", provider=provider, state=state, operations=to_json(operations)
-            )
-        return None if row is None else row[0]
+            return await self._fetch_value("next_due", None, **where)
+        return await self._fetch_value("next_due_group", None, operations=to_json(operations), **where)
 
     async def poll_outlook(
         self, provider: str, state: State, operations: Collection[str], now: float, nth: int
@@ -114,15 +113,11 @@ class Queries:
 
     async def counts_by_provider(self) -> dict[str, dict[str, int]]:
         """Return the number of tasks by provider and state, without unbought tasks removed from the manifest."""
-        counts: dict[str, dict[str, int]] = {}
-        for provider, state, count in await self._fetch_all("counts_by_provider"):
-            counts.setdefault(provider, {})[state] = count
-        return counts
+        return await self._read(ReadOnlyQueries.counts_by_provider)
 
     async def removed_unsent_count(self) -> int:
         """Return the number of unbought tasks that were removed from the manifest."""
-        row = await self._fetch_one("removed_unsent")
-        return row[0] if row else 0
+        return await self._read(ReadOnlyQueries.removed_unsent_count)
 
     async def has_work(self, provider: str, states: Collection[State], free_slots: int = 2**31) -> bool:
         """Return whether a task of these states is due for work, or any task is being submitted.
@@ -130,18 +125,17 @@ class Queries:
         A queued task counts only if it fits into `free_slots`: if nothing else is running, no slot will become free.
         This is one query, since tasks change their states between two.
         """
-        row = await self._fetch_one("has_work", provider=provider, states=to_json(list(states)), free_slots=free_slots)
-        return bool(row and row[0])
+        return await self._fetch_bool(
+            "has_work", provider=provider, states=to_json(list(states)), free_slots=free_slots
+        )
 
     async def spent(self) -> float:
         """Return the most that the job can have cost, with tasks in doubt or held, in the provider's unit."""
-        row = await self._fetch_one("spent")
-        return row[0] if row else 0.0
+        return await self._fetch_value("spent", 0.0)
 
     async def has_ever_sent(self) -> bool:
         """Return whether a request was ever sent."""
-        row = await self._fetch_one("has_ever_sent")
-        return bool(row and row[0])
+        return await self._fetch_bool("has_ever_sent")
 
     async def key_sum(self) -> str:
         """Return the sum of the keys of the tasks in the manifest.
@@ -153,18 +147,15 @@ class Queries:
 
     async def partial_count(self) -> int:
         """Return the number of done tasks that have fewer outputs than were ordered."""
-        row = await self._fetch_one("count_partial")
-        return row[0] if row else 0
+        return await self._fetch_value("count_partial", 0)
 
     async def removed_failed_count(self) -> int:
         """Return the number of failed tasks that were removed from the manifest."""
-        row = await self._fetch_one("removed_failed")
-        return row[0] if row else 0
+        return await self._read(ReadOnlyQueries.removed_failed_count)
 
     async def slots_taken(self, provider: str) -> int:
         """Return how many slots of the account's window this job takes."""
-        row = await self._fetch_one("slots_taken", provider=provider)
-        return row[0] if row else 0
+        return await self._fetch_value("slots_taken", 0, provider=provider)
 
     async def claimed_ids(self, provider: str, remote_ids: Sequence[str]) -> set[str]:
         """Return the remote ids that a task of this job owns or has owned."""
@@ -174,8 +165,7 @@ class Queries:
 
     async def has_ambiguous_request(self, fingerprint: str, request: str) -> bool:
         """Return whether another request was sent that has the same fingerprint in the provider's list."""
-        row = await self._fetch_one("has_ambiguous_request", fingerprint=fingerprint, request=request)
-        return bool(row and row[0])
+        return await self._fetch_bool("has_ambiguous_request", fingerprint=fingerprint, request=request)
 
     async def duplicate_sends(self, fingerprint: str) -> list[tuple[str, float]]:
         """Return boot and seconds of the doubtful sends of a fingerprint."""
@@ -183,13 +173,11 @@ class Queries:
 
     async def is_duplicate_submitting(self, fingerprint: str) -> bool:
         """Return whether a task with this fingerprint is being submitted."""
-        row = await self._fetch_one("is_duplicate_submitting", fingerprint=fingerprint)
-        return bool(row and row[0])
+        return await self._fetch_bool("is_duplicate_submitting", fingerprint=fingerprint)
 
     async def is_model_running(self, provider: str, model: str) -> bool:
         """Return whether a task of this model is running."""
-        row = await self._fetch_one("is_model_running", provider=provider, model=model)
-        return bool(row and row[0])
+        return await self._fetch_bool("is_model_running", provider=provider, model=model)
 
     async def put_echoed_fields(self, provider: str, model: str, fields: Mapping[str, bool]) -> None:
         """Record which request fields of a model the provider's list returns unchanged."""
@@ -207,6 +195,19 @@ class Queries:
 
     async def _execute(self, query: str, **parameters: Any) -> None:
         await self._writer.write(lambda connection: execute(connection, query, **parameters) and None)
+
+    async def _read(self, query: Callable[[ReadOnlyQueries], T]) -> T:
+        """Return the result of a query that is also asked without an open store."""
+        return await self._writer.transact(lambda connection: query(ReadOnlyQueries(connection)))
+
+    async def _fetch_value(self, query: str, default: T, **parameters: Any) -> T:
+        """Return the first column of the first row, or `default` if there is no row."""
+        row = await self._fetch_one(query, **parameters)
+        return default if row is None else row[0]
+
+    async def _fetch_bool(self, query: str, **parameters: Any) -> bool:
+        """Return whether the first column of the first row is true."""
+        return bool(await self._fetch_value(query, 0, **parameters))
 
     async def _fetch_one(self, query: str, **parameters: Any) -> sqlite3.Row | None:
         return await self._writer.transact(lambda connection: execute(connection, query, **parameters).fetchone())

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: maximum number of processes that may share one endpoint
 MAX_PROCESSES = 256
+#: ends of the names of the state's file and of a process slot's file, which every version shares
+_STATE_SUFFIX, _SLOT_SUFFIX = ".budget", ".seat-"
 #: size in bytes of each of the two copies of the state
 _COPY_BYTES = 1 << 17
 #: version number, length and checksum of the state, and the boot it was written in
@@ -46,7 +48,7 @@ class SharedRateState:
         make_account_directory(directory.parent)
         make_directory(directory)
         self._version = -1
-        self._file = open_file(directory / f"{name}.budget", os.O_RDWR | os.O_CREAT)
+        self._file = open_file(directory / f"{name}{_STATE_SUFFIX}", os.O_RDWR | os.O_CREAT)
         try:
             self.process_slot, self._slot_file = self._acquire_slot()
         except OSError:
@@ -131,7 +133,7 @@ class SharedRateState:
         raise OSError(f"{MAX_PROCESSES} processes share it already")
 
     def _slot_path(self, slot: int) -> Path:
-        return self._stem.with_name(f"{self._stem.name}.seat-{slot}")
+        return self._stem.with_name(f"{self._stem.name}{_SLOT_SUFFIX}{slot}")
 
 
 def _try_lock(file: int) -> bool:

@@ -15,7 +15,7 @@ from runner.store.journal import read_lines
 from runner.store.task_rows import check_output_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 #: maximum number of example tasks of each error group
@@ -58,7 +58,7 @@ def open_read_only(directory: Path) -> Iterator[ReadOnlyQueries]:
 
 
 class ReadOnlyQueries:
-    """Queries of a job's database on a connection that cannot write."""
+    """Queries that read a job's database, on a connection that need not be able to write."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -66,8 +66,7 @@ class ReadOnlyQueries:
     def counts(self) -> dict[str, int]:
         """Return the number of tasks in each state, without unbought tasks removed from the manifest."""
         counts = dict(self._fetch_all("counts"))
-        gone = self._fetch_all("removed_unsent")[0][0]
-        counts["queued"] = counts.get("queued", 0) - gone
+        counts["queued"] = counts.get("queued", 0) - self.removed_unsent_count()
         return {state: count for state, count in counts.items() if count}
 
     def counts_by_provider(self) -> dict[str, dict[str, int]]:
@@ -86,15 +85,15 @@ class ReadOnlyQueries:
 
     def removed_unsent_count(self) -> int:
         """Return the number of unbought tasks that were removed from the manifest."""
-        return int(self._fetch_all("removed_unsent")[0][0])
+        return int(self._fetch_value("removed_unsent"))
 
     def removed_sent_count(self) -> int:
         """Return the number of bought tasks that were removed from the manifest."""
-        return int(self._fetch_all("removed_sent")[0][0])
+        return int(self._fetch_value("removed_sent"))
 
     def removed_failed_count(self) -> int:
         """Return the number of failed tasks that were removed from the manifest."""
-        return int(self._fetch_all("removed_failed")[0][0])
+        return int(self._fetch_value("removed_failed"))
 
     def error_groups(self) -> list[dict[str, Any]]:
         """Return why tasks failed, were stranded, are held or are incomplete, grouped by state and reason.
@@ -112,12 +111,12 @@ class ReadOnlyQueries:
 
     def oldest_submitted_at(self) -> float | None:
         """Return when the oldest task that is running or ready was submitted, in seconds since the epoch."""
-        value = self._fetch_all("oldest_submitted")[0][0]
+        value = self._fetch_value("oldest_submitted")
         return None if value is None else float(value)
 
     def oldest_ready_at(self) -> float | None:
         """Return since when the oldest result waits to be downloaded, in seconds since the epoch."""
-        value = self._fetch_all("oldest_ready")[0][0]
+        value = self._fetch_value("oldest_ready")
         return None if value is None else float(value)
 
     def spent(self) -> float | None:
@@ -127,7 +126,7 @@ class ReadOnlyQueries:
 
     def has_costs(self) -> bool:
         """Return whether anything was bought, or may have been, at a known price."""
-        return bool(self._fetch_all("costs")[0][0])
+        return bool(self._fetch_value("costs"))
 
     def in_state(self, state: str) -> list[dict[str, Any]]:
         """Return every task of a state, which must be one that few tasks are in.
@@ -150,7 +149,7 @@ class ReadOnlyQueries:
 
         Raises StateError if a file name leads out of the job directory.
         """
-        for row in self._connection.execute(database.statements()["saved_files"]):
+        for row in database.execute(self._connection, "saved_files"):
             saved = SavedFile(*row)
             check_output_name(saved.file)
             yield saved
@@ -177,16 +176,24 @@ class ReadOnlyQueries:
         """
         return self._result_rows("results")
 
+    def result_ids(self, state: str | None = None) -> list[int]:
+        """Return the id of every task in manifest order, or only of those in a state."""
+        return [row[0] for row in self._fetch_all("result_ids", state=state)]
+
+    def results_of(self, ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Yield the tasks with these ids in manifest order, as `results` does."""
+        return self._result_rows("results_of", ids=orjson.dumps(ids).decode())
+
     def newest_results(self, limit: int) -> Iterator[dict[str, Any]]:
         """Yield the tasks that changed last, up to `limit`, in manifest order, as `results` does."""
         return self._result_rows("newest_results", limit=limit)
 
     def name(self) -> str:
         """Return the manifest's name, empty if the job was never run."""
-        return str(self._fetch_all("name")[0][0])
+        return str(self._fetch_value("name"))
 
     def _result_rows(self, query: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        for row in self._connection.execute(database.statements()[query], parameters):
+        for row in database.execute(self._connection, query, **parameters):
             line = dict(row)
             for column in ("vars", "request", "outputs"):
                 line[column] = orjson.loads(line[column])
@@ -194,8 +201,12 @@ class ReadOnlyQueries:
                 check_output_name(output["file"])
             yield line
 
+    def _fetch_value(self, query: str) -> Any:
+        """Return the first column of the only row."""
+        return self._fetch_all(query)[0][0]
+
     def _fetch_all(self, query: str, **parameters: Any) -> list[Any]:
-        return self._connection.execute(database.statements()[query], parameters).fetchall()
+        return database.execute(self._connection, query, **parameters).fetchall()
 
 
 def known_remote_ids(directory: Path) -> set[str]:

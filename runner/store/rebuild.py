@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[str, int]:
     """Rebuild `state.db` from the manifest's drafts and the journal; return the number of restored tasks by state.
 
-    `now` is in seconds since the epoch. Raises StateError if the journal is empty, damaged or shorter than the database
-    knows it, and DiskError.
+    `now` is in seconds since the epoch. Raises StateError if the journal is empty, damaged or shorter than its offset
+    in the database, and DiskError.
     """
     journal, fresh = directory / "journal.jsonl", directory / "state.db.new"
     try:
@@ -56,7 +56,7 @@ def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[
 
 
 def _check_length(database: Path, journal: Path, uuid: str, end: int) -> None:
-    """Raise StateError if the journal is shorter than the database knows it; an unreadable database is ignored."""
+    """Raise StateError if the journal is shorter than its offset in the database; ignore an unreadable database."""
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             harden(connection)
@@ -80,9 +80,17 @@ def _drafts_from_journal(histories: Iterable[TaskHistory]) -> Iterator[Addition]
         intent = history.intent
         request = orjson.loads(intent["request"])
         draft = Draft(
-            intent["key"], 0, 1, {}, intent["provider"], intent["operation"], intent["model"], request, intent["name"],
-            intent["slots"],
-        )  # fmt: skip
+            key=intent["key"],
+            index=0,
+            repeat=1,
+            vars={},
+            provider=intent["provider"],
+            operation=intent["operation"],
+            model=intent["model"],
+            request=request,
+            name=intent["name"],
+            slots=intent["slots"],
+        )
         yield Addition(draft, intent["fingerprint"], intent.get("cost"), orjson.loads(intent.get("pictures") or "{}"))
 
 

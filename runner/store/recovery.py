@@ -1,8 +1,8 @@
 """Recovery of a job from its journal: merged into the database at each start, or read in full to rebuild it.
 
-Lines that the database lacks are the normal trace of a crash within its own epoch, and are merged. A journal that is
-shorter than the database knows, belongs to another database or knows of later runs means that one of the two was
-replaced. Then the job is refused with StateError (exit code 13).
+Lines that the database lacks are the normal trace of a crash within its own epoch, and are merged. One of the two was
+replaced if the journal is shorter than the offset in the database, belongs to another database, or has changes of later
+runs. Then the job is refused with StateError (exit code 13).
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def read_histories(path: Path) -> tuple[str, int, int, list[TaskHistory]]:
 
 
 def _has_later_run(tail: Tail, epoch: int) -> bool:
-    """Return whether the journal has changes of a run that the database does not know.
+    """Return whether the journal has changes of a run that began after the database's last one.
 
     A run that died between its first line and its first commit has changed nothing. The next run has the same epoch.
     """

@@ -159,7 +159,7 @@ def test_request_images_are_found_by_their_hash(local_images, desk):
         "image": "photos/a.png",
         "list/1": "photos/a.png",
     }
-    assert [path for path, _ in local_images.contents] == ["copy.png", "photos/a.png"]
+    assert [path for path, _ in local_images.inventory] == ["copy.png", "photos/a.png"]
 
 
 def test_fingerprint_ignores_local_images(desk):

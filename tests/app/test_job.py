@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,19 @@ def test_missing_manifest_suggests_what_is_meant(here, name, message):
         load(Path(name), Settings({}))
     assert f"{name}: " in str(raised.value)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "fifo"])
+def test_manifest_is_a_file(here, kind):
+    """A pipe is not waited for."""
+    path = here / "m.yaml"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    message = "cannot be read: No such file" if kind == "missing" else "is not a file; name a manifest, a YAML file"
+    with pytest.raises(ManifestError, match=message):
+        load(path, Settings({}))
 
 
 def test_missing_job_suggests_what_is_meant(here):

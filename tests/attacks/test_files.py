@@ -29,7 +29,7 @@ MIB = 1 << 20
 
 
 async def fetch(url, directory):
-    made = Downloader(loopback=True, bounds=DownloadLimits(read=2, deadline=8))
+    made = Downloader(loopback=True, limits=DownloadLimits(read=2, deadline=8))
     try:
         return await made.fetch(url, directory / "parts/1.part")
     finally:

@@ -41,7 +41,7 @@ def gateway(url, scheme=None, **options):
 
 
 def downloader(**options):
-    options.setdefault("bounds", DownloadLimits(read=0.5, deadline=3))
+    options.setdefault("limits", DownloadLimits(read=0.5, deadline=3))
     return closing(Downloader(loopback=options.pop("loopback", True), **options))
 
 
@@ -187,7 +187,7 @@ async def test_x20_compressed_bomb_is_bounded(tmp_path, wires, coding):
         async with wires.Wire(wires.always(reply)) as wire:
             async with gateway(wire.url) as api:
                 assert isinstance(await api.send(SUBMIT), NoAnswer)
-            async with downloader(bounds=DownloadLimits(video=4 * MIB, other=4 * MIB, read=1, deadline=3)) as files:
+            async with downloader(limits=DownloadLimits(video=4 * MIB, other=4 * MIB, read=1, deadline=3)) as files:
                 assert isinstance(await files.fetch(f"{wire.url}/x.png", tmp_path / "parts/1.part"), RetryLater)
         assert tracemalloc.get_traced_memory()[1] < 32 * MIB
     finally:
@@ -230,7 +230,7 @@ async def test_x21_responses_are_bounded_in_time_and_memory(tmp_path, wires, nam
         async with wires.Wire(endless(*HEADS[name])) as wire:
             async with gateway(wire.url) as api:
                 assert isinstance(await api.send(SUBMIT), NoAnswer)
-            async with downloader(bounds=DownloadLimits(video=4 * MIB, other=4 * MIB, read=0.5, deadline=1.5)) as files:
+            async with downloader(limits=DownloadLimits(video=4 * MIB, other=4 * MIB, read=0.5, deadline=1.5)) as files:
                 assert isinstance(await files.fetch(f"{wire.url}/x.png", tmp_path / "parts/1.part"), RetryLater)
         assert tracemalloc.get_traced_memory()[1] < 32 * MIB
     finally:

@@ -14,7 +14,7 @@ from runner.app.notify import notification
 from runner.report import metrics
 from runner.report.live import LiveView
 from runner.report.metrics import JobMetrics
-from runner.report.progress import RunInfo
+from runner.report.run_info import RunInfo
 from runner.report.stats import RunStats
 from runner.scheduler.outcome import Exit
 from runner.tasks.models import State

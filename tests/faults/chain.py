@@ -201,7 +201,7 @@ class Chain:
             resolver=self.resolver,
         )
         downloader = Downloader(
-            loopback=True, bounds=self.bounds, quarantine=Quarantine(self.directory / ".runner" / "quarantine")
+            loopback=True, limits=self.bounds, quarantine=Quarantine(self.directory / ".runner" / "quarantine")
         )
         stack.push_async_callback(client.aclose)
         stack.push_async_callback(downloader.aclose)

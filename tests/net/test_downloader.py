@@ -33,7 +33,7 @@ LARGE = png(1100)
 @contextlib.asynccontextmanager
 async def downloader(**options):
     options.setdefault("loopback", True)
-    options.setdefault("bounds", DownloadLimits(read=0.5, deadline=3))
+    options.setdefault("limits", DownloadLimits(read=0.5, deadline=3))
     files = Downloader(**options)
     try:
         yield files
@@ -219,22 +219,22 @@ async def endless(wires, chunk, pause):
 
 
 async def test_endless_body_ends_at_the_size_limit(wires, part):
-    bounds = DownloadLimits(other=3 << 20, deadline=5)
-    async with endless(wires, b"\0" * 65536, 0) as url, downloader(bounds=bounds) as client:
+    limits = DownloadLimits(other=3 << 20, deadline=5)
+    async with endless(wires, b"\0" * 65536, 0) as url, downloader(limits=limits) as client:
         outcome = await client.fetch(url, part)
     assert outcome.error.reason == "too_large"
     assert part.stat().st_size == 0
 
 
 async def test_slow_drip_ends_by_the_minimum_rate(wires, part):
-    bounds = DownloadLimits(min_rate_period=0.2, deadline=5)
-    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=bounds) as client:
+    limits = DownloadLimits(min_rate_period=0.2, deadline=5)
+    async with endless(wires, b"\0", 0.01) as url, downloader(limits=limits) as client:
         outcome = await client.fetch(url, part)
     assert outcome.error.reason == "too_slow"
 
 
 async def test_slow_drip_ends_by_the_deadline(wires, part):
-    async with endless(wires, b"\0", 0.01) as url, downloader(bounds=DownloadLimits(deadline=0.3)) as client:
+    async with endless(wires, b"\0", 0.01) as url, downloader(limits=DownloadLimits(deadline=0.3)) as client:
         assert (await client.fetch(url, part)).error.reason == "timeout"
 
 
@@ -248,7 +248,7 @@ async def test_gzip_media_is_decompressed_within_limits(wires, part):
     bomb = gzip.compress(PNG[:600] + b"\0" * (20 << 20))
     for body, good in ((gzip.compress(PNG), True), (bomb, False), (gzip.compress(PNG)[:-9], False)):
         reply = wires.answer(body, content_encoding="gzip", etag='"v"')
-        async with wires.Wire(wires.always(reply)) as wire, downloader(bounds=DownloadLimits(other=4 << 20)) as client:
+        async with wires.Wire(wires.always(reply)) as wire, downloader(limits=DownloadLimits(other=4 << 20)) as client:
             outcome = await client.fetch(wire.url, part)
         assert (outcome == complete(PNG)) is good
         assert not part.with_name(part.name + ".tag").exists()

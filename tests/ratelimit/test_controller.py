@@ -8,7 +8,7 @@ import math
 import pytest
 
 from runner.ratelimit.window import SlidingWindow
-from tests.ratelimit.pacing import FAST, Client, Server, Simulation
+from tests.ratelimit.virtual_time import FAST, Client, Server, Simulation
 
 SLOW = (0.1, 0.4)
 

@@ -11,7 +11,7 @@ import pytest
 from runner.ratelimit.shared import SharedSlidingWindow
 from runner.ratelimit.window import SlidingWindow, Slot
 from runner.store.rate_state import SharedRateState
-from tests.ratelimit.pacing import FAST, SLOW, Client, Server, Simulation, violations
+from tests.ratelimit.virtual_time import FAST, SLOW, Client, Server, Simulation, violations
 
 NEVER = float("inf")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.ratelimit.window import MAX_REQUESTS, SlidingWindow, Slot
-from tests.ratelimit.pacing import FAST, SLOW, Client, Server, Simulation, violations
+from tests.ratelimit.virtual_time import FAST, SLOW, Client, Server, Simulation, violations
 
 COUNTS = [(5, 600), (50, 4000), (500, 7000)]
 

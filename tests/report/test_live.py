@@ -10,7 +10,8 @@ import pytest
 from rich.cells import cell_len
 
 from runner.report.live import LiveView, live_display
-from runner.report.progress import RunInfo, show_progress
+from runner.report.progress import show_progress
+from runner.report.run_info import RunInfo
 from runner.report.stats import Loss, RunStats
 from runner.tasks.models import State
 

@@ -2,15 +2,8 @@ import io
 
 import pytest
 
-from runner.report.progress import (
-    PLAIN_INTERVAL,
-    PlainProgress,
-    RunInfo,
-    cost_text,
-    short_status_line,
-    show_progress,
-    status_line,
-)
+from runner.report.progress import PLAIN_INTERVAL, PlainProgress, show_progress
+from runner.report.run_info import RunInfo, cost_text, short_status_line, status_line
 from runner.report.stats import RunStats
 from runner.tasks.events import Accepted
 from runner.tasks.models import State, Task

@@ -72,7 +72,7 @@ async def polling(directory, count, *, name="chanjing", rate=100.0, first_poll=0
 
         async with anyio.create_task_group() as group:
             poll = PollStage(made.session, made.settlement, made.schedule, [operation])
-            group.start_soon(poll.stage(broken).run)
+            group.start_soon(made.stage(poll, broken).run)
             yield made, provider
             group.cancel_scope.cancel()
     finally:

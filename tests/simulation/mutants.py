@@ -145,13 +145,13 @@ def doubt_by_wall_clock():
 
 def breaker_stops_polls():
     """H15: too many doubts stop polls of paid tasks as well."""
-    work = PollStage._work
+    work = PollStage.work
 
     async def stopped(self, batch):
         await self._session.breaker.until_safe()
         await work(self, batch)
 
-    return _patched((PollStage, "_work", stopped))
+    return _patched((PollStage, "work", stopped))
 
 
 def own_doubt_only():
