@@ -38,6 +38,8 @@ BELOW["app"] = {*BELOW, "app"} - {"sandbox"}
 BELOW["api"] = {*BELOW, "app"} - {"sandbox"}
 BELOW["cli"] = {*BELOW, "app", "api"} - {"sandbox"}
 BELOW["__main__"] = {"cli"}
+#: the names of `import runner`, which are loaded when they are used
+BELOW["__init__"] = {"api"}
 
 #: a library, and the packages or modules that may import it; a `.` at the end means everything under the name
 GUARDED: dict[str, tuple[str, ...]] = {
@@ -59,7 +61,7 @@ IMPURE: dict[str, tuple[str, ...]] = {
         "runner.app.provider_config",  # hands the wall clock to the auth schemes
         "runner.app.resolve",  # the name under which `recover` keeps the old database
         "runner.scheduler.clock",  # the run's clock, from where it is handed on
-        "runner.cli.jobs",  # how long ago, for the user to read
+        "runner.cli.status",  # how long ago, for the user to read
         "runner.sandbox.",  # has clocks of its own
     ),
     "time.time_ns": ("runner.scheduler.clock",),
@@ -79,7 +81,8 @@ IMPURE: dict[str, tuple[str, ...]] = {
         "runner.sandbox.",
     ),
     "os.urandom": (),
-    "os.environ": ("runner.cli.",),
+    # the interface of the library reads it where its caller gives no other
+    "os.environ": ("runner.cli.", "runner.api"),
     "os.getenv": (),
 }
 
@@ -94,7 +97,7 @@ class Module:
 
     @property
     def package(self) -> str:
-        return self.name.split(".")[1] if "." in self.name else "version"
+        return self.name.split(".")[1] if "." in self.name else "__init__"
 
     @property
     def imports(self) -> set[str]:

@@ -16,7 +16,8 @@ from runner.store.lock import job_lock
 from runner.store.read_only import known_remote_ids, open_read_only
 
 if TYPE_CHECKING:
-    from runner.app.job import Job
+    from runner.app.job import LoadedJob
+    from runner.app.observer import Observer
     from runner.scheduler.session import ProviderSession
     from runner.settings import Settings
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _NO_LISTING = "it has no list of tasks: only its console can tell"
 
 
-def audit_job(job: Job, *, wait_lock: float = 0.0) -> dict[str, Any]:
+def audit_job(job: LoadedJob, observer: Observer, *, wait_lock: float = 0.0) -> dict[str, Any]:
     """Return the object that `audit --json` prints: what the providers have that the job does not know.
 
     Its exit code is 4 if there is any finding. Waits up to `wait_lock` seconds for the job's lock. Raises NoSuchJob.
@@ -36,13 +37,13 @@ def audit_job(job: Job, *, wait_lock: float = 0.0) -> dict[str, Any]:
         sandbox_process(job.settings, ledger_path(job.state_directory)) if job.in_sandbox else nullcontext(job.settings)
     )
     with job_lock(job.state_directory, wait=wait_lock), in_sandbox as settings:
-        return anyio.run(_audit_providers, job, settings)
+        return anyio.run(_audit_providers, job, settings, observer)
 
 
-async def _audit_providers(job: Job, settings: Settings) -> dict[str, Any]:
+async def _audit_providers(job: LoadedJob, settings: Settings, observer: Observer) -> dict[str, Any]:
     """Audit every provider of the job with open sessions."""
     async with AsyncExitStack() as stack:
-        context = await open_context(job, settings, RunOptions(verb="audit", again=True), stack)
+        context = await open_context(job, settings, RunOptions(verb="audit", again=True), observer, stack)
         known = known_remote_ids(job.state_directory)
         answers = {
             pipeline.name: await _audit_provider(context, pipeline.session, known) for pipeline in context.pipelines

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from runner.app.image_files import LocalImages
 from runner.errors import Diagnostic, JobNotFoundError, ManifestError
-from runner.manifest import expand, parser
+from runner.manifest import expand, parser, python_values
+from runner.manifest.diagnostics import Diagnostics
+from runner.manifest.python_values import PythonValues
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 from runner.providers.images import has_placeholder
@@ -23,8 +27,7 @@ from runner.text import shell_join
 from runner.units import parse_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     from runner.manifest.expand import DraftCallback
     from runner.manifest.model import Manifest
@@ -44,7 +47,7 @@ _MAX_NEIGHBOURS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class LoadedJob:
     """A checked manifest with its number of tasks and the settings that it was loaded with."""
 
     parsed: ParsedManifest
@@ -56,6 +59,8 @@ class Job:
     digest: str
     #: the local images that the manifest names
     images: LocalImages
+    #: gives a diagnostic the path of its value, if the manifest is no file
+    locate: Callable[[Diagnostic], Diagnostic] | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -72,10 +77,23 @@ class Job:
         """Return the directory of the store."""
         return self.directory / ".runner"
 
+    def drafts(self) -> Iterator[Draft]:
+        """Yield the drafts. Raises ManifestError if a data file or an image has changed and is wrong now."""
+        with _located_errors(self.locate):
+            yield from expand.expand(self.parsed, self.catalogue)
+
+    def check_cost_cap(self, option: str) -> None:
+        """Raise ManifestError, which names `option`, if a task has no price and so no cap on costs can hold."""
+        cap_check = CostCapCheck(self.catalogue, has_cap=True, option=option)
+        for draft in self.drafts():
+            cap_check.add(self.parsed, draft)
+        with _located_errors(self.locate):
+            cap_check.raise_if_unpriced(self.parsed)
+
     def additions(self) -> Iterator[Addition]:
         """Yield the drafts, each with its price, the paths of its images and the fingerprint that duplicates share."""
         fingerprints, prices = Fingerprints(self.settings), Prices(self.manifest, self.catalogue)
-        for draft in expand.expand(self.parsed, self.catalogue):
+        for draft in self.drafts():
             fingerprint = fingerprints.of(draft.provider, draft.operation, draft.model, draft.request)
             images = self.images.image_paths(draft.request, prices.shape(draft).images)
             yield Addition(draft, fingerprint, prices.of(draft), images)
@@ -109,7 +127,7 @@ def load(
     in_sandbox: bool = False,
     on_draft: expand.DraftCallback | None = None,
     has_cost_cap: bool = False,
-) -> Job:
+) -> LoadedJob:
     """Read and check a manifest and return its job.
 
     Calls `on_draft` with every draft while it is checked.
@@ -127,7 +145,47 @@ def load(
     if in_sandbox and out is None:
         parsed = replace(parsed, manifest=with_sandbox_directory(parsed.manifest))
     digest = _digest(text, parsed.manifest, images)
-    return Job(parsed, summary, catalogue, settings, in_sandbox, digest, images)
+    return LoadedJob(parsed, summary, catalogue, settings, in_sandbox, digest, images)
+
+
+def load_values(
+    values: Mapping[str, Any], settings: Settings, *, out: Path | None = None, in_sandbox: bool = False
+) -> LoadedJob:
+    """Check a manifest of Python values, by the keys of a manifest, and return its job.
+
+    Its relative paths start at the current directory. Raises ManifestError with every diagnostic, each of which names
+    the path of its value.
+    """
+    file = Path(python_values.FILE)
+    images = LocalImages(Path.cwd(), settings.images)
+    catalogue = Catalogue(settings.providers, images)
+    cap_check = CostCapCheck(catalogue, has_cap=False)
+    nodes, diagnostics = PythonValues(values), Diagnostics(python_values.FILE)
+    diagnostics.extend(nodes.diagnostics)
+    with _located_errors(nodes.locate):
+        parsed = parser.build(nodes.root, diagnostics, file, out=out)
+        output = nodes.root.get("output")
+        if out is None and "name" not in nodes.root and not (isinstance(output, dict) and "dir" in output):
+            hint = 'write name="…", after which the job directory is called; or set `out`'
+            diagnostics.add((1, 1), "name", "missing", hint)
+        summary = expand.check_parsed(parsed, diagnostics, catalogue, cap_check.add)
+        cap_check.raise_if_unpriced(parsed)
+    summary = replace(summary, warnings=tuple(nodes.locate(warning) for warning in summary.warnings))
+    if in_sandbox and out is None:
+        parsed = replace(parsed, manifest=with_sandbox_directory(parsed.manifest))
+    digest = _digest(orjson.dumps(nodes.root), parsed.manifest, images)
+    return LoadedJob(parsed, summary, catalogue, settings, in_sandbox, digest, images, nodes.locate)
+
+
+@contextmanager
+def _located_errors(locate: Callable[[Diagnostic], Diagnostic] | None) -> Iterator[None]:
+    """Give the diagnostics of a ManifestError in the block the paths of their values."""
+    try:
+        yield
+    except ManifestError as error:
+        if locate is None:
+            raise
+        raise ManifestError([locate(each) for each in error.diagnostics], omitted=error.omitted) from None
 
 
 def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = False) -> Path:
@@ -186,7 +244,7 @@ def _digest(text: bytes, manifest: Manifest, images: LocalImages) -> str:
     return digest.hexdigest()
 
 
-def submit_rate(job: Job, provider: str) -> Rate:
+def submit_rate(job: LoadedJob, provider: str) -> Rate:
     """Return the submit rate of a provider: the manifest's, else the cautious one of its spec."""
     return job.manifest.limits.qps or parse_rate(specs.load(provider, job.settings.providers).limits.submit)
 
@@ -223,8 +281,8 @@ class Prices:
 class CostCapCheck:
     """Check of a cap on costs: every price must be known, and all must be in one unit."""
 
-    def __init__(self, catalogue: Catalogue, *, has_cap: bool) -> None:
-        self._catalogue, self._has_cap = catalogue, has_cap
+    def __init__(self, catalogue: Catalogue, *, has_cap: bool, option: str = "--max-cost") -> None:
+        self._catalogue, self._has_cap, self._option = catalogue, has_cap, option
         self._prices: Prices | None = None
         self._unpriced_models: dict[str, None] = {}
         self._units: dict[str, None] = {}
@@ -243,7 +301,7 @@ class CostCapCheck:
         if not self._unpriced_models and len(self._units) < 2:  # noqa: PLR2004 - two currencies
             return
         written = parsed.manifest.limits.max_cost is not None
-        key = "limits.max_cost" if written else "--max-cost"
+        key = "limits.max_cost" if written else self._option
         line, column = parsed.source_map.location("limits", "max_cost") if written else (0, 0)
         models, units = ", ".join(self._unpriced_models), " and ".join(self._units)
         why, hint = (

@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner import logs
 from runner.errors import RunnerError, StateError, UsageError
 from runner.store.registry import JobEntry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from runner.store.registry import Registry
     from runner.store.store import Store
@@ -50,7 +49,9 @@ async def register_run(
 
 
 @asynccontextmanager
-async def record_while_running(registries: Sequence[Registry], store: Store) -> AsyncIterator[None]:
+async def record_while_running(
+    registries: Sequence[Registry], store: Store, on_warning: Callable[[str], None]
+) -> AsyncIterator[None]:
     """Record the job's progress with each account during the block and at its end, even after an error.
 
     A copy of the job that was made meanwhile is recognised by these records when it is put back.
@@ -64,7 +65,7 @@ async def record_while_running(registries: Sequence[Registry], store: Store) -> 
         try:
             await _record_progress(registries, store)
         except RunnerError as error:
-            logs.warn(f"the account was not told how far this job has come: {error.message}")
+            on_warning(f"the account was not told how far this job has come: {error.message}")
 
 
 async def _record_repeatedly(registries: Sequence[Registry], store: Store) -> None:

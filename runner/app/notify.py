@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from runner import logs
 from runner.app.run_job import write_metrics
 from runner.errors import ConfigError, JobLockedError, RunnerError
 from runner.manifest.notify_urls import fill_url, url_variables
@@ -20,7 +19,8 @@ from runner.text import format_duration, format_size, pluralize, sanitize
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from runner.app.job import Job
+    from runner.app.job import LoadedJob
+    from runner.app.observer import Observer
     from runner.app.run_context import RunOptions
     from runner.manifest.model import Notify
     from runner.settings import Settings
@@ -30,13 +30,15 @@ _NOTIFIED_VERBS = frozenset({"run", "retry"})
 
 
 @contextmanager
-def notify_around(job: Job, options: RunOptions) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def notify_around(
+    job: LoadedJob, options: RunOptions, observer: Observer
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Notify the monitor before and after the block, and write the metrics file at its end.
 
     The caller hands the run's summary to the yielded function. Raises ConfigError before anything is sent.
     """
-    target = _monitor(job, options)
-    _notify(target, job, options, None, {})
+    target = _monitor(job, options, observer)
+    _notify(target, job, options, observer, None, {})
     summary: dict[str, Any] = {}
     code: int = Exit.BUG
     try:
@@ -51,11 +53,11 @@ def notify_around(job: Job, options: RunOptions) -> Iterator[Callable[[Mapping[s
     finally:
         # a run that finds the job locked leaves the file to the run that holds the lock
         if options.metrics_file is not None and code != JobLockedError.exit_code:
-            write_metrics(options.metrics_file, job, Clock().now(), summary, code)
-        _notify(target, job, options, code, summary)
+            write_metrics(options.metrics_file, job, observer, Clock().now(), summary, code)
+        _notify(target, job, options, observer, code, summary)
 
 
-def _monitor(job: Job, options: RunOptions) -> tuple[Notify, Monitor] | None:
+def _monitor(job: LoadedJob, options: RunOptions, observer: Observer) -> tuple[Notify, Monitor] | None:
     """Return the manifest's `notify` section and its monitor, or None if no notification is due.
 
     Runs in the sandbox notify no monitor, because they are no news of the real job.
@@ -64,7 +66,7 @@ def _monitor(job: Job, options: RunOptions) -> tuple[Notify, Monitor] | None:
     if notify is None or options.verb not in _NOTIFIED_VERBS:
         return None
     if job.in_sandbox:
-        logs.info("the monitor is not told of runs in the sandbox")
+        observer.info("the monitor is not told of runs in the sandbox")
         return None
     return notify, Monitor(_resolved_url(notify.url, job.settings), str(uuid.uuid4()))
 
@@ -87,7 +89,12 @@ def _resolved_url(url: str, settings: Settings) -> str:
 
 
 def _notify(
-    target: tuple[Notify, Monitor] | None, job: Job, options: RunOptions, code: int | None, summary: Mapping[str, Any]
+    target: tuple[Notify, Monitor] | None,
+    job: LoadedJob,
+    options: RunOptions,
+    observer: Observer,
+    code: int | None,
+    summary: Mapping[str, Any],
 ) -> None:
     """Notify the monitor if the manifest asks for it.
 
@@ -105,7 +112,7 @@ def _notify(
         failure = "stopped by a signal"
     if failure is not None:
         # a quiet job stays quiet: the monitor itself reports a missing notification
-        (logs.info if options.quiet else logs.warn)(f"the monitor was not told of the {event}: {failure}")
+        (observer.info if options.quiet else observer.warn)(f"the monitor was not told of the {event}: {failure}")
 
 
 def notification(job: str, code: int | None, summary: Mapping[str, Any]) -> Notification:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from runner.app.job import Job
+    from runner.app.job import LoadedJob
     from runner.manifest.parser import ParsedManifest
     from runner.tasks.models import Draft
 
@@ -38,7 +38,7 @@ class Change:
 
 
 @dataclass
-class Plan:
+class PlanBuilder:
     """Comparison of one manifest's drafts with the tasks that the job has already."""
 
     #: number of new tasks that are shown as samples
@@ -123,7 +123,7 @@ class Plan:
         except JobNotFoundError:
             return 0.0
 
-    def to_dict(self, job: Job) -> dict[str, Any]:
+    def to_dict(self, job: LoadedJob) -> dict[str, Any]:
         """Return the object that `plan --json` prints."""
         rates = {provider: submit_rate(job, provider) for provider, _ in self._tasks_by_model}
         seconds = max((self._new_by_provider[name] / rate.per_second for name, rate in rates.items()), default=0.0)

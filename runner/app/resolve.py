@@ -24,7 +24,7 @@ from runner.tasks.transitions import ADOPTED_BY_USER, advance
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runner.app.job import Job
+    from runner.app.job import LoadedJob
     from runner.settings import Settings
     from runner.tasks.events import Resolved
     from runner.tasks.models import Task
@@ -116,7 +116,7 @@ async def _held_task(store: Store, key: str) -> Task:
     return task
 
 
-def recover(job: Job) -> dict[str, Any]:
+def recover(job: LoadedJob) -> dict[str, Any]:
     """Rebuild the database in a new file, keep the old one, and return the object that `recover --json` prints.
 
     Sends nothing.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 import anyio.to_thread
 
-from runner import logs
 from runner.app import provider_config
 from runner.app.failpoints import failpoint_hook
 from runner.app.output_files import rename_outputs
@@ -48,7 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from runner.app.image_files import LocalImages
-    from runner.app.job import Job
+    from runner.app.job import LoadedJob
+    from runner.app.observer import Observer
     from runner.manifest.model import Manifest
     from runner.providers.spec import Spec
     from runner.ratelimit.limiter import RateLimit
@@ -109,12 +109,14 @@ class RunContext:
     notifier: Notifier
     #: one registry for each account
     registries: list[Registry]
+    observer: Observer
 
 
 async def open_context(
-    job: Job,
+    job: LoadedJob,
     settings: Settings,
     options: RunOptions,
+    observer: Observer,
     stack: AsyncExitStack,
     stats: RunStats | None = None,
     clock: Clock | None = None,
@@ -132,9 +134,9 @@ async def open_context(
         naming = job.manifest.output_name or ""
         if await store.add(job.additions(), job.digest, clock.now(), naming):
             renamed = await rename_outputs(store, job.directory)
-            logs.warn(f"output.name has changed: {pluralize(renamed, 'file')} renamed")
-    context = RunContext(store, [], clock, notifier, [])
-    on_change = _change_listener(stats or RunStats(), clock)
+            observer.warn(f"output.name has changed: {pluralize(renamed, 'file')} renamed")
+    context = RunContext(store, [], clock, notifier, [], observer)
+    on_change = _change_listener(stats or RunStats(), clock, observer)
     names = await store.providers_with_work(include_finished=options.again)
     if options.verb == "run":
         names |= await _providers_with_late_results(store, settings, clock.now())
@@ -169,22 +171,19 @@ async def _check_origins(store: Store, settings: Settings) -> None:
             await store.check_origin(name, provider_config.origin(url))
 
 
-def _change_listener(stats: RunStats, clock: Clock) -> Callable[[Task, Event, Task], None]:
-    """Return a listener that counts and logs every committed transition."""
-    log = logs.listener()
+def _change_listener(stats: RunStats, clock: Clock, observer: Observer) -> Callable[[Task, Event, Task], None]:
+    """Return a listener that counts every committed transition and hands it to the observer."""
 
     def on_change(before: Task, event: Event, after: Task) -> None:
         stats.on_event(before, event, after, clock.now())
-        # the reader of our output may be gone, which must not stop a run with paid tasks in flight
-        with suppress(OSError):
-            log(before, event, after)
+        observer.on_change(before, event, after)
 
     return on_change
 
 
 async def _open_pipeline(
     name: str,
-    job: Job,
+    job: LoadedJob,
     settings: Settings,
     context: RunContext,
     on_change: Callable[[Task, Event, Task], None],
@@ -196,7 +195,7 @@ async def _open_pipeline(
 
     Binds the provider's address to the job before any request is sent there.
     """
-    spec, manifest = specs.load(name, settings.providers), job.manifest
+    spec, manifest, on_warning = specs.load(name, settings.providers), job.manifest, context.observer.warn
     url = provider_config.base_url(spec, settings)
     loopback = provider_config.is_on_loopback(url)
     client = provider_config.provider_client(spec, settings)
@@ -212,7 +211,7 @@ async def _open_pipeline(
     account = provider_config.account_directory(spec, settings)
     registry = Registry(account)
     context.registries.append(registry)
-    limiters = build_limiters(spec, manifest, account, context.clock, stack, logs.warn, loopback=loopback)
+    limiters = build_limiters(spec, manifest, account, context.clock, stack, on_warning, loopback=loopback)
     policy = provider_config.retry_policy(spec, manifest, loopback=loopback)
     if options.verb == "verify":
         policy = replace(policy, paid_timeout=min(policy.paid_timeout, _MAX_VERIFY_SECONDS))
@@ -222,7 +221,7 @@ async def _open_pipeline(
         InFlightWindow(manifest.limits.in_flight),
         space=FreeSpace(job.directory),
         other_processes_active=lambda: has_other_processes(limiters),
-        on_warning=logs.warn,
+        on_warning=on_warning,
     )
     session = ProviderSession(
         spec,
@@ -233,7 +232,7 @@ async def _open_pipeline(
         context.clock,
         context.notifier,
         signs_requests=provider_config.has_signed_requests(spec, settings),
-        on_warning=logs.warn,
+        on_warning=on_warning,
     )
     spending = Spending(
         session,
@@ -250,7 +249,7 @@ async def _open_pipeline(
         policy=policy,
         claims=Claims(account, context.store.uuid) if spec.needs_claims else None,
         on_change=on_change,
-        last_resort=logs.write_last_resort,
+        last_resort=context.observer.write_last_resort,
         failpoint=failpoint,
     )
     return ProviderPipeline(
@@ -276,7 +275,7 @@ def _daily_spending(registry: Registry, cap: float | None) -> Callable[[float, f
     return spend
 
 
-def _downloader(spec: Spec, job: Job, *, loopback: bool) -> Downloader:
+def _downloader(spec: Spec, job: LoadedJob, *, loopback: bool) -> Downloader:
     """Return the downloader of a provider's outputs."""
     per_host = job.manifest.limits.downloads or spec.limits.downloads
     return Downloader(per_host=per_host, loopback=loopback, quarantine=Quarantine(job.state_directory / "quarantine"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
-from runner import logs
 from runner.app import provider_config
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
 from runner.app.issues import job_issues
@@ -21,12 +20,11 @@ from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError
 from runner.providers.spec import load, spec_paths
 from runner.report import metrics, results
 from runner.report.metrics import JobMetrics
-from runner.report.progress import show_progress
 from runner.report.run_info import RunInfo, write_run_info
 from runner.report.stats import RunStats
 from runner.report.summary import summary
 from runner.scheduler.clock import Clock
-from runner.scheduler.outcome import Exit
+from runner.scheduler.outcome import Exit, run_outcome
 from runner.scheduler.run import EVERY_STAGE, Run
 from runner.store import filesystem
 from runner.store.lock import job_lock
@@ -39,12 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from runner.app.job import Job
+    from runner.app.job import LoadedJob
+    from runner.app.observer import Observer, StopSwitch
     from runner.app.run_context import RunContext
     from runner.providers.spec import Spec
     from runner.report.summary import JobIssues
     from runner.scheduler.outcome import RunOutcome
-    from runner.scheduler.pipeline import ProviderPipeline
     from runner.settings import Settings
     from runner.store.store import Store
     from runner.tasks.models import Task
@@ -60,10 +58,12 @@ _STAGES: dict[Verb, tuple[State, ...]] = {
 }
 
 
-def execute(job: Job, options: RunOptions, stream: TextIO) -> tuple[dict[str, Any], JobIssues]:
-    """Run the job and return its summary and the issues that it left.
+def execute(
+    job: LoadedJob, options: RunOptions, observer: Observer, *, stop: StopSwitch | None = None
+) -> tuple[dict[str, Any], JobIssues]:
+    """Run the job in an event loop of this thread, and return its summary and the issues that it left.
 
-    Shows progress on `stream`.
+    `stop` ends the run early. Without it the run handles INT, TERM and HUP, which only the main thread can.
     Raises RunnerError if the run cannot begin or its results cannot be written.
     """
     _refuse_lost_state(job)
@@ -79,13 +79,14 @@ def execute(job: Job, options: RunOptions, stream: TextIO) -> tuple[dict[str, An
         with sandbox_process(job.settings, sandbox_ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
             stats, clock = RunStats(), Clock()
             began = clock.now()
-            outcome = anyio.run(_run, job, settings, options, stats, clock, stream)
+            outcome = anyio.run(_run, job, settings, options, stats, clock, observer, stop)
+            outcome = run_outcome([*outcome.endings, *observer.endings()])
         summary, issues = close_run(job, options, outcome, stats, clock.now() - began)
-        write_page(job, clock, issues.unit, in_hurry=outcome.exit in {Exit.HUP, Exit.INT, Exit.TERM})
+        write_page(job, clock, issues.unit, observer, in_hurry=outcome.exit in {Exit.HUP, Exit.INT, Exit.TERM})
         return summary, issues
 
 
-def _refuse_lost_state(job: Job) -> None:
+def _refuse_lost_state(job: LoadedJob) -> None:
     """Raise StateError if there are results but no state: the state was deleted, and a run would buy all again."""
     results_file = job.directory / "results.jsonl"
     known = any((job.state_directory / name).exists() for name in ("state.db", "journal.jsonl"))
@@ -97,11 +98,17 @@ def _refuse_lost_state(job: Job) -> None:
 
 
 async def _run(
-    job: Job, settings: Settings, options: RunOptions, stats: RunStats, clock: Clock, stream: TextIO
+    job: LoadedJob,
+    settings: Settings,
+    options: RunOptions,
+    stats: RunStats,
+    clock: Clock,
+    observer: Observer,
+    stop: StopSwitch | None,
 ) -> RunOutcome:
     """Open the run's resources, register the run, requeue what was asked for, and work until the run ends."""
     async with AsyncExitStack() as stack:
-        context = await open_context(job, settings, options, stack, stats, clock)
+        context = await open_context(job, settings, options, observer, stack, stats, clock)
         store, registries, entry = context.store, context.registries, None
         if options.may_buy:
             now, name = clock.now(), job.manifest.name
@@ -109,8 +116,8 @@ async def _run(
             entry = await register_run(
                 registries, store, name=name, directory=directory, now=now, buy_again=options.buy_again
             )
-            await stack.enter_async_context(record_while_running(registries, store))
-        await _requeue(store, context.pipelines, clock, options, job.directory)
+            await stack.enter_async_context(record_while_running(registries, store, observer.warn))
+        await _requeue(context, options, job.directory)
         await start_stats(context, stats)
         deadlines = [each for each in (options.deadline, job.manifest.limits.deadline) if each is not None]
         run = Run(
@@ -120,28 +127,28 @@ async def _run(
             clock=clock,
             notifier=context.notifier,
             deadline=min(deadlines, default=None),
-            on_bug=logs.report_bug,
+            on_bug=observer.report_bug,
+            signals=stop is None,
             stages=EVERY_STAGE if options.failed else _STAGES[options.verb],
         )
-        async with show_run_progress(job, settings, context, run, stats, options, stream):
-            outcome = await run.run()
+        async with show_run_progress(job, settings, context, run, stats, options):
+            with nullcontext() if stop is None else stop.attached(run):
+                outcome = await run.run()
         if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
             await mark_finished(registries, entry)
         return outcome
 
 
-async def _requeue(
-    store: Store, pipelines: list[ProviderPipeline], clock: Clock, options: RunOptions, directory: Path
-) -> None:
+async def _requeue(context: RunContext, options: RunOptions, directory: Path) -> None:
     """Requeue the tasks that the user asked for again: stranded, failed, or with missing or changed files."""
-    by_name = {pipeline.name: pipeline for pipeline in pipelines}
-    for task in await _tasks_to_requeue(store, options, directory):
+    by_name = {pipeline.name: pipeline for pipeline in context.pipelines}
+    for task in await _tasks_to_requeue(context.store, options, directory, context.observer):
         if task.provider in by_name:
-            after = advance(task, Retried(), clock.now(), by_name[task.provider].settlement.policy)
-            await store.settle(task, after)
+            after = advance(task, Retried(), context.clock.now(), by_name[task.provider].settlement.policy)
+            await context.store.settle(task, after)
 
 
-async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path) -> list[Task]:
+async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path, observer: Observer) -> list[Task]:
     """Return the tasks to requeue.
 
     Warns if `--reason` names a reason that no task has.
@@ -155,7 +162,7 @@ async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path) 
     chosen = [task for task in lost if _matches_reason(task.error.reason, options.reason)]
     if lost and options.reason is not None and not chosen and not options.quiet:
         reasons = ", ".join(sorted({task.error.reason or "unknown" for task in lost}))
-        logs.warn(f"--reason {options.reason}: nothing is lost for that reason, but for: {reasons}")
+        observer.warn(f"--reason {options.reason}: nothing is lost for that reason, but for: {reasons}")
     return chosen
 
 
@@ -172,7 +179,7 @@ _THUMBNAIL_SECONDS, _LIGHT_BYTES = 2.0, 32 << 20
 
 
 def close_run(
-    job: Job, options: RunOptions, outcome: RunOutcome, stats: RunStats, seconds: float
+    job: LoadedJob, options: RunOptions, outcome: RunOutcome, stats: RunStats, seconds: float
 ) -> tuple[dict[str, Any], JobIssues]:
     """Write results.jsonl and return the summary of a run of `seconds`, with the issues that it left.
 
@@ -200,7 +207,7 @@ def close_run(
         return report, found
 
 
-def write_page(job: Job, clock: Clock, unit: str, *, in_hurry: bool) -> None:
+def write_page(job: LoadedJob, clock: Clock, unit: str, observer: Observer, *, in_hurry: bool) -> None:
     """Write the job's page.
 
     A failure is logged and stops nothing, because the run itself has ended.
@@ -214,17 +221,17 @@ def write_page(job: Job, clock: Clock, unit: str, *, in_hurry: bool) -> None:
             job.directory, now=clock.now(), unit=unit, has_time=lambda: clock.now() < end, light_bytes=_LIGHT_BYTES
         )
     except (OSError, RunnerError) as error:
-        logs.warn(f"the page of the job was not written: {error}")
+        observer.warn(f"the page of the job was not written: {error}")
     except KeyboardInterrupt:
-        logs.warn("the page of the job was not written: interrupted; `runner gallery` makes it")
+        observer.warn("the page of the job was not written: interrupted; `runner gallery` makes it")
     except Exception as error:  # noqa: BLE001 - a bug in a page must not cost a run its summary; it is logged
-        logs.report_bug(error)
+        observer.report_bug(error)
 
 
-def _command_words(job: Job, options: RunOptions) -> list[str]:
+def _command_words(job: LoadedJob, options: RunOptions) -> list[str]:
     """Return the command-line arguments that name this job: the manifest, `--sandbox` and `--out`."""
     out = ["--out", str(options.out)] if options.out else []
-    return [job.manifest.file, *(["--sandbox"] if job.in_sandbox else []), *out]
+    return ["MANIFEST" if job.locate else job.manifest.file, *(["--sandbox"] if job.in_sandbox else []), *out]
 
 
 #: seconds between two updates of the progress view
@@ -249,12 +256,12 @@ async def start_stats(context: RunContext, stats: RunStats) -> None:
 
 @asynccontextmanager
 async def show_run_progress(
-    job: Job, settings: Settings, context: RunContext, run: Run, stats: RunStats, options: RunOptions, stream: TextIO
+    job: LoadedJob, settings: Settings, context: RunContext, run: Run, stats: RunStats, options: RunOptions
 ) -> AsyncIterator[None]:
-    """Show the run's progress on `stream`, and keep its metrics file up to date, during the block."""
-    info = await _run_info(job, settings, context)
-    await anyio.to_thread.run_sync(_write_run_info, job, info)
-    with show_progress(info, stats, stream, quiet=options.quiet) as update:
+    """Show the run's progress, and keep its metrics file up to date, during the block."""
+    info, observer = await _run_info(job, settings, context), context.observer
+    await anyio.to_thread.run_sync(_write_run_info, job, info, observer)
+    with observer.show_progress(info, stats) as update:
 
         def update_view() -> None:
             stats.stopping = run.stopping
@@ -262,32 +269,30 @@ async def show_run_progress(
 
         updaters = [asyncio.create_task(_call_repeatedly(_PROGRESS_INTERVAL, update_view))]
         if options.metrics_file is not None:
-            updaters.append(
-                asyncio.create_task(_write_metrics_repeatedly(options.metrics_file, job, stats, context.clock))
-            )
+            updaters.append(asyncio.create_task(_write_metrics_repeatedly(options.metrics_file, job, stats, context)))
         try:
             yield
         finally:
-            succeeded = await _stop_watchers(updaters)
+            succeeded = await _stop_watchers(updaters, observer.report_bug)
         if succeeded:
             update_view()
 
 
-async def _stop_watchers(updaters: Sequence[asyncio.Task[None]]) -> bool:
+async def _stop_watchers(updaters: Sequence[asyncio.Task[None]], on_bug: Callable[[Exception], None]) -> bool:
     """Cancel the background tasks and return True if none had failed.
 
-    Their exceptions are logged, because a bug in a view must not cost a run its summary.
+    Their exceptions go to `on_bug`, because a bug in a view must not cost a run its summary.
     """
     for updater in updaters:
         updater.cancel()
     await asyncio.wait(updaters)
     bugs = [bug for each in updaters if not each.cancelled() and isinstance(bug := each.exception(), Exception)]
     for bug in bugs:
-        logs.report_bug(bug)
+        on_bug(bug)
     return not bugs
 
 
-def _write_run_info(job: Job, info: RunInfo) -> None:
+def _write_run_info(job: LoadedJob, info: RunInfo, observer: Observer) -> None:
     """Write what the live page shows of this run.
 
     A failure to do so is logged and stops nothing.
@@ -295,10 +300,10 @@ def _write_run_info(job: Job, info: RunInfo) -> None:
     try:
         write_run_info(job.state_directory, info)
     except OSError as error:
-        logs.warn(f"the live page will not know this run's limits: {error}")
+        observer.warn(f"the live page will not know this run's limits: {error}")
 
 
-async def _run_info(job: Job, settings: Settings, context: RunContext) -> RunInfo:
+async def _run_info(job: LoadedJob, settings: Settings, context: RunContext) -> RunInfo:
     """Return the run's cap, units and limits.
 
     The units include those of providers whose tasks are all finished.
@@ -319,7 +324,7 @@ async def _run_info(job: Job, settings: Settings, context: RunContext) -> RunInf
     )
 
 
-def _submits_per_second(spec: Spec, job: Job, settings: Settings) -> float:
+def _submits_per_second(spec: Spec, job: LoadedJob, settings: Settings) -> float:
     """Return the provider's submit limit in submits a second."""
     loopback = provider_config.is_on_loopback(provider_config.base_url(spec, settings))
     return provider_config.endpoint_rates(spec, job.manifest, loopback=loopback)["submit"].per_second
@@ -332,15 +337,22 @@ async def _call_repeatedly(seconds: float, update: Callable[[], None]) -> None:
         await anyio.sleep(seconds)
 
 
-async def _write_metrics_repeatedly(path: Path, job: Job, stats: RunStats, clock: Clock) -> None:
+async def _write_metrics_repeatedly(path: Path, job: LoadedJob, stats: RunStats, context: RunContext) -> None:
     """Write the metrics file at intervals until cancelled, because long runs are monitored before they end."""
     while True:
         totals = {"submitted": stats.submitted, "adopted": stats.adopted, "downloaded": stats.downloaded}
-        await anyio.to_thread.run_sync(write_metrics, path, job, clock.now(), totals)
+        await anyio.to_thread.run_sync(write_metrics, path, job, context.observer, context.clock.now(), totals)
         await anyio.sleep(_METRICS_INTERVAL)
 
 
-def write_metrics(path: Path, job: Job, now: float, totals: Mapping[str, Any], exit_code: int | None = None) -> None:
+def write_metrics(
+    path: Path,
+    job: LoadedJob,
+    observer: Observer,
+    now: float,
+    totals: Mapping[str, Any],
+    exit_code: int | None = None,
+) -> None:
     """Write the metrics file.
 
     A failure to do so is logged and stops nothing.
@@ -363,4 +375,4 @@ def write_metrics(path: Path, job: Job, now: float, totals: Mapping[str, Any], e
         )
         metrics.write(path, sample)
     except (OSError, RunnerError) as error:
-        logs.warn(f"--metrics-file: {error}")
+        observer.warn(f"--metrics-file: {error}")

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from runner.app.health_checks import run_checks, worst_exit_code
 from runner.cli.parameters import MANIFEST, as_json, out
+from runner.settings import Settings
+from runner.text import sanitize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +31,6 @@ def doctor(manifest: Path | None, online: bool, out: Path | None, as_json: bool)
     With MANIFEST: its directory and its providers. Sends nothing without --online, and nothing that costs with it.
     Exit code: 0 without a problem, else 14, 12 or 7 by the worst.
     """
-    from runner.app.health_checks import run_checks, worst_exit_code  # noqa: PLC0415
-    from runner.settings import Settings  # noqa: PLC0415
-
     results = []
     encoding = getattr(sys.stdout, "encoding", None) or "unknown"
     for result in run_checks(Settings(os.environ), manifest, out=out, encoding=encoding, online=online):
@@ -48,7 +48,5 @@ def doctor(manifest: Path | None, online: bool, out: Path | None, as_json: bool)
 
 
 def _line(result: CheckResult) -> str:
-    from runner.text import sanitize  # noqa: PLC0415
-
     line = f"{result.level:<8} {result.check:<13} {sanitize(result.message, 500)}"
     return f"{line}\n{'':<22} → {sanitize(result.hint, 500)}" if result.hint else line

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from runner.cli.parameters import MANIFEST, PATH, in_sandbox, out
+from runner.cli.parameters import MANIFEST, PATH, in_sandbox, job_directory, out
 from runner.errors import DiskError, UsageError
 from runner.tasks.models import State
 
@@ -48,11 +48,7 @@ def export(
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     chosen = kind or (suffix if suffix in _FORMATS else "jsonl")
     _check_output(output, chosen)
-    directory = where
-    if not where.is_dir():
-        from runner.app.job import directory_of  # noqa: PLC0415 - slow to import, and a directory needs no manifest
-
-        directory = directory_of(where, out=out, in_sandbox=in_sandbox)
+    directory = job_directory(where, out, in_sandbox=in_sandbox)
     with open_read_only(directory / ".runner") as job, job.snapshot():
         if output is None:
             _write_stdout(chosen, job, set(states))

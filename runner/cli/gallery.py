@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from runner.cli.parameters import MANIFEST, as_json, in_sandbox, out
+from runner.cli.parameters import MANIFEST, as_json, in_sandbox, job_directory, out
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,11 +28,10 @@ def gallery(where: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> i
     end of every run. Thumbnails are made once and kept in gallery/, which may be deleted at any time.
     """
     from runner.app.gallery_files import write_full_gallery  # noqa: PLC0415
-    from runner.app.job import directory_of  # noqa: PLC0415
     from runner.errors import DiskError  # noqa: PLC0415
     from runner.settings import Settings  # noqa: PLC0415
 
-    directory = where if where.is_dir() else directory_of(where, out=out, in_sandbox=in_sandbox)
+    directory = job_directory(where, out, in_sandbox=in_sandbox)
     try:
         result = write_full_gallery(directory, Settings(os.environ))
     except OSError as error:

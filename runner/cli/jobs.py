@@ -1,103 +1,24 @@
-"""`runner status`, `recover`, `audit` and `resolve`: inspect a job, and decide about its held tasks."""
+"""`runner recover`, `audit` and `resolve`: look into a job, and decide about its held tasks."""
 
 from __future__ import annotations
 
-import getpass
 import os
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from runner.cli.parameters import MANIFEST, as_json, in_sandbox, out
+from runner import api
+from runner.app.audit_job import audit_job
+from runner.app.resolve import recover as rebuild_state
+from runner.cli.console import ConsoleObserver
+from runner.cli.parameters import MANIFEST, as_json, in_sandbox, job_directory, out
+from runner.errors import UsageError
+from runner.text import pluralize, sanitize, shell_join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from runner.report.summary import JobIssues
-
-
-@click.command()
-@click.argument("where", required=False, type=MANIFEST, metavar="[MANIFEST or DIR]")
-@out
-@in_sandbox
-@as_json
-def status(where: Path | None, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
-    """Counts, oldest waiting, reasons; works while a run is on. Without an argument: every job below here."""
-    from runner.errors import JobNotFoundError  # noqa: PLC0415
-
-    directories = (
-        list(_job_directories(Path())) if where is None else [_job_directory(where, out, in_sandbox=in_sandbox)]
-    )
-    if not directories:
-        raise JobNotFoundError("there is no job below this directory", hint="Name a manifest or a job directory.")
-    for directory in directories:
-        report, issues = _status(directory, _job_arguments(where, out, in_sandbox=in_sandbox))
-        click.echo(orjson.dumps(report) if as_json else "\n".join(_status_lines(report, issues)))
-    return 0
-
-
-def _job_arguments(where: Path | None, out: Path | None, *, in_sandbox: bool) -> list[str]:
-    """Return the arguments that name the job on a command line; a directory does not tell its manifest."""
-    if where is None or where.is_dir():
-        return ["MANIFEST"]
-    return [str(where), *(["--sandbox"] if in_sandbox else []), *(["--out", str(out)] if out else [])]
-
-
-def _job_directories(root: Path) -> Iterator[Path]:
-    for depth in ("*", "*/*", "*/*/*"):
-        yield from (state.parent.parent for state in sorted(root.glob(f"{depth}/.runner/state.db")))
-
-
-def _job_directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
-    """Return the job directory of a manifest, or the given directory itself."""
-    if where.is_dir():
-        return where
-    from runner.app.job import directory_of  # noqa: PLC0415
-
-    return directory_of(where, out=out, in_sandbox=in_sandbox)
-
-
-def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], JobIssues]:
-    from runner.app.issues import job_issues  # noqa: PLC0415
-    from runner.settings import Settings  # noqa: PLC0415
-    from runner.store.read_only import open_read_only  # noqa: PLC0415
-
-    with open_read_only(directory / ".runner") as job:
-        oldest = job.oldest_submitted_at()
-        waiting = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
-        report = {
-            "job": directory.resolve().name,
-            "directory": str(directory),
-            "counts": job.counts(),
-            "gone": job.removed_unsent_count(),
-            "oldest_waiting_seconds": waiting,
-            "cost": job.spent(),
-            "faults": job.error_groups(),
-            "held": job.in_state("held"),
-            "in_doubt": job.in_state("in_doubt"),
-        }
-        return report, job_issues(job, Settings(os.environ), words)
-
-
-def _status_lines(report: dict[str, Any], issues: JobIssues) -> Iterator[str]:
-    from runner.report.summary import issue_lines  # noqa: PLC0415
-    from runner.text import format_duration, pluralize, sanitize  # noqa: PLC0415
-
-    counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in report["counts"].items())
-    yield f"{report['job']}: {counts or 'nothing yet'}"
-    yield f"  files   {sanitize(report['directory'], 500)}"
-    if report["cost"]:
-        yield f"  cost    {report['cost']:g}{f' {issues.unit}' if issues.unit else ''} so far, with what is in doubt"
-    if report["oldest_waiting_seconds"] is not None:
-        yield f"  oldest  waiting for {format_duration(report['oldest_waiting_seconds'])}"
-    if report["gone"]:
-        yield f"  gone    {pluralize(report['gone'], 'unbought task')} left the manifest"
-    yield from (f"  {line}" for line in issue_lines(issues))
-    for task in (*report["in_doubt"], *report["held"]):
-        yield f"  {task['key'][:8]}  {sanitize(task['name'], 40)}  {sanitize(task['evidence'])}"
+    from pathlib import Path
 
 
 @click.command()
@@ -107,11 +28,7 @@ def _status_lines(report: dict[str, Any], issues: JobIssues) -> Iterator[str]:
 @as_json
 def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
     """Rebuild the state from the journal, into a new file; the old one is kept. Sends nothing."""
-    from runner.app.job import load  # noqa: PLC0415
-    from runner.app.resolve import recover as rebuilt  # noqa: PLC0415
-    from runner.settings import Settings  # noqa: PLC0415
-
-    result = rebuilt(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
+    result = rebuild_state(api.load(manifest, out=out, sandbox=in_sandbox, env=os.environ).loaded)
     counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in result["recovered"].items())
     text = f"{result['job']}: {counts or 'nothing was ever sent'}"
     text += "\n  next: runner run looks up what is in doubt, and goes on"
@@ -126,19 +43,14 @@ def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -
 @as_json
 def audit(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
     """The provider's own list and bills against ours: orphans, duplicates, money drift. Sends nothing that costs."""
-    from runner.app.audit_job import audit_job  # noqa: PLC0415
-    from runner.app.job import load  # noqa: PLC0415
-    from runner.settings import Settings  # noqa: PLC0415
-
-    result = audit_job(load(manifest, Settings(os.environ), out=out, in_sandbox=in_sandbox))
+    job = api.load(manifest, out=out, sandbox=in_sandbox, env=os.environ)
+    result = audit_job(job.loaded, ConsoleObserver())
     click.echo(orjson.dumps(result) if as_json else "\n".join(_audit_lines(result, str(manifest))))
     code: int = result["exit_code"]
     return code
 
 
 def _audit_lines(result: dict[str, Any], manifest: str) -> Iterator[str]:
-    from runner.text import pluralize, sanitize, shell_join  # noqa: PLC0415
-
     charged = "" if result["charged"] is None else f"; {result['charged']:g} charged in the provider's unit"
     yield f"{result['job']}: {pluralize(len(result['findings']), 'finding')}{charged}"
     if result["strangers"]:
@@ -172,16 +84,10 @@ def resolve(
     as_json: bool,
 ) -> int:
     """A person's decision on a held task; KEY may be shortened. It is written down with your name."""
-    from runner.app.resolve import resolve_task  # noqa: PLC0415
-    from runner.errors import UsageError  # noqa: PLC0415
-    from runner.settings import Settings  # noqa: PLC0415
-    from runner.tasks.events import Resolution, Resolved  # noqa: PLC0415
-
     if sum((adopt is not None, absent, abandon)) != 1:
         raise UsageError("one decision is needed", hint="Give one of --adopt ID, --absent or --abandon.")
-    decision: Resolution = "adopt" if adopt is not None else "absent" if absent else "abandon"
-    event = Resolved(decision, getpass.getuser(), adopt)
-    result = resolve_task(_job_directory(manifest, out, in_sandbox=in_sandbox), key, event, Settings(os.environ))
+    directory = job_directory(manifest, out, in_sandbox=in_sandbox)
+    result = api.resolve(directory, key, adopt=adopt, absent=absent, abandon=abandon, env=os.environ)
     if result["warning"]:
         click.echo(f"warning: {result['warning']}", err=True)
     click.echo(orjson.dumps(result) if as_json else f"{result['key'][:8]} is now {result['state']}: {result['next']}")

@@ -31,7 +31,7 @@ _VERBS = {
     "verify": ("runner.cli.runs", "hash every file again; fetch what is missing, never buy it"),
     "audit": ("runner.cli.jobs", "the provider's own list and bills against ours"),
     "recover": ("runner.cli.jobs", "rebuild the state from the journal, into a new file"),
-    "status": ("runner.cli.jobs", "counts, oldest waiting, reasons; works while a run is on"),
+    "status": ("runner.cli.status", "counts, oldest waiting, reasons; works while a run is on"),
     "resolve": ("runner.cli.jobs", "a person's decision on a held task"),
     "export": ("runner.cli.export", "results as jsonl, csv or parquet; works while a run is on"),
     "gallery": ("runner.cli.gallery", "index.html of the job, with thumbnails; works while a run is on"),

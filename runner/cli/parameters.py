@@ -28,6 +28,18 @@ MANIFEST = _Manifest(path_type=Path)
 PATH = click.Path(path_type=Path)
 
 
+def job_directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
+    """Return the job directory of a manifest, or the given directory itself.
+
+    Raises JobNotFoundError or ManifestError.
+    """
+    if where.is_dir():
+        return where
+    from runner.app.job import directory_of  # noqa: PLC0415 - slow to import, and a directory needs no manifest
+
+    return directory_of(where, out=out, in_sandbox=in_sandbox)
+
+
 def as_json(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--json`, which prints JSON on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(function)

@@ -10,16 +10,18 @@ import click
 import orjson
 
 from runner.cli.parameters import MANIFEST, as_json, in_sandbox, out
+from runner.errors import ManifestError
+from runner.text import format_duration, pluralize, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from runner.app.job import Job
+    from runner.api import Job
     from runner.errors import Diagnostic
 
-#: most requests and changes that `plan` shows
-_MAX_SAMPLES = 3
+#: most changes that `plan` shows
+_MAX_CHANGES = 3
 #: most characters of a warning
 _MAX_WARNING = 1000
 
@@ -29,34 +31,31 @@ _MAX_WARNING = 1000
 @as_json
 def validate(manifests: tuple[Path, ...], as_json: bool) -> int:
     """Every mistake in a manifest, with line and column; sends nothing."""
-    from runner.app.job import load  # noqa: PLC0415 - loaded only by verbs that need it
-    from runner.errors import ManifestError  # noqa: PLC0415
-    from runner.settings import Settings  # noqa: PLC0415
-    from runner.text import pluralize  # noqa: PLC0415
+    from runner.api import load  # noqa: PLC0415 - a shell that completes an option imports this module for it
 
     code = 0
     for path in manifests:
         try:
-            job = load(path, Settings(os.environ))
+            job = load(path, env=os.environ)
         except ManifestError as error:
             code = error.exit_code
             _print_diagnostics(path, error, as_json=as_json)
         else:
-            entry = {"manifest": str(path), "valid": True, "tasks": job.summary.tasks, "problems": [],
+            entry = {"manifest": str(path), "valid": True, "tasks": job.task_count, "problems": [],
                      "warnings": _print_warnings(job)}  # fmt: skip
             click.echo(
                 orjson.dumps(entry)
                 if as_json
-                else f"{path}: valid, {pluralize(job.summary.tasks, 'task')}{_merged_note(job)}"
+                else f"{path}: valid, {pluralize(job.task_count, 'task')}{_merged_note(job)}"
             )
     return code
 
 
-def _print_diagnostics(path: Path, error: Any, *, as_json: bool) -> None:
+def _print_diagnostics(path: Path, error: ManifestError, *, as_json: bool) -> None:
     if not as_json:
         click.echo(str(error), err=True)
         return
-    problems = [_diagnostic_entry(diagnostic) for diagnostic in error.problems]
+    problems = [_diagnostic_entry(diagnostic) for diagnostic in error.diagnostics]
     entry = {"manifest": str(path), "valid": False, "tasks": None, "problems": problems, "warnings": []}
     click.echo(orjson.dumps(entry))
 
@@ -67,15 +66,13 @@ def _diagnostic_entry(diagnostic: Diagnostic) -> dict[str, Any]:
 
 def _print_warnings(job: Job) -> list[dict[str, Any]]:
     """Print the warnings of a manifest on stderr, and return them for `--json`."""
-    from runner.text import sanitize  # noqa: PLC0415
-
-    for warning in job.summary.warnings:
+    for warning in job.warnings:
         click.echo(f"warning: {sanitize(str(warning), _MAX_WARNING)}", err=True)
-    return [_diagnostic_entry(warning) for warning in job.summary.warnings]
+    return [_diagnostic_entry(warning) for warning in job.warnings]
 
 
 def _merged_note(job: Job) -> str:
-    merged = job.summary.merged
+    merged = job.merged_count
     copies = "1 identical one" if merged == 1 else f"{merged} identical ones"
     return f" ({copies} merged; `repeat` makes several of each)" if merged else ""
 
@@ -88,15 +85,11 @@ def _merged_note(job: Job) -> str:
 @as_json
 def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_json: bool) -> int:
     """Tasks, price, time at the limit, what changed, sample requests; sends nothing and writes nothing."""
-    from runner.app.job import load  # noqa: PLC0415
-    from runner.app.plan_job import Plan  # noqa: PLC0415
-    from runner.settings import Settings  # noqa: PLC0415
+    from runner.api import load_and_plan  # noqa: PLC0415 - see above
 
-    settings = Settings(os.environ)
-    planned = Plan(_MAX_SAMPLES, out, in_sandbox, settings.providers, _task_printer(as_json=as_json) if tasks else None)
-    job = load(manifest, settings, out=out, in_sandbox=in_sandbox, on_draft=planned.add)
-    planned.finish()
-    plan = {**planned.to_dict(job), "warnings": _print_warnings(job)}
+    on_task = _task_printer(as_json=as_json) if tasks else None
+    planned = load_and_plan(manifest, out=out, sandbox=in_sandbox, env=os.environ, on_task=on_task)
+    job, plan = planned.job, {**planned.to_dict(), "warnings": _print_warnings(planned.job)}
     if as_json:
         click.echo(orjson.dumps(plan))
     else:
@@ -105,8 +98,6 @@ def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_jso
 
 
 def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
-    from runner.text import format_duration, pluralize, sanitize  # noqa: PLC0415
-
     known = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in plan["known"].items())
     models = ", ".join(f"{entry['provider']} {sanitize(entry['model'], 80)}" for entry in plan["models"])
     rates = ", ".join(dict.fromkeys(plan["rate"].values()))
@@ -127,11 +118,9 @@ def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
 
 def _change_lines(plan: dict[str, Any]) -> Iterator[str]:
     """Yield lines about tasks that were changed or removed since the last run."""
-    from runner.text import sanitize  # noqa: PLC0415
-
     if plan["changed"]:
         yield f"  changed    {len(plan['changed'])} of the new ones stand where another task stood:"
-    for change in plan["changed"][:_MAX_SAMPLES]:
+    for change in plan["changed"][:_MAX_CHANGES]:
         keys = f"{change['was'][:8]} ({change['was_state'].replace('_', ' ')}) → {change['key'][:8]}"
         yield f"             task {change['index']}: {keys}"
         for name, field in change["fields"].items():
@@ -148,7 +137,6 @@ def _value_text(value: Any) -> str:
 
 def _task_printer(*, as_json: bool) -> Callable[[dict[str, Any]], None]:
     """Return a function that prints a task."""
-    from runner.text import sanitize  # noqa: PLC0415
 
     def show(task: dict[str, Any]) -> None:
         if as_json:

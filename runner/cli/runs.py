@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from contextlib import suppress
@@ -11,33 +10,25 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from runner import logs
 from runner.cli.parameters import MANIFEST, PATH, as_json, in_sandbox, out
 from runner.errors import UsageError
+from runner.report.summary import write as write_summary
+from runner.scheduler.outcome import Ending, Exit, run_outcome
+from runner.text import pluralize
+from runner.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from runner.app.plan_job import Plan
-    from runner.logs import LogFile
-    from runner.report.summary import JobIssues
-
-
-def _print_summary(options: dict[str, Any], summary: dict[str, Any], issues: JobIssues, directory: str) -> None:
-    if options["as_json"]:
-        click.echo(orjson.dumps(summary))
-    elif not options["quiet"] or summary["exit_code"]:
-        from runner.report.summary import render  # noqa: PLC0415
-
-        click.echo(render(summary, issues, directory), err=options["quiet"])
+    from runner.api import Plan, RunResult
 
 
 class _Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from runner.units import parse_duration  # noqa: PLC0415
-
         try:
             return 0.0 if value in {0.0, "0", "0s"} else parse_duration(value)
         except ValueError as error:
@@ -112,8 +103,6 @@ def verify(manifests: tuple[Path, ...], **options: Any) -> int:
 
 def _run_all(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any) -> int:
     """Run the jobs one after the other, and return the most important of their exit codes."""
-    from runner.scheduler.outcome import Ending, Exit, run_outcome  # noqa: PLC0415
-
     for option in ("summary_file", "metrics_file"):
         file = options[option]
         if file and (file.is_dir() or not file.resolve().parent.is_dir()):
@@ -132,12 +121,10 @@ def _run_all(manifests: tuple[Path, ...], options: dict[str, Any], **chosen: Any
     return codes[0] if len(codes) == 1 else run_outcome(Ending(Exit(code), "") for code in codes if code).exit
 
 
-def _open_log_file(path: Path | None) -> LogFile | None:
+def _open_log_file(path: Path | None) -> logs.LogFile | None:
     """Open the log file that all manifests share until the process ends; raises UsageError."""
-    from runner.logs import LogFile  # noqa: PLC0415
-
     try:
-        return None if path is None else LogFile(path)
+        return None if path is None else logs.LogFile(path)
     except OSError as error:
         raise UsageError(
             f"--log-file: {path} cannot be written: {error.strerror}",
@@ -152,47 +139,33 @@ def _needs_confirmation(options: dict[str, Any], chosen: dict[str, Any]) -> bool
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
 
 
-def _confirm_purchase(name: str, plan: Plan) -> None:
+def _confirm_purchase(plan: Plan) -> None:
     """Ask the user to confirm the purchase and its highest cost; raises UsageError if the user declines."""
-    from runner.text import pluralize  # noqa: PLC0415
-
     cost = "at a price nobody knows" if plan.cost is None else f"for {plan.cost:g} {plan.unit}"
-    if not click.confirm(f"{name}: buy {pluralize(plan.new, 'task')} {cost}?", err=True):
+    if not click.confirm(f"{plan.job.name}: buy {pluralize(plan.new, 'task')} {cost}?", err=True):
         raise UsageError("nothing was sent", hint="`runner plan` shows what would be bought; --yes does not ask.")
 
 
 def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int:
-    from runner import logs  # noqa: PLC0415
-    from runner.app.job import load  # noqa: PLC0415
-    from runner.app.notify import notify_around  # noqa: PLC0415
-    from runner.app.plan_job import Plan  # noqa: PLC0415
+    # imported here because a shell that completes an option imports this module for it
+    from runner import api  # noqa: PLC0415
     from runner.app.run_context import RunOptions  # noqa: PLC0415
-    from runner.app.run_job import execute  # noqa: PLC0415
-    from runner.report import summary as report  # noqa: PLC0415
-    from runner.settings import Settings  # noqa: PLC0415
+    from runner.cli.console import ConsoleObserver  # noqa: PLC0415
 
     logs.configure(options["log_format"], quiet=options["quiet"], file=options["log"])
-    settings = Settings(os.environ)
-    retry_failed = bool(chosen.get("failed"))
-    confirm = _needs_confirmation(options, chosen)
-    plan = (
-        Plan(0, options["out"], options["in_sandbox"], settings.providers, include_failed=retry_failed)
-        if confirm
-        else None
-    )
-    job = load(
-        path,
-        settings,
-        out=options["out"],
-        in_sandbox=options["in_sandbox"],
-        on_draft=plan.add if plan else None,
-        has_cost_cap=options["max_cost"] is not None,
-    )
+    place: dict[str, Any] = {"out": options["out"], "sandbox": options["in_sandbox"], "env": os.environ}
+    has_cost_cap = options["max_cost"] is not None
+    plan = None
+    if _needs_confirmation(options, chosen):
+        plan = api.load_and_plan(
+            path, **place, include_failed=bool(chosen.get("failed")), has_cost_cap=has_cost_cap, find_changes=False
+        )
+    job = plan.job if plan else api.load_checked(path, **place, has_cost_cap=has_cost_cap)
     if chosen["verb"] == "run" and not options["quiet"]:  # other verbs buy nothing new
-        for warning in job.summary.warnings:
+        for warning in job.warnings:
             logs.warn(str(warning))
     if plan is not None and plan.new >= _CONFIRM_TASKS:
-        _confirm_purchase(job.manifest.name, plan)
+        _confirm_purchase(plan)
     run_options = RunOptions(
         quiet=options["quiet"] or options["log_format"] == "json",
         deadline=options["deadline"],
@@ -204,12 +177,18 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
         metrics_file=options["metrics_file"],
         **chosen,
     )
-    with notify_around(job, run_options) as notify_end:
-        summary, issues = execute(job, run_options, sys.stderr or io.StringIO())
+
+    def on_end(result: RunResult) -> None:
         if options["summary_file"]:
-            report.write(options["summary_file"], summary)
+            write_summary(options["summary_file"], result.summary)
         with suppress(OSError):  # stdout may be closed; the exit code still tells the result
-            _print_summary(options, summary, issues, str(job.directory))
-        notify_end(summary)
-    code: int = summary["exit_code"]
-    return code
+            _print_result(options, result)
+
+    return api.run_attached(job, run_options, ConsoleObserver(quiet=run_options.quiet), on_end=on_end).exit_code
+
+
+def _print_result(options: dict[str, Any], result: RunResult) -> None:
+    if options["as_json"]:
+        click.echo(orjson.dumps(result.summary))
+    elif not options["quiet"] or result.exit_code:
+        click.echo(result.describe(), err=options["quiet"])

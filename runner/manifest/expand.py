@@ -90,9 +90,19 @@ def parse_and_check(
     parsed, diagnostics = parser.try_parse(text, path, out=out)
     if parsed is None:
         raise diagnostics.error()
+    return parsed, check_parsed(parsed, diagnostics, catalogue, on_draft)
+
+
+def check_parsed(
+    parsed: ParsedManifest, diagnostics: Diagnostics, catalogue: ModelCatalogue, on_draft: DraftCallback | None = None
+) -> ExpansionSummary:
+    """Check the rest of a manifest after parsing, and return the summary.
+
+    Call `on_draft` with every draft. Raise ManifestError with all diagnostics, those of parsing included.
+    """
     summary = _summarize(parsed, catalogue, diagnostics, on_draft)
     diagnostics.raise_any()
-    return parsed, summary
+    return summary
 
 
 def _summarize(

@@ -53,8 +53,13 @@ def try_parse(text: bytes, path: Path, *, out: Path | None = None) -> tuple[Pars
             message = f"expected `key: value` lines, found {describe_value(root)}"
             diagnostics.add((1, 1), "", message, "begin with `version: 1`")
         return None, diagnostics
+    return build(root, diagnostics, path, out=out), diagnostics
+
+
+def build(root: YamlMapping, diagnostics: Diagnostics, path: Path, *, out: Path | None = None) -> ParsedManifest:
+    """Return as much of the manifest `root` as can be understood, and add what is wrong to `diagnostics`."""
     source_map = SourceMap(root)
-    return ParsedManifest(_ManifestBuilder(root, source_map, diagnostics, path).build(out), source_map), diagnostics
+    return ParsedManifest(_ManifestBuilder(root, source_map, diagnostics, path).build(out), source_map)
 
 
 class _ManifestBuilder:

@@ -91,7 +91,7 @@ class Run:
 
     @property
     def stopping(self) -> bool:
-        """Return True if a signal has ended the run."""
+        """Return True if a signal or `stop` has ended the run."""
         return self._signal is not None
 
     async def run(self) -> RunOutcome:
@@ -110,11 +110,20 @@ class Run:
                 first.exit_code = Exit.RESUMABLE  # 11 says that the run has not begun
             raise first from None
         finally:
-            if self._signal is not None:
+            if self._signal is not None and self._handle_signals:
                 # what follows a signal is short and must be whole: the summary and the results
                 for number in _SIGNALS:
                     signal.signal(number, signal.SIG_IGN)
         return run_outcome([ending async for ending in self._endings()])
+
+    def stop(self, code: Exit, grace: float) -> None:
+        """Stop as on a signal: submit nothing more, and give requests on the wire `grace` seconds to deliver their ids.
+
+        `code` is the exit code that reports it. Of several calls the first one's counts.
+        """
+        self._signal = self._signal or code
+        self._stop_submits(grace)
+        self._scope.cancel()
 
     async def _flush_claims(self) -> None:
         """Write the claims that could not be written while another process of the account stood still."""
@@ -242,11 +251,9 @@ class Run:
             tries = 0
             async for number in signals:
                 tries += 1
-                self._signal = self._signal or _SIGNALS[number]
                 if tries > 2:  # noqa: PLR2004 - the third is meant
-                    os._exit(self._signal)
-                self._stop_submits(GRACE if tries == 1 else SHORT_GRACE)
-                self._scope.cancel()
+                    os._exit(self._signal or _SIGNALS[number])
+                self.stop(_SIGNALS[number], GRACE if tries == 1 else SHORT_GRACE)
 
     async def _watch_deadline(self, seconds: float) -> None:
         await anyio.sleep(seconds)

@@ -326,6 +326,19 @@ select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.na
   from draft join task on task.id = draft.task_id
   order by draft.position is null, draft.position, task.id
 
+-- name: result_ids
+-- Return the id of every task in the order of `results`, or only of those in a state.
+select task.id from draft join task on task.id = draft.task_id where :state is null or task.state = :state
+  order by draft.position is null, draft.position, task.id
+
+-- name: results_of
+-- Return the tasks whose ids a JSON list holds, as `results` does.
+select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.name, draft.queued_at,
+    (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
+       from (select * from output where output.task_id = task.id order by number)) as outputs
+  from json_each(:ids) join task on task.id = json_each.value join draft on draft.task_id = task.id
+  order by draft.position is null, draft.position, task.id
+
 -- name: removed_sent
 -- Return the number of bought tasks removed from the manifest.
 select count(*) from draft join task on task.id = draft.task_id where draft.position is null and task.state <> 'queued'

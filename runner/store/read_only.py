@@ -15,7 +15,7 @@ from runner.store.journal import read_lines
 from runner.store.task_rows import check_output_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 #: maximum number of example tasks of each error group
@@ -175,6 +175,14 @@ class ReadOnlyQueries:
         Raises StateError.
         """
         return self._result_rows("results")
+
+    def result_ids(self, state: str | None = None) -> list[int]:
+        """Return the id of every task in manifest order, or only of those in a state."""
+        return [row[0] for row in self._fetch_all("result_ids", state=state)]
+
+    def results_of(self, ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Yield the tasks with these ids in manifest order, as `results` does."""
+        return self._result_rows("results_of", ids=orjson.dumps(ids).decode())
 
     def newest_results(self, limit: int) -> Iterator[dict[str, Any]]:
         """Yield the tasks that changed last, up to `limit`, in manifest order, as `results` does."""

@@ -38,7 +38,7 @@ async def test_recorded_progress_reveals_an_old_copy(tmp_path, monkeypatch):
             await super().set_journal_mark(uuid, mark)
             recorded.set()
 
-    async with record_while_running([RecordingRegistry(tmp_path / "home")], store):
+    async with record_while_running([RecordingRegistry(tmp_path / "home")], store, print):
         writer = store._writer
         await writer.transact(lambda _: writer.journal_lines.append({"t": "later"}))
         recorded = anyio.Event()

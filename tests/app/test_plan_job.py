@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from runner.app import plan_job
-from runner.app.plan_job import Plan
+from runner.app.plan_job import PlanBuilder
 from runner.store.store import Store
 from runner.store.task_rows import Addition
 from runner.tasks.models import Draft
@@ -26,9 +26,9 @@ async def planned(tmp_path):
     await store.aclose()
     parsed = SimpleNamespace(manifest=SimpleNamespace(directory=tmp_path, cost=4.0))
 
-    def planned(*prompts: str) -> tuple[list[dict], list[dict], Plan]:
+    def planned(*prompts: str) -> tuple[list[dict], list[dict], PlanBuilder]:
         lines: list[dict] = []
-        made = Plan(0, None, in_sandbox=False, on_task=lines.append)
+        made = PlanBuilder(0, None, in_sandbox=False, on_task=lines.append)
         for number, prompt in enumerate(prompts, start=1):
             made.add(parsed, draft(number, prompt))
         before = list(lines)

@@ -18,11 +18,11 @@ async def test_bug_in_progress_view_is_logged_and_survived(capsys):
         asyncio.create_task(_call_repeatedly(60.0, lambda: None)),
     ]
     await asyncio.sleep(0.01)
-    assert not await _stop_watchers(updaters)
+    assert not await _stop_watchers(updaters, logs.report_bug)
     event = json.loads(capsys.readouterr().err)
     assert (event["event"], "ZeroDivisionError" in event["error"], len(calls)) == ("internal_error", True, 1)
 
 
 async def test_sound_updaters_are_cancelled_silently(capsys):
-    assert await _stop_watchers([asyncio.create_task(_call_repeatedly(60.0, lambda: None))])
+    assert await _stop_watchers([asyncio.create_task(_call_repeatedly(60.0, lambda: None))], logs.report_bug)
     assert capsys.readouterr().err == ""
