@@ -151,8 +151,9 @@ class ReconcileStage:
         for task in batch:
             possible = [row for row in rows if await self._match(task, row) == "possible"]
             provable = not possible and await self._is_absence_provable(task)
-            known = provable or bool(possible) or not await self._may_learn_echo(task)
-            quiet = await self._is_quiet(task, begun) and known
+            quiet = await self._is_quiet(task, begun)
+            # absent, possible, or no running task will tell more: only then the quiet time counts
+            quiet = quiet and (provable or bool(possible) or not await self._may_learn_echo(task))
             await self._settlement.settle(task, Missing(quiet=quiet, provable=provable))
 
     async def _match(self, task: Task, row: ListedTask) -> Match:
