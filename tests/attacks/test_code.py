@@ -84,6 +84,7 @@ print("silent")
 """
 
 
+@pytest.mark.slow
 def test_x40_imports_do_not_use_network():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", DEAF], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False

@@ -198,6 +198,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
 async def test_x38_images_are_not_decoded_and_checked_quickly(tmp_path, wires, data):
     began = time.process_time()

@@ -128,6 +128,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
 def test_x06_template_output_is_bounded(text):
     tracemalloc.start()
@@ -142,6 +143,7 @@ def test_x06_template_output_is_bounded(text):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_x06_size_is_checked_before_values_are_joined():
     """The length of a value that a template names often is checked before it is joined."""
     tracemalloc.start()
@@ -223,6 +225,7 @@ def test_x42_million_tasks_are_refused_before_any_request(tmp_path, more, why):
     assert time.process_time() - began < 2
 
 
+@pytest.mark.slow
 def test_x42_manifest_cannot_set_daily_cap(desk):
     """The daily spending limit of an account cannot be set in a manifest."""
     text = images(5, more="limits: {qps: 50, max_cost: 1000000}\ncost: 0.01\nretry: {doubt: 1s}")

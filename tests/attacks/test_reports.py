@@ -28,6 +28,7 @@ def steering(text):
     return {char for char in text if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}} - {"\n"}
 
 
+@pytest.mark.slow
 @given(text=st.text() | st.just(HOSTILE))
 def test_x31_error_messages_hold_no_control_characters(text):
     printed = str(RunnerError(text, hint=text)) + escape_control(text)
@@ -49,6 +50,7 @@ def test_x31_provider_message_is_one_sanitized_line(text):
     assert len(sanitize(text)) <= 200
 
 
+@pytest.mark.slow
 def test_x31_no_verb_prints_control_characters_of_manifest(desk):
     spelled = json.dumps(HOSTILE)
     keys = f"version: 1\nprovider: {spelled}\nmodel: {spelled}\n{spelled}: 1\nparams: {{{spelled}: x}}\n"

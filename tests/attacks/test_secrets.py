@@ -48,6 +48,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
 def test_x23_files_of_a_run_hold_no_secret(desk, kind):
     desk.write("job.yaml", images(3))
@@ -72,6 +73,7 @@ def test_x23_files_of_a_run_hold_no_secret(desk, kind):
     assert (desk.root / "run.log").read_bytes()
 
 
+@pytest.mark.slow
 def test_x24_token_has_own_file_and_links_stay_out_of_results(desk):
     """A token is stored in a file of its own, and results hold no download links."""
     desk.write("job.yaml", images(2))
@@ -125,6 +127,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_x26_crash_shows_no_values_of_variables(desk):
     desk.write("job.yaml", images(1))
     env = {"CHANJING_SECRET_KEY": CANARY, "CHANJING_APP_ID": CANARY + "x", "CHANJING_BASE_URL": "http://127.0.0.1:9"}
@@ -162,6 +165,7 @@ def test_x27_key_must_be_regular_file(tmp_path, kind):
         Settings({"KEY_FILE": str(path)}).secret("KEY")
 
 
+@pytest.mark.slow
 def test_x44_crash_leaves_no_core_dump():
     code = (
         "import resource; from runner.cli.main import run; run(['providers']); "

@@ -71,6 +71,7 @@ ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ROWS.values(), ids=ROWS)
 async def test_x34_forged_rows_are_reported_by_name(bench, script):
     path = await made(bench)

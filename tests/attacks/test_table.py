@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.faults.test_table import TESTS, known
 
 ROWS = {
@@ -132,6 +134,7 @@ def test_table_has_44_rows():
     assert sorted(int(row[1:]) for row in ROWS) == list(range(1, 45))
 
 
+@pytest.mark.slow
 def test_every_row_has_a_test():
     shown = named() | ELSEWHERE.keys() | NOT_SHOWN
     assert [f"{row}: {about}" for row, about in ROWS.items() if row not in shown] == []

@@ -20,6 +20,7 @@ from tests.whole.conftest import sandbox
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_thirty_kills_lose_nothing_and_pay_nothing_twice(tmp_path):
     campaign = Campaign(list(KINDS.values()), kills=10, seed=3, hits=0, root=tmp_path, observe=False)
     assert campaign.run(), json.dumps(campaign.figures()["convicted"], indent=2)
@@ -40,6 +41,7 @@ def test_campaign_fails_if_failpoint_is_hit_too_rarely(tmp_path):
     assert campaign.kept
 
 
+@pytest.mark.slow
 def test_replay_repeats_the_same_kills(tmp_path, capsys):
     words = ["--keep", str(tmp_path), "--replay", "reference/7/intent committed:1,recovery marked:1"]
     assert main(words) == 0
@@ -77,6 +79,7 @@ def convicted(case: Case) -> set[str]:
     return {violation.kind for violation in find_violations(case)}
 
 
+@pytest.mark.slow
 def test_oracle_accepts_correct_job(good):
     assert convicted(good) == set()
 

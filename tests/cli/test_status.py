@@ -26,6 +26,7 @@ def status(desk):
     return subprocess.run([sys.executable, "-c", _CODE, str(job)], env=env, capture_output=True, text=True, check=True)
 
 
+@pytest.mark.slow
 def test_status_without_prices_loads_no_spec(status):
     first, *_, loaded = status.stdout.splitlines()
     assert first == "job-sandbox: 1 done"

@@ -35,6 +35,7 @@ def expected(name: str, kind: str) -> Any:
     return json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))[kind]
 
 
+@pytest.mark.slow
 def test_job_directories_go_on(tmp_path):
     """One test for all, since they wait more than they work: side by side they take half as long."""
     names = [*PROVIDERS, SANDBOX]
@@ -53,6 +54,7 @@ def test_job_directories_go_on(tmp_path):
         raise ExceptionGroup("what the old version left does not go on", errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_state_is_rebuilt_from_its_journal(name, tmp_path):
     space = unpacked(name, tmp_path)

@@ -29,6 +29,7 @@ SHOWN_OUTPUT = {
 _EXIT = re.compile(r"exit (\d+)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_every_command_runs_with_stated_exit_code(name, desk, document):
     """Commands run in order in the sandbox. A comment beside a command may name another exit code than 0."""

@@ -15,6 +15,7 @@ OURS = Repository(ROOT)
 trees = pytest.mark.parametrize("tree", TREES)
 
 
+@pytest.mark.slow
 @trees
 def test_codes_are_explained(tree):
     assert OURS.unknown_codes(tree) == []

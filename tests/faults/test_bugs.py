@@ -107,6 +107,7 @@ def test_fp14_bug_in_one_task_does_not_stop_others(kind, place):
         assert result.report.states == {"done": TASKS}, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "place"), SHARED, ids=lambda text: text.rpartition(":")[2])
 def test_fp14_bug_in_shared_code_ends_run_without_loss(kind, place):
     """A bug in code that all tasks share ends the run and loses nothing."""
@@ -137,6 +138,7 @@ Downloader.fetch = buggy
 """
 
 
+@pytest.mark.slow
 def test_fp14_command_reports_bug_and_next_run_continues(rig):
     """The command reports a bug, and the next run continues the job."""
     rig.write("job.yaml", images(5))

@@ -43,6 +43,7 @@ time.time = lambda: wall() + ({jump} if time.monotonic() - began > 0.9 else 0.0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [86_400.0, -1.6e9], ids=["tomorrow", "1970"])
 def test_fc01_clock_jump_during_run_changes_nothing(rig, jump):
     rig.write("job.yaml", images(8, qps=8))
@@ -69,6 +70,7 @@ def skewed(rig, skew, env):
     return ended(rig.sick(SKEWED.format(skew=skew), "run", "job.yaml", "--json", env=env))
 
 
+@pytest.mark.slow
 def test_fc02_jwt_uses_server_clock(rig):
     """The sandbox refuses with 1003 (not yet valid) and sends its date. The client learns its skew from one refusal."""
     rig.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1"))
@@ -80,6 +82,7 @@ def test_fc02_jwt_uses_server_clock(rig):
         rig.paid_once(box, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skew", [-120.0, 7200.0], ids=lambda skew: f"{skew:+.0f}s")
 def test_fc02_clock_wrong_by_minutes_is_reported(rig, skew):
     """An API key does not depend on the clock, so the run continues."""
@@ -93,6 +96,7 @@ def test_fc02_clock_wrong_by_minutes_is_reported(rig, skew):
         assert err.count("clock") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skew", [7200.0, -600.0], ids=lambda skew: f"{skew:+.0f}s")
 def test_fc02_clock_wrong_by_hours_stops_run_before_purchase(rig, skew):
     """A signature would be valid ten minutes behind. A larger error must be reported to the user first."""
@@ -107,6 +111,7 @@ def test_fc02_clock_wrong_by_hours_stops_run_before_purchase(rig, skew):
         rig.finishes(box, 3)  # once the clock is right
 
 
+@pytest.mark.slow
 def test_fc02_paid_tasks_finish_by_server_clock(rig):
     """Paid tasks are polled and downloaded by the server's clock even if ours is wrong."""
     rig.write("job.yaml", images(2, provider="kling", model="image/kling-v2-1"))

@@ -211,6 +211,7 @@ async def test_fa04_burst_of_40001_halves_rate_and_is_no_attempt(tmp_path):
     await slowed_down(tmp_path, "chanjing")
 
 
+@pytest.mark.slow
 async def test_fa04_rate_at_server_limit_causes_no_40001(tmp_path):
     """At exactly the limit that the server enforces there is no 40001."""
     async with chain(tmp_path, "chanjing", qps=40.0, rate=40.0, query_rate=40.0, span=1.0) as ours:
@@ -412,6 +413,7 @@ async def test_fa08_5xx_storm_on_polls_causes_no_extra_submit(tmp_path):
         assert ours.middle.calls["query"] <= 40
 
 
+@pytest.mark.slow
 async def test_fa09_outage_sends_only_probes_and_next_run_continues(tmp_path):
     """During an outage only a probe is sent, and the next run continues the job."""
     async with chain(tmp_path) as ours:
@@ -464,6 +466,7 @@ async def test_fa11_three_unknown_codes_stop_submits(tmp_path):
         ours.paid_once(result, 5)
 
 
+@pytest.mark.slow
 async def test_fa12_throttled_list_does_not_slow_submits(tmp_path):
     async with chain(tmp_path, "chanjing") as ours:
         ours.middle.deeds["query"] = first(1, instead(TOO_FAST["chanjing"], end="open"))

@@ -36,6 +36,7 @@ def full(rig):
 # no free space
 
 
+@pytest.mark.slow
 @needs_disk
 def test_fd01_unwritten_intent_is_not_sent_and_ids_are_saved(full):
     """The ballast is released for the ids of paid tasks, and nothing more is bought."""
@@ -98,6 +99,7 @@ def test_fd02_download_without_space_is_retried_later(full):
         rig.finishes(box, 6)
 
 
+@pytest.mark.slow
 @needs_disk
 def test_fd02_low_free_space_stops_purchases(full):
     """With less space than 64 MiB and the expected outputs in flight there is no submit. Paid tasks are polled."""
@@ -131,6 +133,7 @@ def refused(rig, box) -> str:
     return err
 
 
+@pytest.mark.slow
 def test_fd03_unwritable_directory_is_found_before_submit(rig):
     """A directory without write permission is found before the first submit."""
     rig.options = {"preexec_fn": mortal}
@@ -145,6 +148,7 @@ def test_fd03_unwritable_directory_is_found_before_submit(rig):
         rig.finishes(box, 2)
 
 
+@pytest.mark.slow
 @needs_disk
 @pytest.mark.parametrize("lack", ["names", "leave"])
 def test_fd03_no_inodes_and_read_only_disk_are_found(full, lack):

@@ -198,6 +198,7 @@ def doubted(result, count=1):
     assert len(result.events_of(Interrupted)) == count, result.changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["close", "reset"])
 async def test_fp09_stale_connection_costs_at_most_one_poll_retry(tmp_path, end):
     """Every second query uses a closed connection, which shows only after it was sent."""
@@ -267,6 +268,7 @@ async def test_fn07_response_lost_after_accept(tmp_path, provider, end):
             assert [task["adopted"] for task in result.tasks] == [0, 1, 0]
 
 
+@pytest.mark.slow
 def test_fn07_crash_after_accept(tmp_path):
     desk = Desk(tmp_path)
     desk.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1"))
@@ -398,6 +400,7 @@ def damaged(change):
     return deed
 
 
+@pytest.mark.slow
 async def test_fn11_invalid_json_is_in_doubt_and_loses_no_task(tmp_path):
     async with chain(tmp_path) as ours:
         ours.middle.deeds["submit"] = {n: damaged(change) for n, change in enumerate(DAMAGED.values(), start=1)}
@@ -446,6 +449,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_fn11_damaged_bytes_make_no_id_and_no_exception(data):
@@ -531,6 +535,7 @@ async def test_fn13_bad_compression_is_in_doubt_and_found(tmp_path):
 # redirects, smuggled answers, odd answers
 
 
+@pytest.mark.slow
 async def test_fn14_redirects_are_not_followed_and_stop_submits(tmp_path):
     stolen = []
 
@@ -564,6 +569,7 @@ async def test_fn15_second_response_is_never_used_for_other_task(tmp_path):
         assert {call.headers["connection"] for call in ours.middle.seen["submit"]} == {"close"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [False, True])
 async def test_fn15_second_response_to_query_fails_no_task(tmp_path, late):
     async def smuggle(call):

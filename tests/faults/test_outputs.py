@@ -295,6 +295,7 @@ async def test_fo07_quarantine_does_not_write_through_links(tmp_path):
 # FO8 to FO10: elsewhere, otherwise, and a crash
 
 
+@pytest.mark.slow
 async def test_fo08_three_redirects_are_followed_and_a_fourth_is_not(tmp_path):
     """Three redirects are followed. A fourth, or one to a private address, is a dead link."""
 
@@ -341,6 +342,7 @@ async def test_fo09_changed_bytes_get_own_name_and_are_reported(tmp_path):
         assert any(before.name in warning for warning in result.warnings)
 
 
+@pytest.mark.slow
 def test_fo10_crash_between_rename_and_commit_keeps_file(tmp_path):
     """A crash between rename and commit keeps the file, and nothing is fetched again."""
     desk = Desk(tmp_path)

@@ -23,6 +23,7 @@ from tests.faults.conftest import FAST, ended, images, on_linux, reaches, sandbo
 # killed
 
 
+@pytest.mark.slow
 def test_fp01_kill_at_every_failpoint_and_during_recovery(rig):
     """SIGKILL at each failpoint in turn, one process after the other on one job. Then the job is finished."""
     order = [
@@ -42,6 +43,7 @@ def test_fp01_kill_at_every_failpoint_and_during_recovery(rig):
         rig.finishes(box, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", ["a database", "a version"])
 def test_fp01_kill_during_creation_of_state_is_recovered(rig, begun):
     """Nothing was bought yet, so there is nothing to recover."""
@@ -69,6 +71,7 @@ atexit.register(peak)
 """
 
 
+@pytest.mark.slow
 @on_linux
 def test_fp04_memory_does_not_grow_with_job(rig):
     """10^5 tasks must stay below 300 MB, which `make bench` measures. This test runs a part of them."""
@@ -82,6 +85,7 @@ def test_fp04_memory_does_not_grow_with_job(rig):
     assert int((rig.root / "peak").read_text()) < 120_000, "kB"
 
 
+@pytest.mark.slow
 @on_linux
 def test_fp04_process_without_memory_loses_nothing(rig):
     """The memory limit drops to what the process uses in mid-run, and any allocation may fail."""
@@ -102,6 +106,7 @@ def test_fp04_process_without_memory_loses_nothing(rig):
 ALONE = ("--fault", "slow_reply=@1", "--slow-s", "40")
 
 
+@pytest.mark.slow
 def test_fp10_second_run_ends_at_once_without_requests(rig):
     """The second run has a provider of its own, which must get no request."""
     rig.write("job.yaml", images(6))
@@ -123,6 +128,7 @@ def test_fp10_second_run_ends_at_once_without_requests(rig):
         assert other.requests() == 0
 
 
+@pytest.mark.slow
 def test_fp10_one_of_ten_runs_works_and_next_takes_over(rig):
     """Of ten runs of a job one works. When it is killed, the next one takes over."""
     rig.write("job.yaml", images(6))
@@ -139,6 +145,7 @@ def test_fp10_one_of_ten_runs_works_and_next_takes_over(rig):
         rig.finishes(box, 6)
 
 
+@pytest.mark.slow
 def test_fp10_writer_without_lock_writes_nothing(rig):
     """The lock file was deleted, so two processes hold a lock on the job. The epoch decides."""
     rig.write("job.yaml", images(6))
@@ -163,6 +170,7 @@ def snapshot(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in ("state.db", "journal.jsonl")}
 
 
+@pytest.mark.slow
 def test_fp12_newer_state_is_refused_unchanged(rig):
     rig.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
@@ -196,6 +204,7 @@ def downgraded(path: Path, version: int) -> None:
     old.replace(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", range(1, len(database.migrations())))
 def test_fp12_open_job_of_every_older_version_continues(rig, version):
     rig.write("job.yaml", images(10, qps=15))
@@ -218,6 +227,7 @@ def rows(path: Path) -> list[tuple]:
 # descriptors
 
 
+@pytest.mark.slow
 @on_linux
 def test_fp13_children_inherit_no_file_of_the_job(rig):
     """Every descriptor of a run is closed on exec, except for the three standard streams."""
@@ -235,6 +245,7 @@ def test_fp13_children_inherit_no_file_of_the_job(rig):
         assert [name for name, closed in seen.items() if not closed] == []
 
 
+@pytest.mark.slow
 def test_fp13_nothing_forks_while_database_is_open():
     """Processes start in two places: the sandbox before the store is opened, and thumbnails after it is closed."""
     starts = {"os.fork", "os.forkpty", "os.system", "os.posix_spawn", "os.popen", "pty.fork"}
@@ -249,6 +260,7 @@ def test_fp13_nothing_forks_while_database_is_open():
     assert [name for name, starting in found.items() if starting] == ["embedded_sandbox", "thumbnails"]
 
 
+@pytest.mark.slow
 @on_linux
 def test_fp13_thumbnail_process_has_no_open_database(rig, monkeypatch):
     rig.write("job.yaml", images(2, qps=100))
@@ -270,6 +282,7 @@ def test_fp13_thumbnail_process_has_no_open_database(rig, monkeypatch):
 # one account, several processes
 
 
+@pytest.mark.slow
 def test_fp11_three_processes_share_one_rate(rig):
     """The server counts every window of a second. The other processes may use the share of a dead one.
 

@@ -157,6 +157,7 @@ async def test_fv02_failed_tasks_are_polled_in_full_batches(tmp_path):
         assert len(result.outputs) == 15
 
 
+@pytest.mark.slow
 async def test_fv02_late_results_cost_twenty_calls_at_most(tmp_path):
     async with chain(tmp_path) as ours:
         ours.middle.deeds["query"] = status("failed")
@@ -185,6 +186,7 @@ async def test_fv02_expired_failed_tasks_are_not_polled(tmp_path, change):
         assert ours.middle.calls["query"] == queries
 
 
+@pytest.mark.slow
 def test_fv02_next_run_fetches_late_results(rig):
     """Nothing else is left to do, and the summary shows the late results."""
     rig.write("job.yaml", manifest(2, provider="kling", model="image/kling-v2-1"))
@@ -221,6 +223,7 @@ ENVELOPE = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(word=WORDS)
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -268,6 +271,7 @@ TAKEN = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(value=st.one_of(st.text(max_size=140), st.from_regex(GOOD_ID, fullmatch=True), st.integers(), st.booleans()))
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -358,6 +362,7 @@ async def test_fv06_batch_is_read_by_id_only(tmp_path):
             assert task["remote_id"] in output["url"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", ["kling", "kling-gateway"])
 async def test_fv06_response_about_other_task_is_ignored(tmp_path, provider):
     """A cache or a proxy confuses two responses: the second task is shown as the first, with its outputs."""
@@ -387,6 +392,7 @@ UNKNOWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_fv07_unknown_task_is_polled_again_and_not_bought(tmp_path, provider):
     """A task that the provider does not know is polled again and never bought again."""
@@ -631,6 +637,7 @@ class Asked:
     ref, remote_id, id = "r0-1-g1", "u-1", 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_fv13_missing_or_changed_keys_never_raise(provider):
     """A missing or changed key makes no id, loses none and raises nothing."""
@@ -727,6 +734,7 @@ async def test_fv14_list_with_shifting_rows_proves_no_absence(tmp_path):
         ours.paid_once(result, 3)
 
 
+@pytest.mark.slow
 async def test_fv14_endless_list_is_abandoned_without_purchase(tmp_path):
     """A list without an end is abandoned, and nothing is bought again."""
 

@@ -33,15 +33,18 @@ def drains(rig, number: signal.Signals, code: int, seed: int) -> None:
         rig.finishes(box, 14)
 
 
+@pytest.mark.slow
 def test_fp05_first_signal_drains(rig):
     drains(rig, signal.SIGINT, 130, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["TERM", "HUP"])
 def test_fp07_sigterm_and_sighup_drain(rig, number, code):
     drains(rig, number, code, number)
 
 
+@pytest.mark.slow
 def test_fp05_downloads_stop_at_once_and_complete_later(rig):
     rig.write("job.yaml", images(4))
     with sandbox(*FAST, "--fault", "slow_download=1.0", "--slow-s", "40", "--file-bytes", "2000000") as box:
@@ -56,6 +59,7 @@ def test_fp05_downloads_stop_at_once_and_complete_later(rig):
         rig.finishes(box, 4)
 
 
+@pytest.mark.slow
 def test_fp06_second_signal_leaves_5_s_and_third_none(rig):
     """After the second signal, slow responses are in doubt. The third one ends the process. Nothing is lost."""
     rig.write("job.yaml", images(12, qps=20))
@@ -100,6 +104,7 @@ def test_fp08_closed_readers_do_not_stop_run(rig):
         rig.paid_once(box, 6)
 
 
+@pytest.mark.slow
 def test_fp08_closed_streams_do_not_stop_run(rig):
     """`runner run … <&- >&- 2>&-`: no file of the job gets the descriptor of a standard stream."""
     rig.write("job.yaml", images(6))
@@ -122,6 +127,7 @@ def test_fp08_verb_in_closed_pipe_ends_quietly(rig):
 # a machine that stood still
 
 
+@pytest.mark.slow
 def test_fp09_no_burst_after_sigstop(rig):
     """The server counts every window of a second, and the runner is stopped in the middle of its work."""
     rig.write("job.yaml", images(24, qps=10))

@@ -49,6 +49,7 @@ def held(path: Path):
             connection.execute("rollback")
 
 
+@pytest.mark.slow
 def test_fd05_short_lock_is_waited_for(rig):
     rig.write("job.yaml", images(6))
     with sandbox(*FAST, "--fault", "slow_reply=@1", "--slow-s", "0.5") as box:
@@ -63,6 +64,7 @@ def test_fd05_short_lock_is_waited_for(rig):
         rig.paid_once(box, 6)
 
 
+@pytest.mark.slow
 def test_fd05_long_lock_at_start_is_exit_11(rig):
     rig.write("job.yaml", images(4))
     with sandbox(*FAST) as box:
@@ -148,6 +150,7 @@ class Ledger:
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["state.db", "state.db-wal"])
 async def test_fd06_flipped_byte_buys_nothing_again(half, where):
     """A hundred flips anywhere: the run works, or it is exit 13 and the journal restores everything."""
@@ -212,6 +215,7 @@ def test_fd08_network_file_system_is_refused_by_name(tmp_path, kind):
     filesystem.check(tmp_path / "local", mounts=mounts)
 
 
+@pytest.mark.slow
 def test_fd08_command_refuses_it_before_any_request(rig):
     (rig.root / "mountinfo").write_text(f"22 21 0:40 / {rig.root} rw - nfs4 far:/away rw\n")
     far = "from pathlib import Path\nfrom runner.store import filesystem\n"
@@ -222,6 +226,7 @@ def test_fd08_command_refuses_it_before_any_request(rig):
         assert (code, "nfs4" in err, box.requests()) == (14, True, 0), err
 
 
+@pytest.mark.slow
 def test_fd08_allowed_network_file_system_uses_no_wal(rig):
     """The database has no -wal and no -shm file during the run. On a local disk it has them again."""
     (rig.root / "mountinfo").write_text(f"22 21 0:40 / {rig.root} rw - nfs4 far:/away rw\n")
@@ -245,6 +250,7 @@ def test_fd08_allowed_network_file_system_uses_no_wal(rig):
             assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
 
 
+@pytest.mark.slow
 def test_fd09_state_is_private_while_it_is_written(rig):
     """The files are private even with a umask of 0."""
     rig.options = {"umask": 0}
@@ -268,6 +274,7 @@ def home(rig) -> list[Path]:
 # files and directories that users move
 
 
+@pytest.mark.slow
 def test_fd10_deleted_and_changed_outputs_are_not_bought_again(half):
     rig, box = half
     files = [rig.directory / output["file"] for line in rig.results() for output in line["outputs"]]
@@ -308,6 +315,7 @@ def test_fd11_two_tasks_with_one_file_name_are_an_error(rig, kind):
         load(alike(rig, kind), Settings({}))
 
 
+@pytest.mark.slow
 def test_fd11_command_reports_it_before_purchase(rig):
     alike(rig, "composition")
     with sandbox(*FAST) as box:
@@ -325,6 +333,7 @@ def test_fd12_moved_job_continues(half):
     assert rig.finishes(box, 16)["submitted"] == 16 - bought
 
 
+@pytest.mark.slow
 def test_fd12_directory_moved_during_run_is_not_recreated(rig):
     """A directory that is moved away in mid-run is not created again."""
     rig.write("job.yaml", images(12, qps=10))

@@ -7,6 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parents[1]
 
 ROWS = {
@@ -166,6 +168,7 @@ def named() -> set[str]:
     return {f"{hit[1].upper()}{int(hit[2])}" for hit in hits if hit}
 
 
+@pytest.mark.slow
 def test_every_row_has_a_test():
     shown = named() | ELSEWHERE.keys() | NOT_SHOWN.keys()
     assert [f"{row}: {about}" for row, about in ROWS.items() if row not in shown] == []

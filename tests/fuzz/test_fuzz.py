@@ -12,6 +12,7 @@ from tests.fuzz.targets import Target, targets
 CASES = {"manifest": 60, "reply": 250, "media": 1500, "journal": 40, "name": 1500}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_damaged_bytes_raise_only_our_errors(name):
     done, finding = fuzz(targets()[name], 1, cases=CASES[name])

@@ -228,6 +228,7 @@ def test_any_bytes_give_tasks_or_manifest_error(home, data):
         parse_and_check(data, home / "job.yaml", CATALOGUE)
 
 
+@pytest.mark.slow
 @settings(LIMITED, max_examples=400 * TIMES)
 @given(text=near_manifests())
 @example(HEAD + "params: {prompt: &a <<, n: *a}")
@@ -273,6 +274,7 @@ def test_too_many_tasks_are_refused_quickly(home):
     assert ends_well(home, HEAD + "params: {prompt: x}\nrepeat: 10\nlimits: {max_tasks: 1000}\nmatrix:\n" + axes) == 0
 
 
+@pytest.mark.slow
 def test_grammar_also_writes_valid_manifests(home):
     """A grammar that only writes errors would prove nothing about tasks."""
     found = []

@@ -151,6 +151,7 @@ def test_large_file_is_refused(monkeypatch):
     assert "at most" in wrong("a: 1234567890\n")[0][2]
 
 
+@pytest.mark.slow
 def test_speed():
     text = b"items:\n" + b"".join(b"- {subject: a cat number %d, style: ink, n: %d}\n" % (n, n) for n in range(30_000))
     began = time.process_time()

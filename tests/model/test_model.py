@@ -7,6 +7,7 @@ import pytest
 from tests.model.submit_model import checked, rows, verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
 def test_protocol_satisfies_invariants(row):
     """A variant never pays twice, loses nothing and can always finish. A mutant has exactly its known flaws."""

@@ -333,6 +333,7 @@ def test_repr_shows_no_secret():
     assert KEY not in repr(ProviderClient("https://api.example.com", bearer(KEY)))
 
 
+@pytest.mark.slow
 async def test_a_thousand_cancellations_leak_no_connection(wires):
     async def late(_wire, _seen, writer):
         await asyncio.sleep(0.004)

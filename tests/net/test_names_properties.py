@@ -110,6 +110,7 @@ def alike(first, second):
     return unicodedata.normalize("NFD", first) == unicodedata.normalize("NFD", second)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(name=HOSTILE.map(slug), outputs=st.integers(1, 12))
 def test_outputs_of_a_task_have_different_names(name, outputs):
@@ -130,6 +131,7 @@ VALUES = st.one_of(st.text("0123aA-_ éÉ.", max_size=3), HOSTILE)
 TASKS = st.lists(st.tuples(INDICES, VALUES), min_size=2, max_size=6, unique_by=lambda task: task[0])
 
 
+@pytest.mark.slow
 @FUZZ
 @given(text=st.sampled_from(TEXTS), tasks=TASKS)
 @example(text="{{ index }} {{- a }}", tasks=[(1000, "05"), (10000, "5")])

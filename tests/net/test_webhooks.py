@@ -149,6 +149,7 @@ async def test_failing_target_is_not_logged(wires, caplog):
     assert "secret-pw" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_hanging_target_does_not_keep_the_process(wires):
     """The process ends although the thread of the notification still waits; tested in a subprocess."""
     code = """if True:

@@ -88,6 +88,7 @@ def test_only_listed_codes_settle_a_submit(provider):
         assert type(event) is expected, (status, code, text, event)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", ["chanjing", "kling", "kling-gateway"])
 def test_no_acceptance_without_a_usable_id(provider):
     """A 5xx settles nothing, whatever its body says."""
@@ -127,6 +128,7 @@ def test_unlisted_4xx_of_a_gateway_is_a_doubt(status, text):
     assert type(read_submit(load("kling-gateway"), Reply(status, answer))) is Interrupted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", ["chanjing", "kling", "kling-gateway"])
 def test_query_response_never_fails_or_doubts_a_task(provider):
     """Only the task object itself can report a failure."""

@@ -271,6 +271,7 @@ def check(spec, outcome, task):
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.slow
 @FUZZ
 @given(data=st.data())
 def test_damaged_response_gives_an_event(data, recorded, task):
@@ -284,6 +285,7 @@ def test_damaged_response_gives_an_event(data, recorded, task):
     check(spec, Reply(status, body, good.headers), task())
 
 
+@pytest.mark.slow
 @FUZZ
 @given(body=JSON, status=st.integers(100, 599), after=st.text(max_size=8))
 def test_any_response_gives_an_event(body, status, after, task):
@@ -314,6 +316,7 @@ def test_too_deep_or_too_large_response_gives_an_event(body, status, after, task
         check(spec, Reply(status, body, {"retry-after": after}), task())
 
 
+@pytest.mark.slow
 @FUZZ
 @given(extra=st.dictionaries(st.text(min_size=1, max_size=12).map("x_{}".format), JSON, max_size=4), data=st.data())
 def test_id_is_read_despite_additional_fields(extra, data, recorded):

@@ -20,6 +20,7 @@ def simulated(count, total, seconds=1.0, **options):
     return Simulation(**options).run(clients, total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("back", [FAST, SLOW, (0.09, 0.4), (0.3, 0.31)], ids=str)
 @pytest.mark.parametrize(("count", "total"), COUNTS)
 def test_no_violation_at_97_per_cent_of_the_limit(count, total, back):
@@ -55,6 +56,7 @@ def test_rates_per_minute_and_fractional_rates(count, seconds, back):
     assert server.use(count / seconds) >= 0.965
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(
     count=st.sampled_from([1, 2, 5, 20, 60]),

@@ -109,6 +109,7 @@ class Endless(io.RawIOBase):
         return len(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", ["jsonl", "csv"])
 def test_memory_does_not_grow_with_the_job(write):
     class Rows:

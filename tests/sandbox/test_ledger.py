@@ -1,6 +1,8 @@
 import asyncio
 import json
 
+import pytest
+
 from runner.sandbox.limits import peak_within
 from runner.sandbox.server import Options, Sandbox
 
@@ -81,6 +83,7 @@ async def test_long_texts_are_recorded_by_hash(api):
         assert len(json.dumps(sandbox.ledger.accepted[0].request)) < 1000
 
 
+@pytest.mark.slow
 async def test_hundred_concurrent_submits_are_hundred_tasks(api):
     async with Sandbox() as sandbox:
         user = api(sandbox)

@@ -100,6 +100,7 @@ def test_polls_come_sooner_when_nothing_is_left_to_submit():
     assert schedule.next_call_at(50.0, None, MEDIUM) == 51.0
 
 
+@pytest.mark.slow
 def test_tasks_submitted_together_are_known_soon_after_ending():
     """A thousand tasks in three seconds, in virtual time: nothing can be learned from tasks that were sent before."""
     (case,) = (each for each in CASES if each.even)

@@ -10,6 +10,7 @@ from tests.simulation.world import play
 SEEDS = 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_mutant_is_detected(mutant):
     for seed in range(SEEDS):

@@ -31,6 +31,7 @@ def outage(kind, manner, start, *, seed=1):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manner", ["refused", "silent", "5xx"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_outage_of_three_hours_costs_little(kind, manner):
@@ -48,6 +49,7 @@ def test_outage_of_three_hours_costs_little(kind, manner):
     assert late <= 60.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manner", ["silent", "5xx"])
 @pytest.mark.parametrize("kind", ["kling", "chanjing"])
 def test_outage_during_submit_buys_nothing_twice(kind, manner):
@@ -76,6 +78,7 @@ def healthy(kind, term, seed):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_signal_drains_in_35_s_and_leaves_nothing_in_doubt(kind):
     """Responses take up to 25 s here. The run waits for all of them, and no task is in doubt."""
@@ -91,6 +94,7 @@ def test_signal_drains_in_35_s_and_leaves_nothing_in_doubt(kind):
     assert worst <= 35.0
 
 
+@pytest.mark.slow
 def test_second_signal_shortens_drain():
     """Responses have 5 s left. Tasks without one are in doubt, and the next run resolves them."""
     report, drained, _ = _drained(healthy("kling", (10.0, 12.0), 3))
@@ -116,6 +120,7 @@ FOREVER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", FOREVER)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_retry_is_endless(kind, where):

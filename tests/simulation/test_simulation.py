@@ -21,6 +21,7 @@ SEEDS, CHUNK = 300, 15
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_invariants_hold_after_every_event(first):
     crashes, unclear = Counter(), 0
@@ -51,6 +52,7 @@ def _hashes(hash_seed):
     return [line for line in done.stdout.splitlines() if len(line.split()) == 2 and len(line.split()[1]) == 64]
 
 
+@pytest.mark.slow
 def test_same_seed_gives_same_trace_in_every_process():
     first = _hashes("1")
     assert len(first) == 12

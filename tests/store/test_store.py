@@ -229,6 +229,7 @@ async def test_name_changes_only_without_files(bench):
         assert set(names.values()) == {"new"}
 
 
+@pytest.mark.slow
 async def test_many_drafts_are_added_in_pages(bench):
     async with bench() as made:
         await made.add(*range(1, 10_051))
@@ -591,6 +592,7 @@ AT_ONCE = {
 }
 
 
+@pytest.mark.slow
 async def test_no_query_of_a_run_scans_the_task_table(bench):
     async with bench() as made:
         await made.add(*range(1, 10_001))
@@ -663,6 +665,7 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_full_disk_is_a_disk_error_and_can_recover(home):
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(home)], capture_output=True, text=True, check=False, timeout=60

@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import fields
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def tasks(draw):
     return Task(1, "ab" * 16, "p", "image", "m", state, sent=sent, remote_id=remote_id, request=b"{}", name="n", **hot)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(tasks())
 def test_task_survives_the_way_through_a_row(task):

@@ -93,6 +93,7 @@ EVENTS = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_purchase_that_may_be_paid_always_counts(data):

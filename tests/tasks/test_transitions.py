@@ -522,6 +522,7 @@ def sound(task: Task) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.data(), st.booleans())
 def test_every_sequence_is_sound_and_ends(data, can_reconcile):
@@ -545,6 +546,7 @@ def test_every_sequence_is_sound_and_ends(data, can_reconcile):
     raise AssertionError(f"still going: {task}")
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_every_sequence_with_an_operator_is_sound(data):

@@ -32,6 +32,7 @@ def complete_files(desk, directory="out/job"):
 # credentials and credit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING, GATEWAY])
 def test_wrong_credentials_are_exit_12_in_three_requests(desk, provider, model):
     desk.write("job.yaml", images(30, provider=provider, model=model))
@@ -58,6 +59,7 @@ def test_paid_tasks_finish_without_credit(desk, provider, model):
         assert box.stats["duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_expired_token_is_renewed_once_without_loss(desk):
     desk.write("job.yaml", images(12))
     with sandbox(*FAST, "--token-requests", "7") as box:
@@ -66,6 +68,7 @@ def test_expired_token_is_renewed_once_without_loss(desk):
         assert box.stats["accepted"] == 12
 
 
+@pytest.mark.slow
 def test_jobs_of_one_account_share_one_token(desk):
     desk.write("one.yaml", images(5))
     desk.write("two.yaml", images(5).replace("thing", "object"))
@@ -81,6 +84,7 @@ def test_jobs_of_one_account_share_one_token(desk):
 # refusals
 
 
+@pytest.mark.slow
 def test_moderation_is_a_result_and_others_continue(desk):
     desk.write("job.yaml", images(4).replace("thing 2", "违规 thing"))
     with sandbox(*FAST) as box:
@@ -96,6 +100,7 @@ def test_moderation_is_a_result_and_others_continue(desk):
     assert failed["error"]["reason"] == "moderation"
 
 
+@pytest.mark.slow
 def test_changing_refused_prompt_lets_job_succeed(desk):
     desk.write("job.yaml", images(4).replace("thing 2", "违规 thing"))
     with sandbox(*FAST) as box:
@@ -111,6 +116,7 @@ def test_changing_refused_prompt_lets_job_succeed(desk):
     assert desk.run("status", "job.yaml").stdout.splitlines()[0] == "job: 4 done · 1 failed"
 
 
+@pytest.mark.slow
 def test_failed_task_is_bought_again_only_on_request(desk):
     desk.write("job.yaml", images(3, provider="kling", model="image/kling-v2-1").replace("thing 1", "FAIL-TEST"))
     with sandbox(*FAST) as box:
@@ -125,6 +131,7 @@ def test_failed_task_is_bought_again_only_on_request(desk):
         assert [reference[-3:] for reference in references] == ["-g1", "-g2"]
 
 
+@pytest.mark.slow
 def test_rate_limit_slows_down_and_costs_nothing(desk):
     desk.write("job.yaml", images(24, qps=40))
     with sandbox(*FAST, "--qps", "8") as box:
@@ -134,6 +141,7 @@ def test_rate_limit_slows_down_and_costs_nothing(desk):
         assert box.stats["refused"]["40001"] > 0
 
 
+@pytest.mark.slow
 def test_full_window_waits_for_own_tasks(desk):
     desk.write("job.yaml", images(8, provider="kling", model="image/kling-v2-1"))
     with sandbox(*FAST, "--concurrency", "2") as box:
@@ -142,6 +150,7 @@ def test_full_window_waits_for_own_tasks(desk):
         assert box.stats["accepted"] == 8
 
 
+@pytest.mark.slow
 def test_window_of_manifest_is_never_exceeded(desk):
     manifest = images(8, provider="kling", model="image/kling-v2-1").replace("qps: 50", "qps: 50, in_flight: 2")
     desk.write("job.yaml", manifest)
@@ -157,6 +166,7 @@ LOST = ("lost_reply", "reset_after", "cut_reply", "http_500_after")
 NOT_ACCEPTED = ("reset_before", "http_504_before", "http_502_html", "html_200")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", LOST)
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
 def test_lost_response_is_found_and_never_paid_twice(desk, provider, model, fault):
@@ -170,6 +180,7 @@ def test_lost_response_is_found_and_never_paid_twice(desk, provider, model, faul
         assert box.stats["duplicates"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", NOT_ACCEPTED)
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
 def test_unaccepted_task_is_bought_after_quiet_time(desk, provider, model, fault):
@@ -182,6 +193,7 @@ def test_unaccepted_task_is_bought_after_quiet_time(desk, provider, model, fault
         assert summary["seconds"] >= 1.0, "an absence was believed before the quiet time"
 
 
+@pytest.mark.slow
 def test_list_is_learned_while_other_tasks_run(desk):
     """The quiet time ends long before the first response shows that the list returns requests unchanged."""
     desk.write("job.yaml", images(5, more="retry: {doubt: 0.3s}"))
@@ -191,6 +203,7 @@ def test_list_is_learned_while_other_tasks_run(desk):
         assert box.stats["accepted"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
 def test_task_that_shows_late_is_waited_for(desk, provider, model):
     desk.write("job.yaml", images(5, provider=provider, model=model, more="retry: {doubt: 3s}"))
@@ -200,6 +213,7 @@ def test_task_that_shows_late_is_waited_for(desk, provider, model):
         assert box.stats["accepted"] == 5
 
 
+@pytest.mark.slow
 def test_duplicates_in_doubt_are_settled_by_number(desk):
     manifest = images(1, more="repeat: 6\nretry: {doubt: 2s}")
     desk.write("job.yaml", manifest)
@@ -209,6 +223,7 @@ def test_duplicates_in_doubt_are_settled_by_number(desk):
         assert box.stats["accepted"] == 6
 
 
+@pytest.mark.slow
 def test_ambiguous_task_is_held_for_user(desk):
     desk.write("job.yaml", images(5, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "lost_reply=@2", "--fault", "reset_before=@4") as box:
@@ -231,6 +246,7 @@ def test_ambiguous_task_is_held_for_user(desk):
         assert box.stats["accepted"] == 5
 
 
+@pytest.mark.slow
 def test_id_of_another_task_cannot_be_adopted(desk):
     desk.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "lost_reply=@2") as box:
@@ -243,6 +259,7 @@ def test_id_of_another_task_cannot_be_adopted(desk):
     assert desk.run("resolve", "job.yaml", held[0]["key"], "--abandon").returncode == 0
 
 
+@pytest.mark.slow
 def test_id_of_another_job_cannot_be_adopted(desk):
     """Reconciliation of another job cannot take an adopted task either: the account records its owner."""
     desk.write("one.yaml", images(1))
@@ -273,6 +290,7 @@ def test_burst_of_doubt_stops_submits(desk):
 # downloads
 
 
+@pytest.mark.slow
 def test_download_faults_end_in_complete_files(desk):
     desk.write("job.yaml", images(8))
     faults = ("cut_download=@1,4", "html_download=@2", "expired_link=@6", "reset_download=@7", "empty_download=@8")
@@ -285,6 +303,7 @@ def test_download_faults_end_in_complete_files(desk):
     assert not list((desk.root / "out/job/.runner/parts").glob("*"))
 
 
+@pytest.mark.slow
 def test_foreign_file_is_never_overwritten(desk):
     desk.write("job.yaml", images(1))
     target = desk.root / "out/job/0001-thing_0.png"
@@ -299,6 +318,7 @@ def test_foreign_file_is_never_overwritten(desk):
 # locks, signals, kills
 
 
+@pytest.mark.slow
 def test_second_run_of_same_job_is_refused_at_once(desk):
     desk.write("job.yaml", images(6, qps=3))
     with sandbox(*FAST) as box:
@@ -314,6 +334,7 @@ def test_second_run_of_same_job_is_refused_at_once(desk):
         assert box.stats["accepted"] == 6
 
 
+@pytest.mark.slow
 def test_run_can_wait_for_lock(desk):
     desk.write("job.yaml", images(4, qps=4))
     with sandbox(*FAST) as box:
@@ -325,6 +346,7 @@ def test_run_can_wait_for_lock(desk):
         assert box.stats["accepted"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal_drains_and_next_run_continues(desk, number, code):
     desk.write("job.yaml", images(20, qps=10))
@@ -341,6 +363,7 @@ def test_signal_drains_and_next_run_continues(desk, number, code):
         assert box.stats["accepted"] == 20
 
 
+@pytest.mark.slow
 def test_drain_waits_for_slow_response(desk):
     desk.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "slow_reply=@2", "--slow-s", "3") as box:
@@ -352,6 +375,7 @@ def test_drain_waits_for_slow_response(desk):
         assert json.loads(out.splitlines()[-1])["in_doubt"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_repeated_kill_9_pays_every_task_once(desk, provider, model, seed):
@@ -376,6 +400,7 @@ def test_repeated_kill_9_pays_every_task_once(desk, provider, model, seed):
     complete_files(desk)
 
 
+@pytest.mark.slow
 def test_kill_9_of_run_with_own_sandbox_loses_nothing(desk):
     desk.write("job.yaml", images(10, qps=8))
     process = desk.start("run", "job.yaml", "--sandbox")
@@ -390,6 +415,7 @@ def test_kill_9_of_run_with_own_sandbox_loses_nothing(desk):
 # outages, places, state
 
 
+@pytest.mark.slow
 def test_unreachable_provider_is_exit_5_and_spends_nothing(desk):
     """A provider that cannot be reached is exit 5, and nothing is spent."""
     desk.write("job.yaml", images(4))
@@ -399,6 +425,7 @@ def test_unreachable_provider_is_exit_5_and_spends_nothing(desk):
     assert summary["counts"] == {"queued": 4}
 
 
+@pytest.mark.slow
 def test_run_waits_out_an_outage(desk):
     desk.write("job.yaml", images(30, provider="kling", model="image/kling-v2-1", qps=10))
     with sandbox(*FAST) as box:
@@ -414,6 +441,7 @@ def test_run_waits_out_an_outage(desk):
         assert box.stats["duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_deadline_stops_submits_and_finishes_paid_tasks(desk):
     desk.write("job.yaml", images(30, qps=5))
     with sandbox(*FAST) as box:
@@ -423,6 +451,7 @@ def test_deadline_stops_submits_and_finishes_paid_tasks(desk):
         assert summary["counts"]["queued"] == 30 - box.stats["accepted"]
 
 
+@pytest.mark.slow
 def test_tasks_of_one_host_are_not_polled_at_another(desk):
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:
@@ -434,6 +463,7 @@ def test_tasks_of_one_host_are_not_polled_at_another(desk):
     assert "--out" in done.stderr
 
 
+@pytest.mark.slow
 def test_newer_database_is_left_alone(desk):
     desk.write("job.yaml", images(1))
     with sandbox(*FAST) as box:
@@ -447,6 +477,7 @@ def test_newer_database_is_left_alone(desk):
     assert "newer version" in done.stderr
 
 
+@pytest.mark.slow
 def test_state_is_private(desk):
     desk.write("job.yaml", images(1))
     with sandbox(*FAST) as box:
@@ -471,6 +502,7 @@ def test_written_files_hold_no_secret(desk):
     assert not [path for path in files if canary.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_unreachable_host_ends_run(desk):
     desk.write("job.yaml", images(4))
     env = {"CHANJING_BASE_URL": "http://127.0.0.1:9", "CHANJING_APP_ID": "a", "CHANJING_SECRET_KEY": "b"}
@@ -480,6 +512,7 @@ def test_unreachable_host_ends_run(desk):
     assert summary["counts"] == {"queued": 4}
 
 
+@pytest.mark.slow
 def test_wrong_adopted_id_is_returned_to_user(desk):
     desk.write("job.yaml", images(1, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "lost_reply=@1") as box:
@@ -493,6 +526,7 @@ def test_wrong_adopted_id_is_returned_to_user(desk):
         assert desk.job()["counts"] == {"done": 1}
 
 
+@pytest.mark.slow
 def test_single_task_is_waited_for(desk):
     desk.write("job.yaml", images(1))
     for number in range(3):
@@ -515,12 +549,14 @@ def test_sandbox_sends_no_request_outside(desk):
         assert box.requests() == 0
 
 
+@pytest.mark.slow
 def test_suggested_command_does_not_pay(desk):
     desk.write("job.yaml", images(10, qps=5))
     summary = desk.job("job.yaml", "--sandbox", "--deadline", "0.5s")
     assert summary["next"] == "runner run job.yaml --sandbox"
 
 
+@pytest.mark.slow
 def test_jobs_with_same_prompts_keep_their_own_tasks(desk):
     """Two jobs with the same prompts never take each other's tasks."""
     desk.write("one.yaml", images(6, more="retry: {doubt: 2s}"))
@@ -534,6 +570,7 @@ def test_jobs_with_same_prompts_keep_their_own_tasks(desk):
         assert set(owned) == {task["id"] for task in box.accepted}
 
 
+@pytest.mark.slow
 def test_requests_the_list_cannot_distinguish_are_held(desk):
     """Requests that differ only in fields that the list hides are held rather than swapped."""
     rows = "\n".join(f"  - {{image: 'https://files.example/{number}.png'}}" for number in range(4))
@@ -552,6 +589,7 @@ def test_requests_the_list_cannot_distinguish_are_held(desk):
                 assert shown[line["remote_id"]] == line["request"]["ref_img_url"]
 
 
+@pytest.mark.slow
 def test_in_flight_work_is_not_sought_in_another_account(desk):
     desk.write("job.yaml", images(4, provider="kling", model="image/kling-v2-1"))
     with sandbox("--seconds", "20,30") as box:

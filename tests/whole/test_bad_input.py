@@ -125,6 +125,7 @@ def test_credential_file_readable_by_others_is_refused(desk):
     assert "chmod 600" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_manifests_never_share_a_directory(desk):
     desk.write("one.yaml", images(1))
     desk.write("two.yaml", images(2))

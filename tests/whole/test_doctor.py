@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from .conftest import sandbox
 
 
@@ -17,6 +19,7 @@ def checks(desk, *words: str, env) -> tuple[int, dict[str, list[dict]]]:
     return done.returncode, found
 
 
+@pytest.mark.slow
 def test_free_query_checks_account_and_clock(desk):
     """A query that is free of charge checks the account and the clock."""
     desk.write("job.yaml", "version: 1\nprovider: kling\nmodel: image/kling-v2-1\nparams: {prompt: a heron}\n")

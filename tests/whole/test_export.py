@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from .conftest import images, sandbox, until
 
 
+@pytest.mark.slow
 def test_results_exist_during_a_run(desk):
     desk.write("job.yaml", images(4))
     with sandbox("--seconds", "30,40") as box:

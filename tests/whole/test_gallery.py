@@ -21,6 +21,7 @@ def cards(directory) -> list[list]:
     return found
 
 
+@pytest.mark.slow
 def test_every_run_ends_with_a_page(desk):
     out = desk.root / "out/job"
     desk.write("job.yaml", images(2))
@@ -34,6 +35,7 @@ def test_every_run_ends_with_a_page(desk):
     assert len(list((out / "gallery").glob("data-*.js"))) == 1
 
 
+@pytest.mark.slow
 def test_page_can_be_made_during_a_run(desk):
     desk.write("job.yaml", images(3))
     with sandbox("--seconds", "30,40") as box:
@@ -46,6 +48,7 @@ def test_page_can_be_made_during_a_run(desk):
     assert "running" in {card[5] for card in cards(desk.root / "out/job")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["index.html", "gallery"])
 def test_foreign_gallery_file_stays_and_run_ends_normally(desk, name):
     """A file that another program put there stays, and the run ends as usual."""
@@ -68,6 +71,7 @@ def test_missing_job_has_no_page(desk):
     assert (done.returncode, list((desk.root / "empty").iterdir())) == (10, [])
 
 
+@pytest.mark.slow
 def test_large_files_get_thumbnails_at_end_of_run(desk):
     desk.write("job.yaml", images(3))
     with sandbox(*FAST, "--file-bytes", str(12 << 20)) as box:

@@ -14,6 +14,7 @@ JOBS = Path(__file__).parents[2] / "jobs"
 FAST = ("--seconds", "0.1,0.4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("provider", "model"),
     [("chanjing", "kling-v2-1"), ("kling", "image/kling-v2-1"), ("kling-gateway", "image/kling-v1-5")],
@@ -34,6 +35,7 @@ def test_every_image_is_paid_once_and_downloaded(desk, provider, model):
         assert output["media_type"] == "image/png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["A", "B", "C"])
 def test_every_gateway_dialect_works(desk, dialect):
     desk.write("job.yaml", images(3, provider="kling-gateway", model="image/kling-v1-5"))
@@ -43,6 +45,7 @@ def test_every_gateway_dialect_works(desk, dialect):
         assert {"model", "model_name"} <= set(box.accepted[0]["request"])
 
 
+@pytest.mark.slow
 def test_kling_gets_reference_and_makes_several_images(desk):
     manifest = images(2, provider="kling", model="image/kling-v2-1").replace('"1:1"', '"1:1", n: 3')
     desk.write("job.yaml", manifest)
@@ -54,6 +57,7 @@ def test_kling_gets_reference_and_makes_several_images(desk):
     assert len(set(files)) == 6
 
 
+@pytest.mark.slow
 def test_jwt_is_signed_with_key_pair(desk):
     desk.write("job.yaml", images(2, provider="kling", model="image/kling-v2-1"))
     with sandbox(*FAST) as box:
@@ -62,6 +66,7 @@ def test_jwt_is_signed_with_key_pair(desk):
         assert desk.job()["counts"] == {"done": 2}
 
 
+@pytest.mark.slow
 def test_second_run_submits_nothing(desk):
     desk.write("job.yaml", images(4))
     with sandbox(*FAST) as box:
@@ -74,6 +79,7 @@ def test_second_run_submits_nothing(desk):
         assert box.requests() == before
 
 
+@pytest.mark.slow
 def test_only_added_rows_are_bought(desk):
     desk.write("job.yaml", images(3))
     with sandbox(*FAST) as box:
@@ -86,6 +92,7 @@ def test_only_added_rows_are_bought(desk):
         assert box.stats["accepted"] == 5
 
 
+@pytest.mark.slow
 def test_removed_rows_are_never_bought(desk):
     desk.write("job.yaml", images(6, qps=2))
     with sandbox(*FAST) as box:
@@ -100,6 +107,7 @@ def test_removed_rows_are_never_bought(desk):
         assert status["gone"] == 6 - bought
 
 
+@pytest.mark.slow
 def test_repeats_are_bought_as_often_as_requested(desk):
     desk.write("job.yaml", images(2).replace("retry:", "repeat: 3\nretry:"))
     with sandbox(*FAST) as box:
@@ -108,6 +116,7 @@ def test_repeats_are_bought_as_often_as_requested(desk):
         assert box.stats["accepted"] == 6
 
 
+@pytest.mark.slow
 def test_two_providers_have_separate_limits(desk):
     desk.write(
         "job.yaml",
@@ -127,6 +136,7 @@ limits: {qps: 20}
     assert {line["provider"] for line in desk.results()} == {"chanjing", "kling"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manifest", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_example_job_runs_in_sandbox(desk, manifest):
     summary = desk.job(str(manifest), "--sandbox", "--out", str(desk.root / "out"))
@@ -134,6 +144,7 @@ def test_every_example_job_runs_in_sandbox(desk, manifest):
     assert summary["submitted"] == summary["counts"]["done"]
 
 
+@pytest.mark.slow
 def test_example_jobs_make_forty_images_and_few_videos(desk):
     plans = [json.loads(desk.run("plan", str(path), "--json").stdout) for path in sorted(JOBS.glob("*.yaml"))]
     videos = sum(plan["tasks"] for plan in plans if plan["job"] in {"clips", "kling-videos"})
@@ -143,6 +154,7 @@ def test_example_jobs_make_forty_images_and_few_videos(desk):
     assert any("\u4e00" <= char <= "\u9fff" for char in samples)
 
 
+@pytest.mark.slow
 def test_sandbox_outputs_never_count_as_bought(desk):
     desk.write("job.yaml", images(2))
     assert desk.job("job.yaml", "--sandbox")["submitted"] == 2
@@ -151,6 +163,7 @@ def test_sandbox_outputs_never_count_as_bought(desk):
     assert plan["new"] == 2
 
 
+@pytest.mark.slow
 def test_validate_plan_and_status_send_nothing(desk):
     desk.write("job.yaml", images(3))
     with sandbox() as box:
@@ -162,6 +175,7 @@ def test_validate_plan_and_status_send_nothing(desk):
     assert not (desk.root / "out").exists()
 
 
+@pytest.mark.slow
 def test_quiet_prints_nothing_but_writes_summary_file(desk):
     """With --quiet a success prints nothing, and the summary file holds everything."""
     desk.write("job.yaml", images(2))
@@ -184,6 +198,7 @@ def test_quiet_prints_nothing_but_writes_summary_file(desk):
     } <= set(summary)
 
 
+@pytest.mark.slow
 def test_results_have_every_promised_key_in_manifest_order(desk):
     desk.write("job.yaml", images(3))
     with sandbox(*FAST) as box:
@@ -199,6 +214,7 @@ def test_results_have_every_promised_key_in_manifest_order(desk):
     assert lines[0]["request"] == {"ref_prompt": "thing 0", "aspect_ratio": "1:1"}
 
 
+@pytest.mark.slow
 def test_json_logs_are_one_object_per_line(desk):
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:

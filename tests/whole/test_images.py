@@ -59,6 +59,7 @@ def image_hashes(box):
     return dict(zip(prompts, (task["pictures"] for task in box.accepted), strict=True))
 
 
+@pytest.mark.slow
 def test_twenty_tasks_with_one_image_upload_it_once(desk):
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(*((f"video {number}", "photos/boat.png") for number in range(20))))
@@ -72,6 +73,7 @@ def test_twenty_tasks_with_one_image_upload_it_once(desk):
         assert box.stats["uploads"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [{}, KLING, GATEWAY], ids=["chanjing", "kling", "gateway"])
 def test_every_task_gets_its_own_image(desk, words):
     paint(desk, a=1, b=2, c=3)
@@ -89,6 +91,7 @@ def test_every_task_gets_its_own_image(desk, words):
     assert sha(png(1)).encode() in state
 
 
+@pytest.mark.slow
 def test_jobs_of_one_account_upload_an_image_once(desk):
     paint(desk, boat=1)
     for name in ("one", "two"):
@@ -101,6 +104,7 @@ def test_jobs_of_one_account_upload_an_image_once(desk):
         assert (box.stats["uploads"], box.stats["accepted"]) == (1, 2)
 
 
+@pytest.mark.slow
 def test_kill_during_upload_costs_nothing(desk):
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(("video", "photos/boat.png")))
@@ -132,6 +136,7 @@ def test_run_stopped_during_upload_ends_at_once(desk):
         assert box.stats["accepted"] == 0
 
 
+@pytest.mark.slow
 def test_reconcile_distinguishes_tasks_by_image(desk):
     """The list shows them with equal fields. Neither is adopted by guess: they are held and never swapped."""
     paint(desk, a=1, b=2)
@@ -149,6 +154,7 @@ def test_reconcile_distinguishes_tasks_by_image(desk):
         ]
 
 
+@pytest.mark.slow
 def test_file_changed_before_submit_is_not_sent(desk):
     """The first submit of a run goes alone, which leaves time to change the second task's file."""
     paint(desk, a=1, b=2)
@@ -170,6 +176,7 @@ def test_file_changed_before_submit_is_not_sent(desk):
         assert image_hashes(box)["video c"] == {"image": sha(png(2))}
 
 
+@pytest.mark.slow
 def test_file_changed_before_upload_is_not_sent(desk):
     """Four are uploaded at once, which leaves time to change the fifth."""
     paint(desk, a=1, b=2, c=3, d=4, e=5)
@@ -184,6 +191,7 @@ def test_file_changed_before_upload_is_not_sent(desk):
         assert (sorted(image_hashes(box)), box.stats["uploads"]) == (["video a", "video b", "video c", "video d"], 4)
 
 
+@pytest.mark.slow
 def test_changed_image_is_a_new_task_in_plan(desk):
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(("video", "photos/boat.png")))
@@ -202,6 +210,7 @@ def test_changed_image_is_a_new_task_in_plan(desk):
         assert [task["pictures"]["start_frame"] for task in box.accepted] == [sha(png(1)), sha(png(2))]
 
 
+@pytest.mark.slow
 def test_renamed_image_is_found_at_submit(desk):
     """The row of a task that was planned under another path follows its file."""
     paint(desk, boat=1)
@@ -216,6 +225,7 @@ def test_renamed_image_is_found_at_submit(desk):
         assert image_hashes(box) == {"video": {"image": sha(png(1))}}
 
 
+@pytest.mark.slow
 def test_refused_image_fails_the_task_and_costs_nothing(desk):
     """An image that the provider refuses is a failed task and costs nothing."""
     paint(desk, good=1)

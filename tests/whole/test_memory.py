@@ -40,6 +40,7 @@ def test_deleted_job_directory_is_detected(desk, begun):
     assert begun.stats["accepted"] == 4
 
 
+@pytest.mark.slow
 def test_old_copy_of_state_is_refused(desk, begun):
     """State and journal are old together and agree with each other. Only the account database shows the difference."""
     begun.change(seconds=[0.0, 0.1])
@@ -58,6 +59,7 @@ def test_old_copy_of_state_is_refused(desk, begun):
         assert "put back from a copy" in done.stderr
 
 
+@pytest.mark.slow
 def test_copy_from_mid_run_is_not_taken_for_its_end(desk):
     desk.write("job.yaml", images(6, qps=4))
     state = desk.root / "out/job/.runner"
@@ -75,6 +77,7 @@ def test_copy_from_mid_run_is_not_taken_for_its_end(desk):
         assert "put back from a copy" in done.stderr
 
 
+@pytest.mark.slow
 def test_copy_beside_the_job_buys_nothing_twice(desk, begun):
     """A copy beside the job does not buy the rest a second time."""
     shutil.copytree(desk.root / "out/job", desk.root / "out/copy")
@@ -83,6 +86,7 @@ def test_copy_beside_the_job_buys_nothing_twice(desk, begun):
     assert "is a copy of" in done.stderr
 
 
+@pytest.mark.slow
 def test_moved_job_is_the_same_job(desk, begun):
     begun.change(seconds=[0.0, 0.1])
     (desk.root / "out/job").rename(desk.root / "out/moved")
@@ -90,6 +94,7 @@ def test_moved_job_is_the_same_job(desk, begun):
     assert begun.stats["duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_same_tasks_under_another_name_need_confirmation(desk, begun):
     """Row FM4 of the fault table: the job is run again under a new name."""
     text = (desk.root / "job.yaml").read_text()
@@ -101,6 +106,7 @@ def test_same_tasks_under_another_name_need_confirmation(desk, begun):
     assert desk.job("posters.yaml", "--buy-again")["submitted"] == 6
 
 
+@pytest.mark.slow
 def test_user_can_confirm_purchase(desk, begun):
     begun.change(seconds=[0.0, 0.1])
     shutil.rmtree(desk.root / "out")

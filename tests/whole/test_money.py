@@ -6,12 +6,15 @@ import json
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from .conftest import images, sandbox, until
 
 FAST = ("--seconds", "0.1,0.3")
 PRICED = "cost: 4\n"
 
 
+@pytest.mark.slow
 def test_job_pauses_before_exceeding_its_cap(desk):
     desk.write("job.yaml", PRICED + images(6))
     with sandbox(*FAST) as box:
@@ -28,6 +31,7 @@ def test_job_pauses_before_exceeding_its_cap(desk):
         assert status["cost"] == 24
 
 
+@pytest.mark.slow
 def test_in_doubt_counts_as_spent(desk):
     """The spending of a job never exceeds its cap (invariant I20). A program without the rule would pay more."""
     desk.write("job.yaml", PRICED + images(4, provider="kling-gateway", model="image/kling-v1-5"))
@@ -39,6 +43,7 @@ def test_in_doubt_counts_as_spent(desk):
         assert box.stats["accepted"] == 2
 
 
+@pytest.mark.slow
 def test_unbilled_failure_frees_its_part_of_the_cap(desk):
     """A failure that the provider does not bill leaves enough of the cap for another task."""
     desk.write("job.yaml", PRICED + images(3, qps=1).replace("thing 0", "FAIL-TEST"))
@@ -50,6 +55,7 @@ def test_unbilled_failure_frees_its_part_of_the_cap(desk):
         assert json.loads(desk.run("status", "job.yaml", "--json").stdout)["cost"] == 8
 
 
+@pytest.mark.slow
 def test_daily_cap_applies_to_all_jobs_of_account(desk):
     desk.write("one.yaml", PRICED + images(3))
     desk.write("two.yaml", PRICED + images(3).replace("thing", "other"))
@@ -62,6 +68,7 @@ def test_daily_cap_applies_to_all_jobs_of_account(desk):
         assert "day" in summary["reasons"][0]
 
 
+@pytest.mark.slow
 def test_refund_of_yesterday_does_not_raise_todays_cap(desk):
     """A charge that turns out free lowers the day on which it was counted, or today would exceed its cap."""
     desk.write("job.yaml", PRICED + images(6).replace("thing 0", "FAIL-TEST a").replace("thing 1", "FAIL-TEST b"))
@@ -81,6 +88,7 @@ def test_refund_of_yesterday_does_not_raise_todays_cap(desk):
             assert box.stats["accepted"] == 4
 
 
+@pytest.mark.slow
 def test_unpriced_task_is_not_bought_under_a_cap(desk):
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:

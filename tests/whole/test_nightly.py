@@ -74,6 +74,7 @@ def job(count: int = 2, more: str = NOTIFY, **options) -> str:
     return images(count, more=f"retry: {{doubt: 1s}}\n{more}", **options)
 
 
+@pytest.mark.slow
 def test_monitor_gets_start_and_end_as_counts_only(desk):
     """A monitor is notified of the start and the end of a run, with counts alone."""
     desk.write("job.yaml", job().replace("thing 1", "违规 canary-prompt"))
@@ -96,6 +97,7 @@ def test_monitor_gets_start_and_end_as_counts_only(desk):
     assert SECRET not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("on", "words"), [("[success, failure]", ["0"]), ("[failure]", []), ("[start]", ["start"])])
 def test_only_requested_events_are_notified(desk, on, words):
     desk.write("job.yaml", job(1, f'notify: {{url: "${{HEALTHCHECK_URL}}", on: {on}}}'))
@@ -126,6 +128,7 @@ def test_run_that_cannot_start_is_notified_as_failure(desk):
     assert received.pings[1][2].endswith("nothing was done")
 
 
+@pytest.mark.slow
 def test_overlapping_run_leaves_metrics_alone(desk):
     """An overlapping run is notified with its own run id and leaves the metrics alone."""
     desk.write("job.yaml", job(40, qps=5))
@@ -145,6 +148,7 @@ def test_overlapping_run_leaves_metrics_alone(desk):
     assert "runner_exit_code" not in during
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [301, 404, None])
 def test_failing_monitor_changes_nothing(desk, status, unused_port):
     desk.write("job.yaml", job(1, 'notify: {url: "${HEALTHCHECK_URL}", on: [success]}'))
@@ -165,6 +169,7 @@ def unused_port():
         yield held.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "word"),
     [
@@ -184,6 +189,7 @@ def test_invalid_notify_url_is_reported_before_any_request(desk, env, word):
     assert not (desk.root / "out").exists()
 
 
+@pytest.mark.slow
 def test_notify_url_can_come_from_private_file(desk):
     desk.write("job.yaml", job(1))
     with sandbox(*FAST) as box, monitor() as received:
@@ -192,6 +198,7 @@ def test_notify_url_can_come_from_private_file(desk):
     assert (done.returncode, received.words) == (0, ["start", "0"])
 
 
+@pytest.mark.slow
 def test_sandbox_run_sends_no_notification(desk):
     desk.write("job.yaml", job(1))
     with monitor() as received:
@@ -203,6 +210,7 @@ def test_sandbox_run_sends_no_notification(desk):
 # metrics and logs
 
 
+@pytest.mark.slow
 def test_metrics_show_outcome_of_latest_run(desk):
     desk.write("job.yaml", job(3, "cost: 4").replace("thing 1", "违规 thing"))
     with sandbox(*FAST) as box:
@@ -242,6 +250,7 @@ def test_metrics_of_two_jobs_do_not_share_a_file(desk):
     assert (done.returncode, "one job's" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_log_file_can_be_moved_during_a_run(desk):
     desk.write("job.yaml", job(12, "", qps=6))
     log = desk.root / "run.log"
@@ -261,6 +270,7 @@ def test_log_file_can_be_moved_during_a_run(desk):
 # without a terminal
 
 
+@pytest.mark.slow
 def test_plain_progress_on_stderr_and_summary_on_stdout(desk):
     """Plain lines go to stderr and end with a summary on stdout."""
     desk.write("job.yaml", job(3, "cost: 4\nlimits: {qps: 20, max_cost: 50}").replace("limits: {qps: 50}\n", ""))
@@ -272,6 +282,7 @@ def test_plain_progress_on_stderr_and_summary_on_stdout(desk):
     assert done.stdout.splitlines()[1].startswith("  this run  3 submitted, 3 files (")
 
 
+@pytest.mark.slow
 def test_locale_without_prompt_characters_ends_no_run(desk):
     desk.write("job.yaml", job(2, "").replace("thing 1", "违规 thing"))
     with sandbox(*FAST) as box:
@@ -281,6 +292,7 @@ def test_locale_without_prompt_characters_ends_no_run(desk):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_held_task_is_reported_with_resolving_command(desk):
     desk.write("job.yaml", job(3, "", provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST, "--fault", "lost_reply=@2") as box:

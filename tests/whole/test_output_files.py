@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .conftest import images, sandbox
 
 FAST = ("--seconds", "0.1,0.2")
@@ -11,6 +13,7 @@ def image_files(desk):
     return sorted(path.name for path in (desk.root / "out/job").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_new_output_name_renames_files_and_buys_nothing(desk):
     text = images(3)
     desk.write("job.yaml", text)
@@ -32,6 +35,7 @@ def test_new_output_name_renames_files_and_buys_nothing(desk):
         assert [name[:4] for name in image_files(desk)] == ["0001", "0002", "0003"]
 
 
+@pytest.mark.slow
 def test_file_of_another_program_is_not_replaced(desk):
     text = images(2)
     desk.write("job.yaml", text)
@@ -46,6 +50,7 @@ def test_file_of_another_program_is_not_replaced(desk):
         assert image_files(desk) == sorted(["thing_0.png", f"thing_0-{key[:8]}.png", "thing_1.png"])
 
 
+@pytest.mark.slow
 def test_inserted_rows_keep_names_of_finished_outputs(desk):
     text = images(2)
     desk.write("job.yaml", text)
@@ -58,6 +63,7 @@ def test_inserted_rows_keep_names_of_finished_outputs(desk):
         assert set(before) < set(image_files(desk))
 
 
+@pytest.mark.slow
 def test_run_fetches_missing_files_and_buys_nothing(desk):
     desk.write("job.yaml", images(3))
     with sandbox(*FAST) as box:

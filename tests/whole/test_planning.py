@@ -25,6 +25,7 @@ def planned(desk):
     return json.loads(desk.run("plan", "job.yaml", "--json").stdout)
 
 
+@pytest.mark.slow
 def test_edited_prompt_is_a_changed_task_and_keeps_old_one(desk, done):
     """An edited prompt is a changed task and the old one is kept."""
     desk.write("job.yaml", done.replace("thing 2", "something else"))
@@ -38,6 +39,7 @@ def test_edited_prompt_is_a_changed_task_and_keeps_old_one(desk, done):
     assert "1 done: no longer in the manifest; what was bought is kept" in text
 
 
+@pytest.mark.slow
 def test_changed_parameter_changes_only_that_field(desk, done):
     desk.write("job.yaml", done.replace('"1:1"', '"16:9"'))
     report = planned(desk)
@@ -45,17 +47,20 @@ def test_changed_parameter_changes_only_that_field(desk, done):
     assert [change["fields"] for change in report["changed"]] == [{"aspect_ratio": {"was": "1:1", "is": "16:9"}}] * 4
 
 
+@pytest.mark.slow
 def test_changed_model_is_shown_as_such(desk, done):
     desk.write("job.yaml", done.replace("kling-v2-1", "kling-v2"))
     assert planned(desk)["changed"][0]["fields"] == {"model": {"was": "kling-v2-1", "is": "kling-v2"}}
 
 
+@pytest.mark.slow
 def test_row_inserted_in_front_changes_nothing(desk, done):
     desk.write("job.yaml", done.replace("items:\n", "items:\n  - {subject: first}\n"))
     report = planned(desk)
     assert (report["new"], report["known"], report["gone"], report["changed"]) == (1, {"done": 4}, {}, [])
 
 
+@pytest.mark.slow
 def test_edited_row_behind_new_row_is_recognised(desk, done):
     """The row has the same variables at another position."""
     desk.write("job.yaml", done.replace("items:\n", "items:\n  - {subject: first}\n").replace("1:1", "16:9"))
@@ -64,6 +69,7 @@ def test_edited_row_behind_new_row_is_recognised(desk, done):
     assert {tuple(change["fields"]) for change in report["changed"]} == {("aspect_ratio",)}
 
 
+@pytest.mark.slow
 def test_removed_rows_return_free_of_charge(desk, done):
     desk.write("job.yaml", done.replace("  - {subject: thing 3}\n", ""))
     report = planned(desk)
@@ -72,6 +78,7 @@ def test_removed_rows_return_free_of_charge(desk, done):
     assert (planned(desk)["new"], planned(desk)["gone"]) == (0, {})
 
 
+@pytest.mark.slow
 def test_bought_removed_rows_are_shown_in_count(desk):
     """Rows that were bought and left the manifest are shown where they are counted."""
     left = "  1 of them left the manifest: what was bought is kept"
@@ -87,6 +94,7 @@ def test_bought_removed_rows_are_shown_in_count(desk):
         assert left in desk.run("status", "job.yaml").stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_cap_is_shown_beside_spending(desk):
     capped = "cost: 4\n" + images(3).replace("{qps: 50}", "{qps: 50, max_cost: 17}")
     desk.write("job.yaml", capped)
@@ -103,6 +111,7 @@ def test_cap_is_shown_beside_spending(desk):
     assert planned(desk)["spent"] == 12
 
 
+@pytest.mark.slow
 def test_every_task_has_a_line(desk, done):
     desk.write("job.yaml", done.replace("thing 2", "other").replace("  - {subject: thing 3}\n", ""))
     lines = [json.loads(line) for line in desk.run("plan", "job.yaml", "--tasks", "--json").stdout.splitlines()]
@@ -119,6 +128,7 @@ def test_every_task_has_a_line(desk, done):
     assert text[2].endswith("  changed (ref_prompt; was done)  0003-other")
 
 
+@pytest.mark.slow
 def test_plan_shows_cost_and_unknown_prices(desk):
     desk.write("job.yaml", images(3))
     report = planned(desk)

@@ -76,6 +76,7 @@ def done(tmp_path_factory):
         yield page
 
 
+@pytest.mark.slow
 def test_page_is_self_contained_and_has_a_policy(done):
     """The page loads nothing from elsewhere and declares what it may do."""
     status, headers, body = done.ask()
@@ -109,6 +110,7 @@ def test_only_user_and_own_page_may_send_requests(done, headers, status):
         assert done.ask(path, **sent)[0] == status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/", "/x/", "/x/events", "//", "/jobs/x/index.html", "/openapi.json", "/docs"])
 def test_requests_without_key_are_refused(done, path):
     assert done.ask(path, whole=True)[0] == 404
@@ -151,6 +153,7 @@ def test_job_state_is_served(done):
     assert (provider["name"], provider["limit"]) == ("chanjing", 50)
 
 
+@pytest.mark.slow
 def test_changes_are_pushed_during_a_run(desk):
     desk.write("job.yaml", images(6, qps=5).replace("thing 2", "违规 thing"))
     with (
@@ -175,6 +178,7 @@ def test_changes_are_pushed_during_a_run(desk):
     assert {job["pretend"] for job in seen} == {False}
 
 
+@pytest.mark.slow
 def test_sandbox_job_is_distinguished_from_paid_job(desk):
     """A sandbox job is distinguished from a paid one."""
     desk.write("job.yaml", images(1))
@@ -184,6 +188,7 @@ def test_sandbox_job_is_distinguished_from_paid_job(desk):
     assert (job["pretend"], job["counts"]) == (True, {"done": 1})
 
 
+@pytest.mark.slow
 def test_removed_job_disappears_and_broken_job_is_marked(desk):
     for name in ("one", "two"):
         (desk.root / name / ".runner").mkdir(parents=True)
@@ -206,6 +211,7 @@ def test_only_latest_jobs_are_shown(desk, monkeypatch):
     assert ([job.directory.name for job in jobs.values()], len(fresh), more) == (["new"], 1, 1)
 
 
+@pytest.mark.slow
 def test_port_in_use_is_reported_with_hint(desk):
     with served(desk) as page:
         again = desk.run("serve", "--port", page.host.rpartition(":")[2])

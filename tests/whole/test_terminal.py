@@ -74,6 +74,7 @@ class Terminal:
         return termios.tcgetattr(self._slave) == self.modes
 
 
+@pytest.mark.slow
 def test_live_view_leaves_a_summary(desk):
     desk.write("job.yaml", images(8, qps=8).replace("thing 1", "违规 茶壶"))
     with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", "--log-format", "console", env=box.env) as terminal:
@@ -89,6 +90,7 @@ def test_live_view_leaves_a_summary(desk):
     assert "━" not in last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 3])
 def test_stopped_run_restores_terminal(desk, times):
     desk.write("job.yaml", images(40, qps=5))
@@ -113,6 +115,7 @@ def test_kill_9_leaves_cursor_visible(desk):
     assert seen.rindex(SHOW) > seen.rindex(HIDE)
 
 
+@pytest.mark.slow
 def test_closed_terminal_does_not_change_outcome(desk):
     """A terminal that is closed does not change how the run ends."""
     desk.write("job.yaml", images(10, qps=5))
@@ -126,6 +129,7 @@ def test_closed_terminal_does_not_change_outcome(desk):
     assert (desk.root / "s.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("--quiet",), ("--log-format", "json")])
 def test_live_view_can_be_disabled(desk, words):
     desk.write("job.yaml", images(2))
@@ -144,6 +148,7 @@ def answered(desk, box, answer: bytes, *words: str) -> tuple[int, str]:
         return terminal.process.wait(), seen.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("run", "job.yaml"), ("retry", "job.yaml", "--failed")])
 def test_large_purchase_needs_confirmation(desk, words):
     """`retry --failed` sends new tasks as well, so it needs the same confirmation."""
@@ -157,6 +162,7 @@ def test_large_purchase_needs_confirmation(desk, words):
         assert (code, box.stats["accepted"]) == (0, 50)
 
 
+@pytest.mark.slow
 def test_failed_tasks_count_when_bought_again(desk):
     def job(count: int) -> str:
         text = images(count, provider="kling", model="image/kling-v2-1", qps=100)
@@ -172,6 +178,7 @@ def test_failed_tasks_count_when_bought_again(desk):
         assert desk.job()["submitted"] == 49  # no confirmation here, and the failed one is not among them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("run", "job.yaml", "--yes"), ("run", "few.yaml"), ("reconcile", "job.yaml")])
 def test_small_or_confirmed_purchase_needs_no_confirmation(desk, words):
     desk.write("job.yaml", images(50, qps=100))

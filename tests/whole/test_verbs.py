@@ -32,6 +32,7 @@ def audit(desk, *words: str, env=None) -> dict:
 # reconcile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
 def test_reconcile_finds_tasks_in_doubt_and_buys_nothing(desk, provider, model):
     """Reconcile finds what a killed run left in doubt and buys nothing."""
@@ -54,6 +55,7 @@ def test_reconcile_finds_tasks_in_doubt_and_buys_nothing(desk, provider, model):
 # audit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
 def test_audit_of_clean_job_finds_nothing(desk, provider, model):
     desk.write("job.yaml", images(4, provider=provider, model=model))
@@ -66,6 +68,7 @@ def test_audit_of_clean_job_finds_nothing(desk, provider, model):
         assert report["charged"] == (16 if provider == "chanjing" else None)
 
 
+@pytest.mark.slow
 def test_audit_finds_request_delivered_twice(desk):
     desk.write("job.yaml", images(2, provider="kling", model="image/kling-v2-1"))
     with sandbox(*FAST, "--no-external-id-unique") as box:
@@ -80,6 +83,7 @@ def test_audit_finds_request_delivered_twice(desk):
         assert report["exit_code"] == 4
 
 
+@pytest.mark.slow
 def test_audit_distinguishes_unrelated_from_duplicates(desk):
     """An audit distinguishes unrelated tasks from duplicates by what the list shows."""
     desk.write("job.yaml", images(2))
@@ -97,6 +101,7 @@ def test_audit_distinguishes_unrelated_from_duplicates(desk):
         assert report["strangers"] == 1
 
 
+@pytest.mark.slow
 def test_audit_reports_providers_without_list(desk):
     desk.write("job.yaml", images(2, provider="kling-gateway", model="image/kling-v1-5"))
     with sandbox(*FAST) as box:
@@ -110,6 +115,7 @@ def test_audit_reports_providers_without_list(desk):
 # verify
 
 
+@pytest.mark.slow
 def test_verify_fetches_missing_files_and_overwrites_nothing(desk):
     """Verify fetches missing or changed files and overwrites nothing."""
     desk.write("job.yaml", images(4))
@@ -146,6 +152,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_missing_or_broken_database_is_never_recreated(desk, damage):
     with sandbox(*FAST) as box:
@@ -167,6 +174,7 @@ def test_missing_or_broken_database_is_never_recreated(desk, damage):
         assert box.stats["accepted"] == 6
 
 
+@pytest.mark.slow
 def test_old_database_is_refused_and_rebuilt(desk):
     with sandbox(*FAST) as box:
         finished(desk, box, 3)
@@ -182,6 +190,7 @@ def test_old_database_is_refused_and_rebuilt(desk):
         assert box.stats["accepted"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0.0, 0.5])
 def test_truncated_journal_is_refused(desk, left):
     """A journal that is shorter than the database knows is refused: a rebuild from it would buy tasks again."""
@@ -201,6 +210,7 @@ def test_truncated_journal_is_refused(desk, left):
         assert desk.job()["submitted"] == 0
 
 
+@pytest.mark.slow
 def test_damaged_line_is_refused_unless_torn_at_end(desk):
     """A damaged line in the middle is refused, and a torn last line is not."""
     with sandbox(*FAST) as box:
@@ -219,6 +229,7 @@ def test_damaged_line_is_refused_unless_torn_at_end(desk):
         assert "damaged line" in refused.stderr
 
 
+@pytest.mark.slow
 def test_recovery_in_mid_job_pays_nothing_twice(desk):
     desk.write("job.yaml", images(20, qps=10))
     with sandbox(*FAST, "--fault", "lost_reply=@3,7") as box:
@@ -235,6 +246,7 @@ def test_recovery_in_mid_job_pays_nothing_twice(desk):
         assert box.stats["duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_results_without_state_are_not_bought_again(desk):
     with sandbox(*FAST) as box:
         finished(desk, box, 2)

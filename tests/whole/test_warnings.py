@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from .conftest import sandbox
 
 TEXT = """\
@@ -21,6 +23,7 @@ retry: {doubt: 1s}
 """
 
 
+@pytest.mark.slow
 def test_warnings_go_to_stderr_and_change_no_exit_code(desk):
     desk.write("rows.csv", "subject,note\x1b[31m\ncat,1\ndog,2\ncat,3\n")
     desk.write("styles.csv", "style\nink\noil\n")

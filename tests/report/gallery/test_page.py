@@ -134,6 +134,7 @@ def test_new_page_replaces_the_old_page_and_its_data(tmp_path, info):
     assert (tmp_path / source).exists()
 
 
+@pytest.mark.slow
 def test_ten_thousand_tasks_come_in_parts(tmp_path, info):
     """The page and its first part are small, so that tasks appear at once."""
     text = written(tmp_path, (row(key=f"k{number}", position=number) for number in range(10_000)), info)
