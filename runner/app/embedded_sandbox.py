@@ -14,6 +14,7 @@ import orjson
 
 from runner.app.provider_config import SANDBOX_VARIABLE
 from runner.errors import ConfigError
+from runner.files import make_directory
 from runner.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def sandbox_process(settings: Settings, ledger: Path, options: Sequence[str] = (
     The ledger is kept, so that the next run finds the tasks of this one. `options` are extra command-line arguments.
     Raises ConfigError if the sandbox does not start.
     """
-    ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(ledger.parent)
     command = [
         sys.executable,
         "-m",

@@ -249,7 +249,10 @@ class Frame:
         (Path("a/b.png"), "a/b.png"),
         (sys.float_info.epsilon, sys.float_info.epsilon),
     ],
-    ids=repr,
+    ids=[
+        *("integer", "float", "truth", "array", "array nan", "nan", "missing", "decimal", "decimal nan", "fraction"),
+        *("tuple", "range", "date", "path", "epsilon"),
+    ],
 )
 def test_value_becomes_plain(value, plain):
     job = runner.Job({**BASE, "params": {"prompt": "a {{ n }}"}, "items": [{"subject": "a", "x": value, "n": 1}]})

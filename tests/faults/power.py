@@ -137,7 +137,7 @@ class Disk:
         count = 0
         with log.open("rb") as file:
             while file.peek(1):
-                self._do(*pickle.load(file))
+                self._apply(*pickle.load(file))
                 count += 1
         for path, inode in self._names.items():
             if not _is_passing(path):

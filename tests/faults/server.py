@@ -13,6 +13,8 @@ import struct
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from tests.loopback import LoopbackServer, read_request
+
 #: posted and free of charge
 _FREE = ("/task/page", "/consume_detail")
 
@@ -60,11 +62,11 @@ class Call:
         self.writer.transport.abort()
 
 
-class Middle:
+class Middle(LoopbackServer):
     """A proxy on its own port. `deeds[kind]` is a deed for every call, or a dict from number to deed."""
 
     def __init__(self, sandbox, *, tls=None, greet=None):
-        self._sandbox, self._tls, self._greet = sandbox, tls, greet
+        self._sandbox, self.tls, self._greet = sandbox, tls, greet
         self.port = int(sandbox.url.rpartition(":")[2])
         self.deeds = {}
         self.calls = Counter()
@@ -72,20 +74,14 @@ class Middle:
         self.connections = 0
         #: of a deed itself, so that no test passes or fails for what it did not mean
         self.errors = []
-        self._tasks = set()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
-        self._sandbox._state.url = f"http://127.0.0.1:{port}"  # links lead through here as well
+        await super().__aenter__()
+        self._sandbox._state.url = self.url.replace("https:", "http:")  # links lead through here as well
         return self
 
     async def __aexit__(self, *_):
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await super().__aexit__()
         assert not self.errors, self.errors
 
     def kind(self, method, path):
@@ -112,10 +108,7 @@ class Middle:
             writer.transport.abort()
 
     async def _call(self, reader, writer):
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        method, path, _ = head[0].split(" ")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
-        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        method, path, headers, body = await read_request(reader)
         kind = self.kind(method, path)
         self.calls[kind] += 1
         call = Call(self, kind, self.calls[kind], method, path, headers, body, writer)

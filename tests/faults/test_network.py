@@ -388,14 +388,17 @@ DAMAGED = {
 }
 
 
+def damaged(change):
+    """Return a deed that changes the body of the response."""
+
+    async def deed(call):
+        _, body = await call.forward()
+        await call.say(answer(change(body)))
+
+    return deed
+
+
 async def test_fn11_invalid_json_is_in_doubt_and_loses_no_task(tmp_path):
-    def damaged(change):
-        async def deed(call):
-            _, body = await call.forward()
-            await call.say(answer(change(body)))
-
-        return deed
-
     async with chain(tmp_path) as ours:
         ours.middle.deeds["submit"] = {n: damaged(change) for n, change in enumerate(DAMAGED.values(), start=1)}
         result = await ours.run(len(DAMAGED))
@@ -405,14 +408,6 @@ async def test_fn11_invalid_json_is_in_doubt_and_loses_no_task(tmp_path):
 
 async def test_fn11_damaged_query_responses_fail_no_task(tmp_path):
     """Damaged responses to queries fail no task and can be recorded."""
-
-    def damaged(change):
-        async def deed(call):
-            _, body = await call.forward()
-            await call.say(answer(change(body)))
-
-        return deed
-
     async with chain(tmp_path) as ours:
         kinds = ("a lone surrogate", "NaN", "5,000 digits")
         ours.middle.deeds["query"] = {n: damaged(DAMAGED[kind]) for n, kind in enumerate(kinds, start=1)}

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tests.loopback import LoopbackServer, read_request
+
 
 @dataclass
 class Seen:
@@ -24,7 +26,7 @@ class Seen:
 
 
 @dataclass
-class Wire:
+class Wire(LoopbackServer):
     """Server on loopback: `act(wire, seen, writer)` answers each request, `greet(wire, writer)` runs on connection."""
 
     act: object = None
@@ -33,19 +35,6 @@ class Wire:
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
     open: int = 0
-
-    async def __aenter__(self):
-        self._tasks = set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{port}"
-        return self
-
-    async def __aexit__(self, *_):
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader, writer):
         self.connections += 1
@@ -64,13 +53,10 @@ class Wire:
         if self.greet is not None:
             await self.greet(self, writer)
         while not writer.is_closing():
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            method, path, _ = head[0].split(" ")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            self.seen.append(Seen(method, path, headers, body))
-            await self.act(self, self.seen[-1], writer)
-            if headers.get("connection") == "close":
+            seen = Seen(*await read_request(reader))
+            self.seen.append(seen)
+            await self.act(self, seen, writer)
+            if seen.headers.get("connection") == "close":
                 writer.close()
 
 

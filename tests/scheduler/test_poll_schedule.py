@@ -106,7 +106,7 @@ def test_tasks_submitted_together_are_known_soon_after_ending():
     world = World(case, case.latencies())
     assert world.play() / bound(case, case.latencies()) < case.goal
     assert world.calls / case.tasks < 0.15
-    assert max(world.late) < 5.0
+    assert max(world.delays) < 5.0
 
 
 def test_the_last_few_tasks_are_polled_sooner_than_planned():

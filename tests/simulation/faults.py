@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
+from runner.app.failpoints import FAILPOINTS
+
 KINDS = ("kling", "chanjing", "kling-gateway")
 DAY = 86_400.0
 #: what may happen to one submit, and the highest rate at which a seed lets it happen
@@ -193,22 +195,7 @@ def _spans(dice, chance, lengths, manners):
 
 
 POINTS = (
-    "intent journaled",
-    "intent committed",
-    "answer received",
-    "id journaled",
-    "id committed",
-    "doubt committed",
-    "recovery marked",
-    "adopted journaled",
-    "adopted committed",
-    "absent journaled",
-    "absent committed",
-    "ready committed",
-    "part synced",
-    "output recorded",
-    "renamed",
-    "done committed",
+    *FAILPOINTS,
     # of the simulation: bytes are on their way, or may be
     "request leaving",
     "query leaving",

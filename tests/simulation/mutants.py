@@ -156,10 +156,10 @@ def breaker_stops_polls():
 
 def own_doubt_only():
     """M11, M12: D counts from the task's own send, and duplicates are ignored."""
-    gate = "twin.state = 'in_doubt'))"
+    gate = "duplicate.state = 'in_doubt'))"
     claim = database.statements()["claim_queued"]
     assert claim.count(gate) == 1
-    open_ = {**database.statements(), "claim_queued": claim.replace(gate, "twin.state = 'nothing'))")}
+    open_ = {**database.statements(), "claim_queued": claim.replace(gate, "duplicate.state = 'nothing'))")}
 
     async def none(self, fingerprint):
         return []
@@ -173,13 +173,13 @@ def own_doubt_only():
 
 def clash_ignored():
     """M13: two tasks may have one id."""
-    migrate = database.migrate
+    migrate = stores.migrate
 
     def without_index(connection):
         migrate(connection)
         connection.execute("drop index if exists task_remote")
 
-    return _patched((database, "migrate", without_index))
+    return _patched((stores, "migrate", without_index), (stores, "check_schema", lambda _: None))
 
 
 def no_mark_at_start():

@@ -192,7 +192,8 @@ def _render(name: str, style: str, script: str, sources: str, pieces: Mapping[st
     css = _asset("theme.css") + _asset(f"{style}.css")
     policy = _POLICY.format(style=_policy_hash(css), more=sources)
     values = {**pieces, "style": css, "script": script, "policy": policy}
-    return re.sub(r"@(\w+)@", lambda match: values[match[1]], _asset(f"{name}.html")).encode(errors="replace")
+    template = _asset("head.html") + _asset(f"{name}.html")
+    return re.sub(r"@(\w+)@", lambda match: values[match[1]], template).encode(errors="replace")
 
 
 def _policy_hash(text: str) -> str:
