@@ -2,6 +2,9 @@
 
 Nothing here prints, handles signals or changes global state. Several jobs may run at once, in one event loop or in
 several threads.
+
+What a run needs, such as the network's libraries, is imported by the functions that need it: that takes as long as all
+the rest, and to load and plan a manifest must start fast.
 """
 
 from __future__ import annotations
@@ -16,13 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from runner.app.job import LoadedJob, load_values
 from runner.app.job import load as load_manifest
-from runner.app.notify import notify_around
 from runner.app.plan_job import PlanBuilder
-from runner.app.resolve import resolve_task
-from runner.app.run_context import RunOptions
 from runner.app.run_events import EventObserver, Listener, Progress, RunEvent, TaskChanged, Warned
-from runner.app.run_job import execute
-from runner.app.run_thread import await_in_thread, call_beside_loop, wait_in_thread
 from runner.errors import Diagnostic, ManifestError, RunnerError, UsageError
 from runner.report.results import result_dict
 from runner.report.summary import JobIssues, render
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from runner.app.observer import Observer, StopSwitch
+    from runner.app.run_context import RunOptions
     from runner.manifest.expand import DraftCallback
     from runner.tasks.events import Resolution
 
@@ -470,6 +469,8 @@ def run(
     KeyboardInterrupt stops submits and is raised when those on the wire have delivered their ids, 30 seconds at most.
     Raises RunnerError if the run cannot begin, or if the store or the disk gives up.
     """
+    from runner.app.run_thread import wait_in_thread  # noqa: PLC0415 - see the top
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -504,6 +505,8 @@ async def arun(
     `on_event` is called in this loop. A cancellation stops submits and is raised when those on the wire have delivered
     their ids, 30 seconds at most.
     """
+    from runner.app.run_thread import await_in_thread  # noqa: PLC0415 - see the top
+
     options = _run_options(
         job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
         same_account=same_account, buy_again=buy_again, metrics_file=metrics_file,
@@ -520,6 +523,9 @@ def run_attached(
 
     `on_end` is called with the result before the monitor of `notify:` is told.
     """
+    from runner.app.notify import notify_around  # noqa: PLC0415 - see the top
+    from runner.app.run_job import execute  # noqa: PLC0415
+
     with notify_around(job.loaded, options, observer) as notify_end:
         result = RunResult(job, *execute(job.loaded, options, observer))
         on_end(result)
@@ -529,6 +535,9 @@ def run_attached(
 
 def _run(job: Job, options: RunOptions, listener: Listener, stop: StopSwitch) -> RunResult:
     """Run a job in this thread without signal handlers."""
+    from runner.app.notify import notify_around  # noqa: PLC0415 - see the top
+    from runner.app.run_job import execute  # noqa: PLC0415
+
     observer = EventObserver(job.name, listener)
     try:
         with notify_around(job.loaded, options, observer) as notify_end:
@@ -555,6 +564,8 @@ def _run_options(
     metrics_file: StrPath | None,
 ) -> RunOptions:
     """Return the options of a run. Raises UsageError if they make no sense, ManifestError if a cap needs prices."""
+    from runner.app.run_context import RunOptions  # noqa: PLC0415 - see the top
+
     if verb not in get_args(RunVerb):
         raise UsageError(f"verb: there is no {verb!r}", hint=f"One of {', '.join(get_args(RunVerb))}.")
     if (failed or reason is not None) and verb != "retry":
@@ -597,6 +608,9 @@ def resolve(
     gives it up. `job` may be a job directory. `by` names who decides, by default the user of the process. Returns the
     object that `runner resolve --json` prints. Raises UsageError or StateError.
     """
+    from runner.app.resolve import resolve_task  # noqa: PLC0415 - see the top
+    from runner.app.run_thread import call_beside_loop  # noqa: PLC0415
+
     if sum((adopt is not None, absent, abandon)) != 1:
         raise UsageError("one decision is needed", hint="Give one of adopt=ID, absent=True or abandon=True.")
     decision: Resolution = "adopt" if adopt is not None else "absent" if absent else "abandon"

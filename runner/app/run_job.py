@@ -196,7 +196,7 @@ def close_run(
         found = job_issues(queries, job.settings, _command_words(job, options), endings)
         report = summary(
             job.manifest.name,
-            exit_code=outcome.exit,
+            exit_code=int(outcome.exit),
             reasons=[why for _, why in endings],
             counts=queries.counts(),
             stats=stats,

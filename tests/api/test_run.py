@@ -28,6 +28,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def test_run_returns_results_as_in_results_file(box):
     result = runner.run(box.job())
     assert (result.exit_code, result.reasons, result.counts) == (0, [], {"done": 4})
+    assert type(result.exit_code) is int
     lines = [json.loads(line) for line in (result.directory / "results.jsonl").read_text().splitlines()]
     tasks = list(result.tasks(state="done"))
     assert [task.to_dict() for task in tasks] == lines
@@ -53,6 +54,7 @@ async def test_two_jobs_run_in_one_loop(box):
     assert box.paid_once(8)
 
 
+@pytest.mark.slow
 async def test_same_job_twice_is_refused(box):
     box.sandbox.change(accept_delay_s=0.5)
     results = await asyncio.gather(
@@ -133,6 +135,7 @@ def test_warnings_are_events_and_log_lines(box, caplog):
 # what a run leaves alone
 
 
+@pytest.mark.slow
 def test_run_prints_nothing_and_leaves_signals_and_logging_alone(box, capfd):
     handlers = [signal.getsignal(number) for number in SIGNALS]
     seen, root = [], logging.getLogger().handlers[:]
@@ -174,6 +177,7 @@ async def test_cancelled_run_saves_ids_and_resumes(box):
     assert box.paid_once(30)
 
 
+@pytest.mark.slow
 async def test_timeouts_of_both_libraries_stop_a_run(box):
     box.sandbox.change(accept_delay_s=0.3)
     with pytest.raises(TimeoutError):
@@ -187,6 +191,7 @@ async def test_timeouts_of_both_libraries_stop_a_run(box):
     assert box.sandbox.ledger.duplicates() == 0
 
 
+@pytest.mark.slow
 def test_interrupted_run_saves_ids_and_resumes(box):
     box.sandbox.change(accept_delay_s=0.3)
 
@@ -204,6 +209,7 @@ def test_interrupted_run_saves_ids_and_resumes(box):
     assert box.paid_once(30)
 
 
+@pytest.mark.slow
 async def test_third_cancellation_does_not_wait(box):
     box.sandbox.change(accept_delay_s=3.0)
     running = asyncio.create_task(runner.arun(box.job(2)))
@@ -225,6 +231,7 @@ async def test_third_cancellation_does_not_wait(box):
 # options
 
 
+@pytest.mark.slow
 def test_cap_on_costs_pauses_the_job(box):
     result = runner.run(box.job(cost=4), max_cost=8)
     assert (result.exit_code, result.counts) == (8, {"queued": 2, "done": 2})
@@ -248,6 +255,7 @@ def test_wrong_option_is_refused_before_anything_is_sent(box, options, message):
     assert (raised.value.exit_code, box.accepted) == (2, [])
 
 
+@pytest.mark.slow
 def test_failed_tasks_are_retried_by_verb(box):
     job = box.job(1, name="FAIL-TEST")
     result = runner.run(job)

@@ -100,6 +100,7 @@ def test_every_error_names_its_path():
         "repeat: at least 1, found the number 0",
         "limit: no such key",
         "params.seed: an infinite number",
+        "params.seed: is not a parameter of kling-v2-1",
         "items[2]: expected a mapping, found the number 7",
         "items[1].aspect_ratio: '7:1' is not one of its values",
         "items[3].subject: expected text, a number, True, False, a list or a mapping, found 'bytes'",

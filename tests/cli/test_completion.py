@@ -95,4 +95,4 @@ def test_verb_completion_imports_no_verb_module():
     env = {**os.environ, "_RUNNER_COMPLETE": "bash_complete", "COMP_WORDS": "runner ", "COMP_CWORD": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert "plain,doctor" in done.stdout
-    assert done.stdout.splitlines()[-1].split() == ["runner.cli", "runner.cli.main", "runner.errors"]
+    assert done.stdout.splitlines()[-1].split() == ["runner.cli", "runner.cli.main", "runner.errors", "runner.text"]

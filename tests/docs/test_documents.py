@@ -39,6 +39,7 @@ DOCUMENTS = (
     "docs/security.md",
     ".github/SECURITY.md",
     "docs/gallery.md",
+    "docs/python.md",
     "docs/CONTRIBUTING.md",
     "docs/lifecycle.md",
 )
