@@ -222,6 +222,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 async def test_x21_responses_are_bounded_in_time_and_memory(tmp_path, wires, name):
     began = time.monotonic()

@@ -100,6 +100,7 @@ def test_example_spec_reads_its_replies(document):
     assert len(finished.outputs) == 1
 
 
+@pytest.mark.slow
 def test_commands_of_the_page_run_and_make_images(desk, document):
     """Commands run in order with the page's exports, against a test server that answers as the page describes."""
     page = document("docs/providers.md")

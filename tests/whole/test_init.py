@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 
+
+@pytest.mark.slow
 def test_first_manifest_runs_in_sandbox_unchanged(desk):
     assert desk.run("init").returncode == 0
     assert desk.job("job.yaml", "--sandbox")["counts"] == {"done": 4}
