@@ -35,6 +35,7 @@ def test_x31_error_messages_hold_no_control_characters(text):
     assert steering(printed) == set()
 
 
+@pytest.mark.slow
 @given(text=st.text() | st.just(HOSTILE))
 def test_x31_diagnostic_is_one_line(text):
     problem = Diagnostic("a.yaml", 1, 1, text, text, text)
@@ -102,6 +103,7 @@ def test_x30_value_stays_in_its_cell(text):
     assert len({len(line) for line in table}) == 1
 
 
+@pytest.mark.slow
 def test_x35_copied_hint_runs_nothing_else(desk):
     name = "a;touch pwned $(touch pwned) `touch pwned` & 'x.yaml"
     desk.write(name, images(1, provider="kling-gateway", model="image/kling-v1-5"))

@@ -129,6 +129,7 @@ def test_commands_of_the_page_run_and_make_images(desk, document):
     assert requests[0][1] == {"model": "brush-1", "text": "a lighthouse on a cliff, morning fog", "ratio": "1:1"}
 
 
+@pytest.mark.slow
 def test_commands_that_cannot_run_exist(desk, document):
     (real,) = [block for block in document("docs/providers.md").of("sh") if not block.runs]
     for command in real.commands:

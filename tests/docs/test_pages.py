@@ -140,6 +140,7 @@ def test_systemd_accepts_units(page, desk):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_cron_line_runs_silently_in_empty_environment(page, desk, document):
     (line,) = page.noted("a line of cron").text.splitlines()
     desk.lay_out(document("docs/nightly.md"))

@@ -47,6 +47,7 @@ def test_drawing_is_small_and_loads_nothing():
     assert [text for text in WORDS if not any(word.startswith(text) for word in words(svg))] == []
 
 
+@pytest.mark.slow
 def test_drawing_is_reproducible(terminal):
     drawn = words(terminal.draw(SMALL))
     assert [text for text in WORDS if not any(word.startswith(text) for word in drawn)] == []

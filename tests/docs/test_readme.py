@@ -34,6 +34,7 @@ def test_every_manifest_is_valid(name, desk, document):
     assert all(json.loads(line)["tasks"] for line in output.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_runnable_commands_make_what_is_shown(desk, document):
     """Commands with requests use the sandbox. Those that cannot run have a reason. Both READMEs have the same."""
     readme = document("README.md")

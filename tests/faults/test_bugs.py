@@ -98,6 +98,7 @@ def sweep(kind: str, place: str):
     assert number > 1, f"{place} is not called any more"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "place"), WORK, ids=lambda text: text.rpartition(":")[2])
 def test_fp14_bug_in_one_task_does_not_stop_others(kind, place):
     for where, result in sweep(kind, place):

@@ -427,6 +427,7 @@ async def test_fa09_outage_sends_only_probes_and_next_run_continues(tmp_path):
         ours.paid_once(await ours.run(6), 6)
 
 
+@pytest.mark.slow
 async def test_fa10_burst_of_doubts_stops_submits(tmp_path):
     """A burst of doubts stops submits until one is settled."""
     async with chain(tmp_path) as ours:

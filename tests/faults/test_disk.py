@@ -57,6 +57,7 @@ def test_fd01_unwritten_intent_is_not_sent_and_ids_are_saved(full):
         rig.finishes(box, 8)
 
 
+@pytest.mark.slow
 @needs_disk
 def test_fd01_id_that_cannot_be_saved_is_printed(full):
     """The ballast is gone already. If the provider cannot be queried, the line on stderr is the only record."""
@@ -81,6 +82,7 @@ def test_fd01_id_that_cannot_be_saved_is_printed(full):
         rig.finishes(box, 3)
 
 
+@pytest.mark.slow
 @needs_disk
 def test_fd02_download_without_space_is_retried_later(full):
     """A download that finds no free space is fetched later, and the task is not bought again."""
@@ -160,6 +162,7 @@ def test_fd03_no_inodes_and_read_only_disk_are_found(full, lack):
         assert ("space" if lack == "names" else "Read-only") in printed
 
 
+@pytest.mark.slow
 def test_fd03_long_names_are_cut_to_file_system_limit(rig):
     """84 Chinese characters and `.png` are 256 bytes."""
     manifest = images(2).replace("thing", "青" * 300).replace("aspect_ratio", "n: 2, aspect_ratio")
@@ -202,6 +205,7 @@ for name in ("fsync", "fdatasync"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sick_sqlite.available(), reason="this Python hides its SQLite")
 @pytest.mark.parametrize(("name", "number"), [("state.db-wal", 7), ("journal.jsonl", 5), (".part", 2)])
 def test_fd04_failed_fsync_ends_run_without_retry(rig, name, number):

@@ -31,6 +31,7 @@ store_module.set_up_connection = often
 CUTS = (("answer received:3", False), ("id committed:4", True), ("done committed:2", False), ("renamed:1", True))
 
 
+@pytest.mark.slow
 def test_fp03_power_loss_loses_no_id_and_no_finished_byte(rig, tmp_path_factory):
     """Power loss loses no id and no byte of a finished file."""
     rig.write("job.yaml", images(12, qps=30))

@@ -93,6 +93,7 @@ def test_fp06_second_signal_leaves_5_s_and_third_none(rig):
 # closed streams
 
 
+@pytest.mark.slow
 def test_fp08_closed_readers_do_not_stop_run(rig):
     """`runner run … | head`: log lines and the summary meet a closed pipe."""
     rig.write("job.yaml", images(6))

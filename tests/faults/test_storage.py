@@ -78,6 +78,7 @@ def test_fd05_long_lock_at_start_is_exit_11(rig):
         rig.finishes(box, 4)
 
 
+@pytest.mark.slow
 def test_fd05_received_id_waits_for_long_lock(rig):
     """The response arrives during a lock that outlasts one attempt. It is written as soon as possible."""
     rig.write("job.yaml", images(6))
@@ -96,6 +97,7 @@ def test_fd05_received_id_waits_for_long_lock(rig):
         rig.paid_once(box, 6)
 
 
+@pytest.mark.slow
 def test_fd05_endless_lock_is_exit_5_and_prints_received_ids(rig):
     """A lock without an end in mid-run is exit 5, and received ids are printed."""
     rig.write("job.yaml", images(6))
@@ -177,6 +179,7 @@ async def test_fd06_flipped_byte_buys_nothing_again(half, where):
     assert detected or where.endswith("-wal"), "a hundred flips and none was detected: is the database checked at all?"
 
 
+@pytest.mark.slow
 def test_fd07_copy_without_wal_buys_nothing_again(rig):
     """`cp state.db` after a kill loses ten committed rows, which the journal restores."""
     rig.write("job.yaml", images(10, qps=20))

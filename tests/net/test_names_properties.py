@@ -69,6 +69,7 @@ def names_of(name, number, outputs):
     return [f"{stem}.jpeg" for stem in stems(task.name, task.key, number, many=len(links) > 1)]
 
 
+@pytest.mark.slow
 @FUZZ
 @given(HOSTILE)
 @example("CON")
@@ -87,6 +88,7 @@ def test_any_text_gives_a_safe_name_with_space_for_suffixes(text):
     assert len(longest.encode()) + len(".part.tag") <= LONGEST
 
 
+@pytest.mark.slow
 @FUZZ
 @given(HOSTILE)
 def test_name_does_not_depend_on_the_unicode_form(text):
@@ -95,6 +97,7 @@ def test_name_does_not_depend_on_the_unicode_form(text):
     assert {slug(unicodedata.normalize(form, text)) for form in ("NFC", "NFD")} == {name}
 
 
+@pytest.mark.slow
 @FUZZ
 @given(HOSTILE, HOSTILE)
 @example("STRASSE", "straße")

@@ -75,6 +75,7 @@ def whole(code):
     return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", ["chanjing", "kling"])
 def test_only_listed_codes_settle_a_submit(provider):
     """No HTTP status alone settles a submit."""

@@ -58,6 +58,7 @@ class LateJoin:
             self._state.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("back", [FAST, SLOW], ids=["fast", "slow"])
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize(("count", "total"), [(5, 400), (50, 2000), (500, 2500)])

@@ -18,7 +18,14 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from runner.errors import DiskError, StateError
 from runner.store.rebuild import rebuild
@@ -510,7 +517,13 @@ class Job(RuleBasedStateMachine):
             assert self.loop.run(self.store.claimed_ids(provider, ids)) == set(ids)
 
 
-TestJob = Job.TestCase
+def test_a_few_random_lives_of_a_job():
+    """The fast sample of TestJob, which plays many more."""
+    few = settings(max_examples=3, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(Job, settings=few)
+
+
+TestJob = pytest.mark.slow(Job.TestCase)
 TestJob.settings = settings(
     max_examples=40 * TIMES, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -46,6 +46,7 @@ def test_wrong_credentials_are_exit_12_in_three_requests(desk, provider, model):
         assert desk.job(env=box.env)["counts"] == {"done": 30}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("provider", "model"), [CHANJING, KLING])
 def test_paid_tasks_finish_without_credit(desk, provider, model):
     desk.write("job.yaml", images(8, provider=provider, model=model, qps=20))

@@ -49,6 +49,7 @@ def test_warnings_go_to_stderr_and_change_no_exit_code(desk):
     assert "nothing uses the column" not in desk.run("verify", "job.yaml", "--sandbox").stderr
 
 
+@pytest.mark.slow
 def test_models_axis_detects_changed_file(desk):
     """Models are compared, and a changed file of an axis is detected."""
     desk.write("rows.csv", "subject\ncat\ndog\n")
