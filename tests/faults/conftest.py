@@ -44,7 +44,7 @@ MEMORY = next((path for path in ("/dev/shm",) if Path(path).is_dir()), None)
 #: tasks that take no time
 FAST = ("--seconds", "0.1,0.3")
 on_linux = pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="there is no /proc here as Linux has it")
-_INHERITED = ("PATH", "HOME", "LANG")
+_INHERITED = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG")
 
 
 @dataclass
