@@ -50,7 +50,8 @@ class Workspace:
 
     def start(self, *words: str, env: Mapping[str, str] | None = None, **pipes: Any) -> subprocess.Popen:
         """Start `runner` with these words."""
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
+        names = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG")
+        inherited = {name: os.environ[name] for name in names if name in os.environ}
         own = {"RUNNER_HOME": str(self.root / "home"), "PYTHONPATH": str(self.code), "LOGNAME": "operator"}
         pipes = pipes or {"stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(

@@ -77,7 +77,8 @@ class Desk:
 
     def start(self, *words: object, env: dict[str, str] | None = None) -> subprocess.Popen:
         """Start the command."""
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
+        names = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG")
+        inherited = {name: os.environ[name] for name in names if name in os.environ}
         whole = {**inherited, "RUNNER_HOME": str(self.root / "home"), **self.env, **(env or {})}
         return subprocess.Popen(
             [sys.executable, "-m", "runner", *map(str, words)],
