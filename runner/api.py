@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import inspect
 import os
 from dataclasses import dataclass
 from datetime import datetime
@@ -99,6 +100,11 @@ class Job:
         env: Mapping[str, str] | None = None,
         **keys: Any,
     ) -> None:
+        if values is not None and not hasattr(values, "keys"):
+            raise UsageError(
+                f"expected a mapping of a manifest's keys, found {type(values).__name__!r}",
+                hint="A file is loaded by runner.load(path).",
+            )
         self.out = _path_or_none(out)
         #: what the command line works with; no part of the interface
         self.loaded = load_values({**(values or {}), **keys}, _settings(env), out=self.out, in_sandbox=sandbox)
@@ -234,6 +240,7 @@ class Plan:
 
 def plan(job: Job) -> Plan:
     """Compare a job with the tasks that it has already. Nothing is sent or written."""
+    _check_job(job)
     builder = _plan_builder(job, _MAX_SAMPLES)
     for draft in job.loaded.drafts():
         builder.add(job.loaded.parsed, draft)
@@ -479,6 +486,7 @@ def run(
         raise UsageError(
             "an event loop is running here, which run() would block", hint="Use: await runner.arun(job, …)"
         )
+    _check_listener(on_event)
     options = _run_options(
         job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
         same_account=same_account, buy_again=buy_again, metrics_file=metrics_file,
@@ -507,6 +515,7 @@ async def arun(
     """
     from runner.app.run_thread import await_in_thread  # noqa: PLC0415 - see the top
 
+    _check_listener(on_event)
     options = _run_options(
         job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
         same_account=same_account, buy_again=buy_again, metrics_file=metrics_file,
@@ -539,6 +548,8 @@ def _run(job: Job, options: RunOptions, listener: Listener, stop: StopSwitch) ->
     from runner.app.run_job import execute  # noqa: PLC0415
 
     observer = EventObserver(job.name, listener)
+    for warning in job.warnings:
+        observer.warn(str(warning))
     try:
         with notify_around(job.loaded, options, observer) as notify_end:
             summary, issues = execute(job.loaded, options, observer, stop=stop)
@@ -566,12 +577,13 @@ def _run_options(
     """Return the options of a run. Raises UsageError if they make no sense, ManifestError if a cap needs prices."""
     from runner.app.run_context import RunOptions  # noqa: PLC0415 - see the top
 
+    _check_job(job)
     if verb not in get_args(RunVerb):
         raise UsageError(f"verb: there is no {verb!r}", hint=f"One of {', '.join(get_args(RunVerb))}.")
     if (failed or reason is not None) and verb != "retry":
         raise UsageError("failed and reason choose what to retry", hint='Use them with verb="retry".')
     if max_cost is not None:
-        if not max_cost >= 0:
+        if not isinstance(max_cost, int | float) or not max_cost >= 0:
             raise UsageError(f"max_cost: {max_cost!r} is no amount", hint="A number from 0, in the provider's unit.")
         job.loaded.check_cost_cap("max_cost")
     return RunOptions(
@@ -618,6 +630,18 @@ def resolve(
     directory = job.directory if isinstance(job, Job | StoredJob) else Path(job)
     settings = job.loaded.settings if isinstance(job, Job) and env is None else _settings(env)
     return call_beside_loop(lambda: resolve_task(directory, key, event, settings))
+
+
+def _check_job(job: object) -> None:
+    if not isinstance(job, Job):
+        raise UsageError(
+            f"expected a job, found {type(job).__name__!r}", hint="Make one of a manifest: runner.load(path)."
+        )
+
+
+def _check_listener(on_event: object) -> None:
+    if on_event is not None and (not callable(on_event) or inspect.iscoroutinefunction(on_event)):
+        raise UsageError("on_event must be a function that is called with each event", hint="It may not be async.")
 
 
 def _settings(env: Mapping[str, str] | None) -> Settings:

@@ -213,10 +213,10 @@ def write_page(job: LoadedJob, clock: Clock, unit: str, observer: Observer, *, i
     A failure is logged and stops nothing, because the run itself has ended.
     Thumbnails take two seconds at most, and none are made in a hurry. `runner gallery` makes the rest.
     """
-    from runner.app.gallery_files import write_gallery  # noqa: PLC0415 - `status` has no need of it
-
     end = clock.now() + (0.0 if in_hurry else _THUMBNAIL_SECONDS)
     try:
+        from runner.app.gallery_files import write_gallery  # noqa: PLC0415 - `status` has no need of it
+
         write_gallery(
             job.directory, now=clock.now(), unit=unit, has_time=lambda: clock.now() < end, light_bytes=_LIGHT_BYTES
         )

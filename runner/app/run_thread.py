@@ -7,6 +7,7 @@ and no signal handler is touched.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - cannot be loaded any more while the interpreter ends
 import threading
 from contextlib import suppress
 from queue import SimpleQueue
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     Post = Callable[[Callable[[], None]], object]
 
 T = TypeVar("T")
+#: seconds after which the caller's event loop wakes up: a notebook's Stop button does not wake an idle one
+_WAKE_SECONDS = 0.5
 #: interruptions after which the caller waits no longer: the first drains, the second shortens it
 _PATIENCE = 2
 
@@ -91,7 +94,7 @@ async def await_in_thread(name: str, call: Callable[[StopSwitch, Post], T]) -> T
     while not ended.is_set():
         try:
             # shielded, because a cancelled scope of anyio would cancel again and again
-            with anyio.CancelScope(shield=cancelled is not None):
+            with anyio.CancelScope(shield=cancelled is not None, deadline=anyio.current_time() + _WAKE_SECONDS):
                 await ended.wait()
         except asyncio.CancelledError as error:
             cancellations, cancelled = cancellations + 1, error

@@ -41,7 +41,9 @@ class PythonValues:
     """The values of one manifest as nodes. `root` is its mapping, `diagnostics` holds what no file could hold.
 
     Rows of `items` may come from any iterable, which is read once. Text of rows is data and never a template, as in a
-    data file. Numbers of numpy and pandas become plain ones, and NaN becomes an empty cell.
+    data file. Numbers of numpy and pandas become plain ones, and NaN becomes an empty cell. A column of whole numbers
+    that a data frame holds as floats, because a cell is missing, gets its whole numbers back: another spelling of a
+    value would be another task.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -95,6 +97,8 @@ class PythonValues:
             if math.isinf(value):
                 self._report(parent, step, "an infinite number", "write a number, or None for an empty cell")
                 return 0.0
+            if self._path(parent, 1)[:1] != ("items",):
+                self._report(parent, step, "not a number (NaN)", "leave it out; only cells of `items` may be empty")
             return None
         if type(value) is int and value not in INTEGERS:
             self._report(parent, step, "a whole number beyond 64 bits", "make it text if it is an identifier")
@@ -154,7 +158,32 @@ def _rows(value: Any, most: int) -> Any:
     """Return the rows of an iterable as a list, or the value itself if it is none."""
     if callable(getattr(value, "to_dict", None)) and hasattr(value, "columns"):
         value = value.to_dict("records")  # a data frame, whose own iterator yields the names of its columns
-    return list(islice(value, most)) if isinstance(value, Iterable) else value
+    return _with_whole_numbers(list(islice(value, most))) if isinstance(value, Iterable) else value
+
+
+def _with_whole_numbers(rows: list[Any]) -> list[Any]:
+    """Return rows in which a column of floats that are whole numbers or missing has whole numbers."""
+    missing: set[Any] = set()
+    broken: set[Any] = set()
+    for row in rows:
+        for name, value in row.items() if isinstance(row, Mapping) else ():
+            if (
+                value is None
+                or type(value).__name__ in _EMPTY_TYPES
+                or (isinstance(value, float) and math.isnan(value))
+            ):
+                missing.add(name)
+            elif not (isinstance(value, float) and value.is_integer()):
+                broken.add(name)
+    whole = missing - broken
+    if not whole:
+        return rows
+    return [
+        {name: int(value) if name in whole and isinstance(value, float) and value.is_integer() else value
+         for name, value in row.items()}
+        if isinstance(row, Mapping) else row
+        for row in rows
+    ]  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

@@ -276,3 +276,38 @@ def test_environment_is_the_callers(monkeypatch, tmp_path):
     job = runner.Job(BASE, items=[{"subject": "a"}])
     assert job.loaded.settings.home == tmp_path
     assert runner.Job(BASE, items=[{"subject": "a"}], env={"RUNNER_HOME": "/x"}).loaded.settings.home == Path("/x")
+
+
+async def coroutine_listener(event):
+    """Never awaited by a run."""
+
+
+def test_whole_numbers_of_a_column_with_a_gap_are_whole():
+    """A data frame holds a column with a missing cell as floats: 2048.0 would be another task than 2048."""
+    rows = [{"subject": "a", "clarity": 2048}, {"subject": "b", "clarity": 1024}]
+    frame = [
+        {"subject": "a", "clarity": 2048.0},
+        {"subject": "b", "clarity": 1024.0},
+        {"subject": "c", "clarity": math.nan},
+    ]
+    first, second = (runner.Job(BASE | {"items": items}) for items in (rows, frame))
+    assert [draft.key for draft in second.loaded.drafts()][:2] == [draft.key for draft in first.loaded.drafts()]
+
+
+def test_nan_outside_of_rows_is_an_error():
+    assert errors_of(params={"prompt": "a", "clarity": math.nan}) == ["params.clarity: not a number (NaN)"]
+
+
+@pytest.mark.parametrize("call", [runner.run, runner.plan], ids=["run", "plan"])
+def test_a_path_in_the_place_of_a_job_is_explained(call):
+    with pytest.raises(runner.RunnerError, match=r"runner\.load"):
+        call("products.yaml")
+    with pytest.raises(runner.RunnerError, match=r"runner\.load"):
+        runner.Job("products.yaml")
+
+
+@pytest.mark.parametrize("listener", [5, coroutine_listener], ids=["number", "async"])
+def test_a_wrong_listener_is_refused_before_anything_is_bought(listener):
+    job = runner.Job(BASE | {"items": [{"subject": "a"}]}, sandbox=True)
+    with pytest.raises(runner.RunnerError, match="on_event"):
+        runner.run(job, on_event=listener)
