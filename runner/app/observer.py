@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from runner.tasks.events import Event
     from runner.tasks.models import Task
 
+#: seconds between two looks at whether the interpreter ends
+_WATCH_SECONDS = 0.2
+
 
 class Observer(Protocol):
     """Receiver of everything that a run tells: the command line prints and logs it, the library hands it to a caller.
@@ -68,6 +71,10 @@ class StopSwitch:
             if self._stop is not None:
                 self._stop(self._grace)
 
+    def is_requested(self) -> bool:
+        """Return whether the run was asked to stop."""
+        return self._requests > 0
+
     @contextmanager
     def attached(self, run: Run) -> Iterator[None]:
         """Let requests stop `run`, which works in this thread's event loop, for the length of the block."""
@@ -80,11 +87,19 @@ class StopSwitch:
             self._stop = stop
             if self._requests:
                 stop(self._grace)
+        watch = asyncio.create_task(self._watch_main_thread())
         try:
             yield
         finally:
+            watch.cancel()
             with self._lock:
                 self._stop = None
+
+    async def _watch_main_thread(self) -> None:
+        """Stop the run when the interpreter ends, because no host can be looked up any more then."""
+        while threading.main_thread().is_alive():  # noqa: ASYNC110 - a thread that ends sets no event
+            await asyncio.sleep(_WATCH_SECONDS)
+        self.request()
 
     @property
     def _grace(self) -> float:

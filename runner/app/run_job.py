@@ -71,7 +71,8 @@ def execute(
         options = replace(options, again=any(broken_files(job.directory)))
     filesystem.check(job.directory, allow_remote=job.settings.text("RUNNER_NETWORK_DISK") is not None)
     sandbox_ledger = ledger_path(job.state_directory)
-    with job_lock(job.state_directory, wait=options.wait_lock):
+    is_cancelled = (lambda: False) if stop is None else stop.is_requested
+    with job_lock(job.state_directory, wait=options.wait_lock, is_cancelled=is_cancelled):
         if options.verb == "run" and keys_of_missing_files(
             job.directory
         ):  # under the lock: another run may be making the state

@@ -27,7 +27,7 @@ T = TypeVar("T")
 #: seconds after which the caller's event loop wakes up: a notebook's Stop button does not wake an idle one
 _WAKE_SECONDS = 0.5
 #: interruptions after which the caller waits no longer: the first drains, the second shortens it
-_PATIENCE = 2
+_MAX_INTERRUPTS = 2
 
 
 class _Work(Generic[T]):
@@ -58,23 +58,27 @@ class _Work(Generic[T]):
 def wait_in_thread(name: str, call: Callable[[StopSwitch, Post], T]) -> T:
     """Call `call(stop, post)` in a thread and return its result. What it posts is called here, in the calling thread.
 
-    KeyboardInterrupt stops the run and is raised when the run has ended. A second one shortens that wait, a third one
-    ends it.
+    KeyboardInterrupt, and SystemExit from what it posts, stop the run and are raised when it has ended. A second one
+    shortens that wait, a third one ends it.
     """
     stop, posted, interrupts = StopSwitch(), SimpleQueue[object](), 0
-    interrupt: KeyboardInterrupt | None = None
-    work = _Work(name, lambda: call(stop, posted.put), lambda: posted.put(None))
+    interrupt: BaseException | None = None
+    try:
+        work = _Work(name, lambda: call(stop, posted.put), lambda: posted.put(None))
+    except BaseException:
+        stop.request()  # the thread may have started already
+        raise
     while True:
         try:
             function = posted.get()
             if not callable(function):
                 break
             function()
-        except KeyboardInterrupt as error:
+        except BaseException as error:
             interrupts, interrupt = interrupts + 1, error
-            if interrupts > _PATIENCE:
-                raise
             stop.request()
+            if interrupts > _MAX_INTERRUPTS:
+                raise
     if interrupt is not None:
         raise interrupt
     return work.result()
@@ -91,16 +95,20 @@ async def await_in_thread(name: str, call: Callable[[StopSwitch, Post], T]) -> T
     stop, cancellations = StopSwitch(), 0
     cancelled: asyncio.CancelledError | None = None
     work = _Work(name, lambda: call(stop, loop.call_soon_threadsafe), lambda: loop.call_soon_threadsafe(ended.set))
-    while not ended.is_set():
-        try:
-            # shielded, because a cancelled scope of anyio would cancel again and again
-            with anyio.CancelScope(shield=cancelled is not None, deadline=anyio.current_time() + _WAKE_SECONDS):
-                await ended.wait()
-        except asyncio.CancelledError as error:
-            cancellations, cancelled = cancellations + 1, error
-            if cancellations > _PATIENCE:
-                raise
-            stop.request()
+    try:
+        while not ended.is_set():
+            try:
+                # shielded, because a cancelled scope of anyio would cancel again and again
+                with anyio.CancelScope(shield=cancelled is not None, deadline=anyio.current_time() + _WAKE_SECONDS):
+                    await ended.wait()
+            except asyncio.CancelledError as error:
+                cancellations, cancelled = cancellations + 1, error
+                if cancellations > _MAX_INTERRUPTS:
+                    raise
+                stop.request()
+    except GeneratorExit:  # the loop was closed under the run
+        stop.request()
+        raise
     if cancelled is not None:
         raise cancelled
     return work.result()

@@ -123,7 +123,10 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses of a host. Raises AddressDeniedError if one of them must not be reached."""
         self._names = self._names or aiohttp.ThreadedResolver()
-        results = await self._names.resolve(host, port, family)
+        try:
+            results = await self._names.resolve(host, port, family)
+        except RuntimeError as error:  # the interpreter ends and takes no work for threads; nothing has left
+            raise OSError(None, f"{host} cannot be looked up: {error}") from None
         for result in results:
             if not may_reach(result["host"], loopback=self._loopback, private=self._private):
                 raise AddressDeniedError(f"{host} leads to an address that must not be reached")

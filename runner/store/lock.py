@@ -17,22 +17,33 @@ from runner.errors import DiskError, JobLockedError
 from runner.files import create_file, make_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+#: seconds between two questions whether to wait on
+_SLICE = 0.5
 
 
 @contextmanager
-def job_lock(directory: Path, *, wait: float = 0.0) -> Iterator[None]:
+def job_lock(directory: Path, *, wait: float = 0.0, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Hold the job's lock for the length of the block.
 
-    Raises JobLockedError if another process still holds it after `wait` seconds. Raises DiskError if the directory
+    Raises JobLockedError if another process still holds it after `wait` seconds, or when
+    `is_cancelled()` is true, which is asked twice a second. Raises DiskError if the directory
     cannot be used.
     """
     holder = directory / "lock.holder"
     try:
         make_directory(directory)
-        lock = filelock.FileLock(directory / "lock", timeout=wait, mode=0o600)
-        lock.acquire()
+        lock = filelock.FileLock(directory / "lock", mode=0o600)
+        while True:
+            try:
+                lock.acquire(timeout=min(wait, _SLICE))
+                break
+            except filelock.Timeout:
+                wait -= _SLICE
+                if wait <= 0 or is_cancelled():
+                    raise
     except filelock.Timeout:
         raise JobLockedError(
             f"this job is being run by {_read_holder(holder)}", hint="Wait for it, or use --wait-lock."

@@ -582,7 +582,7 @@ PARAMETERS = {
 #: queries of all tasks, used when the manifest has changed, when a run ends, or for the user
 WHOLE = {
     *("has_ever_sent", "unschedule_queued", "clear_positions", "results", "newest_results", "states_by_key"),
-    *("saved_files", "tasks_ever_sent"),
+    *("saved_files", "tasks_ever_sent", "result_ids"),
 }
 #: answered from indexes and counters, since a run begins with them and `status` needs them
 AT_ONCE = {
