@@ -194,6 +194,7 @@ def named(found: Module) -> str:
     return found.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", MODULES, ids=named)
 def test_every_module_follows_the_rules(found):
     assert climbing(found) == []

@@ -32,6 +32,7 @@ def test_garbage_collection_is_normal_after_the_start(usual):
     assert gc.isenabled()
 
 
+@pytest.mark.slow
 def test_start_stays_below_the_first_collection(usual):
     """A start made 130,000 objects when this was written; above the threshold, they are collected after all."""
     code = (

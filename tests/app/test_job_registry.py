@@ -53,6 +53,7 @@ async def test_recorded_progress_reveals_an_old_copy(tmp_path, monkeypatch):
             await _begin(state, registry)
 
 
+@pytest.mark.slow
 async def test_same_job_may_run_any_number_of_times(tmp_path):
     registry, state = Registry(tmp_path / "home"), tmp_path / "job" / "state"
     for _ in range(3):

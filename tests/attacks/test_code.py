@@ -109,6 +109,7 @@ def built(place):
     return wheel
 
 
+@pytest.mark.slow
 def test_x40_wheel_is_reproducible_and_holds_only_runner(tmp_path):
     """Two builds give the same wheel, and it holds the package and nothing else."""
     first, second = built(tmp_path / "a"), built(tmp_path / "bb")

@@ -253,6 +253,7 @@ def test_x43_provider_is_a_name_not_a_path(tmp_path, name):
     assert "unknown provider" in message
 
 
+@pytest.mark.slow
 def test_x43_env_file_beside_manifest_is_ignored(desk):
     """No file beside a manifest is read as the environment."""
     names = ("CHANJING_BASE_URL", "CHANJING_APP_ID", "CHANJING_SECRET_KEY", "RUNNER_PROVIDERS", "RUNNER_HOME")

@@ -149,6 +149,7 @@ async def test_x33_key_text_is_no_statement_and_no_pattern(bench):
         assert one.sql("select count(*) from task") == [(2,)]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.sampled_from([text for text in HOSTILE if text.isascii()]) | st.text(max_size=30))
 async def test_x33_manifest_text_is_stored_unchanged(tmp_path_factory, bench, text):

@@ -129,6 +129,7 @@ def test_fc02_paid_tasks_finish_by_server_clock(rig):
         rig.finishes(box, 4)
 
 
+@pytest.mark.slow
 async def test_fc01_list_is_read_back_by_possible_clock_error(tmp_path):
     """The clock was two hours ahead when the response was lost. After a reboot, other tasks fill the first page."""
     async with chain(tmp_path, "chanjing", workers=1) as ours:

@@ -206,6 +206,7 @@ async def slowed_down(tmp_path, provider):
         )
 
 
+@pytest.mark.slow
 async def test_fa04_burst_of_40001_halves_rate_and_is_no_attempt(tmp_path):
     """A burst of 40001 halves the rate, and none of the refusals counts as an attempt."""
     await slowed_down(tmp_path, "chanjing")
@@ -219,6 +220,7 @@ async def test_fa04_rate_at_server_limit_causes_no_40001(tmp_path):
         assert ours.sandbox.stats["refused"].get("40001", 0) == 0
 
 
+@pytest.mark.slow
 async def test_fa05_1302_lowers_rate(tmp_path):
     await slowed_down(tmp_path, "kling")
 
@@ -479,6 +481,7 @@ async def test_fa12_throttled_list_does_not_slow_submits(tmp_path):
         assert sent[-1] < ready, "while questions had to wait, everything was submitted"
 
 
+@pytest.mark.slow
 async def test_fa12_polls_do_not_starve_reconciliation(tmp_path):
     """Queries are sent in order of arrival: each of the eight workers may send one before the reconciliation."""
     asked_before = []

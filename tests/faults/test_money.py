@@ -71,6 +71,7 @@ def keys(path, document):
     return {json.dumps(draft.request, sort_keys=True): draft.key for draft in found}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=SUBJECTS, after=SUBJECTS, edits=st.tuples(EDITS, EDITS))
 def test_fm03_task_is_bought_again_only_if_request_changed(tmp_path, before, after, edits):

@@ -221,6 +221,7 @@ async def test_fp09_stale_connection_costs_at_most_one_poll_retry(tmp_path, end)
         assert result.warnings == [], "no outage"
 
 
+@pytest.mark.slow
 async def test_fn05_reset_before_request_is_read(tmp_path):
     async def at_once(call):
         if call.number == 1:
@@ -236,6 +237,7 @@ async def test_fn05_reset_before_request_is_read(tmp_path):
         assert len(result.events_of(Missing)) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["peer does not read", "reset in the middle"])
 async def test_fn06_body_is_not_delivered(tmp_path, end):
     async def greet(call):

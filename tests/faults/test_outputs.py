@@ -75,6 +75,7 @@ async def test_fo01_links_that_stay_expired_strand_the_task(tmp_path):
 # FO2 to FO4: bytes that are missing
 
 
+@pytest.mark.slow
 async def test_fo02_truncated_download_is_never_complete(tmp_path):
     """Nine of ten downloads are cut somewhere. Resumed and restarted ones give the same bytes."""
     chance, originals = random.Random(7), {}
@@ -228,6 +229,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 async def test_fo07_non_media_content_is_never_published(tmp_path):
     bodies = list(WRONG.values())
 
@@ -258,6 +260,7 @@ async def test_fo07_wrong_kind_is_quarantined(tmp_path, name):
         assert str(kept.relative_to(ours.directory)) in result.tasks[0]["message"]
 
 
+@pytest.mark.slow
 async def test_fo07_quarantine_keeps_beginning_until_real_file(tmp_path):
     """Only the beginning of quarantined content is kept, until the real file arrives."""
     huge = answer(b"<html>" + bytes(3_000_000), content_type="video/mp4")

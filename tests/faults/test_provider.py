@@ -65,6 +65,7 @@ def status(word, **more):
 # FV1 to FV3: states
 
 
+@pytest.mark.slow
 async def test_fv01_stuck_task_is_stranded_and_never_bought_again(tmp_path):
     """A stuck task is stranded, polled rarely and never bought again."""
     async with chain(tmp_path, seconds=(60.0, 60.0), policy=SHORT) as ours:
@@ -237,6 +238,7 @@ def test_fv03_unknown_state_counts_as_running(provider, word):
     assert not getattr(event, "settling", False)
 
 
+@pytest.mark.slow
 async def test_fv03_deadline_applies_to_unknown_state(tmp_path):
     words = ["reviewing", None, 7, ["x"]]
 
@@ -289,6 +291,7 @@ def test_fv04_invalid_id_is_in_doubt(provider, value):
 BAD_IDS = ["", " ", "x" * 10_240, "a/../b", "a?b=c", "a#b", "a\n", "纸船", True, 1.5, ["x"], {"id": "x"}, None]
 
 
+@pytest.mark.slow
 async def test_fv04_invalid_id_is_never_bought_again(tmp_path):
     bad = dict(enumerate(BAD_IDS, start=1))
 

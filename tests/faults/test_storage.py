@@ -326,6 +326,7 @@ def test_fd11_command_reports_it_before_purchase(rig):
         assert (code, "both called" in err, box.requests()) == (2, True, 0), err
 
 
+@pytest.mark.slow
 def test_fd12_moved_job_continues(half):
     """Paths are relative to the job, so manifest, outputs and state under another name are the same job."""
     rig, box = half

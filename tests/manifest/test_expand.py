@@ -157,6 +157,7 @@ def test_the_order_is_always_the_same(bench):
     assert [replace(d) for d in expand(other, bench.catalogue)] == bench.drafts(text)
 
 
+@pytest.mark.slow
 def test_speed(bench):
     bench.write("r.csv", "subject\n" + "".join(f"cat {number}\n" for number in range(2_000)))
     text = """

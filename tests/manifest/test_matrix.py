@@ -360,6 +360,7 @@ def names(matrix: dict) -> list[str]:
     return [name for name in NAMES if any(name in row for row in rows)]
 
 
+@pytest.mark.slow
 @given(MATRICES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_matrix_agrees_with_a_naive_reading(bench, matrix):
@@ -384,6 +385,7 @@ ROWS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(PARTS, ANY, max_size=4), ROWS, st.sampled_from(["model: ink\n", ""]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_matrix_gives_tasks_or_located_errors(bench, matrix, rows, model):

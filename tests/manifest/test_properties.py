@@ -327,6 +327,7 @@ def test_expanding_twice_gives_the_same_tasks(home, rows, axes, repeat):
     assert [draft.index for draft in first] == [*range(1, len(first) + 1)]
 
 
+@pytest.mark.slow
 @PROOF
 @given(rows=ROWS.flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))), axes=AXES)
 def test_order_of_rows_changes_no_key(home, rows, axes):
@@ -334,6 +335,7 @@ def test_order_of_rows_changes_no_key(home, rows, axes):
     assert set(keys(home, written(before, axes))) == set(keys(home, written(after, axes)))
 
 
+@pytest.mark.slow
 @PROOF
 @given(axes=AXES, rows=ROWS)
 def test_order_of_axes_and_columns_changes_no_key(home, axes, rows):
@@ -361,6 +363,7 @@ def test_higher_repeat_adds_tasks(home, rows, repeat):
     assert set(keys(home, written(rows, {}, repeat))) < set(keys(home, written(rows, {}, repeat + 1)))
 
 
+@pytest.mark.slow
 @PROOF
 @given(rows=ROWS)
 def test_other_prompts_have_other_keys(home, rows):

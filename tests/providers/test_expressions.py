@@ -98,6 +98,7 @@ AWKWARD = [
 ]
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_no_value_makes_search_raise(value):
     for text in AWKWARD[:-1]:

@@ -34,6 +34,7 @@ def test_prints_json_environment_and_stops_with_stdin():
         assert process.stderr.read() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_prints_shell_environment_and_stops_on_signal(number):
     with started() as process:

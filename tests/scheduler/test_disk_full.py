@@ -107,6 +107,7 @@ def submit(made):
     return made.parts.submit_stage(bug)
 
 
+@pytest.mark.slow
 async def test_submits_wait_for_disk_space_and_then_go_on(tmp_path):
     async with scene(tmp_path, 6) as made, anyio.create_task_group() as group:
         made.disk.left = RESERVE + 3 * 4 * 2**20

@@ -95,6 +95,7 @@ async def test_a_call_is_full_and_the_rest_follows(tmp_path):
     assert {*first, *second} == {f"u-{number:03}" for number in range(70)}
 
 
+@pytest.mark.slow
 async def test_a_call_that_waited_polls_what_became_due_meanwhile(tmp_path):
     async with polling(tmp_path, 2, rate=1.0) as (made, provider):
         await calls(provider, 1)
@@ -118,6 +119,7 @@ async def test_an_ended_task_is_settled_and_not_polled_again(tmp_path):
         assert "2" in repr(made.schedule)
 
 
+@pytest.mark.slow
 async def test_a_dead_session_polls_nothing_and_returns_its_permit(tmp_path):
     async with polling(tmp_path, 2, rate=1.0) as (made, provider):
         await calls(provider, 1)

@@ -42,6 +42,7 @@ async def test_directory_can_be_forgotten(tmp_path):
     assert await registry.get("u2") is not None
 
 
+@pytest.mark.slow
 async def test_all_jobs_share_the_daily_cap(tmp_path):
     """Twelve purchases at once through four registries: exactly ten fit."""
     registries = [Registry(tmp_path) for _ in range(4)]

@@ -280,6 +280,7 @@ def test_id_of_another_job_cannot_be_adopted(desk):
             assert claims.execute("select count(*) from claim where remote_id = ?", (other,)).fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_burst_of_doubt_stops_submits(desk):
     desk.write("job.yaml", images(30, provider="kling-gateway", model="image/kling-v1-5", qps=20))
     with sandbox(*FAST, "--fault", "lost_reply=1.0") as box:
@@ -491,6 +492,7 @@ def test_state_is_private(desk):
     assert all(token.stat().st_mode & 0o777 == 0o600 for token in tokens)
 
 
+@pytest.mark.slow
 def test_written_files_hold_no_secret(desk):
     canary = "canary-7f3a91"
     desk.write("job.yaml", images(3))

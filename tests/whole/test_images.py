@@ -122,6 +122,7 @@ def test_kill_during_upload_costs_nothing(desk):
         assert image_hashes(box) == {"video": {"start_frame": sha(png(1))}}
 
 
+@pytest.mark.slow
 def test_run_stopped_during_upload_ends_at_once(desk):
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(("video", "photos/boat.png")))
@@ -240,6 +241,7 @@ def test_refused_image_fails_the_task_and_costs_nothing(desk):
     assert failed["error"]["reason"] == "moderation"
 
 
+@pytest.mark.slow
 def test_wrong_credentials_upload_nothing(desk):
     paint(desk, boat=1)
     desk.write("job.yaml", manifest(*((f"video {number}", "photos/boat.png") for number in range(20))))
@@ -281,6 +283,7 @@ def test_paths_in_data_file_are_relative_to_manifest(desk):
     assert "boat" not in done.stderr
 
 
+@pytest.mark.slow
 def test_only_owner_can_allow_another_directory(desk):
     paint(desk, boat=1)
     (desk.root / "jobs").mkdir()

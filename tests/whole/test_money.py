@@ -102,6 +102,7 @@ def test_unpriced_task_is_not_bought_under_a_cap(desk):
         assert "capped.yaml:8:20" in done.stderr
 
 
+@pytest.mark.slow
 def test_invalid_cap_is_reported_before_any_request(desk):
     desk.write("job.yaml", images(2))
     with sandbox(*FAST) as box:

@@ -107,6 +107,7 @@ def test_only_requested_events_are_notified(desk, on, words):
     assert received.words == words
 
 
+@pytest.mark.slow
 def test_drained_run_is_notified_as_failure_with_exit_code(desk):
     """A drained run is notified as a failure with its exit code."""
     desk.write("job.yaml", job(40, qps=5))
@@ -231,6 +232,7 @@ def test_metrics_show_outcome_of_latest_run(desk):
     assert stat.S_IMODE((desk.root / "m.prom").stat().st_mode) == 0o644
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--metrics-file", "--log-file", "--summary-file"])
 def test_unwritable_file_is_reported_before_any_request(desk, option):
     """A file that cannot be written is reported before any request."""

@@ -105,6 +105,7 @@ def test_stopped_run_restores_terminal(desk, times):
     assert b"Traceback" not in seen
 
 
+@pytest.mark.slow
 def test_kill_9_leaves_cursor_visible(desk):
     desk.write("job.yaml", images(40, qps=5))
     with sandbox(*FAST) as box, Terminal(desk, "run", "job.yaml", env=box.env) as terminal:
