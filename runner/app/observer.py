@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runner.tasks.events import Event
     from runner.tasks.models import Task
 
-#: seconds between two looks at whether the interpreter ends
+#: seconds between two checks whether the interpreter ends
 _WATCH_SECONDS = 0.2
 
 
