@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,9 +44,13 @@ def _is_passing(path: str) -> bool:
 
 
 def record(log: str, root: str) -> None:
-    """Log every operation on a file under `root`, by SQLite and by Python, until this process ends."""
+    """Log every operation on a file under `root`, by SQLite and by Python, until this process ends.
+
+    One lock is held for an operation and its line in the log, and for the end of the process at a failpoint: a kill
+    between the two would leave an operation of another thread on the disk that the log does not know.
+    """
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    write, paths = os.write, {}
+    write, paths, whole = os.write, {}, threading.RLock()
 
     def note(*deed) -> None:
         write(out, pickle.dumps(deed))
@@ -53,14 +58,15 @@ def record(log: str, root: str) -> None:
     def handler(kind: str, path: str, where: int, data: bytes) -> None:
         note(kind, path, where, data)
 
-    sick_sqlite.intercept(handler)
+    sick_sqlite.intercept(handler, whole)
 
     def watched(name, listener):
         deed = getattr(os, name)
 
         def doing(*args, **kwargs):
-            value = deed(*args, **kwargs)
-            listener(value, *args)
+            with whole:
+                value = deed(*args, **kwargs)
+                listener(value, *args)
             return value
 
         setattr(os, name, doing)
@@ -75,6 +81,7 @@ def record(log: str, root: str) -> None:
         if path.startswith(root):
             note(kind, path, where, data)
 
+    watched("kill", lambda *_: None)
     watched("open", opened)
     watched("write", lambda size, at, data: of(at, "append", 0, bytes(data[:size])))
     watched("writev", lambda size, at, pieces: of(at, "append", 0, b"".join(pieces)[:size]))

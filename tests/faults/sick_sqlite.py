@@ -9,11 +9,13 @@ from __future__ import annotations
 import _sqlite3
 import ctypes
 import sqlite3
+from contextlib import nullcontext
 from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_void_p
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     #: what happens (`write`, `truncate`, `sync`, `delete`), to which file, where (offset, size, or whether a `delete`
     #: syncs the directory too), and with which bytes; an error code of SQLite's instead of the operation, or None
@@ -89,8 +91,13 @@ def available() -> bool:
 _KEPT: list[object] = []
 
 
-def intercept(handler: Handler) -> None:
-    """Call `handler` for every write, truncate, sync and delete of every file that SQLite opens from now on."""
+def intercept(handler: Handler, lock: AbstractContextManager | None = None) -> None:
+    """Call `handler` for every write, truncate, sync and delete of every file that SQLite opens from now on.
+
+    `lock` is held for a call of the handler and its operation, so that whoever takes it too never sees only one of
+    them.
+    """
+    whole = lock or nullcontext()
     library = _library()
     if library is None:
         raise RuntimeError("this Python's SQLite cannot be found by name")
@@ -99,16 +106,22 @@ def intercept(handler: Handler) -> None:
     there, gone = _OPEN(ctypes.cast(vfs.open, c_void_p).value), _DELETE(ctypes.cast(vfs.delete, c_void_p).value)
     names: dict[int, str] = {}
 
+    def handled(kind: str, name: str, where: int, data: bytes, operation: Callable[[], int]) -> int:
+        with whole:
+            return handler(kind, name, where, data) or operation()
+
     def opened(own: int, name: int | None, file: int, flags: int, out: int) -> int:
         code = there(own, name, file, flags, out)
         if code == _OK and name:
             names[file] = ctypes.string_at(name).decode()
-            _wrap(_File.from_address(file), names, handler)
+            _wrap(_File.from_address(file), names, handled)
         return code
 
     vfs.open = _keep(_OPEN(opened))
     vfs.delete = _keep(
-        _DELETE(lambda own, name, synced: handler("delete", name.decode(), synced, b"") or gone(own, name, synced))
+        _DELETE(
+            lambda own, name, synced: handled("delete", name.decode(), synced, b"", lambda: gone(own, name, synced))
+        )
     )
 
 
@@ -117,18 +130,19 @@ def _keep(thing):
     return thing
 
 
-def _wrap(file: _File, names: dict[int, str], handler: Handler) -> None:
+def _wrap(file: _File, names: dict[int, str], handled: Callable[..., int]) -> None:
     """Give one open file its own methods."""
     before = file.methods.contents
     write, truncate, sync = before.write, before.truncate, before.sync
     mine = _Methods.from_buffer_copy(before)
-    mine.write = _keep(
-        _WRITE(
-            lambda at, data, size, offset: (
-                handler("write", names[at], offset, ctypes.string_at(data, size)) or write(at, data, size, offset)
-            )
-        )
+
+    def writing(at: int, data: int, size: int, offset: int) -> int:
+        copy = ctypes.string_at(data, size)
+        return handled("write", names[at], offset, copy, lambda: write(at, data, size, offset))
+
+    mine.write = _keep(_WRITE(writing))
+    mine.truncate = _keep(
+        _TRUNCATE(lambda at, size: handled("truncate", names[at], size, b"", lambda: truncate(at, size)))
     )
-    mine.truncate = _keep(_TRUNCATE(lambda at, size: handler("truncate", names[at], size, b"") or truncate(at, size)))
-    mine.sync = _keep(_SYNC(lambda at, flags: handler("sync", names[at], 0, b"") or sync(at, flags)))
+    mine.sync = _keep(_SYNC(lambda at, flags: handled("sync", names[at], 0, b"", lambda: sync(at, flags))))
     file.methods = ctypes.pointer(_keep(mine))
