@@ -3,38 +3,35 @@
 Nothing here prints, handles signals or changes global state. Several jobs may run at once, in one event loop or in
 several threads.
 
-What a run needs, such as the network's libraries, is imported by the functions that need it: that takes as long as all
-the rest, and to load and plan a manifest must start fast.
+What a run needs, such as asyncio and the network's libraries, is imported by the functions that need it: that takes as
+long as all the rest, and 5 MB, and to load and plan a manifest must start fast.
 """
 
 from __future__ import annotations
 
-import asyncio
-import getpass
-import inspect
 import os
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from runner.app.job import LoadedJob, load_values
 from runner.app.job import load as load_manifest
 from runner.app.plan_job import PlanBuilder
-from runner.app.run_events import EventObserver, Listener, Progress, RunEvent, TaskChanged, Warned
+from runner.app.run_events import Progress, RunEvent, TaskChanged, Warned
+from runner.app.stored_job import OutputFile, StoredJob, TaskResult
 from runner.errors import Diagnostic, ManifestError, RunnerError, UsageError
-from runner.report.results import result_dict
 from runner.report.summary import JobIssues, render
 from runner.settings import Settings
 from runner.store.read_only import open_read_only
 from runner.tasks.events import Resolved
-from runner.tasks.models import State, TaskError
+from runner.tasks.models import TaskError
 from runner.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from os import PathLike
 
+    from runner.app.event_observer import Listener
     from runner.app.observer import Observer, StopSwitch
     from runner.app.run_context import RunOptions
     from runner.manifest.expand import DraftCallback
@@ -71,8 +68,6 @@ __all__ = [
 #: what a run does: everything; fetch what is stranded, and with `failed` buy what failed again; look up what is in
 #: doubt; hash the files and fetch those that are missing or changed
 RunVerb = Literal["run", "retry", "reconcile", "verify"]
-#: tasks that are read from the store at once
-_BATCH = 500
 #: most sample requests of a plan
 _MAX_SAMPLES = 3
 
@@ -286,99 +281,6 @@ def _planned_task(task: Mapping[str, Any]) -> PlannedTask:
 # results
 
 
-@dataclass(frozen=True, slots=True)
-class OutputFile:
-    """A complete, checked file of a task."""
-
-    path: Path
-    #: path relative to the job directory
-    file: str
-    bytes: int
-    sha256: str
-    media_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskResult:
-    """A task of a job, with the fields of a line of results.jsonl."""
-
-    key: str
-    #: position in the manifest, from 1; None: it is no longer in the manifest
-    index: int | None
-    repeat: int
-    vars: Mapping[str, Any]
-    provider: str
-    model: str
-    #: parameters under the provider's own names
-    request: Mapping[str, Any]
-    state: State
-    remote_id: str | None
-    outputs: tuple[OutputFile, ...]
-    #: why it did not succeed; all fields are None if nothing went wrong
-    error: TaskError
-    #: number of requests that may have been paid for
-    attempts: int
-    #: most that it can have cost, in the provider's unit; None: unknown
-    cost: float | None
-    queued_at: datetime | None
-    submitted_at: datetime | None
-    finished_at: datetime | None
-    #: the line of results.jsonl
-    _line: Mapping[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the line of results.jsonl as an object, e.g. as a record of a data frame."""
-        return dict(self._line)
-
-
-class StoredJob:
-    """A job directory, opened for reading. Works while a run is on."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def __repr__(self) -> str:
-        return f"<StoredJob in {self.directory}>"
-
-    @property
-    def name(self) -> str:
-        """Return the name of the job."""
-        with open_read_only(self.directory / ".runner") as queries:
-            return queries.name()
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Return the number of tasks by state."""
-        with open_read_only(self.directory / ".runner") as queries:
-            return queries.counts()
-
-    @property
-    def cost(self) -> float | None:
-        """Return the most that the job can have cost, or None if a task was sent at an unknown price."""
-        with open_read_only(self.directory / ".runner") as queries:
-            return queries.spent()
-
-    def tasks(self, state: str | None = None) -> Iterator[TaskResult]:
-        """Yield the tasks in manifest order, or only those in a state.
-
-        The job may change meanwhile, e.g. by `resolve`. Raises UsageError if there is no such state.
-        """
-        if state is not None and state not in set(State):
-            raise UsageError(f"there is no state {state!r}", hint=f"One of {', '.join(State)}.")
-        return self._tasks(state)
-
-    def _tasks(self, state: str | None) -> Iterator[TaskResult]:
-        # in batches, so that no read transaction stays open while the caller works
-        with open_read_only(self.directory / ".runner") as queries:
-            ids = queries.result_ids(state)
-        for start in range(0, len(ids), _BATCH):
-            with open_read_only(self.directory / ".runner") as queries:
-                rows = list(queries.results_of(ids[start : start + _BATCH]))
-            for row in rows:
-                if state is None or row["state"] == state:
-                    yield _task_result(row, self.directory)
-
-
 class RunResult:
     """How a run ended. `summary` is the object that `runner run --json` prints."""
 
@@ -429,24 +331,6 @@ def open_job(directory: StrPath) -> StoredJob:
         return StoredJob(path)
 
 
-def _task_result(row: Mapping[str, Any], directory: Path) -> TaskResult:
-    line = result_dict(row)
-    return TaskResult(
-        **{
-            **line,
-            "state": State(line["state"]),
-            "outputs": tuple(OutputFile(directory / output["file"], **output) for output in line["outputs"]),
-            "error": TaskError(**line["error"]),
-            **{name: _datetime(line[name]) for name in ("queued_at", "submitted_at", "finished_at")},
-        },
-        _line=line,
-    )
-
-
-def _datetime(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
 # running
 
 
@@ -476,7 +360,10 @@ def run(
     KeyboardInterrupt stops submits and is raised when those on the wire have delivered their ids, 30 seconds at most.
     Raises RunnerError if the run cannot begin, or if the store or the disk gives up.
     """
-    from runner.app.run_thread import wait_in_thread  # noqa: PLC0415 - see the top
+    import asyncio  # noqa: PLC0415 - see the top
+
+    from runner.app.event_observer import Listener  # noqa: PLC0415
+    from runner.app.run_thread import wait_in_thread  # noqa: PLC0415
 
     try:
         asyncio.get_running_loop()
@@ -513,7 +400,8 @@ async def arun(
     `on_event` is called in this loop. A cancellation stops submits and is raised when those on the wire have delivered
     their ids, 30 seconds at most.
     """
-    from runner.app.run_thread import await_in_thread  # noqa: PLC0415 - see the top
+    from runner.app.event_observer import Listener  # noqa: PLC0415 - see the top
+    from runner.app.run_thread import await_in_thread  # noqa: PLC0415
 
     _check_listener(on_event)
     options = _run_options(
@@ -544,7 +432,8 @@ def run_attached(
 
 def _run(job: Job, options: RunOptions, listener: Listener, stop: StopSwitch) -> RunResult:
     """Run a job in this thread without signal handlers."""
-    from runner.app.notify import notify_around  # noqa: PLC0415 - see the top
+    from runner.app.event_observer import EventObserver  # noqa: PLC0415 - see the top
+    from runner.app.notify import notify_around  # noqa: PLC0415
     from runner.app.run_job import execute  # noqa: PLC0415
 
     observer = EventObserver(job.name, listener)
@@ -614,13 +503,15 @@ def resolve(
     by: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Record a decision on a held task, whose `key` may be shortened. The next run acts on it.
+    """Record a decision on a task that is held or in doubt, whose `key` may be shortened. The next run acts on it.
 
     `adopt` is its id at the provider; `absent` says that it was never accepted, so that it is bought again; `abandon`
     gives it up. `job` may be a job directory. `by` names who decides, by default the user of the process. Returns the
     object that `runner resolve --json` prints. Raises UsageError or StateError.
     """
-    from runner.app.resolve import resolve_task  # noqa: PLC0415 - see the top
+    import getpass  # noqa: PLC0415 - see the top
+
+    from runner.app.resolve import resolve_task  # noqa: PLC0415
     from runner.app.run_thread import call_beside_loop  # noqa: PLC0415
 
     if sum((adopt is not None, absent, abandon)) != 1:
@@ -640,6 +531,8 @@ def _check_job(job: object) -> None:
 
 
 def _check_listener(on_event: object) -> None:
+    import inspect  # noqa: PLC0415 - see the top
+
     if on_event is not None and (not callable(on_event) or inspect.iscoroutinefunction(on_event)):
         raise UsageError("on_event must be a function that is called with each event", hint="It may not be async.")
 

@@ -1,4 +1,4 @@
-"""What a run tells while it works, and the switch that stops it from another thread."""
+"""The receiver of what happens in a run, and the switch that stops a run from another thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WATCH_SECONDS = 0.2
 
 
 class Observer(Protocol):
-    """Receiver of everything that a run tells: the command line prints and logs it, the library hands it to a caller.
+    """Receiver of a run's events: the command line prints and logs them, the library hands them to a caller.
 
     No method may raise, because a run with paid tasks in flight must not end for the sake of its reader.
     """

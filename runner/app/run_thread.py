@@ -106,7 +106,7 @@ async def await_in_thread(name: str, call: Callable[[StopSwitch, Post], T]) -> T
                 if cancellations > _MAX_INTERRUPTS:
                     raise
                 stop.request()
-    except GeneratorExit:  # the loop was closed under the run
+    except BaseException:  # nobody waits any more: a third cancellation, or the loop was closed under the run
         stop.request()
         raise
     if cancelled is not None:

@@ -26,9 +26,9 @@ class Box:
     def accepted(self) -> list:
         return self.sandbox.ledger.accepted
 
-    def job(self, count: int = 4, name: str = "job", **keys) -> runner.Job:
-        """Return a job with this number of images."""
-        values = {
+    def values(self, count: int = 4, name: str = "job") -> dict:
+        """Return a manifest with this number of images."""
+        return {
             "name": name,
             "provider": "chanjing",
             "model": "kling-v2-1",
@@ -37,7 +37,10 @@ class Box:
             "limits": {"qps": 50},
             "retry": {"doubt": "1s"},
         }
-        return runner.Job(values, out=self.root / name, env=self.env, **keys)
+
+    def job(self, count: int = 4, name: str = "job", **keys) -> runner.Job:
+        """Return a job with this number of images."""
+        return runner.Job(self.values(count, name), out=self.root / name, env=self.env, **keys)
 
     def paid_once(self, count: int) -> bool:
         return len(self.accepted) == count and self.sandbox.ledger.duplicates() == 0

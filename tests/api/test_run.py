@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -20,6 +24,14 @@ async def until(holds) -> None:
     with anyio.fail_after(20):
         while not holds():  # noqa: ASYNC110 - there is nothing to wait for
             await anyio.sleep(0.02)
+
+
+def join_run() -> None:
+    """Wait for the thread of a run that nobody waits for."""
+    for thread in threading.enumerate():
+        if thread.name == "runner job":
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -221,11 +233,65 @@ async def test_third_cancellation_does_not_wait(box):
     with pytest.raises(asyncio.CancelledError):
         await running
     assert time.monotonic() - began < 2.0
-    for thread in threading.enumerate():  # it drains although nobody waits for it
-        if thread.name == "runner job":
-            await anyio.to_thread.run_sync(thread.join, 20)
+    await anyio.to_thread.run_sync(join_run)  # it drains although nobody waits for it
     known = {task.remote_id for task in runner.open_job(box.root / "job").tasks() if task.remote_id}
     assert known == {task.id for task in box.accepted}
+
+
+@pytest.mark.slow
+def test_loop_closed_under_a_run_stops_it(box):
+    """A program that gives up its loop cancels nothing; the run must not buy the rest unattended."""
+    box.sandbox.change(accept_delay_s=0.3)
+    loop = asyncio.new_event_loop()
+    running = loop.create_task(runner.arun(box.job(30)))
+    loop.run_until_complete(until(lambda: box.accepted))
+    loop.close()
+    with suppress(RuntimeError, GeneratorExit):  # as when it is collected: there is no loop to leave a scope in
+        running.get_coro().close()
+    join_run()
+    assert len(box.accepted) < 30
+    known = {task.remote_id for task in runner.open_job(box.root / "job").tasks() if task.remote_id}
+    assert known == {task.id for task in box.accepted}
+    box.sandbox.change(accept_delay_s=0.0)
+    assert runner.run(box.job(30)).counts == {"done": 30}
+    assert box.paid_once(30)
+
+
+#: starts a run in a thread, and ends its main thread with the first accepted task
+LEAVES = """
+import json, sys, threading
+from pathlib import Path
+import runner
+
+accepted = threading.Event()
+
+def on_event(event):
+    if isinstance(event, runner.TaskChanged) and event.state == "running":
+        accepted.set()
+
+job = runner.Job(json.loads(sys.argv[1]), out=Path(sys.argv[2]))
+threading.Thread(target=runner.run, args=(job,), kwargs={"on_event": on_event}).start()
+accepted.wait(20)
+"""
+
+
+@pytest.mark.slow
+def test_main_thread_that_ends_stops_a_run(box):
+    """No host can be looked up while the interpreter ends, so the run drains instead of filling up with doubts."""
+    box.sandbox.change(accept_delay_s=0.3)
+    values = box.values(30)
+    ended = subprocess.run(
+        [sys.executable, "-c", LEAVES, json.dumps(values), str(box.root / "job")],
+        env={**os.environ, **box.env}, check=False, timeout=60, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert 0 < len(box.accepted) < 30
+    stored = runner.open_job(box.root / "job")
+    assert {task.remote_id for task in stored.tasks() if task.remote_id} == {task.id for task in box.accepted}
+    assert {"submitting", "in_doubt"}.isdisjoint(stored.counts)
+    box.sandbox.change(accept_delay_s=0.0)
+    assert runner.run(box.job(30)).counts == {"done": 30}
+    assert box.paid_once(30)
 
 
 # options

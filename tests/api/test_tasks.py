@@ -9,6 +9,7 @@ import pytest
 
 import runner
 from runner import api
+from runner.app import stored_job
 from runner.providers import spec as specs
 
 UNIT = specs.load("chanjing").unit
@@ -82,7 +83,7 @@ def test_directory_opens_without_its_manifest(box):
 
 
 def test_many_tasks_come_in_order(box, monkeypatch):
-    monkeypatch.setattr(api, "_BATCH", 2)
+    monkeypatch.setattr(stored_job, "_BATCH", 2)
     tasks = [*runner.run(box.job(5)).tasks()]
     assert [task.index for task in tasks] == [1, 2, 3, 4, 5]
     assert all(one.key != other.key for one, other in pairwise(tasks))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from runner.app.run_thread import wait_in_thread
@@ -26,6 +28,25 @@ def test_system_exit_of_a_listener_stops_the_run():
     with pytest.raises(SystemExit):
         wait_in_thread("t", call)
     assert len(asked) == 1, "the run had ended before the error came out"
+
+
+def test_an_interrupt_while_the_thread_starts_stops_the_run(monkeypatch):
+    """Ctrl-C can strike when the thread works already and its caller does not wait for it yet."""
+    start, stopped = threading.Thread.start, threading.Event()
+
+    def start_and_interrupt(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    def call(stop, _):
+        while not stop.is_requested():
+            pass
+        stopped.set()
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        wait_in_thread("t", call)
+    assert stopped.wait(10)
 
 
 def test_a_cancelled_wait_for_the_lock_ends(tmp_path):
