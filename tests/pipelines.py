@@ -20,7 +20,15 @@ def pipeline(spec, client, downloader, limiters, *, store, clock, notifier, poli
     window = options.pop("window", None)
     capacity = Capacity(spec.name, InFlightWindow(window), **take("space", "other_processes_active"))
     session = ProviderSession(
-        spec, Dialect(spec), client, limiters, capacity, clock, notifier, **take("signs", "proved", "on_warning")
+        spec,
+        Dialect(spec),
+        client,
+        limiters,
+        capacity,
+        clock,
+        notifier,
+        **take("signs", "proved", "on_warning"),
+        quiet_time=policy.quiet_time,
     )
     capacity.on_warning = session.on_warning
     spending = Spending(session, store, **take("max_cost", "count_daily"))

@@ -18,7 +18,7 @@ from runner.store.read_only import known_remote_ids, open_read_only
 if TYPE_CHECKING:
     from runner.app.job import LoadedJob
     from runner.app.observer import Observer
-    from runner.scheduler.session import ProviderSession
+    from runner.scheduler.pipeline import ProviderPipeline
     from runner.settings import Settings
 
 
@@ -45,12 +45,15 @@ async def _audit_providers(job: LoadedJob, settings: Settings, observer: Observe
     async with AsyncExitStack() as stack:
         context = await open_context(job, settings, RunOptions(verb="audit", again=True), observer, stack)
         known = known_remote_ids(job.state_directory)
-        answers = {
-            pipeline.name: await _audit_provider(context, pipeline.session, known) for pipeline in context.pipelines
-        }
+        answers = {pipeline.name: await _audit_provider(context, pipeline, known) for pipeline in context.pipelines}
     reports = [report for report in answers.values() if isinstance(report, AuditReport)]
     findings = [finding for report in reports for finding in report.findings]
     not_asked = {name: reason for name, reason in answers.items() if isinstance(reason, str)}
+    not_asked |= {
+        f"{name} bills": report.bills_error
+        for name, report in answers.items()
+        if isinstance(report, AuditReport) and report.bills_error is not None
+    }
     unanswered = [reason for reason in not_asked.values() if reason != _NO_LISTING]
     charged = [report.charged for report in reports if report.charged is not None]
     return {
@@ -64,11 +67,11 @@ async def _audit_providers(job: LoadedJob, settings: Settings, observer: Observe
     }
 
 
-async def _audit_provider(context: RunContext, session: ProviderSession, known: set[str]) -> AuditReport | str:
+async def _audit_provider(context: RunContext, pipeline: ProviderPipeline, known: set[str]) -> AuditReport | str:
     """Return the report of one provider, or the reason why there is none."""
-    if session.spec.reconcile.listing is None:
+    if pipeline.session.spec.reconcile.listing is None:
         return _NO_LISTING
-    report = await audit(session, await context.store.tasks_ever_sent(session.name), known)
+    report = await audit(pipeline.session, context.store, known, pipeline.settlement.claims)
     return report if isinstance(report, AuditReport) else report.error.message or "it did not answer"
 
 

@@ -34,7 +34,7 @@ _CHECK_HINT = "Check the id at the provider."
 
 
 def resolve_task(directory: Path, key: str, event: Resolved, settings: Settings) -> dict[str, Any]:
-    """Record a user's decision on one held task and return the object that `resolve --json` prints.
+    """Record a user's decision on one task, held or in doubt, and return the object that `resolve --json` prints.
 
     Raises UsageError if the key or the id is invalid, StateError if the id belongs to another task or job.
     """
@@ -100,7 +100,7 @@ def _early_absence_warning(task: Task, event: Resolved, clock: Clock, settings: 
 
 
 async def _held_task(store: Store, key: str) -> Task:
-    """Return the held task that a key names.
+    """Return the task, held or in doubt, that a key names.
 
     Raises UsageError if there is none.
     A task that is running by an earlier decision of a user may be decided again.
@@ -108,11 +108,13 @@ async def _held_task(store: Store, key: str) -> Task:
     found = await store.find_by_key_prefix(key)
     if len(found) != 1:
         problem = "several tasks begin so" if found else "no task has that key"
-        raise UsageError(f"{key}: {problem}", hint="`runner status` lists the held ones.")
+        raise UsageError(f"{key}: {problem}", hint="`runner status` lists those that wait.")
     task = found[0]
     was_decided = task.state is State.RUNNING and task.reason.startswith(ADOPTED_BY_USER)
-    if task.state is not State.HELD and not was_decided:
-        raise UsageError(f"{key} is {task.state}, not held", hint="Only a held task waits for a person.")
+    if task.state not in {State.HELD, State.IN_DOUBT} and not was_decided:
+        raise UsageError(
+            f"{key} is {task.state}, neither held nor in doubt", hint="Only such a task waits for a person."
+        )
     return task
 
 

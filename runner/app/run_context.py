@@ -29,14 +29,15 @@ from runner.report.results import iso_timestamp
 from runner.report.stats import RunStats
 from runner.scheduler.capacity import Capacity
 from runner.scheduler.clock import Clock
+from runner.scheduler.late_results import LATE_RESULT_AGE
 from runner.scheduler.local_images import InlineImages, UploadedImages
 from runner.scheduler.pipeline import ProviderPipeline, poll_schedule
-from runner.scheduler.reconcile import LATE_RESULT_AGE
 from runner.scheduler.session import ProviderSession
 from runner.scheduler.settlement import Settlement
 from runner.scheduler.spending import Spending
 from runner.scheduler.stage import Notifier
 from runner.store.claims import Claims
+from runner.store.facts import AccountFacts
 from runner.store.rate_state import SharedRateState
 from runner.store.registry import Registry
 from runner.store.store import Store
@@ -233,6 +234,7 @@ async def _open_pipeline(
         context.notifier,
         signs_requests=provider_config.has_signed_requests(spec, settings),
         on_warning=on_warning,
+        quiet_time=policy.quiet_time,
     )
     spending = Spending(
         session,
@@ -252,16 +254,19 @@ async def _open_pipeline(
         last_resort=context.observer.write_last_resort,
         failpoint=failpoint,
     )
-    return ProviderPipeline(
+    pipeline = ProviderPipeline(
         session,
         settlement,
         spending,
         schedule,
         downloader,
+        facts=AccountFacts(account),
         images=image_source(session, job.images, account, stack, loopback=loopback),
         submits=8 if spec.can_reconcile else 2,
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
     )
+    await pipeline.load_facts()
+    return pipeline
 
 
 def _daily_spending(registry: Registry, cap: float | None) -> Callable[[float, float], Awaitable[bool]] | None:

@@ -83,7 +83,7 @@ def resolve(
     in_sandbox: bool,
     as_json: bool,
 ) -> int:
-    """A person's decision on a held task; KEY may be shortened. It is written down with your name."""
+    """A person's decision on a task, held or in doubt; KEY may be shortened. It is written down with your name."""
     if sum((adopt is not None, absent, abandon)) != 1:
         raise UsageError("one decision is needed", hint="Give one of --adopt ID, --absent or --abandon.")
     directory = job_directory(manifest, out, in_sandbox=in_sandbox)

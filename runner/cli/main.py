@@ -32,7 +32,7 @@ _VERBS = {
     "audit": ("runner.cli.jobs", "the provider's own list and bills against ours"),
     "recover": ("runner.cli.jobs", "rebuild the state from the journal, into a new file"),
     "status": ("runner.cli.status", "counts, oldest waiting, reasons; works while a run is on"),
-    "resolve": ("runner.cli.jobs", "a person's decision on a held task"),
+    "resolve": ("runner.cli.jobs", "a person's decision on a task that may be paid for"),
     "export": ("runner.cli.export", "results as jsonl, csv or parquet; works while a run is on"),
     "gallery": ("runner.cli.gallery", "index.html of the job, with thumbnails; works while a run is on"),
     "serve": ("runner.cli.gallery", "a live page of every job below a directory, on loopback"),

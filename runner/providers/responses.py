@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -184,14 +184,15 @@ def read_reference(spec: Spec, task: Task, outcome: Outcome) -> Found | Retryabl
         value, listing = compile_expression(spec.query.task).search(scope(outcome)), spec.reconcile.listing
         reference = compile_expression(listing.reference).search(value) if listing and listing.reference else None
         id_ = parse_remote_id(compile_expression(listing.id).search(value)) if listing else None
-        return Found(id_, "found by reference") if id_ and (reference is None or reference == task.ref) else None
+        # a host that does not know our reference may answer with any task: only an answer that names it counts
+        return Found(id_, "found by reference") if id_ and reference == task.ref else None
     event = query_failure(spec, outcome)
     is_transient = (
         isinstance(outcome, NotSent | NoAnswer)
         or isinstance(event, AccountBlocked)
         or event.kind not in {"trouble", "absent"}
     )
-    return event if is_transient or outcome.status >= 500 else None  # type: ignore[union-attr]  # noqa: PLR2004
+    return event if is_transient else None
 
 
 def read_page(spec: Spec, outcome: Outcome) -> ListPage | RetryableFailure | AccountBlocked:
@@ -217,7 +218,18 @@ def read_page(spec: Spec, outcome: Outcome) -> ListPage | RetryableFailure | Acc
 
 
 def _epoch_seconds(value: Any) -> float:
-    """Return a time in seconds or milliseconds since the epoch as seconds, or 0.0 if it is none."""
+    """Return a time as seconds since the epoch, or 0.0 if it is none.
+
+    A time is seconds or milliseconds since the epoch, as a number or as digits, or RFC 3339 with its zone.
+    """
+    if isinstance(value, str):
+        if re.fullmatch(r"[0-9]{1,15}", value, re.ASCII):
+            return _epoch_seconds(int(value))
+        try:
+            time = datetime.fromisoformat(value[:40])
+            return time.timestamp() if time.tzinfo is not None and time.year > 1970 else 0.0  # noqa: PLR2004 - the epoch
+        except (ValueError, OverflowError):
+            return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MAX_TIMESTAMP:
         return 0.0
     return value / 1000 if value > 10**11 else float(value)

@@ -186,7 +186,8 @@ def issue_lines(issues: JobIssues) -> Iterator[str]:
     for group in sorted(issues.groups, key=lambda group: _STATE_ORDER.index(group["state"])):
         yield from _group_lines(issues, group)
     if issues.in_doubt:
-        yield f"{issues.in_doubt} in doubt: perhaps paid for; looked up before anything is sent again"
+        then = "looked up before anything is sent again; `runner resolve` decides it now"
+        yield f"{issues.in_doubt} in doubt: perhaps paid for; {then}"
         yield f"    {issues.command('run')}"
     if issues.removed > issues.removed_failed:
         yield f"{issues.removed - issues.removed_failed} of them left the manifest: what was bought is kept"

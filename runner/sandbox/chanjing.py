@@ -220,13 +220,19 @@ class ChanjingApi:
             rows[0] |= {"progress_desc": "Reviewing", "output_url": []}
         return rows
 
+    def _created(self, task: AcceptedTask) -> int | str | None:
+        shown = self._state.list_time(task.at)
+        return int(shown) if isinstance(shown, float) else shown
+
     def _row(self, task: AcceptedTask) -> dict[str, Any]:
         phase = self._state.phase(task)
         fields = task.request
+        if self._state.lies("list_hides_prompt"):
+            fields = {**fields, "ref_prompt": ""}
         return {
             "id": task.number,
             "unique_id": task.id,
-            "create_time": int(task.at),
+            "create_time": self._created(task),
             "number_ai_creation": fields.get("number_of_images", 1),
             "type": fields["creation_type"],
             "progress_desc": STATE_NAMES[phase],

@@ -42,7 +42,23 @@ DOWNLOAD = (
 )
 #: Faults of Chanjing requests with a valid token.
 AUTH = ("token_dead",)
-KINDS = frozenset((*SUBMIT, *POLL, *FINISH, *DOWNLOAD, *AUTH))
+#: Lies of a provider that differs from its documents. `no_reference`: it drops external_task_id and takes duplicates.
+#: `any_reference`: a query by an unknown external id returns the newest task. The others change lists: every other row
+#: is left out, no row is shown, every page is the first one, the order is that of the ids, or oldest first, prompts are
+#: hidden, rows have no time or one in text.
+LIES = (
+    "no_reference",
+    "any_reference",
+    "list_holes",
+    "list_blank",
+    "list_one_page",
+    "list_unordered",
+    "list_oldest_first",
+    "list_hides_prompt",
+    "list_no_times",
+    "list_text_times",
+)
+KINDS = frozenset((*SUBMIT, *POLL, *FINISH, *DOWNLOAD, *AUTH, *LIES))
 
 #: A share of the requests (0 to 1), or the numbers (from 1) of the requests that get the fault.
 FaultPlan = float | frozenset[int]

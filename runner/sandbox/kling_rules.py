@@ -151,13 +151,13 @@ def accepted_response(task: AcceptedTask) -> SandboxResponse:
 
 def task_object(state: SandboxState, task: AcceptedTask) -> dict[str, Any]:
     """Return the object for a task in Kling's legacy design."""
-    phase = state.phase(task)
+    phase, created = state.phase(task), state.list_time(task.at)
     result: dict[str, Any] = {
         "task_id": task.id,
         "task_status": STATE_NAMES[phase],
         "task_status_msg": FAILURE_MESSAGE if phase is Phase.FAILED else "",
         "task_info": {"external_task_id": task.external_id or ""},
-        "created_at": milliseconds(task.at),
+        "created_at": milliseconds(created) if isinstance(created, float) else created,
         "updated_at": updated_at(state, task),
     }
     if phase is Phase.SUCCEEDED:

@@ -51,6 +51,9 @@ class Options:
     external_id_unique: bool = True
     #: Delay after which an accepted task shows in lists and in queries by external id.
     list_lag_s: float = 0.0
+    #: Rows that a list shows at most: the newest tasks, or the oldest.
+    list_newest: int | None = None
+    list_oldest: int | None = None
     #: Delay between a submit and its acceptance and response.
     accept_delay_s: float = 0.0
     #: Time for which an uploaded file is pending.
@@ -75,7 +78,7 @@ class Options:
         yield "gateway_dialect", self.gateway_dialect in ("A", "B", "C")
         yield "qps", self.qps is None or self.qps > 0
         yield "window_s", self.window_s > 0
-        for name in ("concurrency", "credit", "token_requests", "file_bytes"):
+        for name in ("concurrency", "credit", "token_requests", "file_bytes", "list_newest", "list_oldest"):
             yield name, isinstance(getattr(self, name), int | None)
         for name in ("seconds", "video_seconds"):
             low, high = getattr(self, name) or (0, 0)

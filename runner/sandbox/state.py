@@ -1,6 +1,7 @@
 """State that the providers of one sandbox share: options, clock, ledger, limits, and the progress of tasks in time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import islice
 from typing import Any
@@ -109,10 +110,40 @@ class SandboxState:
         return [f"{self.url}/files/{task.id}/{n}.{extension}{until}" for n in range(count)]
 
     def page(self, provider: str, account: str, operation: str, page: int, size: int) -> tuple[list[AcceptedTask], int]:
-        """Return a page (from 1) of an account's visible tasks, newest first, and the number of all of them."""
+        """Return a page (from 1) of an account's visible tasks, newest first, and the number of all of them.
+
+        Options and faults can cut the list, leave rows out or change the order.
+        """
         tasks, total = self.ledger.visible_tasks(provider, account, operation, self.visible_until())
-        newest = range(total - 1, -1, -1)
-        return [tasks[i] for i in islice(newest, (page - 1) * size, page * size)], total
+        first, last = 0, total
+        if self.options.list_newest is not None:
+            first = max(0, total - self.options.list_newest)
+        if self.options.list_oldest is not None:
+            last = min(total, self.options.list_oldest)
+        if self.lies("list_blank"):
+            last = first
+        order: Sequence[int] = range(last - 1, first - 1, -1)
+        if self.lies("list_holes"):
+            order = [i for i in order if tasks[i].number % 2]
+        if self.lies("list_unordered"):
+            order = sorted(order, key=lambda i: fraction(tasks[i].id))
+        if self.lies("list_oldest_first"):
+            order = order[::-1]
+        if self.lies("list_one_page"):
+            page = 1
+        return [tasks[i] for i in islice(order, (page - 1) * size, page * size)], len(order)
+
+    def lies(self, kind: str) -> bool:
+        """Return whether this request is answered with a lie of this kind."""
+        return self.fault_injector.next_fault((kind,)) is not None
+
+    def list_time(self, at: float) -> float | str | None:
+        """Return the creation time of a row, or None or a text where a fault says so."""
+        if self.lies("list_no_times"):
+            return None
+        if self.lies("list_text_times"):
+            return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+        return at
 
     def visible_until(self) -> float:
         """Return the time up to which a task must have been accepted to show in lists."""

@@ -9,14 +9,16 @@ import orjson
 
 from runner.providers.images import has_placeholder
 from runner.providers.responses import read_bills
-from runner.scheduler.reconcile import CLOCK_TOLERANCE, read_list
-from runner.tasks.models import State
+from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
+from runner.tasks.models import State, key_of_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from runner.providers.responses import Bill, ListedTask
     from runner.scheduler.session import ProviderSession
+    from runner.store.claims import Claims
+    from runner.store.store import Store
     from runner.tasks.events import AccountBlocked, RetryableFailure
     from runner.tasks.models import Task
 
@@ -46,33 +48,40 @@ class AuditReport:
     unrelated: int = 0
     #: the cost of this job by the provider's bills, in its unit; None if it shows no bills
     charged: float | None = None
+    #: why the bills could not be read; the list was compared all the same
+    bills_error: str | None = None
 
 
 async def audit(
-    session: ProviderSession, tasks: Sequence[Task], known: set[str]
+    session: ProviderSession, store: Store, known: set[str], claims: Claims | None = None
 ) -> AuditReport | RetryableFailure | AccountBlocked:
-    """Audit one provider. Return why, if its list or bills cannot be read.
+    """Audit one provider. Return why, if its list cannot be read.
 
-    `tasks` are the job's tasks that were ever sent, `known` all remote ids that the job was ever given.
+    `known` are all remote ids that the job was ever given. Rows that other jobs of the account claim are theirs.
     """
+    tasks = await store.tasks_ever_sent(session.name)
     since = min((task.submitted_at or 0.0 for task in tasks), default=0.0) - CLOCK_TOLERANCE
     rows: dict[str, ListedTask] = {}
     for operation in _lists(session, tasks):
         listed = await read_list(session, operation, since)
-        if not isinstance(listed, list):
+        if not isinstance(listed, Reading):
             return listed
-        rows |= {row.remote_id: row for row in listed}
+        rows |= {row.remote_id: row for row in listed.rows}
     bills = await _bills(session, since)
+    others = await claims.owned_by_others(list(rows)) if claims is not None else set()
+    report = await _compare(session, store, tasks, {key: rows[key] for key in rows.keys() - known - others})
     if not isinstance(bills, list):
-        return bills
-    return _compare(session, tasks, known, rows, bills)
+        report.bills_error = bills.error.message or "they cannot be read"
+    elif session.spec.billing is not None:
+        report.findings += _drift(session.name, bills, known | rows.keys())
+        report.charged = sum(bill.amount for bill in bills if bill.remote_id in known)
+    return report
 
 
 def _lists(session: ProviderSession, tasks: Iterable[Task]) -> Iterable[str]:
-    """Return one operation for each list of the provider."""
-    return {
-        session.dialect.group(operation): operation for operation in sorted({task.operation for task in tasks})
-    }.values()
+    """Return one operation for each list that may hold the tasks; all lists if none was ever sent."""
+    operations = {task.operation for task in tasks} or set(session.spec.operations)
+    return {session.dialect.group(operation): operation for operation in sorted(operations)}.values()
 
 
 async def _bills(session: ProviderSession, since: float) -> list[Bill] | RetryableFailure | AccountBlocked:
@@ -90,28 +99,25 @@ async def _bills(session: ProviderSession, since: float) -> list[Bill] | Retryab
     return bills
 
 
-def _compare(
-    session: ProviderSession,
-    tasks: Sequence[Task],
-    known: set[str],
-    rows: Mapping[str, ListedTask],
-    bills: Sequence[Bill],
+async def _compare(
+    session: ProviderSession, store: Store, tasks: Sequence[Task], rows: Mapping[str, ListedTask]
 ) -> AuditReport:
-    owners = _OwnerIndex(session, tasks)
-    report = AuditReport()
-    for remote_id in rows.keys() - known:
-        owner = owners.find(rows[remote_id])
+    """Find the owner of each row that nobody claims: by our reference, of whichever purchase, else by its request."""
+    owners, report = _OwnerIndex(session, tasks), AuditReport()
+    for remote_id, row in rows.items():
+        key = key_of_reference(store.uuid, row.reference) if row.reference is not None else None
+        found = await store.find_by_key_prefix(key) if key is not None else []
+        owner = found[0] if len(found) == 1 else owners.find(row)
         if owner is None:
             report.unrelated += 1
         else:
             report.findings.append(_surplus(remote_id, owner))
-    report.findings += _drift(session.name, bills, known | rows.keys())
-    if session.spec.billing is not None:
-        report.charged = sum(bill.amount for bill in bills if bill.remote_id in known)
     return report
 
 
 def _surplus(remote_id: str, owner: Task) -> Finding:
+    if owner.state is State.QUEUED:
+        return Finding("orphan", owner.provider, remote_id, owner.key, "paid for, and its task waits to be bought")
     if owner.state in _OPEN:
         return Finding("orphan", owner.provider, remote_id, owner.key, "paid for, and its task waits for an answer")
     why = f"paid for beside {owner.remote_id}" if owner.remote_id else f"paid for, and its task is {owner.state}"

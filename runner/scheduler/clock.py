@@ -56,6 +56,14 @@ class Clock:
         """Return this instant in a form that can be compared after a restart."""
         return Moment(self.boot, self.boottime())
 
+    def at(self, moment: Moment) -> float:
+        """Return a moment of this boot in seconds since the epoch, as `now` counts them."""
+        return self.now() - (self.boottime() - moment.seconds)
+
+    def boot_time(self) -> float:
+        """Return when this boot began, as `now` counts. What was sent in another boot was sent before."""
+        return self.at(Moment(self.boot, 0.0))
+
     def since(self, boot: str, seconds: float, until: Moment) -> float:
         """Return seconds from a stored moment to `until`. A moment of another boot counts from our process start."""
         return until.seconds - (seconds if boot == self.boot else self._started)

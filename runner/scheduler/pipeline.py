@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
+from runner.errors import RunnerError
+from runner.scheduler.calibration import Calibration
 from runner.scheduler.download import DownloadStage
 from runner.scheduler.poll import PollStage
 from runner.scheduler.poll_schedule import PollBounds, PollSchedule
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from runner.scheduler.settlement import Settlement
     from runner.scheduler.spending import Spending
     from runner.scheduler.stage import OnBroken
+    from runner.store.facts import AccountFacts
     from runner.tasks.retry_policy import RetryPolicy
 
 
@@ -45,14 +48,46 @@ class ProviderPipeline:
     #: runs a blocking function off the event loop
     offload: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
 
+    #: what the account's jobs have learned of its lists; None: it is not kept
+    facts: AccountFacts | None = None
+
     @property
     def name(self) -> str:
         """Return the provider's name."""
         return self.session.name
 
+    async def load_facts(self) -> None:
+        """Take over what the account's jobs have learned of each list. Without it, it is measured again."""
+        if self.facts is None or self.session.spec.reconcile.listing is None:
+            return
+        for operations in self.groups():
+            facts = self.session.facts_of(operations[0])
+            try:
+                record = await self.facts.load(self.session.dialect.group(operations[0]), self.session.clock.now())
+            except RunnerError as error:
+                self.session.on_warning(f"{error.message}: what was learned of the account's lists is not used")
+                return
+            facts.restore(record, self.session.clock)
+
+    async def save_facts(self) -> None:
+        """Keep what this run has learned for the account's other jobs. A failure costs only patience."""
+        if self.facts is None:
+            return
+        for name, facts in self.session.lists.items():
+            if len(facts):
+                try:
+                    await self.facts.save(name, facts.record(), self.session.clock.now())
+                except RunnerError as error:
+                    self.session.on_warning(f"{error.message}: what was learned of the account's lists is not kept")
+                    return
+
     def submit_stage(self, on_bug: Callable[[Exception], None]) -> SubmitStage:
         """Return the stage that buys."""
         return SubmitStage(self.session, self.settlement, self.spending, self.images, on_bug, concurrency=self.submits)
+
+    def calibration(self) -> Calibration:
+        """Return the loop that measures how late the provider's lists are, where that is not known."""
+        return Calibration(self.session, self.save_facts)
 
     def stages(self, states: Collection[State], directory: Path, on_broken: OnBroken) -> Iterator[Stage]:
         """Yield the loops that work on these states, apart from submits."""

@@ -196,6 +196,6 @@ class PollStage:
             self._samples[task.model] = seen + 1
             (stored,) = await self._store.find_by_key_prefix(task.key)
             body = session.dialect.body(task.operation, task.model, orjson.loads(stored.request))
-            await self._store.put_echoed_fields(
-                session.name, task.model, compare_echo(session.spec, body, objects[task.id])
-            )
+            same = compare_echo(session.spec, body, objects[task.id])
+            session.facts_of(task.operation).learn_echo(task.model, same)
+            await self._store.put_echoed_fields(session.name, task.model, same)

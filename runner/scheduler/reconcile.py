@@ -1,56 +1,50 @@
 """The reconcile stage: find out what became of submits without an answer, before anything is paid again.
 
-A task that is found is adopted at once. Absence is believed only after the quiet time, after two clean readings, and
-with no duplicate of the request on the wire. How much a provider's list can prove: docs/reliability.md.
+A task that is found is adopted at once. Absence is believed only after the quiet time, after two clean readings, with
+no duplicate of the request on the wire, and where the list itself proves it (module `evidence`).
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 import orjson
 
-from runner.providers.requests import Reply
-from runner.providers.responses import (
-    ListedTask,
-    ListPage,
-    compare_echo,
-    read_many,
-    read_page,
-    read_query,
-    read_reference,
-)
-from runner.tasks.events import AccountBlocked, Finished, Found, Missing, RetryableFailure
-from runner.tasks.models import State, TaskError
+from runner.providers.responses import ListedTask, compare_echo, read_reference
+from runner.scheduler.evidence import OwnRows, judge_absence
+from runner.scheduler.list_facts import MAX_WITNESSES
+from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
+from runner.tasks.events import Found, Missing, RetryableFailure
+from runner.tasks.list_record import LONGEST_SUBMIT, Witness
+from runner.tasks.models import Moment, State, TaskError
+from runner.text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from runner.providers.requests import Outcome
     from runner.providers.spec import Spec
-    from runner.scheduler.poll_schedule import PollSchedule
+    from runner.scheduler.clock import Clock
+    from runner.scheduler.evidence import MissedReading
     from runner.scheduler.session import ProviderSession
     from runner.scheduler.settlement import Settlement
-    from runner.tasks.events import Event
-    from runner.tasks.models import Moment, Task
+    from runner.tasks.models import Task
 
 Match = Literal["match", "possible", "none"]
+#: whether a task can still be accepted in this run: yes; no; or not while the doubts take its slots or wait for a
+#: duplicate
+Outlook = Literal["open", "final", "blocked"]
 
-#: pages of one reading; a list that needs more is not clean
-_PAGES = 200
-#: seconds by which the provider's clock may be off
-CLOCK_TOLERANCE = 300.0
 #: seconds within which a row that may be older than the send is still a possible match, if only wall clocks say so
 _DAY = 86_400.0
 #: doubtful tasks that share one scan
 _BATCH = 200
 #: readings of one scan; what needs more is not clean
 _READINGS = 4
-#: seconds after which no late result is expected any more
-LATE_RESULT_AGE = 3 * 86_400.0
-#: requests about late results to one provider in one run
-_LATE_CALLS = 20
+#: own rows of a model whose echo is compared in one reading, the latest
+_SAMPLES = 8
+#: doubtful tasks whose earlier readings are remembered
+_MISSES = 1000
+_ALIKE = "the list has a task that may be this one, or another that it shows alike"
 
 
 class ReconcileStage:
@@ -65,6 +59,11 @@ class ReconcileStage:
         self._operations = tuple(operations)
         #: body, trusted fields and ambiguity of each task, read once a scan
         self._cache: dict[int, tuple[Mapping[str, Any], Mapping[str, bool], bool]] = {}
+        self._facts = session.facts_of(operations[0])
+        #: the job's earlier tasks are among the facts
+        self._loaded = self._reported_rest = False
+        #: the complete reading with the fewest rows that missed a task, by task
+        self._missed: dict[int, MissedReading] = {}
         #: the due time of the next scan, where a claim has just computed it and taken none; else empty
         self._computed_due: list[float | None] = []
 
@@ -118,25 +117,32 @@ class ReconcileStage:
     async def _by_list(self, batch: Sequence[Task], begun: Moment) -> None:
         """Adopt what one reading shows. Believe an absence only where two readings in a row agree."""
         self._cache.clear()
+        await self._load_witnesses()
         before: set[str] | None = None
         for _ in range(_READINGS):
-            rows = await self._unclaimed_rows(min(self._earliest_row(task) for task in batch))
-            if isinstance(rows, RetryableFailure | AccountBlocked):
+            outlook = await self._outlook()
+            reading = await read_list(
+                self._session, self._operations[0], min(self._earliest_row(task) for task in batch)
+            )
+            if not isinstance(reading, Reading):
+                failure = reading
                 break
+            self._facts.observe(reading)
+            rows = await self._unclaimed_rows(reading)
             # of duplicates the oldest takes its row first
             oldest_first = sorted(batch, key=lambda task: task.submitted_at or 0.0)
             batch = [task for task in oldest_first if not await self._adopt(task, rows)]
             ids = {row.remote_id for row in rows}
             if not batch or ids == before:
-                await self._settle_absent(batch, rows, begun)
+                await self._settle_absent(batch, rows, await self._own_rows(reading, batch), begun, outlook)
                 return
             before = ids
         else:
-            rows = RetryableFailure(
+            failure = RetryableFailure(
                 "trouble", TaskError("list_moves", None, "the provider's list changed with every reading")
             )
         for task in batch:
-            await self._settlement.settle(task, rows)
+            await self._settlement.settle(task, failure)
 
     async def _adopt(self, task: Task, rows: list[ListedTask]) -> bool:
         """Adopt the row that matches the task and remove it from `rows`. Return False if none matches."""
@@ -147,14 +153,111 @@ class ReconcileStage:
                 return True
         return False
 
-    async def _settle_absent(self, batch: Sequence[Task], rows: Sequence[ListedTask], begun: Moment) -> None:
+    async def _settle_absent(
+        self, batch: Sequence[Task], rows: Sequence[ListedTask], own: OwnRows, begun: Moment, outlook: Outlook
+    ) -> None:
+        """Settle what the reading makes of each task that it does not show.
+
+        `outlook` is from before the reading: what was accepted after its begin is not missing from it.
+        """
+        resting = 0
         for task in batch:
             possible = [row for row in rows if await self._match(task, row) == "possible"]
-            provable = not possible and await self._is_absence_provable(task)
-            quiet = await self._is_quiet(task, begun)
-            # absent, possible, or no running task will tell more: only then the quiet time counts
-            quiet = quiet and (provable or bool(possible) or not await self._may_learn_echo(task))
-            await self._settlement.settle(task, Missing(quiet=quiet, provable=provable))
+            if possible:
+                waited = await self._waited(task, begun)
+                event = Missing(quiet=waited >= self._settlement.policy.quiet_time, provable=False, why=_ALIKE)
+            else:
+                event = await self._judge(task, own, begun, outlook)
+            after = await self._settlement.settle(task, event)
+            resting += after is not None and after.state is State.IN_DOUBT and after.due_at is None
+        if resting and not self._reported_rest:
+            self._reported_rest = True
+            tasks = pluralize(resting, "task")
+            self._session.on_warning(
+                f"{self._session.name}: {tasks} without an answer must wait for a later task that is accepted, or for "
+                "`runner resolve`: until then nothing tells whether to buy again"
+            )
+
+    async def _judge(self, task: Task, own: OwnRows, begun: Moment, outlook: Outlook) -> Missing:
+        """Return the event of a task that no row is, or may be."""
+        waited, shortest, quiet_time = (
+            await self._waited(task, begun),
+            self._settlement.policy.quiet_time,
+            self._facts.quiet_time,
+        )
+        if await self._is_echo_changed(task):
+            return Missing(quiet=waited >= shortest, provable=False)
+        found = judge_absence(
+            own,
+            sent_at=claim_time(task, self._session.clock),
+            quiet_since=begun.seconds - waited + quiet_time,
+            final=outlook != "open" and not await self._may_learn_echo(task),
+            recognisable=await self._is_echo_known(task),
+            missed=self._missed.get(task.id),
+        )
+        self._remember_miss(task, own)
+        match found.verdict:
+            case "proved":
+                return Missing(quiet=waited >= quiet_time, why=found.why)
+            case "early":
+                return Missing(quiet=False, why=found.why)
+            case "contradicted":
+                return Missing(quiet=waited >= shortest, provable=False, why=found.why)
+            case "unwitnessed":
+                # a held task takes no slot and keeps no duplicate from being bought, and what is bought is a witness
+                quiet = outlook != "open" and waited >= quiet_time
+                return Missing(quiet=quiet, provable=outlook != "blocked", witnessed=False, why=found.why)
+        assert_never(found.verdict)
+
+    def _remember_miss(self, task: Task, own: OwnRows) -> None:
+        missed = own.miss(claim_time(task, self._session.clock))
+        known = self._missed.get(task.id)
+        if missed is not None and (known is None or missed.rows < known.rows) and len(self._missed) < _MISSES:
+            self._missed[task.id] = missed
+
+    async def _outlook(self) -> Outlook:
+        """Return whether a task can still be accepted in this run."""
+        session = self._session
+        left = await self._store.submit_outlook(session.name, session.capacity.free_slots)
+        stopped = session.blocked is not None or session.breaker.doubtful or not session.may_submit
+        if left.is_submitting or (left.can_submit and not stopped):
+            return "open"
+        return "blocked" if left.has_queued and not stopped else "final"
+
+    async def _load_witnesses(self) -> None:
+        """Add the tasks that earlier runs of this job were given ids for, once in a run."""
+        if self._loaded:
+            return
+        self._loaded = True
+        clock, listing = self._session.clock, self._session.spec.reconcile.listing
+        by_reference = listing is not None and listing.reference is not None
+        tasks = await self._store.witnesses(
+            self._session.name, self._operations, MAX_WITNESSES, include_adopted=by_reference
+        )
+        self._facts.load(witness_from(task, clock) for task in tasks)
+
+    async def _own_rows(self, reading: Reading, batch: Sequence[Task]) -> OwnRows:
+        """Find our own tasks in a reading, and what they are recognised by."""
+        rows = {row.remote_id: row for row in reading.rows}
+        shown = [each for each in self._facts if each.remote_id in rows]
+        listing, marks = self._session.spec.reconcile.listing, {}
+        if listing is not None and listing.reference:
+            marks = {each.remote_id: rows[each.remote_id].reference == each.ref for each in shown}
+        elif listing is not None:
+            for model in {task.model for task in batch}:
+                for each in [each for each in shown if each.model == model and each.key][-_SAMPLES:]:
+                    same = await self._compare_echo(each, rows[each.remote_id])
+                    marks[each.remote_id] = all(same.get(field, False) for field in listing.proof)
+        return OwnRows(reading, self._facts, marks, self._session.ahead)
+
+    async def _compare_echo(self, witness: Witness, row: ListedTask) -> Mapping[str, bool]:
+        """Learn from an own row which fields of its request the list gives back unchanged."""
+        (task,) = await self._store.find_by_key_prefix(witness.key)
+        body = self._session.dialect.body(task.operation, task.model, orjson.loads(task.request))
+        same = compare_echo(self._session.spec, body, row.raw)
+        await self._store.put_echoed_fields(self._session.name, witness.model, same)
+        self._facts.learn_echo(witness.model, same)
+        return same
 
     async def _match(self, task: Task, row: ListedTask) -> Match:
         """Compare by our reference where the list has it, else by time and by what the list shows of the request."""
@@ -172,7 +275,9 @@ class ReconcileStage:
         if task.id not in self._cache:
             (row,) = await self._store.find_by_key_prefix(task.key)
             body = self._session.dialect.body(task.operation, task.model, orjson.loads(row.request))
-            trusted = await self._store.echoed_fields(self._session.name, task.model)
+            trusted = self._facts.echo_of(task.model)
+            for name, equal in (await self._store.echoed_fields(self._session.name, task.model)).items():
+                trusted[name] = equal and trusted.get(name, True)
             ambiguous = await self._store.has_ambiguous_request(task.fingerprint, row.request.decode())
             self._cache[task.id] = (body, trusted, ambiguous)
         return self._cache[task.id]
@@ -189,13 +294,21 @@ class ReconcileStage:
         sure = task.sent is not None and task.sent.boot == self._session.clock.boot
         return self._sent_at(task) - (CLOCK_TOLERANCE if sure else _DAY)
 
-    async def _is_absence_provable(self, task: Task) -> bool:
-        """Return True if the list is known to show the fields by which a task is recognised."""
+    async def _is_echo_known(self, task: Task) -> bool:
+        """Return True if a list without references is known to show the fields by which a task is recognised."""
         listing = self._session.spec.reconcile.listing
         if listing is None or listing.reference:
-            return listing is not None
+            return False
         _, trusted, _ = await self._known(task)
         return all(trusted.get(field, False) for field in listing.proof)
+
+    async def _is_echo_changed(self, task: Task) -> bool:
+        """Return True if a list without references is known to change or hide such a field."""
+        listing = self._session.spec.reconcile.listing
+        if listing is None or listing.reference:
+            return False
+        _, trusted, _ = await self._known(task)
+        return not all(trusted.get(field, True) for field in listing.proof)
 
     async def _may_learn_echo(self, task: Task) -> bool:
         """Return True if it is unknown what the list shows, and running tasks of the model will tell."""
@@ -204,28 +317,45 @@ class ReconcileStage:
         unknown = listing is not None and not listing.reference and any(each not in trusted for each in listing.proof)
         return unknown and await self._store.is_model_running(self._session.name, task.model)
 
-    async def _is_quiet(self, task: Task, begun: Moment) -> bool:
-        """Return True if this scan began after the quiet time of the latest doubtful send of the same request."""
+    async def _waited(self, task: Task, begun: Moment) -> float:
+        """Return the seconds from the latest doubtful send of the same request until this scan began."""
         clock, claims = self._session.clock, self._settlement.claims
         sent = [(task.sent.boot, task.sent.seconds)] if task.sent else []
         if task.fingerprint:
             if await self._store.is_duplicate_submitting(task.fingerprint):
-                return False
+                return 0.0
             sent += await self._store.duplicate_sends(task.fingerprint)
             if claims is not None:
                 sent += await claims.other_doubts(task.fingerprint)
-        waited = min((clock.since(boot, seconds, begun) for boot, seconds in sent), default=0.0)
-        return waited >= self._settlement.policy.quiet_time
+        return min((clock.since(boot, seconds, begun) for boot, seconds in sent), default=0.0)
 
-    async def _unclaimed_rows(self, since: float) -> list[ListedTask] | RetryableFailure | AccountBlocked:
-        """Return the list's rows since then that belong to no task of ours."""
-        rows = await read_list(self._session, self._operations[0], since)
-        if isinstance(rows, RetryableFailure | AccountBlocked):
-            return rows
-        claimed = await self._store.claimed_ids(self._session.name, [row.remote_id for row in rows])
+    async def _unclaimed_rows(self, reading: Reading) -> list[ListedTask]:
+        """Return the rows that belong to no task of ours."""
+        ids = [row.remote_id for row in reading.rows]
+        claimed = await self._store.claimed_ids(self._session.name, ids)
         if self._settlement.claims is not None:
-            claimed |= await self._settlement.claims.owned_by_others([row.remote_id for row in rows])
-        return [row for row in {row.remote_id: row for row in rows}.values() if row.remote_id not in claimed]
+            claimed |= await self._settlement.claims.owned_by_others(ids)
+        return [row for row in reading.rows if row.remote_id not in claimed]
+
+
+def witness_from(task: Task, clock: Clock) -> Witness:
+    """Return an accepted task of an earlier run as a witness, with the widest span in which it was accepted."""
+    claimed, sent = claim_time(task, clock), task.sent or Moment("", 0.0)
+    answered = clock.at(sent) if sent.boot == clock.boot else min(claimed + LONGEST_SUBMIT, clock.boot_time())
+    return Witness(task.remote_id or "", task.ref, task.model, claimed, max(claimed, answered), sent, task.key)
+
+
+def claim_time(task: Task, clock: Clock) -> float:
+    """Return when a task was claimed for its submit, by the clock of this run.
+
+    The wall clock of the run that claimed it may have been another. On the boot clock only the end of its submit is
+    known, so where the two disagree it is the earliest that fits that.
+    """
+    claimed = task.submitted_at or 0.0
+    if task.sent is None or task.sent.boot != clock.boot:
+        return min(claimed, clock.boot_time())
+    ended = clock.at(task.sent)
+    return claimed if ended - LONGEST_SUBMIT <= claimed <= ended else ended - LONGEST_SUBMIT
 
 
 def match(
@@ -246,78 +376,3 @@ def match(
     # a proof that is known to come back changed distinguishes no rows: that row may be of any request
     unsure = any(not same.get(field, True) for field in proof)
     return "possible" if differs or unsure or (hidden and ambiguous) else "match"
-
-
-async def read_list(
-    session: ProviderSession, operation: str, since: float
-) -> list[ListedTask] | RetryableFailure | AccountBlocked:
-    """Read the account's list back to `since` (seconds since the epoch). Return why if there is no clean reading."""
-    rows: list[ListedTask] = []
-    for number in range(1, _PAGES + 1):
-        request = session.dialect.list_page(operation, number)
-        if request is None:
-            return RetryableFailure("trouble", TaskError("no_list", None, "this provider has no list"))
-        page = read_page(session.spec, await session.send(request))
-        if not isinstance(page, ListPage):
-            return page
-        rows += page.rows
-        if not page.rows or _reaches_back(rows, since):
-            return rows
-    return RetryableFailure("trouble", TaskError("list_too_long", None, f"the list has more than {_PAGES} pages"))
-
-
-def _reaches_back(rows: Sequence[ListedTask], since: float) -> bool:
-    """Return True if a list that has been newest-first so far has reached rows older than `since`.
-
-    No provider documents the order. A list that is not plainly newest-first is read to its end.
-    """
-    times = [row.created for row in rows]
-    return times[-1] < since and all(times) and all(later >= earlier for later, earlier in pairwise(times))
-
-
-class LateResults:
-    """Asks once, before a run ends, about tasks that earlier runs left failed or stuck and that may have ended well.
-
-    Nothing is sent that costs, only outputs change a task, and an answer that is not plain ends the search. Of a task
-    that was bought again the latest purchase is asked about, never an earlier one.
-    """
-
-    def __init__(self, session: ProviderSession, settlement: Settlement, schedule: PollSchedule) -> None:
-        self._session, self._settlement, self._size = session, settlement, schedule.bounds.size
-        self._batches: list[Sequence[Task]] = []
-
-    async def collect(self, groups: Sequence[Sequence[str]]) -> None:
-        """Collect the tasks, the latest first, in at most a bounded number of calls."""
-        session, since = self._session, self._session.clock.now() - LATE_RESULT_AGE
-        for operations in groups:
-            most = (_LATE_CALLS - len(self._batches)) * self._size
-            late = await self._settlement.store.late_candidates(session.name, operations, since, most)
-            self._batches += [late[at : at + self._size] for at in range(0, len(late), self._size)]
-
-    async def search(self) -> int:
-        """Ask once about each task. Return how many have outputs after all."""
-        found = 0
-        for batch in self._batches:
-            events = await self._poll(batch)
-            if events is None:
-                break
-            for task in batch:
-                event = events[task.id]
-                found += isinstance(event, Finished) and await self._settlement.settle(task, event) is not None
-        return found
-
-    async def _poll(self, batch: Sequence[Task]) -> Mapping[int, Event] | None:
-        """Return what the answer says of each task, or None if the provider should not be asked any more."""
-        session = self._session
-        if session.dead or session.capacity.disk_full or session.breaker.outage:
-            return None
-        outcome: Outcome
-        events: Mapping[int, Event]
-        if session.spec.query.many is None:
-            outcome = await session.send(session.dialect.query(batch[0]))
-            events = {batch[0].id: read_query(session.spec, outcome, batch[0])}
-        else:
-            outcome = await session.send(session.dialect.query_many(batch))
-            events, _ = read_many(session.spec, batch, outcome)
-        plain = isinstance(outcome, Reply) and outcome.status < 500 and outcome.status != 429  # noqa: PLR2004 - HTTP
-        return events if plain else None

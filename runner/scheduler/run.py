@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from runner.errors import JobLockedError, RunnerError
+from runner.scheduler.late_results import LateResults
 from runner.scheduler.outcome import Ending, Exit, RunOutcome, run_outcome
-from runner.scheduler.reconcile import LateResults
 from runner.tasks.events import Interrupted
 from runner.tasks.models import State
 
@@ -82,6 +82,8 @@ class Run:
         self._directory, self._deadline, self._on_bug = directory, deadline, on_bug
         self._handle_signals, self._states = signals, frozenset(stages)
         self._submits = {pipeline.name: pipeline.submit_stage(self._report_bug) for pipeline in pipelines}
+        for pipeline in pipelines:
+            pipeline.session.may_submit = State.QUEUED in self._states
         self._stages: list[Stage] = []
         self._late_results: list[LateResults] = []
         self._bugs: list[str] = []
@@ -103,7 +105,7 @@ class Run:
                     group.start_soon(self._watch_signals)
                 await self._work()
                 group.cancel_scope.cancel()
-            await self._flush_claims()
+            await self._flush()
         except BaseExceptionGroup as errors:
             first = _first(errors)
             if isinstance(first, JobLockedError):
@@ -125,9 +127,10 @@ class Run:
         self._stop_submits(grace)
         self._scope.cancel()
 
-    async def _flush_claims(self) -> None:
-        """Write the claims that could not be written while another process of the account stood still."""
+    async def _flush(self) -> None:
+        """Write what the account's jobs share: facts, and claims that another process kept from being written."""
         for pipeline in self._pipelines:
+            await pipeline.save_facts()
             if pipeline.settlement.claims is not None:
                 await pipeline.settlement.claims.flush_pending()
 
@@ -184,6 +187,8 @@ class Run:
             await pipeline.settlement.set_aside(batch)
 
         group.start_soon(pipeline.session.probe)
+        if State.QUEUED in self._states:
+            group.start_soon(pipeline.calibration().run)
         for stage in pipeline.stages(self._states, self._directory, on_broken):
             self._stages.append(stage)
             group.start_soon(stage.run)

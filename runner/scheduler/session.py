@@ -11,7 +11,9 @@ import anyio
 from runner.providers.requests import NotSent, Reply
 from runner.providers.responses import classify_response, is_success, server_time
 from runner.scheduler.clock import SKEW_LIMIT, SKEW_WARNING, clock_skew, skew_refusal, skew_warning
+from runner.scheduler.list_facts import ListFacts
 from runner.tasks.events import Accepted, Finished, Found, Interrupted, Missing, Rejected
+from runner.tasks.list_record import Witness
 from runner.tasks.models import State, TaskError
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ _UNREACHABLE_AFTER = 4
 _LONGEST_PROBE = 30.0
 #: submits in a row, or a share of the last ones, without a clear answer after which submits stop
 _DOUBTS_IN_A_ROW, _RECENT, _DOUBTFUL_SHARE = 3, 40, 0.05
+#: own tasks that a list must hold before submits go out side by side
+_FEWEST_WITNESSES = 2
 #: requests in a row without a proper answer that make an outage
 _OUTAGE = 5
 
@@ -140,8 +144,14 @@ class ProviderSession:
     unreachable: bool = False
     #: a request of this run got a proper answer
     proved: bool = False
+    #: submits go on, as far as this run is concerned
+    may_submit: bool = True
     #: seconds by which the provider's clock is ahead of ours, by its latest answer
     ahead: float = 0.0
+    #: quiet time after a doubtful send, seconds
+    quiet_time: float = 300.0
+    #: what readings of each list have shown, by the group of operations that it holds
+    lists: dict[str, ListFacts] = field(default_factory=dict)
     _last_silence: str = ""
     #: refusals in a row: of submits, and of tasks after they were accepted
     _refused_submits: int = 0
@@ -159,6 +169,17 @@ class ProviderSession:
             return await self._send(request, permit)
         async with self._first:
             return await self._send(request, permit)
+
+    @property
+    def has_witnesses(self) -> bool:
+        """Return True if the list, if there is one, has tasks of ours by which a lost answer can be judged."""
+        return self.spec.reconcile.listing is None or any(
+            len(facts) >= _FEWEST_WITNESSES for facts in self.lists.values()
+        )
+
+    def facts_of(self, operation: str) -> ListFacts:
+        """Return the facts about the list that holds an operation's tasks."""
+        return self.lists.setdefault(self.dialect.group(operation), ListFacts(operation, self.quiet_time))
 
     async def compare_clocks(self) -> None:
         """Check our clock with a free request before anything is bought with a signature that it dates."""
@@ -192,6 +213,8 @@ class ProviderSession:
         """Update breaker, contention and counts of refusals after a committed transition."""
         match event:
             case Accepted() | Interrupted():
+                if isinstance(event, Accepted):
+                    self._add_witness(before, event.remote_id)
                 self._refused_submits = 0
                 self.capacity.contention.reset()
                 self.breaker.record_submit(doubtful=isinstance(event, Interrupted))
@@ -212,6 +235,16 @@ class ProviderSession:
                 self.breaker.record_settled_doubt()
             case _:
                 pass
+
+    def _add_witness(self, task: Task, remote_id: str) -> None:
+        """Remember an accepted task, which the provider's list must show from now on."""
+        if self.spec.reconcile.listing is not None and task.sent is not None:
+            answered = self.clock.at(task.sent)
+            claimed = min(task.submitted_at or answered, answered)
+            self.facts_of(task.operation).add(
+                Witness(remote_id, task.ref, task.model, claimed, answered, task.sent, task.key, exact=True)
+            )
+            self.notifier.notify((self.name, "witness"))
 
     async def _send(self, request: Request, permit: Permit | None) -> Outcome:
         with permit or await self.limiters[request.endpoint].acquire() as held:

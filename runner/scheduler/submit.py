@@ -89,6 +89,7 @@ class SubmitStage:
     def stop(self, grace: float) -> None:
         """Submit nothing more. Requests on the wire have `grace` seconds to deliver their ids."""
         self._stopping = True
+        self._session.may_submit = False
         for scope in self._on_wire:
             scope.deadline = min(scope.deadline, anyio.current_time() + grace)
         self._session.notifier.notify((self._session.name, State.QUEUED))
@@ -96,16 +97,21 @@ class SubmitStage:
     async def _worker(self) -> None:
         """Take turns for a permit, then claim and send side by side with the other workers.
 
-        The first submit of a run goes alone, and so does one that tries again for a free slot.
+        The first submit of a run goes alone, and so does one that tries again for a free slot. Until two tasks were
+        accepted that the provider's list must show, each goes alone: of several lost answers none could be judged.
         """
         while not self._stopping:
             async with self._turn:
                 permit = await self._acquire_permit()
-                if permit is not None and (not self._session.proved or self._capacity.contention.refusals):
+                if permit is not None and self._goes_alone():
                     await self._submit_one(permit)
                     permit = None
             if permit is not None:
                 await self._submit_one(permit)
+
+    def _goes_alone(self) -> bool:
+        session = self._session
+        return not session.proved or not session.has_witnesses or bool(self._capacity.contention.refusals)
 
     async def _submit_one(self, permit: Permit) -> None:
         """Claim a task and send it, shielded: a claim that is never sent would look like a doubt."""

@@ -32,6 +32,14 @@ class PollOutlook(NamedTuple):
     has_queued: bool
 
 
+class SubmitOutlook(NamedTuple):
+    """What is left to be bought."""
+
+    is_submitting: bool
+    has_queued: bool
+    can_submit: bool
+
+
 class Queries:
     """Reading half of `Store`, and the record of which request fields a model's list returns unchanged.
 
@@ -61,6 +69,21 @@ class Queries:
     async def tasks_ever_sent(self, provider: str) -> list[Task]:
         """Return every task of a provider for which a request was ever sent."""
         return [task_from(row) for row in await self._fetch_all("tasks_ever_sent", provider=provider)]
+
+    async def witnesses(
+        self, provider: str, operations: Collection[str], limit: int, *, include_adopted: bool
+    ) -> list[Task]:
+        """Return the tasks whose ids came in the answers to their own submits, the latest first, up to `limit`.
+
+        With `include_adopted`, also those that were found later. Reads every row.
+        """
+        parameters = {"operations": to_json(operations), "limit": limit, "include_adopted": include_adopted}
+        return [task_from(row) for row in await self._fetch_all("witnesses", provider=provider, **parameters)]
+
+    async def submit_outlook(self, provider: str, free_slots: int) -> SubmitOutlook:
+        """Return whether tasks are being submitted, wait to be bought, and could be bought within `free_slots`."""
+        row = await self._fetch_one("submit_outlook", provider=provider, free_slots=free_slots)
+        return SubmitOutlook(*map(bool, row or (False, False, False)))
 
     async def find_by_key_prefix(self, key: str) -> list[Task]:
         """Return up to three tasks whose key has this prefix."""

@@ -309,6 +309,25 @@ select exists (select 1 from task where fingerprint = :fingerprint and fingerpri
 -- Return whether a task of this model is running, whose answers will show how the provider returns requests.
 select exists (select 1 from task where state = 'running' and provider = :provider and model = :model)
 
+-- name: witnesses
+-- Return the tasks whose ids came in the answers to their own submits, the latest first. Reads every row, once in a run
+-- that has a doubt.
+select task.*, '' as request, '' as name from task
+  where provider = :provider and remote_id is not null and (adopted = 0 or :include_adopted) and submitted_at is not null
+    and sent_boot is not null and operation in (select value from json_each(:operations))
+  order by submitted_at desc limit :limit
+
+-- name: submit_outlook
+-- Return whether a task is being submitted, whether one waits to be bought, and whether one of those could be: within the
+-- window, and without a duplicate in doubt.
+select exists (select 1 from task where provider = :provider and state = 'submitting'),
+    exists (select 1 from task where provider = :provider and state = 'queued' and due_at is not null),
+    exists (select 1 from task where provider = :provider and state = 'queued' and due_at is not null
+      and slots <= :free_slots
+      and not (fingerprint <> '' and exists (
+        select 1 from task as duplicate where duplicate.fingerprint = task.fingerprint and duplicate.fingerprint <> ''
+          and duplicate.state = 'in_doubt')))
+
 -- name: put_echoed_field
 -- Store whether a request field was returned unchanged; once it was changed, that stays.
 insert into echo (provider, model, field, verbatim) values (:provider, :model, :field, :verbatim)

@@ -11,7 +11,7 @@ from runner.tasks.models import NO_ERROR, Moment, Output, TaskError
 FailureKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
 #: cause for which all submits of an account stop
 BlockKind = Literal["credentials", "credit", "account", "configuration", "cost", "refusals", "disk", "window"]
-#: decision of an operator about a held task
+#: decision of an operator about a task that is held or in doubt
 Resolution = Literal["adopt", "absent", "abandon"]
 
 
@@ -53,10 +53,14 @@ class Found:
 class Missing:
     """A clean reconcile did not find the task."""
 
-    #: True if the reconcile began after the quiet time
+    #: True if the reconcile began after the quiet time, and no later event of this run can tell more
     quiet: bool
-    #: False if the provider's list does not echo what identifies the task, so that its absence proves nothing
+    #: False if the provider's list cannot prove an absence: it changes, hides or leaves out what it should show
     provable: bool = True
+    #: False if only a task that is accepted later can prove the absence
+    witnessed: bool = True
+    #: what the judgement rests on, for people
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """An operator decided about a held task. `remote_id` belongs to the decision `adopt`."""
+    """An operator decided about a task that is held or in doubt. `remote_id` belongs to the decision `adopt`."""
 
     resolution: Resolution
     #: name of the operator

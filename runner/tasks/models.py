@@ -152,3 +152,11 @@ def reference(job: str, key: str, generation: int) -> str:
     It is unique over jobs and accounts, safe in a URL, never purely numeric, and holds no part of the prompt.
     """
     return f"r{job[:10]}-{key[:20]}-g{generation}"
+
+
+def key_of_reference(job: str, ref: str) -> str | None:
+    """Return the first 20 digits of the key that a reference names, or None if it is not one of this job's."""
+    prefix, _, rest = ref.partition("-")
+    key, mark, generation = rest.rpartition("-g")
+    is_ours = prefix == f"r{job[:10]}" and mark and generation.isdecimal() and len(key) == 20  # noqa: PLR2004 - as above
+    return key if is_ours and set(key) <= set("0123456789abcdef") else None

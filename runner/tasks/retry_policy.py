@@ -21,6 +21,8 @@ class RetryPolicy:
     can_reconcile: bool = True
     #: clean reconciles that must agree on an absence; the last one begins after the quiet time
     required_absences: int = 2
+    #: seconds after which a doubt that only a later task could settle is left to an operator
+    witness_patience: float = 3 * 86_400.0
     #: unclear submits of one generation after which an operator must decide
     max_doubts: int = 3
     #: purchases of one task after which even a retry by the user is not accepted

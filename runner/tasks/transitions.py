@@ -59,6 +59,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
         Missing: (IN_DOUBT, QUEUED, HELD),
         RetryableFailure: (IN_DOUBT,),
         AccountBlocked: (IN_DOUBT,),
+        Resolved: (RUNNING, QUEUED, FAILED),
     },
     HELD: {Resolved: (RUNNING, QUEUED, FAILED)},
     RUNNING: {
@@ -171,10 +172,18 @@ def _count_absence(task: Task, event: Missing, now: float, policy: RetryPolicy) 
     if task.doubts >= policy.max_doubts or not event.provable:
         message = f"{task.doubts} sends without an answer, none of them found"
         if not event.provable:
-            message = "not found, in a list that is not known to show requests as they were sent"
+            reason = (
+                f"and {event.why}" if event.why else "in a list that is not known to show requests as they were sent"
+            )
+            message = f"not found, {reason}"
         return replace(task, state=HELD, due_at=None, absences=absences, error=TaskError("in_doubt", None, message))
+    if not event.witnessed:
+        message = f"not found, and {event.why}"
+        state = HELD if now - (task.submitted_at or now) > policy.witness_patience else IN_DOUBT
+        return replace(task, state=state, due_at=None, absences=absences, error=TaskError("in_doubt", None, message))
     task = _refund(task)
-    return replace(task, state=QUEUED, due_at=now, absences=0, failures=0, error=NO_ERROR, reason="absent")
+    reason = event.why or "absent"
+    return replace(task, state=QUEUED, due_at=now, absences=0, failures=0, error=NO_ERROR, reason=reason)
 
 
 def _keep_polling(task: Task, event: Pending, now: float, policy: RetryPolicy) -> Task:

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -23,6 +24,7 @@ from runner.providers import spec as specs
 from runner.providers.requests import Dialect, Request
 from runner.ratelimit.limiter import Limiter
 from runner.ratelimit.window import SlidingWindow
+from runner.sandbox.ledger import Order
 from runner.sandbox.server import Options, Sandbox
 from runner.scheduler.audit import AuditReport, audit
 from runner.scheduler.clock import Clock
@@ -35,7 +37,8 @@ from runner.store.store import Store
 from runner.store.task_rows import Addition
 from runner.tasks import transitions
 from runner.tasks.events import Claimed, Retried
-from runner.tasks.models import Draft
+from runner.tasks.list_record import Lag, ListRecord, Witness
+from runner.tasks.models import Draft, Moment
 from runner.tasks.retry_policy import RetryPolicy, backoff
 from tests.pipelines import pipeline
 
@@ -121,11 +124,46 @@ class Chain:
     resolver: object = None
     #: authentication scheme; None: the real one with the sandbox's credentials
     scheme: object = None
+    #: the account has bought before, and its list was measured then
+    prior: bool = True
+    #: what the account's jobs know of its list, in place of the file
+    record: ListRecord = field(default_factory=ListRecord)
 
     @property
     def accepted(self):
-        """Return the tasks in the provider's ledger."""
-        return self.sandbox.ledger.accepted
+        """Return the tasks in the provider's ledger, but for those from before the test."""
+        return [task for task in self.sandbox.ledger.accepted if not task.prompt.startswith("prior")]
+
+    def calibrate(self):
+        """Enter three tasks into the ledger that another job has bought an hour ago, and what it has learned."""
+        known, fields, clock = [], {"kling": "prompt", "chanjing": "ref_prompt"}, Clock()
+        for number in range(3 if self.provider in fields else 0):
+            at, text = clock.now() - 3600 + 10 * number, f"prior {number}"
+            body = {"prompt": text, "ref_prompt": text, "creation_type": 3, "model_code": MODELS[self.provider]}
+            operation = {"kling": "images/generations", "chanjing": "image"}[self.provider]
+            account = {"kling": identify_key(self.settings), "chanjing": "sandbox-app"}[self.provider]
+            order = Order(
+                f"{number}-prior",
+                self.provider,
+                account,
+                operation,
+                "image",
+                f"prior-{number}",
+                body,
+                1,
+                lambda _: None,
+            )
+            task = self.sandbox.ledger.accept(order, at)
+            moment = Moment(clock.boot, clock.moment().seconds - 3600 + 10 * number)
+            known.append(Witness(task.id, task.external_id, MODELS[self.provider], at - 1, at, moment))
+        echo = {(MODELS[self.provider], name): True for name in ("model_code", "creation_type", "ref_prompt")}
+        self.record = ListRecord(tuple(known), Lag(len(known), 0.0), len(known), echo)
+
+    async def load(self, *_):
+        return self.record
+
+    async def save(self, _, record, __):
+        self.record = record
 
     @property
     def files(self):
@@ -153,6 +191,7 @@ class Chain:
                 on_warning=warnings.append,
             )
             store = made.settlement.store
+            await made.load_facts()
             await store.add(self._additions(made.session.spec, wanted), f"{len(wanted)} {images}", clock.now())
             await _again(made, clock, retried)
             run = Run(
@@ -169,9 +208,7 @@ class Chain:
             with anyio.fail_after(20):
                 outcome = await run.run()
             if audited:
-                found = await audit(
-                    made.session, await store.tasks_ever_sent(made.name), known_remote_ids(self.directory / ".runner")
-                )
+                found = await audit(made.session, store, known_remote_ids(self.directory / ".runner"))
         assert not bugs, bugs
         reasons = [ending.why for ending in outcome.endings]
         return ChainResult(
@@ -219,6 +256,7 @@ class Chain:
             if spec.needs_claims
             else None,
             submits=self.workers or (8 if spec.can_reconcile else 2),
+            facts=self,
             **listeners,
         )
 
@@ -237,6 +275,11 @@ class Chain:
         with closing(sqlite3.connect(self.directory / ".runner" / "state.db")) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(f"select * from {table} order by {order}")]
+
+
+def identify_key(settings):
+    """Return the sandbox's name of the account of its Kling key."""
+    return f"key-{sha256(settings.text('KLING_API_KEY').encode()).hexdigest()[:16]}"
 
 
 async def _again(made, clock, states):
@@ -258,4 +301,7 @@ async def chain(directory, provider="kling", *, tls=None, greet=None, **options)
         settings = Settings({**words, "RUNNER_HOME": str(directory / "home")})
         (directory / "job").mkdir()
         with mock.patch.object(transitions, "backoff", hurried):
-            yield Chain(directory / "job", sandbox, middle, provider, settings, **ours)
+            made = Chain(directory / "job", sandbox, middle, provider, settings, **ours)
+            if made.prior:
+                made.calibrate()
+            yield made

@@ -24,7 +24,7 @@ from .chain import chain
 
 async def test_fm01_empty_balance_stops_submits_and_finishes_paid(tmp_path):
     """A balance that ends in mid-batch stops submits, and what is paid is finished."""
-    async with chain(tmp_path, credit=4, workers=1) as ours:
+    async with chain(tmp_path, credit=4, workers=1, prior=False) as ours:
         result = await ours.run(6, images=2)
         assert (result.exit, result.states) == (6, ["done"] * 2 + ["queued"] * 4)
         assert ours.middle.calls["submit"] == 3

@@ -249,6 +249,83 @@ def test_invalid_fault_raises_value_error(text):
         Faults.parse([text])
 
 
+# lies
+
+KLING_IMAGES = "/v1/images/generations"
+KLING_IMAGE = {"model_name": "kling-v2-1", "prompt": "boat"}
+
+
+async def listed(sandbox, api, count: int = 4) -> tuple[list[str], list[dict]]:
+    """Buy images, and return their ids, the newest first, and what the list shows."""
+    user = api(sandbox)
+    ids = [
+        (await user.kling(KLING_IMAGES, KLING_IMAGE | {"external_task_id": f"r-{n}"})).json()["data"]["task_id"]
+        for n in range(count)
+    ]
+    return ids[::-1], (await user.kling(KLING_IMAGES)).json()["data"]
+
+
+@pytest.mark.parametrize(
+    ("lie", "shown"),
+    [
+        ("list_holes", (1, 3)),
+        ("list_blank", ()),
+        ("list_oldest_first", (3, 2, 1, 0)),
+        ({"list_newest": 2}, (0, 1)),
+        ({"list_oldest": 2}, (2, 3)),
+    ],
+)
+async def test_lie_changes_which_rows_a_list_shows(api, lie, shown):
+    options = Options(**lie) if isinstance(lie, dict) else Options(faults=Faults({lie: 1.0}))
+    async with Sandbox(options) as sandbox:
+        ids, rows = await listed(sandbox, api)
+        assert [row["task_id"] for row in rows] == [ids[position] for position in shown]
+
+
+async def test_list_without_order_shows_every_task(api):
+    async with Sandbox(Options(faults=Faults({"list_unordered": 1.0}))) as sandbox:
+        ids, rows = await listed(sandbox, api, 8)
+        assert sorted(row["task_id"] for row in rows) == sorted(ids)
+        assert [row["task_id"] for row in rows] != ids
+
+
+async def test_list_of_one_page_repeats_it(api):
+    async with Sandbox(Options(faults=Faults({"list_one_page": 1.0}))) as sandbox:
+        ids, _ = await listed(sandbox, api)
+        rows = (await api(sandbox).kling(KLING_IMAGES, pageNum=2, pageSize=3)).json()["data"]
+        assert [row["task_id"] for row in rows] == ids[:3]
+
+
+async def test_reference_can_be_dropped(api):
+    """Such a host takes duplicates, and may answer a query by reference with any task."""
+    async with Sandbox(Options(faults=Faults({"no_reference": 1.0}))) as sandbox:
+        ids, rows = await listed(sandbox, api)
+        assert [row["task_info"]["external_task_id"] for row in rows] == [""] * 4
+        user = api(sandbox)
+        assert (await user.kling(KLING_IMAGES, KLING_IMAGE | {"external_task_id": "r-1"})).status_code == 200
+        assert (await user.kling(f"{KLING_IMAGES}/r-1")).status_code == 404
+        sandbox.change(faults={"any_reference": 1.0})
+        answer = (await user.kling(f"{KLING_IMAGES}/r-1")).json()["data"]
+        assert answer["task_id"] not in ids
+        assert sandbox.ledger.duplicates() == 4
+
+
+@pytest.mark.parametrize(("lie", "kind"), [("list_no_times", type(None)), ("list_text_times", str)])
+async def test_times_of_rows_can_be_missing_or_text(api, lie, kind):
+    async with Sandbox(Options(faults=Faults({lie: 1.0}))) as sandbox:
+        _, rows = await listed(sandbox, api, 1)
+        assert type(rows[0]["created_at"]) is kind
+
+
+async def test_prompts_can_be_hidden(api):
+    async with Sandbox(Options(faults=Faults({"list_hides_prompt": frozenset({2})}))) as sandbox:
+        user = api(sandbox)
+        await user.login()
+        await user.submit()
+        shown = [(await user.page())["data"]["list"][0]["photo_info"]["ref_prompt"] for _ in range(2)]
+        assert shown == ["纸船 paper boat", ""]
+
+
 def test_this_module_names_every_fault(request):
     source = request.path.read_text()
     assert [kind for kind in KINDS if f'"{kind}"' not in source] == []

@@ -126,6 +126,8 @@ class Plan:
     dedupes: bool = False
     #: kling with `dedupes`: tasks may stay out of sight for much longer than D, against assumption A4
     hides: bool = False
+    #: the account has bought before, and its lists were measured then
+    prior: bool = True
     lives: tuple[Life, ...] = ()
     #: when everything begins to work, in liveness; None: never
     heals: float | None = None
@@ -175,6 +177,7 @@ def draw(seed: int, *, kind: str | None = None, liveness: bool | None = None) ->
     plan = replace(
         plan, hides=plan.hides and plan.dedupes and kind == "kling", dedupes=plan.dedupes and kind == "kling"
     )
+    plan = replace(plan, prior=dice.random() < 0.7)
     return plan if (liveness_drawn if liveness is None else liveness) else replace(plan, heals=None)
 
 

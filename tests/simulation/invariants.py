@@ -24,6 +24,7 @@ AGREES = {
     State.DONE: {"done"},
 }
 _ROWS = "select key, ref, state, remote_id, generation, due_at from task order by id"
+_WAITING = "select count(*) from task where state = 'in_doubt' and due_at is null and message like 'not found, and %'"
 
 
 class Invariants:
@@ -52,6 +53,10 @@ class Invariants:
             return self._reader.execute(_ROWS).fetchall()
         except sqlite3.OperationalError:
             return []  # the tables are not there yet
+
+    def waiting(self):
+        """Return the number of tasks that only a later purchase can settle."""
+        return self._reader.execute(_WAITING).fetchone()[0] if self.rows() else 0
 
     def close(self):
         if self._reader is not None:

@@ -12,6 +12,8 @@ from runner.providers import responses
 from runner.providers.requests import NoAnswer, Reply
 from runner.scheduler import reconcile, session
 from runner.scheduler.clock import Clock
+from runner.scheduler.evidence import Absence
+from runner.scheduler.listing import Reading, read_first_page
 from runner.scheduler.poll import PollStage
 from runner.scheduler.reconcile import ReconcileStage
 from runner.scheduler.run import Run
@@ -19,8 +21,8 @@ from runner.store import database
 from runner.store import store as stores
 from runner.store.store import Store
 from runner.tasks import retry_policy
-from runner.tasks.events import AccountBlocked, RetryableFailure
-from runner.tasks.models import Moment, State
+from runner.tasks.events import RetryableFailure
+from runner.tasks.models import NO_ERROR, Moment, State
 from tests.simulation import world
 from tests.simulation.faults import Crash, Life, draw
 
@@ -87,13 +89,21 @@ def taken_is_refused():
     return _classifying(lambda _outcome, _phase, classification: replace(classification, maybe_taken=False))
 
 
+def _believe(*_, **__):
+    return Absence("proved", "absent")
+
+
+#: rules that protect each other: without the evidence of the list, each of the older rules is needed again
+_NO_EVIDENCE = ((reconcile, "judge_absence", _believe),)
+
+
 def absent_at_once():
     """M4: a task counts as absent before the quiet time D."""
 
-    async def quiet(self, task, begun):
-        return True
+    async def waited(self, task, begun):
+        return 1e9
 
-    return _patched((ReconcileStage, "_is_quiet", quiet))
+    return _patched((ReconcileStage, "_waited", waited), *_NO_EVIDENCE)
 
 
 def one_scan():
@@ -101,15 +111,18 @@ def one_scan():
 
     async def by_list(self, batch, begun):
         self._cache.clear()
-        rows = await self._unclaimed_rows(0.0)
-        if isinstance(rows, RetryableFailure | AccountBlocked):
+        reading = await reconcile.read_list(self._session, self._operations[0], 0.0)
+        if not isinstance(reading, Reading):
             for task in batch:
-                await self._settlement.settle(task, rows)
+                await self._settlement.settle(task, reading)
             return
-        await self._settle_absent([task for task in batch if not await self._adopt(task, rows)], rows, begun)
+        rows = await self._unclaimed_rows(reading)
+        batch = [task for task in batch if not await self._adopt(task, rows)]
+        await self._settle_absent(batch, rows, await self._own_rows(reading, batch), begun, "final")
 
     return _patched(
         (ReconcileStage, "_by_list", by_list),
+        *_NO_EVIDENCE,
         (world, "RetryPolicy", partial(retry_policy.RetryPolicy, required_absences=1)),
     )
 
@@ -118,21 +131,25 @@ def failed_page_is_clean():
     """H11: a page that could not be read counts as an empty one."""
     read = reconcile.read_list
 
-    async def read_list(*args):
-        rows = await read(*args)
-        return [] if isinstance(rows, RetryableFailure | AccountBlocked) else rows
+    async def read_list(session, *args):
+        reading = await read(session, *args)
+        return reading if isinstance(reading, Reading) else Reading((), session.clock.moment())
 
-    return _patched((reconcile, "read_list", read_list))
+    return _patched((reconcile, "read_list", read_list), *_NO_EVIDENCE)
 
 
 def first_page_only():
     """H12: only the first page of the list is read."""
 
     async def read_list(session, operation, since):
-        page = responses.read_page(session.spec, await session.send(session.dialect.page(operation, 1)))
-        return list(page.rows) if isinstance(page, responses.ListPage) else page
+        return await read_first_page(session, operation) or RetryableFailure("trouble", NO_ERROR)
 
-    return _patched((reconcile, "read_list", read_list))
+    return _patched((reconcile, "read_list", read_list), *_NO_EVIDENCE)
+
+
+def list_is_believed():
+    """E1 to E4 are missing: a list is believed to be what the spec says."""
+    return _patched(*_NO_EVIDENCE)
 
 
 def doubt_by_wall_clock():

@@ -84,6 +84,7 @@ class Provider:
         self.requests: Counter[tuple[str, bool, bool]] = Counter()
         self.on_wire: Counter[str] = Counter()
         self.last_outage_submit = 0.0
+        self.prior = self._make_prior() if plan.prior else []
         self._make_unrelated()
 
     # time and trouble
@@ -164,6 +165,16 @@ class Provider:
             return at + self.dice.uniform(0.0, 3.0) * self.plan.doubt
         lag = self.plan.lag * self.plan.doubt * self.dice.random()
         return max(at, min(at + lag, sent.at + WITHIN * self.plan.doubt))
+
+    def _make_prior(self):
+        """Add tasks that another job of the account has bought an hour ago."""
+        for number in range(3):
+            at, body = -3600.0 + 10.0 * number, self.strange_body(number, same=False)
+            reference = f"prior-{number}" if self.keeps_references else ""
+            self._file(
+                Made(self._new_id(), number, None, "prior", reference, body, self.unrelated_path(), at, at, at, "made")
+            )
+        return list(self.made)
 
     def _make_unrelated(self):
         """Add unrelated tasks of the account: other requests of these days, and equal requests of another week."""

@@ -312,6 +312,26 @@ def test_unprovable_absence_is_held_after_the_quiet_time():
     task = after(State.IN_DOUBT, unproved, absences=1, doubts=1)
     assert (task.state, task.due_at) == (State.HELD, None)
     assert "not known to show" in task.error.message
+    contradicted = Missing(quiet=True, provable=False, why="the list leaves out 2 tasks of ours")
+    task = after(State.IN_DOUBT, contradicted, absences=1, doubts=1)
+    assert task.error.message == "not found, and the list leaves out 2 tasks of ours"
+
+
+def test_absence_without_a_witness_rests_and_is_held_after_three_days():
+    """Only a later purchase can settle it, so it stays in doubt for the next run."""
+    event = Missing(quiet=True, witnessed=False, why="no task was accepted since the quiet time")
+    assert after(State.IN_DOUBT, event, absences=0, doubts=1).due_at is not None
+    task = after(State.IN_DOUBT, event, absences=1, doubts=1, submitted_at=NOW - 3600)
+    assert (task.state, task.due_at) == (State.IN_DOUBT, None)
+    assert task.error.message == "not found, and no task was accepted since the quiet time"
+    task = after(State.IN_DOUBT, event, absences=1, doubts=1, submitted_at=NOW - 3.1 * 86_400)
+    assert (task.state, task.due_at) == (State.HELD, None)
+
+
+def test_proved_absence_says_what_it_rests_on():
+    event = Missing(quiet=True, why="absent from a list that shows u-7, accepted after the quiet time")
+    task = after(State.IN_DOUBT, event, absences=1, doubts=1)
+    assert (task.state, task.reason) == (State.QUEUED, event.why)
 
 
 def test_failed_reconciles_leave_the_task_to_the_next_run():

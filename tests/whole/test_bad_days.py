@@ -268,7 +268,7 @@ def test_id_of_another_job_cannot_be_adopted(desk):
     with sandbox(*FAST, "--fault", "reset_before=@2") as box:
         desk.env = box.env
         assert desk.job("one.yaml")["exit_code"] == 0
-        assert desk.job("two.yaml", "--buy-again")["counts"] == {"held": 1}
+        assert desk.job("two.yaml", "--buy-again")["counts"] == {"in_doubt": 1}
         (line,) = desk.results("out/two")
         resolved = desk.run("resolve", "two.yaml", line["key"], "--adopt", box.accepted[0]["id"])
         assert resolved.returncode == 13

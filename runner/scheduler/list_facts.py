@@ -1,0 +1,139 @@
+"""What readings of one list have shown of our own tasks: whose ids are known, how late they appear, in which order.
+
+A task whose id came in the answer to its own submit is a witness: a list that is whole must show it. Nothing here
+believes what a spec says of a list. docs/reliability.md explains the rules that use these facts.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from runner.tasks.list_record import Lag, ListRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from runner.scheduler.clock import Clock
+    from runner.scheduler.listing import Reading
+    from runner.tasks.list_record import Witness
+
+#: witnesses that are kept in memory, the latest
+MAX_WITNESSES = 4096
+#: share of the quiet time within which own tasks must appear, so that the lag may grow fourfold unnoticed
+_LAG_SHARE = 0.25
+#: a lag up to this many seconds is short, however short the quiet time is
+_SHORT_LAG = 1.0
+#: longest quiet time that a slow list can ask for, seconds; a list that is slower proves nothing
+MAX_QUIET = 3600.0
+
+
+class ListFacts:
+    """Facts about the list that holds the tasks of `operation`, measured on own tasks.
+
+    `quiet_time` is that of the provider's spec or of the manifest, in seconds.
+    """
+
+    def __init__(self, operation: str, quiet_time: float) -> None:
+        self.operation = operation
+        self.base_quiet_time = quiet_time
+        self._limit = max(_LAG_SHARE * quiet_time, _SHORT_LAG)
+        self._witnesses: OrderedDict[str, Witness] = OrderedDict()
+        #: witnesses of this process that no reading has shown yet, and their age at the last one that did not
+        self._awaited: OrderedDict[str, float] = OrderedDict()
+        self.lag = Lag()
+        #: most rows that a reading has shown at once
+        self.capacity = 0
+        #: whether the list gives back a request field unchanged, by model and field
+        self.echo: dict[tuple[str, str], bool] = {}
+
+    def __len__(self) -> int:
+        return len(self._witnesses)
+
+    def __iter__(self) -> Iterator[Witness]:
+        return iter(self._witnesses.values())
+
+    @property
+    def awaited(self) -> int:
+        """Return the number of tasks of this run that no reading has shown yet."""
+        return len(self._awaited)
+
+    @property
+    def quiet_time(self) -> float:
+        """Return the quiet time, four times the lag where the list was seen to be slow."""
+        is_slow = self.lag.longest > self._limit
+        return (
+            max(self.base_quiet_time, min(self.lag.longest / _LAG_SHARE, MAX_QUIET))
+            if is_slow
+            else self.base_quiet_time
+        )
+
+    @property
+    def lag_is_short(self) -> bool:
+        """Return True if the lag is known, and could grow fourfold within the quiet time."""
+        return self.lag.known and self.lag.longest <= max(_LAG_SHARE * self.quiet_time, _SHORT_LAG)
+
+    def add(self, witness: Witness) -> None:
+        """Add a task that was accepted just now."""
+        self._witnesses[witness.remote_id] = witness
+        self._awaited[witness.remote_id] = 0.0
+        for each in (self._witnesses, self._awaited):
+            if len(each) > MAX_WITNESSES:
+                each.popitem(last=False)
+
+    def load(self, witnesses: Iterable[Witness]) -> None:
+        """Add tasks that were accepted in earlier runs, of this job or of others."""
+        known = {each.remote_id: each for each in witnesses} | self._witnesses
+        in_order = sorted(known.values(), key=lambda each: each.answered_at)
+        self._witnesses = OrderedDict((each.remote_id, each) for each in in_order[-MAX_WITNESSES:])
+
+    def learn_echo(self, model: str, same: Mapping[str, bool]) -> None:
+        """Learn which request fields came back unchanged; a field that once did not stays so."""
+        for name, equal in same.items():
+            self.echo[model, name] = equal and self.echo.get((model, name), True)
+
+    def echo_of(self, model: str) -> dict[str, bool]:
+        """Return which request fields of a model come back unchanged (False: changed), as far as it is known."""
+        return {name: equal for (each, name), equal in self.echo.items() if each == model}
+
+    def restore(self, record: ListRecord, clock: Clock) -> None:
+        """Take over what the account's jobs have learned before. Their wall clocks may have been others."""
+        self.load(_by_clock(each, clock) for each in record.witnesses)
+        self.lag, self.capacity = record.lag, record.capacity
+        self.echo.update(record.echo)
+
+    def record(self) -> ListRecord:
+        """Return what is known now, for the account's other jobs."""
+        return ListRecord(tuple(self), replace(self.lag), self.capacity, dict(self.echo))
+
+    def observe(self, reading: Reading) -> None:
+        """Learn lag and capacity from a reading."""
+        shown = {row.remote_id for row in reading.rows}
+        self.capacity = max(self.capacity, len(shown))
+        newest = max((each.claimed_at for each in self if each.remote_id in shown), default=0.0)
+        for remote_id in list(self._awaited):
+            witness = self._witnesses.get(remote_id)
+            if witness is None:
+                del self._awaited[remote_id]
+                continue
+            age = max(0.0, reading.begun.seconds - witness.answered.seconds)
+            if remote_id in shown:
+                missed = self._awaited.pop(remote_id)
+                measured = age - missed <= self._limit  # else they lie too far apart
+                self.lag.samples += measured
+                self.lag.longest = max(self.lag.longest, age if measured else missed)
+            elif witness.answered_at < newest and age > self.base_quiet_time:
+                del self._awaited[remote_id]  # a later one is shown: it is left out, not late
+            elif age > 0:
+                self._awaited[remote_id] = age
+                if age > self._limit:
+                    self.lag.longest = max(self.lag.longest, age)
+
+
+def _by_clock(witness: Witness, clock: Clock) -> Witness:
+    """Return a witness of this boot with the times that this run's clock showed."""
+    is_this_boot = witness.answered.boot == clock.boot
+    answered_at = clock.at(witness.answered) if is_this_boot else min(witness.answered_at, clock.boot_time())
+    ahead = answered_at - witness.answered_at
+    return replace(witness, claimed_at=witness.claimed_at + ahead, answered_at=witness.answered_at + ahead)

@@ -1,0 +1,123 @@
+"""Facts about an account's lists under RUNNER_HOME, shared by its jobs: what was measured, when, and on which tasks.
+
+They are written behind. A file that is lost costs patience and no money: what is not known is measured again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from runner.store.account import SharedDatabase
+from runner.tasks.list_record import Lag, ListRecord, Witness
+from runner.tasks.models import Moment
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+#: own tasks of a list that are kept, the latest
+_MAX_WITNESSES = 64
+#: seconds for which a measured lag, a measured capacity and a comparison of fields count
+_LAG_VALID, _CAPACITY_VALID, _ECHO_VALID = 7 * 86_400.0, 90 * 86_400.0, 30 * 86_400.0
+#: seconds to wait for another process that writes the file
+_TIMEOUT = 5.0
+
+_SCHEMA = """
+pragma journal_mode = delete;
+create table if not exists witness (
+  list text not null, remote_id text not null, ref text not null, model text not null,
+  claimed_at real not null, answered_at real not null, boot text not null, seconds real not null,
+  primary key (list, remote_id)
+) strict, without rowid;
+create table if not exists fact (
+  list text not null, name text not null, value real not null, n integer not null, at real not null,
+  primary key (list, name)
+) strict, without rowid;
+create table if not exists echo (
+  list text not null, model text not null, field text not null,
+  verbatim integer not null check (verbatim in (0, 1)), at real not null,
+  primary key (list, model, field)
+) strict, without rowid;
+"""
+
+
+class AccountFacts:
+    """Facts of one account. Methods raise DiskError, JobLockedError and StateError."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "facts.db"
+        self._file = SharedDatabase(self._path, _SCHEMA, hint="Move it away: what it holds is measured again.")
+
+    async def load(self, name: str, now: float) -> ListRecord:
+        """Return what is known of a list and still counts at `now`, seconds since the epoch."""
+        if not await anyio.to_thread.run_sync(self._path.exists):
+            return ListRecord()
+
+        def work(connection: sqlite3.Connection) -> ListRecord:
+            witnesses = connection.execute(
+                "select remote_id, ref, model, claimed_at, answered_at, boot, seconds from witness where list = ?",
+                (name,),
+            )
+            facts = {
+                row[0]: row[1:]
+                for row in connection.execute("select name, value, n, at from fact where list = ?", (name,))
+            }
+            echo = connection.execute(
+                "select model, field, verbatim from echo where list = ? and (at > ? or not verbatim)",
+                (name, now - _ECHO_VALID),
+            )
+            lag, capacity = (facts.get(each, (0.0, 0, 0.0)) for each in ("lag", "capacity"))
+            return ListRecord(
+                witnesses=tuple(
+                    Witness(remote_id, ref, model, claimed_at, answered_at, Moment(boot, seconds))
+                    for remote_id, ref, model, claimed_at, answered_at, boot, seconds in witnesses
+                ),
+                lag=Lag(lag[1], lag[0]) if now - lag[2] < _LAG_VALID else Lag(),
+                capacity=int(capacity[0]) if now - capacity[2] < _CAPACITY_VALID else 0,
+                echo={(model, field): bool(verbatim) for model, field, verbatim in echo},
+            )
+
+        return await self._file.transact(work, _TIMEOUT)
+
+    async def save(self, name: str, record: ListRecord, now: float) -> None:
+        """Merge what a run has learned of a list: the latest tasks, the longest lag, the largest reading."""
+        witnesses = [
+            (name, each.remote_id, each.ref, each.model, each.claimed_at, each.answered_at, *_moment(each))
+            for each in record.witnesses[-_MAX_WITNESSES:]
+        ]
+        facts = [
+            (name, "lag", record.lag.longest, record.lag.samples, now, _LAG_VALID),
+            (name, "capacity", float(record.capacity), record.capacity, now, _CAPACITY_VALID),
+        ]
+        echo = [(name, model, field, verbatim, now) for (model, field), verbatim in record.echo.items()]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("insert or replace into witness values (?, ?, ?, ?, ?, ?, ?, ?)", witnesses)
+            connection.execute(
+                "delete from witness where list = :list and remote_id not in (select remote_id from witness"
+                " where list = :list order by answered_at desc limit :most)",
+                {"list": name, "most": _MAX_WITNESSES},
+            )
+            for *row, valid in facts:
+                if row[3]:
+                    connection.execute(
+                        "delete from fact where list = ? and name = ? and at < ?", (*row[:2], now - valid)
+                    )
+                    connection.execute(
+                        "insert into fact values (?, ?, ?, ?, ?) on conflict (list, name) do update set"
+                        " value = max(value, excluded.value), n = max(n, excluded.n), at = excluded.at",
+                        row,
+                    )
+            connection.executemany(
+                "insert into echo values (?, ?, ?, ?, ?) on conflict (list, model, field) do update set"
+                " verbatim = min(verbatim, excluded.verbatim), at = excluded.at",
+                echo,
+            )
+
+        await self._file.transact(work, _TIMEOUT)
+
+
+def _moment(witness: Witness) -> tuple[str, float]:
+    return witness.answered.boot, witness.answered.seconds

@@ -1,0 +1,205 @@
+"""What one reading of a list proves about a task that it does not show: each rule of the evidence, and its lie."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from runner.providers.responses import ListedTask
+from runner.scheduler.evidence import MissedReading, OwnRows, judge_absence
+from runner.scheduler.list_facts import ListFacts
+from runner.scheduler.listing import Reading
+from runner.tasks.list_record import Witness
+from runner.tasks.models import Moment
+
+#: the quiet time, the wall clock at second 0 of the boot, and when the doubtful request was sent
+D, EPOCH, SENT = 100.0, 1_800_000_000.0, 1000.0
+
+
+def witness(number: int, at: float) -> Witness:
+    """Return a task of ours that was accepted within the second before `at`."""
+    return Witness(f"id{number}", f"r{number}", "m", EPOCH + at - 1, EPOCH + at, Moment("b", at), exact=True)
+
+
+def world(*accepted: float, shown=None, at: float = SENT + D + 5, marks=True, created=True, lag=3, to_end=True):
+    """Return the own rows of a reading at `at`. Of our tasks, numbered in order, `shown` is in it, newest first."""
+    facts = ListFacts("image", D)
+    known = [witness(number, when) for number, when in enumerate(accepted)]
+    facts.load(known)
+    facts.lag.samples, facts.lag.longest = lag, 2.0
+    shown = range(len(known)) if shown is None else shown
+    rows = tuple(
+        ListedTask(f"id{number}", None, EPOCH + accepted[number] if created else 0.0, None, {})
+        for number in sorted(shown, reverse=True)
+    )
+    reading = Reading(rows, Moment("b", at), to_end)
+    facts.observe(reading)
+    return OwnRows(reading, facts, {row.remote_id: marks for row in rows}, 0.0)
+
+
+def judge(own: OwnRows, *, final: bool = True, **options) -> str:
+    return judge_absence(own, sent_at=EPOCH + SENT, quiet_since=SENT + D, final=final, **options).verdict
+
+
+BEFORE, AFTER = (800.0, 850.0), (1050.0,)
+
+
+def test_witness_after_the_quiet_time_proves_absence():
+    own = world(*BEFORE, SENT + D + 3)
+    assert judge(own, final=False) == "proved"
+    assert (
+        "id2, accepted after the quiet time"
+        in judge_absence(own, sent_at=EPOCH + SENT, quiet_since=SENT + D, final=False).why
+    )
+
+
+def test_witness_between_send_and_quiet_time_is_not_enough():
+    """The request may arrive after the witness and still lie behind what the list shows (the model pays twice)."""
+    assert judge(world(*BEFORE, *AFTER), final=False) == "unwitnessed"
+
+
+def test_witness_that_was_sent_before_the_quiet_time_ended_is_not_enough():
+    """Its answer came later, but it may have been accepted before."""
+    assert judge(world(*BEFORE, SENT + D + 0.5), final=False) == "unwitnessed"
+
+
+def test_measured_lag_proves_absence_only_at_the_end():
+    own = world(*BEFORE, *AFTER)
+    assert judge(own) == "proved"
+    assert judge(own, final=False) == "unwitnessed"
+
+
+def test_unknown_lag_proves_nothing():
+    assert judge(world(*BEFORE, *AFTER, lag=2)) == "unwitnessed"
+
+
+@pytest.mark.parametrize("order", [1, 0], ids=["oldest first", "none"])
+def test_only_a_list_newest_first_proves_absence_by_its_lag(order):
+    """A full list that keeps the oldest rows looks the same for ever."""
+    own = world(*BEFORE, *AFTER)
+    rows = own.reading.rows[::-1] if order else (own.reading.rows[1], own.reading.rows[0], own.reading.rows[2])
+    other = OwnRows(replace(own.reading, rows=rows), own.facts, {row.remote_id: True for row in rows}, 0.0)
+    assert judge(other) == "unwitnessed"
+
+
+def test_own_rows_without_their_reference_contradict():
+    assert judge(world(*BEFORE, *AFTER, marks=False)) == "contradicted"
+
+
+def test_unknown_marks_prove_nothing_but_what_is_known_from_elsewhere():
+    own = world(*BEFORE, *AFTER, marks=None)
+    assert judge(own) == "unwitnessed"
+    assert judge(own, recognisable=True) == "proved"
+
+
+@pytest.mark.parametrize("shown", [(0, 1, 3), (1, 2, 3), (0, 2, 3)], ids=["since", "before", "just before"])
+def test_own_task_that_is_left_out_contradicts(shown):
+    assert judge(world(*BEFORE, 1002.0, SENT + D + 3, shown=shown)) == "contradicted"
+
+
+def test_own_task_that_is_left_out_for_less_than_the_quiet_time_is_waited_for():
+    assert judge(world(*BEFORE, *AFTER, SENT + D + 3, shown=(0, 1, 3))) == "early"
+
+
+def test_at_the_end_every_own_task_must_be_shown():
+    assert judge(world(*BEFORE, *AFTER, SENT + D - 5, shown=(0, 1, 2))) == "early"
+
+
+def test_own_task_beyond_what_was_read_is_not_expected():
+    own = world(*BEFORE, SENT + D + 3, shown=(1, 2), to_end=False)
+    assert judge(own) == "proved"
+
+
+def test_newest_tasks_may_be_late():
+    """A list is a little behind: what came after the newest row that it shows is not missing yet."""
+    assert judge(world(*BEFORE, SENT + D + 3, SENT + D + 4, shown=(0, 1, 2))) == "proved"
+
+
+def test_task_that_never_appears_contradicts():
+    late = SENT + D + 1000
+    assert judge(world(*BEFORE, *AFTER, shown=(0, 1), at=late)) == "contradicted"
+
+
+@pytest.mark.parametrize("at", [SENT + D + 5, SENT + D + 1000])
+def test_empty_list_proves_nothing(at):
+    assert judge(world(*BEFORE, *AFTER, shown=(), at=at)) == "contradicted"
+
+
+def test_first_purchases_of_an_account_prove_nothing():
+    assert judge(world()) == "unwitnessed"
+
+
+def test_list_that_does_not_reach_back_proves_nothing():
+    """Of a list that keeps the newest rows, the row of this task may have been the first to go."""
+    assert judge(world(1050.0, SENT + D + 3)) == "unwitnessed"
+
+
+def test_strangers_row_from_before_the_send_shows_reach():
+    own = world(1050.0, SENT + D + 3)
+    rows = (*own.reading.rows, ListedTask("other", None, EPOCH + 500.0, None, {}))
+    other = OwnRows(replace(own.reading, rows=rows), own.facts, {"id0": True, "id1": True}, 0.0)
+    assert judge(other) == "proved"
+
+
+def test_times_that_do_not_fit_our_own_sends_show_no_reach():
+    own = world(1050.0, SENT + D + 3)
+    rows = tuple(replace(row, created=row.created - 7200) for row in own.reading.rows)
+    other = OwnRows(replace(own.reading, rows=rows), own.facts, {"id0": True, "id1": True}, 0.0)
+    assert judge(other) == "unwitnessed"
+
+
+def test_count_of_rows_shows_reach():
+    """A reading of one row missed it, and the list can show two: so nothing was cut off then."""
+    own = world(1050.0, SENT + D + 3)
+    assert judge(own, missed=MissedReading(1, "id0")) == "proved"
+    assert judge(own, missed=MissedReading(2, "id0")) == "unwitnessed", "no more rows were ever seen"
+    assert judge(own, missed=MissedReading(1, "gone")) == "unwitnessed", "nothing ties the two readings together"
+
+
+def test_incomplete_reading_is_not_remembered():
+    assert world(*BEFORE, *AFTER).miss(EPOCH + SENT) == MissedReading(3, "id2")
+    assert world(*BEFORE, *AFTER, shown=(0, 1)).miss(EPOCH + SENT) is None
+    assert world(*BEFORE, *AFTER, shown=()).miss(EPOCH + SENT) is None
+
+
+def test_tasks_of_earlier_runs_are_put_in_order():
+    facts = ListFacts("image", D)
+    facts.load([witness(1, 900.0)])
+    facts.load([witness(0, 800.0), witness(2, 1000.0)])
+    assert [each.remote_id for each in facts] == ["id0", "id1", "id2"]
+
+
+# lag
+
+
+def observed(*readings: tuple[float, tuple[int, ...]]) -> ListFacts:
+    """Return what readings (when, and which of four tasks accepted at 0, 10, 20 and 30 s they show) teach."""
+    facts = ListFacts("image", D)
+    for number in range(4):
+        facts.add(witness(number, number * 10.0))
+    for at, shown in readings:
+        facts.observe(Reading(tuple(ListedTask(f"id{n}", None, 0.0, None, {}) for n in shown), Moment("b", at)))
+    return facts
+
+
+def test_lag_is_measured_on_own_tasks():
+    facts = observed((31.0, (0, 1, 2, 3)))
+    assert (facts.lag.samples, facts.lag.longest) == (3, 21.0), "the first was too old to tell"
+    assert facts.quiet_time == D
+
+
+def test_slow_list_lengthens_the_quiet_time():
+    facts = observed((31.0, (0,)), (50.0, (0, 1, 2, 3)))
+    assert (facts.lag.samples, facts.lag.longest) == (3, 40.0)
+    assert facts.quiet_time == 160.0
+    assert observed((5000.0, ())).quiet_time == 3600.0
+
+
+def test_long_pause_between_readings_measures_nothing():
+    facts = observed((31.0, (0,)), (900.0, (0, 1, 2, 3)))
+    assert (facts.lag.samples, facts.lag.longest) == (0, 21.0)
+
+
+def test_task_that_is_passed_over_is_not_late():
+    assert observed((1000.0, (3,))).lag.longest == 0.0
