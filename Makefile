@@ -8,6 +8,14 @@ SEEDS ?= 10000
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
+define SHOW_COVERAGE
+import json, sys
+t = json.load(sys.stdin)["totals"]
+lines, branches = (t["covered_lines"], t["num_statements"]), (t["covered_branches"], t["num_branches"])
+print(f"{sys.argv[1]}: {lines[0] / lines[1]:.1%} of lines, {branches[0] / branches[1]:.1%} of branches")
+endef
+export SHOW_COVERAGE
+
 .PHONY: help install demo check format lint types test test-slow test-all coverage commits docs pictures torture simulate \
   fuzz audit bench lock clean
 
@@ -38,15 +46,15 @@ test-slow: $(READY) ## the tests that `make test` leaves out
 test-all: $(READY) ## all tests
 	$(BIN)/python -m pytest -q -n 2
 
-coverage: $(READY) ## branch coverage of the fast tests, then of all: totals, and the lines that neither reaches
+coverage: $(READY) ## lines and branches that the fast tests reach, then those that all tests do
 	$(BIN)/coverage erase
 	-$(BIN)/coverage run -m pytest -q -n 2 -m "not slow"
 	$(BIN)/coverage combine --quiet
-	@echo "fast tests: $$($(BIN)/coverage report --format=total) %"
+	@$(BIN)/coverage json --quiet -o - | $(BIN)/python -c "$$SHOW_COVERAGE" "fast tests"
 	-$(BIN)/coverage run -m pytest -q -n 2 -m slow
 	$(BIN)/coverage combine --quiet --append
 	$(BIN)/coverage report
-	@echo "all tests: $$($(BIN)/coverage report --format=total) %"
+	@$(BIN)/coverage json --quiet -o - | $(BIN)/python -c "$$SHOW_COVERAGE" "all tests"
 
 commits: ## commit messages: `area: Imperative subject`, at most 72 characters, a body
 	$(PYTHON) .ci/check_commits.py

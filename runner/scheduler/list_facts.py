@@ -45,11 +45,16 @@ class ListFacts:
         self.lag = Lag()
         #: most rows that a reading has shown at once
         self.capacity = 0
+        #: when a task was last seen that no job of this home explains, seconds since the epoch; 0.0: never
+        self.stranger_at = 0.0
         #: whether the list gives back a request field unchanged, by model and field
         self.echo: dict[tuple[str, str], bool] = {}
 
     def __len__(self) -> int:
         return len(self._witnesses)
+
+    def __contains__(self, remote_id: object) -> bool:
+        return remote_id in self._witnesses
 
     def __iter__(self) -> Iterator[Witness]:
         return iter(self._witnesses.values())
@@ -100,12 +105,12 @@ class ListFacts:
     def restore(self, record: ListRecord, clock: Clock) -> None:
         """Take over what the account's jobs have learned before. Their wall clocks may have been others."""
         self.load(_by_clock(each, clock) for each in record.witnesses)
-        self.lag, self.capacity = record.lag, record.capacity
+        self.lag, self.capacity, self.stranger_at = record.lag, record.capacity, record.stranger_at
         self.echo.update(record.echo)
 
     def record(self) -> ListRecord:
         """Return what is known now, for the account's other jobs."""
-        return ListRecord(tuple(self), replace(self.lag), self.capacity, dict(self.echo))
+        return ListRecord(tuple(self), replace(self.lag), self.capacity, dict(self.echo), self.stranger_at)
 
     def observe(self, reading: Reading) -> None:
         """Learn lag and capacity from a reading."""

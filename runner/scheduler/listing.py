@@ -33,11 +33,12 @@ class Reading:
 
 
 async def read_list(
-    session: ProviderSession, operation: str, since: float
+    session: ProviderSession, operation: str, since: float, *, pages: int | None = None
 ) -> Reading | RetryableFailure | AccountBlocked:
     """Read the account's list back to `since` (seconds since the epoch). Return why if there is no clean reading.
 
-    A page that is equal to the one before ends the reading: that host shows one page, whatever page is asked for.
+    With `pages` the reading ends after so many. A page that is equal to the one before ends it too: that host shows one
+    page, whatever page is asked for.
     """
     begun = session.clock.moment()
     rows: dict[str, ListedTask] = {}
@@ -54,6 +55,8 @@ async def read_list(
         to_end = not ids or ids == before
         if to_end or _reaches_back(list(rows.values()), since):
             return Reading(tuple(rows.values()), begun, to_end)
+        if number == pages:
+            return Reading(tuple(rows.values()), begun, to_end=False)
         before = ids
     return RetryableFailure("trouble", TaskError("list_too_long", None, f"the list has more than {_PAGES} pages"))
 

@@ -10,6 +10,7 @@ import anyio.to_thread
 from runner.errors import RunnerError
 from runner.scheduler.calibration import Calibration
 from runner.scheduler.download import DownloadStage
+from runner.scheduler.forgotten import adopt_forgotten
 from runner.scheduler.poll import PollStage
 from runner.scheduler.poll_schedule import PollBounds, PollSchedule
 from runner.scheduler.reconcile import ReconcileStage
@@ -84,6 +85,19 @@ class ProviderPipeline:
     def submit_stage(self, on_bug: Callable[[Exception], None]) -> SubmitStage:
         """Return the stage that buys."""
         return SubmitStage(self.session, self.settlement, self.spending, self.images, on_bug, concurrency=self.submits)
+
+    async def adopt_forgotten(self) -> None:
+        """Adopt what this job has bought in a run that its state does not remember."""
+        for operations in self.groups():
+            await adopt_forgotten(self.session, self.settlement, operations)
+
+    async def find_surplus(self) -> list[str]:
+        """Return the ids of tasks that were paid for beside ours, by one more reading of each list with doubts."""
+        return [
+            remote_id
+            for operations in self.groups()
+            for remote_id in await ReconcileStage(self.session, self.settlement, operations).find_surplus()
+        ]
 
     def calibration(self) -> Calibration:
         """Return the loop that measures how late the provider's lists are, where that is not known."""

@@ -6,10 +6,13 @@ no duplicate of the request on the wire, and where the list itself proves it (mo
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
+import anyio
 import orjson
 
+from runner.providers.images import has_placeholder
 from runner.providers.responses import ListedTask, compare_echo, read_reference
 from runner.scheduler.evidence import OwnRows, judge_absence
 from runner.scheduler.list_facts import MAX_WITNESSES
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from runner.scheduler.settlement import Settlement
     from runner.tasks.models import Task
 
+#: states whose task may still own a row that nobody owns
+_OPEN = {State.IN_DOUBT, State.HELD, State.SUBMITTING}
 Match = Literal["match", "possible", "none"]
 #: whether a task can still be accepted in this run: yes; no; or not while the doubts take its slots or wait for a
 #: duplicate
@@ -44,7 +49,7 @@ _READINGS = 4
 _SAMPLES = 8
 #: doubtful tasks whose earlier readings are remembered
 _MISSES = 1000
-_ALIKE = "the list has a task that may be this one, or another that it shows alike"
+_ALIKE = "in the list may be this one, or another that it shows alike"
 
 
 class ReconcileStage:
@@ -62,6 +67,8 @@ class ReconcileStage:
         self._facts = session.facts_of(operations[0])
         #: the job's earlier tasks are among the facts
         self._loaded = self._reported_rest = False
+        #: tasks that no row may be taken for, by the latest reading
+        self._unsure: set[int] = set()
         #: the complete reading with the fewest rows that missed a task, by task
         self._missed: dict[int, MissedReading] = {}
         #: the due time of the next scan, where a claim has just computed it and taken none; else empty
@@ -129,6 +136,7 @@ class ReconcileStage:
                 break
             self._facts.observe(reading)
             rows = await self._unclaimed_rows(reading)
+            await self._find_unsure(batch, rows, begun)
             # of duplicates the oldest takes its row first
             oldest_first = sorted(batch, key=lambda task: task.submitted_at or 0.0)
             batch = [task for task in oldest_first if not await self._adopt(task, rows)]
@@ -143,6 +151,42 @@ class ReconcileStage:
             )
         for task in batch:
             await self._settlement.settle(task, failure)
+
+    async def _find_unsure(self, batch: Sequence[Task], rows: Sequence[ListedTask], begun: Moment) -> None:
+        """Find the tasks that no row may be taken for yet, where the provider keeps no reference of ours.
+
+        If more rows look like a request than answers of it were lost, nobody knows which are ours. Where somebody else
+        uses the account, a row counts after the quiet time, and not at all if the list hides a field of the request.
+        """
+        self._unsure.clear()
+        listing, now = self._session.spec.reconcile.listing, self._session.clock.now()
+        if listing is None or listing.reference:
+            return
+        looks = {task.id: [row for row in rows if await self._match(task, row) != "none"] for task in batch}
+        explained = {row.remote_id for alike in looks.values() for row in alike}
+        if await self._are_settled() and any(
+            row.remote_id not in explained and self._is_of_today(row, now) for row in rows
+        ):
+            self._facts.stranger_at = now
+        shared = now - self._facts.stranger_at < _DAY
+        doubts = Counter(task.fingerprint for task in batch)
+        for task in batch:
+            others = 0
+            if self._settlement.claims is not None:
+                others = len(await self._settlement.claims.other_doubts(task.fingerprint))
+            body, trusted, _ = await self._known(task)
+            hides = has_hidden_fields(self._session.spec, body, trusted)
+            early = shared and await self._waited(task, begun) < self._settlement.policy.quiet_time
+            if len(looks[task.id]) > doubts[task.fingerprint] + others or early or (hides and (shared or others)):
+                self._unsure.add(task.id)
+
+    async def _are_settled(self) -> bool:
+        """Return True if no submit of this home can have made a row whose id nobody knows yet."""
+        left = await self._store.submit_outlook(self._session.name, self._session.capacity.free_slots)
+        return not left.is_submitting and not self._session.capacity.other_processes_active()
+
+    def _is_of_today(self, row: ListedTask, now: float) -> bool:
+        return not row.created or now + self._session.ahead - row.created < _DAY
 
     async def _adopt(self, task: Task, rows: list[ListedTask]) -> bool:
         """Adopt the row that matches the task and remove it from `rows`. Return False if none matches."""
@@ -165,7 +209,8 @@ class ReconcileStage:
             possible = [row for row in rows if await self._match(task, row) == "possible"]
             if possible:
                 waited = await self._waited(task, begun)
-                event = Missing(quiet=waited >= self._settlement.policy.quiet_time, provable=False, why=_ALIKE)
+                why = f"{', '.join(row.remote_id for row in possible[:3])} {_ALIKE}"
+                event = Missing(quiet=waited >= self._settlement.policy.quiet_time, provable=False, why=why)
             else:
                 event = await self._judge(task, own, begun, outlook)
             after = await self._settlement.settle(task, event)
@@ -259,6 +304,33 @@ class ReconcileStage:
         self._facts.learn_echo(witness.model, same)
         return same
 
+    async def find_surplus(self) -> list[str]:
+        """Read the list once more, after the quiet time of this run's doubts, for tasks like ours that nobody owns.
+
+        Return their ids: they are paid for beside the ones that we have. An adoption by our reference leaves no
+        question open.
+        """
+        session, listing = self._session, self._session.spec.reconcile.listing
+        tasks = [task for task in session.doubted.values() if task.operation in self._operations]
+        if listing is None or session.dead or not tasks:
+            return []
+        now = [(await self._store.find_by_key_prefix(task.key))[0] for task in tasks]
+        settled = [task for task in now if task.state not in _OPEN and not (listing.reference and task.adopted)]
+        if not settled:
+            return []
+        waited = min([await self._waited(task, session.clock.moment()) for task in tasks])
+        await anyio.sleep(max(0.0, self._settlement.policy.quiet_time - waited))
+        reading = await read_list(session, self._operations[0], min(self._earliest_row(task) for task in tasks))
+        if not isinstance(reading, Reading):
+            return []
+        self._cache.clear()
+        self._facts.observe(reading)
+        return [
+            row.remote_id
+            for row in await self._unclaimed_rows(reading)
+            if any([await self._match(task, row) == "match" for task in settled])
+        ]
+
     async def _match(self, task: Task, row: ListedTask) -> Match:
         """Compare by our reference where the list has it, else by time and by what the list shows of the request."""
         listing = self._session.spec.reconcile.listing
@@ -266,6 +338,8 @@ class ReconcileStage:
             return "match" if row.reference == task.ref else "none"
         body, trusted, ambiguous = await self._known(task)
         found = match(self._session.spec, body, row, trusted, ambiguous=ambiguous)
+        if found == "match" and task.id in self._unsure:
+            found = "possible"
         if found == "none" or not row.created or row.created >= self._sent_at(task) - CLOCK_TOLERANCE:
             return found
         return "none" if row.created < self._earliest_row(task) else "possible"
@@ -335,6 +409,7 @@ class ReconcileStage:
         claimed = await self._store.claimed_ids(self._session.name, ids)
         if self._settlement.claims is not None:
             claimed |= await self._settlement.claims.owned_by_others(ids)
+        claimed |= {remote_id for remote_id in ids if remote_id in self._facts}
         return [row for row in reading.rows if row.remote_id not in claimed]
 
 
@@ -372,7 +447,13 @@ def match(
     differs = {field for field, equal in same.items() if not equal and trusted.get(field, True)}
     if not same or any(field in proof or field in trusted for field in differs):
         return "none"
-    hidden = any(not trusted.get(field, field in same) for field in body)
+    hidden = has_hidden_fields(spec, body, trusted)
     # a proof that is known to come back changed distinguishes no rows: that row may be of any request
     unsure = any(not same.get(field, True) for field in proof)
     return "possible" if differs or unsure or (hidden and ambiguous) else "match"
+
+
+def has_hidden_fields(spec: Spec, body: Mapping[str, Any], trusted: Mapping[str, bool]) -> bool:
+    """Return True if the list does not show some field of a request, or shows it changed."""
+    echo = spec.reconcile.listing.echo if spec.reconcile.listing else {}
+    return any(not trusted.get(name, name in echo and not has_placeholder(body[name])) for name in body)

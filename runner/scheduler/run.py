@@ -87,6 +87,8 @@ class Run:
         self._stages: list[Stage] = []
         self._late_results: list[LateResults] = []
         self._bugs: list[str] = []
+        #: ids of tasks that were paid for beside ours, by provider
+        self._surplus: dict[str, list[str]] = {}
         self._signal: Exit | None = None
         self._deadline_passed = False
         self._scope = anyio.CancelScope()
@@ -146,6 +148,10 @@ class Run:
         now = self._clock.now()
         shortest = min((pipeline.settlement.policy.paid_timeout for pipeline in self._pipelines), default=0.0)
         await self._store.wake(now, now - shortest + _AT_LEAST)
+        counts = await self._store.counts()
+        if self._store.epoch > 1 and State.QUEUED in self._states and counts.get(State.QUEUED):
+            for pipeline in self._pipelines:
+                await pipeline.adopt_forgotten()
         ready = (await self._store.counts()).get(State.READY, 0)  # of every provider, which errs on the safe side
         for pipeline in self._pipelines:
             pipeline.session.capacity.restore(await self._store.slots_taken(pipeline.name), ready)
@@ -175,6 +181,9 @@ class Run:
                     await self._until_idle()
                     if await self._find_late_results():
                         await self._until_idle()
+                    if not self._deadline_passed:
+                        for pipeline in self._pipelines:
+                            self._surplus[pipeline.name] = await pipeline.find_surplus()
                     group.cancel_scope.cancel()
             self._stop_submits(GRACE)
             while not all(submit.idle for submit in self._submits.values()):
@@ -234,6 +243,11 @@ class Run:
             yield Ending(Exit.BUG, self._bugs[0])
         if counts.get(State.HELD):
             yield Ending(Exit.HELD, f"{counts[State.HELD]} held: they may have been paid for, and nothing can tell")
+        for name, ids in self._surplus.items():
+            if ids:
+                yield Ending(
+                    Exit.HELD, f"{name} has {len(ids)} more like ours, paid for by nobody we know: runner audit"
+                )
         for pipeline in self._pipelines:
             for ending in _provider_endings(pipeline.session):
                 yield ending

@@ -42,6 +42,8 @@ _UNREACHABLE_AFTER = 4
 _LONGEST_PROBE = 30.0
 #: submits in a row, or a share of the last ones, without a clear answer after which submits stop
 _DOUBTS_IN_A_ROW, _RECENT, _DOUBTFUL_SHARE = 3, 40, 0.05
+#: doubtful tasks of a run that its closing reading is about
+_MOST_DOUBTED = 200
 #: own tasks that a list must hold before submits go out side by side
 _FEWEST_WITNESSES = 2
 #: requests in a row without a proper answer that make an outage
@@ -150,6 +152,8 @@ class ProviderSession:
     ahead: float = 0.0
     #: quiet time after a doubtful send, seconds
     quiet_time: float = 300.0
+    #: tasks that were in doubt in this run, as they were then; the first ones, if there are many
+    doubted: dict[int, Task] = field(default_factory=dict)
     #: what readings of each list have shown, by the group of operations that it holds
     lists: dict[str, ListFacts] = field(default_factory=dict)
     _last_silence: str = ""
@@ -211,6 +215,8 @@ class ProviderSession:
 
     def record(self, before: Task, event: Event, after: Task) -> None:
         """Update breaker, contention and counts of refusals after a committed transition."""
+        if isinstance(event, Interrupted | Found | Missing) and len(self.doubted) < _MOST_DOUBTED:
+            self.doubted[before.id] = before
         match event:
             case Accepted() | Interrupted():
                 if isinstance(event, Accepted):

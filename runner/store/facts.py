@@ -68,7 +68,7 @@ class AccountFacts:
                 "select model, field, verbatim from echo where list = ? and (at > ? or not verbatim)",
                 (name, now - _ECHO_VALID),
             )
-            lag, capacity = (facts.get(each, (0.0, 0, 0.0)) for each in ("lag", "capacity"))
+            lag, capacity, stranger = (facts.get(each, (0.0, 0, 0.0)) for each in ("lag", "capacity", "stranger"))
             return ListRecord(
                 witnesses=tuple(
                     Witness(remote_id, ref, model, claimed_at, answered_at, Moment(boot, seconds))
@@ -77,6 +77,7 @@ class AccountFacts:
                 lag=Lag(lag[1], lag[0]) if now - lag[2] < _LAG_VALID else Lag(),
                 capacity=int(capacity[0]) if now - capacity[2] < _CAPACITY_VALID else 0,
                 echo={(model, field): bool(verbatim) for model, field, verbatim in echo},
+                stranger_at=stranger[0],
             )
 
         return await self._file.transact(work, _TIMEOUT)
@@ -90,6 +91,7 @@ class AccountFacts:
         facts = [
             (name, "lag", record.lag.longest, record.lag.samples, now, _LAG_VALID),
             (name, "capacity", float(record.capacity), record.capacity, now, _CAPACITY_VALID),
+            (name, "stranger", record.stranger_at, int(record.stranger_at > 0), now, _LAG_VALID),
         ]
         echo = [(name, model, field, verbatim, now) for (model, field), verbatim in record.echo.items()]
 

@@ -70,6 +70,11 @@ class Queries:
         """Return every task of a provider for which a request was ever sent."""
         return [task_from(row) for row in await self._fetch_all("tasks_ever_sent", provider=provider)]
 
+    async def began_at(self) -> float:
+        """Return when the job was made, seconds since the epoch."""
+        row = await self._fetch_one("began_at")
+        return float(row[0]) if row else 0.0
+
     async def witnesses(
         self, provider: str, operations: Collection[str], limit: int, *, include_adopted: bool
     ) -> list[Task]:

@@ -309,6 +309,10 @@ select exists (select 1 from task where fingerprint = :fingerprint and fingerpri
 -- Return whether a task of this model is running, whose answers will show how the provider returns requests.
 select exists (select 1 from task where state = 'running' and provider = :provider and model = :model)
 
+-- name: began_at
+-- Return when the job was made.
+select created_at from job where id = 1
+
 -- name: witnesses
 -- Return the tasks whose ids came in the answers to their own submits, the latest first. Reads every row, once in a run
 -- that has a doubt.

@@ -70,3 +70,5 @@ class ListRecord:
     capacity: int = 0
     #: whether the list gives back a request field unchanged, by model and field
     echo: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    #: when a task was last seen that no job of the account explains, seconds since the epoch; 0.0: never
+    stranger_at: float = 0.0

@@ -224,9 +224,13 @@ class World:
 
     @property
     def final(self):
-        """Return True if nothing is left to do. An honest account that has bought before waits for no later task."""
-        rows = self.invariants.rows()
-        undecidable = not (self.plan.prior and self.plan.ordered) or self.plan.hides
+        """Return True if nothing is left to do.
+
+        An honest account that has bought before waits for no later task, unless a clock that was set has left it open
+        which of two tasks was sent first.
+        """
+        rows, plan = self.invariants.rows(), self.plan
+        undecidable = not (plan.prior and plan.ordered) or plan.hides or any(life.wall_jump for life in plan.lives)
         waiting = self.invariants.waiting() if undecidable else 0
         return bool(rows) and sum(row[2] in FINAL for row in rows) + waiting == len(rows)
 
