@@ -6,7 +6,6 @@ no duplicate of the request on the wire, and where the list itself proves it (mo
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 import anyio
@@ -169,15 +168,14 @@ class ReconcileStage:
         ):
             self._facts.stranger_at = now
         shared = now - self._facts.stranger_at < _DAY
-        doubts = Counter(task.fingerprint for task in batch)
         for task in batch:
-            others = 0
+            doubts, others = await self._store.open_duplicates(task.fingerprint), 0
             if self._settlement.claims is not None:
                 others = len(await self._settlement.claims.other_doubts(task.fingerprint))
             body, trusted, _ = await self._known(task)
             hides = has_hidden_fields(self._session.spec, body, trusted)
             early = shared and await self._waited(task, begun) < self._settlement.policy.quiet_time
-            if len(looks[task.id]) > doubts[task.fingerprint] + others or early or (hides and (shared or others)):
+            if len(looks[task.id]) > doubts + others or early or (hides and (shared or others)):
                 self._unsure.add(task.id)
 
     async def _are_settled(self) -> bool:

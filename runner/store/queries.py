@@ -70,6 +70,11 @@ class Queries:
         """Return every task of a provider for which a request was ever sent."""
         return [task_from(row) for row in await self._fetch_all("tasks_ever_sent", provider=provider)]
 
+    async def open_duplicates(self, fingerprint: str) -> int:
+        """Return how many tasks with a fingerprint are being submitted, in doubt or held."""
+        row = await self._fetch_one("open_duplicates", fingerprint=fingerprint)
+        return int(row[0]) if row else 0
+
     async def began_at(self) -> float:
         """Return when the job was made, seconds since the epoch."""
         row = await self._fetch_one("began_at")

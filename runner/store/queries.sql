@@ -301,6 +301,11 @@ select sent_boot, sent_seconds from task
   where fingerprint = :fingerprint and fingerprint <> ''
     and sent_boot is not null and (state in ('submitting', 'in_doubt') or adopted = 1)
 
+-- name: open_duplicates
+-- Return how many tasks with a fingerprint may own a row that nobody owns.
+select count(*) from task where fingerprint = :fingerprint and fingerprint <> ''
+  and state in ('submitting', 'in_doubt', 'held')
+
 -- name: is_duplicate_submitting
 -- Return whether a task with this fingerprint is being submitted.
 select exists (select 1 from task where fingerprint = :fingerprint and fingerprint <> '' and state = 'submitting')

@@ -38,6 +38,18 @@ def _patched(*patches):
         yield
 
 
+def _believe(*_, **__):
+    return Absence("proved", "absent")
+
+
+async def _sure(*_):
+    """Take every row that matches."""
+
+
+#: rules that protect each other: without the evidence of the list, each of the older rules is needed again
+_NO_EVIDENCE = ((reconcile, "judge_absence", _believe), (ReconcileStage, "_find_unsure", _sure))
+
+
 def _classifying(change):
     def classify(spec, outcome, phase, classify=responses.classify_response):
         return change(outcome, phase, classify(spec, outcome, phase))
@@ -84,17 +96,11 @@ def unknown_is_refused():
     return _classifying(change)
 
 
+@contextmanager
 def taken_is_refused():
     """H9: 1201 on a later send counts as a refusal, although it may mean that the reference exists."""
-    return _classifying(lambda _outcome, _phase, classification: replace(classification, maybe_taken=False))
-
-
-def _believe(*_, **__):
-    return Absence("proved", "absent")
-
-
-#: rules that protect each other: without the evidence of the list, each of the older rules is needed again
-_NO_EVIDENCE = ((reconcile, "judge_absence", _believe),)
+    with _patched(*_NO_EVIDENCE), _classifying(lambda _, __, found: replace(found, maybe_taken=False)):
+        yield
 
 
 def absent_at_once():
@@ -147,11 +153,6 @@ def first_page_only():
     return _patched((reconcile, "read_list", read_list), *_NO_EVIDENCE)
 
 
-def list_is_believed():
-    """E1 to E4 are missing: a list is believed to be what the spec says."""
-    return _patched(*_NO_EVIDENCE)
-
-
 def doubt_by_wall_clock():
     """H10: D is measured by the wall clock, which can be set."""
     return _patched(
@@ -185,6 +186,7 @@ def own_doubt_only():
         (Store, "duplicate_sends", none),
         (Store, "is_duplicate_submitting", none),
         (database, "statements", lambda: open_),
+        *_NO_EVIDENCE,
     )
 
 
