@@ -14,6 +14,7 @@ from runner.scheduler.audit import AuditReport, Finding, audit
 from runner.scheduler.outcome import Exit
 from runner.store.lock import job_lock
 from runner.store.read_only import known_remote_ids, open_read_only
+from runner.text import pluralize
 
 if TYPE_CHECKING:
     from runner.app.job import LoadedJob
@@ -53,6 +54,11 @@ async def _audit_providers(job: LoadedJob, settings: Settings, observer: Observe
         f"{name} bills": report.bills_error
         for name, report in answers.items()
         if isinstance(report, AuditReport) and report.bills_error is not None
+    }
+    not_asked |= {
+        f"{name} list": f"it does not show {pluralize(report.left_out, 'task')} of this job, so it may hide others"
+        for name, report in answers.items()
+        if isinstance(report, AuditReport) and report.left_out
     }
     unanswered = [reason for reason in not_asked.values() if reason != _NO_LISTING]
     charged = [report.charged for report in reports if report.charged is not None]

@@ -56,7 +56,7 @@ def _audit_lines(result: dict[str, Any], manifest: str) -> Iterator[str]:
     if result["strangers"]:
         yield f"  {pluralize(result['strangers'], 'task')} on the account not of this job"
     for name, why in result["not_asked"].items():
-        yield f"  {name} was not asked: {sanitize(why)}"
+        yield f"  {name} cannot tell: {sanitize(why)}"
     for finding in result["findings"]:
         yield f"  {finding['kind']:<9} {sanitize(finding['remote_id'])}  {sanitize(finding['why'])}"
         if finding["kind"] == "orphan" and finding["key"]:

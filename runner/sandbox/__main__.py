@@ -121,6 +121,7 @@ def _arguments() -> list[tuple[tuple[str, ...], dict[str, Any]]]:
         (("--gateway-dialect",), {"choices": ["A", "B", "C"], "help": "A as Kling, B video object, C minimal (A)"}),
         (("--external-id-unique",), {"action": boolean, "help": "refuse an external_task_id used before (yes)"}),
         (("--list-lag-s",), {"type": float, "help": "accepted tasks show in lists only after this (0)"}),
+        (("--reference-lag-s",), {"type": float, "help": "tasks show their external_task_id only after this (0)"}),
         (("--list-newest",), {"type": int, "help": "lists show only so many tasks, the newest"}),
         (("--list-oldest",), {"type": int, "help": "lists show only so many tasks, the oldest"}),
         (("--accept-delay-s",), {"type": float, "help": "a submit waits so long before it is accepted (0)"}),

@@ -156,7 +156,8 @@ def find_tasks(state: SandboxState, provider: str, account: str, names: Sequence
     tasks: list[AcceptedTask] = []
     for name in names:
         by_id = state.ledger.by_id(name)
-        visible = [t for t in state.ledger.by_external_id(name) if t.at <= state.visible_until()]
+        named = filter(state.shows_reference, state.ledger.by_external_id(name))
+        visible = [t for t in named if t.at <= state.visible_until()]
         tasks += [by_id] if by_id else visible
     return [t for t in tasks if (t.provider, t.account) == (provider, account)]
 

@@ -156,7 +156,7 @@ def task_object(state: SandboxState, task: AcceptedTask) -> dict[str, Any]:
         "task_id": task.id,
         "task_status": STATE_NAMES[phase],
         "task_status_msg": FAILURE_MESSAGE if phase is Phase.FAILED else "",
-        "task_info": {"external_task_id": task.external_id or ""},
+        "task_info": {"external_task_id": (task.external_id or "") if state.shows_reference(task) else ""},
         "created_at": milliseconds(created) if isinstance(created, float) else created,
         "updated_at": updated_at(state, task),
     }

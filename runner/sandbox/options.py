@@ -14,7 +14,18 @@ SecondsRange = tuple[float, float]
 FIXED_OPTIONS = frozenset({"host", "port", "ledger", "seed"})
 #: Options that take a number from JSON as a float.
 FLOAT_OPTIONS = frozenset(
-    {"qps", "window_s", "token_life_s", "list_lag_s", "accept_delay_s", "link_life_s", "slow_s", "late_s", "upload_s"}
+    {
+        "qps",
+        "window_s",
+        "token_life_s",
+        "list_lag_s",
+        "reference_lag_s",
+        "accept_delay_s",
+        "link_life_s",
+        "slow_s",
+        "late_s",
+        "upload_s",
+    }
 )
 
 
@@ -51,6 +62,8 @@ class Options:
     external_id_unique: bool = True
     #: Delay after which an accepted task shows in lists and in queries by external id.
     list_lag_s: float = 0.0
+    #: Age at which an accepted task shows its external_task_id, and is found by it.
+    reference_lag_s: float = 0.0
     #: Rows that a list shows at most: the newest tasks, or the oldest.
     list_newest: int | None = None
     list_oldest: int | None = None

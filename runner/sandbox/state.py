@@ -145,6 +145,10 @@ class SandboxState:
             return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
         return at
 
+    def shows_reference(self, task: AcceptedTask) -> bool:
+        """Return whether a task is old enough to show its external id."""
+        return self.clock() - task.at >= self.options.reference_lag_s
+
     def visible_until(self) -> float:
         """Return the time up to which a task must have been accepted to show in lists."""
         return self.clock() - self.options.list_lag_s

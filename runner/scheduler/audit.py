@@ -48,6 +48,8 @@ class AuditReport:
     unrelated: int = 0
     #: the cost of this job by the provider's bills, in its unit; None if it shows no bills
     charged: float | None = None
+    #: tasks of the job that the list should show and does not
+    left_out: int = 0
     #: why the bills could not be read; the list was compared all the same
     bills_error: str | None = None
 
@@ -70,6 +72,7 @@ async def audit(
     bills = await _bills(session, since)
     others = await claims.owned_by_others(list(rows)) if claims is not None else set()
     report = await _compare(session, store, tasks, {key: rows[key] for key in rows.keys() - known - others})
+    report.left_out = sum(task.remote_id is not None and task.remote_id not in rows for task in tasks)
     if not isinstance(bills, list):
         report.bills_error = bills.error.message or "they cannot be read"
     elif session.spec.billing is not None:

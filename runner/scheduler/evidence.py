@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
+from runner.scheduler.list_facts import OVERDUE
 from runner.text import pluralize
 
 if TYPE_CHECKING:
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
     from runner.scheduler.listing import Reading
     from runner.tasks.list_record import Witness
 
-#: own tasks from before a doubtful send that its reading must show, and how old they may be, seconds
-_BEFORE, _BEFORE_AGE = 2, 86_400.0
-#: quiet times after which an own task that the list does not show is missing, and not late
-_OVERDUE = 3
+#: seconds before a doubtful send from which own tasks must be shown: lists may forget older ones
+_BEFORE_AGE = 86_400.0
 #: seconds by which the time of an own row may differ from its send for the list's times to be believed
 _TIME_ERROR = 60.0
 
@@ -60,20 +59,25 @@ class OwnRows:
         """
         self.reading, self.facts, self._marks, self._ahead = reading, facts, marks, ahead
         self._position = {row.remote_id: position for position, row in enumerate(reading.rows)}
-        self.shown = [each for each in facts if each.remote_id in self._position]
+        #: with its mark: a row without it is not the task's yet
+        self.shown = [
+            each for each in facts if each.remote_id in self._position and marks.get(each.remote_id) is not False
+        ]
+        self._shown_ids = {each.remote_id for each in self.shown}
         self.newest_claim = max((each.claimed_at for each in self.shown), default=0.0)
         #: the time back to which the list was read, by our clock
         self._begin = 0.0 if reading.to_end else min(row.created for row in reading.rows) - ahead + _TIME_ERROR
 
     def expected(self, sent_at: float) -> tuple[list[Witness], list[Witness]]:
-        """Return the own tasks that a complete reading shows: the last ones before the send, and all since."""
+        """Return the own tasks that a complete reading shows: those of a day before the send, and all since."""
         before = [each for each in self.facts if each.is_before(sent_at)]
         since = [each for each in self.facts if not each.is_before(sent_at)]
         begin = max(sent_at - _BEFORE_AGE, self._begin)
-        return [each for each in before if each.claimed_at > begin or self.is_shown(each)][-_BEFORE:], since
+        return [each for each in before if each.claimed_at > begin or self.is_shown(each)], since
 
     def is_shown(self, witness: Witness) -> bool:
-        return witness.remote_id in self._position
+        """Return True if the reading has its row, with what it is recognised by."""
+        return witness.remote_id in self._shown_ids
 
     def is_passed_over(self, witness: Witness) -> bool:
         """Return True if an own task that was sent after its answer is shown."""
@@ -111,7 +115,7 @@ class OwnRows:
             sent = sent_at + self._ahead
             if any(0.0 < row.created < sent - _TIME_ERROR for row in self.reading.rows):
                 return True
-        return missed is not None and missed.anchor in self._position and self.facts.capacity > missed.rows
+        return missed is not None and missed.anchor in self._shown_ids and self.facts.capacity > missed.rows
 
     def miss(self, sent_at: float) -> MissedReading | None:
         """Return this reading as one that missed the task, or None if it is not complete."""
@@ -139,7 +143,7 @@ def judge_absence(
     before, since = own.expected(sent_at)
     expected = (*before, *since)
     shown = [each for each in expected if own.is_shown(each)]
-    if contradiction := _contradiction(own, expected, shown):
+    if contradiction := _contradiction(own, expected):
         return Absence("contradicted", contradiction)
     if not expected:
         return Absence("unwitnessed", "no task of ours is known that the list must show")
@@ -161,17 +165,17 @@ def judge_absence(
     return Absence("unwitnessed", "no task was accepted since the quiet time")
 
 
-def _contradiction(own: OwnRows, expected: Sequence[Witness], shown: Sequence[Witness]) -> str | None:
+def _contradiction(own: OwnRows, expected: Sequence[Witness]) -> str | None:
     """Return why the list cannot tell: it shows own tasks without their marks, or leaves some out."""
-    unmarked = sum(own.mark(each) is False for each in shown)
+    quiet = own.facts.base_quiet_time
+    unmarked = sum(own.mark(each) is False and own.age(each) > quiet for each in expected)
     if unmarked:
         return f"the list shows {pluralize(unmarked, 'task')} of ours without what they are recognised by"
-    quiet = own.facts.base_quiet_time
     left_out = [each for each in expected if not own.is_shown(each)]
     passed_over = sum(own.is_passed_over(each) and own.age(each) > quiet for each in left_out)
     if passed_over:
         return f"the list leaves out {pluralize(passed_over, 'task')} of ours"
-    overdue = sum(own.age(each) > _OVERDUE * quiet for each in left_out)
+    overdue = sum(own.age(each) > OVERDUE * quiet for each in left_out)
     if overdue:
         return f"{pluralize(overdue, 'task')} of ours did not appear in the list"
     return None

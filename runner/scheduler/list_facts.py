@@ -15,6 +15,7 @@ from runner.tasks.list_record import Lag, ListRecord
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from runner.providers.responses import ListedTask
     from runner.scheduler.clock import Clock
     from runner.scheduler.listing import Reading
     from runner.tasks.list_record import Witness
@@ -25,6 +26,8 @@ MAX_WITNESSES = 4096
 _LAG_SHARE = 0.25
 #: a lag up to this many seconds is short, however short the quiet time is
 _SHORT_LAG = 1.0
+#: quiet times after which an own task that the list does not show is missing, and not late
+OVERDUE = 3
 #: longest quiet time that a slow list can ask for, seconds; a list that is slower proves nothing
 MAX_QUIET = 3600.0
 
@@ -32,11 +35,12 @@ MAX_QUIET = 3600.0
 class ListFacts:
     """Facts about the list that holds the tasks of `operation`, measured on own tasks.
 
-    `quiet_time` is that of the provider's spec or of the manifest, in seconds.
+    `quiet_time` is that of the provider's spec or of the manifest, in seconds. `by_reference`: its rows show our
+    references, and a row without its own is not the task's yet.
     """
 
-    def __init__(self, operation: str, quiet_time: float) -> None:
-        self.operation = operation
+    def __init__(self, operation: str, quiet_time: float, *, by_reference: bool = False) -> None:
+        self.operation, self._by_reference = operation, by_reference
         self.base_quiet_time = quiet_time
         self._limit = max(_LAG_SHARE * quiet_time, _SHORT_LAG)
         self._witnesses: OrderedDict[str, Witness] = OrderedDict()
@@ -112,10 +116,18 @@ class ListFacts:
         """Return what is known now, for the account's other jobs."""
         return ListRecord(tuple(self), replace(self.lag), self.capacity, dict(self.echo), self.stranger_at)
 
+    def shows_foreign_references(self, reading: Reading) -> bool:
+        """Return True if a row of an own task carries another reference than its own."""
+        return any(row.reference and self._is_unmarked(row) for row in reading.rows)
+
+    def _is_unmarked(self, row: ListedTask) -> bool:
+        witness = self._witnesses.get(row.remote_id) if self._by_reference else None
+        return witness is not None and row.reference != witness.ref
+
     def observe(self, reading: Reading) -> None:
         """Learn lag and capacity from a reading."""
-        shown = {row.remote_id for row in reading.rows}
-        self.capacity = max(self.capacity, len(shown))
+        shown = {row.remote_id for row in reading.rows if not self._is_unmarked(row)}
+        self.capacity = max(self.capacity, len(reading.rows))
         newest = max((each.claimed_at for each in self if each.remote_id in shown), default=0.0)
         for remote_id in list(self._awaited):
             witness = self._witnesses.get(remote_id)
@@ -128,8 +140,8 @@ class ListFacts:
                 measured = age - missed <= self._limit  # else they lie too far apart
                 self.lag.samples += measured
                 self.lag.longest = max(self.lag.longest, age if measured else missed)
-            elif witness.answered_at < newest and age > self.base_quiet_time:
-                del self._awaited[remote_id]  # a later one is shown: it is left out, not late
+            elif age > OVERDUE * self.base_quiet_time or (witness.answered_at < newest and age > self.base_quiet_time):
+                del self._awaited[remote_id]  # it is left out, not late
             elif age > 0:
                 self._awaited[remote_id] = age
                 if age > self._limit:

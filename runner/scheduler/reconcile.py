@@ -114,11 +114,20 @@ class ReconcileStage:
         for task in batch:
             request = session.dialect.by_reference(task)
             event = None if request is None else read_reference(session.spec, task, await session.send(request))
-            if event is None:
+            if event is None or (isinstance(event, Found) and await self._is_claimed(event.remote_id)):
                 rest.append(task)
             else:
                 await self._settlement.settle(task, event)
         return rest
+
+    async def _is_claimed(self, remote_id: str) -> bool:
+        """Return True if a task of ours, or of another job of the account, has this id."""
+        claims = self._settlement.claims
+        return (
+            remote_id in self._facts
+            or bool(await self._store.claimed_ids(self._session.name, [remote_id]))
+            or (claims is not None and bool(await claims.owned_by_others([remote_id])))
+        )
 
     async def _by_list(self, batch: Sequence[Task], begun: Moment) -> None:
         """Adopt what one reading shows. Believe an absence only where two readings in a row agree."""
@@ -135,7 +144,7 @@ class ReconcileStage:
                 break
             self._facts.observe(reading)
             rows = await self._unclaimed_rows(reading)
-            await self._find_unsure(batch, rows, begun)
+            await self._find_unsure(batch, reading, rows, begun)
             # of duplicates the oldest takes its row first
             oldest_first = sorted(batch, key=lambda task: task.submitted_at or 0.0)
             batch = [task for task in oldest_first if not await self._adopt(task, rows)]
@@ -151,14 +160,19 @@ class ReconcileStage:
         for task in batch:
             await self._settlement.settle(task, failure)
 
-    async def _find_unsure(self, batch: Sequence[Task], rows: Sequence[ListedTask], begun: Moment) -> None:
-        """Find the tasks that no row may be taken for yet, where the provider keeps no reference of ours.
+    async def _find_unsure(
+        self, batch: Sequence[Task], reading: Reading, rows: Sequence[ListedTask], begun: Moment
+    ) -> None:
+        """Find the tasks that no row may be taken for yet.
 
-        If more rows look like a request than answers of it were lost, nobody knows which are ours. Where somebody else
-        uses the account, a row counts after the quiet time, and not at all if the list hides a field of the request.
+        References count for nothing in a list that shows other references on own tasks. Without references: if more
+        rows look like a request than answers of it were lost, nobody knows which are ours; where somebody else uses the
+        account, a row counts after the quiet time, and not at all if the list hides a field of the request.
         """
         self._unsure.clear()
         listing, now = self._session.spec.reconcile.listing, self._session.clock.now()
+        if self._facts.shows_foreign_references(reading):
+            self._unsure.update(task.id for task in batch)
         if listing is None or listing.reference:
             return
         looks = {task.id: [row for row in rows if await self._match(task, row) != "none"] for task in batch}
@@ -333,7 +347,8 @@ class ReconcileStage:
         """Compare by our reference where the list has it, else by time and by what the list shows of the request."""
         listing = self._session.spec.reconcile.listing
         if listing is not None and listing.reference:
-            return "match" if row.reference == task.ref else "none"
+            alike: Match = "possible" if task.id in self._unsure else "match"
+            return alike if row.reference == task.ref else "none"
         body, trusted, ambiguous = await self._known(task)
         found = match(self._session.spec, body, row, trusted, ambiguous=ambiguous)
         if found == "match" and task.id in self._unsure:

@@ -183,7 +183,11 @@ class ProviderSession:
 
     def facts_of(self, operation: str) -> ListFacts:
         """Return the facts about the list that holds an operation's tasks."""
-        return self.lists.setdefault(self.dialect.group(operation), ListFacts(operation, self.quiet_time))
+        group, listing = self.dialect.group(operation), self.spec.reconcile.listing
+        if group not in self.lists:
+            by_reference = listing is not None and listing.reference is not None
+            self.lists[group] = ListFacts(operation, self.quiet_time, by_reference=by_reference)
+        return self.lists[group]
 
     async def compare_clocks(self) -> None:
         """Check our clock with a free request before anything is bought with a signature that it dates."""

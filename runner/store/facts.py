@@ -109,7 +109,9 @@ class AccountFacts:
                     )
                     connection.execute(
                         "insert into fact values (?, ?, ?, ?, ?) on conflict (list, name) do update set"
-                        " value = max(value, excluded.value), n = max(n, excluded.n), at = excluded.at",
+                        " value = max(value, excluded.value), n = max(n, excluded.n),"
+                        # a worse value expires after its time, however often better ones are seen meanwhile
+                        " at = iif(excluded.value >= value, excluded.at, at)",
                         row,
                     )
             connection.executemany(

@@ -58,3 +58,23 @@ async def test_row_that_hides_a_field_is_taken_only_where_nobody_else_buys(tmp_p
         result = await ours.run(requests=wanted)
         assert result.states == ["done", "done" if alone else "held"]
         assert result.exit == (0 if alone else 4)
+
+
+def as_task(remote_id, reference):
+    """Return the answer to a query by reference that names this task."""
+    shown = {"task_id": remote_id, "task_status": "processing", "task_info": {"external_task_id": reference}}
+    return instead(answer({"code": 0, "message": "SUCCEED", "request_id": "q", "data": shown}), end="open")
+
+
+async def test_id_of_another_task_is_never_taken_by_reference(tmp_path):
+    """A host may echo whatever reference it is asked for. An id that another job was given is not ours."""
+    async with chain(tmp_path) as ours:
+        ours.middle.deeds["submit"] = {2: LOST}
+
+        async def echo(call):
+            reference = call.path.rpartition("/")[2]
+            known = ours.record.witnesses[0].remote_id
+            await (as_task(known, reference)(call) if reference.startswith("r") else call.pass_on())
+
+        ours.middle.deeds["query"] = echo
+        ours.paid_once(await ours.run(3), 3)

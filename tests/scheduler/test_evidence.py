@@ -193,7 +193,8 @@ def test_slow_list_lengthens_the_quiet_time():
     facts = observed((31.0, (0,)), (50.0, (0, 1, 2, 3)))
     assert (facts.lag.samples, facts.lag.longest) == (3, 40.0)
     assert facts.quiet_time == 160.0
-    assert observed((5000.0, ())).quiet_time == 3600.0
+    assert observed((290.0, ())).quiet_time == 1160.0
+    assert observed((5000.0, ())).quiet_time == D, "they are left out, not late"
 
 
 def test_long_pause_between_readings_measures_nothing():

@@ -14,6 +14,7 @@ LIES = {
     "drops our reference": ("--fault", "no_reference=1"),
     "answers any reference": ("--fault", "no_reference=1", "--fault", "any_reference=1"),
     "is later than the quiet time": ("--list-lag-s", "4"),
+    "shows references late": ("--reference-lag-s", "4"),
     "shows the newest five": ("--list-newest", "5"),
     "shows the newest one": ("--list-newest", "1"),
     "shows the oldest three": ("--list-oldest", "3"),
