@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 from contextlib import closing
 
@@ -76,8 +77,8 @@ def test_refund_of_yesterday_does_not_raise_todays_cap(desk):
         desk.env = {**box.env, "CHANJING_DAILY_COST": "8"}
         process = desk.start("run", "job.yaml")
         until(lambda: box.stats["accepted"] == 2)
-        process.kill()
-        process.communicate()
+        process.send_signal(signal.SIGINT)  # a kill could leave a claim behind that the cap was about to refuse
+        process.communicate(timeout=40)
         (accounts,) = (desk.root / "home/accounts").glob("*/jobs.db")
         with closing(sqlite3.connect(accounts)) as database, database:
             database.execute("update spent set day = '2000-01-01'")
