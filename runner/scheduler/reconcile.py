@@ -44,6 +44,8 @@ _DAY = 86_400.0
 _BATCH = 200
 #: readings of one scan; what needs more is not clean
 _READINGS = 4
+#: own tasks that show the order of a list
+_FEWEST = 2
 #: own rows of a model whose echo is compared in one reading, the latest
 _SAMPLES = 8
 #: doubtful tasks whose earlier readings are remembered
@@ -136,9 +138,7 @@ class ReconcileStage:
         before: set[str] | None = None
         for _ in range(_READINGS):
             outlook = await self._outlook()
-            reading = await read_list(
-                self._session, self._operations[0], min(self._earliest_row(task) for task in batch)
-            )
+            reading = await read_list(self._session, self._operations[0], self._since(batch))
             if not isinstance(reading, Reading):
                 failure = reading
                 break
@@ -380,6 +380,14 @@ class ReconcileStage:
         """Return the earliest creation time of its row. A wall clock of an earlier boot may have been hours ahead."""
         sure = task.sent is not None and task.sent.boot == self._session.clock.boot
         return self._sent_at(task) - (CLOCK_TOLERANCE if sure else _DAY)
+
+    def _since(self, batch: Sequence[Task]) -> float:
+        """Return how far back the list is read: to before the sends, and to two own tasks that show its order."""
+        session, since = self._session, min(self._earliest_row(task) for task in batch)
+        latest = list(self._facts)[-_FEWEST:]
+        if len(latest) < _FEWEST or session.clock.now() - latest[0].claimed_at > _DAY:
+            return since
+        return min(since, latest[0].claimed_at + session.ahead - CLOCK_TOLERANCE)
 
     async def _is_echo_known(self, task: Task) -> bool:
         """Return True if a list without references is known to show the fields by which a task is recognised."""
