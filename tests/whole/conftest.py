@@ -63,6 +63,17 @@ def sandbox(*options: str):
             process.communicate(timeout=20)
 
 
+def buy_before(desk: Desk, box: Box, provider: str, model: str) -> int:
+    """Buy with another job of the account, without faults, so that its list was measured. Return how many tasks."""
+    options = box.ask("/_sandbox/options")
+    box.change(faults={}, seconds=[1.0, 1.0])
+    earlier = images(4, provider=provider, model=model).replace("thing", "earlier")
+    desk.write("before.yaml", earlier)
+    assert desk.job("before.yaml", env=box.env)["counts"] == {"done": 4}
+    box.change(faults=options["faults"], seconds=options["seconds"])
+    return 4
+
+
 @dataclass
 class Desk:
     """A directory of manifests, an environment, and the command."""
