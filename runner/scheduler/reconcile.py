@@ -175,8 +175,8 @@ class ReconcileStage:
             self._unsure.update(task.id for task in batch)
         if listing is None or listing.reference:
             return
-        looks = {task.id: [row for row in rows if await self._match(task, row) != "none"] for task in batch}
-        explained = {row.remote_id for alike in looks.values() for row in alike}
+        similar = {task.id: [row for row in rows if await self._match(task, row) != "none"] for task in batch}
+        explained = {row.remote_id for alike in similar.values() for row in alike}
         if await self._are_settled() and any(
             row.remote_id not in explained and self._is_of_today(row, now) for row in rows
         ):
@@ -189,7 +189,7 @@ class ReconcileStage:
             body, trusted, _ = await self._known(task)
             hides = has_hidden_fields(self._session.spec, body, trusted)
             early = shared and await self._waited(task, begun) < self._settlement.policy.quiet_time
-            if len(looks[task.id]) > doubts + others or early or (hides and (shared or others)):
+            if len(similar[task.id]) > doubts + others or early or (hides and (shared or others)):
                 self._unsure.add(task.id)
 
     async def _are_settled(self) -> bool:

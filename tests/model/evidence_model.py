@@ -89,7 +89,7 @@ class Provider:
     kills: int = 1
     faults: int = 1
     tasks: int = 2
-    hands: int = 2  # requests on the wire at the same time
+    submits: int = 2  # requests on the wire at the same time
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ def moves(p: Provider, r: Rules):  # noqa: C901, PLR0915 - every move of everybo
         for i, each in enumerate(w.rec):
             if each.st == "NEW":
                 n = each.sends + 1
-                if sum(o.st == "SENT" for o in w.rec) >= p.hands or (i and n == 1 and w.rec[i - 1] == Rec()):
+                if sum(o.st == "SENT" for o in w.rec) >= p.submits or (i and n == 1 and w.rec[i - 1] == Rec()):
                     continue  # tasks are begun in order
                 if n > p.faults + p.kills + 1 + bool(p.restore):
                     go(f"{name[i]}: sends are used up, held", rec=put(i, st="HELD"))
