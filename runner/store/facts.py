@@ -5,11 +5,13 @@ They are written behind. A file that is lost costs patience and no money: what i
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from runner.store.account import SharedDatabase
+from runner.tasks.fact import Fact, merge_facts
 from runner.tasks.list_record import Lag, ListRecord, Witness
 from runner.tasks.models import Moment
 
@@ -40,7 +42,16 @@ create table if not exists echo (
   verbatim integer not null check (verbatim in (0, 1)), at real not null,
   primary key (list, model, field)
 ) strict, without rowid;
+create table if not exists known (
+  list text not null, name text not null, operation text not null, model text not null, subject text not null,
+  state text not null check (state in ('measured', 'declared', 'contradicted')), value text not null,
+  n integer not null, first_at real not null, last_at real not null, why text not null,
+  primary key (list, name, operation, model, subject)
+) strict, without rowid;
 """
+#: facts of one list that are kept, the latest: a provider may invent codes without end
+_MAX_FACTS = 1_000
+_COLUMNS = "name, state, operation, model, subject, value, n, first_at, last_at, why"
 
 
 class AccountFacts:
@@ -121,6 +132,43 @@ class AccountFacts:
             )
 
         await self._file.transact(work, _TIMEOUT)
+
+    async def facts(self, name: str, now: float) -> tuple[Fact, ...]:
+        """Return the facts about a list that still count at `now`, seconds since the epoch."""
+        if not await anyio.to_thread.run_sync(self._path.exists):
+            return ()
+        query = f"select {_COLUMNS} from known where list = ? order by name, operation, model, subject"  # noqa: S608
+        rows = await self._file.transact(lambda connection: connection.execute(query, (name,)).fetchall(), _TIMEOUT)
+        return tuple(fact for fact in (Fact(*row) for row in rows) if fact.is_valid(now))
+
+    async def record(self, name: str, *facts: Fact) -> None:
+        """Merge new facts about a list with what is known. They are on disk when this returns."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for new in facts:
+                row = connection.execute(
+                    f"select {_COLUMNS} from known"  # noqa: S608
+                    " where list = ? and name = ? and operation = ? and model = ? and subject = ?",
+                    (name, *new.key),
+                ).fetchone()
+                fact = merge_facts(Fact(*row), new) if row else new
+                connection.execute(
+                    f"insert or replace into known (list, {_COLUMNS}) values ({', '.join('?' * 11)})",  # noqa: S608
+                    (name, *astuple(fact)),
+                )
+            connection.execute(
+                "delete from known where list = :list and (name, operation, model, subject) not in"
+                " (select name, operation, model, subject from known where list = :list"
+                "  order by state = 'contradicted' desc, last_at desc limit :most)",
+                {"list": name, "most": _MAX_FACTS},
+            )
+
+        await self._file.transact(work, _TIMEOUT)
+
+    async def clear(self, name: str, fact: Fact) -> None:
+        """Forget a fact, also a contradicted one: a person or a deliberate measurement has said so."""
+        query = "delete from known where list = ? and name = ? and operation = ? and model = ? and subject = ?"
+        await self._file.transact(lambda connection: connection.execute(query, (name, *fact.key)), _TIMEOUT)
 
 
 def _moment(witness: Witness) -> tuple[str, float]:

@@ -6,6 +6,7 @@ import pytest
 
 from runner.errors import StateError
 from runner.store.facts import AccountFacts
+from runner.tasks.fact import Fact
 from runner.tasks.list_record import Lag, ListRecord, Witness
 from runner.tasks.models import Moment
 
@@ -61,3 +62,53 @@ async def test_damaged_file_says_what_to_do(tmp_path):
     with pytest.raises(StateError) as raised:
         await AccountFacts(tmp_path).load("a list", NOW)
     assert raised.value.hint == "Move it away: what it holds is measured again."
+
+
+def fact(state="measured", at=NOW, **fields) -> Fact:
+    return Fact("reference_in_list", state, "image", value="yes", first_at=at, last_at=at, **fields)
+
+
+async def test_known_facts_add_up(tmp_path):
+    facts = AccountFacts(tmp_path)
+    await facts.record("a list", fact(), fact(subject="1302"))
+    await facts.record("a list", fact(at=NOW + 5, n=3))
+    first, second = await AccountFacts(tmp_path).facts("a list", NOW + 6)
+    assert (first.n, first.first_at, first.last_at) == (4, NOW, NOW + 5)
+    assert (second.subject, second.n) == ("1302", 1)
+    assert await facts.facts("another", NOW) == ()
+
+
+async def test_contradiction_stays_until_cleared(tmp_path):
+    facts = AccountFacts(tmp_path)
+    await facts.record("a list", fact(n=40))
+    await facts.record("a list", fact("contradicted", NOW + 1, why="id7 had none"))
+    await facts.record("a list", fact(at=NOW + 2, n=9))
+    (known,) = await facts.facts("a list", NOW + 400 * DAY)
+    assert (known.state, known.n, known.why) == ("contradicted", 1, "id7 had none")
+    await facts.clear("a list", known)
+    await facts.record("a list", fact(at=NOW + 3))
+    assert [each.state for each in await facts.facts("a list", NOW + 3)] == ["measured"]
+
+
+async def test_measured_facts_expire(tmp_path):
+    facts = AccountFacts(tmp_path)
+    await facts.record("a list", fact(n=40))
+    assert await facts.facts("a list", NOW + 31 * DAY) == ()
+    await facts.record("a list", fact(at=NOW + 40 * DAY))
+    assert [each.n for each in await facts.facts("a list", NOW + 40 * DAY)] == [1]
+
+
+async def test_a_persons_word_outlives_measurements(tmp_path):
+    facts = AccountFacts(tmp_path)
+    await facts.record("a list", fact("declared"))
+    await facts.record("a list", fact(at=NOW + 1))
+    assert [each.state for each in await facts.facts("a list", NOW + 900 * DAY)] == ["declared"]
+
+
+async def test_facts_without_end_are_forgotten(tmp_path):
+    facts = AccountFacts(tmp_path)
+    many = [fact(at=NOW + number, subject=str(number)) for number in range(1_100)]
+    await facts.record("a list", fact("contradicted", NOW - 1, subject="old"), *many)
+    kept = await facts.facts("a list", NOW + 2_000)
+    assert len(kept) == 1_000
+    assert {"old", "1099"} <= {each.subject for each in kept}
