@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.sandbox.faults import KINDS, Faults
-from runner.sandbox.options import Options, SecondsRange
+from runner.sandbox.options import ID_FORMS, Options, SecondsRange
 from runner.sandbox.state import FAILING, FORBIDDEN
 
 CANNOT_START = 7
@@ -120,10 +120,15 @@ def _arguments() -> list[tuple[tuple[str, ...], dict[str, Any]]]:
         (("--credit",), {"type": int, "help": "charges until there is no money left; an image task counts n"}),
         (("--gateway-dialect",), {"choices": ["A", "B", "C"], "help": "A as Kling, B video object, C minimal (A)"}),
         (("--external-id-unique",), {"action": boolean, "help": "refuse an external_task_id used before (yes)"}),
+        (("--external-id-first",), {"action": boolean, "help": "answer such a submit with the first task (no)"}),
+        (("--id-form",), {"choices": ID_FORMS, "help": "form of the ids of tasks (own)"}),
         (("--list-lag-s",), {"type": float, "help": "accepted tasks show in lists only after this (0)"}),
+        (("--list-lag-grows-s",), {"type": float, "help": "and each task so much later than the one before (0)"}),
+        (("--list-time-shift-s",), {"type": float, "help": "times in lists are so far ahead, or behind (0)"}),
         (("--reference-lag-s",), {"type": float, "help": "tasks show their external_task_id only after this (0)"}),
         (("--list-newest",), {"type": int, "help": "lists show only so many tasks, the newest"}),
         (("--list-oldest",), {"type": int, "help": "lists show only so many tasks, the oldest"}),
+        (("--list-page",), {"type": int, "help": "pages show only so many rows"}),
         (("--accept-delay-s",), {"type": float, "help": "a submit waits so long before it is accepted (0)"}),
         (("--upload-s",), {"type": float, "help": "an uploaded file is pending so long (0)"}),
         (("--link-life-s",), {"type": float, "help": "download links die after this"}),

@@ -14,6 +14,7 @@ from runner.sandbox.kling import KlingApi
 from runner.sandbox.ledger import Order
 from runner.sandbox.messages import OUTAGE, SandboxRequest, SandboxResponse, json_response, text_response
 from runner.sandbox.state import SandboxState
+from runner.sandbox.strangers import accept_strangers
 from runner.sandbox.upload_host import PREFIX as UPLOADS
 from runner.sandbox.upload_host import UploadHost
 
@@ -84,6 +85,7 @@ class App:
         return self._accept_order(outcome) if isinstance(outcome, Order) else outcome
 
     def _accept_order(self, order: Order) -> SandboxResponse:
+        accept_strangers(self._state, order)
         fault = self._state.fault_injector.next_fault(SUBMIT)
         if fault == "late_accept":
             self._accept_later(order)
@@ -131,6 +133,7 @@ class App:
             "accepted_by_provider": dict(Counter(task.provider for task in state.ledger.accepted)),
             "charges": state.ledger.charges(),
             "duplicates": state.ledger.duplicates(),
+            "foreign": sum(task.foreign for task in state.ledger.accepted),
             "requests": dict(counters.requests),
             "refused": dict(counters.refused),
             "violations": dict(counters.violations),

@@ -145,9 +145,11 @@ class ChanjingApi:
         if not self._state.can_afford(charge):
             raise ChanjingRefusedError(INTERNAL, "扣费失败，蝉豆余额不足")
         image_hashes = self._uploads.image_hashes(body)
-        return Order(
-            str(uuid.uuid4()), "chanjing", account, kind, kind, None, body, charge, _accepted_response, image_hashes
-        )
+        task_id = self._state.new_id(str(uuid.uuid4()))
+        return Order(task_id, "chanjing", account, kind, kind, None, body, charge, self._accepted, image_hashes)
+
+    def _accepted(self, task: AcceptedTask) -> SandboxResponse:
+        return _envelope(self._state.wire_id(task.id))
 
     def _create_upload(self, request: SandboxRequest, account: str) -> SandboxResponse:
         upload = self._uploads.create_upload(account, request.query.get("name", ""))
@@ -181,7 +183,7 @@ class ChanjingApi:
             found = self._filter_tasks(ids, kind, account, finished=body.get("is_success") is True)
             tasks, total = found[(page - 1) * size : page * size], len(found)
         else:
-            tasks, total = self._state.page("chanjing", account, kind, page, size)
+            tasks, total = self._state.lists.page("chanjing", account, kind, page, size)
         info = {"page": page, "size": size, "total_count": total, "total_page": -(-total // size)}
         return _envelope({"list": self._rows(tasks, fault), "total": total, "page_info": info})
 
@@ -200,18 +202,18 @@ class ChanjingApi:
 
     def _filter_tasks(self, ids: list[str], kind: Kind, account: str, *, finished: bool) -> list[AcceptedTask]:
         state = self._state
-        until = state.visible_until()
         if ids:
             own = (self._find_own_task(i, account) for i in dict.fromkeys(ids))
-            tasks = [t for t in own if t is not None and t.kind == kind and t.at <= until]
+            tasks = [t for t in own if t is not None and t.kind == kind and state.lists.is_visible(t)]
+            tasks = list(state.lists.batch(tasks))
         else:
-            all_tasks, count = state.ledger.visible_tasks("chanjing", account, kind, until)
-            tasks = list(all_tasks[:count])
+            all_tasks, _ = state.ledger.visible_tasks("chanjing", account, kind, state.clock())
+            tasks = list(filter(state.lists.is_visible, all_tasks))
         tasks.sort(key=lambda task: -task.number)
         return [t for t in tasks if state.phase(t) is Phase.SUCCEEDED] if finished else tasks
 
     def _find_own_task(self, task_id: str, account: str) -> AcceptedTask | None:
-        task = self._state.ledger.by_id(task_id)
+        task = self._state.lists.find(task_id)
         return task if task and (task.provider, task.account) == ("chanjing", account) else None
 
     def _rows(self, tasks: Sequence[AcceptedTask], fault: str | None) -> list[dict[str, Any]]:
@@ -221,17 +223,16 @@ class ChanjingApi:
         return rows
 
     def _created(self, task: AcceptedTask) -> int | str | None:
-        shown = self._state.list_time(task.at)
+        shown = self._state.lists.time(task)
         return int(shown) if isinstance(shown, float) else shown
 
     def _row(self, task: AcceptedTask) -> dict[str, Any]:
         phase = self._state.phase(task)
         fields = task.request
-        if self._state.lies("list_hides_prompt"):
-            fields = {**fields, "ref_prompt": ""}
+        fields = {**fields, "ref_prompt": self._state.lists.prompt(task)}
         return {
             "id": task.number,
-            "unique_id": task.id,
+            "unique_id": self._state.lists.id(task),
             "create_time": self._created(task),
             "number_ai_creation": fields.get("number_of_images", 1),
             "type": fields["creation_type"],
@@ -257,10 +258,6 @@ def _envelope(data: object, code: int = 0, msg: str = "success") -> SandboxRespo
 
 def _endpoint(request: SandboxRequest) -> str:
     return f"{request.method} {request.path}"
-
-
-def _accepted_response(task: AcceptedTask) -> SandboxResponse:
-    return _envelope(task.id)
 
 
 def _photo_info(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,23 +42,33 @@ DOWNLOAD = (
 )
 #: Faults of Chanjing requests with a valid token.
 AUTH = ("token_dead",)
+#: Tasks of somebody else on the account, accepted just before a submit that would succeed: an unrelated one, one with
+#: the same request, and one whose request differs only in an image.
+STRANGERS = ("foreign_task", "twin_equal", "twin_hidden")
 #: Lies of a provider that differs from its documents. `no_reference`: it drops external_task_id and takes duplicates.
-#: `any_reference`: a query by an unknown external id returns the newest task. The others change lists: every other row
-#: is left out, no row is shown, every page is the first one, the order is that of the ids, or oldest first, prompts are
-#: hidden, rows have no time or one in text.
+#: `any_reference`: a query by an unknown external id returns the newest task. `absent_lies`: a query by an external id
+#: finds nothing. `batch_drops`: a query by several ids leaves a task out. `id_changes`: ids differ from those in the
+#: responses to submits. The others change lists: every other row is left out, no row is shown, every page is the first
+#: one, the order is that of the ids, or oldest first, rows show the external id or the prompt of their neighbour,
+#: prompts are hidden or cut, rows have no time or one in text.
 LIES = (
     "no_reference",
     "any_reference",
+    "absent_lies",
+    "batch_drops",
+    "id_changes",
     "list_holes",
     "list_blank",
     "list_one_page",
     "list_unordered",
     "list_oldest_first",
+    "echo_wrong",
     "list_hides_prompt",
+    "list_cuts_prompt",
     "list_no_times",
     "list_text_times",
 )
-KINDS = frozenset((*SUBMIT, *POLL, *FINISH, *DOWNLOAD, *AUTH, *LIES))
+KINDS = frozenset((*SUBMIT, *POLL, *FINISH, *DOWNLOAD, *AUTH, *STRANGERS, *LIES))
 
 #: A share of the requests (0 to 1), or the numbers (from 1) of the requests that get the fault.
 FaultPlan = float | frozenset[int]

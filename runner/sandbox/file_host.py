@@ -13,7 +13,7 @@ from runner.sandbox.ledger import AcceptedTask
 from runner.sandbox.messages import SandboxRequest, SandboxResponse, html_response
 from runner.sandbox.state import EXTENSIONS, Phase, SandboxState
 
-PATH = re.compile(r"/files/([0-9A-Za-z_-]{1,64})/([0-9])\.(png|mp4)")
+PATH = re.compile(r"/files/(.{1,256})/([0-9])\.(png|mp4)")
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 CONTENT_TYPES = {"png": "image/png", "mp4": "video/mp4"}
 #: Bytes of drawn files kept in memory.

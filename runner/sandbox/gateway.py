@@ -13,13 +13,12 @@ from typing import Any
 from runner.sandbox import keys
 from runner.sandbox.failures import QUERY_RESPONSES
 from runner.sandbox.faults import POLL
-from runner.sandbox.kling import build_order, new_task_id, split_path
+from runner.sandbox.kling import build_order, split_path
 from runner.sandbox.kling_rules import (
     NO_MONEY,
     OPERATIONS,
     TOO_FAST,
     KlingRefusedError,
-    accepted_response,
     envelope,
     refusal_response,
     task_object,
@@ -79,11 +78,13 @@ class KlingGatewayApi:
             raise KlingRefusedError(TOO_FAST)
         return account
 
-    def _submit(self, request: SandboxRequest, account: str, operation: str) -> Order:
+    def _submit(self, request: SandboxRequest, account: str, operation: str) -> SandboxResponse | Order:
         order = build_order(self._state, "gateway", account, operation, request)
+        if not isinstance(order, Order):
+            return order
         dialect = self._state.options.gateway_dialect
-        own_id = new_task_id() if dialect == "A" else f"task_{secrets.token_hex(12)}"
-        responses = {"A": accepted_response, "B": _accepted_video_object, "C": _accepted_minimal}
+        own_id = order.id if dialect == "A" else self._state.new_id(f"task_{secrets.token_hex(12)}")
+        responses = {"A": order.to_response, "B": _accepted_video_object, "C": _accepted_minimal}
         return replace(order, id=own_id, to_response=responses[dialect])
 
     def _query(self, account: str, task_id: str) -> SandboxResponse:

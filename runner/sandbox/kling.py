@@ -5,6 +5,7 @@ Where the documents are silent, this module decides: an unknown id is 404 with 1
 
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from runner.sandbox import keys
@@ -27,6 +28,7 @@ from runner.sandbox.kling_rules import (
     task_object,
 )
 from runner.sandbox.ledger import AcceptedTask, Order
+from runner.sandbox.list_view import OTHER_ID
 from runner.sandbox.messages import SandboxRequest, SandboxResponse
 from runner.sandbox.request_images import image_hashes
 from runner.sandbox.state import SandboxState
@@ -75,14 +77,16 @@ class KlingApi:
         return account
 
     def _get_task(self, account: str, operation: str, name: str) -> SandboxResponse:
-        by_id = self._state.ledger.by_id(name) is not None
+        by_id = self._state.lists.find(name) is not None
         fault = self._state.fault_injector.next_fault(POLL if by_id else QUERY)
         if fault in QUERY_RESPONSES:
             return QUERY_RESPONSES[fault]
         tasks = find_tasks(self._state, "kling", account, [name])
         task = next((task for task in tasks if task.operation == operation), None)
+        if not by_id and self._state.lies("absent_lies"):
+            task = None
         if task is None and self._state.lies("any_reference"):
-            task = next(iter(self._state.page("kling", account, operation, 1, 1)[0]), None)
+            task = next(iter(self._state.lists.page("kling", account, operation, 1, 1)[0]), None)
         if task is None or fault == "poll_missing":
             raise KlingRefusedError(NO_RESOURCE, "task does not exist")
         return envelope(self._rows([task], fault)[0])
@@ -95,7 +99,7 @@ class KlingApi:
         fault = self._state.fault_injector.next_fault(QUERY)
         if fault in QUERY_RESPONSES:
             return QUERY_RESPONSES[fault]
-        tasks, _ = self._state.page("kling", account, operation, page, size)
+        tasks, _ = self._state.lists.page("kling", account, operation, page, size)
         return envelope(self._rows(tasks, fault))
 
     def _find_tasks(self, request: SandboxRequest, account: str) -> SandboxResponse:
@@ -106,10 +110,10 @@ class KlingApi:
         if fault in QUERY_RESPONSES:
             return QUERY_RESPONSES[fault]
         names = request.query[selectors[0]].split(",")
-        tasks = find_tasks(self._state, "kling", account, names)
+        tasks = list(self._state.lists.batch(find_tasks(self._state, "kling", account, names)))
         by_task_id = selectors == ["task_ids"]
         return envelope(
-            [newer_task_object(self._state, t) for t in tasks if (t.id if by_task_id else t.external_id) in names]
+            [newer_task_object(self._state, t) for t in tasks if _is_named(t, names, by_task_id=by_task_id)]
         )
 
     def _rows(self, tasks: Sequence[AcceptedTask], fault: str | None) -> list[dict[str, Any]]:
@@ -127,8 +131,13 @@ def split_path(path: str, prefix: str) -> tuple[str, str]:
     return "/".join(parts[:2]), parts[2] if len(parts) > 2 else ""  # noqa: PLR2004  family, operation, id
 
 
-def build_order(state: SandboxState, provider: str, account: str, operation: str, request: SandboxRequest) -> Order:
-    """Return the order that a submit makes. Raise KlingRefusedError if it cannot be accepted."""
+def build_order(
+    state: SandboxState, provider: str, account: str, operation: str, request: SandboxRequest
+) -> SandboxResponse | Order:
+    """Return the order that a submit makes, or the response about an earlier one with the same external id.
+
+    Raise KlingRefusedError if it cannot be accepted.
+    """
     body = request.json_object()
     if body is None:
         raise KlingRefusedError(BAD_BODY)
@@ -137,15 +146,16 @@ def build_order(state: SandboxState, provider: str, account: str, operation: str
     external_id = None if state.lies("no_reference") else body.get("external_task_id")
     charge = body.get("n", 1) if kind == "image" else 1
     if state.is_external_id_taken(provider, account, external_id):
+        if state.options.external_id_first:
+            return accepted_response(state, state.ledger.by_external_id(str(external_id))[0])
         raise KlingRefusedError(BAD_VALUE, "external_task_id already exists")
     if not state.can_afford(charge):
         raise KlingRefusedError(NO_MONEY)
     if not state.has_slots(provider, account, kind, charge):
         raise KlingRefusedError(TOO_MANY)
-    task_id = new_task_id()
-    return Order(
-        task_id, provider, account, operation, kind, external_id, body, charge, accepted_response, image_hashes(body)
-    )
+    answer = partial(accepted_response, state)
+    task_id = state.new_id(new_task_id())
+    return Order(task_id, provider, account, operation, kind, external_id, body, charge, answer, image_hashes(body))
 
 
 def find_tasks(state: SandboxState, provider: str, account: str, names: Sequence[str]) -> list[AcceptedTask]:
@@ -155,11 +165,15 @@ def find_tasks(state: SandboxState, provider: str, account: str, names: Sequence
     """
     tasks: list[AcceptedTask] = []
     for name in names:
-        by_id = state.ledger.by_id(name)
-        named = filter(state.shows_reference, state.ledger.by_external_id(name))
-        visible = [t for t in named if t.at <= state.visible_until()]
+        by_id = state.lists.find(name)
+        named = filter(state.lists.shows_reference, state.ledger.by_external_id(name))
+        visible = list(filter(state.lists.is_visible, named))
         tasks += [by_id] if by_id else visible
     return [t for t in tasks if (t.provider, t.account) == (provider, account)]
+
+
+def _is_named(task: AcceptedTask, names: Sequence[str], *, by_task_id: bool) -> bool:
+    return not {task.id, f"{OTHER_ID}{task.id}"}.isdisjoint(names) if by_task_id else task.external_id in names
 
 
 def new_task_id() -> str:

@@ -142,21 +142,21 @@ def _invalid_video_task_field(body: Mapping[str, Any]) -> str | None:
     return None if str(body.get("aspect_ratio", "16:9")) in VIDEO_RATIOS else "aspect_ratio"
 
 
-def accepted_response(task: AcceptedTask) -> SandboxResponse:
+def accepted_response(state: SandboxState, task: AcceptedTask) -> SandboxResponse:
     """Return the response to an accepted submit."""
     at = milliseconds(task.at)
-    data = {"task_id": task.id, "task_status": "submitted", "created_at": at, "updated_at": at}
+    data = {"task_id": state.wire_id(task.id), "task_status": "submitted", "created_at": at, "updated_at": at}
     return envelope(data | {"task_info": {"external_task_id": task.external_id or ""}})
 
 
 def task_object(state: SandboxState, task: AcceptedTask) -> dict[str, Any]:
     """Return the object for a task in Kling's legacy design."""
-    phase, created = state.phase(task), state.list_time(task.at)
+    phase, created = state.phase(task), state.lists.time(task)
     result: dict[str, Any] = {
-        "task_id": task.id,
+        "task_id": state.lists.id(task),
         "task_status": STATE_NAMES[phase],
         "task_status_msg": FAILURE_MESSAGE if phase is Phase.FAILED else "",
-        "task_info": {"external_task_id": (task.external_id or "") if state.shows_reference(task) else ""},
+        "task_info": {"external_task_id": state.lists.reference(task)},
         "created_at": milliseconds(created) if isinstance(created, float) else created,
         "updated_at": updated_at(state, task),
     }
@@ -171,7 +171,7 @@ def newer_task_object(state: SandboxState, task: AcceptedTask) -> dict[str, Any]
     phase = state.phase(task)
     links = state.output_links(task) if phase is Phase.SUCCEEDED else []
     return {
-        "id": task.id,
+        "id": state.lists.id(task),
         "status": "succeeded" if phase is Phase.SUCCEEDED else STATE_NAMES[phase],
         "message": FAILURE_MESSAGE if phase is Phase.FAILED else "",
         "create_time": milliseconds(task.at),

@@ -39,6 +39,8 @@ class AcceptedTask:
     key: str
     #: SHA-256 of each image of the request, by its position (`field`, or `field/2` in a list). The name is stored.
     pictures: dict[str, str] = field(default_factory=dict)
+    #: Somebody else has submitted it.
+    foreign: bool = False
 
     @property
     def prompt(self) -> str:
@@ -67,6 +69,7 @@ class Order:
     #: Builder of the provider's response to the accepted submit.
     to_response: Callable[[AcceptedTask], Any]
     pictures: dict[str, str] = field(default_factory=dict)
+    foreign: bool = False
 
 
 class Ledger:
@@ -97,8 +100,11 @@ class Ledger:
         return self._charges
 
     def duplicates(self) -> int:
-        """Return the number of accepted requests that equal an earlier one in everything but the external id."""
-        return len(self.accepted) - len(self._request_counts)
+        """Return the number of accepted requests that equal an earlier one in everything but the external id.
+
+        Tasks of somebody else do not count.
+        """
+        return self._request_counts.total() - len(self._request_counts)
 
     def by_id(self, task_id: str) -> AcceptedTask | None:
         """Return the task with this id, or None."""
@@ -109,10 +115,11 @@ class Ledger:
         return self._by_external.get(external_id, [])
 
     def by_request(self) -> dict[str, list[AcceptedTask]]:
-        """Return the accepted tasks by the key of their request. A list of several tasks is a repeated purchase."""
+        """Return the client's accepted tasks by the key of their request. Several under one are a repeated purchase."""
         groups: defaultdict[str, list[AcceptedTask]] = defaultdict(list)
         for accepted in self.accepted:
-            groups[accepted.key].append(accepted)
+            if not accepted.foreign:
+                groups[accepted.key].append(accepted)
         return dict(groups)
 
     def visible_tasks(
@@ -134,7 +141,8 @@ class Ledger:
         if accepted.external_id is not None:
             self._by_external[accepted.external_id].append(accepted)
         self._lists[accepted.provider, accepted.account, accepted.operation].append(accepted)
-        self._request_counts[accepted.key] += 1
+        if not accepted.foreign:
+            self._request_counts[accepted.key] += 1
         self._charges += accepted.charge
 
     def _open(self, path: Path) -> int:

@@ -8,6 +8,10 @@ from typing import Any, Literal
 from runner.sandbox.faults import Faults
 
 Dialect = Literal["A", "B", "C"]
+#: Forms of task ids: those of each provider; numbers in JSON; 200 characters; with a slash, a blank or non-ASCII
+#: characters; made of look-alikes; and pairs that are equal up to case.
+IdForm = Literal["own", "number", "long", "slash", "blank", "unicode", "alike", "case"]
+ID_FORMS: tuple[IdForm, ...] = ("own", "number", "long", "slash", "blank", "unicode", "alike", "case")
 #: A shortest and a longest duration, in seconds.
 SecondsRange = tuple[float, float]
 #: Options that cannot change after the start.
@@ -19,6 +23,8 @@ FLOAT_OPTIONS = frozenset(
         "window_s",
         "token_life_s",
         "list_lag_s",
+        "list_lag_grows_s",
+        "list_time_shift_s",
         "reference_lag_s",
         "accept_delay_s",
         "link_life_s",
@@ -60,13 +66,23 @@ class Options:
     gateway_dialect: Dialect = "A"
     #: True: a second submit with the same external_task_id is refused with 1201.
     external_id_unique: bool = True
+    #: True: a second submit with the same external_task_id is answered with the first task, and costs nothing.
+    external_id_first: bool = False
+    #: Form of the ids of tasks.
+    id_form: IdForm = "own"
     #: Delay after which an accepted task shows in lists and in queries by external id.
     list_lag_s: float = 0.0
+    #: Seconds by which that delay is longer for each task than for the one before.
+    list_lag_grows_s: float = 0.0
+    #: Seconds by which the times in lists are ahead: another zone, or the future.
+    list_time_shift_s: float = 0.0
     #: Age at which an accepted task shows its external_task_id, and is found by it.
     reference_lag_s: float = 0.0
     #: Rows that a list shows at most: the newest tasks, or the oldest.
     list_newest: int | None = None
     list_oldest: int | None = None
+    #: Rows on a page at most, whatever the client asks for.
+    list_page: int | None = None
     #: Delay between a submit and its acceptance and response.
     accept_delay_s: float = 0.0
     #: Time for which an uploaded file is pending.
@@ -90,8 +106,19 @@ class Options:
     def _checks(self) -> Iterator[tuple[str, bool]]:
         yield "gateway_dialect", self.gateway_dialect in ("A", "B", "C")
         yield "qps", self.qps is None or self.qps > 0
+        yield "id_form", self.id_form in ID_FORMS
         yield "window_s", self.window_s > 0
-        for name in ("concurrency", "credit", "token_requests", "file_bytes", "list_newest", "list_oldest"):
+        yield "list_page", self.list_page is None or self.list_page > 0
+        yield "list_lag_grows_s", self.list_lag_grows_s >= 0
+        for name in (
+            "concurrency",
+            "credit",
+            "token_requests",
+            "file_bytes",
+            "list_newest",
+            "list_oldest",
+            "list_page",
+        ):
             yield name, isinstance(getattr(self, name), int | None)
         for name in ("seconds", "video_seconds"):
             low, high = getattr(self, name) or (0, 0)

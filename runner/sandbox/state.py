@@ -1,14 +1,14 @@
 """State that the providers of one sandbox share: options, clock, ledger, limits, and the progress of tasks in time."""
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from enum import Enum, auto
-from itertools import islice
 from typing import Any
+from urllib.parse import quote
 
 from runner.sandbox.faults import FINISH, FaultInjector, fraction
 from runner.sandbox.ledger import AcceptedTask, Ledger, Order
 from runner.sandbox.limits import RequestCounters, Slots, WindowLimit
+from runner.sandbox.list_view import ListView
 from runner.sandbox.options import Options
 
 #: Words in a prompt that the content check refuses.
@@ -42,6 +42,7 @@ class SandboxState:
         self.fault_injector = FaultInjector(options.faults, options.seed)
         self._window = WindowLimit()
         self._slots = Slots()
+        self.lists = ListView(self)
         self._reported_finished: set[str] = set()
         for accepted in self.ledger.accepted:
             self._take_slots(accepted)
@@ -107,51 +108,30 @@ class SandboxState:
         until = "" if life is None else f"?until={self.clock() + life:.3f}"
         extension = EXTENSIONS[task.kind]
         count = task.charge if task.kind == "image" else 1
-        return [f"{self.url}/files/{task.id}/{n}.{extension}{until}" for n in range(count)]
-
-    def page(self, provider: str, account: str, operation: str, page: int, size: int) -> tuple[list[AcceptedTask], int]:
-        """Return a page (from 1) of an account's visible tasks, newest first, and the number of all of them.
-
-        Options and faults can cut the list, leave rows out or change the order.
-        """
-        tasks, total = self.ledger.visible_tasks(provider, account, operation, self.visible_until())
-        first, last = 0, total
-        if self.options.list_newest is not None:
-            first = max(0, total - self.options.list_newest)
-        if self.options.list_oldest is not None:
-            last = min(total, self.options.list_oldest)
-        if self.lies("list_blank"):
-            last = first
-        order: Sequence[int] = range(last - 1, first - 1, -1)
-        if self.lies("list_holes"):
-            order = [i for i in order if tasks[i].number % 2]
-        if self.lies("list_unordered"):
-            order = sorted(order, key=lambda i: fraction(tasks[i].id))
-        if self.lies("list_oldest_first"):
-            order = order[::-1]
-        if self.lies("list_one_page"):
-            page = 1
-        return [tasks[i] for i in islice(order, (page - 1) * size, page * size)], len(order)
+        name = quote(task.id, safe="")
+        return [f"{self.url}/files/{name}/{n}.{extension}{until}" for n in range(count)]
 
     def lies(self, kind: str) -> bool:
         """Return whether this request is answered with a lie of this kind."""
         return self.fault_injector.next_fault((kind,)) is not None
 
-    def list_time(self, at: float) -> float | str | None:
-        """Return the creation time of a row, or None or a text where a fault says so."""
-        if self.lies("list_no_times"):
-            return None
-        if self.lies("list_text_times"):
-            return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-        return at
+    def new_id(self, own: str) -> str:
+        """Return the id of a new task in the form of the options. `own` is the provider's, and is unique."""
+        number = len(self.ledger.accepted) + 1
+        forms = {
+            "number": str(10**15 + int(10**15 * fraction(own))),
+            "long": f"{own}-".ljust(200, "x"),
+            "slash": f"task/{own}",
+            "blank": f"task {own}",
+            "unicode": f"任务-{own}",
+            "alike": _replace_bits(f"{number:016b}", "lI"),
+            "case": f"task-{_replace_bits(f'{number:08b}', 'aA')}",
+        }
+        return forms.get(self.options.id_form, own)
 
-    def shows_reference(self, task: AcceptedTask) -> bool:
-        """Return whether a task is old enough to show its external id."""
-        return self.clock() - task.at >= self.options.reference_lag_s
-
-    def visible_until(self) -> float:
-        """Return the time up to which a task must have been accepted to show in lists."""
-        return self.clock() - self.options.list_lag_s
+    def wire_id(self, task_id: str) -> int | str:
+        """Return an id as responses show it."""
+        return int(task_id) if self.options.id_form == "number" else task_id
 
     def _hides_outputs(self, task: AcceptedTask) -> bool:
         if task.id in self._reported_finished:
@@ -163,3 +143,7 @@ class SandboxState:
         if task.provider != "chanjing":
             count = task.charge if task.kind == "image" else 1
             self._slots.take((task.provider, task.account, task.kind), self.finish_time(task), count)
+
+
+def _replace_bits(bits: str, letters: str) -> str:
+    return bits.translate({ord("0"): letters[0], ord("1"): letters[1]})

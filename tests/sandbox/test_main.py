@@ -84,7 +84,7 @@ def test_arguments_become_options():
 def test_unknown_fault_lists_known_ones(capsys):
     with pytest.raises(SystemExit, match="2"):
         command.main(["--fault", "nothing=1"])
-    assert "there are: any_reference, cut_download" in capsys.readouterr().err
+    assert "there are: absent_lies, any_reference" in capsys.readouterr().err
 
 
 def test_missing_package_names_the_extra(monkeypatch, capsys):
