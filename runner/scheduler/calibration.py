@@ -1,4 +1,4 @@
-"""Calibration: measure how late a list shows our tasks, soon after the first ones were accepted.
+"""Calibration: measure how late a list shows our tasks, and what of them, soon after the first ones were accepted.
 
 A doubt at the end of a run can only be settled where that is known. It costs two pages of the list at most, and nothing
 where the account's jobs have measured it already.
@@ -25,7 +25,7 @@ _SOON = 2.0
 
 
 class Calibration:
-    """Reads the first page of each list whose lag is not known. `save` keeps what was learned."""
+    """Reads the first page of each list that is not measured. `save` keeps what was learned."""
 
     def __init__(self, session: ProviderSession, save: Callable[[], Awaitable[None]]) -> None:
         self._session, self._save = session, save
@@ -39,7 +39,7 @@ class Calibration:
         while not session.dead:
             seen = session.notifier.count(name)
             for group, facts in list(session.lists.items()):
-                if group not in self._tried and not facts.lag.known and facts.awaited >= _TASKS:
+                if group not in self._tried and not _is_measured(facts) and facts.awaited >= _TASKS:
                     self._tried.add(group)
                     await self._measure(facts)
             await session.notifier.wait(name, since=seen)
@@ -53,6 +53,10 @@ class Calibration:
             reading = await read_first_page(session, facts.operation)
             if reading is not None:
                 facts.observe(reading)
-            if facts.lag.known:
+            if _is_measured(facts):
                 break
         await self._save()
+
+
+def _is_measured(facts: ListFacts) -> bool:
+    return facts.lag.known and facts.learned.known

@@ -38,6 +38,8 @@ class Absence:
 
     verdict: Literal["proved", "early", "unwitnessed", "contradicted"]
     why: str
+    #: own tasks are missing from the list, which contradicts that it shows them all
+    is_incomplete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def judge_absence(
     expected = (*before, *since)
     shown = [each for each in expected if own.is_shown(each)]
     if contradiction := _contradiction(own, expected):
-        return Absence("contradicted", contradiction)
+        return contradiction
     if not expected:
         return Absence("unwitnessed", "no task of ours is known that the list must show")
     if not shown or any(not own.is_shown(each) and own.is_passed_over(each) for each in expected):
@@ -165,19 +167,23 @@ def judge_absence(
     return Absence("unwitnessed", "no task was accepted since the quiet time")
 
 
-def _contradiction(own: OwnRows, expected: Sequence[Witness]) -> str | None:
+def _contradiction(own: OwnRows, expected: Sequence[Witness]) -> Absence | None:
     """Return why the list cannot tell: it shows own tasks without their marks, or leaves some out."""
     quiet = own.facts.base_quiet_time
     unmarked = sum(own.mark(each) is False and own.age(each) > quiet for each in expected)
     if unmarked:
-        return f"the list shows {pluralize(unmarked, 'task')} of ours without what they are recognised by"
+        why = f"the list shows {pluralize(unmarked, 'task')} of ours without what they are recognised by"
+        return Absence("contradicted", why)
     left_out = [each for each in expected if not own.is_shown(each)]
     passed_over = sum(own.is_passed_over(each) and own.age(each) > quiet for each in left_out)
     if passed_over:
-        return f"the list leaves out {pluralize(passed_over, 'task')} of ours"
+        return Absence(
+            "contradicted", f"the list leaves out {pluralize(passed_over, 'task')} of ours", is_incomplete=True
+        )
     overdue = sum(own.age(each) > OVERDUE * quiet for each in left_out)
     if overdue:
-        return f"{pluralize(overdue, 'task')} of ours did not appear in the list"
+        why = f"{pluralize(overdue, 'task')} of ours did not appear in the list"
+        return Absence("contradicted", why, is_incomplete=True)
     return None
 
 

@@ -10,10 +10,11 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from runner.scheduler.learned_facts import LearnedFacts
 from runner.tasks.list_record import Lag, ListRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from runner.providers.responses import ListedTask
     from runner.scheduler.clock import Clock
@@ -36,11 +37,22 @@ class ListFacts:
     """Facts about the list that holds the tasks of `operation`, measured on own tasks.
 
     `quiet_time` is that of the provider's spec or of the manifest, in seconds. `by_reference`: its rows show our
-    references, and a row without its own is not the task's yet.
+    references, and a row without its own is not the task's yet. `proof` and `on_contradiction` are those of
+    `LearnedFacts`.
     """
 
-    def __init__(self, operation: str, quiet_time: float, *, by_reference: bool = False) -> None:
+    def __init__(
+        self,
+        operation: str,
+        quiet_time: float,
+        *,
+        by_reference: bool = False,
+        proof: Collection[str] = (),
+        on_contradiction: Callable[[], None] = lambda: None,
+    ) -> None:
         self.operation, self._by_reference = operation, by_reference
+        #: what is to be written down for the account's guarantee class
+        self.learned = LearnedFacts(by_reference=by_reference, proof=proof, on_contradiction=on_contradiction)
         self.base_quiet_time = quiet_time
         self._limit = max(_LAG_SHARE * quiet_time, _SHORT_LAG)
         self._witnesses: OrderedDict[str, Witness] = OrderedDict()
@@ -97,8 +109,9 @@ class ListFacts:
         in_order = sorted(known.values(), key=lambda each: each.answered_at)
         self._witnesses = OrderedDict((each.remote_id, each) for each in in_order[-MAX_WITNESSES:])
 
-    def learn_echo(self, model: str, same: Mapping[str, bool]) -> None:
+    def learn_echo(self, model: str, same: Mapping[str, bool], now: float) -> None:
         """Learn which request fields came back unchanged; a field that once did not stays so."""
+        self.learned.learn_echo(model, same, now)
         for name, equal in same.items():
             self.echo[model, name] = equal and self.echo.get((model, name), True)
 
@@ -125,7 +138,8 @@ class ListFacts:
         return witness is not None and row.reference != witness.ref
 
     def observe(self, reading: Reading) -> None:
-        """Learn lag and capacity from a reading."""
+        """Learn from a reading: lag, capacity, and what it shows of own tasks."""
+        self.learned.observe(reading, self._witnesses, self.base_quiet_time)
         shown = {row.remote_id for row in reading.rows if not self._is_unmarked(row)}
         self.capacity = max(self.capacity, len(reading.rows))
         newest = max((each.claimed_at for each in self if each.remote_id in shown), default=0.0)

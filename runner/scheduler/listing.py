@@ -30,6 +30,9 @@ class Reading:
     begun: Moment
     #: no page was left unread
     to_end: bool = True
+    #: the same moment in seconds since the epoch, and by how many seconds the provider's clock was ahead of ours
+    at: float = 0.0
+    ahead: float = 0.0
 
 
 async def read_list(
@@ -40,7 +43,7 @@ async def read_list(
     With `pages` the reading ends after so many. A page that is equal to the one before ends it too: that host shows one
     page, whatever page is asked for.
     """
-    begun = session.clock.moment()
+    begun, at = session.clock.moment(), session.clock.now()
     rows: dict[str, ListedTask] = {}
     before: list[str] = []
     for number in range(1, _PAGES + 1):
@@ -54,19 +57,21 @@ async def read_list(
         rows |= {row.remote_id: row for row in page.rows}
         to_end = not ids or ids == before
         if to_end or _reaches_back(list(rows.values()), since):
-            return Reading(tuple(rows.values()), begun, to_end)
+            return Reading(tuple(rows.values()), begun, to_end, at, session.ahead)
         if number == pages:
-            return Reading(tuple(rows.values()), begun, to_end=False)
+            return Reading(tuple(rows.values()), begun, to_end=False, at=at, ahead=session.ahead)
         before = ids
     return RetryableFailure("trouble", TaskError("list_too_long", None, f"the list has more than {_PAGES} pages"))
 
 
 async def read_first_page(session: ProviderSession, operation: str) -> Reading | None:
     """Read the newest tasks of the account's list. Return None if there is no clean answer."""
-    begun = session.clock.moment()
+    begun, at = session.clock.moment(), session.clock.now()
     request = session.dialect.list_page(operation, 1)
     page = read_page(session.spec, await session.send(request)) if request is not None else None
-    return Reading(page.rows, begun, to_end=False) if isinstance(page, ListPage) else None
+    if not isinstance(page, ListPage):
+        return None
+    return Reading(page.rows, begun, to_end=False, at=at, ahead=session.ahead)
 
 
 def _reaches_back(rows: Sequence[ListedTask], since: float) -> bool:

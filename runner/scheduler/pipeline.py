@@ -17,6 +17,7 @@ from runner.scheduler.reconcile import ReconcileStage
 from runner.scheduler.stage import Stage
 from runner.scheduler.submit import SubmitStage
 from runner.tasks.models import State
+from runner.text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
     from runner.scheduler.spending import Spending
     from runner.scheduler.stage import OnBroken
     from runner.store.facts import AccountFacts
+    from runner.tasks.fact import Fact
     from runner.tasks.retry_policy import RetryPolicy
+
+#: seconds; what was bought within them may still be put right
+_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -64,23 +69,51 @@ class ProviderPipeline:
         for operations in self.groups():
             facts = self.session.facts_of(operations[0])
             try:
-                record = await self.facts.load(self.session.dialect.group(operations[0]), self.session.clock.now())
+                group, now = self.session.dialect.group(operations[0]), self.session.clock.now()
+                record, known = await self.facts.load(group, now), await self.facts.facts(group, now)
             except RunnerError as error:
                 self.session.on_warning(f"{error.message}: what was learned of the account's lists is not used")
                 return
             facts.restore(record, self.session.clock)
+            facts.learned.restore(known)
 
     async def save_facts(self) -> None:
-        """Keep what this run has learned for the account's other jobs. A failure costs only patience."""
-        if self.facts is None:
-            return
+        """Keep what this run has learned for the account's other jobs. A failure costs only patience.
+
+        Tell the user of what contradicts a list, once.
+        """
         for name, facts in self.session.lists.items():
-            if len(facts):
-                try:
+            untold, facts.learned.untold = facts.learned.untold, []
+            for fact in untold:
+                await self._tell_contradiction(fact)
+            if self.facts is None:
+                continue
+            learned = facts.learned.take()
+            try:
+                if learned:
+                    await self.facts.record(name, *learned)
+                if len(facts):
                     await self.facts.save(name, facts.record(), self.session.clock.now())
-                except RunnerError as error:
-                    self.session.on_warning(f"{error.message}: what was learned of the account's lists is not kept")
-                    return
+            except RunnerError as error:
+                facts.learned.put_back(learned)
+                self.session.on_warning(f"{error.message}: what was learned of the account's lists is not kept")
+                return
+
+    async def watch_contradictions(self) -> None:
+        """Keep and tell what contradicts a list as soon as it is seen, until it is cancelled."""
+        notifier, name = self.session.notifier, (self.name, "contradiction")
+        while True:
+            seen = notifier.count(name)
+            if any(facts.learned.untold for facts in self.session.lists.values()):
+                await self.save_facts()
+            await notifier.wait(name, since=seen)
+
+    async def _tell_contradiction(self, fact: Fact) -> None:
+        since = self.session.clock.now() - _DAY
+        resting = await self.settlement.store.bought_again_count(self.name, since)
+        rest = f". {pluralize(resting, 'task')} of today rest{'s' if resting == 1 else ''} on it: runner audit"
+        held = "lost answers of that model are held" if fact.model else "lost answers are held"
+        self.session.on_warning(f"{self.name}: {fact.why}: from now on {held}{rest if resting else ''}")
 
     def submit_stage(self, on_bug: Callable[[Exception], None]) -> SubmitStage:
         """Return the stage that buys."""

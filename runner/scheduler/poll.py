@@ -197,5 +197,5 @@ class PollStage:
             (stored,) = await self._store.find_by_key_prefix(task.key)
             body = session.dialect.body(task.operation, task.model, orjson.loads(stored.request))
             same = compare_echo(session.spec, body, objects[task.id])
-            session.facts_of(task.operation).learn_echo(task.model, same)
+            session.facts_of(task.operation).learn_echo(task.model, same, session.clock.now())
             await self._store.put_echoed_fields(session.name, task.model, same)

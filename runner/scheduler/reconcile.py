@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never
 import anyio
 import orjson
 
-from runner.providers.images import has_placeholder
-from runner.providers.responses import ListedTask, compare_echo, read_reference
+from runner.providers.guarantee import hidden_fields
+from runner.providers.responses import ListedTask, classify_response, compare_echo, is_success, read_reference
 from runner.scheduler.evidence import OwnRows, judge_absence
 from runner.scheduler.list_facts import MAX_WITNESSES
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
@@ -24,11 +24,13 @@ from runner.text import pluralize
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from runner.providers.requests import Outcome
     from runner.providers.spec import Spec
     from runner.scheduler.clock import Clock
     from runner.scheduler.evidence import MissedReading
     from runner.scheduler.session import ProviderSession
     from runner.scheduler.settlement import Settlement
+    from runner.tasks.events import Event
     from runner.tasks.models import Task
 
 #: states whose task may still own a row that nobody owns
@@ -72,6 +74,8 @@ class ReconcileStage:
         self._unsure: set[int] = set()
         #: the complete reading with the fewest rows that missed a task, by task
         self._missed: dict[int, MissedReading] = {}
+        #: tasks whose reference the provider did not know when it was asked
+        self._unknown: set[int] = set()
         #: the due time of the next scan, where a claim has just computed it and taken none; else empty
         self._computed_due: list[float | None] = []
 
@@ -114,13 +118,26 @@ class ReconcileStage:
         """Ask for each task by our reference. Return the tasks that no answer decides, for the list."""
         session, rest = self._session, []
         for task in batch:
-            request = session.dialect.by_reference(task)
-            event = None if request is None else read_reference(session.spec, task, await session.send(request))
+            request, event = session.dialect.by_reference(task), None
+            if request is not None:
+                outcome = await session.send(request)
+                event = read_reference(session.spec, task, outcome)
+                self._remember_answer(task, event, outcome)
             if event is None or (isinstance(event, Found) and await self._is_claimed(event.remote_id)):
                 rest.append(task)
             else:
                 await self._settlement.settle(task, event)
         return rest
+
+    def _remember_answer(self, task: Task, event: Event | None, outcome: Outcome) -> None:
+        """Remember what a question by reference showed of the provider."""
+        self._unknown.discard(task.id)
+        if isinstance(event, Found):
+            self._facts.learned.found_by_reference(task.operation, self._session.clock.now())
+        elif event is None and not is_success(self._session.spec, outcome, "query"):
+            meaning = classify_response(self._session.spec, outcome, "query").meaning
+            if meaning == "absent" and len(self._unknown) < _MISSES:
+                self._unknown.add(task.id)
 
     async def _is_claimed(self, remote_id: str) -> bool:
         """Return True if a task of ours, or of another job of the account, has this id."""
@@ -187,7 +204,7 @@ class ReconcileStage:
             if self._settlement.claims is not None:
                 others = len(await self._settlement.claims.other_doubts(task.fingerprint))
             body, trusted, _ = await self._known(task)
-            hides = has_hidden_fields(self._session.spec, body, trusted)
+            hides = bool(hidden_fields(self._session.spec, body, trusted))
             early = shared and await self._waited(task, begun) < self._settlement.policy.quiet_time
             if len(similar[task.id]) > doubts + others or early or (hides and (shared or others)):
                 self._unsure.add(task.id)
@@ -255,10 +272,14 @@ class ReconcileStage:
         self._remember_miss(task, own)
         match found.verdict:
             case "proved":
+                if task.id in self._unknown:
+                    self._facts.learned.reference_unknown(task.operation, self._session.clock.now())
                 return Missing(quiet=waited >= quiet_time, why=found.why)
             case "early":
                 return Missing(quiet=False, why=found.why)
             case "contradicted":
+                if found.is_incomplete:
+                    self._facts.learned.contradict("own_rows", found.why, self._session.clock.now())
                 return Missing(quiet=waited >= shortest, provable=False, why=found.why)
             case "unwitnessed":
                 # a held task takes no slot and keeps no duplicate from being bought, and what is bought is a witness
@@ -313,7 +334,7 @@ class ReconcileStage:
         body = self._session.dialect.body(task.operation, task.model, orjson.loads(task.request))
         same = compare_echo(self._session.spec, body, row.raw)
         await self._store.put_echoed_fields(self._session.name, witness.model, same)
-        self._facts.learn_echo(witness.model, same)
+        self._facts.learn_echo(witness.model, same, self._session.clock.now())
         return same
 
     async def find_surplus(self) -> list[str]:
@@ -468,13 +489,7 @@ def match(
     differs = {field for field, equal in same.items() if not equal and trusted.get(field, True)}
     if not same or any(field in proof or field in trusted for field in differs):
         return "none"
-    hidden = has_hidden_fields(spec, body, trusted)
+    hidden = hidden_fields(spec, body, trusted)
     # a proof that is known to come back changed distinguishes no rows: that row may be of any request
     unsure = any(not same.get(field, True) for field in proof)
     return "possible" if differs or unsure or (hidden and ambiguous) else "match"
-
-
-def has_hidden_fields(spec: Spec, body: Mapping[str, Any], trusted: Mapping[str, bool]) -> bool:
-    """Return True if the list does not show some field of a request, or shows it changed."""
-    echo = spec.reconcile.listing.echo if spec.reconcile.listing else {}
-    return any(not trusted.get(name, name in echo and not has_placeholder(body[name])) for name in body)

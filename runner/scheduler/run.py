@@ -196,6 +196,7 @@ class Run:
             await pipeline.settlement.set_aside(batch)
 
         group.start_soon(pipeline.session.probe)
+        group.start_soon(pipeline.watch_contradictions)
         if State.QUEUED in self._states:
             group.start_soon(pipeline.calibration().run)
         for stage in pipeline.stages(self._states, self._directory, on_broken):

@@ -185,8 +185,13 @@ class ProviderSession:
         """Return the facts about the list that holds an operation's tasks."""
         group, listing = self.dialect.group(operation), self.spec.reconcile.listing
         if group not in self.lists:
-            by_reference = listing is not None and listing.reference is not None
-            self.lists[group] = ListFacts(operation, self.quiet_time, by_reference=by_reference)
+            self.lists[group] = ListFacts(
+                operation,
+                self.quiet_time,
+                by_reference=listing is not None and listing.reference is not None,
+                proof=listing.proof if listing is not None and listing.reference is None else (),
+                on_contradiction=lambda: self.notifier.notify((self.name, "contradiction")),
+            )
         return self.lists[group]
 
     async def compare_clocks(self) -> None:

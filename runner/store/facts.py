@@ -5,18 +5,22 @@ They are written behind. A file that is lost costs patience and no money: what i
 
 from __future__ import annotations
 
-from dataclasses import astuple
+import sqlite3
+from contextlib import closing
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from runner.errors import StateError
 from runner.store.account import SharedDatabase
+from runner.store.database import DATABASE_ERRORS, harden, to_runner_error
 from runner.tasks.fact import Fact, merge_facts
 from runner.tasks.list_record import Lag, ListRecord, Witness
 from runner.tasks.models import Moment
 
 if TYPE_CHECKING:
-    import sqlite3
+    from collections.abc import Iterator
     from pathlib import Path
 
 #: own tasks of a list that are kept, the latest
@@ -25,6 +29,7 @@ _MAX_WITNESSES = 64
 _LAG_VALID, _CAPACITY_VALID, _ECHO_VALID = 7 * 86_400.0, 90 * 86_400.0, 30 * 86_400.0
 #: seconds to wait for another process that writes the file
 _TIMEOUT = 5.0
+_HINT = "Move it away: what it holds is measured again."
 
 _SCHEMA = """
 pragma journal_mode = delete;
@@ -59,7 +64,7 @@ class AccountFacts:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "facts.db"
-        self._file = SharedDatabase(self._path, _SCHEMA, hint="Move it away: what it holds is measured again.")
+        self._file = SharedDatabase(self._path, _SCHEMA, hint=_HINT)
 
     async def load(self, name: str, now: float) -> ListRecord:
         """Return what is known of a list and still counts at `now`, seconds since the epoch."""
@@ -169,6 +174,45 @@ class AccountFacts:
         """Forget a fact, also a contradicted one: a person or a deliberate measurement has said so."""
         query = "delete from known where list = ? and name = ? and operation = ? and model = ? and subject = ?"
         await self._file.transact(lambda connection: connection.execute(query, (name, *fact.key)), _TIMEOUT)
+
+
+def read_facts(directory: Path, name: str) -> tuple[Fact, ...]:
+    """Return all facts about a list, those that have expired included, without writing anything.
+
+    Lag, capacity, stranger and the comparison of fields, which runs decide with, are among them. Without a file there
+    are none. Raises DiskError, JobLockedError and StateError.
+    """
+    path = directory / "facts.db"
+    if not path.exists():
+        return ()
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT)) as connection:
+            harden(connection)
+            tables = {row[0] for row in connection.execute("select name from sqlite_schema where type = 'table'")}
+            return tuple(_stored_facts(connection, tables, name))
+    except (*DATABASE_ERRORS, ValueError, TypeError) as error:
+        found = to_runner_error(error, str(path))
+        raise (StateError(found.message, hint=_HINT) if isinstance(found, StateError) else found) from None
+
+
+def _stored_facts(connection: sqlite3.Connection, tables: set[str], name: str) -> Iterator[Fact]:
+    if "known" in tables:  # not in files of earlier versions
+        rows = connection.execute(f"select {_COLUMNS} from known where list = ? limit {_MAX_FACTS}", (name,))  # noqa: S608
+        for fact in (Fact(*row) for row in rows):
+            yield replace(fact, n=int(fact.n), first_at=float(fact.first_at), last_at=float(fact.last_at))
+    if "fact" in tables:
+        for each, value, n, at in connection.execute("select name, value, n, at from fact where list = ?", (name,)):
+            seen = float(value if each == "stranger" else at)
+            yield Fact(str(each), "measured", value=f"{float(value):g}", n=int(n), first_at=seen, last_at=seen)
+    if "echo" in tables:
+        rows = connection.execute(
+            f"select model, field, verbatim, at from echo where list = ? limit {_MAX_FACTS}",  # noqa: S608
+            (name,),
+        )
+        for model, field, verbatim, at in rows:
+            same = Fact("field", "measured", "", str(model), str(field), "verbatim", 1, float(at), float(at))
+            why = f"the list does not show {field} as it was sent"
+            yield same if verbatim else replace(same, state="contradicted", value="changed", why=why)
 
 
 def _moment(witness: Witness) -> tuple[str, float]:

@@ -90,6 +90,11 @@ class Queries:
         parameters = {"operations": to_json(operations), "limit": limit, "include_adopted": include_adopted}
         return [task_from(row) for row in await self._fetch_all("witnesses", provider=provider, **parameters)]
 
+    async def bought_again_count(self, provider: str, since: float) -> int:
+        """Return how many tasks were bought once more since a time because their first submit counts as absent."""
+        row = await self._fetch_one("bought_again_count", provider=provider, since=since)
+        return int(row[0]) if row else 0
+
     async def submit_outlook(self, provider: str, free_slots: int) -> SubmitOutlook:
         """Return whether tasks are being submitted, wait to be bought, and could be bought within `free_slots`."""
         row = await self._fetch_one("submit_outlook", provider=provider, free_slots=free_slots)

@@ -326,6 +326,12 @@ select task.*, '' as request, '' as name from task
     and sent_boot is not null and operation in (select value from json_each(:operations))
   order by submitted_at desc limit :limit
 
+-- name: bought_again_count
+-- Return how many tasks were bought once more since a time after a submit whose answer was lost. Reads every row, once
+-- where a list is contradicted.
+select count(*) from task where provider = :provider and doubts > 0 and adopted = 0 and remote_id is not null
+  and submitted_at >= :since
+
 -- name: submit_outlook
 -- Return whether a task is being submitted, whether one waits to be bought, and whether one of those could be: within the
 -- window, and without a duplicate in doubt.

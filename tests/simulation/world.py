@@ -37,6 +37,7 @@ from runner.scheduler.stage import Notifier
 from runner.settings import Settings
 from runner.store.store import Store
 from runner.store.task_rows import Addition
+from runner.tasks.fact import merge_facts
 from runner.tasks.list_record import Lag, ListRecord, Witness
 from runner.tasks.models import Draft, Moment, TaskError
 from runner.tasks.retry_policy import RetryPolicy
@@ -133,6 +134,8 @@ class World:
         }
         self.invariants = Invariants(self.state, self.provider, self.group_of)
         self.facts = {dialect.group("image"): self._prior_facts()} if plan.prior else {}
+        #: other facts of the account, by list and key
+        self.learned = {}
 
     def _prior_facts(self):
         """Return what the account's earlier jobs have learned of the list."""
@@ -568,6 +571,15 @@ class Client:
     async def save(self, name, record, _):
         self.gate()
         self.world.facts[name] = record
+
+    async def facts(self, name, now):
+        return tuple(fact for fact in self.world.learned.get(name, {}).values() if fact.is_valid(now))
+
+    async def record(self, name, *facts):
+        self.gate()
+        known = self.world.learned.setdefault(name, {})
+        for fact in facts:
+            known[fact.key] = merge_facts(known[fact.key], fact) if fact.key in known else fact
 
 
 class Database:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from runner.errors import StateError
-from runner.store.facts import AccountFacts
+from runner.store.facts import AccountFacts, read_facts
 from runner.tasks.fact import Fact
 from runner.tasks.list_record import Lag, ListRecord, Witness
 from runner.tasks.models import Moment
@@ -112,3 +115,60 @@ async def test_facts_without_end_are_forgotten(tmp_path):
     kept = await facts.facts("a list", NOW + 2_000)
     assert len(kept) == 1_000
     assert {"old", "1099"} <= {each.subject for each in kept}
+
+
+async def test_everything_is_read_for_people_expired_or_not(tmp_path):
+    facts = AccountFacts(tmp_path)
+    await facts.save("a list", RECORD, NOW)
+    await facts.record(
+        "a list", Fact("reference_in_list", "measured", n=2, first_at=NOW - 90 * DAY, last_at=NOW - 90 * DAY)
+    )
+    found = {(each.name, each.subject): each for each in read_facts(tmp_path, "a list")}
+    assert found["reference_in_list", ""].n == 2
+    assert (found["lag", ""].value, found["lag", ""].n, found["capacity", ""].value) == ("1.5", 3, "12")
+    assert found["stranger", ""].last_at == NOW - 60
+    assert (found["field", "prompt"].value, found["field", "style"].state) == ("verbatim", "contradicted")
+    assert read_facts(tmp_path, "another list") == ()
+
+
+def test_nothing_is_read_or_made_where_there_is_no_file(tmp_path):
+    assert read_facts(tmp_path / "none", "a list") == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_file_of_an_earlier_version_is_read(tmp_path):
+    """It has no table of facts with a state, and reading it adds none."""
+    await AccountFacts(tmp_path).save("a list", RECORD, NOW)
+    with closing(sqlite3.connect(tmp_path / "facts.db")) as connection:
+        connection.execute("drop table known")
+    before = (tmp_path / "facts.db").read_bytes()
+    assert {each.name for each in read_facts(tmp_path, "a list")} == {"lag", "capacity", "stranger", "field"}
+    assert (tmp_path / "facts.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"not a database" * 100),
+        lambda path: _replace_table(
+            path, "insert into known values ('a list', 'lag', '', '', '', '', '', 'x', 0, 0, '')"
+        ),
+        lambda path: _replace_table(path, "drop table known", "create table known (list)"),
+    ],
+    ids=["no database", "text where a number stands", "another table"],
+)
+async def test_damaged_file_is_named(tmp_path, damage):
+    await AccountFacts(tmp_path).save("a list", RECORD, NOW)
+    damage(tmp_path / "facts.db")
+    with pytest.raises(StateError) as raised:
+        read_facts(tmp_path, "a list")
+    assert "facts.db" in raised.value.message
+    assert raised.value.hint == "Move it away: what it holds is measured again."
+
+
+def _replace_table(path, *statements: str) -> None:
+    columns = "list, name, operation, model, subject, state, value, n, first_at, last_at, why"
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in ("drop table known", f"create table known ({columns})", *statements):
+            connection.execute(statement)
+        connection.commit()
