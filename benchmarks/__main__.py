@@ -18,6 +18,8 @@ from benchmarks import (
     downloads,
     floor,
     gallery,
+    large,
+    latency,
     million,
     pacing,
     parti,
@@ -80,6 +82,8 @@ MEASURES: Mapping[str, Measure] = {
     "status": status,
     "peers": peers,
     "gallery": gallery,
+    "latency": latency,
+    "large": large,
 }
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 from runner.store.store import Store
@@ -37,7 +38,9 @@ async def fill(directory: Path, tasks: int) -> tuple[float, float]:
     store = await Store.open(directory / ".runner")
     request = {"ref_prompt": "x" * 200, "aspect_ratio": "1:1", "clarity": 1024}
     drafts = (
-        Draft(f"{n:08x}".ljust(32, "0"), n + 1, 1, {"n": n}, "chanjing", "image", "kling-v2-1", request, f"n{n}")
+        Draft(
+            sha256(b"%d" % n).hexdigest()[:32], n + 1, 1, {"n": n}, "chanjing", "image", "kling-v2-1", request, f"n{n}"
+        )
         for n in range(tasks)
     )
     began, worked = time.perf_counter(), time.process_time()
