@@ -38,6 +38,10 @@ SANDBOX_VARIABLE = "RUNNER_PRETEND"
 _LOOPBACK_RATE = Rate(20.0)
 #: seconds of quiet time on loopback, where no request stays under way for minutes
 _LOOPBACK_DOUBT = 10.0
+#: submits on the wire at once at the start of a run, and at most, where a lost answer can be looked up
+FIRST_SUBMITS, _MOST_SUBMITS = 8, 128
+#: the same where it cannot: each answer that is lost is a task that the user must decide about
+BLIND_SUBMITS = 2
 
 
 def credential_names(spec: Spec) -> Sequence[tuple[str, ...]]:
@@ -186,6 +190,11 @@ def endpoint_rates(spec: Spec, manifest: Manifest, *, loopback: bool) -> dict[st
     defaults = {endpoint: _LOOPBACK_RATE if loopback else parse_rate(text) for endpoint, text in texts.items()}
     uploads = {"upload": _LOOPBACK_RATE if loopback else parse_rate(spec.limits.upload)} if spec.upload else {}
     return {endpoint: manifest.limits.qps or default for endpoint, default in defaults.items()} | uploads
+
+
+def most_submits(spec: Spec, manifest: Manifest) -> int:
+    """Return how many submits may be on the wire at once, which is how many answers can be lost at once."""
+    return manifest.limits.submits_at_once or (_MOST_SUBMITS if spec.can_reconcile else BLIND_SUBMITS)
 
 
 def retry_policy(spec: Spec, manifest: Manifest, *, loopback: bool) -> RetryPolicy:

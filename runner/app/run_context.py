@@ -262,7 +262,8 @@ async def _open_pipeline(
         downloader,
         facts=AccountFacts(account),
         images=image_source(session, job.images, account, stack, loopback=loopback),
-        submits=8 if spec.can_reconcile else 2,
+        submits=provider_config.FIRST_SUBMITS if spec.can_reconcile else provider_config.BLIND_SUBMITS,
+        most_submits=provider_config.most_submits(spec, manifest),
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
     )
     await pipeline.load_facts()

@@ -23,6 +23,8 @@ class JobLimits:
     qps: Rate | None = None
     #: the window: number of tasks the account may have running
     in_flight: int | None = None
+    #: submits on the wire at once: so many answers can be lost at once
+    submits_at_once: int | None = None
     downloads: int | None = None
     max_tasks: int = 10_000
     #: seconds after which no task is submitted any more

@@ -101,7 +101,13 @@ class _ManifestBuilder:
             repeat=document.repeat,
             output_name=document.output.name,
             limits=JobLimits(
-                limits.qps, limits.in_flight, limits.downloads, limits.max_tasks, limits.deadline, limits.max_cost
+                qps=limits.qps,
+                in_flight=limits.in_flight,
+                submits_at_once=limits.submits_at_once,
+                downloads=limits.downloads,
+                max_tasks=limits.max_tasks,
+                deadline=limits.deadline,
+                max_cost=limits.max_cost,
             ),
             retry=Retry(retry.attempts, retry.patience, retry.doubt),
             notify=self._read_notify(document.notify),

@@ -187,6 +187,7 @@ class LimitsPart(_Section):
 
     qps: Qps | None = None
     in_flight: Count | None = None
+    submits_at_once: Annotated[int, Field(ge=1, le=1_000)] | None = None
     downloads: Annotated[int, Field(ge=1, le=64)] | None = None
     max_tasks: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     deadline: Duration | None = None

@@ -48,8 +48,9 @@ class ProviderPipeline:
     downloader: Downloader
     #: puts local images into requests; None: the provider takes none
     images: ImageSource | None = None
-    #: submits on the wire at once, and downloads at once
+    #: submits on the wire at once, at first and at most, and downloads at once
     submits: int = 8
+    most_submits: int = 8
     downloads: int = 4
     #: runs a blocking function off the event loop
     offload: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
@@ -117,7 +118,15 @@ class ProviderPipeline:
 
     def submit_stage(self, on_bug: Callable[[Exception], None]) -> SubmitStage:
         """Return the stage that buys."""
-        return SubmitStage(self.session, self.settlement, self.spending, self.images, on_bug, concurrency=self.submits)
+        return SubmitStage(
+            self.session,
+            self.settlement,
+            self.spending,
+            self.images,
+            on_bug,
+            concurrency=self.submits,
+            most=self.most_submits,
+        )
 
     async def adopt_forgotten(self) -> None:
         """Adopt what this job has bought in a run that its state does not remember."""

@@ -5,6 +5,7 @@ A send is shielded: a run that stops waits for its answer, and what has no answe
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,12 +16,14 @@ from runner.errors import ConfigError, JobLockedError, RunnerError
 from runner.providers.requests import NoAnswer, NotSent
 from runner.providers.responses import read_submit
 from runner.scheduler.local_images import image_values
-from runner.tasks.events import Claimed, Interrupted, Rejected, RetryableFailure
+from runner.tasks.events import Accepted, Claimed, Interrupted, Rejected, RetryableFailure
 from runner.tasks.models import State, TaskError
 from runner.tasks.transitions import advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from anyio.abc import TaskGroup
 
     from runner.providers.requests import Outcome
     from runner.ratelimit.limiter import Permit
@@ -40,7 +43,10 @@ _RESCAN = 1.0
 
 
 class SubmitStage:
-    """Submits one provider's queued tasks with at most `concurrency` workers.
+    """Submits one provider's queued tasks, `concurrency` at once at first, and at most `most` of them.
+
+    One more goes out at once for each answer that comes while all workers wait for theirs, so that slow answers do not
+    keep submits below the rate limit. A submit without a clear answer sets the concurrency back.
 
     `images` puts local images into requests; None: the provider takes none. `on_bug` is called with an unexpected
     error. The task of that error is in doubt then, and the others go on.
@@ -55,10 +61,17 @@ class SubmitStage:
         on_bug: Callable[[Exception], None],
         *,
         concurrency: int = 8,
+        most: int = 8,
     ) -> None:
         self._session, self._settlement, self._spending = session, settlement, spending
         self._capacity, self._store = session.capacity, settlement.store
-        self._images, self._on_bug, self._concurrency = images, on_bug, concurrency
+        self._images, self._on_bug = images, on_bug
+        self._least, self._most = min(concurrency, most), most
+        #: workers that there are, and that there should be
+        self._workers, self._concurrency = 0, self._least
+        self._group: TaskGroup | None = None
+        #: when all workers waited for an answer last, on the event loop's clock
+        self._all_waited_at = -math.inf
         self._turn = anyio.Lock()
         self._claiming = anyio.Lock()
         self._stopping = False
@@ -83,8 +96,8 @@ class SubmitStage:
         async with anyio.create_task_group() as group:
             if self._images is not None:
                 await group.start(self._images.run, self._on_bug)
-            for _ in range(self._concurrency):
-                group.start_soon(self._worker)
+            self._group = group
+            self._start_workers()
 
     def stop(self, grace: float) -> None:
         """Submit nothing more. Requests on the wire have `grace` seconds to deliver their ids."""
@@ -94,13 +107,26 @@ class SubmitStage:
             scope.deadline = min(scope.deadline, anyio.current_time() + grace)
         self._session.notifier.notify((self._session.name, State.QUEUED))
 
+    def _start_workers(self) -> None:
+        while self._group is not None and self._workers < self._concurrency:
+            self._workers += 1
+            self._group.start_soon(self._worker)
+
+    def _adapt(self, event: Event, begun: float) -> None:
+        """Let one more submit go out at once if all workers waited since this one began; after a doubt, few again."""
+        if isinstance(event, Interrupted):
+            self._concurrency = self._least
+        elif isinstance(event, Accepted) and self._all_waited_at >= begun and not self._stopping:
+            self._concurrency = min(self._concurrency + 1, self._most)
+            self._start_workers()
+
     async def _worker(self) -> None:
         """Take turns for a permit, then claim and send side by side with the other workers.
 
         The first submit of a run goes alone, and so does one that tries again for a free slot. Until two tasks were
         accepted that the provider's list must show, each goes alone: of several lost answers none could be judged.
         """
-        while not self._stopping:
+        while not self._stopping and self._workers <= self._concurrency:
             async with self._turn:
                 permit = await self._acquire_permit()
                 if permit is not None and self._goes_alone():
@@ -108,6 +134,7 @@ class SubmitStage:
                     permit = None
             if permit is not None:
                 await self._submit_one(permit)
+        self._workers -= 1
 
     def _goes_alone(self) -> bool:
         session = self._session
@@ -117,10 +144,13 @@ class SubmitStage:
         """Claim a task and send it, shielded: a claim that is never sent would look like a doubt."""
         with anyio.CancelScope(shield=True):
             self._active += 1
+            begun = anyio.current_time()
+            if self._active >= self._workers:
+                self._all_waited_at = begun
             try:
                 task = await self._claim(permit)
                 if task is not None:
-                    await self._send(task, permit)
+                    self._adapt(await self._send(task, permit), begun)
             finally:
                 self._active -= 1
                 self._session.notifier.notify("idle")
@@ -207,12 +237,13 @@ class SubmitStage:
         self._settlement.publish_claim(claimed[-1], event, task)
         return task
 
-    async def _send(self, task: Task, permit: Permit) -> None:
+    async def _send(self, task: Task, permit: Permit) -> Event:
+        """Send a claimed task, settle it and return the event of its answer."""
         images = await self._prepare(task, permit)
         if not isinstance(images, dict):
             permit.release()
             await self._settlement.settle(task, images)
-            return
+            return images
         outcome = await self._exchange(task, permit, images)
         self._settlement.failpoint("answer received")
         event = self._read(outcome)
@@ -226,7 +257,8 @@ class SubmitStage:
                     continue  # another process holds the database: an id in hand is worth waiting for
                 self._settlement.last_resort(task, event)
                 raise
-            return
+            break
+        return event
 
     async def _prepare(self, task: Task, permit: Permit) -> dict[str, str] | Rejected | RetryableFailure:
         """Reserve the task's cost and return its image values, or why it is not sent. Not a byte has left until then.

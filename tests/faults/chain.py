@@ -256,6 +256,7 @@ class Chain:
             if spec.needs_claims
             else None,
             submits=self.workers or (8 if spec.can_reconcile else 2),
+            most_submits=self.workers or (128 if spec.can_reconcile else 2),
             facts=self,
             **listeners,
         )

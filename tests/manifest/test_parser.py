@@ -32,7 +32,7 @@ def test_complete_manifest(bench):
     assert manifest.items == Items(rows=({"subject": "cat"}, {"subject": "dog"}))
     axes = {name: axis.values for name, axis in manifest.matrix.axes.items()}
     assert axes == {"style": ["ink", "oil"], "aspect_ratio": ["1:1", "9:16"]}
-    assert manifest.limits == JobLimits(Rate(10, 60), 20, 4, 2000, 21600)
+    assert manifest.limits == JobLimits(Rate(10, 60), 20, None, 4, 2000, 21600)
     assert manifest.retry == Retry(3, 86400, 120)
     assert manifest.directory == bench.home.parent / "out/posters"
     assert (manifest.root, manifest.repeat, manifest.output_name, manifest.unchecked) == (

@@ -134,3 +134,24 @@ def test_no_retry_is_endless(kind, where):
         assert report.violation is None, fault
         assert report.lives[0].startswith("exit"), f"{fault}: {report.lives}"
         assert total <= 3000, f"{fault}: {total} requests"
+
+
+@pytest.mark.parametrize("kind", ["kling", "chanjing"])
+def test_slow_answers_do_not_keep_submits_below_the_limit(kind):
+    """Eight at a time would take 3 s x 150 / 8 = 56 s; the limit alone takes 3 s, and the way up four answers."""
+    report = play(_slow(kind, prompts=150))
+    assert report.violation is None, report.violation
+    assert report.made == 150
+    assert report.last_sent < 20.0
+
+
+def test_few_answers_can_be_lost_where_nothing_is_looked_up():
+    """Two at a time take 3 s x 20 / 2 = 30 s."""
+    report = play(_slow("kling-gateway", prompts=20))
+    assert report.violation is None, report.violation
+    assert report.last_sent > 26.0
+
+
+def _slow(kind, prompts):
+    return Plan(1, kind, prompts=prompts, rate=50.0, query_rate=50.0, submit={"slow_answer": 1.0}, slowest=3.0,
+                takes=(3.0, 3.0))  # fmt: skip

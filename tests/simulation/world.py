@@ -74,6 +74,8 @@ class Report:
     lives: list[str] = field(default_factory=list)
     states: dict[str, int] = field(default_factory=dict)
     sents: int = 0
+    #: when the last submit was sent
+    last_sent: float = 0.0
     unclear: int = 0
     made: int = 0
     crashes: Counter[str] = field(default_factory=Counter)
@@ -264,6 +266,7 @@ class World:
         report, provider = self.report, self.provider
         report.trace, report.seconds, report.states = self._hash.hexdigest(), self.now, self.counts
         report.sents, report.made = len(provider.sents), sum(map(len, provider.groups.values()))
+        report.last_sent = max((sent.at for sent in provider.sents), default=0.0)
         report.unclear = sum(not sent.clear for sent in provider.sents)
         report.requests, report.tail = provider.requests, list(self._tail)
         return report
@@ -558,6 +561,7 @@ class Client:
             failpoint=self.reach_failpoint,
             offload=self.offload,
             submits=8 if spec.can_reconcile else 2,
+            most_submits=128 if spec.can_reconcile else 2,
             downloads=4,
             facts=self,
         )
