@@ -18,6 +18,7 @@ from runner.store.registry import JobEntry
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from runner.store.journal import JournalMark
     from runner.store.registry import Registry
     from runner.store.store import Store
 
@@ -43,8 +44,9 @@ async def register_run(
             await registry.forget_directory(entry.directory)
         else:
             await _check_known(registry, store, entry)
+        # in this order: a process that dies between the two is still known by the journal that it had
+        await _record_progress([registry], store)
         await registry.put(entry)
-    await _record_progress(registries, store)
     return entry
 
 
@@ -96,9 +98,17 @@ async def _check_known(registry: Registry, store: Store, entry: JobEntry) -> Non
     known = await registry.get(entry.uuid)
     if known is not None:
         mark = await registry.get_journal_mark(entry.uuid)
-        _check_same_job(known, entry, lost=mark is not None and await store.journal_mark(mark.end) != mark)
+        _check_same_job(known, entry, lost=mark is not None and not await _has_reached(store, known, mark))
     elif not await store.has_ever_sent():
         await _register_new_job(registry, entry)
+
+
+async def _has_reached(store: Store, known: JobEntry, mark: JournalMark) -> bool:
+    """Return whether the job's journal holds the mark, or was written from a database that knew everything up to it."""
+    if await store.journal_mark(mark.end) == mark:
+        return True
+    rebuilt = await store.rebuilt_journal()
+    return rebuilt is not None and rebuilt.replaces(store.uuid, mark, known.epoch)
 
 
 def _check_same_job(known: JobEntry, entry: JobEntry, *, lost: bool) -> None:

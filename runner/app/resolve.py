@@ -12,10 +12,10 @@ from runner.errors import ConfigError, StateError, UsageError
 from runner.providers import spec as specs
 from runner.providers.responses import parse_remote_id
 from runner.scheduler.clock import Clock
+from runner.store import rebuild
 from runner.store.claims import Claims
 from runner.store.lock import job_lock
 from runner.store.read_only import open_read_only
-from runner.store.rebuild import rebuild
 from runner.store.store import Store
 from runner.tasks.models import State
 from runner.tasks.retry_policy import RetryPolicy
@@ -119,10 +119,15 @@ async def _held_task(store: Store, key: str) -> Task:
 
 
 def recover(job: LoadedJob) -> dict[str, Any]:
-    """Rebuild the database in a new file, keep the old one, and return the object that `recover --json` prints.
+    """Rebuild the database or the journal from the other, and return the object that `recover --json` prints.
 
-    Sends nothing.
+    The old file is kept. Sends nothing.
     """
     with job_lock(job.state_directory):
-        counts = rebuild(job.state_directory, job.additions(), time.time())
-    return {"job": job.manifest.name, "directory": str(job.directory), "recovered": counts}
+        found = rebuild.recover(job.state_directory, job.additions(), time.time())
+    return {
+        "job": job.manifest.name,
+        "directory": str(job.directory),
+        "recovered": found.counts,
+        "rebuilt": found.rebuilt,
+    }

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 @in_sandbox
 @as_json
 def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
-    """Rebuild the state from the journal, into a new file; the old one is kept. Sends nothing."""
+    """Rebuild a lost state from the journal, or a lost journal from the state; the old one is kept. Sends nothing."""
     result = rebuild_state(api.load(manifest, out=out, sandbox=in_sandbox, env=os.environ).loaded)
     counts = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in result["recovered"].items())
     text = f"{result['job']}: {counts or 'nothing was ever sent'}"
+    text += "; the journal was written anew from the state" if result["rebuilt"] == "journal" else ""
     text += "\n  next: runner run looks up what is in doubt, and goes on"
     click.echo(orjson.dumps(result) if as_json else text)
     return 0

@@ -8,6 +8,8 @@ line is on disk before its transaction commits. So each of the two copies is eno
     saved   every output is a checked file  retry   the user asked for another purchase
     held    only the user can decide what became of a send, or which task an id belongs to
     bonus   a failed task has outputs after all
+    former  an id that an earlier purchase had, where the lines of that purchase are lost
+    padding nothing: it makes a journal that was written anew as long as the lost one was
 
 A torn last line is the normal trace of a crash and is cut off. A bad line before it is corruption. A checksum proves
 that a line is complete, not that this program wrote it, so the fields of each line are checked too. A kind that is not
@@ -71,6 +73,7 @@ _FIELDS_BY_KIND: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "saved": {"ref": (str,), "files": (list,), "reason": (str, type(None))},
     "retry": {"ref": (str,), "generation": (int,), "next": (str,)},
+    "former": {"provider": (str,), "remote_id": (str,)},
 }
 #: fields that only newer lines have
 _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
@@ -79,6 +82,7 @@ _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
     "pictures": (str,),
     "ref": (str,),
     "next": (str,),
+    "rebuilt": (int,),
 }
 _FILE_FIELDS: dict[str, tuple[type, ...]] = {"number": (int,), "file": (str,), "bytes": (int,), "sha256": (str,)}
 #: value of a field that a line lacks; None is a value that some fields may have
@@ -104,6 +108,43 @@ class JournalMark:
 
     end: int
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltJournal:
+    """Proof that a journal was written from a whole database whose own journal was lost."""
+
+    #: epoch of the latest run that the database knew
+    epoch: int
+    #: length of the lost journal as the database knew it, bytes
+    length: int
+
+    def replaces(self, uuid: str, mark: JournalMark, epoch: int) -> bool:
+        """Return whether it stands for the journal of a mark that was made in the run `epoch` of the job.
+
+        The database knew that run and everything up to the mark. Each later run, one that was refused included, has
+        written at least its first line, so a copy of the database from before the mark does not grow beyond it by
+        being run again.
+        """
+        later = sum(len(encode(epoch_line(uuid, each, _ANY_RUN))) for each in range(epoch + 1, self.epoch + 1))
+        return epoch <= self.epoch and mark.end + later <= self.length
+
+
+#: stands for the random name of a run, where only its length counts
+_ANY_RUN = "0" * 16
+
+
+def epoch_line(uuid: str, epoch: int, run: str) -> JournalLine:
+    """Return the first line of a run, whose random name `run` differs in a copy of the job too."""
+    return {"t": "epoch", "uuid": uuid, "epoch": epoch, "run": run}
+
+
+def read_rebuilt(path: Path) -> RebuiltJournal | None:
+    """Return the proof in the first line of a journal that was written from a database, else None."""
+    first = next((line for line, _ in read_lines(path)), None)
+    if first is None or "rebuilt" not in first or invalid_field(first):
+        return None
+    return RebuiltJournal(first["epoch"], first["rebuilt"])
 
 
 def read_mark(path: Path, end: int) -> JournalMark:
@@ -154,13 +195,31 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[JournalLine, int]]
                     if file.read(1):
                         raise StateError(
                             f"{path}: a damaged line at byte {offset}, and more behind it",
-                            hint="Keep a copy of the job directory; then `runner recover`.",
+                            hint="Keep a copy of the job directory; then `runner recover MANIFEST`.",
                         )
                     return
                 offset += len(raw)
                 yield line, offset
     except (FileNotFoundError, NotADirectoryError):
         return
+
+
+def read_readable_lines(path: Path, offset: int = 0) -> Iterator[JournalLine]:
+    """Yield the lines from `offset` on that are whole, and pass over damaged ones.
+
+    Raises DiskError.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while raw := file.readline(_MAX_LINE_BYTES):
+                line = decode(raw)
+                if line is not None:
+                    yield line
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _disk_error(path, error) from None
 
 
 def read_tail(path: Path, offset: int) -> Tail:
@@ -227,27 +286,38 @@ def line_for_change(before: Task, after: Task) -> JournalLine | None:
     if after.state is State.SUBMITTING:
         return _intent_line(after)
     if after.remote_id not in {None, before.remote_id}:
-        line = {"t": "id", "ref": after.ref, "remote_id": after.remote_id, "adopted": after.adopted}
-        line |= {"evidence": after.reason} if after.reason else {}
+        line = _id_line(after)
         return line if before.state is not State.QUEUED else {**_intent_line(after), **line}
     if after.state is State.DONE:
-        files = [
-            {
-                "number": out.number,
-                "file": out.file,
-                "bytes": out.bytes,
-                "sha256": out.sha256,
-                "media_type": out.media_type,
-            }
-            for out in after.outputs
-        ]
-        return {"t": "saved", "ref": after.ref, "files": files, "reason": after.error.reason}
+        return _saved_line(after)
     if after.generation != before.generation:
         return {"t": "retry", "ref": before.ref, "generation": after.generation, "next": after.ref}
     if before.state is State.FAILED and after.state is State.READY:
         return {"t": "bonus", "ref": after.ref, "spent": after.spent}
     settles = after.state in {State.QUEUED, State.FAILED, State.HELD} and before.state is not after.state
     return _settle_line(after, before.ref) if settles else None
+
+
+def lines_of_task(task: Task) -> Iterator[JournalLine]:
+    """Yield lines that restore a task which was sent as it is now, where those of its history are lost."""
+    intent = _intent_line(task)
+    yield intent
+    match task.state:
+        case State.SUBMITTING | State.IN_DOUBT:
+            # a rebuilt task in doubt counts its latest send again
+            doubts = max(0, task.doubts - (task.state is State.IN_DOUBT))
+            if doubts or task.attempts or task.throttles:
+                yield {**_settle_line(task, task.ref), "t": "settle", "state": State.QUEUED, "doubts": doubts}
+                yield intent
+        case State.RUNNING | State.READY | State.STRANDED | State.DONE | State.FAILED:
+            if task.remote_id is not None:
+                yield _id_line(task)
+            if task.state is State.DONE:
+                yield _saved_line(task)
+            if task.state is State.FAILED:
+                yield _settle_line(task, task.ref)
+        case State.QUEUED | State.HELD:
+            yield _settle_line(task, task.ref)
 
 
 def unsent_line(task: Task) -> JournalLine:
@@ -268,6 +338,19 @@ def invalid_field(line: dict[str, Any]) -> str:
         return field
     files = line.get("files") or ()
     return "files" if any(not isinstance(file, dict) or _first_mismatch(file, _FILE_FIELDS) for file in files) else ""
+
+
+def _id_line(task: Task) -> JournalLine:
+    evidence = {"evidence": task.reason} if task.reason else {}
+    return {"t": "id", "ref": task.ref, "remote_id": task.remote_id, "adopted": task.adopted, **evidence}
+
+
+def _saved_line(task: Task) -> JournalLine:
+    files = [
+        {"number": out.number, "file": out.file, "bytes": out.bytes, "sha256": out.sha256, "media_type": out.media_type}
+        for out in task.outputs
+    ]
+    return {"t": "saved", "ref": task.ref, "files": files, "reason": task.error.reason}
 
 
 def _settle_line(task: Task, ref: str) -> JournalLine:

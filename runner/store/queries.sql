@@ -23,8 +23,8 @@ update job set name = :name where id = 1
 update job set journal = :journal where id = 1
 
 -- name: set_identity
--- Give a rebuilt database the journal's identity.
-update job set uuid = :uuid, epoch = :epoch where id = 1
+-- Give a rebuilt database the journal's identity, and the time of the job's first purchase.
+update job set uuid = :uuid, epoch = :epoch, created_at = :began_at where id = 1
 
 -- name: by_ref
 -- Return the task with a reference.
@@ -282,6 +282,15 @@ select coalesce(sum(slots), 0) from task where provider = :provider and state in
 -- Keep an id that a task no longer has, of an earlier purchase or given by mistake: no reconciliation, of this task or a
 -- duplicate, may match it to a lost send.
 insert or ignore into former (provider, remote_id) values (:provider, :remote_id)
+
+-- name: former_ids
+-- Return the ids that tasks no longer have.
+select provider, remote_id from former
+
+-- name: purchases
+-- Return every task that was ever sent, or that the user wants to be bought once more.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+  where state <> 'queued' or submitted_at is not null or generation > 1 order by task.id
 
 -- name: claimed_ids
 -- Return the remote ids that a task has, or had before it was bought again.

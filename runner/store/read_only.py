@@ -212,7 +212,8 @@ class ReadOnlyQueries:
 def known_remote_ids(directory: Path) -> set[str]:
     """Return every remote id that a provider ever gave this job, with those of earlier generations."""
     lines = (line for line, _ in read_lines(directory / "journal.jsonl"))
-    return {line["remote_id"] for line in lines if line.get("t") == "id" and isinstance(line.get("remote_id"), str)}
+    named = (line["remote_id"] for line in lines if line.get("t") in {"id", "former"} and "remote_id" in line)
+    return {remote_id for remote_id in named if isinstance(remote_id, str)}
 
 
 @contextmanager

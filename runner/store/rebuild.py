@@ -1,17 +1,18 @@
-"""Rebuilding of a database from the journal, in a new file; the old file is kept."""
+"""Recovery of a job whose database or whose journal is lost, each from the other; the old file is kept."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import orjson
 
 from runner.errors import StateError
 from runner.store import filesystem, recovery
 from runner.store.database import DATABASE_ERRORS, execute, harden, statements, to_runner_error
+from runner.store.lost_journal import is_lost, read_identity, rewrite_journal
 from runner.store.store import prepare_file, set_up_connection
 from runner.store.task_rows import PAGE_SIZE, Addition, add_drafts, check_output_name, task_from
 from runner.tasks.models import Draft, State
@@ -23,6 +24,27 @@ if TYPE_CHECKING:
     from runner.store.recovery import TaskHistory
 
 
+class RecoveredState(NamedTuple):
+    """What was recovered: the file that was written anew, and the number of tasks by state that were ever sent."""
+
+    rebuilt: Literal["database", "journal"]
+    counts: dict[str, int]
+
+
+def recover(directory: Path, additions: Iterable[Addition], now: float) -> RecoveredState:
+    """Rebuild the database from the journal; or, where a whole database knows more, the journal from the database.
+
+    Raises StateError if neither is whole, and DiskError.
+    """
+    try:
+        known = read_identity(directory / "state.db")
+        if known is not None and is_lost(directory / "journal.jsonl", known):
+            return RecoveredState("journal", rewrite_journal(directory, now))
+    except DATABASE_ERRORS as error:
+        raise to_runner_error(error, str(directory / "state.db")) from None
+    return RecoveredState("database", rebuild(directory, additions, now))
+
+
 def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[str, int]:
     """Rebuild `state.db` from the manifest's drafts and the journal; return the number of restored tasks by state.
 
@@ -31,7 +53,7 @@ def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[
     """
     journal, fresh = directory / "journal.jsonl", directory / "state.db.new"
     try:
-        uuid, epoch, end, histories = recovery.read_histories(journal)
+        uuid, epoch, end, histories, former = _read_journal(journal)
         if not uuid:
             raise StateError(f"{journal} has nothing to rebuild from", hint=recovery.RESTORE_COPY_HINT)
         _check_length(directory / "state.db", journal, uuid, end)
@@ -41,18 +63,31 @@ def rebuild(directory: Path, additions: Iterable[Addition], now: float) -> dict[
         with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
             set_up_connection(connection, write_ahead_log=not filesystem.is_remote(directory))
             connection.execute("begin immediate")
-            execute(connection, "set_identity", uuid=uuid, epoch=epoch)
+            sent = (history.lines[0]["at"] for history in histories)
+            # the list of the provider is asked for what was bought since then
+            began_at = min((at for at in sent if at is not None), default=now)
+            execute(connection, "set_identity", uuid=uuid, epoch=epoch, began_at=min(began_at, now))
             execute(connection, "set_journal", journal=end)
             remaining = chain(additions, _drafts_from_journal(histories))
             while page := list(islice(remaining, PAGE_SIZE)):
                 add_drafts(connection, page, uuid, now)
             counts = _restore_tasks(connection, histories)
+            for provider, remote_id in former:
+                execute(connection, "keep_former_id", provider=provider, remote_id=remote_id)
             connection.execute("commit")
             connection.execute("pragma wal_checkpoint(truncate)")
         _swap_databases(directory, fresh, now)
     except DATABASE_ERRORS as error:
         raise to_runner_error(error, str(journal)) from None
     return counts
+
+
+def _read_journal(journal: Path) -> recovery.JournalContent:
+    """Return the content of the journal. Raises StateError, whose hint does not name `recover` again."""
+    try:
+        return recovery.read_histories(journal)
+    except StateError as error:
+        raise StateError(error.message, hint=recovery.RESTORE_COPY_HINT) from None
 
 
 def _check_length(database: Path, journal: Path, uuid: str, end: int) -> None:

@@ -8,7 +8,7 @@ runs. Then the job is refused with StateError (exit code 13).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.errors import StateError
 from runner.store.database import RECOVER_HINT, execute
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from runner.store.journal import JournalLine, Tail
+    from runner.store.journal import JournalLine
 
 #: hint for a journal that is damaged or was replaced
-RESTORE_COPY_HINT = "Put back a good copy of the job directory; `runner audit MANIFEST` lists what the provider has."
+RESTORE_COPY_HINT = "Put back a good copy of the job directory; the provider's console lists what was bought."
+#: hint for a journal that is lost beside a whole database
+LOST_JOURNAL_HINT = "Keep a copy of the job directory; then `runner recover MANIFEST` writes the journal anew."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +58,14 @@ def open_journal(connection: sqlite3.Connection, path: Path) -> Journal:
     job = execute(connection, "job").fetchone()
     size = path.stat().st_size if path.exists() else 0
     if size < job["journal"]:
-        raise StateError(f"{path} is shorter than the database knows it", hint=RESTORE_COPY_HINT)
+        raise StateError(f"{path} is shorter than the database knows it", hint=LOST_JOURNAL_HINT)
     first = next((line for line, _ in read_lines(path)), None)
     if first is not None and first.get("uuid") != job["uuid"]:
         raise StateError(f"{path} belongs to another database", hint=RECOVER_HINT)
     tail = read_tail(path, job["journal"])
     for line in tail.lines:
         _check_fields(path, line)
-    if _has_later_run(tail, job["epoch"]):
+    if has_later_run(tail.lines, job["epoch"]):
         raise StateError(f"{path} knows of later runs than the database: it was put back", hint=RECOVER_HINT)
     connection.execute("begin immediate")
     for line in tail.lines:
@@ -161,12 +163,25 @@ def apply(task: Task, line: JournalLine) -> Task:
             return task
 
 
-def read_histories(path: Path) -> tuple[str, int, int, list[TaskHistory]]:
-    """Return identity, last epoch and end of a journal, and the history of every key that was ever bought.
+class JournalContent(NamedTuple):
+    """All that a journal knows: the job's identity, its latest epoch, where the journal ends, and every purchase."""
+
+    uuid: str
+    epoch: int
+    #: bytes
+    end: int
+    histories: list[TaskHistory]
+    #: provider and remote id of earlier purchases whose own lines are lost
+    former: list[tuple[str, str]]
+
+
+def read_histories(path: Path) -> JournalContent:
+    """Return the content of a journal, with the history of every key that was ever bought.
 
     Raises StateError.
     """
     uuid, epoch, end = "", 0, 0
+    former: list[tuple[str, str]] = []
     keys: dict[str, str] = {}
     latest: dict[str, JournalLine] = {}
     lines: dict[str, list[JournalLine]] = {}
@@ -176,21 +191,24 @@ def read_histories(path: Path) -> tuple[str, int, int, list[TaskHistory]]:
         match line["t"]:
             case "epoch":
                 uuid, epoch = line["uuid"], line["epoch"]
+            case "former":
+                former.append((line["provider"], line["remote_id"]))
             case _ if "key" in line:
                 keys[line["ref"]], latest[line["key"]] = line["key"], line
                 lines.setdefault(line["key"], []).append(line)
             case _:
                 lines.get(keys.get(line.get("ref", ""), ""), []).append(line)
-    return uuid, epoch, end, [TaskHistory(intent, tuple(lines[key])) for key, intent in latest.items()]
+    histories = [TaskHistory(intent, tuple(lines[key])) for key, intent in latest.items()]
+    return JournalContent(uuid, epoch, end, histories, former)
 
 
-def _has_later_run(tail: Tail, epoch: int) -> bool:
+def has_later_run(lines: Iterable[JournalLine], epoch: int) -> bool:
     """Return whether the journal has changes of a run that began after the database's last one.
 
     A run that died between its first line and its first commit has changed nothing. The next run has the same epoch.
     """
     is_later = False
-    for line in tail.lines:
+    for line in lines:
         is_later = is_later or (line["t"] == "epoch" and line["epoch"] > epoch)
         if is_later and (line["t"] != "epoch" or line["epoch"] > epoch + 1):
             return True

@@ -32,7 +32,7 @@ from runner.store.database import (
     statements,
     to_runner_error,
 )
-from runner.store.journal import line_for_change, read_mark
+from runner.store.journal import epoch_line, line_for_change, read_mark, read_rebuilt
 from runner.store.queries import Queries
 from runner.store.task_rows import (
     PAGE_SIZE,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from runner.store.journal import JournalMark
+    from runner.store.journal import JournalMark, RebuiltJournal
 
 
 #: result of a write: done, the row had changed meanwhile, or the remote id belongs to another task
@@ -181,7 +181,7 @@ class Store(Queries):
         def begin_run(connection: sqlite3.Connection) -> tuple[str, int]:
             epoch, run = execute(connection, "raise_epoch").fetchone()
             uuid = execute(connection, "job").fetchone()["uuid"]
-            writer.journal_lines.append({"t": "epoch", "uuid": uuid, "epoch": epoch, "run": run})
+            writer.journal_lines.append(epoch_line(uuid, epoch, run))
             return uuid, epoch
 
         try:
@@ -288,6 +288,11 @@ class Store(Queries):
             return read_mark(journal.path, offset) if offset <= journal.end else None
 
         return await self._writer.transact(work)
+
+    async def rebuilt_journal(self) -> RebuiltJournal | None:
+        """Return the proof that the journal was written from a database whose own was lost, or None if it was not."""
+        journal = self._writer.journal
+        return None if journal is None else await self._writer.transact(lambda _: read_rebuilt(journal.path))
 
     async def wake(self, now: float, since: float = 0.0) -> None:
         """Make all paid or doubtful tasks due at `now`; their deadlines count from `since` at the earliest."""

@@ -163,7 +163,7 @@ class Invariants:
 
     def histories_agree(self):
         """Return the histories, read as `recover` reads them."""
-        _, _, _, found = recovery.read_histories(self._state / "journal.jsonl")
+        found = recovery.read_histories(self._state / "journal.jsonl").histories
         sent = {ref for _, ref, state, _, _, _ in self.rows() if state != "queued"}
         recorded = {history.intent["ref"] for history in found}
         return None if sent <= recorded else f"recovery knows nothing of {sorted(sent - recorded)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import struct
 import urllib.request
 
 import pytest
@@ -193,21 +194,80 @@ def test_old_database_is_refused_and_rebuilt(desk):
 @pytest.mark.slow
 @pytest.mark.parametrize("left", [0.0, 0.5])
 def test_truncated_journal_is_refused(desk, left):
-    """A journal that is shorter than the database knows is refused: a rebuild from it would buy tasks again."""
+    """A journal that is shorter than a broken database knows is refused: a rebuild from it would buy tasks again."""
     with sandbox(*FAST) as box:
         finished(desk, box)
-        journal = desk.root / "out/job/.runner/journal.jsonl"
-        whole = journal.read_bytes()
+        hidden = desk.root / "out/job/.runner"
+        journal, state = hidden / "journal.jsonl", hidden / "state.db"
+        whole, database = journal.read_bytes(), state.read_bytes()
         lines = whole.splitlines(keepends=True)
         journal.write_bytes(b"".join(lines[: int(len(lines) * left)]))
+        assert desk.run("run", "job.yaml").returncode == 13
+        state.write_bytes(_with_damaged_page(database))
         for verb in ("run", "recover", "run"):
             refused = desk.run(verb, "job.yaml")
             assert refused.returncode == 13
-            assert "Put back a good copy" in refused.stderr
+        assert "Put back a good copy" in desk.run("recover", "job.yaml").stderr
         assert box.stats["accepted"] == 6
         journal.write_bytes(whole)
         assert desk.run("recover", "job.yaml").returncode == 0
         assert desk.job()["submitted"] == 0
+
+
+def _with_damaged_page(database: bytes) -> bytes:
+    """Return a database that fails its check, while the row of its job can still be read."""
+    (pages,) = struct.unpack(">I", database[28:32])
+    root = next(number for number in range(2, pages + 1) if b"thing" in database[(number - 1) * 4096 : number * 4096])
+    return database[: (root - 1) * 4096] + b"\x7f" * 4096 + database[root * 4096 :]
+
+
+LOSSES = {
+    "deleted": lambda lines: None,
+    "empty": lambda lines: b"",
+    "half": lambda lines: b"".join(lines[: len(lines) // 2]),
+    "one line": lambda lines: lines[0],
+    "damaged": lambda lines: b"".join([b"XX" + lines[0][2:], *lines[1:]]),
+    "garbage": lambda lines: b"no journal at all\n" * 900,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", LOSSES)
+def test_lost_journal_is_written_anew_from_the_state(desk, loss):
+    """The job goes on, buys nothing twice, and its account still refuses a copy from before the recovery."""
+    desk.write("job.yaml", images(20, qps=10))
+    desk.env = {}
+    with sandbox(*FAST, "--fault", "lost_reply=@3,7") as box:
+        desk.env = box.env
+        process = desk.start("run", "job.yaml")
+        until(lambda: box.stats["accepted"] >= 10)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        hidden = desk.root / "out/job/.runner"
+        shutil.copytree(hidden, desk.root / "copy")
+        journal = hidden / "journal.jsonl"
+        left = LOSSES[loss](journal.read_bytes().splitlines(keepends=True))
+        journal.unlink() if left is None else journal.write_bytes(left)
+        refused = desk.run("run", "job.yaml")
+        assert refused.returncode == 13
+        assert "runner recover" in refused.stderr
+        told = desk.run("recover", "job.yaml", "--json")
+        assert told.returncode == 0, told.stderr
+        assert json.loads(told.stdout)["rebuilt"] == "journal"
+        assert len(list(hidden.glob("journal.jsonl.before-*"))) == bool(left)
+        assert desk.job()["counts"] == {"done": 20}
+        assert box.stats["accepted"] == 20
+        # the copy has not what was bought since, whether its journal is there or written anew once more
+        shutil.rmtree(hidden)
+        shutil.copytree(desk.root / "copy", hidden)
+        for _ in range(3):
+            assert desk.run("run", "job.yaml").returncode == 13
+        journal.unlink()
+        assert desk.run("recover", "job.yaml").returncode == 0
+        refused = desk.run("run", "job.yaml")
+        assert refused.returncode == 13
+        assert "put back from a copy" in refused.stderr
+        assert box.stats["accepted"] == 20
 
 
 @pytest.mark.slow
