@@ -579,10 +579,10 @@ PARAMETERS = {
     "exclude": "[1, 2]", "operations": '["image"]', "fingerprint": "f1", "remote_ids": '["u-1"]', "id": 1, "task_id": 1,
     "due_at": NOW, "key": "00", "remote_id": "u-1",
 }  # fmt: skip
-#: queries of all tasks, used when the manifest has changed, when a run ends, or for the user
+#: queries of all tasks, used when the manifest has changed, when a run ends, for the user, or by `recover`
 WHOLE = {
     *("has_ever_sent", "unschedule_queued", "clear_positions", "results", "newest_results", "states_by_key"),
-    *("saved_files", "tasks_ever_sent", "result_ids"),
+    *("saved_files", "tasks_ever_sent", "result_ids", "purchases"),
 }
 #: answered from indexes and counters, since a run begins with them and `status` needs them
 AT_ONCE = {
