@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.app.image_files import LocalImages
-from runner.errors import Diagnostic, JobNotFoundError, ManifestError
+from runner.errors import Diagnostic, JobNotFoundError, ManifestError, UsageError
 from runner.manifest import expand, parser, python_values
 from runner.manifest.diagnostics import Diagnostics
+from runner.manifest.identity import canonical, task_goods
 from runner.manifest.python_values import PythonValues
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
@@ -97,6 +98,28 @@ class LoadedJob:
             fingerprint = fingerprints.of(draft.provider, draft.operation, draft.model, draft.request)
             images = self.images.image_paths(draft.request, prices.shape(draft).images)
             yield Addition(draft, fingerprint, prices.of(draft), images)
+
+
+class Goods:
+    """Hashes of what stored tasks have bought, for rows that an older version made."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def of(self, provider: str, operation: str, model: str, request: Mapping[str, Any], repeat: int) -> str:
+        """Return the goods as a manifest would have them that asks for the request today."""
+        schema = self._schema(provider, operation, model)
+        if schema is None:  # nothing that is asked for today goes there
+            return task_goods(provider, operation, model, request, repeat, {})
+        implied = {name: canonical(value) for name, value in schema.implied.items()}
+        return task_goods(provider, schema.endpoint, model, request, repeat, implied)
+
+    def _schema(self, provider: str, operation: str, model: str) -> ModelSchema | None:
+        """Return the schema of a model, or None if the spec has neither its operation nor its name any more."""
+        for name, unchecked in ((f"{operation}/{model}", True), (model, False)):
+            with suppress(UsageError):
+                return self._catalogue.find(provider, name, unchecked=unchecked)
+        return None
 
 
 class Fingerprints:

@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from runner.app import provider_config
 from runner.app.failpoints import failpoint_hook
+from runner.app.job import Goods
 from runner.app.output_files import rename_outputs
 from runner.errors import RunnerError
 from runner.net.disk_space import FreeSpace
@@ -133,6 +134,7 @@ async def open_context(
     await _check_origins(store, settings)
     if options.may_buy:
         naming = job.manifest.output_name or ""
+        await store.fill_goods(Goods(job.catalogue).of)
         if await store.add(job.additions(), job.digest, clock.now(), naming):
             renamed = await rename_outputs(store, job.directory)
             observer.warn(f"output.name has changed: {pluralize(renamed, 'file')} renamed")

@@ -260,34 +260,41 @@ class DraftBuilder:
         except TemplateError as error:
             self._provenance.report_template_error(error, combination)
             return None
-        request, key = self._request_and_key(template, combination, params, repeat)
-        digest = bytes.fromhex(key)
-        if not key or self._duplicates.merge_if_known(digest, combination) or self._limit.check_next(self.draft_count):
+        request, key, goods = self._request_and_hashes(template, combination, params, repeat)
+        digests = bytes.fromhex(goods), bytes.fromhex(key)
+        if (
+            not key
+            or self._duplicates.merge_if_known(*digests, combination)
+            or self._limit.check_next(self.draft_count)
+        ):
             return None
-        self._duplicates.remember(digest, combination, index)
+        self._duplicates.remember(*digests, combination, index)
         self.draft_count = index
         name = self._output_name(template, combination, key, variables, params)
         model = template.model
         return Draft(key, index, repeat, known, template.provider, model.operation, model.code, request, name,
-                     self._limit.check_slots(model.slots(request)))  # fmt: skip
+                     self._limit.check_slots(model.slots(request)), goods)  # fmt: skip
 
-    def _request_and_key(
+    def _request_and_hashes(
         self, template: RequestTemplate, combination: Combination, params: Mapping[str, Any], repeat: int
-    ) -> tuple[dict[str, Any], str]:
-        """Return the request and the key of a task.
+    ) -> tuple[dict[str, Any], str, str]:
+        """Return the request, the key and the goods of a task.
 
-        Report content that cannot be sent as JSON, and return an empty key for it.
+        Report content that cannot be sent as JSON, and return empty hashes for it.
         """
         model = template.model
         request, diagnostics = model.request(params)
         for diagnostic in diagnostics:
             if diagnostic.name not in self._broken:
                 self._provenance.report_parameter(diagnostic, combination, model)
+        provider, code = template.provider, model.code
         try:
-            return request, identity.task_key(template.provider, model.operation, model.code, request, repeat)
+            key = identity.task_key(provider, model.operation, code, request, repeat)
+            goods = identity.task_goods(provider, template.endpoint, code, request, repeat, template.implied)
         except TypeError as error:
             self._provenance.report_at(("params",), f"cannot be sent as JSON: {error}", "write long numbers in quotes")
-            return request, ""
+            return request, "", ""
+        return request, key, goods
 
     def _output_name(
         self,

@@ -1,17 +1,25 @@
-"""Compute the key of a task from its content.
+"""Compute two hashes of a task: its key, of what is sent, and its goods, of what the manifest asks for.
 
-The same content has the same key in every version. The name of a task and its position in the manifest do not count.
+The key names a task: the same request has the same key in every version. The goods recognise a purchase. Line ends,
+the composition of letters, blanks at the ends, and values that a parameter has anyway do not count for them, so an
+edit that nobody sees buys nothing. The name of a task and its position in the manifest count for neither.
 """
 
 from __future__ import annotations
 
-from hashlib import sha256
+import unicodedata
+from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+#: byte order mark, which is also an invisible character without a meaning
+_BOM = "\ufeff"
+#: bound of the whole numbers that floats hold exactly
+_EXACT = 2.0**53
 
 
 def task_key(provider: str, operation: str, model: str, request: Mapping[str, Any], repeat: int) -> str:
@@ -21,3 +29,50 @@ def task_key(provider: str, operation: str, model: str, request: Mapping[str, An
     """
     content = orjson.dumps([provider, operation, model, request, repeat], option=orjson.OPT_SORT_KEYS)
     return sha256(content).hexdigest()[:32]
+
+
+def task_goods(
+    provider: str, endpoint: str, model: str, request: Mapping[str, Any], repeat: int, implied: Mapping[str, Any]
+) -> str:
+    """Return 32 hex digits of a hash over the canonical content: what is bought, however it is written.
+
+    `endpoint` is where the request is sent, whatever the spec calls it. `implied` holds, in canonical form, the value
+    of each parameter that the manifest need not set: these values do not count. Raise TypeError for content that JSON
+    cannot represent.
+    """
+    said = {}
+    for name, written in request.items():
+        # the shortest way for most values, since this is done for every row of a table
+        plain = type(written) is str and written.isascii() and written.isprintable()
+        value = written.strip() if plain else canonical(written)
+        if name not in implied or value != implied[name]:
+            said[name] = value
+    content = orjson.dumps([provider, endpoint, model, said, repeat], option=orjson.OPT_SORT_KEYS)
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+def canonical(value: Any) -> Any:
+    """Return a value as `task_goods` compares it, at any depth: text without what cannot be seen, numbers by value."""
+    if isinstance(value, str):
+        return canonical_text(value)
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= _EXACT else value
+    if isinstance(value, dict):
+        return {name: canonical(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [canonical(each) for each in value]
+    return value
+
+
+def canonical_text(text: str) -> str:
+    """Return text in NFC with LF at line ends, without byte order marks and without blanks at the ends of its lines.
+
+    Blanks and empty lines at either end of the text are removed as well. Letter case, blanks between words, quotes and
+    dashes stay: these are what is asked for.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.replace(_BOM, ""))
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.strip()
+    return "\n".join([line.rstrip() for line in text.split("\n")]) if "\n" in text else text

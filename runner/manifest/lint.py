@@ -32,9 +32,9 @@ _MAX_COLUMNS_SHOWN = 20
 #: largest number of merged tasks that a warning shows
 _MAX_DUPLICATES_SHOWN = 5
 _IGNORED_HINT = "take it out, or give it with `matrix.set` to the models that have it"
-#: bytes of a digest that choose its byte array, bytes of it stored there, and bytes of the line or number behind them
-_PREFIX_BYTES, _SUFFIX_BYTES, _NUMBER_BYTES = 2, 14, 5
-_RECORD_BYTES = _SUFFIX_BYTES + _NUMBER_BYTES
+#: bytes of a digest that choose its byte array, bytes of it stored there, of the line or number behind them, of the key
+_PREFIX_BYTES, _SUFFIX_BYTES, _NUMBER_BYTES, _KEY_BYTES = 2, 14, 5, 2
+_RECORD_BYTES = _SUFFIX_BYTES + _NUMBER_BYTES + _KEY_BYTES
 #: a word in single, double or full-width braces
 _BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
 
@@ -192,9 +192,10 @@ class EmptyValues:
 
 
 class Duplicates:
-    """Digests of 16 bytes of all tasks, each with the line of its row, or with its number if there are no rows.
+    """Goods of all tasks in 16 bytes, each with the line of its row, or with its number if there are no rows.
 
-    They are stored in byte arrays of about 25 MB for a million tasks, where a dict takes 140 MB.
+    They are stored in byte arrays of about 27 MB for a million tasks, where a dict takes 140 MB. Two bytes of the key
+    tell an identical task from one that is only written in another way.
     """
 
     def __init__(self, provenance: Provenance, *, by_row: bool) -> None:
@@ -202,43 +203,55 @@ class Duplicates:
         self._provenance = provenance
         self._by_row = by_row
         self._arrays: dict[bytes, bytearray] = {}
-        self._shown: list[str] = []
+        #: by whether they are identical: how many tasks merged, and the places of the first few
+        self._counts = {True: 0, False: 0}
+        self._shown: dict[bool, list[str]] = {True: [], False: []}
 
-    def merge_if_known(self, digest: bytes, combination: Combination) -> bool:
-        """Return whether the task is identical to an earlier one, and count it if so."""
-        first = self._first_seen(digest)
-        if first is None:
+    def merge_if_known(self, goods: bytes, key: bytes, combination: Combination) -> bool:
+        """Return whether an earlier task asks for the same, and count it if so."""
+        array, at = self._find(goods)
+        if at < 0:
             return False
+        first = int.from_bytes(array[at + _SUFFIX_BYTES : at + _SUFFIX_BYTES + _NUMBER_BYTES], "big")
+        identical = array[at + _RECORD_BYTES - _KEY_BYTES : at + _RECORD_BYTES] == key[:_KEY_BYTES]
         self.merged += 1
-        if len(self._shown) < _MAX_DUPLICATES_SHOWN:
-            self._shown.append(
+        self._counts[identical] += 1
+        if len(self._shown[identical]) < _MAX_DUPLICATES_SHOWN:
+            self._shown[identical].append(
                 f"{self._provenance.describe_combination(combination)} as {'line' if self._by_row else 'task'} {first}"
             )
         return True
 
-    def remember(self, digest: bytes, combination: Combination, index: int) -> None:
+    def remember(self, goods: bytes, key: bytes, combination: Combination, index: int) -> None:
         """Remember a new task."""
         number = combination.row.line if self._by_row else index
-        array = self._arrays.setdefault(digest[:_PREFIX_BYTES], bytearray())
-        array += digest[_PREFIX_BYTES:]
+        array = self._arrays.setdefault(goods[:_PREFIX_BYTES], bytearray())
+        array += goods[_PREFIX_BYTES:]
         array += number.to_bytes(_NUMBER_BYTES, "big")
+        array += key[:_KEY_BYTES]
 
-    def _first_seen(self, digest: bytes) -> int | None:
-        """Return line or number of the first task with this digest, else None."""
-        array, rest = self._arrays.get(digest[:_PREFIX_BYTES], b""), digest[_PREFIX_BYTES:]
+    def _find(self, goods: bytes) -> tuple[bytes | bytearray, int]:
+        """Return the array and the offset of the first task with these goods; the offset is -1 if there is none."""
+        array, rest = self._arrays.get(goods[:_PREFIX_BYTES], b""), goods[_PREFIX_BYTES:]
         at = array.find(rest)
         while at % _RECORD_BYTES and at >= 0:  # a match across two records is none
             at = array.find(rest, at + 1)
-        return None if at < 0 else int.from_bytes(array[at + _SUFFIX_BYTES : at + _RECORD_BYTES], "big")
+        return array, at
 
     def report(self) -> None:
-        """Add a warning if tasks were merged."""
-        if self.merged:
-            more = ", …" if self.merged > len(self._shown) else ""
-            message = f"{self.merged:,} tasks are identical to earlier ones and merge with them"
-            if self.merged == 1:
-                message = "1 task is identical to an earlier one and merges with it"
-            shown = f"{', '.join(self._shown)}{more}"
+        """Add a warning if identical tasks were merged, and one if tasks merged that are written differently."""
+        for identical, reason in (
+            (True, "identical to"),
+            (False, "asking for the same in another way (line ends, blanks, or a value that counts anyway) as"),
+        ):
+            count = self._counts[identical]
+            if not count:
+                continue
+            more = ", …" if count > len(self._shown[identical]) else ""
+            message = f"{count:,} tasks are {reason} earlier ones and merge with them"
+            if count == 1:
+                message = f"1 task is {reason} an earlier one and merges with it"
+            shown = f"{', '.join(self._shown[identical])}{more}"
             path = ("items",) if self._by_row else ("matrix",)
             self._provenance.report_at(
                 path, f"{message}: {shown}", "`repeat` makes several of each", key=True, warn=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runner.manifest.identity import canonical
 from runner.manifest.model import MODEL_KEYS
 from runner.manifest.templates import Template, TemplateError, is_template
 
@@ -24,6 +25,14 @@ class ModelDescription(Protocol):
     @property
     def code(self) -> str:
         """Return the provider's name of the model."""
+
+    @property
+    def endpoint(self) -> str:
+        """Return where the provider takes requests for the model, whatever the spec calls the operation."""
+
+    @property
+    def implied(self) -> Mapping[str, Any]:
+        """Return the value that each parameter has if a manifest does not set it, by the provider's names."""
 
     def takes(self, name: str) -> bool:
         """Return whether `name` is a parameter of the model, by the provider's name or the common one."""
@@ -141,6 +150,9 @@ class RequestTemplate:
     ) -> None:
         self.provider = provider
         self.model = model
+        self.endpoint = model.endpoint
+        #: values that do not count for what is bought, in canonical form
+        self.implied = {name: canonical(value) for name, value in model.implied.items()}
         self._constants = {param.name: param.value for param in params if param.is_constant}
         self._templated = [param for param in params if not param.is_constant]
         names = {param.name for param in params}

@@ -6,6 +6,8 @@ import difflib
 import math
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from runner.errors import ParameterDiagnostic, UsageError
 from runner.providers import spec as specs
 from runner.providers.expressions import compile_expression
@@ -93,6 +95,28 @@ class ModelSchema:
         self._fill_order = _fill_order(self._parameters)
         self._choices = {own: _choices(parameter) for own, parameter in self._parameters.items()}
         self._image_parameters = {own: parameter for own, parameter in known.items() if _takes_images(parameter)}
+
+    @property
+    def endpoint(self) -> str:
+        """Return where requests are sent: the path, and the constants that tell operations of one path apart."""
+        operation = self.spec.operations[self.operation]
+        others = [each for each in self.spec.operations.values() if each.path == operation.path]
+        apart = {
+            name: value
+            for name, value in operation.body.items()
+            if any(each.body.get(name) != value for each in others)
+        }
+        constants = orjson.dumps(apart, option=orjson.OPT_SORT_KEYS).decode() if apart else ""
+        return f"{operation.path} {constants}".rstrip()
+
+    @property
+    def implied(self) -> dict[str, Any]:
+        """Return the value that each parameter has if a manifest does not set it, by the provider's own names."""
+        values = {
+            own: parameter.assumed if parameter.default is None else parameter.default
+            for own, parameter in self._parameters.items()
+        }
+        return {own: value for own, value in values.items() if value is not None}
 
     def takes(self, name: str) -> bool:
         """Return True if the model has a parameter of this name, either its own name or a common one."""

@@ -264,8 +264,10 @@ class Parameter(_SpecPart):
     max_length: int | None = None
     #: names that work for every provider, in the order in which they fill a list
     common: tuple[str, ...] = ()
-    #: value if the manifest gives none; part of the task's identity
+    #: value that is sent if the manifest gives none; part of the task's key
     default: Any = None
+    #: value that the provider takes if none is sent: to write it down asks for nothing else
+    assumed: Any = None
     #: limits of its local images that differ from those of the spec
     image: ImageLimits | None = None
     #: description, one line

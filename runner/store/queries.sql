@@ -81,13 +81,72 @@ update task set due_at = null where state = 'queued' and due_at is not null
 
 -- name: clear_positions
 -- Mark every draft as removed from the manifest until it is added again.
-update draft set position = null where position is not null
+update draft set position = null, last_position = position where position is not null
+
+-- name: forget_positions
+-- Forget where the drafts stood that had left the manifest already before these were added.
+update draft set last_position = null where position is null and last_position is not null
+
+-- name: without_goods
+-- Return tasks that were sent, or may have been, and whose goods are not known.
+select task.id, provider, operation, model, key, repeat, request from task indexed by task_goods
+  join draft on draft.task_id = task.id
+  where goods = '' and submitted_at is not null order by task.id limit :limit
+
+-- name: set_goods
+-- Store what a task buys.
+update task set goods = :goods where id = :id
+
+-- name: has_left_purchase
+-- Return whether something that was bought, or may have been, has left the manifest.
+select exists (select 1 from draft join task on task.id = draft.task_id
+  where draft.position is null and submitted_at is not null and (state <> 'queued' or doubts > 0))
+
+-- name: last_id
+-- Return the highest id of a task.
+select coalesce(max(id), 0) from task
+
+-- name: bought_before
+-- Return new tasks of a range of ids whose goods a task has that left the manifest, which was bought or may have been.
+-- Where several have them, the one that has come furthest.
+select fresh.id as fresh_id, bought.id as bought_id
+  from task as fresh join task as bought on bought.id = (
+    select old.id from task as old indexed by task_goods join draft on draft.task_id = old.id
+      where old.goods = fresh.goods and old.submitted_at is not null and draft.position is null
+        and (old.state <> 'queued' or old.doubts > 0)
+      order by instr('done ready running in_doubt submitting held stranded failed queued', old.state), old.id limit 1)
+  where fresh.id > :after and fresh.id <= :until and fresh.state = 'queued' and fresh.due_at is not null
+    and fresh.submitted_at is null and fresh.goods <> ''
+
+-- name: restated
+-- Return a row that was bought beside the new one that asks for the same goods.
+select task.key, task.state, draft.request, now.request as fresh_request, now.position as fresh_position
+  from task join draft on draft.task_id = task.id, task as fresh join draft as now on now.task_id = fresh.id
+  where task.id = :bought_id and fresh.id = :fresh_id
+
+-- name: take_place
+-- Put a row that was bought where a new one stands in the manifest. Its key, request and name stay as they are.
+update draft set position = now.position, repeat = now.repeat, vars = now.vars,
+    name = case when :rename then now.name else draft.name end
+  from draft as now where now.task_id = :fresh_id and draft.task_id = :bought_id and draft.position is null
+
+-- name: take_operation
+-- Call the operation of a row that was bought as the spec does now, find its images where they are now, and send it
+-- again if that is due.
+update task set operation = fresh.operation, pictures = fresh.pictures,
+    due_at = case task.state when 'queued' then 0 else task.due_at end
+  from task as fresh where fresh.id = :fresh_id and task.id = :bought_id
+
+-- name: delete_unsent
+-- Delete a row that was never sent.
+delete from task where id = :id and state = 'queued' and submitted_at is null
 
 -- name: add_task
 -- Insert a draft as a row; a row with that key is kept and made due again. The paths of its images may have changed.
-insert into task (key, provider, operation, model, state, due_at, ref, fingerprint, slots, cost, pictures)
-  values (:key, :provider, :operation, :model, 'queued', 0, :ref, :fingerprint, :slots, :cost, :pictures)
+insert into task (key, provider, operation, model, state, due_at, ref, goods, fingerprint, slots, cost, pictures)
+  values (:key, :provider, :operation, :model, 'queued', 0, :ref, :goods, :fingerprint, :slots, :cost, :pictures)
   on conflict (key) do update set due_at = case state when 'queued' then 0 else due_at end,
+    goods = case when excluded.goods <> '' and (goods = '' or submitted_at is null) then excluded.goods else goods end,
     cost = case when state in ('queued', 'failed') then excluded.cost else cost end,
     pictures = case when :gone then pictures else excluded.pictures end
     where state in ('queued', 'failed') or (pictures <> excluded.pictures and not :gone)

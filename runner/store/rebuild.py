@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
 from runner.errors import StateError
+from runner.manifest.identity import task_key
 from runner.store import filesystem, recovery
 from runner.store.database import DATABASE_ERRORS, execute, harden, statements, to_runner_error
 from runner.store.lost_journal import is_lost, read_identity, rewrite_journal
@@ -18,10 +19,14 @@ from runner.store.task_rows import PAGE_SIZE, Addition, add_drafts, check_output
 from runner.tasks.models import Draft, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from runner.store.journal import JournalLine
     from runner.store.recovery import TaskHistory
+
+#: largest `repeat` of a manifest
+_MAX_REPEAT = 1_000
 
 
 class RecoveredState(NamedTuple):
@@ -117,7 +122,7 @@ def _drafts_from_journal(histories: Iterable[TaskHistory]) -> Iterator[Addition]
         draft = Draft(
             key=intent["key"],
             index=0,
-            repeat=1,
+            repeat=_repeat_of(intent, request),
             vars={},
             provider=intent["provider"],
             operation=intent["operation"],
@@ -125,8 +130,15 @@ def _drafts_from_journal(histories: Iterable[TaskHistory]) -> Iterator[Addition]
             request=request,
             name=intent["name"],
             slots=intent["slots"],
+            goods=intent.get("goods", ""),
         )
         yield Addition(draft, intent["fingerprint"], intent.get("cost"), orjson.loads(intent.get("pictures") or "{}"))
+
+
+def _repeat_of(intent: JournalLine, request: Mapping[str, Any]) -> int:
+    """Return the number of a repeat, which the journal tells by the key alone; 1 if no number makes that key."""
+    content = intent["provider"], intent["operation"], intent["model"], request
+    return next((n for n in range(1, _MAX_REPEAT + 1) if task_key(*content, n) == intent["key"]), 1)
 
 
 def _restore_tasks(connection: sqlite3.Connection, histories: Iterable[TaskHistory]) -> dict[str, int]:

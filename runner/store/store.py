@@ -21,7 +21,7 @@ import aiosqlite
 
 from runner.errors import DiskError, StateError
 from runner.files import create_file, make_directory, open_file, sync_file
-from runner.store import filesystem, recovery
+from runner.store import filesystem, placement, recovery
 from runner.store.database import (
     DATABASE_ERRORS,
     check_schema,
@@ -48,10 +48,11 @@ from runner.store.writer import SupersededError, Writer
 from runner.tasks.models import Output, State, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from runner.store.journal import JournalMark, RebuiltJournal
+    from runner.store.placement import Restated
 
 
 #: result of a write: done, the row had changed meanwhile, or the remote id belongs to another task
@@ -251,10 +252,18 @@ class Store(Queries):
         """Return every provider that this job has ever used."""
         return [row["name"] for row in await self._fetch_all("bound_providers")]
 
-    async def add(self, drafts: Iterable[Addition], digest: str, now: float, naming: str = "") -> bool:
+    async def add(
+        self,
+        drafts: Iterable[Addition],
+        digest: str,
+        now: float,
+        naming: str = "",
+        on_restated: Callable[[Restated], None] = lambda _: None,
+    ) -> bool:
         """Make the job hold exactly these drafts.
 
-        New drafts are queued. Unbought tasks that are not among the drafts are no longer due. No draft is read if
+        New drafts are queued, but for those whose goods a task has bought under another key: that task is kept, and
+        `on_restated` is called. Unbought tasks that are not among the drafts are no longer due. No draft is read if
         `digest` is that of the last drafts. Return True if outputs are named in another way (`naming`) than before, so
         that existing files should be renamed.
         """
@@ -264,6 +273,8 @@ class Store(Queries):
             return False
         previous = job["naming"] if job else None
         rename = previous not in {None, naming}
+        if job and job["digest"]:  # else the drafts before were not all added, and where they stood is still of use
+            await self._execute("forget_positions")
         await self._execute("set_digest", digest="", tasks="", naming=previous)
         await self._writer.write(mark_all_removed)
         remaining, key_sum = iter(drafts), 0
@@ -274,8 +285,31 @@ class Store(Queries):
                 add_drafts(connection, page, uuid, now, rename=rename)
 
             await self._writer.write(add)
+        async for restated in self._place_purchases(rename=rename):
+            on_restated(restated)
         await self._execute("set_digest", digest=digest, tasks=f"{key_sum % 2**128:032x}", naming=naming)
         return rename
+
+    async def fill_goods(self, goods_of: Callable[[str, str, str, Mapping[str, Any], int], str]) -> None:
+        """Compute the goods of tasks that an older version bought.
+
+        `goods_of` is called with provider, operation, model, request and repeat.
+        """
+        while await self._writer.write(lambda connection: placement.fill_goods(connection, goods_of)):
+            pass
+
+    async def _place_purchases(self, *, rename: bool) -> AsyncIterator[Restated]:
+        """Put tasks that were bought where the manifest asks for the same goods in another way, and yield them."""
+        if not await self._writer.transact(placement.has_left_purchase):
+            return
+        last = await self._writer.transact(placement.last_id)
+        for after in range(0, last, placement.PLACEMENT_PAGE):
+
+            def place(connection: sqlite3.Connection, after: int = after) -> list[Restated]:
+                return placement.place_page(connection, after, rename=rename)
+
+            for restated in await self._writer.write(place):
+                yield restated
 
     async def journal_mark(self, end: int | None = None) -> JournalMark | None:
         """Return the journal's mark at an offset (default: its end), or None if the journal is shorter."""

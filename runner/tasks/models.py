@@ -55,6 +55,8 @@ class Draft:
     name: str
     #: slots of the account's window that it takes while it runs
     slots: int = 1
+    #: hash of what the manifest asks for, however it is written (32 hex digits); empty: not known
+    goods: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ class Task:
     generation: int = 1
     #: reference sent with the request, by which the provider can find the task again
     ref: str = ""
+    #: hash of what the manifest asks for, however it is written (32 hex digits); empty: not known
+    goods: str = ""
     #: hash of the request fields that the provider's list echoes; duplicates share it
     fingerprint: str = ""
     slots: int = 1

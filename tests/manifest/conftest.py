@@ -33,6 +33,9 @@ class FakeShape:
         default_factory=lambda: {"prompt": "ref_prompt"} | {n: n for n in ("aspect_ratio", "clarity", "n", "seed", "x")}
     )
 
+    endpoint: str = "/image"
+    implied: dict[str, Any] = field(default_factory=dict)
+
     def takes(self, name: str) -> bool:
         return name in self.names
 

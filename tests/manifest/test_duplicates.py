@@ -10,6 +10,7 @@ import pytest
 from runner.manifest.lint import Duplicates
 
 HEAD = b"ab"
+KEY = bytes(16)
 
 
 @pytest.fixture
@@ -21,29 +22,36 @@ def combination(line):
     return SimpleNamespace(row=SimpleNamespace(line=line))
 
 
+def first_seen(duplicates, goods):
+    """Return the line that a merge with these goods would name."""
+    array, at = duplicates._find(goods)
+    return int.from_bytes(array[at + 14 : at + 19], "big")
+
+
 def test_many_digests_keep_their_first_line(duplicates):
     digests = [HEAD + bytes([n]) + bytes(13) for n in range(200)]
     for line, digest in enumerate(digests, start=70_000):
-        assert not duplicates.merge_if_known(digest, combination(1))
-        duplicates.remember(digest, combination(line), 1)
-    assert [duplicates._first_seen(digest) for digest in digests] == list(range(70_000, 70_200))
+        assert not duplicates.merge_if_known(digest, KEY, combination(1))
+        duplicates.remember(digest, KEY, combination(line), 1)
+    assert [first_seen(duplicates, digest) for digest in digests] == list(range(70_000, 70_200))
 
 
 def test_match_across_two_records_is_new(duplicates):
     first, second = HEAD + bytes(range(14)), HEAD + bytes(range(20, 34))
-    duplicates.remember(first, combination(3), 1)
-    duplicates.remember(second, combination(4), 2)
+    duplicates.remember(first, KEY, combination(3), 1)
+    duplicates.remember(second, KEY, combination(4), 2)
     stored = duplicates._arrays[HEAD]
-    for begin in range(1, len(first) - len(HEAD) + 5):
-        assert not duplicates.merge_if_known(HEAD + bytes(stored[begin : begin + 14]), combination(9)), begin
-    assert duplicates.merge_if_known(second, combination(9))
+    for begin in range(1, len(first) - len(HEAD) + 7):
+        assert not duplicates.merge_if_known(HEAD + bytes(stored[begin : begin + 14]), KEY, combination(9)), begin
+    assert duplicates.merge_if_known(second, KEY, combination(9))
 
 
 def test_digest_is_found_behind_a_match_across_records(duplicates):
     """The match across two records comes first, the right one behind it."""
     inner = bytes(range(100, 114))
-    duplicates.remember(HEAD + bytes(7) + inner[:7], combination(int.from_bytes(inner[7:12], "big")), 1)
-    duplicates.remember(HEAD + inner[12:] + bytes(12), combination(5), 2)
-    duplicates.remember(HEAD + inner, combination(6), 3)
-    assert duplicates._arrays[HEAD].find(inner) == 7
-    assert duplicates._first_seen(HEAD + inner) == 6
+    number = combination(int.from_bytes(inner[5:10], "big"))
+    duplicates.remember(HEAD + bytes(9) + inner[:5], inner[10:12] + bytes(14), number, 1)
+    duplicates.remember(HEAD + inner[12:] + bytes(12), KEY, combination(5), 2)
+    duplicates.remember(HEAD + inner, KEY, combination(6), 3)
+    assert duplicates._arrays[HEAD].find(inner) == 9
+    assert first_seen(duplicates, HEAD + inner) == 6

@@ -120,7 +120,7 @@ def test_default_name_without_a_prompt(bench):
     assert bench.drafts("params: {x: one}")[0].name == "0001"
 
 
-@pytest.mark.parametrize(("one", "other"), [("a", "A"), ("é", "e\u0301"), ("a b", "a/b"), ("ß", "SS")])
+@pytest.mark.parametrize(("one", "other"), [("a", "A"), ("é", "E\u0301"), ("a b", "a/b"), ("ß", "SS")])
 def test_colliding_names_are_refused_before_any_request(one, other, bench):
     text = f"params: {{prompt: '{{{{ s }}}}'}}\nitems:\n- s: '{one}'\n- s: '{other}'\noutput: {{name: '{{{{ s }}}}'}}"
     message = bench.error(text)

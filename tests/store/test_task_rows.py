@@ -46,7 +46,7 @@ def test_task_survives_the_way_through_a_row(task):
                  values (1, ?, 'p', 'image', 'm', 'queued', '')""",
             (task.key,),
         )
-        connection.execute("insert into draft values (1, 1, 1, '{}', '{}', 'n', 0)")
+        connection.execute("insert into draft values (1, 1, 1, '{}', '{}', 'n', 0, null)")
         guard = {"expected_state": State.QUEUED, "expected_generation": 1}
         assert connection.execute(database.statements()["settle"], task_columns(task) | guard).rowcount == 1
         row = connection.execute(database.statements()["by_key"], {"key": task.key}).fetchone()
@@ -55,7 +55,7 @@ def test_task_survives_the_way_through_a_row(task):
 
 def test_every_changing_field_is_written_back():
     """A field that is added to Task and forgotten here would be lost at every settle."""
-    made = {"provider", "operation", "model", "fingerprint", "slots", "cost", "images"}
+    made = {"provider", "operation", "model", "goods", "fingerprint", "slots", "cost", "images"}
     cold = {"key", "request", "name", "outputs", *made}
     spread = {
         "sent": {"sent_boot", "sent_seconds"},
