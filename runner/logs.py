@@ -29,6 +29,7 @@ from runner.tasks.events import (
     Saved,
 )
 from runner.tasks.models import State
+from runner.tasks.remote_ids import show_remote_id
 from runner.text import sanitize
 
 with without_module("rich"):  # it would only serve coloured tracebacks, which are never shown here
@@ -132,7 +133,7 @@ def report_bug(error: Exception) -> None:
 
 def write_last_resort(task: Task, event: Event) -> None:
     """Print a remote id that could not be stored to stderr. Enter it later by `runner resolve KEY --adopt ID`."""
-    remote_id = event.remote_id if isinstance(event, Accepted | Found) else None
+    remote_id = show_remote_id(event.remote_id) if isinstance(event, Accepted | Found) else None
     with suppress(OSError):
         sys.stderr.write(f"EMERGENCY id{{key={task.key} ref={task.ref} remote_id={remote_id}}}\n")
         sys.stderr.flush()

@@ -12,6 +12,7 @@ from runner.report.run_info import status_line
 from runner.scheduler.outcome import Ending, Exit
 from runner.tasks.events import Accepted, Found
 from runner.tasks.models import State
+from runner.tasks.remote_ids import show_remote_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -89,7 +90,7 @@ class EventObserver:
 
     def write_last_resort(self, task: Task, event: Event) -> None:
         """Keep an id that could not be stored, log it and hand it on."""
-        remote_id = event.remote_id if isinstance(event, Accepted | Found) else None
+        remote_id = show_remote_id(event.remote_id) if isinstance(event, Accepted | Found) else None
         self.unsaved.append(f"this could not be saved: key={task.key} ref={task.ref} remote_id={remote_id}")
         logger.critical("%s: %s", self._job, self.unsaved[-1])
         self._listener.send(Warned(self._job, self.unsaved[-1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,7 +11,6 @@ import anyio
 from runner.app import provider_config
 from runner.errors import ConfigError, StateError, UsageError
 from runner.providers import spec as specs
-from runner.providers.responses import parse_remote_id
 from runner.scheduler.clock import Clock
 from runner.store import rebuild
 from runner.store.claims import Claims
@@ -18,6 +18,7 @@ from runner.store.lock import job_lock
 from runner.store.read_only import open_read_only
 from runner.store.store import Store
 from runner.tasks.models import State
+from runner.tasks.remote_ids import MAX_BYTES, read_remote_id, show_remote_id
 from runner.tasks.retry_policy import RetryPolicy
 from runner.tasks.transitions import ADOPTED_BY_USER, advance
 
@@ -39,10 +40,14 @@ def resolve_task(directory: Path, key: str, event: Resolved, settings: Settings)
     Raises UsageError if the key or the id is invalid, StateError if the id belongs to another task or job.
     """
     state = directory / ".runner"
-    if event.remote_id is not None and parse_remote_id(event.remote_id) is None:
-        raise UsageError(
-            "this is no id of a provider", hint="1 to 128 of letters, digits and . _ : -, as its console shows it."
-        )
+    if event.remote_id is not None:
+        remote_id = read_remote_id(event.remote_id)
+        if remote_id is None:
+            raise UsageError(
+                "this is no id of a provider",
+                hint=f"Up to {MAX_BYTES} bytes, as its console or `runner audit` shows it.",
+            )
+        event = replace(event, remote_id=remote_id)
     with open_read_only(state):  # raises NoSuchJob before anything is made
         pass
     with job_lock(state):
@@ -57,12 +62,14 @@ async def _resolve(state: Path, key: str, event: Resolved, settings: Settings) -
         clock = Clock()
         after = advance(task, event, clock.now(), RetryPolicy())
         if event.remote_id is not None and not await _claim_remote_id(store, task, event.remote_id, settings):
-            raise StateError(f"{event.remote_id} belongs to another job of the account", hint=_CHECK_HINT)
+            raise StateError(
+                f"{show_remote_id(event.remote_id)} belongs to another job of the account", hint=_CHECK_HINT
+            )
         settled = await store.settle(task, after)
     finally:
         await store.aclose()
     if settled != "done":
-        raise StateError(f"{event.remote_id} belongs to another task already", hint=_CHECK_HINT)
+        raise StateError(f"{show_remote_id(event.remote_id or '')} belongs to another task already", hint=_CHECK_HINT)
     effects = {"adopt": "the next run fetches it", "absent": "the next run buys it", "abandon": "nothing more happens"}
     return {
         "key": task.key,

@@ -14,6 +14,7 @@ from runner.app.resolve import recover as rebuild_state
 from runner.cli.console import ConsoleObserver
 from runner.cli.parameters import MANIFEST, as_json, in_sandbox, job_directory, out
 from runner.errors import UsageError
+from runner.tasks.remote_ids import show_remote_id
 from runner.text import pluralize, sanitize, shell_join
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def _audit_lines(result: dict[str, Any], manifest: str) -> Iterator[str]:
     for name, why in result["not_asked"].items():
         yield f"  {name} cannot tell: {sanitize(why)}"
     for finding in result["findings"]:
-        yield f"  {finding['kind']:<9} {sanitize(finding['remote_id'])}  {sanitize(finding['why'])}"
+        yield f"  {finding['kind']:<9} {show_remote_id(finding['remote_id'])}  {sanitize(finding['why'])}"
         if finding["kind"] == "orphan" and finding["key"]:
-            words = ["runner", "resolve", manifest, finding["key"][:8], "--adopt", finding["remote_id"]]
+            words = ["runner", "resolve", manifest, finding["key"][:8], "--adopt", show_remote_id(finding["remote_id"])]
             yield f"            if its task is held: {shell_join(*words)}"
 
 

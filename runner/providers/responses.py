@@ -6,6 +6,7 @@ task that is paid for. A query costs nothing, so what a spec does not list there
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from runner.tasks.events import (
     RetryableFailure,
 )
 from runner.tasks.models import Output, TaskError
+from runner.tasks.remote_ids import parse_remote_id, show_remote_id
 from runner.text import sanitize
 
 if TYPE_CHECKING:
@@ -43,8 +45,10 @@ _MAX_TEXT = 500
 _MIN_WAIT, _MAX_WAIT = 0.5, 900.0
 #: milliseconds since the epoch; a larger number is no time
 _MAX_TIMESTAMP = 10**15
-#: form of a task's id
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+#: form that an id usually has; other text in its place in a refusal is a message
+_USUAL_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+#: characters of a value in the place of an id that are kept for a person
+_MAX_RAW = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +98,14 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
         value = compile_expression(spec.submit.id).search(scope(outcome))
         id_ = parse_remote_id(value)
         if id_ is None:
-            return Interrupted(f"accepted with an id that is none: {sanitize_reply(value)}", hopeless=True)
+            return Interrupted(f"accepted with an id that is none: {_raw_text(value)}", hopeless=True)
         return Accepted(id_, f"http {outcome.status}")
     classification = classify_response(spec, outcome, "submit")
     value = compile_expression(spec.submit.id).search(scope(outcome)) if isinstance(outcome, Reply) else None
     named = parse_remote_id(value) if value else None  # some providers send 0 for no id
-    if named is not None:  # a rejection with a task id contradicts itself, and the task may have been paid for
+    if named is not None and _USUAL_ID.match(
+        named
+    ):  # a rejection with a task id contradicts itself, and the task may have been paid for
         return Interrupted(f"{_describe(classification)}, and yet it names a task: {named}")
     match classification.meaning:
         case "doubt" | "absent" | "trouble":
@@ -108,6 +114,14 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
             return Rejected(classification.error, classification.maybe_taken)
         case _:
             return _failure_event(classification)
+
+
+def _raw_text(value: Any) -> str:
+    """Return a value that is no id as JSON in ASCII, for a person who looks for the task at the provider."""
+    try:
+        return json.dumps(value)[:_MAX_RAW]
+    except (ValueError, RecursionError):
+        return sanitize_reply(value)
 
 
 def _describe(classification: Classification) -> str:
@@ -122,7 +136,9 @@ def read_query(spec: Spec, outcome: Outcome, task: Task | None = None) -> Event:
     values = scope(outcome)
     id_ = parse_remote_id(compile_expression(spec.query.id).search(values)) if spec.query.id else None
     if id_ is not None and task is not None and id_ != task.remote_id:
-        return RetryableFailure("absent", TaskError("mixed_up", None, f"the provider's answer is about {id_}"))
+        return RetryableFailure(
+            "absent", TaskError("mixed_up", None, f"the provider's answer is about {show_remote_id(id_)}")
+        )
     return read_task(spec, compile_expression(spec.query.task).search(values), trace_id(spec, outcome))
 
 
@@ -367,14 +383,6 @@ def _parse_http_date(text: str) -> float | None:
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return None if found is None else (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
-def parse_remote_id(value: Any) -> str | None:
-    """Return an id of text or a whole number as text, or None unless it is 1 to 128 of `[A-Za-z0-9._:-]`."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    text = str(value) if isinstance(value, str) or abs(value) < 10**128 else ""
-    return text if _ID.match(text) and text.strip(".") else None
 
 
 def sanitize_reply(value: Any) -> str:

@@ -11,6 +11,7 @@ from runner.providers.images import has_placeholder
 from runner.providers.responses import read_bills
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
 from runner.tasks.models import State, key_of_reference
+from runner.tasks.remote_ids import show_remote_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -123,7 +124,11 @@ def _surplus(remote_id: str, owner: Task) -> Finding:
         return Finding("orphan", owner.provider, remote_id, owner.key, "paid for, and its task waits to be bought")
     if owner.state in _OPEN:
         return Finding("orphan", owner.provider, remote_id, owner.key, "paid for, and its task waits for an answer")
-    why = f"paid for beside {owner.remote_id}" if owner.remote_id else f"paid for, and its task is {owner.state}"
+    why = (
+        f"paid for beside {show_remote_id(owner.remote_id)}"
+        if owner.remote_id
+        else f"paid for, and its task is {owner.state}"
+    )
     return Finding("duplicate" if owner.remote_id else "orphan", owner.provider, remote_id, owner.key, why)
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from runner.scheduler.list_facts import OVERDUE
+from runner.tasks.remote_ids import show_remote_id
 from runner.text import pluralize
 
 if TYPE_CHECKING:
@@ -156,7 +157,10 @@ def judge_absence(
     if not own.reaches_back(sent_at, missed):
         return Absence("unwitnessed", "the list shows nothing from before its send")
     if witness := next((each for each in since if own.is_shown(each) and _is_after(each, own, quiet_since)), None):
-        return Absence("proved", f"absent from a list that shows {witness.remote_id}, accepted after the quiet time")
+        return Absence(
+            "proved",
+            f"absent from a list that shows {show_remote_id(witness.remote_id)}, accepted after the quiet time",
+        )
     lag = own.facts.lag
     if final and len(shown) < len(expected):
         return Absence("early", "the list does not show all tasks of ours yet")

@@ -19,6 +19,7 @@ from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
 from runner.tasks.events import Found, Missing, RetryableFailure
 from runner.tasks.list_record import LONGEST_SUBMIT, Witness
 from runner.tasks.models import Moment, State, TaskError
+from runner.tasks.remote_ids import show_remote_id
 from runner.text import pluralize
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ class ReconcileStage:
             possible = [row for row in rows if await self._match(task, row) == "possible"]
             if possible:
                 waited = await self._waited(task, begun)
-                why = f"{', '.join(row.remote_id for row in possible[:3])} {_ALIKE}"
+                why = f"{', '.join(show_remote_id(row.remote_id) for row in possible[:3])} {_ALIKE}"
                 event = Missing(quiet=waited >= self._settlement.policy.quiet_time, provable=False, why=why)
             else:
                 event = await self._judge(task, own, begun, outlook)

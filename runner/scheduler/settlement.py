@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runner.scheduler.poll_schedule import HIGH, LOW
 from runner.tasks.events import Accepted, Found, Interrupted, RetryableFailure
 from runner.tasks.models import State, TaskError
+from runner.tasks.remote_ids import show_remote_id
 from runner.tasks.transitions import advance
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ class Settlement:
     async def _settle_taken(self, before: Task, event: Event) -> Task | None:
         match event:
             case Accepted(remote_id):
-                return await self.settle(before, Interrupted(f"the id {remote_id} belongs to another task already"))
+                return await self.settle(
+                    before, Interrupted(f"the id {show_remote_id(remote_id)} belongs to another task already")
+                )
             case _:
                 return await self.settle(before, RetryableFailure("trouble", _TAKEN))
 

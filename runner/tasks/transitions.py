@@ -29,6 +29,7 @@ from runner.tasks.events import (
     Saved,
 )
 from runner.tasks.models import NO_ERROR, State, Task, TaskError
+from runner.tasks.remote_ids import show_remote_id
 from runner.tasks.retry_policy import RetryPolicy, backoff, reconcile_interval
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def _handle_failure(task: Task, event: RetryableFailure, now: float, policy: Ret
         case State.RUNNING if event.kind == "absent" and task.reason.startswith(ADOPTED_BY_USER):
             if task.failures + 1 < policy.max_unknown:
                 return _back_off(task, event.error, now, policy, wait=event.wait)
-            reason = f"the provider does not know {task.remote_id}, which was adopted for it"
+            reason = f"the provider does not know {show_remote_id(task.remote_id or '')}, which was adopted for it"
             error = TaskError("in_doubt", None, reason)
             return replace(task, state=HELD, due_at=None, remote_id=None, error=error, reason=reason)
         case _:

@@ -27,9 +27,10 @@ from runner.net.body import parse_body
 from runner.net.client import Deadlines, ProviderClient
 from runner.net.transport import tls_context
 from runner.providers.requests import NoAnswer, NotSent, Reply, Request
-from runner.providers.responses import parse_remote_id, read_submit
+from runner.providers.responses import read_submit
 from runner.providers.spec import load
 from runner.tasks.events import Accepted, AccountBlocked, Claimed, Interrupted, Missing, RetryableFailure
+from runner.tasks.remote_ids import parse_remote_id
 from tests.whole.conftest import Desk, images, sandbox
 
 from .chain import QUICK, chain

@@ -10,7 +10,6 @@ import pytest
 from runner.providers.requests import Reply
 from runner.providers.responses import (
     classify_response,
-    parse_remote_id,
     read_query,
     read_submit,
     retry_after,
@@ -19,6 +18,7 @@ from runner.providers.responses import (
 )
 from runner.providers.spec import load
 from runner.tasks.events import Accepted, AccountBlocked, Interrupted, Pending, Rejected, RetryableFailure
+from runner.tasks.remote_ids import parse_remote_id
 
 STATUSES = (
     200,
@@ -94,7 +94,7 @@ def test_only_listed_codes_settle_a_submit(provider):
 def test_no_acceptance_without_a_usable_id(provider):
     """A 5xx settles nothing, whatever its body says."""
     spec = load(provider)
-    ids = (None, "", " ", "a b", "x" * 129, "../x", "x\n", True, 1.5, [], {}, ["x"])
+    ids = (None, "", " ", "..", "../x", "x" * 1025, "a\0b", "\n", True, 1.5, [], {}, ["x"])
     for status, code, bad in itertools.product(STATUSES, CODES, ids):
         for answer in (
             {"code": code, "data": bad},
@@ -155,14 +155,36 @@ def test_every_classification_has_code_and_message(provider, phase):
 # parts of a response
 
 
-@pytest.mark.parametrize("good", ["a", "9", "A.b:c_d-9", "x" * 128, 7, 910000000000000001, 0])
+@pytest.mark.parametrize(
+    "good", ["a", "9", "A.b:c_d-9", "x" * 1024, 7, 910000000000000001, 10**40, 0, " a", "a/b", "a?b%2F", "a\n", "纸船"]
+)
 def test_usable_ids(good):
     assert parse_remote_id(good) == str(good)
 
 
 @pytest.mark.parametrize(
     "bad",
-    [None, True, False, "", " a", "a ", "a/b", "a?b", "a\n", "ä", "x" * 129, 1.0, [], {}, b"a", 10**128, "\ud800"],
+    [
+        None,
+        True,
+        False,
+        "",
+        " ",
+        "\n",
+        ".",
+        "..",
+        "a/../b",
+        "a\\..",
+        "a\0b",
+        "x" * 1025,
+        "纸" * 342,
+        1.0,
+        [],
+        {},
+        b"a",
+        10**128,
+        "\ud800",
+    ],
 )
 def test_unusable_ids(bad):
     assert parse_remote_id(bad) is None

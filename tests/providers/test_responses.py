@@ -11,7 +11,6 @@ from runner.providers.requests import NoAnswer, NotSent, Reply
 from runner.providers.responses import (
     ListPage,
     compare_echo,
-    parse_remote_id,
     read_many,
     read_page,
     read_query,
@@ -29,6 +28,7 @@ from runner.tasks.events import (
     Rejected,
     RetryableFailure,
 )
+from runner.tasks.remote_ids import parse_remote_id
 
 SPECS = [load(name) for name in ("chanjing", "kling", "kling-gateway")]
 

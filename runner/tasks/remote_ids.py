@@ -1,0 +1,54 @@
+"""Ids that providers give to tasks: opaque texts, kept and asked for exactly as they came.
+
+An id may hold blanks, slashes, signs, letters of any language and control characters, and two ids may differ in case
+alone. Where a person sees one, it stands in a form that a terminal shows safely and that can be typed back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+#: bytes of the longest id in UTF-8; percent-encoded it still fits into a URL
+MAX_BYTES = 1024
+#: digits of the longest id that is a number
+_MAX_DIGITS = 128
+_SEPARATORS = re.compile(r"[/\\]")
+
+
+def parse_remote_id(value: Any) -> str | None:
+    """Return an id of text or a whole number as text, or None if it is no id that can be stored and asked for.
+
+    Those are other kinds of values, blank text, text of more than 1024 bytes or with a NUL or a lone surrogate, and
+    text in which dots alone stand for a directory, since some hosts would follow them out of the path of a query.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = value if isinstance(value, str) else str(value) if abs(value) < 10**_MAX_DIGITS else ""
+    if not text.strip() or "\0" in text or any(part in {".", ".."} for part in _SEPARATORS.split(text)):
+        return None
+    try:
+        return text if len(text.encode()) <= MAX_BYTES else None
+    except UnicodeEncodeError:
+        return None
+
+
+def show_remote_id(remote_id: str) -> str:
+    """Return an id as people see and type it: as it is, or as a JSON string if a terminal would not show all of it.
+
+    It would not show control and format characters, unusual blanks, and blanks at an end.
+    """
+    plain = remote_id.isprintable() and remote_id == remote_id.strip() and not remote_id.startswith('"')
+    return remote_id if plain else json.dumps(remote_id)
+
+
+def read_remote_id(text: str) -> str | None:
+    """Return the id that a person typed, in the form of `show_remote_id`, or None if it is none."""
+    text = text.strip()
+    if text.startswith('"'):
+        try:
+            return parse_remote_id(json.loads(text))
+        except ValueError:
+            return parse_remote_id(text)
+    return parse_remote_id(text)
