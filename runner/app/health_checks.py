@@ -20,6 +20,7 @@ import certifi
 
 from runner import __version__
 from runner.app import provider_config
+from runner.app.account_state import known_accounts
 from runner.app.job import load
 from runner.errors import ConfigError, DiskError
 from runner.files import ACCOUNTS
@@ -29,6 +30,7 @@ from runner.net.transport import tls_context
 from runner.providers import spec as specs
 from runner.providers.requests import Dialect, NoAnswer, NotSent, Reply
 from runner.providers.responses import classify_response, is_success, sanitize_reply, server_time
+from runner.report.guarantee_text import class_text, grouped
 from runner.report.results import iso_timestamp
 from runner.scheduler.clock import Clock
 from runner.scheduler.outcome import Ending, Exit, run_outcome
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from runner.app.account_state import AccountState
     from runner.manifest.parser import ParsedManifest
     from runner.providers.spec import Spec
     from runner.settings import Secret, Settings
@@ -61,6 +64,8 @@ def run_checks(
         yield from check_job_directory(directory)
     known = [specs.load(name, settings.providers) for name in used or sorted(specs.spec_paths(settings.providers))]
     yield from _check_providers(known, settings, needed=bool(used))
+    for spec, account in zip(known, known_accounts(known, settings).values(), strict=True):
+        yield from check_account(spec, account, clock.now())
     if not online:
         yield ok("providers", "not asked: --online asks each a question that is free of charge")
         return
@@ -163,6 +168,25 @@ def check_credentials(spec: Spec, settings: Settings, *, needed: bool) -> CheckR
             spec.name, f"{message}; {odd[0]} has blanks, quotes or letters that no key has", "Copy it again."
         )
     return ok(spec.name, message)
+
+
+def check_account(spec: Spec, account: AccountState, now: float) -> Iterator[CheckResult]:
+    """Check what is known of a provider's account, if a job has run there. `now` is in seconds since the epoch."""
+    if account.problem and (account.address or any(account.facts.values())):
+        yield warning(spec.name, account.problem, "Until then nothing is known of the account.")
+    if not any(account.facts.values()):
+        return
+    found = [each for each in account.guarantees(now) if each.basis != "unknown" or each.measured_at or each.tasks]
+    for names, text in grouped(found, lambda each: class_text(each, now)):
+        bases = {each.basis: each for each in found if class_text(each, now) == text}
+        if "contradicted" in bases:
+            yield warning(
+                spec.name, f"{names}: {text}", f"Lost answers are held. To measure it anew: runner probe {spec.name}"
+            )
+        elif "unknown" in bases:
+            yield warning(spec.name, f"{names}: {text}", "The next run measures it again with its first tasks (free).")
+        else:
+            yield ok(spec.name, f"{names}: {text}")
 
 
 def has_any_credential(spec: Spec, settings: Settings) -> bool:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runner.app.job import Prices, submit_rate, with_sandbox_directory
+from runner.app.planned_safety import PlannedSafety
 from runner.errors import JobNotFoundError
 from runner.providers.catalogue import Catalogue
+from runner.scheduler.clock import Clock
 from runner.store.read_only import open_read_only
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class PlanBuilder:
     #: state by key of the job's tasks that no draft has matched yet
     _unmatched: dict[str, str] | None = None
     _prices: Prices | None = None
+    _safety: PlannedSafety = field(default_factory=PlannedSafety)
     _state_directory: Path | None = None
 
     def add(self, parsed: ParsedManifest, draft: Draft) -> None:
@@ -83,6 +86,7 @@ class PlanBuilder:
         if state not in {None, "queued", *(["failed"] if self.include_failed else [])}:
             return
         self._new_by_provider[draft.provider] += 1
+        self._safety.add(draft, self.provider_directory)
         cost = prices.of(draft)
         if cost is None:
             self._unpriced_models[draft.model] = None
@@ -148,6 +152,7 @@ class PlanBuilder:
             "rate": {provider: str(rate) for provider, rate in rates.items()},
             "seconds": round(seconds, 1),
             "samples": self._samples,
+            **self._safety.to_dict(job, Clock().now()),
         }
 
     @property

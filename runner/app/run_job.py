@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from runner.app import provider_config
+from runner.app.account_state import known_accounts
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
 from runner.app.issues import job_issues
 from runner.app.job_registry import mark_finished, record_while_running, register_run
@@ -19,6 +20,7 @@ from runner.app.run_context import RunOptions, Verb, open_context
 from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError
 from runner.providers.spec import load, spec_paths
 from runner.report import metrics, results
+from runner.report.guarantee_text import guarantee_dict
 from runner.report.metrics import JobMetrics
 from runner.report.run_info import RunInfo, write_run_info
 from runner.report.stats import RunStats
@@ -82,7 +84,8 @@ def execute(
             began = clock.now()
             outcome = anyio.run(_run, job, settings, options, stats, clock, observer, stop)
             outcome = run_outcome([*outcome.endings, *observer.endings()])
-        summary, issues = close_run(job, options, outcome, stats, clock.now() - began)
+        guarantees = job_guarantees(job, settings, clock.now())
+        summary, issues = close_run(job, options, outcome, stats, clock.now() - began, guarantees)
         write_page(job, clock, issues.unit, observer, in_hurry=outcome.exit in {Exit.HUP, Exit.INT, Exit.TERM})
         return summary, issues
 
@@ -179,8 +182,31 @@ def _matches_reason(reason: str | None, wanted: str | None) -> bool:
 _THUMBNAIL_SECONDS, _LIGHT_BYTES = 2.0, 32 << 20
 
 
+def job_guarantees(job: LoadedJob, settings: Settings, now: float) -> list[dict[str, Any]]:
+    """Return the guarantee class of each operation and model that the job has tasks of, as JSON objects.
+
+    `settings` are those of the run: they lead to the accounts that it used. `now` is in seconds since the epoch.
+    """
+    with open_read_only(job.state_directory) as queries:
+        operations = queries.operations()
+    known = spec_paths(settings.providers)
+    names = sorted({provider for provider, _, _ in operations} & known.keys())
+    accounts = known_accounts([load(name, settings.providers) for name in names], settings)
+    found = dict.fromkeys(
+        (provider, accounts[provider].guarantee(operation, model, now))
+        for provider, operation, model in operations
+        if provider in accounts and operation in accounts[provider].spec.operations
+    )
+    return [guarantee_dict(each, provider, now) for provider, each in found]
+
+
 def close_run(
-    job: LoadedJob, options: RunOptions, outcome: RunOutcome, stats: RunStats, seconds: float
+    job: LoadedJob,
+    options: RunOptions,
+    outcome: RunOutcome,
+    stats: RunStats,
+    seconds: float,
+    guarantees: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[dict[str, Any], JobIssues]:
     """Write results.jsonl and return the summary of a run of `seconds`, with the issues that it left.
 
@@ -204,6 +230,7 @@ def close_run(
             in_doubt=[task["key"] for task in (*queries.in_state("in_doubt"), *found.held)],
             seconds=seconds,
             issues=found,
+            guarantees=guarantees,
         )
         return report, found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ import orjson
 
 from runner.cli.parameters import MANIFEST, as_json, in_sandbox, out
 from runner.errors import ManifestError
+from runner.report.guarantee_text import safety_lines
 from runner.text import format_duration, pluralize, sanitize
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: most changes that `plan` shows
 _MAX_CHANGES = 3
+#: columns of what is wrapped, and fields that are named
+_WIDTH, _MAX_FIELDS = 100, 5
 #: most characters of a warning
 _MAX_WARNING = 1000
 
@@ -107,6 +111,7 @@ def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
         f"  price      {_price_text(plan)}",
         f"  time       {format_duration(plan['seconds'])} to submit them at {rates}",
         f"  files      {sanitize(plan['directory'], 500)}",
+        *_safety_lines(plan),
     ]
     lines += _change_lines(plan)
     for sample in plan["samples"]:
@@ -114,6 +119,30 @@ def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
         lines.append(f"  {sample['key'][:8]}   {sanitize(sample['name'], 40)}")
         lines.append(f"             {request}")
     return lines
+
+
+def _safety_lines(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield lines about what happens to a purchase whose answer is lost."""
+    label = "safety"
+    first = f"{', '.join(plan['one_by_one'])}: the first two tasks go one by one" if plan["one_by_one"] else None
+    for line in (*safety_lines(plan["guarantees"]), *filter(None, [first]), *_hidden_notes(plan)):
+        for part in wrap(
+            line, max(40, min(_terminal_width(), _WIDTH) - 13), break_on_hyphens=False, break_long_words=False
+        ):
+            yield f"  {label:<9}  {part}"
+            label = ""
+
+
+def _hidden_notes(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each model with tasks that the list shows only in part."""
+    for each in plan["hidden"]:
+        fields = ", ".join(sanitize(name, 40) for name in each["fields"][:_MAX_FIELDS])
+        have = "task has a field" if each["tasks"] == 1 else "tasks have a field"
+        where = "" if each["shared_account"] else ", should another task look like it"
+        yield (
+            f"{each['tasks']:,} {have} that the list does not show ({fields}): a lost answer among them is held for "
+            f"you{where}"
+        )
 
 
 def _change_lines(plan: dict[str, Any]) -> Iterator[str]:

@@ -10,11 +10,16 @@ import orjson
 
 from runner.cli.completion import complete_provider_or_model
 from runner.cli.parameters import as_json
+from runner.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from runner.app.account_state import AccountState
     from runner.providers.spec import Model, Parameter, Spec
+
+#: columns of the output
+_WIDTH = 80
 
 
 def _specs() -> list[Spec]:
@@ -26,21 +31,108 @@ def _specs() -> list[Spec]:
 
 
 @click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]…", shell_complete=complete_provider_or_model)
+@click.option("--account", is_flag=True, help="What is claimed, and what was measured on your account.")
 @as_json
-def providers(as_json: bool) -> None:
-    """What can be called, where, and what its credentials are called."""
+def providers(names: tuple[str, ...], account: bool, as_json: bool) -> None:
+    """What can be called, where, what its credentials are called, and what is known of your account there.
+
+    The class says what happens to a purchase whose answer is lost: 4 once, 3 fenced, 2 by reference, 1 by content,
+    0 held for you. docs/reliability.md explains them.
+    """
+    from runner.app.account_state import account_state  # noqa: PLC0415
+    from runner.report.guarantee_text import fact_dict, guarantee_dict  # noqa: PLC0415
+    from runner.scheduler.clock import Clock  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
+
+    settings, now = Settings(os.environ), Clock().now()
+    for spec in _chosen_specs(names):
+        state = account_state(spec, settings)
+        if as_json:
+            entry = _provider_entry(spec)
+            entry["account"] = None if state.problem else state.address
+            entry["guarantees"] = [guarantee_dict(found, spec.name, now) for found in state.guarantees(now)]
+            if account:
+                entry["facts"] = [fact_dict(fact, now) for facts in state.facts.values() for fact in facts]
+            click.echo(orjson.dumps(entry))
+        else:
+            click.echo("\n".join(_account_lines(state, now) if account else _provider_lines(state, now)))
+
+
+def _chosen_specs(names: tuple[str, ...]) -> list[Spec]:
+    """Return the specs of these names, all without a name. Raises UsageError for an unknown one."""
+    from runner.providers import spec  # noqa: PLC0415
+    from runner.settings import Settings  # noqa: PLC0415
+
+    return [spec.load(name, Settings(os.environ).providers) for name in dict.fromkeys(names)] if names else _specs()
+
+
+def _provider_lines(state: AccountState, now: float) -> Iterator[str]:
     from runner.text import pluralize  # noqa: PLC0415
 
-    for spec in _specs():
-        entry = _provider_entry(spec)
-        if as_json:
-            click.echo(orjson.dumps(entry))
+    spec = state.spec
+    entry = _provider_entry(spec)
+    yield f"{spec.name}  {spec.title}, {pluralize(len(spec.models), 'model')}"
+    yield f"  at           {spec.base_url or f'set {spec.env}_BASE_URL'}"
+    yield f"  credentials  {entry['credentials']}"
+    yield f"  starts at    submit {spec.limits.submit}, query {spec.limits.query}"
+    yield f"  lost answer  {entry['lost_answer']}"
+    yield from _class_lines(state, now)
+
+
+def _class_lines(state: AccountState, now: float) -> Iterator[str]:
+    """Yield what the provider claims, and the class of each operation now."""
+    from runner.providers.guarantee import claimed_class  # noqa: PLC0415
+    from runner.report.guarantee_text import claim_text, class_text, grouped  # noqa: PLC0415
+
+    claimed = claimed_class(state.spec)
+    if claimed:
+        yield f"  claimed      {claim_text(claimed)}"
+    if state.problem and claimed:
+        yield from _wrapped("  now          ", f"nothing is known: {sanitize(state.problem)}")
+        return
+    yield from _labelled("now", grouped(list(state.guarantees(now)), lambda each: class_text(each, now)), claimed)
+
+
+def _account_lines(state: AccountState, now: float) -> Iterator[str]:
+    """Yield claims beside facts: a table for each list of which something is known."""
+    from runner.providers.guarantee import advice, claimed_class  # noqa: PLC0415
+    from runner.report.guarantee_text import fact_rows, grouped  # noqa: PLC0415
+
+    spec = state.spec
+    yield f"{spec.name} at {sanitize(state.address, 60) or 'an address that is not known'}"
+    yield from _class_lines(state, now)
+    found = list(state.guarantees(now))
+    if not state.problem:
+        yield from _labelled("to raise it", grouped(found, lambda each: advice(each, spec.name)), claimed_class(spec))
+    known = [operation for operation in spec.operations if state.facts_of(operation)]
+    shown: set[int] = set()
+    for operation in known:
+        facts = state.facts_of(operation)
+        if id(facts) in shown:
             continue
-        click.echo(f"{spec.name}  {spec.title}, {pluralize(len(spec.models), 'model')}")
-        click.echo(f"  at           {spec.base_url or f'set {spec.env}_BASE_URL'}")
-        click.echo(f"  credentials  {entry['credentials']}")
-        click.echo(f"  starts at    submit {spec.limits.submit}, query {spec.limits.query}")
-        click.echo(f"  lost answer  {entry['lost_answer']}")
+        shown.add(id(facts))
+        same = ", ".join(each for each in known if state.facts_of(each) is facts)
+        yield f"  {f'of {same}':<22}  {'claimed':<12}  measured"
+        for name, claim, measured in fact_rows(spec, facts, now):
+            yield from _wrapped(f"    {name:<21} {claim:<12}  ", measured)
+
+
+def _labelled(label: str, rows: Iterable[tuple[str, str]], claimed: int) -> Iterator[str]:
+    """Yield a line for each text, with the operations that it is about; without them where nothing is claimed."""
+    for names, text in rows:
+        if text:
+            yield from _wrapped(f"  {label:<11}  ", f"{names}: {text}" if claimed else text)
+            label = ""
+
+
+def _wrapped(head: str, text: str) -> Iterator[str]:
+    """Yield a text behind its head, in lines that fit into a narrow terminal."""
+    from textwrap import wrap  # noqa: PLC0415
+
+    lines = wrap(text, max(30, _WIDTH - len(head)), break_on_hyphens=False, break_long_words=False) or [""]
+    yield f"{head}{lines[0]}"
+    yield from (f"{'':<{len(head)}}{line}" for line in lines[1:])
 
 
 def _provider_entry(spec: Spec) -> dict[str, Any]:

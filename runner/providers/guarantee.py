@@ -75,7 +75,8 @@ class Guarantee:
     basis: Basis
     #: own tasks that it was measured on
     tasks: int = 0
-    #: when the oldest of its facts was last seen, seconds since the epoch; None: it rests on none
+    #: when the oldest of its facts was last seen, seconds since the epoch; if it is unknown, when one that has expired
+    #: was seen last. None: there is none
     measured_at: float | None = None
     #: names of the facts that are not known for the class that is claimed, or no longer
     missing: tuple[str, ...] = ()
@@ -159,6 +160,7 @@ def guarantee(spec: Spec, operation: str, model: str, facts: Iterable[Fact], now
     model = model if claimed == BY_CONTENT else ""
     if claimed == HELD:
         return Guarantee(operation, model, HELD, HELD, "claimed")
+    facts = tuple(facts)
     known, keys = _Known(facts, operation, model, now), _needed(spec, claimed)
     identity, found = _identity(known, spec, claimed), [known.get(key) for key in keys]
     missing = tuple(" ".join(key).strip() for key, fact in zip(keys, found, strict=True) if fact is None)
@@ -172,9 +174,11 @@ def guarantee(spec: Spec, operation: str, model: str, facts: Iterable[Fact], now
         return Guarantee(operation, model, HELD, claimed, "contradicted", last.n, last.last_at, missing, _why(last))
     lists = [known.get(key) for key in keys if key in {*_LIST, _TIMES}]
     if identity and all(lists):
-        facts = [*identity, *(fact for fact in lists if fact is not None)]
-        return _resting_on(facts, Guarantee(operation, model, claimed, claimed, "measured"))
-    return Guarantee(operation, model, HELD, claimed, "unknown", missing=missing)
+        used = [*identity, *(fact for fact in lists if fact is not None)]
+        return _resting_on(used, Guarantee(operation, model, claimed, claimed, "measured"))
+    expired = [fact.last_at for fact in facts if (fact.name, fact.subject) in keys and not fact.is_valid(now)]
+    tasks = max((fact.n for fact in found if fact is not None and fact.name in _COUNTS_TASKS), default=0)
+    return Guarantee(operation, model, HELD, claimed, "unknown", tasks, max(expired, default=None), missing)
 
 
 def hidden_fields(spec: Spec, body: Mapping[str, Any], trusted: Mapping[str, bool]) -> list[str]:

@@ -7,11 +7,13 @@ where there is one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from runner.files import atomic_write
+from runner.report.guarantee_text import safety_lines
 from runner.tasks.models import State
 from runner.text import format_duration, format_size, pluralize, sanitize, shell_join
 
@@ -106,10 +108,12 @@ def summary(
     in_doubt: Sequence[str],
     seconds: float,
     issues: JobIssues,
+    guarantees: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the documented summary object: counts, work of this run, reasons of the exit code, and the next step.
 
-    `seconds` is the duration of the run. Costs are in the provider's unit, None if a price is unknown.
+    `seconds` is the duration of the run. Costs are in the provider's unit, None if a price is unknown. `guarantees` say
+    what happens to a lost answer, as `guarantee_dict` makes them.
     """
     return {
         "job": job,
@@ -125,6 +129,7 @@ def summary(
         "in_doubt": list(in_doubt),
         "seconds": round(seconds, 3),
         "next": _next_step(exit_code, counts, issues),
+        "guarantees": list(guarantees),
     }
 
 
@@ -155,6 +160,8 @@ def render(summary: Mapping[str, Any], issues: JobIssues, directory: str) -> str
         f"  this run  {_work_done(summary, issues.unit)} in {format_duration(summary['seconds'])}",
         f"  files     {sanitize(directory, 500)}",
     ]
+    for label, line in zip_longest(["safety"], safety_lines(summary.get("guarantees", ())), fillvalue=""):
+        lines += [f"  {label:<8}  {line}"] if line else []
     lines += [f"  {line}" for line in issue_lines(issues)]
     for code, why in issues.endings:
         if code not in _GROUPED_CODES:

@@ -6,6 +6,7 @@ until the run writes them down.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class LearnedFacts:
         #: contradictions that were recorded before, or by this run
         self._contradicted: set[tuple[str, str, str, str]] = set()
         #: own tasks that were counted, by fact
-        self._counted: dict[str, set[str]] = {"own_rows": set(), "reference_in_list": set(), "times": set()}
+        self._counted: defaultdict[str, set[str]] = defaultdict(set)
         #: contradictions that the user has not been told
         self.untold: list[Fact] = []
         #: it is known what own rows look like, so that no reading need be made for it
@@ -104,9 +105,9 @@ class LearnedFacts:
         """Learn that a question by our reference was answered with a task that names it."""
         self._add(Fact("reference_by_query", "measured", operation, first_at=now, last_at=now))
 
-    def reference_unknown(self, operation: str, now: float) -> None:
+    def reference_unknown(self, operation: str, reference: str, now: float) -> None:
         """Learn that a question by a reference that was never accepted was answered with no task."""
-        self._add(Fact("unknown_reference", "measured", operation, first_at=now, last_at=now))
+        self._count("unknown_reference", [reference], now, operation=operation)
 
     def contradict(self, name: str, why: str, now: float, *, model: str = "", subject: str = "") -> None:
         """Learn what speaks against the list; the user is told once."""
@@ -118,13 +119,13 @@ class LearnedFacts:
         self.untold.append(fact)
         self._on_contradiction()
 
-    def _count(self, name: str, ids: Iterable[str], now: float, *, value: str = "") -> None:
+    def _count(self, name: str, ids: Iterable[str], now: float, *, value: str = "", operation: str = "") -> None:
         """Count own tasks that are seen so for the first time in this run."""
         counted = self._counted[name]
         fresh = set(ids) - counted
         if fresh and len(counted) < _MAX_COUNTED:
             counted |= fresh
-            self._add(Fact(name, "measured", value=value, n=len(fresh), first_at=now, last_at=now))
+            self._add(Fact(name, "measured", operation, value=value, n=len(fresh), first_at=now, last_at=now))
             self.known |= name == ("reference_in_list" if self._by_reference else "own_rows")
 
     def _add(self, fact: Fact) -> None:

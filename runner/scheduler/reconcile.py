@@ -274,7 +274,7 @@ class ReconcileStage:
         match found.verdict:
             case "proved":
                 if task.id in self._unknown:
-                    self._facts.learned.reference_unknown(task.operation, self._session.clock.now())
+                    self._facts.learned.reference_unknown(task.operation, task.ref, self._session.clock.now())
                 return Missing(quiet=waited >= quiet_time, why=found.why)
             case "early":
                 return Missing(quiet=False, why=found.why)

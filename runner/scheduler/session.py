@@ -13,7 +13,7 @@ from runner.providers.responses import classify_response, is_success, server_tim
 from runner.scheduler.clock import SKEW_LIMIT, SKEW_WARNING, clock_skew, skew_refusal, skew_warning
 from runner.scheduler.list_facts import ListFacts
 from runner.tasks.events import Accepted, Finished, Found, Interrupted, Missing, Rejected
-from runner.tasks.list_record import Witness
+from runner.tasks.list_record import FEWEST_WITNESSES, Witness
 from runner.tasks.models import State, TaskError
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ _LONGEST_PROBE = 30.0
 _DOUBTS_IN_A_ROW, _RECENT, _DOUBTFUL_SHARE = 3, 40, 0.05
 #: doubtful tasks of a run that its closing reading is about
 _MOST_DOUBTED = 200
-#: own tasks that a list must hold before submits go out side by side
-_FEWEST_WITNESSES = 2
 #: requests in a row without a proper answer that make an outage
 _OUTAGE = 5
 
@@ -178,7 +176,7 @@ class ProviderSession:
     def has_witnesses(self) -> bool:
         """Return True if the list, if there is one, has tasks of ours by which a lost answer can be judged."""
         return self.spec.reconcile.listing is None or any(
-            len(facts) >= _FEWEST_WITNESSES for facts in self.lists.values()
+            len(facts) >= FEWEST_WITNESSES for facts in self.lists.values()
         )
 
     def facts_of(self, operation: str) -> ListFacts:

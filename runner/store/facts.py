@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import astuple, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio.to_thread
 
@@ -20,8 +20,10 @@ from runner.tasks.list_record import Lag, ListRecord, Witness
 from runner.tasks.models import Moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+T = TypeVar("T")
 
 #: own tasks of a list that are kept, the latest
 _MAX_WITNESSES = 64
@@ -182,20 +184,42 @@ def read_facts(directory: Path, name: str) -> tuple[Fact, ...]:
     Lag, capacity, stranger and the comparison of fields, which runs decide with, are among them. Without a file there
     are none. Raises DiskError, JobLockedError and StateError.
     """
+    return _read(directory, lambda connection: tuple(_stored_facts(connection, name))) or ()
+
+
+def count_witnesses(directory: Path) -> int:
+    """Return how many own tasks are known of the list of which most are, without writing anything.
+
+    Raises as `read_facts` does.
+    """
+    query = "select max(n) from (select count(*) as n from witness group by list)"
+
+    def work(connection: sqlite3.Connection) -> int:
+        return connection.execute(query).fetchone()[0] or 0 if "witness" in _tables(connection) else 0
+
+    return _read(directory, work) or 0
+
+
+def _read(directory: Path, work: Callable[[sqlite3.Connection], T]) -> T | None:
+    """Return what `work` reads, or None if there is no file."""
     path = directory / "facts.db"
     if not path.exists():
-        return ()
+        return None
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT)) as connection:
             harden(connection)
-            tables = {row[0] for row in connection.execute("select name from sqlite_schema where type = 'table'")}
-            return tuple(_stored_facts(connection, tables, name))
+            return work(connection)
     except (*DATABASE_ERRORS, ValueError, TypeError) as error:
         found = to_runner_error(error, str(path))
         raise (StateError(found.message, hint=_HINT) if isinstance(found, StateError) else found) from None
 
 
-def _stored_facts(connection: sqlite3.Connection, tables: set[str], name: str) -> Iterator[Fact]:
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in connection.execute("select name from sqlite_schema where type = 'table'")}
+
+
+def _stored_facts(connection: sqlite3.Connection, name: str) -> Iterator[Fact]:
+    tables = _tables(connection)
     if "known" in tables:  # not in files of earlier versions
         rows = connection.execute(f"select {_COLUMNS} from known where list = ? limit {_MAX_FACTS}", (name,))  # noqa: S608
         for fact in (Fact(*row) for row in rows):
@@ -211,7 +235,7 @@ def _stored_facts(connection: sqlite3.Connection, tables: set[str], name: str) -
         )
         for model, field, verbatim, at in rows:
             same = Fact("field", "measured", "", str(model), str(field), "verbatim", 1, float(at), float(at))
-            why = f"the list does not show {field} as it was sent"
+            why = f"the list does not show {field} of {model} as it was sent"
             yield same if verbatim else replace(same, state="contradicted", value="changed", why=why)
 
 

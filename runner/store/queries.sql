@@ -302,6 +302,10 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
 select distinct provider from tally where count > 0 and (state in ('submitting', 'in_doubt', 'running', 'ready')
   or (state = 'queued' and not gone) or (:include_finished and state in ('failed', 'stranded', 'done')))
 
+-- name: operations
+-- Return what the tasks are made with. Reads every row, at the end of a run.
+select distinct provider, operation, model from task order by provider, operation, model
+
 -- name: providers_with_losses
 -- Return the providers with failed or stranded tasks.
 select distinct provider from tally where count > 0 and state in ('failed', 'stranded')

@@ -136,6 +136,10 @@ class ReadOnlyQueries:
         names = ("key", "name", "ref", "submitted_at", "evidence", "provider", "model")
         return [{name: row[name] for name in names} for row in self._fetch_all("in_state", state=state)]
 
+    def operations(self) -> list[tuple[str, str, str]]:
+        """Return provider, operation and model of all tasks, each once. Reads every row."""
+        return [(row[0], row[1], row[2]) for row in self._fetch_all("operations")]
+
     def bound_providers(self) -> list[str]:
         """Return every provider that this job has ever used."""
         return [row[0] for row in self._fetch_all("bound_providers")]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _LAG_SAMPLES = 3
 #: seconds that a submit takes at most, where only its answer's time is known
 LONGEST_SUBMIT = 120.0
+#: own tasks that a list must hold before submits go out side by side
+FEWEST_WITNESSES = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,3 +120,15 @@ def test_facts_that_could_not_be_written_are_kept():
     learned.put_back(learned.take())
     learn([row(3)], learned=learned)
     assert taken(learned)["reference_in_list"].n == 3
+
+
+def test_answers_by_reference_are_counted():
+    learned = LearnedFacts(by_reference=True)
+    learned.found_by_reference("image", NOW)
+    for _ in range(2):
+        learned.reference_unknown("image", "ref1", NOW)
+    facts = taken(learned)
+    assert {name: (fact.operation, fact.n) for name, fact in facts.items()} == {
+        "reference_by_query": ("image", 1),
+        "unknown_reference": ("image", 1),
+    }

@@ -1,0 +1,137 @@
+"""`providers`, `plan` and `doctor` about an account: without one, with hostile facts, and with a broken file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from runner.app import provider_config
+from runner.providers import spec as specs
+from runner.providers.requests import Dialect
+from runner.settings import Settings
+from runner.store.facts import AccountFacts
+from runner.tasks.fact import Fact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 4_000_000_000.0
+KEY = {"KLING_API_KEY": "k" * 20}
+MANIFEST = "version: 1\nprovider: {}\nmodel: image/kling-v2-1\nparams: {{prompt: a heron}}\n"
+HOSTILE = "\x1b[2J\x07\u202eevil\n  class 4 once\r" + "x" * 5_000
+
+
+def account(desk, **env: str) -> Path:
+    settings = Settings({"RUNNER_HOME": str(desk.root / "home"), **env})
+    return provider_config.account_directory(specs.load("kling"), settings)
+
+
+def store(desk, *facts: Fact) -> None:
+    group = Dialect(specs.load("kling")).group("image")
+    anyio.run(lambda: AccountFacts(account(desk, **KEY)).record(group, *facts))
+
+
+def entry(desk, name: str, *words: str, **env: str) -> dict:
+    done = desk.run("providers", name, *words, "--json", **env)
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+@pytest.mark.parametrize("words", [(), ("--account",)])
+def test_without_credentials_nothing_is_known(desk, words):
+    done = desk.run("providers", "kling", *words)
+    assert (done.code, done.err) == (0, "")
+    assert "claimed      class 2 by reference, if it keeps its word" in done.out
+    assert "now          nothing is known: there are no credentials for kling" in done.out
+    assert list(desk.root.iterdir()) == []
+
+
+def test_without_an_address_nothing_is_known(desk):
+    assert entry(desk, "kling-gateway", "--account", KLING_GATEWAY_API_KEY="k" * 20)["account"] is None
+
+
+def test_json_adds_fields_and_moves_none(desk):
+    found = entry(desk, "kling", **KEY)
+    assert {"name", "title", "base_url", "credentials", "limits", "models", "lost_answer"} <= found.keys()
+    assert [each["operation"] for each in found["guarantees"]] == ["image", "text2video", "image2video"]
+    assert {(each["class"], each["claimed"], each["basis"]) for each in found["guarantees"]} == {(0, 2, "unknown")}
+    assert "facts" not in found
+    assert entry(desk, "kling", "--account", **KEY)["facts"] == []
+
+
+def test_home_that_cannot_be_read_is_no_error(desk):
+    done = desk.run("providers", "kling", "--account", **KEY, RUNNER_HOME="/proc/none")
+    assert (done.code, done.err) == (0, "")
+    assert "nothing known yet" in done.out
+
+
+def test_unknown_provider_is_refused(desk):
+    done = desk.run("providers", "klong", "--account")
+    assert done.code == 2
+    assert "known are: chanjing, kling, kling-gateway" in done.err
+
+
+def test_hostile_facts_reach_no_terminal(desk):
+    contradicted = [
+        Fact(name, "contradicted", first_at=NOW, last_at=NOW, value=HOSTILE, why=HOSTILE)
+        for name in ("reference_in_list", "own_rows", "lag")
+    ]
+    refusals = [
+        Fact("refusal", "measured", subject=f"{HOSTILE[: number + 20]}", value=HOSTILE, first_at=NOW, last_at=NOW)
+        for number in range(30)
+    ]
+    store(desk, *contradicted, *refusals, Fact(HOSTILE[:90], "measured", value=HOSTILE, first_at=NOW, last_at=NOW))
+    for words in (("providers",), ("providers", "kling", "--account"), ("doctor",)):
+        done = desk.run(*words, **KEY)
+        assert done.code == 0
+        assert all(line.isprintable() for line in done.out.splitlines())
+        assert not any(line.strip() == "class 4 once" for line in done.out.splitlines())
+        assert len(done.out) < 12_000
+    text = json.dumps(entry(desk, "kling", "--account", **KEY), ensure_ascii=False)
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+def test_facts_from_the_future_have_no_negative_age(desk):
+    """A clock was wrong when they were written."""
+    store(desk, Fact("reference_in_list", "measured", n=2, first_at=NOW, last_at=NOW))
+    assert "yes, on 2 tasks (just now)" in desk.run("providers", "kling", "--account", **KEY).out
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
+def test_broken_file_is_named_and_stops_nothing(desk, content):
+    store(desk, Fact("reference_in_list", "measured"))
+    (account(desk, **KEY) / "facts.db").write_bytes(content)
+    desk.write("job.yaml", MANIFEST.format("kling"))
+    for words in (("providers", "kling", "--account"), ("plan", "job.yaml"), ("doctor",)):
+        done = desk.run(*words, **KEY)
+        assert done.code == 0, done.err
+        if words[0] != "plan":
+            assert ("facts.db" in done.out) == bool(content)
+
+
+def test_plan_of_a_new_account_says_what_is_not_known(desk):
+    desk.write("job.yaml", MANIFEST.format("kling"))
+    done = desk.run("plan", "job.yaml", **KEY)
+    assert "safety     kling image: nothing known yet" in done.out
+    assert "kling: the first two tasks go one by one" in done.out
+    report = json.loads(desk.run("plan", "job.yaml", "--json", **KEY).out)
+    assert report["one_by_one"] == ["kling"]
+    assert report["hidden"] == []
+    assert not (desk.root / "home").exists()
+
+
+def test_plan_in_the_sandbox_promises_nothing(desk):
+    desk.write("job.yaml", MANIFEST.format("kling"))
+    assert json.loads(desk.run("plan", "job.yaml", "--sandbox", "--json").out)["guarantees"] == []
+    assert "safety" not in desk.run("plan", "job.yaml", "--sandbox").out
+
+
+def test_plan_at_a_gateway_says_that_answers_are_held(desk):
+    desk.write("job.yaml", MANIFEST.format("kling-gateway"))
+    done = desk.run("plan", "job.yaml", KLING_GATEWAY_API_KEY="k", KLING_GATEWAY_BASE_URL="https://example.com")
+    assert "kling-gateway image: class 0 held: it keeps no record that can be read" in done.out
+    assert "one by one" not in done.out
