@@ -32,6 +32,8 @@ _TIMEOUT = 120
 _ORIGIN = "origin.txt"
 #: what no two runs have alike
 _VOLATILE = {"seconds", "at", "queued_at", "submitted_at", "finished_at", "oldest_waiting_seconds"}
+#: fields of reports that are newer than version 0.1
+_ADDED = {"guarantees", "rebuilt"}
 
 
 @dataclass
@@ -211,7 +213,10 @@ def prompt_of(task: Mapping[str, Any]) -> str:
 
 
 def normalise(said: Any, root: Path, known: set[str]) -> Any:
-    """Replace what differs from run to run: times, the workspace's path, and what hangs on ids that are not `known`."""
+    """Replace what differs from run to run: times, the workspace's path, and what hangs on ids that are not `known`.
+
+    Fields that the old version did not have are left out.
+    """
     match said:
         case {"remote_id": str(remote_id), "outputs": list(outputs)} if remote_id not in known:
             outputs = [{**output, "bytes": "*", "sha256": "*"} for output in outputs]
@@ -222,6 +227,7 @@ def normalise(said: Any, root: Path, known: set[str]) -> Any:
             return {
                 name: "*" if name in _VOLATILE and value is not None else normalise(value, root, known)
                 for name, value in said.items()
+                if name not in _ADDED
             }
         case list():
             return [normalise(each, root, known) for each in said]
