@@ -1,7 +1,7 @@
 """Facts that a run learns for nothing from readings of one list: what they show of own tasks, and what contradicts it.
 
-They decide no purchase: they say which guarantee class an account has (`providers.guarantee`). They are kept in memory
-until the run writes them down.
+They say which guarantee class an account has (`providers.guarantee`), and prove no absence. That a list does not show
+our references is believed until a probe clears it. They are kept in memory until the run writes them down.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ class LearnedFacts:
                 self._contradicted.add(fact.key)
             self.known |= fact.name == ("reference_in_list" if self._by_reference else "own_rows")
 
+    def is_contradicted(self, name: str) -> bool:
+        """Return True if something speaks against a fact about the whole list, seen now or by an earlier run."""
+        return (name, "", "", "") in self._contradicted
+
     def take(self) -> tuple[Fact, ...]:
         """Return what is to be written down, and forget it."""
         facts = tuple(self._new.values())
@@ -74,6 +78,7 @@ class LearnedFacts:
         """Learn from the own rows of a reading. After `quiet` seconds a row must have its reference."""
         now, ahead = reading.at, reading.ahead
         own = [(row, witnesses[row.remote_id]) for row in reading.rows if row.remote_id in witnesses]
+        own = [(row, each) for row, each in own if not each.adopted]  # a person may have given an id that is not ours
         if not own:
             return
         self._count("own_rows", (each.remote_id for _, each in own), now)

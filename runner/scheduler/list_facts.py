@@ -127,7 +127,8 @@ class ListFacts:
 
     def record(self) -> ListRecord:
         """Return what is known now, for the account's other jobs."""
-        return ListRecord(tuple(self), replace(self.lag), self.capacity, dict(self.echo), self.stranger_at)
+        own = tuple(each for each in self if not each.adopted)
+        return ListRecord(own, replace(self.lag), self.capacity, dict(self.echo), self.stranger_at)
 
     def shows_foreign_references(self, reading: Reading) -> bool:
         """Return True if a row of an own task carries another reference than its own."""

@@ -113,8 +113,9 @@ class ProviderPipeline:
         since = self.session.clock.now() - _DAY
         resting = await self.settlement.store.bought_again_count(self.name, since)
         rest = f". {pluralize(resting, 'task')} of today rest{'s' if resting == 1 else ''} on it: runner audit"
-        held = "lost answers of that model are held" if fact.model else "lost answers are held"
-        self.session.on_warning(f"{self.name}: {fact.why}: from now on {held}{rest if resting else ''}")
+        held = {"reference_in_list": "from now on lost answers are held", "own_rows": "lost answers are held meanwhile"}
+        then = held.get(fact.name, "from now on lost answers of that model are held")
+        self.session.on_warning(f"{self.name}: {fact.why}: {then}{rest if resting else ''}")
 
     def submit_stage(self, on_bug: Callable[[Exception], None]) -> SubmitStage:
         """Return the stage that buys."""

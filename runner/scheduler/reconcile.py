@@ -262,6 +262,9 @@ class ReconcileStage:
         )
         if await self._is_echo_changed(task):
             return Missing(quiet=waited >= shortest, provable=False)
+        if self._facts.learned.is_contradicted("reference_in_list"):
+            why = "the list was seen to show tasks of ours without our reference"
+            return Missing(quiet=waited >= shortest, provable=False, why=why)
         found = judge_absence(
             own,
             sent_at=claim_time(task, self._session.clock),
@@ -460,7 +463,16 @@ def witness_from(task: Task, clock: Clock) -> Witness:
     """Return an accepted task of an earlier run as a witness, with the widest span in which it was accepted."""
     claimed, sent = claim_time(task, clock), task.sent or Moment("", 0.0)
     answered = clock.at(sent) if sent.boot == clock.boot else min(claimed + LONGEST_SUBMIT, clock.boot_time())
-    return Witness(task.remote_id or "", task.ref, task.model, claimed, max(claimed, answered), sent, task.key)
+    return Witness(
+        task.remote_id or "",
+        task.ref,
+        task.model,
+        claimed,
+        max(claimed, answered),
+        sent,
+        task.key,
+        adopted=task.adopted,
+    )
 
 
 def claim_time(task: Task, clock: Clock) -> float:

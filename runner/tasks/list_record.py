@@ -35,6 +35,8 @@ class Witness:
     key: str = ""
     #: this process saw the answer, so that both times are exact
     exact: bool = False
+    #: its id was found, or given by a person, after its submit
+    adopted: bool = False
 
     @property
     def claimed_seconds(self) -> float:

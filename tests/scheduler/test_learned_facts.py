@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from runner.providers.responses import ListedTask
@@ -132,3 +134,18 @@ def test_answers_by_reference_are_counted():
         "reference_by_query": ("image", 1),
         "unknown_reference": ("image", 1),
     }
+
+
+def test_id_that_a_person_gave_contradicts_nothing():
+    """It may be that of a task made at the provider's console, which never had our reference."""
+    learned = learn([row(1, None)], at=500.0, known=[replace(witness(1), adopted=True)])
+    assert learned.take() == ()
+    assert not learned.is_contradicted("reference_in_list")
+
+
+def test_contradicted_list_stays_so_in_later_runs():
+    (old,) = learn([row(1, "x")]).untold
+    learned = LearnedFacts(by_reference=True)
+    assert not learned.is_contradicted("reference_in_list")
+    learned.restore([old])
+    assert learned.is_contradicted("reference_in_list")

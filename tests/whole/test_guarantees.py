@@ -166,3 +166,27 @@ def test_facts_of_an_earlier_version_are_read(desk):
         assert "worst of 4" in text
         assert "reference in the list shown         not known yet" in text
         assert guarantee(desk.job("more.yaml"))["class"] == 2
+
+
+@pytest.mark.slow
+def test_contradiction_holds_for_every_job_of_the_account(desk):
+    """A list that was seen without our references proves nothing to a later job, though it shows them again.
+
+    The tasks that it showed so are too old by then to be looked for.
+    """
+    bought_before = images(6, provider="kling", model=MODELS["kling"])
+    desk.write("before.yaml", bought_before.replace("thing", "earlier"))
+    desk.write("job.yaml", images(8, provider="kling", model=MODELS["kling"]))
+    with sandbox(*FAST, "--fault", "no_reference=1", "--fault", "lost_reply=@6") as box:
+        desk.env = box.env
+        assert desk.job("before.yaml")["counts"] == {"done": 5, "held": 1}
+        (path,) = desk.root.glob("home/accounts/*/facts.db")
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "update witness set claimed_at = claimed_at - ?, answered_at = answered_at - ?, boot = 'old'",
+                (2 * DAY, 2 * DAY),
+            )
+        box.change(faults={"reset_before": "@3"})
+        summary = desk.job()
+        assert summary["counts"] == {"done": 7, "held": 1}
+        assert guarantee(summary)["basis"] == "contradicted"
