@@ -32,6 +32,7 @@ DOCUMENTS = (
     "docs/attacks.md",
     "docs/invariants.md",
     "docs/reliability.md",
+    "docs/reliability.zh-CN.md",
     "tests/README.md",
     "docs/resume.md",
     "docs/nightly.md",
