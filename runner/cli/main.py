@@ -38,6 +38,7 @@ _VERBS = {
     "serve": ("runner.cli.gallery", "a live page of every job below a directory, on loopback"),
     "providers": ("runner.cli.providers", "what can be called"),
     "models": ("runner.cli.providers", "models by any word, with their parameters and prices"),
+    "probe": ("runner.cli.probe", "measure on your account what runs cannot; buys a few tasks, and asks first"),
     "sandbox": ("runner.cli.sandbox", "the providers' APIs on loopback, with faults on demand"),
     "doctor": ("runner.cli.doctor", "credentials, clock, disk, permissions, TLS, proxies; writes nothing"),
     "schema": ("runner.cli.init", "JSON Schema of the manifest, for editors"),

@@ -54,7 +54,8 @@ _BLOCKED: Mapping[BlockKind, Exit] = {
     "configuration": Exit.CONFIGURATION,
     "disk": Exit.DISK,
 }
-_SIGNALS = {signal.SIGINT: Exit.INT, signal.SIGTERM: Exit.TERM, signal.SIGHUP: Exit.HUP}
+#: signals on which a run drains, and the exit code of each
+SIGNALS = {signal.SIGINT: Exit.INT, signal.SIGTERM: Exit.TERM, signal.SIGHUP: Exit.HUP}
 
 
 class Run:
@@ -116,7 +117,7 @@ class Run:
         finally:
             if self._signal is not None and self._handle_signals:
                 # what follows a signal is short and must be whole: the summary and the results
-                for number in _SIGNALS:
+                for number in SIGNALS:
                     signal.signal(number, signal.SIG_IGN)
         return run_outcome([ending async for ending in self._endings()])
 
@@ -267,13 +268,13 @@ class Run:
     # stopping
 
     async def _watch_signals(self) -> None:
-        with anyio.open_signal_receiver(*_SIGNALS) as signals:
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
             tries = 0
             async for number in signals:
                 tries += 1
                 if tries > 2:  # noqa: PLR2004 - the third is meant
-                    os._exit(self._signal or _SIGNALS[number])
-                self.stop(_SIGNALS[number], GRACE if tries == 1 else SHORT_GRACE)
+                    os._exit(self._signal or SIGNALS[number])
+                self.stop(SIGNALS[number], GRACE if tries == 1 else SHORT_GRACE)
 
     async def _watch_deadline(self, seconds: float) -> None:
         await anyio.sleep(seconds)

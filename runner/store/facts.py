@@ -65,7 +65,7 @@ class AccountFacts:
     """Facts of one account. Methods raise DiskError, JobLockedError and StateError."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / "facts.db"
+        self.directory, self._path = directory, directory / "facts.db"
         self._file = SharedDatabase(self._path, _SCHEMA, hint=_HINT)
 
     async def load(self, name: str, now: float) -> ListRecord:

@@ -62,7 +62,7 @@ def test_named_options_exist(name, desk, document):
         "--now",
         "--priority",
     }
-    known = "".join(desk.runner(verb, "--help").stdout for verb in ("run", "retry", "plan", "export"))
+    known = "".join(desk.runner(verb, "--help").stdout for verb in ("run", "retry", "plan", "export", "probe"))
     assert [option for option in sorted(named) if f"{option} " not in known and f"{option}\n" not in known] == []
 
 

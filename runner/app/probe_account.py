@@ -1,0 +1,534 @@
+"""`probe`: measure on a real account what runs cannot measure for free.
+
+A probe is a job in the account's directory, with a store of its own. Every paid request is a row, journaled before it
+leaves, and sent once. A probe that was killed or interrupted goes on at the next start, with what it has.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from runner.app import provider_config
+from runner.app.job_registry import mark_finished, record_while_running, register_run
+from runner.app.probe_measure import Measured, Measurement, is_paid
+from runner.app.probe_plan import ORDER, make_job
+from runner.app.probe_record import ProbeRecord, open_record
+from runner.app.probe_submit import REFUSED, SAME_TASK, SingleSubmit
+from runner.app.run_context import RunOptions, open_context
+from runner.errors import JobLockedError, RunnerError, StateError
+from runner.files import make_account_directory
+from runner.net.cut import CuttingSender
+from runner.providers.guarantee import guarantee
+from runner.report import results
+from runner.report.stats import RunStats
+from runner.scheduler.clock import Clock
+from runner.scheduler.outcome import Ending, Exit, run_outcome
+from runner.scheduler.run import GRACE, SHORT_GRACE, SIGNALS, Run
+from runner.store import filesystem
+from runner.store.facts import read_facts
+from runner.store.lock import job_lock
+from runner.store.read_only import open_read_only
+from runner.tasks.events import Interrupted, Resolved
+from runner.tasks.models import State
+from runner.text import sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from runner.app.observer import Observer
+    from runner.app.probe_plan import ProbeJob, ProbePlan, Step
+    from runner.app.run_context import RunContext
+    from runner.providers.guarantee import Guarantee
+    from runner.scheduler.pipeline import ProviderPipeline
+    from runner.settings import Settings
+    from runner.tasks.fact import Fact
+    from runner.tasks.models import Task
+
+#: states that a probe works on at its start and its end: everything but buying
+_STATES = (State.IN_DOUBT, State.RUNNING, State.READY)
+#: states in which nobody knows whether a task was bought
+_OPEN = {State.SUBMITTING, State.IN_DOUBT, State.HELD}
+#: times that a request is tried which certainly never left, and seconds that it waits for its turn each time
+_TRIES, _TURN = 3, 60.0
+#: seconds after an answer until a second task under the same reference would stand in the list, at least
+_SETTLING = 3.0
+#: characters of a provider's answer in a fact
+_MAX_WHY = 100
+#: quiet times for which a request without an answer is looked for
+_QUIET_TIMES = 2
+#: who decides about a double request that left nothing
+_DECIDER = "probe"
+#: facts that only the report shows: fields and numbers are kept by each reading, the others serve no decision
+_REPORT_ONLY = {"field", "unknown_id", "pages", "order", "capacity", "lag", "times"}
+#: facts that each reading teaches too
+_BY_READING = {"reference_in_list", "own_rows"}
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """What a probe has found, and how it ended."""
+
+    plan: ProbePlan
+    facts: tuple[Fact, ...]
+    notes: tuple[str, ...]
+    #: tasks that were bought, or may have been, with their ids where they are known
+    bought: tuple[Task, ...]
+    #: key and reason of each task that a person must decide about
+    open: tuple[Task, ...]
+    exit: Exit
+    reasons: tuple[str, ...]
+    directory: Path
+    guarantee: Guarantee | None = None
+    at: float = 0.0
+    #: requests that were refused and yet left a task: their ids
+    surplus: tuple[str, ...] = field(default=())
+
+
+def execute(plan: ProbePlan, settings: Settings, observer: Observer, say: Callable[[str], None]) -> ProbeReport:
+    """Run a probe, or go on with one that was interrupted, and return its report.
+
+    Handles INT, TERM and HUP, which only the main thread can. `say` is called with what it does next. Raises
+    RunnerError if it cannot begin.
+    """
+    account = provider_config.account_directory(plan.spec, settings)
+    provider_config.auth_scheme(plan.spec, settings)
+    make_account_directory(account)
+    clock = Clock()
+    with _only_probe(account / "probe"):
+        record = open_record(account / "probe", plan, clock.now())
+        directory = record.directory
+        job = make_job(plan, record.nonce, directory, settings)
+        filesystem.check(directory, allow_remote=settings.text("RUNNER_NETWORK_DISK") is not None)
+        with job_lock(job.state_directory):
+            report = anyio.run(_run, job, plan, record, settings, observer, say, clock)
+            with open_read_only(job.state_directory) as queries, suppress(OSError):
+                results.write(directory / "results.jsonl", queries.results())
+    return report
+
+
+@contextmanager
+def _only_probe(directory: Path) -> Iterator[None]:
+    """Hold the lock of all probes of an account. Raises JobLockedError."""
+    lock = job_lock(directory)
+    try:
+        lock.__enter__()
+    except JobLockedError as error:
+        message = error.message.replace("this job is being run", "this account is being probed")
+        raise JobLockedError(message, hint="Wait until it has ended.") from None
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+async def _run(
+    job: ProbeJob,
+    plan: ProbePlan,
+    record: ProbeRecord,
+    settings: Settings,
+    observer: Observer,
+    say: Callable[[str], None],
+    clock: Clock,
+) -> ProbeReport:
+    async with AsyncExitStack() as stack:
+        context = await open_context(
+            job, settings, RunOptions(verb="run", again=True), observer, stack, RunStats(), clock
+        )
+        probe = Probe(job, plan, record, context, say)
+        entry = None
+        if plan.spend:
+            directory = str(await anyio.to_thread.run_sync(job.directory.resolve))
+            entry = await register_run(
+                context.registries, context.store, name="probe", directory=directory, now=clock.now(), buy_again=False
+            )
+            await stack.enter_async_context(record_while_running(context.registries, context.store, observer.warn))
+        endings = await probe.run()
+        report = await probe.report(endings)
+        if report.exit in {Exit.DONE, Exit.HELD} and not report.open:
+            await record.finish(clock.now())
+            if entry is not None:
+                await mark_finished(context.registries, entry)
+        return report
+
+
+class Probe:
+    """The steps of one probe, each of which keeps what it found before the next begins."""
+
+    def __init__(
+        self, job: ProbeJob, plan: ProbePlan, record: ProbeRecord, context: RunContext, say: Callable[[str], None]
+    ) -> None:
+        self._job, self._plan, self._record, self._say = job, plan, record, say
+        self._store, self._clock, self._context = context.store, context.clock, context
+        self._pipeline: ProviderPipeline = context.pipelines[0]
+        self._session = self._pipeline.session
+        self._quiet = self._pipeline.settlement.policy.quiet_time
+        self._measurement = Measurement(self._session, plan.operation, job.draft("task").model, record.nonce)
+        self._stage: SingleSubmit | None = None
+        self._scope = anyio.CancelScope()
+        self._signal: Exit | None = None
+        self._incomplete = ""
+
+    async def run(self) -> list[Ending]:
+        """Go on with what an earlier start has left, take every step, and fetch what was bought."""
+        endings: list[Ending] = []
+        await self._check_rows()
+        if await self._sent():
+            self._say("going on with a probe that was interrupted")
+            await self._settle_double()
+            endings = await self._collect()
+        if not any(each.exit in {Exit.INT, Exit.TERM, Exit.HUP} for each in endings):
+            await self._take_steps()
+            await self._hold_only(await self._sent())
+            if self._signal is None:
+                endings = await self._collect()
+        if self._signal is not None:
+            endings.append(Ending(self._signal, "stopped by a signal; the same command goes on"))
+        if self._incomplete:
+            endings.append(Ending(Exit.RESUMABLE, self._incomplete))
+        return endings
+
+    async def _check_rows(self) -> None:
+        """Raise StateError if this probe has sent other requests than those that it would send today."""
+        keys = {self._job.draft(step).key for step in ORDER}
+        if any(task.key not in keys for task in await self._store.tasks_ever_sent(self._session.name)):
+            raise StateError(
+                f"{self._job.directory}: this probe was begun with other requests, by another version or catalogue",
+                hint="Finish it there. Or move it away: `runner status` with that directory shows what it bought.",
+            )
+
+    async def report(self, endings: list[Ending]) -> ProbeReport:
+        """Return the report. Tasks that were refused on purpose are no failures of a probe."""
+        rows = [await self._row(step) for step in ORDER]
+        outcome = run_outcome(each for each in endings if each.exit != Exit.FAILED)
+        surplus = self._record.surplus
+        if surplus:
+            outcome = run_outcome([*outcome.endings, Ending(Exit.HELD, "a refused request has left a task")])
+        return ProbeReport(
+            self._plan,
+            tuple(self._record.facts),
+            tuple(self._record.notes),
+            tuple(row for row in rows if row.remote_id or row.state in _OPEN),
+            tuple(row for row in rows if row.state in _OPEN),
+            outcome.exit,
+            tuple(each.why for each in outcome.endings),
+            self._job.directory,
+            await self.guarantee(),
+            self._clock.now(),
+            tuple(surplus),
+        )
+
+    # around the steps
+
+    async def _collect(self) -> list[Ending]:
+        """Work as a run does that buys nothing: reconcile, poll and download. Return why it ended."""
+        run = Run(
+            self._context.pipelines,
+            store=self._store,
+            directory=self._job.directory,
+            clock=self._clock,
+            notifier=self._context.notifier,
+            on_bug=self._context.observer.report_bug,
+            stages=_STATES,
+        )
+        return list((await run.run()).endings)
+
+    async def _take_steps(self) -> None:
+        """Take the steps until they are done or a signal stops them."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch_signals)
+            with self._scope:
+                await self._steps()
+            group.cancel_scope.cancel()
+        await self._pipeline.save_facts()
+
+    async def _watch_signals(self) -> None:
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
+            tries = 0
+            async for number in signals:
+                tries += 1
+                if tries > 2:  # noqa: PLR2004 - the third is meant, as in a run
+                    os._exit(self._signal or SIGNALS[number])
+                self._signal = self._signal or SIGNALS[number]
+                if self._stage is not None:
+                    self._stage.stop(GRACE if tries == 1 else SHORT_GRACE)
+                self._scope.cancel()
+
+    async def _steps(self) -> None:
+        self._say("asking what costs nothing: an unknown reference, an unknown id, three pages of the list")
+        await self._keep("questions", await self._measurement.ask(await self._row("task")))
+        if not self._session.proved or self._session.blocked or self._session.dead:
+            if not self._session.blocked:
+                self._incomplete = f"{self._session.name} cannot be reached"
+            return
+        if "task" not in self._plan.steps:
+            return
+        refusal = await self._buy("refusal", "sending a request with an invalid parameter")
+        task = await self._buy_task()
+        if task is None:
+            return
+        await self._judge_refusal(refusal, task)
+        await self._send_double(task)
+        await self._send_and_cut(task)
+
+    # the steps
+
+    async def _buy_task(self) -> Task | None:
+        """Buy the task on which list and reference are measured. Return it if it was accepted."""
+        is_new = not is_paid(await self._row("task"))
+        task = await self._buy("task", "buying one task, and watching how it is shown")
+        if task is not None and task.state is State.IN_DOUBT:
+            task, is_new = await self._find_lost(task), False
+        if task is None or task.remote_id is None:
+            reason = "" if task is None else f": {task.error.message or task.reason or task.state}"
+            self._incomplete = self._incomplete or f"the task on which most is measured was not accepted{reason}"
+            return None
+        if "task" not in self._record.steps:
+            await self._keep("task", await self._measurement.measure(task, self._quiet, is_new=is_new))
+        if "end" not in self._record.steps:
+            self._say("waiting for its end, to compare the list with it")
+            await self._keep("end", await self._measurement.follow(task))
+        return task
+
+    async def _find_lost(self, task: Task) -> Task:
+        self._say("its answer was lost: looking for it")
+        found, _ = await self._measurement.find(task, self._quiet)
+        return task if found is None else await self._pipeline.settlement.settle(task, found) or task
+
+    async def _judge_refusal(self, refusal: Task | None, task: Task) -> None:
+        """Judge, by a task that was accepted after it, whether a refused request has left a task."""
+        if refusal is None or "refusal" in self._record.steps:
+            return
+        if refusal.remote_id is not None:
+            note = f"refusals: the invalid value ({self._invalid()}) was accepted, and a task was bought"
+            await self._keep("refusal", Measured(notes=[note]))
+            return
+        if refusal.state is not State.FAILED:
+            return
+        subject = " ".join(filter(None, (refusal.error.code, refusal.error.reason)))
+        found = await self._measurement.look(refusal)
+        if found is not None:
+            self._record.surplus.append(found.remote_id)
+            why = f"{found.remote_id} was made, and the submit was answered with {refusal.error.code}"
+            fact = self._measurement.fact("refusal_free", "contradicted", "charges", subject=subject, why=why)
+            await self._keep("refusal", Measured([fact]))
+        elif await self._is_shown(task):
+            fact = self._measurement.fact("refusal_free", "measured", "free", subject=subject, why=self._invalid())
+            await self._keep("refusal", Measured([fact]))
+        else:
+            await self._keep("", Measured(notes=[f"refusal {subject}: what the list shows does not tell"]))
+
+    def _invalid(self) -> str:
+        name, value = self._plan.invalid or ("", "")
+        return f"{name}: {value}"
+
+    async def _is_shown(self, task: Task) -> bool:
+        """Return True if the list, or an answer by reference, shows an own task with what it is recognised by."""
+        found = await self._measurement.look(task)
+        return found is not None and found.remote_id == task.remote_id
+
+    async def _send_double(self, first: Task) -> None:
+        """Send the first task's request again under its reference, and see what it leaves."""
+        if "double" not in self._plan.steps or "double" in self._record.steps:
+            return
+        facts = {fact.name: fact for fact in self._record.facts}
+        shown = facts.get("reference_in_list")
+        if shown is None or shown.state != "measured":
+            note = "double references: not tried, since the list does not show what they would buy"
+            await self._keep("double", Measured(notes=[note]))
+            return
+        task = await self._buy("double", "sending the same reference again", first=first)
+        if task is not None:
+            await self._judge_double(task, first)
+
+    async def _judge_double(self, task: Task, first: Task) -> None:
+        """Tell from the answer, and from the rows under that reference, whether a second task was bought."""
+        answer = task.reason
+        if task.state is State.HELD:
+            await anyio.sleep(max(_SETTLING, 4 * self._session.facts_of(task.operation).lag.longest))
+            reading = await self._measurement.read(first)
+            rows = {row.remote_id for row in reading.rows if row.reference == first.ref} if reading else set()
+            others = sorted(rows - {first.remote_id})
+            if first.remote_id not in rows:
+                await self._keep(
+                    "", Measured(notes=["double references: the list does not show the first task any more"])
+                )
+                return
+            decision = Resolved("adopt", _DECIDER, others[0]) if others else Resolved("abandon", _DECIDER)
+            task = await self._pipeline.settlement.settle(task, decision) or task
+            # judged here: the closing reading of a run looks for its own reference, which was never sent
+            self._session.doubted.pop(task.id, None)
+        if task.remote_id is not None:
+            value, why = "accepted", "a second task was bought"
+        elif answer.startswith(SAME_TASK):
+            value, why = "first", "answered with the first task, and the list shows one"
+        elif answer.startswith(REFUSED):
+            value, why = "refused", f"{sanitize(answer.removeprefix(REFUSED), _MAX_WHY)}; the list shows one task"
+        else:
+            await self._keep("double", Measured(notes=["double references: no answer, and no second task in the list"]))
+            return
+        await self._keep("double", Measured([self._measurement.fact("doubles", "measured", value, why=why)]))
+
+    async def _settle_double(self) -> None:
+        """Judge a double request whose answer an earlier start has not lived to see. No reconcile may do so."""
+        task, first = await self._row("double"), await self._row("task")
+        if task.state is State.SUBMITTING:
+            event = Interrupted("the probe ended before the answer came", hopeless=True)
+            task = await self._pipeline.settlement.settle(task, event) or task
+        if task.state is State.HELD and first.remote_id is not None:
+            waited = self._clock.since(task.sent.boot, task.sent.seconds, self._clock.moment()) if task.sent else 0.0
+            self._say("a double request had no answer: looking for what it has left")
+            await anyio.sleep(max(0.0, self._quiet - waited))
+            await self._judge_double(task, first)
+
+    async def _send_and_cut(self, task: Task) -> None:
+        """Cut a connection after the last byte of a request, and look for what it has left."""
+        if "cut" not in self._plan.steps or "cut" in self._record.steps:
+            return
+        is_new = not is_paid(await self._row("cut"))
+        if is_new and not await self._is_shown(task):
+            note = "a cut connection: not tried, since nothing shows what it would buy"
+            await self._keep("cut", Measured(notes=[note]))
+            return
+        sender = self._session.client
+        self._session.client = CuttingSender(sender)
+        try:
+            cut = await self._buy("cut", "sending a request and cutting its connection after the last byte")
+        finally:
+            self._session.client = sender
+        if cut is None:
+            return
+        if cut.state is State.IN_DOUBT:
+            seconds = _QUIET_TIMES * self._quiet
+            self._say(f"looking for it, at most {seconds:g} s")
+            found, after = await self._measurement.find(cut, seconds)
+            cut = cut if found is None else await self._pipeline.settlement.settle(cut, found) or cut
+            if is_new or found is None:
+                value = f"{after:.1f}" if found is not None else f"none within {seconds:g}"
+                fact = self._measurement.fact("delivery_after_cut", "measured", value, why="seconds, at most")
+                await self._keep("cut", Measured([fact]))
+        elif cut.remote_id is not None and not cut.adopted:
+            await self._keep("cut", Measured(notes=["a cut connection: the answer was faster than the cut"]))
+        if cut.remote_id is not None and (reading := await self._measurement.read(task)) is not None:
+            own = [await self._row(step) for step in ORDER]
+            own = sorted((row for row in own if row.remote_id), key=lambda row: row.submitted_at or 0.0)
+            await self._keep("", Measured(list(self._measurement.order_of_own(own, reading))))
+
+    # buying
+
+    async def _buy(self, step: Step, doing: str, *, first: Task | None = None) -> Task | None:
+        """Send a step's request, unless it was ever sent. Return its row, or None if nothing was and may be sent."""
+        task = await self._row(step)
+        if is_paid(task) or task.state is State.FAILED:
+            return task
+        if step not in self._plan.steps:
+            return None
+        used = await self._used()
+        if used >= self._plan.spend:
+            note = f"{_TRIED[step]}: not tried, since --spend {self._plan.spend} is used up"
+            await self._keep("", Measured(notes=[note]))
+            return None
+        await self._hold_only([*await self._sent(), step])
+        self._say(doing)
+        for _ in range(_TRIES):
+            await self._send_queued(first)
+            task = await self._row(step)
+            if task.state is not State.QUEUED or self._session.blocked or self._session.dead:
+                break
+            await anyio.sleep(max(0.0, (task.due_at or 0.0) - self._clock.now()))
+        if task.state is not State.QUEUED:
+            return task
+        why = task.error.message or task.reason or "the provider takes no submits now"
+        if self._session.blocked is None:
+            self._incomplete = f"{_TRIED[step]}: not sent ({why}); the same command tries again"
+        return None
+
+    async def _send_queued(self, first: Task | None) -> None:
+        pipeline = self._pipeline
+        stage = SingleSubmit(
+            self._session, pipeline.settlement, pipeline.spending, None, self._context.observer.report_bug
+        )
+        stage.first, self._stage = first, stage
+        try:
+            # only the wait for a turn is bounded: what is sent is shielded, and ends by its own deadline
+            with anyio.move_on_after(_TURN):
+                await stage.send_next()
+        finally:
+            self._stage = None
+
+    async def _used(self) -> int:
+        """Return how many tasks were bought or may have been. A refusal counts until it was seen to leave nothing."""
+        rows = {step: await self._row(step) for step in ORDER}
+        used = sum(is_paid(row) for row in rows.values())
+        refusal = rows["refusal"]
+        is_free = any(fact.name == "refusal_free" and fact.state == "measured" for fact in self._record.facts)
+        return used + (refusal.state is State.FAILED and not is_paid(refusal) and not is_free)
+
+    async def _row(self, step: Step) -> Task:
+        (task,) = await self._store.find_by_key_prefix(self._job.draft(step).key)
+        return task
+
+    async def _sent(self) -> list[Step]:
+        """Return the steps whose requests were sent, or may have been."""
+        return [step for step in ORDER if (await self._row(step)).submitted_at is not None]
+
+    async def _hold_only(self, steps: list[Step]) -> None:
+        """Let only these steps be due."""
+        keys = {self._job.draft(step).key for step in steps}
+        wanted = [each for each in self._job.additions() if each.draft.key in keys]
+        await self._store.add(
+            wanted, f"probe: {', '.join(steps)}", self._clock.now(), self._job.manifest.output_name or ""
+        )
+
+    async def _keep(self, step: str, measured: Measured) -> None:
+        """Keep facts and notes in the probe's record, and facts for all jobs of the account."""
+        await self._record.keep(step, measured)
+        accounts, group = self._pipeline.facts, self._session.dialect.group(self._plan.operation)
+        if accounts is None:
+            return
+        await self._pipeline.save_facts()
+        try:
+            known = {fact.key: fact for fact in await accounts.facts(group, self._clock.now())}
+            for fact in filter(None, map(_for_account, measured.facts)):
+                earlier = known.get(fact.key)
+                if earlier is not None and earlier.state == "contradicted" and fact.state == "measured":
+                    await accounts.clear(group, earlier)  # a deliberate measurement clears a contradiction
+                elif fact.name in _BY_READING and fact.state == "measured":
+                    continue
+                await accounts.record(group, fact)
+        except RunnerError as error:
+            self._session.on_warning(f"{error.message}: what was measured is in {self._job.directory} only")
+
+    async def guarantee(self) -> Guarantee | None:
+        """Return the class that the account's facts give, as far as they are known."""
+        if self._pipeline.facts is None:
+            return None
+        group, account = self._session.dialect.group(self._plan.operation), self._pipeline.facts.directory
+        facts = await anyio.to_thread.run_sync(read_facts, account, group)
+        model = self._job.draft("task").model
+        return guarantee(self._plan.spec, self._plan.operation, model, facts, self._clock.now())
+
+
+def _for_account(fact: Fact) -> Fact | None:
+    """Return a fact as the account keeps it, or None if only the report shows it.
+
+    What every reading teaches is kept for the whole list. Readings have written it down already, unless a contradiction
+    stood against it.
+    """
+    if fact.name in _REPORT_ONLY:
+        return None
+    return replace(fact, operation="", model="") if fact.name in _BY_READING else fact
+
+
+_TRIED: dict[Any, str] = {
+    "refusal": "an invalid request",
+    "task": "one task",
+    "double": "double references",
+    "cut": "a cut connection",
+}
