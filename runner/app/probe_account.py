@@ -151,7 +151,7 @@ async def _run(
             await stack.enter_async_context(record_while_running(context.registries, context.store, observer.warn))
         endings = await probe.run()
         report = await probe.report(endings)
-        if report.exit in {Exit.DONE, Exit.HELD} and not report.open:
+        if report.exit in {Exit.DONE, Exit.HELD, Exit.FAILED} and not report.open:
             await record.finish(clock.now())
             if entry is not None:
                 await mark_finished(context.registries, entry)
@@ -173,7 +173,8 @@ class Probe:
         self._stage: SingleSubmit | None = None
         self._scope = anyio.CancelScope()
         self._signal: Exit | None = None
-        self._incomplete = ""
+        #: why a later start must go on, and why none can
+        self._incomplete = self._failed = ""
 
     async def run(self) -> list[Ending]:
         """Go on with what an earlier start has left, take every step, and fetch what was bought."""
@@ -192,6 +193,8 @@ class Probe:
             endings.append(Ending(self._signal, "stopped by a signal; the same command goes on"))
         if self._incomplete:
             endings.append(Ending(Exit.RESUMABLE, self._incomplete))
+        if self._failed:
+            endings.append(Ending(Exit.FAILED, f"{self._failed}; the same command begins a new probe"))
         return endings
 
     async def _check_rows(self) -> None:
@@ -204,9 +207,9 @@ class Probe:
             )
 
     async def report(self, endings: list[Ending]) -> ProbeReport:
-        """Return the report. Tasks that were refused on purpose are no failures of a probe."""
+        """Return the report."""
         rows = [await self._row(step) for step in ORDER]
-        outcome = run_outcome(each for each in endings if each.exit != Exit.FAILED)
+        outcome = run_outcome(endings)
         surplus = self._record.surplus
         if surplus:
             outcome = run_outcome([*outcome.endings, Ending(Exit.HELD, "a refused request has left a task")])
@@ -227,7 +230,10 @@ class Probe:
     # around the steps
 
     async def _collect(self) -> list[Ending]:
-        """Work as a run does that buys nothing: reconcile, poll and download. Return why it ended."""
+        """Work as a run does that buys nothing: reconcile, poll and download. Return why it ended.
+
+        Tasks that were refused on purpose are no failures of a probe.
+        """
         run = Run(
             self._context.pipelines,
             store=self._store,
@@ -237,15 +243,21 @@ class Probe:
             on_bug=self._context.observer.report_bug,
             stages=_STATES,
         )
-        return list((await run.run()).endings)
+        return [ending for ending in (await run.run()).endings if ending.exit != Exit.FAILED]
 
     async def _take_steps(self) -> None:
         """Take the steps until they are done or a signal stops them."""
+        failure: RunnerError | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch_signals)
             with self._scope:
-                await self._steps()
+                try:
+                    await self._steps()
+                except RunnerError as error:  # raised below, and not as a part of a group
+                    failure = error
             group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
         await self._pipeline.save_facts()
 
     async def _watch_signals(self) -> None:
@@ -286,8 +298,10 @@ class Probe:
         if task is not None and task.state is State.IN_DOUBT:
             task, is_new = await self._find_lost(task), False
         if task is None or task.remote_id is None:
-            reason = "" if task is None else f": {task.error.message or task.reason or task.state}"
-            self._incomplete = self._incomplete or f"the task on which most is measured was not accepted{reason}"
+            if task is not None and task.state in {State.FAILED, State.QUEUED}:
+                self._failed = f"the task to be measured was not accepted: {task.error.message or task.reason}"
+            elif task is not None:
+                self._incomplete = f"the task to be measured is {task.state}"
             return None
         if "task" not in self._record.steps:
             await self._keep("task", await self._measurement.measure(task, self._quiet, is_new=is_new))

@@ -12,6 +12,7 @@ from threading import Thread
 
 import pytest
 
+from runner.providers import spec
 from tests.whole.conftest import sandbox, until
 
 FAST = ("--seconds", "0.3,0.6")
@@ -334,3 +335,41 @@ def test_sandbox_probe_needs_no_credentials(desk):
     report = run_probe(desk, "--sandbox", "--spend", "1")
     assert report["exit_code"] == 0
     assert facts(report)["reference_in_list"] == ("measured", "shown")
+
+
+@pytest.mark.slow
+def test_a_refused_task_ends_the_probe_and_the_next_is_new(desk):
+    text = spec.spec_paths()["kling"].read_text().replace("  image/kling-v2-1:", "  image/kling-v9:")
+    (desk.root / "specs").mkdir()
+    desk.write("specs/kling.yaml", text)
+    with sandbox(*FAST) as box:
+        desk.env = {**box.env, "RUNNER_PROVIDERS": "specs"}
+        for number in (1, 2):
+            report = run_probe(desk, "--yes")
+            assert report["exit_code"] == 3
+            assert "model kling-v9 does not exist" in report["reasons"][0]
+            assert report["directory"].endswith(f"probe/000{number}")
+        assert box.accepted == []
+
+
+@pytest.mark.slow
+def test_without_credit_it_waits_and_goes_on_later(desk):
+    with sandbox(*FAST, "--credit", "0") as box:
+        desk.env = box.env
+        report = run_probe(desk, "--yes")
+        assert (report["exit_code"], box.accepted) == (6, [])
+        box.change(credit=None)
+        report = run_probe(desk, "--yes")
+        assert (report["exit_code"], len(box.accepted)) == (0, 2)
+        assert report["directory"].endswith("probe/0001")
+
+
+@pytest.mark.slow
+def test_a_lost_answer_to_the_task_is_found_again(desk):
+    with sandbox(*FAST, "--fault", "lost_reply=@1") as box:
+        desk.env = box.env
+        report = run_probe(desk, "--yes")
+        assert report["exit_code"] == 0
+        assert facts(report)["reference_in_list"] == ("measured", "shown")
+        assert ids(report) == {task["id"] for task in box.accepted}
+        assert len(box.accepted) == 2
