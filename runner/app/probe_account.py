@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -17,11 +17,12 @@ import anyio.to_thread
 from runner.app import provider_config
 from runner.app.job_registry import mark_finished, record_while_running, register_run
 from runner.app.probe_measure import Measured, Measurement, is_paid
-from runner.app.probe_plan import ORDER, make_job
+from runner.app.probe_plan import PICTURES, make_job
+from runner.app.probe_purchases import Purchases
 from runner.app.probe_record import ProbeRecord, open_record
-from runner.app.probe_submit import REFUSED, SAME_TASK, SingleSubmit
+from runner.app.probe_submit import REFUSED, SAME_TASK
 from runner.app.run_context import RunOptions, open_context
-from runner.errors import JobLockedError, RunnerError, StateError
+from runner.errors import JobLockedError, RunnerError
 from runner.files import make_account_directory
 from runner.net.cut import CuttingSender
 from runner.providers.guarantee import guarantee
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.app.observer import Observer
-    from runner.app.probe_plan import ProbeJob, ProbePlan, Step
+    from runner.app.probe_plan import ProbeJob, ProbePlan
     from runner.app.run_context import RunContext
     from runner.providers.guarantee import Guarantee
     from runner.scheduler.pipeline import ProviderPipeline
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 _STATES = (State.IN_DOUBT, State.RUNNING, State.READY)
 #: states in which nobody knows whether a task was bought
 _OPEN = {State.SUBMITTING, State.IN_DOUBT, State.HELD}
-#: times that a request is tried which certainly never left, and seconds that it waits for its turn each time
-_TRIES, _TURN = 3, 60.0
 #: seconds after an answer until a second task under the same reference would stand in the list, at least
 _SETTLING = 3.0
 #: characters of a provider's answer in a fact
@@ -170,7 +169,7 @@ class Probe:
         self._session = self._pipeline.session
         self._quiet = self._pipeline.settlement.policy.quiet_time
         self._measurement = Measurement(self._session, plan.operation, job.draft("task").model, record.nonce)
-        self._stage: SingleSubmit | None = None
+        self._purchases = Purchases(job, plan, record, context, say)
         self._scope = anyio.CancelScope()
         self._signal: Exit | None = None
         #: why a later start must go on, and why none can
@@ -179,36 +178,28 @@ class Probe:
     async def run(self) -> list[Ending]:
         """Go on with what an earlier start has left, take every step, and fetch what was bought."""
         endings: list[Ending] = []
-        await self._check_rows()
-        if await self._sent():
+        await self._purchases.check()
+        if await self._purchases.sent():
             self._say("going on with a probe that was interrupted")
             await self._settle_double()
             endings = await self._collect()
         if not any(each.exit in {Exit.INT, Exit.TERM, Exit.HUP} for each in endings):
             await self._take_steps()
-            await self._hold_only(await self._sent())
+            await self._purchases.hold_only(await self._purchases.sent())
             if self._signal is None:
                 endings = await self._collect()
         if self._signal is not None:
             endings.append(Ending(self._signal, "stopped by a signal; the same command goes on"))
+        self._incomplete = self._purchases.unsent or self._incomplete
         if self._incomplete:
             endings.append(Ending(Exit.RESUMABLE, self._incomplete))
         if self._failed:
             endings.append(Ending(Exit.FAILED, f"{self._failed}; the same command begins a new probe"))
         return endings
 
-    async def _check_rows(self) -> None:
-        """Raise StateError if this probe has sent other requests than those that it would send today."""
-        keys = {self._job.draft(step).key for step in ORDER}
-        if any(task.key not in keys for task in await self._store.tasks_ever_sent(self._session.name)):
-            raise StateError(
-                f"{self._job.directory}: this probe was begun with other requests, by another version or catalogue",
-                hint="Finish it there. Or move it away: `runner status` with that directory shows what it bought.",
-            )
-
     async def report(self, endings: list[Ending]) -> ProbeReport:
         """Return the report."""
-        rows = [await self._row(step) for step in ORDER]
+        rows = [await self._purchases.row(step) for step in self._purchases.steps]
         outcome = run_outcome(endings)
         surplus = self._record.surplus
         if surplus:
@@ -250,6 +241,8 @@ class Probe:
         failure: RunnerError | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch_signals)
+            if self._pipeline.images is not None:
+                await group.start(self._pipeline.images.run, self._context.observer.report_bug)
             with self._scope:
                 try:
                     await self._steps()
@@ -268,33 +261,33 @@ class Probe:
                 if tries > 2:  # noqa: PLR2004 - the third is meant, as in a run
                     os._exit(self._signal or SIGNALS[number])
                 self._signal = self._signal or SIGNALS[number]
-                if self._stage is not None:
-                    self._stage.stop(GRACE if tries == 1 else SHORT_GRACE)
+                self._purchases.stop(GRACE if tries == 1 else SHORT_GRACE)
                 self._scope.cancel()
 
     async def _steps(self) -> None:
         self._say("asking what costs nothing: an unknown reference, an unknown id, three pages of the list")
-        await self._keep("questions", await self._measurement.ask(await self._row("task")))
+        await self._keep("questions", await self._measurement.ask(await self._purchases.row("task")))
         if not self._session.proved or self._session.blocked or self._session.dead:
             if not self._session.blocked:
                 self._incomplete = f"{self._session.name} cannot be reached"
             return
         if "task" not in self._plan.steps:
             return
-        refusal = await self._buy("refusal", "sending a request with an invalid parameter")
+        refusal = await self._purchases.buy("refusal", "sending a request with an invalid parameter")
         task = await self._buy_task()
         if task is None:
             return
         await self._judge_refusal(refusal, task)
         await self._send_double(task)
         await self._send_and_cut(task)
+        await self._send_pictures()
 
     # the steps
 
     async def _buy_task(self) -> Task | None:
         """Buy the task on which list and reference are measured. Return it if it was accepted."""
-        is_new = not is_paid(await self._row("task"))
-        task = await self._buy("task", "buying one task, and watching how it is shown")
+        is_new = not is_paid(await self._purchases.row("task"))
+        task = await self._purchases.buy("task", "buying one task, and watching how it is shown")
         if task is not None and task.state is State.IN_DOUBT:
             task, is_new = await self._find_lost(task), False
         if task is None or task.remote_id is None:
@@ -357,7 +350,7 @@ class Probe:
             note = "double references: not tried, since the list does not show what they would buy"
             await self._keep("double", Measured(notes=[note]))
             return
-        task = await self._buy("double", "sending the same reference again", first=first)
+        task = await self._purchases.buy("double", "sending the same reference again", first=first)
         if task is not None:
             await self._judge_double(task, first)
 
@@ -391,7 +384,7 @@ class Probe:
 
     async def _settle_double(self) -> None:
         """Judge a double request whose answer an earlier start has not lived to see. No reconcile may do so."""
-        task, first = await self._row("double"), await self._row("task")
+        task, first = await self._purchases.row("double"), await self._purchases.row("task")
         if task.state is State.SUBMITTING:
             event = Interrupted("the probe ended before the answer came", hopeless=True)
             task = await self._pipeline.settlement.settle(task, event) or task
@@ -405,7 +398,7 @@ class Probe:
         """Cut a connection after the last byte of a request, and look for what it has left."""
         if "cut" not in self._plan.steps or "cut" in self._record.steps:
             return
-        is_new = not is_paid(await self._row("cut"))
+        is_new = not is_paid(await self._purchases.row("cut"))
         if is_new and not await self._is_shown(task):
             note = "a cut connection: not tried, since nothing shows what it would buy"
             await self._keep("cut", Measured(notes=[note]))
@@ -413,7 +406,7 @@ class Probe:
         sender = self._session.client
         self._session.client = CuttingSender(sender)
         try:
-            cut = await self._buy("cut", "sending a request and cutting its connection after the last byte")
+            cut = await self._purchases.buy("cut", "sending a request and cutting its connection after the last byte")
         finally:
             self._session.client = sender
         if cut is None:
@@ -430,75 +423,27 @@ class Probe:
         elif cut.remote_id is not None and not cut.adopted:
             await self._keep("cut", Measured(notes=["a cut connection: the answer was faster than the cut"]))
         if cut.remote_id is not None and (reading := await self._measurement.read(task)) is not None:
-            own = [await self._row(step) for step in ORDER]
+            own = [await self._purchases.row(step) for step in self._purchases.steps]
             own = sorted((row for row in own if row.remote_id), key=lambda row: row.submitted_at or 0.0)
             await self._keep("", Measured(list(self._measurement.order_of_own(own, reading))))
 
-    # buying
-
-    async def _buy(self, step: Step, doing: str, *, first: Task | None = None) -> Task | None:
-        """Send a step's request, unless it was ever sent. Return its row, or None if nothing was and may be sent."""
-        task = await self._row(step)
-        if is_paid(task) or task.state is State.FAILED:
-            return task
-        if step not in self._plan.steps:
-            return None
-        used = await self._used()
-        if used >= self._plan.spend:
-            note = f"{_TRIED[step]}: not tried, since --spend {self._plan.spend} is used up"
-            await self._keep("", Measured(notes=[note]))
-            return None
-        await self._hold_only([*await self._sent(), step])
-        self._say(doing)
-        for _ in range(_TRIES):
-            await self._send_queued(first)
-            task = await self._row(step)
-            if task.state is not State.QUEUED or self._session.blocked or self._session.dead:
-                break
-            await anyio.sleep(max(0.0, (task.due_at or 0.0) - self._clock.now()))
-        if task.state is not State.QUEUED:
-            return task
-        why = task.error.message or task.reason or "the provider takes no submits now"
-        if self._session.blocked is None:
-            self._incomplete = f"{_TRIED[step]}: not sent ({why}); the same command tries again"
-        return None
-
-    async def _send_queued(self, first: Task | None) -> None:
-        pipeline = self._pipeline
-        stage = SingleSubmit(
-            self._session, pipeline.settlement, pipeline.spending, None, self._context.observer.report_bug
-        )
-        stage.first, self._stage = first, stage
-        try:
-            # only the wait for a turn is bounded: what is sent is shielded, and ends by its own deadline
-            with anyio.move_on_after(_TURN):
-                await stage.send_next()
-        finally:
-            self._stage = None
-
-    async def _used(self) -> int:
-        """Return how many tasks were bought or may have been. A refusal counts until it was seen to leave nothing."""
-        rows = {step: await self._row(step) for step in ORDER}
-        used = sum(is_paid(row) for row in rows.values())
-        refusal = rows["refusal"]
-        is_free = any(fact.name == "refusal_free" and fact.state == "measured" for fact in self._record.facts)
-        return used + (refusal.state is State.FAILED and not is_paid(refusal) and not is_free)
-
-    async def _row(self, step: Step) -> Task:
-        (task,) = await self._store.find_by_key_prefix(self._job.draft(step).key)
-        return task
-
-    async def _sent(self) -> list[Step]:
-        """Return the steps whose requests were sent, or may have been."""
-        return [step for step in ORDER if (await self._row(step)).submitted_at is not None]
-
-    async def _hold_only(self, steps: list[Step]) -> None:
-        """Let only these steps be due."""
-        keys = {self._job.draft(step).key for step in steps}
-        wanted = [each for each in self._job.additions() if each.draft.key in keys]
-        await self._store.add(
-            wanted, f"probe: {', '.join(steps)}", self._clock.now(), self._job.manifest.output_name or ""
-        )
+    async def _send_pictures(self) -> None:
+        """Buy two tasks that differ only in their pictures, and see what the list shows of them."""
+        name = self._plan.picture
+        if name is None or "picture" in self._record.steps:
+            return
+        shown, sent = [], []
+        for step in PICTURES:
+            task = await self._purchases.buy(step, f"buying a task with a picture ({name})")
+            if task is None or task.remote_id is None:
+                if task is not None:
+                    await self._keep("", Measured(notes=[f"field {name}: its task is {task.state}"]))
+                return
+            shown.append(await self._measurement.shown_field(task, name, self._quiet))
+            images = self._pipeline.images
+            values = await images.values(task) if images is not None else {}
+            sent.append(list(values.values()) if isinstance(values, dict) else [])
+        await self._keep("picture", self._measurement.judge_pictures(name, shown, sent))
 
     async def _keep(self, step: str, measured: Measured) -> None:
         """Keep facts and notes in the probe's record, and facts for all jobs of the account."""
@@ -524,7 +469,10 @@ class Probe:
         if self._pipeline.facts is None:
             return None
         group, account = self._session.dialect.group(self._plan.operation), self._pipeline.facts.directory
-        facts = await anyio.to_thread.run_sync(read_facts, account, group)
+        try:
+            facts = await anyio.to_thread.run_sync(read_facts, account, group)
+        except RunnerError:
+            return None
         model = self._job.draft("task").model
         return guarantee(self._plan.spec, self._plan.operation, model, facts, self._clock.now())
 
@@ -538,11 +486,3 @@ def _for_account(fact: Fact) -> Fact | None:
     if fact.name in _REPORT_ONLY:
         return None
     return replace(fact, operation="", model="") if fact.name in _BY_READING else fact
-
-
-_TRIED: dict[Any, str] = {
-    "refusal": "an invalid request",
-    "task": "one task",
-    "double": "double references",
-    "cut": "a cut connection",
-}

@@ -311,6 +311,30 @@ class Measurement:
             # the newest first: the later a send, the smaller its place
             yield self._fact("order", "measured", _order(places[::-1]), n=len(places), why="by own tasks")
 
+    async def shown_field(self, task: Task, name: str, seconds: float) -> Any:
+        """Return what the list shows of a field of an own task, or None if it does not, at most so late."""
+        for until in _looks(seconds):
+            reading = await self.read(task)
+            row = next((each for each in reading.rows if each.remote_id == task.remote_id), None) if reading else None
+            if row is not None:
+                return next((each for each in _named(row.raw, name, whole=True) if each), None)
+            if self._session.dead:
+                break
+            await anyio.sleep(min(until, _LONGEST_PAUSE))
+        return None
+
+    def judge_pictures(self, name: str, shown: list[Any], sent: list[list[str]]) -> Measured:
+        """Judge what the list shows of two tasks that differ only in the pictures that were `sent`."""
+        if None in shown:
+            how, why = "hidden", ""
+        elif all(_flat(value) == values for value, values in zip(shown, sent, strict=True)):
+            how, why = "verbatim", "two pictures"
+        elif _flat(shown[0]) == _flat(shown[1]):
+            how, why = "changed", "two pictures look alike"
+        else:
+            how, why = "changed", "two pictures look different"
+        return Measured([replace(self._fact("field", "measured", how, n=2, why=why), subject=name, model=self._model)])
+
     async def follow(self, task: Task) -> Measured:
         """Ask for an own task until it ends, and compare with what the list shows then."""
         found, listing = Measured(), self._spec.reconcile.listing
@@ -433,6 +457,10 @@ def _named(value: Any, name: str, depth: int = _DEPTH, *, whole: bool = False) -
                 yield each
             elif depth:
                 yield from _named(each, name, depth - 1, whole=whole)
+
+
+def _flat(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
 
 
 def _number(value: Any) -> float | None:

@@ -6,14 +6,19 @@ twice, whenever it ends.
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from runner.app.job import LoadedJob, load_values
-from runner.errors import UsageError
+from runner.errors import DiskError, UsageError
+from runner.files import atomic_write
 from runner.manifest.identity import task_key
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
+from runner.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,17 +26,22 @@ if TYPE_CHECKING:
 
     from runner.providers.catalogue import ModelSchema
     from runner.providers.spec import Model, Parameter, Spec
-    from runner.settings import Settings
     from runner.tasks.models import Draft
 
 #: a purchase of a probe, named after what it tries
-Step = Literal["refusal", "task", "double", "cut"]
+Step = Literal["refusal", "task", "double", "cut", "picture", "other picture"]
 #: the steps in the order in which they are sent; a refusal is judged by a task that is bought after it
-ORDER: tuple[Step, ...] = ("refusal", "task", "double", "cut")
+ORDER: tuple[Step, ...] = ("refusal", "task", "double", "cut", "picture", "other picture")
+PICTURES: tuple[Step, ...] = ("picture", "other picture")
 #: characters of a prompt that a host may change: blanks, full-width letters, an emoji, a line end
 _PROMPT = "a plain white  cup, 白い, Ｆｕｌｌ　ｗｉｄｔｈ ☕\nnothing else, {nonce} "
 _CUT_PROMPT = "a plain white cup, cut {nonce}"
 _REFUSAL_PROMPT = "a plain white cup, refused {nonce}"
+_PICTURE_PROMPT = "the same in white, {nonce}"
+#: an address that only shows whether a model takes pictures; it is never sent
+_EXAMPLE = "https://example.com/cup.png"
+#: sides of a picture in pixels, and the grey of each
+_SIDE, _GREYS = 512, {"picture": 200, "other picture": 90}
 #: a value that no parameter with choices has
 _NO_CHOICE = "no-such-choice"
 
@@ -51,6 +61,8 @@ class ProbePlan:
     cost: float | None
     spend: int
     steps: tuple[Step, ...]
+    #: parameter that takes the pictures of a probe with pictures
+    picture: str | None
     #: parameter that the invalid request has a wrong value for, and that value
     invalid: tuple[str, Any] | None
 
@@ -65,21 +77,25 @@ class ProbePlan:
         return None if self.cost is None else self.cost * self.most
 
 
-def make_plan(provider: str, settings: Settings, *, model: str | None = None, spend: int = 3) -> ProbePlan:
+def make_plan(
+    provider: str, settings: Settings, *, model: str | None = None, spend: int = 3, pictures: bool = False
+) -> ProbePlan:
     """Return the plan of a probe. Sends and writes nothing. Raises UsageError and ConfigError.
 
-    `model` is a catalogue name; without one the cheapest is taken, images before videos.
+    `model` is a catalogue name; without one the cheapest is taken, images before videos. With `pictures` it must take
+    pictures too.
     """
     spec, catalogue = specs.load(provider, settings.providers), Catalogue(settings.providers)
-    name, params, schema = _chosen_model(spec, catalogue, model)
+    name, params, schema = _chosen_model(spec, catalogue, model, pictures=pictures)
     prompt = _prompt_parameter(spec.models[name])
     invalid = _invalid_value(spec.models[name], spec.operations[schema.operation].count)
     cost = schema.cost({prompt: "", **params})
-    steps = _useful_steps(spec, spend, has_invalid=invalid is not None)
-    return ProbePlan(spec, name, schema.operation, params, prompt, cost, spend, steps, invalid)
+    picture = _picture_parameter(spec.models[name], params, schema) if pictures else None
+    steps = _useful_steps(spec, spend, has_invalid=invalid is not None, pictures=picture is not None)
+    return ProbePlan(spec, name, schema.operation, params, prompt, cost, spend, steps, picture, invalid)
 
 
-def _useful_steps(spec: Spec, spend: int, *, has_invalid: bool) -> tuple[Step, ...]:
+def _useful_steps(spec: Spec, spend: int, *, has_invalid: bool, pictures: bool) -> tuple[Step, ...]:
     """Return the steps that this provider can answer, in their order.
 
     An invalid request may be bought all the same. It is left out where that would leave nothing for a task.
@@ -92,39 +108,44 @@ def _useful_steps(spec: Spec, spend: int, *, has_invalid: bool) -> tuple[Step, .
         "task": True,
         "double": spec.submit.reference is not None and listing is not None and listing.reference is not None,
         "cut": True,
+        **dict.fromkeys(PICTURES, pictures and listing is not None),
     }
     return tuple(step for step in ORDER if useful[step])
 
 
-def _chosen_model(spec: Spec, catalogue: Catalogue, model: str | None) -> tuple[str, dict[str, Any], ModelSchema]:
+def _chosen_model(
+    spec: Spec, catalogue: Catalogue, model: str | None, *, pictures: bool
+) -> tuple[str, dict[str, Any], ModelSchema]:
     """Return the catalogue name of a model that makes something of a prompt alone, its other parameters, its schema."""
-    if model is not None:
-        schema = catalogue.find(spec.name, model)
-        names = {schema.code, f"{schema.operation}/{schema.code}"}
-        name = next(
-            each for each, entry in spec.models.items() if each in names and entry.operation == schema.operation
-        )
-        params = _fewest_params(spec.models[name], schema)
-        if params is None:
-            raise UsageError(
-                f"{model} needs more than a prompt, which a probe cannot make up",
-                hint="Name a model that makes something of a prompt alone; `runner models` lists them.",
-            )
-        return name, params, schema
     found = []
     for at, (name, entry) in enumerate(spec.models.items()):
         schema = catalogue.find(spec.name, name)
         params = _fewest_params(entry, schema)
-        if params is not None:
+        if params is not None and (not pictures or _picture_parameter(entry, params, schema)):
             cost = schema.cost({_prompt_parameter(entry): "", **params})
             is_video = spec.operations[entry.operation].media == "video"
             found.append(((is_video, cost is None, cost or 0.0, at), name, params, schema))
+    needs = "a prompt alone, and takes a picture too" if pictures else "a prompt alone"
+    if model is not None:
+        wanted = catalogue.find(spec.name, model)  # raises, with what was perhaps meant
+        for _, name, params, schema in found:
+            if (schema.operation, schema.code) == (wanted.operation, wanted.code):
+                return name, params, schema
+        hint = f"Name a model that makes something of {needs}; `runner models` lists them."
+        raise UsageError(f"{model} is no model for this probe: it needs more, or takes less", hint=hint)
     if not found:
-        raise UsageError(
-            f"{spec.name} has no model that makes something of a prompt alone", hint="A probe needs one in its spec."
-        )
+        raise UsageError(f"{spec.name} has no model that makes something of {needs}", hint="A probe needs one.")
     _, name, params, schema = min(found, key=lambda each: each[0])
     return name, params, schema
+
+
+def _picture_parameter(model: Model, params: Mapping[str, Any], schema: ModelSchema) -> str | None:
+    """Return the parameter that takes a picture beside the prompt, or None."""
+    for name in schema.images:
+        if "image" in model.parameters[name].common:
+            _, diagnostics = schema.request({_prompt_parameter(model): "a cup", "image": _EXAMPLE, **params})
+            return None if diagnostics else name
+    return None
 
 
 def _prompt_parameter(model: Model) -> str:
@@ -195,7 +216,7 @@ def make_job(plan: ProbePlan, nonce: str, directory: Path, settings: Settings) -
     Raises ManifestError if the catalogue does not take its requests.
     """
     prompts = [text.format(nonce=nonce) for text in (_PROMPT, _CUT_PROMPT, _REFUSAL_PROMPT)]
-    values = {
+    values: dict[str, Any] = {
         "name": "probe",
         "provider": plan.spec.name,
         "model": plan.model,
@@ -212,8 +233,34 @@ def make_job(plan: ProbePlan, nonce: str, directory: Path, settings: Settings) -
             refusal, {**refusal.request, plan.invalid[0]: plan.invalid[1]}, repeat=1, index=3, name="refused"
         )
     rows: dict[Step, Draft] = {"refusal": refusal, "task": task, "double": double, "cut": cut}
+    if plan.picture is not None:
+        files = [_write_picture(directory, step) for step in PICTURES]
+        text = _PICTURE_PROMPT.format(nonce=nonce)
+        values["items"] = [{"text": text, "picture": str(path.resolve())} for path in files]
+        values["params"] = {**values["params"], "image": "{{ picture }}"}
+        allowed = os.pathsep.join(map(str, (directory.resolve(), *settings.images)))
+        job = load_values(values, Settings({**settings.environ, "RUNNER_IMAGES": allowed}), out=directory)
+        pictures = [replace(draft, index=len(rows) + draft.index, name=draft.name + "p") for draft in job.drafts()]
+        rows |= dict(zip(PICTURES, pictures, strict=True))
     kept = {each.name: getattr(job, each.name) for each in fields(job)}
-    return ProbeJob(**kept, rows=tuple((step, rows[step]) for step in ORDER))
+    return ProbeJob(**kept, rows=tuple((step, rows[step]) for step in ORDER if step in rows))
+
+
+def _write_picture(directory: Path, step: Step) -> Path:
+    """Make a grey PNG file, unless it is there, and return its path. Raises DiskError."""
+    path = directory / f"{step.replace(' ', '-')}.png"
+    row = b"\0" + bytes([_GREYS[step]] * _SIDE)
+    header = struct.pack(">IIBBBBB", _SIDE, _SIDE, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(row * _SIDE)), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+    try:
+        with atomic_write(path) as file:
+            file.write(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    except OSError as error:
+        raise DiskError(f"{path}: {error.strerror}", hint="Make room, then run the same command again.") from None
+    return path
 
 
 def _copy(draft: Draft, request: Mapping[str, Any], *, repeat: int, index: int, name: str) -> Draft:

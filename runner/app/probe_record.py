@@ -32,6 +32,7 @@ class ProbeRecord:
     nonce: str
     model: str
     spend: int
+    pictures: bool
     #: seconds since the epoch
     began: float
     finished: float | None = None
@@ -92,13 +93,15 @@ def _go_on(record: ProbeRecord, plan: ProbePlan) -> ProbeRecord:
             f"a probe with {record.model} is not finished",
             hint=f"Finish it first: --model {record.model}. Or move {record.directory} away, with what it has bought.",
         )
-    record.spend = plan.spend
+    if record.pictures and plan.picture is None:
+        raise UsageError("a probe with pictures is not finished", hint="Finish it first: add --pictures.")
+    record.spend, record.pictures = plan.spend, plan.picture is not None
     return record
 
 
 def _new(directory: Path, plan: ProbePlan, now: float) -> ProbeRecord:
     nonce = f"{int(now * 1000):x}"
-    record = ProbeRecord(directory, nonce, plan.model, plan.spend, now)
+    record = ProbeRecord(directory, nonce, plan.model, plan.spend, plan.picture is not None, now)
     try:
         make_directory(directory)
     except OSError as error:

@@ -49,6 +49,8 @@ _STEPS = {
     "task": "one task of {model}; list, references, fields and times are measured on it",
     "double": "the same reference again; free, if the provider refuses it",
     "cut": "a request whose connection is cut after its last byte",
+    "picture": "a task with a picture ({picture})",
+    "other picture": "the same with another picture; how the list shows pictures",
 }
 #: characters of a value, and of a reason, in the table
 _MAX_VALUE, _MAX_WHY = 60, 160
@@ -64,7 +66,7 @@ def plan_lines(plan: ProbePlan) -> Iterator[str]:
         return
     invalid = " = ".join(map(str, plan.invalid)) if plan.invalid else ""
     for number, step in enumerate(plan.steps, start=1):
-        yield f"  {number}. {_STEPS[step].format(invalid=invalid, model=plan.model)}"
+        yield f"  {number}. {_STEPS[step].format(invalid=invalid, model=plan.model, picture=plan.picture)}"
     if not plan.steps:
         return
     cost = plan.highest_cost

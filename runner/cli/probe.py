@@ -23,16 +23,17 @@ if TYPE_CHECKING:
     from runner.app.probe_plan import ProbePlan
     from runner.settings import Settings
 
-#: tasks that a probe may buy where nothing else is said, and at most
-_SPEND, _MOST = 3, 20
+#: tasks that a probe may buy where nothing else is said, the same with pictures, and at most
+_SPEND, _WITH_PICTURES, _MOST = 3, 5, 20
 
 
 @click.command()
 @click.argument("provider", shell_complete=complete_provider)
 @click.option("--model", metavar="MODEL", help="What to buy; else the cheapest.", shell_complete=complete_model)
 @click.option(
-    "--spend", type=click.IntRange(0, _MOST), default=_SPEND, show_default=True, help="Tasks that it may buy, at most."
+    "--spend", type=click.IntRange(0, _MOST), help=f"Tasks that it may buy, at most; {_SPEND} if nothing is said."
 )
+@click.option("--pictures", is_flag=True, help=f"Buy two tasks with pictures too; --spend is {_WITH_PICTURES} then.")
 @click.option("--free", is_flag=True, help="Buy nothing: ask only what costs nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before it buys.")
 @click.option("--publish", type=PATH, metavar="FILE", help="Write the facts here, without account, ids and prices.")
@@ -41,7 +42,8 @@ _SPEND, _MOST = 3, 20
 def probe(
     provider: str,
     model: str | None,
-    spend: int,
+    spend: int | None,
+    pictures: bool,
     free: bool,
     yes: bool,
     publish: Path | None,
@@ -60,7 +62,8 @@ def probe(
 
     logs.configure(None, quiet=False)
     settings = Settings(os.environ)
-    plan = make_plan(provider, settings, model=model, spend=0 if free else spend)
+    most = 0 if free else spend if spend is not None else _WITH_PICTURES if pictures else _SPEND
+    plan = make_plan(provider, settings, model=model, spend=most, pictures=pictures)
     _check_publish(publish)
     with (
         sandbox_process(settings, settings.home / "probe-sandbox.jsonl") if in_sandbox else nullcontext(settings) as own

@@ -13,7 +13,7 @@ KEYS = {"KLING_API_KEY": "not-a-real-key", "KLING_BASE_URL": "http://127.0.0.1:9
         (["kling"], {}, 7, "there are no credentials for kling"),
         (["klang"], KEYS, 2, "unknown provider 'klang'"),
         (["kling", "--model", "kling-v9"], KEYS, 2, "kling has no model 'kling-v9'"),
-        (["kling", "--model", "image2video/kling-v3"], KEYS, 2, "image2video/kling-v3 needs more than a prompt"),
+        (["kling", "--model", "image2video/kling-v3"], KEYS, 2, "image2video/kling-v3 is no model for this probe"),
         (["kling", "--spend", "-1"], KEYS, 2, "--spend"),
         (["kling", "--publish", "no/such/dir.txt"], KEYS, 2, "cannot be written"),
         (["kling"], KEYS, 2, "nobody is here to say yes to 3 tasks; nothing was sent"),

@@ -200,6 +200,21 @@ def test_chanjing_is_measured_by_what_its_list_shows(desk):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("provider", "field", "how"), [("kling", "image", "hidden"), ("chanjing", "ref_img_url", "verbatim")]
+)
+def test_pictures_show_what_the_list_says_of_them(desk, provider, field, how):
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        report = run_probe(desk, "--yes", "--pictures", provider=provider)
+        fields = {fact["subject"]: fact["value"] for fact in report["facts"] if fact["name"] == "field"}
+        assert fields[field] == how
+        assert (report["exit_code"], len(box.accepted)) == (0, 4)
+        assert ids(report) == {task["id"] for task in box.accepted}
+        assert len({str(task["pictures"]) for task in box.accepted}) == 3, "none, one, and the other"
+
+
+@pytest.mark.slow
 def test_what_nothing_shows_is_not_bought(desk):
     with sandbox(*FAST, "--fault", "list_hides_prompt=1") as box:
         desk.env = box.env
