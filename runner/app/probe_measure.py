@@ -19,7 +19,6 @@ from runner.providers.responses import (
     ListPage,
     classify_response,
     compare_echo,
-    parse_remote_id,
     read_bills,
     read_page,
     read_task,
@@ -30,6 +29,7 @@ from runner.scheduler.reconcile import match
 from runner.tasks.events import Finished, Found, Rejected
 from runner.tasks.fact import Fact
 from runner.tasks.models import State, reference
+from runner.tasks.remote_ids import parse_remote_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

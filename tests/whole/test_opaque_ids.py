@@ -1,4 +1,4 @@
-"""Ids of any form, from the answer to a submit to the file: stored, asked for, found, typed and exported as they came."""
+"""Ids of any form, from the answer to a submit to the file: stored, asked for, found, typed, exported as they came."""
 
 from __future__ import annotations
 
