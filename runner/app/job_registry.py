@@ -26,15 +26,25 @@ if TYPE_CHECKING:
 _RECORD_INTERVAL = 10.0
 #: seconds for which an unfinished job blocks another job with the same tasks
 _MEMORY_SECONDS = 7 * 86_400.0
+#: way out for a state that may not be the newest
+ADOPT_HINT = "`runner adopt-state` with the same manifest shows what differs, and lets it go on"
 _BUY_AGAIN_HINT = "Or, to buy its tasks anew whatever was bought before, add --buy-again."
 
 
 async def register_run(
-    registries: Sequence[Registry], store: Store, *, name: str, directory: str, now: float, buy_again: bool
+    registries: Sequence[Registry],
+    store: Store,
+    *,
+    name: str,
+    directory: str,
+    now: float,
+    buy_again: bool,
+    fenced: bool = False,
 ) -> JobEntry:
     """Register the run with each account before anything is bought, and return its registry entry.
 
-    `directory` is the job's resolved path. `buy_again` is the user's decision that earlier purchases do not count.
+    `directory` is the job's resolved path. `buy_again` is the user's decision that earlier purchases do not count. A
+    `fenced` run, which buys nothing, is checked and not registered.
     Raises StateError if the job's state is a copy, is outdated or is gone, UsageError if another job has the same
     tasks and is not finished.
     """
@@ -44,10 +54,32 @@ async def register_run(
             await registry.forget_directory(entry.directory)
         else:
             await _check_known(registry, store, entry)
-        # in this order: a process that dies between the two is still known by the journal that it had
+        if not fenced:
+            # in this order: a process that dies between the two is still known by the journal that it had
+            await _record_progress([registry], store)
+            await registry.put(entry)
+    return entry
+
+
+async def adopt_entry(registries: Sequence[Registry], store: Store, *, name: str, directory: str, now: float) -> None:
+    """Make the state the one that each account knows, as the user decided."""
+    entry = JobEntry(store.uuid, name, directory, await store.key_sum(), store.epoch, now)
+    for registry in registries:
         await _record_progress([registry], store)
         await registry.put(entry)
-    return entry
+
+
+async def find_refusal(registries: Sequence[Registry], store: Store, *, directory: str) -> str:
+    """Return why an account takes the state for a copy or an older one, or an empty string if none does."""
+    if not await store.has_ever_sent():
+        return ""
+    entry = JobEntry(store.uuid, "", directory, "", store.epoch, 0.0)
+    try:
+        for registry in registries:
+            await _check_known(registry, store, entry)
+    except StateError as refusal:
+        return refusal.message
+    return ""
 
 
 @asynccontextmanager
@@ -121,13 +153,13 @@ def _check_same_job(known: JobEntry, entry: JobEntry, *, lost: bool) -> None:
         raise StateError(
             f"{entry.directory}: this job had come further than its state knows: it was put back from a copy,"
             " and what was bought since is not in it",
-            hint=f"Put the latest state back; `runner audit` lists what the provider has. {_BUY_AGAIN_HINT}",
+            hint=f"Put the latest state back; `runner audit` lists what the provider has. Or: {ADOPT_HINT}.",
         )
     other = Path(known.directory)
     if known.directory != entry.directory and (other / ".runner" / "state.db").exists():
         raise StateError(
             f"{entry.directory} is a copy of {other}, which is still there: each would buy what is left",
-            hint=f"Go on in one of them, and move the other away. {_BUY_AGAIN_HINT}",
+            hint=f"Go on in one of them, and move the other away. Or: {ADOPT_HINT}.",
         )
 
 

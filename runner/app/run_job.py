@@ -14,9 +14,10 @@ from runner.app import provider_config
 from runner.app.account_state import known_accounts
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
 from runner.app.issues import job_issues
-from runner.app.job_registry import mark_finished, record_while_running, register_run
+from runner.app.job_registry import ADOPT_HINT, mark_finished, record_while_running, register_run
 from runner.app.output_files import broken_files, keys_of_broken_files, keys_of_missing_files
 from runner.app.run_context import RunOptions, Verb, open_context
+from runner.app.state_binding import bind_state, check_binding
 from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError
 from runner.providers.spec import load, spec_paths
 from runner.report import metrics, results
@@ -114,13 +115,29 @@ async def _run(
     async with AsyncExitStack() as stack:
         context = await open_context(job, settings, options, observer, stack, stats, clock)
         store, registries, entry = context.store, context.registries, None
+        now, name = clock.now(), job.manifest.name
+        directory = str(await anyio.to_thread.run_sync(job.directory.resolve))
+        checked = await check_binding(store, job.state_directory, directory, registries, now)
+        fence = "" if options.buy_again else checked.fence
+        if fence:
+            observer.warn(f"{fence}; {ADOPT_HINT}")
+            for pipeline in context.pipelines:
+                pipeline.session.raise_fence(fence)
+            options = replace(options, failed=False)
         if options.may_buy:
-            now, name = clock.now(), job.manifest.name
-            directory = str(await anyio.to_thread.run_sync(job.directory.resolve))
-            entry = await register_run(
-                registries, store, name=name, directory=directory, now=now, buy_again=options.buy_again
+            registered = await register_run(
+                registries,
+                store,
+                name=name,
+                directory=directory,
+                now=now,
+                buy_again=options.buy_again,
+                fenced=bool(fence),
             )
-            await stack.enter_async_context(record_while_running(registries, store, observer.warn))
+            if not fence:
+                entry = registered
+                await bind_state(job.state_directory, directory, registries, now)
+                await stack.enter_async_context(record_while_running(registries, store, observer.warn))
         await _requeue(context, options, job.directory)
         await start_stats(context, stats)
         deadlines = [each for each in (options.deadline, job.manifest.limits.deadline) if each is not None]

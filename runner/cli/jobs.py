@@ -1,25 +1,30 @@
-"""`runner recover`, `audit` and `resolve`: look into a job, and decide about its held tasks."""
+"""`runner recover`, `audit`, `resolve` and `adopt-state`: look into a job, and decide about its tasks and its state."""
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from runner import api
+from runner import api, logs
+from runner.app.adopt_state import adopt_state as adopt
 from runner.app.audit_job import audit_job
 from runner.app.resolve import recover as rebuild_state
 from runner.cli.console import ConsoleObserver
 from runner.cli.parameters import MANIFEST, as_json, in_sandbox, job_directory, out
 from runner.errors import UsageError
+from runner.settings import Settings
 from runner.tasks.remote_ids import show_remote_id
 from runner.text import pluralize, sanitize, shell_join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from runner.app.adopt_state import StateReport
 
 
 @click.command()
@@ -93,4 +98,34 @@ def resolve(
     if result["warning"]:
         click.echo(f"warning: {result['warning']}", err=True)
     click.echo(orjson.dumps(result) if as_json else f"{result['key'][:8]} is now {result['state']}: {result['next']}")
+    return 0
+
+
+@click.command()
+@click.argument("manifest", type=MANIFEST)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@out
+@in_sandbox
+@as_json
+def adopt_state(manifest: Path, yes: bool, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
+    """Let a state that was copied, moved or put back buy again: shows what differs, reads the lists, and asks."""
+
+    def confirm(report: StateReport) -> bool:
+        for number, line in enumerate(report.lines()):
+            click.echo(f"{'  ' if number else ''}{sanitize(line, 500)}", err=as_json)
+        if yes:
+            return True
+        if not (sys.stdin and sys.stdin.isatty()):
+            raise UsageError("nobody can be asked here", hint="Read the lines above, then add --yes if they are right.")
+        return click.confirm("Go on with this state?", default=report.is_clean, err=True)
+
+    logs.configure(None, quiet=False, file=None)
+    job = manifest if manifest.is_dir() else api.load(manifest, out=out, sandbox=in_sandbox, env=os.environ).loaded
+    result = adopt(job, Settings(os.environ), ConsoleObserver(quiet=True), confirm=confirm)
+    if as_json:
+        click.echo(orjson.dumps(result))
+    elif result["differences"]:
+        click.echo(f"{result['job']}: this state goes on; next: runner run")
+    else:
+        click.echo(f"{result['job']}: this state is the one that ran last; there is nothing to decide")
     return 0

@@ -33,6 +33,7 @@ _VERBS = {
     "recover": ("runner.cli.jobs", "rebuild the state from the journal, into a new file"),
     "status": ("runner.cli.status", "counts, oldest waiting, reasons; works while a run is on"),
     "resolve": ("runner.cli.jobs", "a person's decision on a task that may be paid for"),
+    "adopt-state": ("runner.cli.jobs", "let a copied, moved or restored state buy again, after a look at what differs"),
     "export": ("runner.cli.export", "results as jsonl, csv or parquet; works while a run is on"),
     "gallery": ("runner.cli.gallery", "index.html of the job, with thumbnails; works while a run is on"),
     "serve": ("runner.cli.gallery", "a live page of every job below a directory, on loopback"),
@@ -75,7 +76,7 @@ class _VerbGroup(click.Group):
         if cmd_name not in _VERBS:
             return None
         module = importlib.import_module(_VERBS[cmd_name][0])
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def resolve_command(

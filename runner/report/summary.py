@@ -141,6 +141,8 @@ def _next_step(exit_code: int, counts: Mapping[str, int], issues: JobIssues) -> 
             return f"{command} (or --absent, or --abandon), with the provider's console beside it"
         case 4:
             return f"{issues.command('audit')} lists what was paid for beside ours"
+        case 13:
+            return f"{issues.command('adopt-state')} shows what differs, and lets it go on"
         case 3 if counts.get("stranded"):
             return f"{issues.command('retry')} fetches what is stranded, free of charge"
         case 3 if counts.get("failed") and issues.needs_manifest_change:

@@ -10,7 +10,7 @@ import anyio.to_thread
 from runner.errors import RunnerError
 from runner.scheduler.calibration import Calibration
 from runner.scheduler.download import DownloadStage
-from runner.scheduler.forgotten import adopt_forgotten
+from runner.scheduler.forgotten import Forgotten, adopt_alike, adopt_forgotten
 from runner.scheduler.poll import PollStage
 from runner.scheduler.poll_schedule import PollBounds, PollSchedule
 from runner.scheduler.reconcile import ReconcileStage
@@ -129,10 +129,15 @@ class ProviderPipeline:
             most=self.most_submits,
         )
 
-    async def adopt_forgotten(self) -> None:
-        """Adopt what this job has bought in a run that its state does not remember."""
-        for operations in self.groups():
-            await adopt_forgotten(self.session, self.settlement, operations)
+    async def adopt_forgotten(self, *, by_content: bool = False) -> list[Forgotten]:
+        """Adopt what this job has bought in a run that its state does not remember. Return what each list showed.
+
+        With `by_content` a list without references is compared by its requests, which may be somebody else's.
+        """
+        listing = self.session.spec.reconcile.listing
+        by_content = by_content and listing is not None and listing.reference is None
+        adopt = adopt_alike if by_content else adopt_forgotten
+        return [await adopt(self.session, self.settlement, operations) for operations in self.groups()]
 
     async def find_surplus(self) -> list[str]:
         """Return the ids of tasks that were paid for beside ours, by one more reading of each list with doubts."""

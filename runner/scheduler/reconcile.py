@@ -127,7 +127,7 @@ class ReconcileStage:
             if event is None or (isinstance(event, Found) and await self._is_claimed(event.remote_id)):
                 rest.append(task)
             else:
-                await self._settlement.settle(task, event)
+                await self._settle(task, event)
         return rest
 
     def _remember_answer(self, task: Task, event: Event | None, outcome: Outcome) -> None:
@@ -139,6 +139,13 @@ class ReconcileStage:
             meaning = classify_response(self._session.spec, outcome, "query").meaning
             if meaning == "absent" and len(self._unknown) < _MISSES:
                 self._unknown.add(task.id)
+
+    async def _settle(self, task: Task, event: Event) -> Task | None:
+        """Settle a task, but let it rest where an absence is not for this state to judge: another may send it again."""
+        if self._session.fence and isinstance(event, Missing):
+            await self._settlement.set_aside([task])
+            return None
+        return await self._settlement.settle(task, event)
 
     async def _is_claimed(self, remote_id: str) -> bool:
         """Return True if a task of ours, or of another job of the account, has this id."""
@@ -243,7 +250,7 @@ class ReconcileStage:
                 event = Missing(quiet=waited >= self._settlement.policy.quiet_time, provable=False, why=why)
             else:
                 event = await self._judge(task, own, begun, outlook)
-            after = await self._settlement.settle(task, event)
+            after = await self._settle(task, event)
             resting += after is not None and after.state is State.IN_DOUBT and after.due_at is None
         if resting and not self._reported_rest:
             self._reported_rest = True

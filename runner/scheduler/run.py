@@ -53,6 +53,7 @@ _BLOCKED: Mapping[BlockKind, Exit] = {
     "window": Exit.RESUMABLE,
     "configuration": Exit.CONFIGURATION,
     "disk": Exit.DISK,
+    "state": Exit.STATE,
 }
 #: signals on which a run drains, and the exit code of each
 SIGNALS = {signal.SIGINT: Exit.INT, signal.SIGTERM: Exit.TERM, signal.SIGHUP: Exit.HUP}
@@ -250,13 +251,17 @@ class Run:
                 yield Ending(
                     Exit.HELD, f"{name} has {len(ids)} more like ours, paid for by nobody we know: runner audit"
                 )
+        withheld = await self._withheld_count(counts)
         for pipeline in self._pipelines:
-            for ending in _provider_endings(pipeline.session):
-                yield ending
+            if withheld or not pipeline.session.fence:
+                for ending in _provider_endings(pipeline.session):
+                    yield ending
         if self._signal is not None:
             yield Ending(self._signal, "stopped by a signal")
         unfinished = sum(counts.get(state, 0) for state in (State.SUBMITTING, *self._states))
         unfinished -= await self._store.removed_unsent_count() if State.QUEUED in self._states else 0
+        if any(pipeline.session.fence for pipeline in self._pipelines):
+            unfinished -= withheld  # another run would not help
         if unfinished:
             late = " at the deadline" if self._deadline_passed else ""
             yield Ending(Exit.RESUMABLE, f"{unfinished} not finished{late}")
@@ -264,6 +269,12 @@ class Run:
         lost = failed + counts.get(State.STRANDED, 0) + await self._store.partial_count()
         if lost:
             yield Ending(Exit.FAILED, f"{lost} failed, incomplete or out of reach")
+
+    async def _withheld_count(self, counts: Mapping[str, int]) -> int:
+        """Return how many tasks a fence keeps from being bought, or from being called never bought."""
+        states = self._states.intersection({State.QUEUED, State.IN_DOUBT})
+        removed = await self._store.removed_unsent_count() if State.QUEUED in states else 0
+        return sum(counts.get(state, 0) for state in states) - removed
 
     # stopping
 
@@ -291,7 +302,7 @@ def _provider_endings(session: ProviderSession) -> Iterator[Ending]:
     if session.blocked is not None:
         kind, error = session.blocked
         reason = " ".join(part for part in (error.code, error.message) if part)
-        yield Ending(_BLOCKED[kind], f"{session.name}: {reason}")
+        yield Ending(_BLOCKED[kind], reason if session.fence else f"{session.name}: {reason}")
     if session.breaker.doubtful and not session.blocked:
         yield Ending(
             Exit.RESUMABLE, f"{session.name}: submits were stopped, since too many of them had no clear answer"

@@ -138,6 +138,8 @@ class ProviderSession:
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     #: why nothing more is submitted in this run
     blocked: tuple[BlockKind, TaskError] | None = None
+    #: why this state may not be the newest, so that another may buy the same; empty: it is
+    fence: str = ""
     #: no request of any kind is sent any more in this run
     dead: bool = False
     #: the host was never reached
@@ -207,6 +209,15 @@ class ProviderSession:
     def block_disk(self) -> None:
         """Stop submits and downloads, whatever else stopped submits before: the disk is full."""
         self.blocked = ("disk", self.capacity.fill_disk())
+        self.notifier.notify("idle")
+
+    def raise_fence(self, why: str) -> None:
+        """Buy nothing and believe no absence in this run, since this state may not be the newest one.
+
+        What is paid for is polled, looked up and downloaded all the same.
+        """
+        self.fence = self.fence or why
+        self.blocked = ("state", TaskError("state", None, self.fence))
         self.notifier.notify("idle")
 
     async def probe(self) -> None:

@@ -285,7 +285,7 @@ class SubmitStage:
             unsent = RetryableFailure("unsent", TaskError("stopped", None, f"it was not sent: {reason}"))
             await self._settlement.settle(task, unsent)
             raise
-        return stopped if self._stopping else images
+        return stopped if self._stopping or self._session.fence else images
 
     async def _exchange(self, task: Task, permit: Permit, images: Mapping[str, str]) -> Outcome:
         """Send the request and return its outcome. Where the grace runs out first, the outcome is unknown."""

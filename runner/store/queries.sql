@@ -57,6 +57,10 @@ select spent from job where id = 1
 -- Return whether a request was ever sent; used only for a job that is not in its account's register.
 select exists (select 1 from task where submitted_at is not null)
 
+-- name: last_sent_at
+-- Return when the latest request was sent.
+select max(submitted_at) from task
+
 -- name: origin
 -- Return the host and the account that a provider's tasks of this job are bound to.
 select origin, account from provider where name = :name
@@ -186,6 +190,13 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
       select 1 from task as duplicate where duplicate.fingerprint = task.fingerprint and duplicate.fingerprint <> ''
         and duplicate.state = 'in_doubt'))
   order by due_at, id limit 1
+
+-- name: next_queued
+-- Return the tasks that are bought next.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+  where provider = :provider and state = 'queued' and due_at is not null
+    and operation in (select value from json_each(:operations))
+  order by due_at, id limit :limit
 
 -- name: claim
 -- Return due tasks of one state, the longest due first.

@@ -60,6 +60,11 @@ class Registry:
     def __init__(self, directory: Path) -> None:
         self._file = SharedDatabase(directory / "jobs.db", _SCHEMA)
 
+    @property
+    def path(self) -> Path:
+        """Return the file; the name of its directory is that of the account."""
+        return self._file.path
+
     async def get(self, uuid: str) -> JobEntry | None:
         """Return the entry of a job, or None if it is unknown."""
         rows = await self._fetch_entries("select * from job where uuid = ?", uuid)

@@ -10,7 +10,7 @@ from runner.tasks.models import NO_ERROR, Moment, Output, TaskError
 #: cause of a retryable failure; only `trouble` may be the task's own fault
 FailureKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
 #: cause for which all submits of an account stop
-BlockKind = Literal["credentials", "credit", "account", "configuration", "cost", "refusals", "disk", "window"]
+BlockKind = Literal["credentials", "credit", "account", "configuration", "cost", "refusals", "disk", "window", "state"]
 #: decision of an operator about a task that is held or in doubt
 Resolution = Literal["adopt", "absent", "abandon"]
 
