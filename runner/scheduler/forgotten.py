@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from runner.providers.guarantee import hidden_fields
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
-from runner.scheduler.reconcile import has_hidden_fields, match
+from runner.scheduler.reconcile import match
 from runner.tasks.events import Resolved
 from runner.tasks.models import State, key_of_reference
 from runner.text import pluralize
@@ -153,7 +154,7 @@ async def _compare(
 async def _hides(session: ProviderSession, settlement: Settlement, task: Task) -> bool:
     """Return True if the list does not show some field of a task's request."""
     body = session.dialect.body(task.operation, task.model, orjson.loads(task.request))
-    return has_hidden_fields(session.spec, body, await _trusted(session, settlement, task))
+    return bool(hidden_fields(session.spec, body, await _trusted(session, settlement, task)))
 
 
 async def _trusted(session: ProviderSession, settlement: Settlement, task: Task) -> Mapping[str, bool]:
