@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 from runner.providers.expressions import compile_expression
@@ -271,11 +272,36 @@ def read_bills(spec: Spec, outcome: Outcome) -> list[Bill] | RetryableFailure | 
 def compare_echo(spec: Spec, body: Mapping[str, Any], value: Any) -> dict[str, bool]:
     """Return, for every request field that the list echoes, whether it came back unchanged.
 
-    Fields with local images are left out: the list never shows what the request held.
+    Fields with local images are left out: the list never shows what the request held. `without NAME` stands for fields
+    that were not sent, and says whether the list shows none of them either.
     """
-    echo = spec.reconcile.listing.echo if spec.reconcile.listing else {}
-    sent = {name: body[name] for name in echo if name in body and not has_placeholder(body[name])}
-    return {name: compile_expression(echo[name]).search(value) == sent[name] for name in sent}
+    listing = spec.reconcile.listing
+    if listing is None:
+        return {}
+    sent = {name: body[name] for name in listing.echo if name in body and not has_placeholder(body[name])}
+    same = {name: compile_expression(listing.echo[name]).search(value) == sent[name] for name in sent}
+    for rule in listing.without:
+        if not any(name in body for name in rule.fields):
+            same[f"without {rule.fields[0]}"] = not compile_expression(rule.shown).search(value)
+    return same
+
+
+def proof_of_body(spec: Spec, body: Mapping[str, Any]) -> str:
+    """Return a digest of what the list recognises a request by, or "" if it shows our references."""
+    listing = spec.reconcile.listing
+    fields = listing.proof if listing is not None and listing.reference is None else ()
+    return _digest([body.get(name) or None for name in fields]) if fields else ""
+
+
+def proof_of_row(spec: Spec, row: ListedTask) -> str:
+    """Return the digest of what a row shows of its request, which equals that of the body if it came back unchanged."""
+    listing = spec.reconcile.listing
+    fields = listing.proof if listing is not None and listing.reference is None else ()
+    return _digest([row.echo.get(name) or None for name in fields]) if fields else ""
+
+
+def _digest(values: list[Any]) -> str:
+    return blake2b(json.dumps(values, sort_keys=True).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
 def query_failure(spec: Spec, outcome: Outcome) -> RetryableFailure | AccountBlocked:

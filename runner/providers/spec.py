@@ -149,6 +149,14 @@ class QuerySpec(_SpecPart):
     many: BatchQuerySpec | None = None
 
 
+class WithoutSpec(_SpecPart):
+    """Request fields whose values come back changed, or not at all, though an entry shows that one of them was sent."""
+
+    fields: tuple[str, ...] = Field(min_length=1)
+    #: what an entry shows of them; empty or null where none was sent
+    shown: JmesPath
+
+
 class ListingSpec(_SpecPart):
     """Form of the account's list of tasks, page by page."""
 
@@ -166,6 +174,8 @@ class ListingSpec(_SpecPart):
     echo: dict[str, JmesPath] = {}
     #: parameters without which an entry proves nothing
     proof: tuple[str, ...] = ()
+    #: parameters that a request without them is told apart by
+    without: tuple[WithoutSpec, ...] = ()
 
 
 class BillingSpec(_SpecPart):

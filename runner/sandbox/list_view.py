@@ -32,7 +32,7 @@ class ListView:
         """Return a page (from 1) of an account's visible tasks, and the number of all of them."""
         options, lies = self._state.options, self._state.lies
         tasks, _ = self._state.ledger.visible_tasks(provider, account, operation, inf)
-        total = bisect_right(tasks, self._state.clock(), key=self._shown_from)
+        total = bisect_right(tasks, self._state.clock(), key=self.shown_from)
         first, last = 0, total
         if options.list_newest is not None:
             first = max(0, total - options.list_newest)
@@ -54,7 +54,7 @@ class ListView:
 
     def is_visible(self, task: AcceptedTask) -> bool:
         """Return whether lists and queries by external id show the task by now."""
-        return self._shown_from(task) <= self._state.clock()
+        return self.shown_from(task) <= self._state.clock()
 
     def batch(self, tasks: Iterable[AcceptedTask]) -> Iterator[AcceptedTask]:
         """Return what a query by several ids shows of these tasks."""
@@ -106,6 +106,7 @@ class ListView:
         position = bisect_right(tasks, task.number - 1, key=lambda each: each.number)
         return tasks[position - 1] if position else None
 
-    def _shown_from(self, task: AcceptedTask) -> float:
+    def shown_from(self, task: AcceptedTask) -> float:
+        """Return the Unix time from which lists show the task."""
         options = self._state.options
         return task.at + options.list_lag_s + options.list_lag_grows_s * (task.number - 1)

@@ -66,6 +66,8 @@ class OwnRows:
         self.shown = [
             each for each in facts if each.remote_id in self._position and marks.get(each.remote_id) is not False
         ]
+        #: models of which an own row shows something else than what its task is recognised by
+        self.unrecognisable = {each.model for each in facts if marks.get(each.remote_id) is False}
         self._shown_ids = {each.remote_id for each in self.shown}
         self.newest_claim = max((each.claimed_at for each in self.shown), default=0.0)
         #: the time back to which the list was read, by our clock
@@ -81,6 +83,11 @@ class OwnRows:
     def is_shown(self, witness: Witness) -> bool:
         """Return True if the reading has its row, with what it is recognised by."""
         return witness.remote_id in self._shown_ids
+
+    def has_neighbour(self, sent_at: float) -> bool:
+        """Return True if an own task that was accepted not long before the send, or since, is shown with its mark."""
+        begin = sent_at - self.facts.base_quiet_time
+        return any(each.answered_at > begin and self._marks.get(each.remote_id) for each in self.shown)
 
     def is_passed_over(self, witness: Witness) -> bool:
         """Return True if an own task that was sent after its answer is shown."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from statistics import median
 from typing import TYPE_CHECKING
 
 from runner.scheduler.learned_facts import LearnedFacts
@@ -29,6 +30,8 @@ _LAG_SHARE = 0.25
 _SHORT_LAG = 1.0
 #: quiet times after which an own task that the list does not show is missing, and not late
 OVERDUE = 3
+#: seconds by which the time of an own row may differ from its send
+_TIME_ERROR = 60.0
 #: longest quiet time that a slow list can ask for, seconds; a list that is slower proves nothing
 MAX_QUIET = 3600.0
 
@@ -129,6 +132,25 @@ class ListFacts:
         """Return what is known now, for the account's other jobs."""
         own = tuple(each for each in self if not each.adopted)
         return ListRecord(own, replace(self.lag), self.capacity, dict(self.echo), self.stranger_at)
+
+    def time_shift(self, reading: Reading) -> float | None:
+        """Return by how many seconds the list's times are ahead of the provider's clock; None: they mean nothing.
+
+        An own row must show a time between its send and its answer. Without own rows that have times, times are
+        believed. Wall clocks of an earlier boot are no measure: if only they disagree, nobody knows who is wrong.
+        """
+        errors: dict[bool, list[float]] = {True: [], False: []}
+        for row in reading.rows:
+            if (witness := self._witnesses.get(row.remote_id)) is not None and row.created:
+                created = row.created - reading.ahead
+                early, late = created - witness.claimed_at, created - witness.answered_at
+                error = 0.0 if early >= -_TIME_ERROR and late <= _TIME_ERROR else min(early, late, key=abs)
+                errors[witness.answered.boot == reading.begun.boot].append(error)
+        found = errors[True] or errors[False]
+        if not any(found):
+            return 0.0
+        is_shift = bool(errors[True]) and max(found) - min(found) <= 2 * _TIME_ERROR
+        return median(found) if is_shift else None
 
     def shows_foreign_references(self, reading: Reading) -> bool:
         """Return True if a row of an own task carries another reference than its own."""

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never
 import anyio
 import orjson
 
+from runner.providers.expressions import compile_expression
 from runner.providers.guarantee import hidden_fields
-from runner.providers.responses import ListedTask, classify_response, compare_echo, is_success, read_reference
+from runner.providers.responses import (
+    ListedTask,
+    classify_response,
+    compare_echo,
+    is_success,
+    proof_of_row,
+    read_reference,
+)
 from runner.scheduler.evidence import OwnRows, judge_absence
 from runner.scheduler.list_facts import MAX_WITNESSES
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
@@ -75,8 +83,12 @@ class ReconcileStage:
         self._unsure: set[int] = set()
         #: the complete reading with the fewest rows that missed a task, by task
         self._missed: dict[int, MissedReading] = {}
+        #: tasks at whose time the latest reading shows no own task
+        self._alone: set[int] = set()
         #: tasks whose reference the provider did not know when it was asked
         self._unknown: set[int] = set()
+        #: seconds by which the latest reading's times are ahead of the provider's clock; None: they mean nothing
+        self._time_shift: float | None = 0.0
         #: the due time of the next scan, where a claim has just computed it and taken none; else empty
         self._computed_due: list[float | None] = []
 
@@ -168,14 +180,17 @@ class ReconcileStage:
                 failure = reading
                 break
             self._facts.observe(reading)
+            self._time_shift = self._facts.time_shift(reading)
+            # before anything is adopted: what own rows show says what other rows are worth
+            own = await self._own_rows(reading, batch)
             rows = await self._unclaimed_rows(reading)
-            await self._find_unsure(batch, reading, rows, begun)
+            await self._find_unsure(batch, rows, own, begun)
             # of duplicates the oldest takes its row first
             oldest_first = sorted(batch, key=lambda task: task.submitted_at or 0.0)
             batch = [task for task in oldest_first if not await self._adopt(task, rows)]
             ids = {row.remote_id for row in rows}
             if not batch or ids == before:
-                await self._settle_absent(batch, rows, await self._own_rows(reading, batch), begun, outlook)
+                await self._settle_absent(batch, rows, own, begun, outlook)
                 return
             before = ids
         else:
@@ -186,20 +201,23 @@ class ReconcileStage:
             await self._settlement.settle(task, failure)
 
     async def _find_unsure(
-        self, batch: Sequence[Task], reading: Reading, rows: Sequence[ListedTask], begun: Moment
+        self, batch: Sequence[Task], rows: Sequence[ListedTask], own: OwnRows, begun: Moment
     ) -> None:
         """Find the tasks that no row may be taken for yet.
 
         References count for nothing in a list that shows other references on own tasks. Without references: if more
         rows look like a request than answers of it were lost, nobody knows which are ours; where somebody else uses the
-        account, a row counts after the quiet time, and not at all if the list hides a field of the request.
+        account, a row counts after the quiet time, and not at all if the list hides a field of the request. No row
+        counts if own rows of the model show another's request, or if it may be a duplicate's under another id.
         """
         self._unsure.clear()
-        listing, now = self._session.spec.reconcile.listing, self._session.clock.now()
+        listing, now, reading = self._session.spec.reconcile.listing, self._session.clock.now(), own.reading
         if self._facts.shows_foreign_references(reading):
             self._unsure.update(task.id for task in batch)
+        self._alone = {task.id for task in batch if not own.has_neighbour(claim_time(task, self._session.clock))}
         if listing is None or listing.reference:
             return
+        self._unsure.update(task.id for task in batch if task.model in own.unrecognisable)
         similar = {task.id: [row for row in rows if await self._match(task, row) != "none"] for task in batch}
         explained = {row.remote_id for alike in similar.values() for row in alike}
         if await self._are_settled() and any(
@@ -214,7 +232,11 @@ class ReconcileStage:
             body, trusted, _ = await self._known(task)
             hides = bool(hidden_fields(self._session.spec, body, trusted))
             early = shared and await self._waited(task, begun) < self._settlement.policy.quiet_time
-            if len(similar[task.id]) > doubts + others or early or (hides and (shared or others)):
+            since = self._earliest_row(task) - self._session.ahead - LONGEST_SUBMIT
+            renamed = await self._store.ids_of_duplicates(task.fingerprint, since) - {
+                row.remote_id for row in reading.rows
+            }
+            if len(similar[task.id]) > doubts + others or early or renamed or (hides and (shared or others)):
                 self._unsure.add(task.id)
 
     async def _are_settled(self) -> bool:
@@ -336,7 +358,10 @@ class ReconcileStage:
             for model in {task.model for task in batch}:
                 for each in [each for each in shown if each.model == model and each.key][-_SAMPLES:]:
                     same = await self._compare_echo(each, rows[each.remote_id])
-                    marks[each.remote_id] = all(same.get(field, False) for field in listing.proof)
+                    marks[each.remote_id] = all(same.get(field, True) for field in listing.proof)
+                # of other jobs only a digest is known
+                for each in [each for each in shown if each.model == model and each.proof and not each.key][-_SAMPLES:]:
+                    marks[each.remote_id] = proof_of_row(self._session.spec, rows[each.remote_id]) == each.proof
         return OwnRows(reading, self._facts, marks, self._session.ahead)
 
     async def _compare_echo(self, witness: Witness, row: ListedTask) -> Mapping[str, bool]:
@@ -346,6 +371,8 @@ class ReconcileStage:
         same = compare_echo(self._session.spec, body, row.raw)
         await self._store.put_echoed_fields(self._session.name, witness.model, same)
         self._facts.learn_echo(witness.model, same, self._session.clock.now())
+        if not all(same.values()):
+            self._cache.clear()  # what is trusted may have changed
         return same
 
     async def find_surplus(self) -> list[str]:
@@ -369,6 +396,7 @@ class ReconcileStage:
             return []
         self._cache.clear()
         self._facts.observe(reading)
+        self._time_shift = self._facts.time_shift(reading)
         return [
             row.remote_id
             for row in await self._unclaimed_rows(reading)
@@ -379,15 +407,27 @@ class ReconcileStage:
         """Compare by our reference where the list has it, else by time and by what the list shows of the request."""
         listing = self._session.spec.reconcile.listing
         if listing is not None and listing.reference:
-            alike: Match = "possible" if task.id in self._unsure else "match"
-            return alike if row.reference == task.ref else "none"
+            if row.reference == task.ref:
+                return "possible" if task.id in self._unsure else "match"
+            # a host that has begun to drop references: no own task of these minutes shows that it keeps them
+            may_be_dropped = not row.reference and task.id in self._alone and self._is_of_send(task, row)
+            return "possible" if may_be_dropped else "none"
         body, trusted, ambiguous = await self._known(task)
         found = match(self._session.spec, body, row, trusted, ambiguous=ambiguous)
         if found == "match" and task.id in self._unsure:
             found = "possible"
-        if found == "none" or not row.created or row.created >= self._sent_at(task) - CLOCK_TOLERANCE:
+        created = row.created and row.created - (self._time_shift or 0.0)
+        if found == "none" or not created or created >= self._sent_at(task) - CLOCK_TOLERANCE:
             return found
-        return "none" if row.created < self._earliest_row(task) else "possible"
+        is_older = created < self._earliest_row(task) and self._time_shift is not None
+        return "none" if is_older else "possible"
+
+    def _is_of_send(self, task: Task, row: ListedTask) -> bool:
+        """Return True if a row may have been created by the latest send of the task."""
+        if not row.created or self._time_shift is None:
+            return True
+        after = row.created - self._time_shift - self._sent_at(task)
+        return -LONGEST_SUBMIT <= after <= self._settlement.policy.quiet_time
 
     async def _known(self, task: Task) -> tuple[Mapping[str, Any], Mapping[str, bool], bool]:
         """Return the body as it was sent, the trusted fields of its model, and True if another request looks alike."""
@@ -505,11 +545,14 @@ def match(
     unchanged is a possible match: it is not adopted, and the task's absence is not believed.
     """
     same = compare_echo(spec, body, row.raw)
-    proof = spec.reconcile.listing.proof if spec.reconcile.listing else ()
+    echo, proof = (listing.echo, listing.proof) if (listing := spec.reconcile.listing) else ({}, ())
     differs = {field for field, equal in same.items() if not equal and trusted.get(field, True)}
-    if not same or any(field in proof or field in trusted for field in differs):
+    hidden_proof = {
+        field for field in proof if field in differs and not compile_expression(echo[field]).search(row.raw)
+    }
+    if not same or any(field in proof or field in trusted for field in differs - hidden_proof):
         return "none"
     hidden = hidden_fields(spec, body, trusted)
-    # a proof that is known to come back changed distinguishes no rows: that row may be of any request
-    unsure = any(not same.get(field, True) for field in proof)
+    # a proof that is known to come back changed, or is not shown, distinguishes no rows: that row may be of any request
+    unsure = any(not same.get(field, True) or not trusted.get(field, True) for field in proof)
     return "possible" if differs or unsure or (hidden and ambiguous) else "match"

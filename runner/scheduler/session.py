@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import anyio
+import orjson
 
 from runner.providers.requests import NotSent, Reply
-from runner.providers.responses import classify_response, is_success, server_time
+from runner.providers.responses import classify_response, is_success, proof_of_body, server_time
 from runner.scheduler.clock import SKEW_LIMIT, SKEW_WARNING, clock_skew, skew_refusal, skew_warning
 from runner.scheduler.list_facts import ListFacts
 from runner.tasks.events import Accepted, Finished, Found, Interrupted, Missing, Rejected
@@ -266,9 +267,24 @@ class ProviderSession:
             answered = self.clock.at(task.sent)
             claimed = min(task.submitted_at or answered, answered)
             self.facts_of(task.operation).add(
-                Witness(remote_id, task.ref, task.model, claimed, answered, task.sent, task.key, exact=True)
+                Witness(
+                    remote_id,
+                    task.ref,
+                    task.model,
+                    claimed,
+                    answered,
+                    task.sent,
+                    task.key,
+                    exact=True,
+                    proof=self._proof_of(task),
+                )
             )
             self.notifier.notify((self.name, "witness"))
+
+    def _proof_of(self, task: Task) -> str:
+        if not task.request:
+            return ""
+        return proof_of_body(self.spec, self.dialect.body(task.operation, task.model, orjson.loads(task.request)))
 
     async def _send(self, request: Request, permit: Permit | None) -> Outcome:
         with permit or await self.limiters[request.endpoint].acquire() as held:

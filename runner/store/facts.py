@@ -40,6 +40,9 @@ create table if not exists witness (
   claimed_at real not null, answered_at real not null, boot text not null, seconds real not null,
   primary key (list, remote_id)
 ) strict, without rowid;
+create table if not exists proof (
+  list text not null, remote_id text not null, digest text not null, primary key (list, remote_id)
+) strict, without rowid;
 create table if not exists fact (
   list text not null, name text not null, value real not null, n integer not null, at real not null,
   primary key (list, name)
@@ -75,7 +78,8 @@ class AccountFacts:
 
         def work(connection: sqlite3.Connection) -> ListRecord:
             witnesses = connection.execute(
-                "select remote_id, ref, model, claimed_at, answered_at, boot, seconds from witness where list = ?",
+                "select remote_id, ref, model, claimed_at, answered_at, boot, seconds, coalesce(digest, '')"
+                " from witness left join proof using (list, remote_id) where list = ?",
                 (name,),
             )
             facts = {
@@ -89,8 +93,8 @@ class AccountFacts:
             lag, capacity, stranger = (facts.get(each, (0.0, 0, 0.0)) for each in ("lag", "capacity", "stranger"))
             return ListRecord(
                 witnesses=tuple(
-                    Witness(remote_id, ref, model, claimed_at, answered_at, Moment(boot, seconds))
-                    for remote_id, ref, model, claimed_at, answered_at, boot, seconds in witnesses
+                    Witness(remote_id, ref, model, claimed_at, answered_at, Moment(boot, seconds), proof=proof)
+                    for remote_id, ref, model, claimed_at, answered_at, boot, seconds, proof in witnesses
                 ),
                 lag=Lag(lag[1], lag[0]) if now - lag[2] < _LAG_VALID else Lag(),
                 capacity=int(capacity[0]) if now - capacity[2] < _CAPACITY_VALID else 0,
@@ -106,6 +110,7 @@ class AccountFacts:
             (name, each.remote_id, each.ref, each.model, each.claimed_at, each.answered_at, *_moment(each))
             for each in record.witnesses[-_MAX_WITNESSES:]
         ]
+        proofs = [(name, each.remote_id, each.proof) for each in record.witnesses[-_MAX_WITNESSES:] if each.proof]
         facts = [
             (name, "lag", record.lag.longest, record.lag.samples, now, _LAG_VALID),
             (name, "capacity", float(record.capacity), record.capacity, now, _CAPACITY_VALID),
@@ -115,10 +120,16 @@ class AccountFacts:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany("insert or replace into witness values (?, ?, ?, ?, ?, ?, ?, ?)", witnesses)
+            connection.executemany("insert or replace into proof values (?, ?, ?)", proofs)
             connection.execute(
                 "delete from witness where list = :list and remote_id not in (select remote_id from witness"
                 " where list = :list order by answered_at desc limit :most)",
                 {"list": name, "most": _MAX_WITNESSES},
+            )
+            connection.execute(
+                "delete from proof where list = :list and remote_id not in (select remote_id from witness"
+                " where list = :list)",
+                {"list": name},
             )
             for *row, valid in facts:
                 if row[3]:

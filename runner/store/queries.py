@@ -219,6 +219,10 @@ class Queries:
         """Return boot and seconds of the doubtful sends of a fingerprint."""
         return [(row[0], row[1]) for row in await self._fetch_all("duplicate_sends", fingerprint=fingerprint)]
 
+    async def ids_of_duplicates(self, fingerprint: str, since: float) -> set[str]:
+        """Return the ids of tasks with a fingerprint that were sent since a time, in seconds since the epoch."""
+        return {row[0] for row in await self._fetch_all("ids_of_duplicates", fingerprint=fingerprint, since=since)}
+
     async def is_duplicate_submitting(self, fingerprint: str) -> bool:
         """Return whether a task with this fingerprint is being submitted."""
         return await self._fetch_bool("is_duplicate_submitting", fingerprint=fingerprint)

@@ -389,6 +389,11 @@ select sent_boot, sent_seconds from task
 select count(*) from task where fingerprint = :fingerprint and fingerprint <> ''
   and state in ('submitting', 'in_doubt', 'held')
 
+-- name: ids_of_duplicates
+-- Return the ids of tasks with a fingerprint that were sent since a time.
+select remote_id from task where fingerprint = :fingerprint and fingerprint <> ''
+  and remote_id is not null and submitted_at >= :since
+
 -- name: is_duplicate_submitting
 -- Return whether a task with this fingerprint is being submitted.
 select exists (select 1 from task where fingerprint = :fingerprint and fingerprint <> '' and state = 'submitting')

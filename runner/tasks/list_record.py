@@ -37,6 +37,8 @@ class Witness:
     exact: bool = False
     #: its id was found, or given by a person, after its submit
     adopted: bool = False
+    #: digest of what a list without references recognises it by; empty if unknown
+    proof: str = ""
 
     @property
     def claimed_seconds(self) -> float:

@@ -45,6 +45,30 @@ def judge(own: OwnRows, *, final: bool = True, **options) -> str:
 BEFORE, AFTER = (800.0, 850.0), (1050.0,)
 
 
+def shift(*errors: float, boot: str = "b") -> float | None:
+    """Return the time shift of a list whose own rows are dated so many seconds after their answers."""
+    facts = ListFacts("image", D)
+    known = [replace(witness(n, 100.0 * n), answered=Moment(boot, 100.0 * n)) for n in range(len(errors))]
+    facts.load(known)
+    rows = tuple(
+        ListedTask(each.remote_id, None, each.answered_at + error, None, {})
+        for each, error in zip(known, errors, strict=True)
+    )
+    return facts.time_shift(Reading(rows, Moment("b", 900.0)))
+
+
+def test_own_rows_tell_the_zone_of_a_list():
+    assert shift(0.0, -0.5, 3.0) == 0.0
+    assert shift() == 0.0
+    assert shift(-28_800.0, -28_798.0) == pytest.approx(-28_799.0, abs=2)
+    assert shift(28_800.0) == 28_800.0
+
+
+def test_times_that_agree_with_no_clock_mean_nothing():
+    assert shift(0.0, -28_800.0) is None
+    assert shift(-28_800.0, boot="an earlier one") is None
+
+
 def test_witness_after_the_quiet_time_proves_absence():
     own = world(*BEFORE, SENT + D + 3)
     assert judge(own, final=False) == "proved"

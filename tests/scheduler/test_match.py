@@ -26,6 +26,12 @@ def row(**shown) -> ListedTask:
         ({"aspect_ratio": "9:16"}, KNOWN, "none"),
         ({"aspect_ratio": "9:16"}, {"ref_prompt": True}, "possible"),
         ({"aspect_ratio": "9:16"}, {**KNOWN, "aspect_ratio": False}, "match"),
+        # somebody else's, with a picture that this request does not have
+        ({"ref_img_url": ["https://files.example/1.png"]}, KNOWN, "possible"),
+        ({"ref_img_url": ["https://files.example/1.png"]}, {**KNOWN, "without ref_img_url": True}, "none"),
+        # a list that shows some value for requests without a picture, too
+        ({"ref_img_url": ["https://files.example/1.png"]}, {**KNOWN, "without ref_img_url": False}, "match"),
+        ({"ref_img_url": []}, KNOWN, "match"),
     ],
 )
 def test_only_fields_known_to_come_back_distinguish_requests(shown, trusted, expected):

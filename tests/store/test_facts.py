@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,13 @@ def witness(number: int) -> Witness:
     return Witness(f"id{number}", f"r{number}", "m", NOW + number - 1, NOW + number, Moment("b", float(number)))
 
 
-RECORD = ListRecord((witness(1), witness(2)), Lag(3, 1.5), 12, {("m", "prompt"): True, ("m", "style"): False}, NOW - 60)
+RECORD = ListRecord(
+    (witness(1), replace(witness(2), proof="digest")),
+    Lag(3, 1.5),
+    12,
+    {("m", "prompt"): True, ("m", "style"): False},
+    NOW - 60,
+)
 
 
 async def test_facts_are_kept_for_other_jobs(tmp_path):

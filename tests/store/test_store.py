@@ -527,6 +527,16 @@ async def test_duplicate_sends_exclude_ids_from_own_answers(bench):
         assert await made.store.duplicate_sends("") == []
 
 
+async def test_ids_of_duplicates_sent_since_a_time(bench):
+    async with bench() as made:
+        await made.add(1, 2, fingerprint="same")
+        await made.add(1, 2, 3, digest="d2", fingerprint="same")
+        task = await made.to(State.RUNNING)
+        assert await made.store.ids_of_duplicates("same", task.submitted_at) == {task.remote_id}
+        assert await made.store.ids_of_duplicates("same", task.submitted_at + 1) == set()
+        assert await made.store.ids_of_duplicates("", 0.0) == set()
+
+
 @pytest.mark.parametrize("state", [State.READY, State.DONE, State.FAILED, State.STRANDED])
 async def test_finished_duplicate_with_adopted_id_counts(bench, state):
     """B adopts A's task and is done in seconds. B's own may still be on its way, so A's absence waits for it (M11)."""
@@ -577,7 +587,7 @@ async def test_field_once_changed_is_never_trusted_again(bench):
 PARAMETERS = {
     "provider": "chanjing", "state": "running", "now": NOW, "soon": NOW, "free_slots": 9, "limit": 50,
     "exclude": "[1, 2]", "operations": '["image"]', "fingerprint": "f1", "remote_ids": '["u-1"]', "id": 1, "task_id": 1,
-    "due_at": NOW, "key": "00", "remote_id": "u-1",
+    "due_at": NOW, "key": "00", "remote_id": "u-1", "since": NOW,
 }  # fmt: skip
 #: queries of all tasks, used when the manifest has changed, when a run ends, for the user, or by `recover`
 WHOLE = {
