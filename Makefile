@@ -74,11 +74,12 @@ docs: $(READY) ## draw what is drawn from code
 pictures: $(READY) ## draw the images of the documents from real runs in the sandbox
 	$(BIN)/python docs/pictures/terminal.py docs/pictures/terminal.svg
 
-torture: $(READY) ## the crash campaign: 500 kills a class, judged by the sandbox's ledger (half an hour)
+torture: $(READY) ## the crash campaign: 500 kills a class, two of them with lying providers, judged by the ledger (an hour)
 	$(BIN)/python -m tests.campaigns.torture --kills $(KILLS) --jobs 2 --report torture.json
 
-simulate: $(READY) ## the program in virtual time, SEEDS worlds of faults and crashes
+simulate: $(READY) ## the program in virtual time, SEEDS worlds of faults and crashes, and as many with lying providers
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs 2
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs 2 --lies
 
 fuzz: $(READY) ## damaged manifests, answers, media, journals and names, for MINUTES; prints its seed, keeps what fails
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)

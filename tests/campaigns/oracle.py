@@ -21,6 +21,11 @@ PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 DONE, HELD = "done", "held"
 #: exit codes of a run that can do nothing more: everything is done, or a user must decide
 COMPLETE = {0, 4}
+#: that of a run in which something waits for a later one
+WAITING = 5
+#: states of tasks that may be paid for; with them duplicates that wait for them
+OPEN = {HELD, "in_doubt"}
+UNFINISHED = {*OPEN, "queued"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Case:
     before_idle: int
     #: the SHA-256 of what the provider serves, by remote id, where it was asked
     truth: Mapping[str, str] = field(default_factory=dict)
+    #: the provider differs from its documents: tasks may be held or stay in doubt, and that must be told
+    lies: bool = False
 
     @property
     def held(self) -> int:
@@ -86,6 +93,10 @@ class _Group:
     def held(self) -> list[Mapping[str, Any]]:
         return [row for row in self.rows if row["state"] == HELD]
 
+    @property
+    def open(self) -> list[Mapping[str, Any]]:
+        return [row for row in self.rows if row["state"] in OPEN]
+
 
 def prompt_of(request: Mapping[str, Any]) -> str:
     return str(request.get("ref_prompt") or request.get("prompt"))
@@ -109,12 +120,12 @@ def _money(case: Case) -> Findings:
     for group in _groups(case):
         if len(group.accepted) > len(group.rows):
             yield "double", f"{group.prompt!r}: {len(group.rows)} wanted, {_timeline(case, group)}"
-        covered = 0 if case.can_reconcile else len(group.held)
+        covered = len(group.open) if case.lies else 0 if case.can_reconcile else len(group.held)
         if len(group.unclaimed) > covered:
             yield "orphan", f"{group.prompt!r}: {_ids_of(group.unclaimed)} claimed by no row, {_timeline(case, group)}"
     if case.by_reference:
         for reference, count in Counter(task["external_id"] for task in case.ledger).items():
-            if count > 1:
+            if count > 1 and reference is not None:
                 yield "double", f"the reference {reference} was accepted {count} times"
 
 
@@ -141,13 +152,13 @@ def _ids(case: Case) -> Findings:
             yield "phantom", f"{row['ref']} claims {row['remote_id']}, which was never accepted"
         elif task and prompt_of(task["request"]) != prompt_of(row["request"]):
             yield "swapped", f"{row['ref']} claims {task['id']}, which was made of another prompt"
-        elif task and case.by_reference and task["external_id"] != row["ref"]:
+        elif task and case.by_reference and task["external_id"] not in {row["ref"], None}:
             yield "swapped", f"{row['ref']} claims {task['id']}, whose reference is {task['external_id']}"
 
 
 def _states(case: Case) -> Findings:
     for row in case.rows:
-        if row["state"] not in {DONE, HELD}:
+        if row["state"] not in {DONE, HELD} and not (case.lies and row["state"] in UNFINISHED):
             yield "lost", f"{row['ref']} is {row['state']} ({row['reason']}: {row['message']})"
 
 
@@ -228,8 +239,9 @@ def _unmeant(case: Case) -> Findings:
         by_prompt[refs.get(ref, "")] += times
     met: Counter[str] = Counter()
     for task in case.ledger:
-        mark = task["external_id"] if case.by_reference else prompt_of(task["request"])
-        times = intents[mark] if case.by_reference else by_prompt[mark]
+        by_reference = case.by_reference and task["external_id"] is not None
+        mark = task["external_id"] if by_reference else prompt_of(task["request"])
+        times = intents[mark] if by_reference else by_prompt[mark]
         met[mark] += 1
         if sum(at <= task["at"] for at in times) < met[mark]:
             yield "journal", f"{task['id']} was accepted without an intent on record before it"
@@ -237,6 +249,11 @@ def _unmeant(case: Case) -> Findings:
 
 def _exits(case: Case) -> Findings:
     """Check that the exit code is 4 exactly if a task is held, and that every held task is named."""
+    if case.lies:
+        expected = COMPLETE if all(row["state"] == DONE for row in case.rows) else {4, WAITING}
+        if case.idle["exit_code"] not in expected:
+            yield "exit", f"the idle run: {case.idle['exit_code']}: {case.idle['reasons']}"
+        return
     wanted = 4 if case.held else 0
     for name, summary in (("last", case.last), ("idle", case.idle)):
         if summary["exit_code"] != wanted:
@@ -247,5 +264,7 @@ def _exits(case: Case) -> Findings:
 
 def _idle(case: Case) -> Findings:
     bought = len(case.ledger) - case.before_idle
+    if case.lies and any(row["state"] in OPEN for row in case.rows):
+        return  # each run may settle what waited
     if bought or case.idle["submitted"] or case.idle["downloaded"]:
         yield "idle", f"{bought} bought, {case.idle['submitted']} submitted, {case.idle['downloaded']} downloaded"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 #: which hit of a point kills
 COUNTS = (1, 2, 5)
 _NO_QUERY = "the provider has no query for it: a doubt is held at once"
+_MAY_BE_HELD = "with a list that lies it may be that nothing is settled"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Kind:
     by_reference: bool
     #: points that cannot occur, and why
     impossible: Mapping[str, str]
+    #: the provider differs from its documents
+    lies: bool = False
 
     @property
     def points(self) -> tuple[str, ...]:
@@ -48,6 +51,24 @@ KINDS = {
             can_reconcile=False,
             by_reference=False,
             impossible=dict.fromkeys(_SETTLED, _NO_QUERY),
+        ),
+        Kind(
+            "lying-reference",
+            "kling",
+            "image/kling-v2-1",
+            can_reconcile=True,
+            by_reference=True,
+            impossible=dict.fromkeys(_SETTLED, _MAY_BE_HELD),
+            lies=True,
+        ),
+        Kind(
+            "lying-list",
+            "chanjing",
+            "kling-v2-1",
+            can_reconcile=True,
+            by_reference=False,
+            impossible=dict.fromkeys(_SETTLED, _MAY_BE_HELD),
+            lies=True,
         ),
     )
 }

@@ -2,7 +2,9 @@
 
 Jobs of 24 tasks against a hostile sandbox, each killed with SIGKILL up to a dozen times: at a failpoint, by a timer
 over the observed length of a run, and a second time during the recovery. Then the job is run to its end, once more
-idle, and checked by `oracle`. Exit 1 for any violation, or if a failpoint was hit too rarely.
+idle, and checked by `oracle`. In the classes `lying-reference` and `lying-list` the provider differs from its
+documents, in one way or two: nothing may be paid twice or lost there either, but tasks may be held or stay in doubt.
+Exit 1 for any violation, or if a failpoint was hit too rarely.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from runner.store import journal as journals
 from runner.store.read_only import open_read_only
-from tests.campaigns.oracle import COMPLETE, HELD, Case, Violation, find_violations
+from tests.campaigns.oracle import COMPLETE, HELD, WAITING, Case, Violation, find_violations
 from tests.campaigns.planner import Kill, Outlook
+from tests.simulation.lies import LIES
 from tests.whole.conftest import Box, Desk, sandbox
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ DOUBT = 1.0
 TIMEOUT = 60
 #: runs until a job must be complete: without reconciliation every third doubt ends one
 RUNS = 16
+#: runs where doubts may stay: each may settle some
+LYING_RUNS = 3
+#: lies that no rule can tell from the truth now and then (docs/reliability.md), and ids that the ledger does not know
+UNDECIDABLE = {
+    "leaves out every other row",
+    "changes ids",
+    "has equal tasks of somebody else",
+    "has similar tasks of somebody else",
+}
 KILLED = -9
 FAULTS = {
     "reset_before": 0.03,
@@ -101,6 +111,7 @@ class Trial:
         self._root, self._job = root, root / "out" / "job"
         self._desk = Desk(root)
         self._box: Box | None = None
+        self._lies: dict[str, float] = {}
         #: what the job was judged by
         self.case: Case | None = None
 
@@ -111,6 +122,8 @@ class Trial:
         with sandbox(*_fault_options(self.chance, self.report.seed), "--ledger", str(self._ledger)) as self._box:
             self._desk.env = {**self._box.env, **self._code}
             self._buy_before()
+            if self.kind.lies:
+                self._lie()
             while (kill := next_kill(self)) is not None:
                 self._tighten()
                 if not self.execute(kill) and self._complete():
@@ -129,6 +142,17 @@ class Trial:
         if process.returncode:
             self._accuse("exit", f"the job before: exit {process.returncode}: {err[-2000:]}")
         self._box.change(**{name: options[name] for name in ("faults", "seconds", "accept_delay_s")})
+
+    def _lie(self) -> None:
+        """Choose one lie or two for the rest of the job."""
+        lies = [lie for lie in LIES if self.kind.provider in lie.kinds and lie.name not in UNDECIDABLE]
+        chosen = self.chance.sample(lies, self.chance.choice((1, 2)))
+        if not chosen[0].goes_with(chosen[-1]):
+            chosen = chosen[:1]
+        self._lies = {kind: share for lie in chosen for kind, share in lie.faults.items()}
+        options = {name: value for lie in chosen for name, value in lie.options.items()}
+        options |= {name: share * DOUBT for lie in chosen for name, share in lie.times.items()}
+        self._box.change(faults=self._box.ask("/_sandbox/options")["faults"] | self._lies, **options)
 
     # kills
 
@@ -185,7 +209,7 @@ class Trial:
                 return 0, None
         if "Traceback" in err or "internal error" in err:
             self._accuse("exit", f"a traceback, exit {process.returncode}: {err[-2000:]}")
-        if process.returncode not in {KILLED, *COMPLETE}:
+        if process.returncode not in {KILLED, *COMPLETE, *({WAITING} if self.kind.lies else ())}:
             self._accuse("exit", f"{kill or 'no kill'}: exit {process.returncode}: {out[-500:]} {err[-2000:]}")
         lines = out.splitlines()
         summary = json.loads(lines[-1]) if lines and process.returncode != KILLED else None
@@ -195,11 +219,11 @@ class Trial:
         """Run to the end without kills. Unresolvable doubts end runs early, so there may be several."""
         self._box.change(qps=None)
         last = None
-        for _ in range(RUNS):
+        for _ in range(LYING_RUNS if self.kind.lies else RUNS):
             _, last = self._run()
             if self._complete():
                 break
-        self._box.change(faults={})
+        self._box.change(faults=self._lies)
         self._until_nothing_is_late()
         before = len(self._accepted())
         _, idle = self._run()
@@ -217,6 +241,7 @@ class Trial:
             rows = list(seen.results())
         self.case = case = Case(
             can_reconcile=self.kind.can_reconcile,
+            lies=self.kind.lies,
             by_reference=self.kind.by_reference,
             rows=rows,
             journal=[line for line, _ in journals.read_lines(self._job / ".runner" / "journal.jsonl")],
@@ -253,7 +278,7 @@ class Trial:
         return self._root / "ledger.jsonl"
 
     def _accepted(self) -> list[dict[str, Any]]:
-        lines = map(json.loads, self._ledger.read_text().splitlines())
+        lines = [line for line in map(json.loads, self._ledger.read_text().splitlines()) if not line["foreign"]]
         return [line for line in lines if not any("before" in str(text) for text in line["request"].values())]
 
     def _states(self) -> Counter[str]:

@@ -2,6 +2,7 @@
 
 --kind kling       only this class of provider        --trace    print every event (with --seeds 1)
 --mode liveness    only this mode                     --hashes   print the trace hash of every seed
+--lies             providers that differ from their documents
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from tests.simulation.faults import KINDS, draw
+from tests.simulation.lies import draw as draw_lies
 from tests.simulation.world import play
 
 
-def one(seed, *, kind=None, mode=None, trace=False):
+def one(seed, *, kind=None, mode=None, lies=False, trace=False):
     began = time.perf_counter()
-    report = play(draw(seed, kind=kind, liveness=None if mode is None else mode == "liveness"), trace=trace)
+    liveness = None if mode is None else mode == "liveness"
+    plan = draw_lies(seed, kind=kind) if lies else draw(seed, kind=kind, liveness=liveness)
+    report = play(plan, trace=trace)
     return seed, report, time.perf_counter() - began
 
 
@@ -30,10 +34,11 @@ def main(argv=None):
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--mode", choices=("safety", "liveness"))
+    parser.add_argument("--lies", action="store_true")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--hashes", action="store_true")
     chosen = parser.parse_args(argv)
-    work = partial(one, kind=chosen.kind, mode=chosen.mode, trace=chosen.trace)
+    work = partial(one, kind=chosen.kind, mode=chosen.mode, lies=chosen.lies, trace=chosen.trace)
     seeds = range(chosen.first, chosen.first + chosen.seeds)
     began, failed, virtual, crashes, states, sums = time.perf_counter(), [], 0.0, Counter(), Counter(), Counter()
     slowest = (0.0, -1)
@@ -52,6 +57,7 @@ def main(argv=None):
             options = "".join(
                 f" --{name} {value}" for name, value in (("kind", chosen.kind), ("mode", chosen.mode)) if value
             )
+            options += " --lies" if chosen.lies else ""
             print(f"seed {seed} ({report.plan.kind}): {report.violation}")
             print(f"    .venv/bin/python -m tests.simulation --seeds 1 --first {seed}{options} --trace", flush=True)
     spent = time.perf_counter() - began

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from runner.app.failpoints import FAILPOINTS
+
+if TYPE_CHECKING:
+    from runner.sandbox.options import Options
 
 KINDS = ("kling", "chanjing", "kling-gateway")
 DAY = 86_400.0
@@ -129,6 +133,10 @@ class Plan:
     #: the account has bought before, and its lists were measured then
     prior: bool = True
     lives: tuple[Life, ...] = ()
+    #: what happens to single submits, by their number from 1, instead of what the rates say
+    script: dict[int, str] = field(default_factory=dict)
+    #: options of the sandbox that answers instead of an honest provider
+    lies: Options | None = None
     #: when everything begins to work, in liveness; None: never
     heals: float | None = None
 

@@ -77,16 +77,18 @@ class Invariants:
             expected[group] += 1
             open_[group] += state in self._covered
             if remote_id is not None:
-                if remote_id in claimed:
-                    return f"I7: {remote_id} is claimed by {claimed[remote_id]} and {ref}"
-                claimed[remote_id] = ref
                 made = self._provider.by_id(remote_id)
                 if made is None:
                     return f"{ref} has the id {remote_id}, which the provider never gave"
-                if made.group != group:
+                if made.id in claimed:
+                    return f"I7: {remote_id} is claimed by {claimed[made.id]} and {ref}"
+                claimed[made.id] = ref
+                if made.group != group and self._provider.is_limit(made, group):
+                    open_[group] += 1  # ours may be the one that nobody has; it is still not paid twice
+                elif made.group != group:
                     return f"I7: {ref} took {remote_id}, which belongs to {made.group}"
         for group, made in self._provider.groups.items():
-            accepted = sum(not each.echo for each in made)
+            accepted = sum(not each.echo and not self._provider.is_too_late(each) for each in made)
             if accepted > expected[group]:
                 return f"DUPLICATE: {accepted} accepted for {expected[group]} of {group[:60]}"
             orphans = sum(each.id not in claimed for each in made)

@@ -250,7 +250,7 @@ class Provider:
             return {"refused": "refused", "silent": "silence", "5xx": "status_5xx_lost"}[outage]
         if storm is not None and self.dice.random() < 0.6:
             return {"throttled": "throttled", "5xx": "status_5xx"}[storm]
-        return self._rolled(self.plan.submit)
+        return self.plan.script.get(len(self.sents) + 1) or self._rolled(self.plan.submit)
 
     async def _fare(self, client, sent, fault):
         dice, transit = self.dice, self.dice.uniform(0.01, 0.3)
@@ -366,6 +366,14 @@ class Provider:
 
     def by_id(self, id_):
         return self._by_id.get(id_)
+
+    def is_limit(self, made, group):
+        """Return True if nothing could tell the task from one of the group: a limit that is documented."""
+        return False
+
+    def is_too_late(self, made):
+        """Return True if a list became so late that its absence was believed: a limit that is documented."""
+        return False
 
     def by_reference(self, reference):
         seen = [made for made in self._by_reference.get(reference, ()) if made.visible_at <= self.now()]

@@ -28,6 +28,7 @@ from runner.errors import RunnerError
 from runner.net.downloader import DeadLink, DownloadedFile, RetryLater
 from runner.providers import spec as specs
 from runner.providers.requests import Dialect
+from runner.providers.responses import proof_of_body
 from runner.ratelimit.limiter import Limiter
 from runner.ratelimit.window import SlidingWindow
 from runner.scheduler.clock import Clock
@@ -45,6 +46,7 @@ from tests.pipelines import pipeline
 from tests.simulation.faults import Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state
 from tests.simulation.loop import DeadlockError, SimLoop, numbered_scopes
+from tests.simulation.lying_provider import LYING_PROVIDERS
 from tests.simulation.provider import EPOCH, PROVIDERS
 
 #: liveness: after the faults have stopped, D and so much
@@ -125,7 +127,8 @@ class World:
         self._hash = hashlib.sha256()
         self._tail = deque(maxlen=keep)
         self.spec = specs.load(_SPECS[plan.kind])
-        self.provider = PROVIDERS[plan.kind](plan, self.time, self.note)
+        providers = PROVIDERS if plan.lies is None else LYING_PROVIDERS
+        self.provider = providers[plan.kind](plan, self.time, self.note)
         self.additions = list(_additions(plan, self.spec))
         dialect = Dialect(self.spec)
         self._groups = {
@@ -143,7 +146,15 @@ class World:
         """Return what the account's earlier jobs have learned of the list."""
         plan, model = self.plan, _MODELS[self.plan.kind]
         witnesses = (
-            Witness(made.id, made.reference, model, EPOCH + made.at - 1, EPOCH + made.at, Moment("before", made.at))
+            Witness(
+                made.id,
+                made.reference,
+                model,
+                EPOCH + made.at - 1,
+                EPOCH + made.at,
+                Moment("before", made.at),
+                proof="" if plan.trims else proof_of_body(self.spec, made.body),
+            )
             for made in self.provider.prior
         )
         shown = ("creation_type", "model_code", *(() if plan.trims else ("ref_prompt",)))
@@ -236,6 +247,7 @@ class World:
         """
         rows, plan = self.invariants.rows(), self.plan
         undecidable = not (plan.prior and plan.ordered) or plan.hides or any(life.wall_jump for life in plan.lives)
+        undecidable = undecidable or plan.lies is not None
         waiting = self.invariants.waiting() if undecidable else 0
         return bool(rows) and sum(row[2] in FINAL for row in rows) + waiting == len(rows)
 

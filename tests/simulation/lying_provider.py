@@ -1,0 +1,157 @@
+"""Providers of the sandbox, with its lies, in virtual time and behind the simulation's faults of delivery.
+
+The sandbox decides what is accepted, and what a list shows. Here is only how requests get there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from runner.providers.requests import Reply
+from runner.sandbox.chanjing import ChanjingApi
+from runner.sandbox.faults import Faults
+from runner.sandbox.kling import KlingApi
+from runner.sandbox.ledger import Order
+from runner.sandbox.messages import SandboxRequest
+from runner.sandbox.state import SandboxState
+from runner.sandbox.strangers import accept_strangers
+from runner.sandbox.upload_host import UploadHost
+from tests.simulation.provider import EPOCH, Chanjing, Kling, Made, Sent
+
+_SUBMITS = {"kling": "/v1/images/generations", "chanjing": "/open/v1/ai_creation/task/submit"}
+
+
+class _Lying:
+    """Mixed into a provider of the simulation: its ledger and its answers are those of a sandbox."""
+
+    def __init__(self, plan, now, note):
+        honest = replace(plan.lies, faults=Faults(), seconds=plan.takes, token_life_s=1e9)
+        self.state, self._moment = SandboxState(honest, self._sandbox_time), -3600.0
+        self.state.url = "https://cdn.invalid"
+        self._start()
+        self._moment = None
+        super().__init__(plan, now, note)
+        self.state.change({"faults": plan.lies.faults.to_dict()})
+
+    def _make_prior(self):
+        """Buy before the job, without faults."""
+        for number in range(3):
+            body = self.strange_body(number, same=False)
+            reference = f"prior-{number}" if self.keeps_references else ""
+            self._arrived(Sent(-3600.0, "prior", reference, body, _SUBMITS[self.kind]), -3600.0 + 10.0 * number)
+        self.groups.clear()
+        return list(self.made)
+
+    def _make_unrelated(self):
+        """Somebody else comes with the sandbox's faults."""
+
+    def _sandbox_time(self):
+        return EPOCH + (self.now() if self._moment is None else self._moment)
+
+    async def _fare(self, client, sent, fault):
+        if fault == "lost":
+            self._submit(sent, self.now(), accept=False)  # ours is lost, and that of somebody else arrives
+        return await super()._fare(client, sent, fault)
+
+    def _arrived(self, sent, at):
+        self._submit(sent, at, accept=True)
+
+    def _submit(self, sent, at, *, accept):
+        body = sent.body | ({self.reference_field: sent.reference} if sent.reference else {})
+        self._moment = at
+        try:
+            outcome = self._ask("POST", sent.path, body)
+            if isinstance(outcome, Order):
+                accept_strangers(self.state, outcome)
+                self._file_foreign(at)
+            if accept and isinstance(outcome, Order):
+                self._file_own(sent, self.state.accept(outcome), at)
+            elif accept:
+                self._answered(sent, json.loads(outcome.body))
+        finally:
+            self._moment = None
+
+    def _file_foreign(self, at):
+        for task in self.state.ledger.accepted[len(self.made) :]:
+            made = Made(task.id, task.number, None, f"foreign {task.key}", "", task.request, "", at, at, at, "made")
+            self._file(made)
+            self.note("a stranger's", task.id, f"{at:.3f}")
+
+    def _file_own(self, sent, task, at):
+        echo = bool(sent.made)
+        made = Made(
+            task.id, task.number, sent, sent.group, sent.reference, sent.body, sent.path, at, at, at, "made", echo
+        )
+        sent.made.append(made)
+        self._file(made)
+        self.note("accepted", made.group[:40], made.id, f"{at:.3f}")
+
+    def _answered(self, sent, body):
+        """Take an answer to a submit that nothing was accepted for: a refusal, or the first task of its reference."""
+        id_ = body.get("data") and body["data"].get("task_id")
+        if id_ is None:
+            sent.refused = True
+        else:
+            sent.made.append(self.by_id(str(id_)))
+        self.note("not accepted", sent.group, id_)
+
+    def by_id(self, id_):
+        task = self.state.lists.find(id_)
+        return task and super().by_id(task.id)
+
+    def is_limit(self, made, group):
+        """Return True for somebody else's very same request, which only a reference could tell from ours."""
+        return not self.keeps_references and made.group.startswith("foreign") and self.group_of(made.body) == group
+
+    def is_too_late(self, made):
+        """Return True for a task of a list that was in time before this job and is later than the quiet time since.
+
+        Before it was sent again no task of this job had an id from its own answer: nothing could show the difference.
+        """
+        again = min((sent.at for sent in self.sents_by_group[made.group] if sent.at > made.at), default=self.now())
+        is_measured = any(sent.clear and sent.made and sent.at < again for sent in self.sents)
+        shown_from = self.state.lists.shown_from(self.state.ledger.by_id(made.id))
+        return self.plan.prior and not is_measured and shown_from - EPOCH - made.at > self.plan.doubt
+
+    def accepted(self, id_):
+        known = isinstance(id_, str) and self.state.ledger.by_id(id_)
+        return super().accepted(self.state.wire_id(id_) if known else id_)
+
+    def handle(self, request, fault):
+        url = urlsplit(request.path)
+        is_list = bool(url.query) or (isinstance(request.body, dict) and "unique_ids" not in request.body)
+        if fault == "gone" and request.phase == "query" and not is_list:
+            return self.refusal("absent" if self.kind == "kling" else "unknown_code")
+        response = self._ask(request.method, request.path, request.body)
+        return Reply(response.status, json.loads(response.body), dict(response.headers))
+
+    def _ask(self, method, path, body):
+        url = urlsplit(path)
+        content = b"" if body is None else json.dumps(body).encode()
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
+        return self.api.handle(SandboxRequest(method, unquote(url.path), query, self._headers, content))
+
+
+class LyingKling(_Lying, Kling):
+    """Kling as the sandbox plays it."""
+
+    def _start(self):
+        self.api = KlingApi(self.state)
+        self._headers = {"authorization": "Bearer key"}
+
+    def strange_body(self, number, *, same):
+        return {"model_name": "kling-v2-1", "prompt": f"unrelated {number}"}
+
+
+class LyingChanjing(_Lying, Chanjing):
+    """Chanjing as the sandbox plays it."""
+
+    def _start(self):
+        self.api = ChanjingApi(self.state, UploadHost(self.state))
+        token, _ = self.api._tokens.issue("app")
+        self._headers = {"access_token": token}
+
+
+LYING_PROVIDERS = {"kling": LyingKling, "chanjing": LyingChanjing}

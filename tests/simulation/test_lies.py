@@ -1,0 +1,95 @@
+"""Providers that differ from their documents, in virtual time, judged by the sandbox's ledger after every event.
+
+Nothing is paid twice, nobody else's task is taken, and what nobody can know is held or in doubt, and told. More of
+them: `python -m tests.simulation --lies --seeds 10000`.
+"""
+
+from __future__ import annotations
+
+from itertools import cycle, product
+
+import pytest
+
+from tests.simulation.lies import BOTH, LIES, TROUBLES, draw, pairs, plan
+from tests.simulation.world import play
+
+USES = {True: "bought before", False: "first use"}
+#: seeds, and how many of them are one test
+SEEDS, CHUNK = 40, 10
+BY_NAME = {lie.name: lie for lie in LIES}
+#: what was paid twice or taken from somebody else before there was a rule against it
+FOUND = [
+    ("chanjing", "is eight hours behind", "the last", True),
+    ("chanjing", "shows the neighbour's mark", "killed", True),
+    ("chanjing", "shows the neighbour's mark", "the only one", True),
+    ("chanjing", "hides the prompt", "the only one", True),
+    ("chanjing", "has similar tasks of somebody else", "the last never arrives", True),
+]
+
+
+def check(kind, lies, trouble, prior):
+    report = play(plan(kind, lies, trouble, prior=prior))
+    story = f"{kind}, {USES[prior]}, {trouble}, {' and '.join(lie.name for lie in lies)}"
+    assert report.violation is None, f"{story}: {report.violation}\n" + "\n".join(report.tail)
+    ended, states = report.lives[-1], report.states
+    assert (ended == "exit 0") <= (set(states) == {"done"}), story
+    assert ended in {"exit 0", "exit 3", "exit 4", "exit 5"}, f"{story}: {ended}"
+    return report
+
+
+@pytest.mark.parametrize(("kind", "lie", "trouble", "prior"), FOUND)
+def test_lies_that_once_cost_money_cost_none(kind, lie, trouble, prior):
+    check(kind, (BY_NAME[lie],), trouble, prior)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_honest_sandbox_holds_nothing(kind, trouble):
+    """An account that has bought before needs no person; a crash settles itself in the next run."""
+    assert set(check(kind, (), trouble, prior=True).states) == {"done"}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_few_lying_worlds_keep_every_invariant(seed):
+    report = play(draw(seed))
+    assert report.violation is None, "\n".join(report.tail)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_no_lie_costs_money(kind, trouble):
+    """Each lie, in turn at the first use of an account and at one that has bought before."""
+    told = [lie for lie in LIES if kind in lie.kinds]
+    for number, lie in enumerate(told, list(TROUBLES).index(trouble)):
+        check(kind, (lie,), trouble, prior=bool(number % 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("kind", BOTH)
+def test_no_pair_of_lies_costs_money(kind, part):
+    """Each pair once, with the troubles and the uses of the account in turn."""
+    for (lies, (trouble, prior)), number in zip(
+        zip(pairs(kind), cycle(product(TROUBLES, USES)), strict=False), cycle(range(8)), strict=False
+    ):
+        if number == part:
+            check(kind, lies, trouble, prior)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_lying_worlds_keep_every_invariant(first):
+    for seed in range(first, first + CHUNK):
+        report = play(draw(seed))
+        replay = f"python -m tests.simulation --lies --seeds 1 --first {seed} --trace"
+        assert report.violation is None, f"seed {seed}: {report.violation}\n{replay}\n" + "\n".join(report.tail)
+
+
+def test_every_lie_is_told_by_some_seed():
+    told = [draw(seed).lies for seed in range(400)]
+    assert all(
+        any(plan.faults.plans.keys() >= lie.faults.keys() for plan in told if lie.faults) or not lie.faults
+        for lie in LIES
+    )
+    assert {plan.id_form for plan in told} >= {"own", "number", "slash"}
