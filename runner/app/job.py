@@ -22,7 +22,7 @@ from runner.manifest.python_values import PythonValues
 from runner.providers import spec as specs
 from runner.providers.catalogue import Catalogue
 from runner.providers.images import has_placeholder
-from runner.providers.requests import Dialect
+from runner.providers.requests import Dialect, request_fingerprint
 from runner.store.task_rows import Addition
 from runner.text import shell_join
 from runner.units import parse_rate
@@ -139,7 +139,7 @@ class Fingerprints:
             return ""
         body = Dialect(spec).body(operation, model, request)
         shown = {name: body[name] for name in listing.echo if name in body and not has_placeholder(body[name])}
-        return hashlib.sha256(orjson.dumps([provider, shown], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+        return request_fingerprint(provider, shown)
 
 
 def load(

@@ -38,6 +38,7 @@ from runner.scheduler.settlement import Settlement
 from runner.scheduler.spending import Spending
 from runner.scheduler.stage import Notifier
 from runner.store.claims import Claims
+from runner.store.earlier_rows import EarlierRowsFile
 from runner.store.facts import AccountFacts
 from runner.store.rate_state import SharedRateState
 from runner.store.registry import Registry
@@ -263,6 +264,7 @@ async def _open_pipeline(
         schedule,
         downloader,
         facts=AccountFacts(account),
+        earlier=EarlierRowsFile(job.state_directory),
         images=image_source(session, job.images, account, stack, loopback=loopback),
         submits=provider_config.FIRST_SUBMITS if spec.can_reconcile else provider_config.BLIND_SUBMITS,
         most_submits=provider_config.most_submits(spec, manifest),

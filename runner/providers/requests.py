@@ -5,6 +5,7 @@ The module `responses` turns outcomes into events.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,6 +65,11 @@ class NoAnswer:
 
 
 Outcome = Reply | NotSent | NoAnswer
+
+
+def request_fingerprint(provider: str, shown: Mapping[str, Any]) -> str:
+    """Return 32 hexadecimal digits of the request fields that a provider's list shows."""
+    return hashlib.sha256(orjson.dumps([provider, shown], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 class Dialect:

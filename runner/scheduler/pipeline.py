@@ -10,6 +10,7 @@ import anyio.to_thread
 from runner.errors import RunnerError
 from runner.scheduler.calibration import Calibration
 from runner.scheduler.download import DownloadStage
+from runner.scheduler.first_reading import put_forgotten_in_doubt
 from runner.scheduler.forgotten import Forgotten, adopt_alike, adopt_forgotten
 from runner.scheduler.poll import PollStage
 from runner.scheduler.poll_schedule import PollBounds, PollSchedule
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from runner.scheduler.settlement import Settlement
     from runner.scheduler.spending import Spending
     from runner.scheduler.stage import OnBroken
+    from runner.store.earlier_rows import EarlierRowsFile
     from runner.store.facts import AccountFacts
     from runner.tasks.fact import Fact
     from runner.tasks.retry_policy import RetryPolicy
@@ -55,6 +57,8 @@ class ProviderPipeline:
     #: runs a blocking function off the event loop
     offload: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
 
+    #: keeps what stood in the provider's lists before this job; None: it is not kept
+    earlier: EarlierRowsFile | None = None
     #: what the account's jobs have learned of its lists; None: it is not kept
     facts: AccountFacts | None = None
 
@@ -138,6 +142,28 @@ class ProviderPipeline:
         by_content = by_content and listing is not None and listing.reference is None
         adopt = adopt_alike if by_content else adopt_forgotten
         return [await adopt(self.session, self.settlement, operations) for operations in self.groups()]
+
+    def load_earlier(self) -> None:
+        """Take over what stood in each list before this job, as earlier runs of it have kept it."""
+        if self.earlier is None:
+            return
+        for operations in self.groups():
+            group = self.session.dialect.group(operations[0])
+            if (rows := self.earlier.load(group)) is not None:
+                self.session.earlier[group] = rows
+
+    async def ask_before_buying(self, *, is_first_run: bool) -> None:
+        """Find what this job has bought in a run that its state does not remember, before anything is bought."""
+        listing = self.session.spec.reconcile.listing
+        if listing is None or (listing.reference is not None and is_first_run):
+            return
+        for operations in self.groups():
+            if not await self.settlement.store.has_queued(self.name, operations):
+                continue
+            if listing.reference is not None:
+                await adopt_forgotten(self.session, self.settlement, operations)
+            elif self.earlier is not None:
+                await put_forgotten_in_doubt(self.session, self.settlement, operations, self.earlier)
 
     async def find_surplus(self) -> list[str]:
         """Return the ids of tasks that were paid for beside ours, by one more reading of each list with doubts."""

@@ -25,7 +25,7 @@ from runner.scheduler.evidence import OwnRows, judge_absence
 from runner.scheduler.list_facts import MAX_WITNESSES
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
 from runner.tasks.events import Found, Missing, RetryableFailure
-from runner.tasks.list_record import LONGEST_SUBMIT, Witness
+from runner.tasks.list_record import LONGEST_SUBMIT, EarlierRows, Witness
 from runner.tasks.models import Moment, State, TaskError
 from runner.tasks.remote_ids import show_remote_id
 from runner.text import pluralize
@@ -417,8 +417,12 @@ class ReconcileStage:
         if found == "match" and task.id in self._unsure:
             found = "possible"
         created = row.created and row.created - (self._time_shift or 0.0)
-        if found == "none" or not created or created >= self._sent_at(task) - CLOCK_TOLERANCE:
+        sent_at = self._sent_at(task)
+        if found == "none" or not created or created >= sent_at - CLOCK_TOLERANCE:
             return found
+        earlier, now = self._earlier, self._session.clock.now() + self._session.ahead
+        if earlier is not None and sent_at > now + CLOCK_TOLERANCE and created >= earlier.since - CLOCK_TOLERANCE:
+            return found  # the wall clock of that boot was wrong, and only this job's start dates the row
         is_older = created < self._earliest_row(task) and self._time_shift is not None
         return "none" if is_older else "possible"
 
@@ -451,7 +455,14 @@ class ReconcileStage:
     def _earliest_row(self, task: Task) -> float:
         """Return the earliest creation time of its row. A wall clock of an earlier boot may have been hours ahead."""
         sure = task.sent is not None and task.sent.boot == self._session.clock.boot
+        if not sure and self._earlier is not None:
+            return self._earlier.since - CLOCK_TOLERANCE
         return self._sent_at(task) - (CLOCK_TOLERANCE if sure else _DAY)
+
+    @property
+    def _earlier(self) -> EarlierRows | None:
+        """Return what stood in the list before this job, if it was read."""
+        return self._session.earlier.get(self._session.dialect.group(self._operations[0]))
 
     def _since(self, batch: Sequence[Task]) -> float:
         """Return how far back the list is read: to before the sends, and to two own tasks that show its order."""
@@ -497,12 +508,14 @@ class ReconcileStage:
         return min((clock.since(boot, seconds, begun) for boot, seconds in sent), default=0.0)
 
     async def _unclaimed_rows(self, reading: Reading) -> list[ListedTask]:
-        """Return the rows that belong to no task of ours."""
+        """Return the rows that belong to no task of ours and did not stand there before this job."""
         ids = [row.remote_id for row in reading.rows]
         claimed = await self._store.claimed_ids(self._session.name, ids)
         if self._settlement.claims is not None:
             claimed |= await self._settlement.claims.owned_by_others(ids)
         claimed |= {remote_id for remote_id in ids if remote_id in self._facts}
+        if self._earlier is not None:
+            claimed |= self._earlier.ids
         return [row for row in reading.rows if row.remote_id not in claimed]
 
 

@@ -150,10 +150,12 @@ class Run:
         now = self._clock.now()
         shortest = min((pipeline.settlement.policy.paid_timeout for pipeline in self._pipelines), default=0.0)
         await self._store.wake(now, now - shortest + _AT_LEAST)
+        for pipeline in self._pipelines:
+            pipeline.load_earlier()
         counts = await self._store.counts()
-        if self._store.epoch > 1 and State.QUEUED in self._states and counts.get(State.QUEUED):
+        if State.QUEUED in self._states and counts.get(State.QUEUED):
             for pipeline in self._pipelines:
-                await pipeline.adopt_forgotten()
+                await pipeline.ask_before_buying(is_first_run=self._store.epoch <= 1)
         ready = (await self._store.counts()).get(State.READY, 0)  # of every provider, which errs on the safe side
         for pipeline in self._pipelines:
             pipeline.session.capacity.restore(await self._store.slots_taken(pipeline.name), ready)

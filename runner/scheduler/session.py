@@ -14,7 +14,7 @@ from runner.providers.responses import classify_response, is_success, proof_of_b
 from runner.scheduler.clock import SKEW_LIMIT, SKEW_WARNING, clock_skew, skew_refusal, skew_warning
 from runner.scheduler.list_facts import ListFacts
 from runner.tasks.events import Accepted, Finished, Found, Interrupted, Missing, Rejected
-from runner.tasks.list_record import FEWEST_WITNESSES, Witness
+from runner.tasks.list_record import FEWEST_WITNESSES, EarlierRows, Witness
 from runner.tasks.models import State, TaskError
 
 if TYPE_CHECKING:
@@ -155,6 +155,8 @@ class ProviderSession:
     quiet_time: float = 300.0
     #: tasks that were in doubt in this run, as they were then; the first ones, if there are many
     doubted: dict[int, Task] = field(default_factory=dict)
+    #: what stood in each list before this job, by the group of operations that it holds
+    earlier: dict[str, EarlierRows] = field(default_factory=dict)
     #: what readings of each list have shown, by the group of operations that it holds
     lists: dict[str, ListFacts] = field(default_factory=dict)
     _last_silence: str = ""
@@ -237,7 +239,7 @@ class ProviderSession:
         if isinstance(event, Interrupted | Found | Missing) and len(self.doubted) < _MOST_DOUBTED:
             self.doubted[before.id] = before
         match event:
-            case Accepted() | Interrupted():
+            case Accepted() | Interrupted() if before.state is not State.QUEUED:
                 if isinstance(event, Accepted):
                     self._add_witness(before, event.remote_id)
                 self._refused_submits = 0

@@ -29,7 +29,7 @@ import orjson
 
 from runner.errors import DiskError, StateError
 from runner.files import open_file, sync_directory
-from runner.tasks.models import State
+from runner.tasks.models import Moment, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 JournalLine = dict[str, Any]
 #: bytes of the longest line that this program writes
 _MAX_LINE_BYTES = 1 << 20
+#: bytes at the end of a journal that are searched for the last request
+_TAIL_BYTES = 1 << 18
 #: bytes before an offset that identify a journal
 _MARK_BYTES = 4096
 
@@ -223,6 +225,20 @@ def read_readable_lines(path: Path, offset: int = 0) -> Iterator[JournalLine]:
         raise _disk_error(path, error) from None
 
 
+def last_send(path: Path) -> tuple[float, Moment] | None:
+    """Return when the last request in a journal was sent: seconds since the epoch, and a moment.
+
+    None if there is none in the last 256 kB. Raises DiskError.
+    """
+    try:
+        offset = max(0, path.stat().st_size - _TAIL_BYTES)
+    except OSError:
+        return None
+    lines = (line for line in read_readable_lines(path, offset) if "key" in line and not invalid_field(line))
+    sent = [(line["at"], Moment(line["boot"], line["seconds"])) for line in lines if line["at"] is not None]
+    return sent[-1] if sent else None
+
+
 def read_tail(path: Path, offset: int) -> Tail:
     """Return the lines behind `offset`, which a database in that state has not seen.
 
@@ -285,6 +301,8 @@ class Journal:
 def line_for_change(before: Task, after: Task) -> JournalLine | None:
     """Return the journal line for a change of a task, or None if the change needs none."""
     if after.state is State.SUBMITTING:
+        return _intent_line(after)
+    if before.state is State.QUEUED and after.state is State.IN_DOUBT:
         return _intent_line(after)
     if after.remote_id not in {None, before.remote_id}:
         line = _id_line(after)

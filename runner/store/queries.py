@@ -104,6 +104,22 @@ class Queries:
         """Return up to three tasks whose key has this prefix."""
         return [task_from(row) for row in await self._fetch_all("by_key", key=key)]
 
+    async def queued_like(self, provider: str, fingerprints: Collection[str], limit: int) -> list[Task]:
+        """Return up to `limit` tasks with one of these fingerprints that wait to be bought."""
+        rows = await self._fetch_all(
+            "queued_like", provider=provider, fingerprints=to_json(list(fingerprints)), limit=limit
+        )
+        return [task_from(row) for row in rows]
+
+    async def open_like(self, fingerprints: Collection[str]) -> dict[str, int]:
+        """Return how many tasks with each of these fingerprints are submitted, in doubt or held, if there are any."""
+        rows = await self._fetch_all("open_like", fingerprints=to_json(list(fingerprints)))
+        return {row[0]: row[1] for row in rows}
+
+    async def has_queued(self, provider: str, operations: Collection[str]) -> bool:
+        """Return whether one of the first few thousand tasks to buy is of these operations, or there are more."""
+        return await self._fetch_bool("has_queued", provider=provider, operations=to_json(list(operations)))
+
     async def next_due(self, provider: str, state: State, operations: Collection[str] | None = None) -> float | None:
         """Return when the next task of the state is due, or None if there is none.
 

@@ -282,6 +282,24 @@ select case
       select 1 from task as duplicate where duplicate.fingerprint = task.fingerprint and duplicate.fingerprint <> ''
         and duplicate.state = 'in_doubt' and duplicate.due_at is null))) end
 
+-- name: queued_like
+-- Return tasks to buy with some fingerprints.
+select task.*, draft.request, draft.name
+  from json_each(:fingerprints) join task on task.fingerprint = json_each.value and task.fingerprint <> ''
+    join draft on draft.task_id = task.id
+  where task.state = 'queued' and task.provider = :provider and due_at is not null order by task.id limit :limit
+
+-- name: open_like
+-- Return how many tasks with some fingerprints may own a row that nobody owns.
+select fingerprint, count(*) from json_each(:fingerprints) join task
+    on task.fingerprint = json_each.value and task.fingerprint <> ''
+  where task.state in ('submitting', 'in_doubt', 'held') group by fingerprint
+
+-- name: has_queued
+-- Return whether one of the first tasks to buy is of some operations, or there are too many to tell.
+select count(*) = 2000 or coalesce(max(operation in (select value from json_each(:operations))), 0) from (
+  select operation from task where state = 'queued' and provider = :provider and due_at is not null limit 2000)
+
 -- name: in_state
 -- Return every task of a state that few tasks are in.
 select task.*, draft.request, draft.name from task indexed by task_state join draft on draft.task_id = task.id

@@ -32,7 +32,7 @@ from runner.store.database import (
     statements,
     to_runner_error,
 )
-from runner.store.journal import epoch_line, line_for_change, read_mark, read_rebuilt
+from runner.store.journal import epoch_line, last_send, line_for_change, read_mark, read_rebuilt
 from runner.store.queries import Queries
 from runner.store.task_rows import (
     PAGE_SIZE,
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from runner.store.journal import JournalMark, RebuiltJournal
     from runner.store.placement import Restated
+    from runner.tasks.models import Moment
 
 
 #: result of a write: done, the row had changed meanwhile, or the remote id belongs to another task
@@ -322,6 +323,11 @@ class Store(Queries):
             return read_mark(journal.path, offset) if offset <= journal.end else None
 
         return await self._writer.transact(work)
+
+    async def last_send(self) -> tuple[float, Moment] | None:
+        """Return when this job sent its last request: seconds since the epoch, and a moment; None if it is unknown."""
+        journal = self._writer.journal
+        return None if journal is None else await self._writer.transact(lambda _: last_send(journal.path))
 
     async def rebuilt_journal(self) -> RebuiltJournal | None:
         """Return the proof that the journal was written from a database whose own was lost, or None if it was not."""

@@ -66,6 +66,23 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierRows:
+    """What stood in a list before a job can have sent anything that is unknown now: none of it is the job's.
+
+    It is read before the job's first submit. Later starts add only what they can explain: rows like no task that waits
+    to be bought, and rows from before the last send that the state remembers. Else a state that was put back from a
+    copy would take its own forgotten purchases for those of others, and buy them again.
+    """
+
+    #: ids of rows that no job of the account had claimed
+    ids: frozenset[str]
+    #: no task whose answer is unknown was sent before this time, seconds since the epoch by the provider's clock
+    since: float
+    #: seconds by which the provider's clock was ahead of ours
+    ahead: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ListRecord:
     """Everything that an account's jobs know of one list."""
 

@@ -47,7 +47,7 @@ _UNBILLED = "refused, and not billed"
 
 #: state -> event -> possible next states, the usual one first
 TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
-    QUEUED: {Claimed: (SUBMITTING,), Resolved: (RUNNING, QUEUED, FAILED)},
+    QUEUED: {Claimed: (SUBMITTING,), Interrupted: (IN_DOUBT, HELD), Resolved: (RUNNING, QUEUED, FAILED)},
     SUBMITTING: {
         Accepted: (RUNNING,),
         Interrupted: (IN_DOUBT, HELD),
@@ -113,6 +113,8 @@ def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task: 
         case Accepted() | Found():
             return _adopt(task, event.remote_id, event.reason, now, policy, found=isinstance(event, Found))
         case Interrupted():
+            # bought by a run that this state knows nothing of, as it seems
+            task = _charge(task) if task.state is QUEUED else task
             return _mark_in_doubt(task, event.reason, now, policy, hopeless=event.hopeless)
         case Missing():
             return _count_absence(task, event, now, policy)

@@ -32,6 +32,7 @@ from runner.scheduler.run import EVERY_STAGE, Run
 from runner.scheduler.stage import Notifier
 from runner.settings import Settings
 from runner.store.claims import Claims
+from runner.store.earlier_rows import EarlierRowsFile
 from runner.store.read_only import known_remote_ids
 from runner.store.store import Store
 from runner.store.task_rows import Addition
@@ -127,7 +128,7 @@ class Chain:
     #: the account has bought before, and its list was measured then
     prior: bool = True
     #: what the account's jobs know of its list, in place of the file
-    record: ListRecord = field(default_factory=ListRecord)
+    listed: ListRecord = field(default_factory=ListRecord)
 
     @property
     def accepted(self):
@@ -157,13 +158,19 @@ class Chain:
             moment = Moment(clock.boot, clock.moment().seconds - 3600 + 10 * number)
             known.append(Witness(task.id, task.external_id, MODELS[self.provider], at - 1, at, moment))
         echo = {(MODELS[self.provider], name): True for name in ("model_code", "creation_type", "ref_prompt")}
-        self.record = ListRecord(tuple(known), Lag(len(known), 0.0), len(known), echo)
+        self.listed = ListRecord(tuple(known), Lag(len(known), 0.0), len(known), echo)
+
+    async def facts(self, *_):
+        return ()
+
+    async def record(self, *_):
+        pass
 
     async def load(self, *_):
-        return self.record
+        return self.listed
 
     async def save(self, _, record, __):
-        self.record = record
+        self.listed = record
 
     @property
     def files(self):
@@ -258,6 +265,7 @@ class Chain:
             submits=self.workers or (8 if spec.can_reconcile else 2),
             most_submits=self.workers or (128 if spec.can_reconcile else 2),
             facts=self,
+            earlier=EarlierRowsFile(self.directory / ".runner"),
             **listeners,
         )
 

@@ -73,7 +73,7 @@ async def test_id_of_another_task_is_never_taken_by_reference(tmp_path):
 
         async def echo(call):
             reference = call.path.rpartition("/")[2]
-            known = ours.record.witnesses[0].remote_id
+            known = ours.listed.witnesses[0].remote_id
             await (as_task(known, reference)(call) if reference.startswith("r") else call.pass_on())
 
         ours.middle.deeds["query"] = echo

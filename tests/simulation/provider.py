@@ -290,7 +290,7 @@ class Provider:
                     return NoAnswer("RemoteProtocolError")
                 self.advance()
                 if fault == "no_id":
-                    return self.accepted(dice.choice(("", None, {"x": 1}, "x" * 200, "../x", True)))
+                    return self.accepted(dice.choice(("", None, {"x": 1}, "x" * 1200, "../x", True)))
                 if sent.refused and not sent.made:
                     return self.refusal("taken")
                 sent.clear = True

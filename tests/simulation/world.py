@@ -36,6 +36,7 @@ from runner.scheduler.outcome import Exit
 from runner.scheduler.run import Run
 from runner.scheduler.stage import Notifier
 from runner.settings import Settings
+from runner.store.earlier_rows import EarlierRowsFile
 from runner.store.store import Store
 from runner.store.task_rows import Addition
 from runner.tasks.fact import merge_facts
@@ -576,6 +577,7 @@ class Client:
             most_submits=128 if spec.can_reconcile else 2,
             downloads=4,
             facts=self,
+            earlier=EarlierRowsFile(self.world.state),
         )
         return self.pipeline, notifier
 
