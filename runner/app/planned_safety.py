@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from runner.app.account_state import known_accounts
 from runner.providers import spec as specs
 from runner.providers.guarantee import BY_CONTENT, claimed_class, hidden_fields
+from runner.providers.images import has_placeholder
 from runner.providers.requests import Dialect
 from runner.report.guarantee_text import guarantee_dict
 from runner.tasks.list_record import FEWEST_WITNESSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from runner.app.job import LoadedJob
@@ -26,25 +26,34 @@ class PlannedSafety:
     """Kinds of the tasks that would be bought: their operation and model, and the names of their fields."""
 
     def __init__(self) -> None:
-        self._operations: dict[tuple[str, str, str], None] = {}
+        #: names of the fields that a list without references shows, by operation; None: it has references
+        self._shown: dict[tuple[str, str, str], frozenset[str] | None] = {}
         #: number of tasks, and the body of one of them, for each kind
-        self._kinds: dict[tuple[Any, ...], tuple[int, Mapping[str, Any]]] = {}
+        self._kinds: dict[tuple[Any, ...], list[Any]] = {}
         self._dialects: dict[str, Dialect] = {}
 
     def add(self, draft: Draft, provider_directory: Path | None) -> None:
-        """Count a task that would be bought."""
-        operation = draft.provider, draft.operation, draft.model
-        self._operations[operation] = None
-        if draft.provider not in self._dialects:
-            self._dialects[draft.provider] = Dialect(specs.load(draft.provider, provider_directory))
-        dialect = self._dialects[draft.provider]
-        if claimed_class(dialect.spec) != BY_CONTENT:
+        """Count a task that would be bought. This is done for each of a million."""
+        operation, request = (draft.provider, draft.operation, draft.model), draft.request
+        if operation not in self._shown:
+            self._shown[operation] = self._fields_shown(draft.provider, provider_directory)
+        shown = self._shown[operation]
+        if shown is None:
             return
-        body = dialect.body(draft.operation, draft.model, draft.request)
-        kind = (*operation, *hidden_fields(dialect.spec, body, {}), None, *body)
-        if kind in self._kinds or len(self._kinds) < _MAX_KINDS:
-            count, example = self._kinds.get(kind, (0, body))
-            self._kinds[kind] = count + 1, example
+        images = tuple(name for name in shown if name in request and has_placeholder(request[name]))
+        kind = (*operation, images, *request)
+        known = self._kinds.get(kind)
+        if known is not None:
+            known[0] += 1
+        elif len(self._kinds) < _MAX_KINDS:
+            self._kinds[kind] = [1, self._dialects[draft.provider].body(draft.operation, draft.model, request)]
+
+    def _fields_shown(self, provider: str, provider_directory: Path | None) -> frozenset[str] | None:
+        if provider not in self._dialects:
+            self._dialects[provider] = Dialect(specs.load(provider, provider_directory))
+        spec = self._dialects[provider].spec
+        listing = spec.reconcile.listing
+        return frozenset(listing.echo) if listing is not None and claimed_class(spec) == BY_CONTENT else None
 
     def to_dict(self, job: LoadedJob, now: float) -> dict[str, Any]:
         """Return the fields of `plan --json` about lost answers. `now` is in seconds since the epoch.
@@ -56,7 +65,7 @@ class PlannedSafety:
         accounts = known_accounts([dialect.spec for dialect in self._dialects.values()], job.settings)
         guarantees = dict.fromkeys(
             (provider, accounts[provider].guarantee(operation, model, now))
-            for provider, operation, model in self._operations
+            for provider, operation, model in self._shown
         )
         hidden: dict[tuple[str, str, str], dict[str, Any]] = {}
         for (provider, operation, model, *_), (count, body) in self._kinds.items():

@@ -119,8 +119,9 @@ def check_image(limits: ImageLimits, image: ImageInfo) -> tuple[str, str] | None
 
 def has_placeholder(value: Any) -> bool:
     """Return True if a value of a request is a placeholder, or a list with one. A provider never echoes it."""
-    entries = value if isinstance(value, list) else [value]
-    return any(isinstance(entry, str) and _PLACEHOLDER.match(entry) for entry in entries)
+    if isinstance(value, str):  # nearly always, and asked for each field of a million requests
+        return _PLACEHOLDER.match(value) is not None
+    return isinstance(value, list) and any(isinstance(each, str) and _PLACEHOLDER.match(each) for each in value)
 
 
 def find_placeholders(request: Mapping[str, Any], fields: Iterable[str]) -> dict[str, str]:
