@@ -50,7 +50,7 @@ def class_text(found: Guarantee, now: float) -> str:
         case "declared":
             return f"{name} (in part by your word; {since})"
         case "contradicted":
-            return f"{name}: {sanitize(found.why, _MAX_TEXT)} (seen {since})"
+            return f"{name}: {sanitize(found.why, _MAX_TEXT)}; seen {since}"
         case "claimed":
             return f"{name}: it keeps no record that can be read"
         case "unknown" if since:
@@ -163,7 +163,7 @@ def _field_rows(spec: Spec, facts: Sequence[Fact], now: float) -> Iterator[tuple
         text = "not known yet"
         if bad:
             models = ", ".join(sanitize(model, _MAX_NAME) for model in list(bad)[:3])
-            text = f"NO: not as sent ({models or 'all models'})"
+            text = f"NO, not as sent: {models or 'all models'}"
         elif good:
             models = pluralize(len({fact.model for fact in good}), "model")
             text = f"as sent, {models} ({age_text(now - max(fact.last_at for fact in good))})"
@@ -178,7 +178,7 @@ def _measured(facts: Iterable[Fact], now: float, name: str, text: str, unknown: 
     fact = max(found, key=lambda each: (each.state == "contradicted", each.last_at))
     age = age_text(now - fact.last_at)
     if fact.state == "contradicted":
-        return f"NO: {sanitize(fact.why, _MAX_TEXT) or 'contradicted'} ({age})"
+        return f"NO, seen {age}: {sanitize(fact.why, _MAX_TEXT) or 'contradicted'}"
     words = text.format(n=f"{fact.n:,}", value=_value(fact))
     if not fact.is_valid(now):
         return unknown if name == "stranger" else f"{words} ({age}, too old)"

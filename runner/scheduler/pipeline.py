@@ -90,7 +90,7 @@ class ProviderPipeline:
         for name, facts in self.session.lists.items():
             untold, facts.learned.untold = facts.learned.untold, []
             for fact in untold:
-                await self._tell_contradiction(fact)
+                await self._tell_contradiction(fact, facts.operation)
             if self.facts is None:
                 continue
             learned = facts.learned.take()
@@ -113,13 +113,14 @@ class ProviderPipeline:
                 await self.save_facts()
             await notifier.wait(name, since=seen)
 
-    async def _tell_contradiction(self, fact: Fact) -> None:
+    async def _tell_contradiction(self, fact: Fact, operation: str) -> None:
         since = self.session.clock.now() - _DAY
         resting = await self.settlement.store.bought_again_count(self.name, since)
         rest = f". {pluralize(resting, 'task')} of today rest{'s' if resting == 1 else ''} on it: runner audit"
         held = {"reference_in_list": "from now on lost answers are held", "own_rows": "lost answers are held meanwhile"}
         then = held.get(fact.name, "from now on lost answers of that model are held")
-        self.session.on_warning(f"{self.name}: {fact.why}: {then}{rest if resting else ''}")
+        whose = self.name if len(self.groups()) == 1 else f"{self.name} {operation}"
+        self.session.on_warning(f"{whose}: {fact.why}: {then}{rest if resting else ''}")
 
     def submit_stage(self, on_bug: Callable[[Exception], None]) -> SubmitStage:
         """Return the stage that buys."""
