@@ -160,6 +160,11 @@ class ListFacts:
         witness = self._witnesses.get(row.remote_id) if self._by_reference else None
         return witness is not None and row.reference != witness.ref
 
+    def saw_late(self, seconds: float) -> None:
+        """Learn that a task of ours was missing from a reading so long after its acceptance, and shown later."""
+        if seconds > self._limit:
+            self.lag.longest = max(self.lag.longest, seconds)
+
     def observe(self, reading: Reading) -> None:
         """Learn from a reading: lag, capacity, and what it shows of own tasks."""
         self.learned.observe(reading, self._witnesses, self.base_quiet_time)

@@ -83,6 +83,8 @@ class ReconcileStage:
         self._unsure: set[int] = set()
         #: the complete reading with the fewest rows that missed a task, by task
         self._missed: dict[int, MissedReading] = {}
+        #: when the latest reading without it began, by task, seconds on the boot clock
+        self._missed_at: dict[int, float] = {}
         #: tasks at whose time the latest reading shows no own task
         self._alone: set[int] = set()
         #: tasks whose reference the provider did not know when it was asked
@@ -188,6 +190,8 @@ class ReconcileStage:
             # of duplicates the oldest takes its row first
             oldest_first = sorted(batch, key=lambda task: task.submitted_at or 0.0)
             batch = [task for task in oldest_first if not await self._adopt(task, rows)]
+            if len(self._missed_at) < _MISSES:
+                self._missed_at.update((task.id, reading.begun.seconds) for task in batch)
             ids = {row.remote_id for row in rows}
             if not batch or ids == before:
                 await self._settle_absent(batch, rows, own, begun, outlook)
@@ -252,9 +256,18 @@ class ReconcileStage:
         for row in sorted(rows, key=lambda each: each.created):
             if await self._match(task, row) == "match":
                 rows.remove(row)
+                self._learn_lag(task, row)
                 await self._settlement.settle(task, Found(row.remote_id, "found in the list"))
                 return True
         return False
+
+    def _learn_lag(self, task: Task, row: ListedTask) -> None:
+        """Learn how late a list is from a row that an earlier reading had missed."""
+        missed_at = self._missed_at.pop(task.id, None)
+        if missed_at is not None and row.created and self._time_shift is not None:
+            clock = self._session.clock
+            age = clock.now() + self._session.ahead - (row.created - self._time_shift)
+            self._facts.saw_late(age - (clock.moment().seconds - missed_at))
 
     async def _settle_absent(
         self, batch: Sequence[Task], rows: Sequence[ListedTask], own: OwnRows, begun: Moment, outlook: Outlook

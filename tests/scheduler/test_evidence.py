@@ -57,6 +57,14 @@ def shift(*errors: float, boot: str = "b") -> float | None:
     return facts.time_shift(Reading(rows, Moment("b", 900.0)))
 
 
+def test_late_row_of_a_doubt_makes_the_quiet_time_longer():
+    facts = ListFacts("image", D)
+    facts.saw_late(D / 8)
+    assert facts.quiet_time == D
+    facts.saw_late(2 * D)
+    assert facts.quiet_time == 8 * D
+
+
 def test_own_rows_tell_the_zone_of_a_list():
     assert shift(0.0, -0.5, 3.0) == 0.0
     assert shift() == 0.0

@@ -88,7 +88,7 @@ class Invariants:
                 elif made.group != group:
                     return f"I7: {ref} took {remote_id}, which belongs to {made.group}"
         for group, made in self._provider.groups.items():
-            accepted = sum(not each.echo and not self._provider.is_too_late(each) for each in made)
+            accepted = sum(not each.echo and not self._provider.is_too_late(each, claimed) for each in made)
             if accepted > expected[group]:
                 return f"DUPLICATE: {accepted} accepted for {expected[group]} of {group[:60]}"
             orphans = sum(each.id not in claimed for each in made)

@@ -32,6 +32,8 @@ class _Lying:
         self.state.url = "https://cdn.invalid"
         self._start()
         self._moment = None
+        #: when each id was first seen on a row
+        self._claimed_at = {}
         super().__init__(plan, now, note)
         self.state.change({"faults": plan.lies.faults.to_dict()})
 
@@ -105,13 +107,15 @@ class _Lying:
         """Return True for somebody else's very same request, which only a reference could tell from ours."""
         return not self.keeps_references and made.group.startswith("foreign") and self.group_of(made.body) == group
 
-    def is_too_late(self, made):
+    def is_too_late(self, made, claimed):
         """Return True for a task of a list that was in time before this job and is later than the quiet time since.
 
-        Before it was sent again no task of this job had an id from its own answer: nothing could show the difference.
+        Before it was sent again no task of this job had an id: nothing could show the difference.
         """
         again = min((sent.at for sent in self.sents_by_group[made.group] if sent.at > made.at), default=self.now())
-        is_measured = any(sent.clear and sent.made and sent.at < again for sent in self.sents)
+        for id_ in claimed:
+            self._claimed_at.setdefault(id_, self.now())
+        is_measured = any(at < again for at in self._claimed_at.values())
         shown_from = self.state.lists.shown_from(self.state.ledger.by_id(made.id))
         return self.plan.prior and not is_measured and shown_from - EPOCH - made.at > self.plan.doubt
 

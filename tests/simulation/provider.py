@@ -371,8 +371,11 @@ class Provider:
         """Return True if nothing could tell the task from one of the group: a limit that is documented."""
         return False
 
-    def is_too_late(self, made):
-        """Return True if a list became so late that its absence was believed: a limit that is documented."""
+    def is_too_late(self, made, claimed):
+        """Return True if a list became so late that its absence was believed: a limit that is documented.
+
+        `claimed` are the ids of all rows.
+        """
         return False
 
     def by_reference(self, reference):

@@ -19,11 +19,13 @@ SEEDS, CHUNK = 40, 10
 BY_NAME = {lie.name: lie for lie in LIES}
 #: what was paid twice or taken from somebody else before there was a rule against it
 FOUND = [
-    ("chanjing", "is eight hours behind", "the last", True),
-    ("chanjing", "shows the neighbour's mark", "killed", True),
-    ("chanjing", "shows the neighbour's mark", "the only one", True),
-    ("chanjing", "hides the prompt", "the only one", True),
-    ("chanjing", "has similar tasks of somebody else", "the last never arrives", True),
+    ("chanjing", ("is eight hours behind",), "the last", True),
+    ("chanjing", ("shows the neighbour's mark",), "killed", True),
+    ("chanjing", ("shows the neighbour's mark",), "the only one", True),
+    ("chanjing", ("hides the prompt",), "the only one", True),
+    ("chanjing", ("has similar tasks of somebody else",), "the last never arrives", True),
+    ("chanjing", ("lags two quiet times", "has ids of the form number"), "the last", True),
+    ("kling", ("drops our reference", "is eight hours behind"), "the only one", True),
 ]
 
 
@@ -37,9 +39,9 @@ def check(kind, lies, trouble, prior):
     return report
 
 
-@pytest.mark.parametrize(("kind", "lie", "trouble", "prior"), FOUND)
-def test_lies_that_once_cost_money_cost_none(kind, lie, trouble, prior):
-    check(kind, (BY_NAME[lie],), trouble, prior)
+@pytest.mark.parametrize(("kind", "lies", "trouble", "prior"), FOUND)
+def test_lies_that_once_cost_money_cost_none(kind, lies, trouble, prior):
+    check(kind, tuple(BY_NAME[lie] for lie in lies), trouble, prior)
 
 
 @pytest.mark.parametrize("kind", BOTH)
