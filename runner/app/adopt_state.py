@@ -55,6 +55,8 @@ class StateReport:
     last_sent_at: float | None
     #: tasks that the provider's list showed to be bought already, and that were adopted just now
     adopted: int
+    #: tasks to buy that look like tasks in a list that nobody has, and that the next run looks up
+    put_in_doubt: int
     #: providers whose list cannot tell what was bought since, each with the reason
     not_asked: dict[str, str]
     now: float
@@ -73,6 +75,10 @@ class StateReport:
         found.append(f"{pluralize(self.queued, 'task')} would be bought, {self.in_doubt} in doubt; {last}")
         if self.adopted:
             found.append(f"{pluralize(self.adopted, 'task')} had been bought since: found in the list, and adopted")
+        if self.put_in_doubt:
+            found.append(
+                f"{pluralize(self.put_in_doubt, 'task')} may have been bought since: looked up by the next run"
+            )
         found += [f"{name}: {reason}" for name, reason in self.not_asked.items()]
         if self.original is not None:
             found.append(f"{self.original} must not go on then, here or anywhere: both would buy the same")
@@ -89,6 +95,7 @@ class StateReport:
             "in_doubt": self.in_doubt,
             "last_sent_at": None if self.last_sent_at is None else iso_timestamp(self.last_sent_at),
             "adopted": self.adopted,
+            "put_in_doubt": self.put_in_doubt,
             "not_asked": self.not_asked,
             "bound": bound,
         }
@@ -145,12 +152,14 @@ async def _inspect(place: _Place, settings: Settings, observer: Observer) -> Sta
         context = await _open(place, settings, observer, stack)
         store, now = context.store, context.clock.now()
         checked, differences = await _find_differences(place, context)
-        adopted = 0
+        adopted = put_in_doubt = 0
         providers = [] if place.job is not None else await store.bound_providers()
         not_asked = dict.fromkeys(providers, "not asked; with the manifest instead of the directory it is")
         for pipeline in context.pipelines if differences else ():
-            for found in await pipeline.adopt_forgotten(by_content=True):
+            pipeline.load_earlier()
+            for found in await pipeline.ask_before_buying(is_first_run=False):
                 adopted += found.adopted
+                put_in_doubt += found.in_doubt
                 if found.unclear:
                     not_asked[pipeline.name] = found.unclear
         counts = await store.counts()
@@ -163,6 +172,7 @@ async def _inspect(place: _Place, settings: Settings, observer: Observer) -> Sta
             counts.get(State.IN_DOUBT, 0) + counts.get(State.SUBMITTING, 0),
             await store.last_sent_at(),
             adopted,
+            put_in_doubt,
             not_asked,
             now,
         )

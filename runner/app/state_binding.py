@@ -31,13 +31,13 @@ class BindingCheck:
     #: None: no run has recorded it, as in jobs of older versions
     known: Binding | None
     seen: Binding
-    #: what is not as it was: of `journal`, `register` and `machine`
+    #: what is not as it was: of `state`, `register` and `machine`
     differences: tuple[str, ...] = ()
 
     @property
     def original(self) -> Path | None:
         """Return the directory of the state that this one was copied from, if it is still there."""
-        if self.known is None or "journal" not in self.differences or self.known.journal is None:
+        if self.known is None or "state" not in self.differences or self.known.journal is None:
             return None
         directory = Path(self.known.directory)
         mark = mark_file(directory / ".runner" / "journal.jsonl")
@@ -57,7 +57,7 @@ class BindingCheck:
     def _describe(self, difference: str) -> str:
         known, seen = self.known, self.seen
         match difference:
-            case "journal" if known is not None and known.journal is not None and seen.journal is not None:
+            case "state" if known is not None and known.journal is not None and seen.journal is not None:
                 disk = " on another disk" if known.journal.is_on_other_disk(seen.journal) else ""
                 if known.directory != seen.directory:
                     there = f", which is still there{disk}" if self.original else disk
@@ -78,7 +78,7 @@ async def check_binding(
 
     `directory` is the job's resolved path, `now` in seconds since the epoch. A state that has never sent a request has
     nothing that a copy could buy twice. Raises StateError if the stored binding is damaged, unless `damaged_ok`: then
-    it counts as a journal that is not the known one.
+    it counts as another state.
     """
     try:
         known = await anyio.to_thread.run_sync(read_binding, state)
@@ -86,7 +86,7 @@ async def check_binding(
         if not damaged_ok:
             raise
         seen = await anyio.to_thread.run_sync(_observe, state, directory, registries, now)
-        return BindingCheck(None, seen, ("journal",))
+        return BindingCheck(None, seen, ("state",))
     seen = await anyio.to_thread.run_sync(_observe, state, directory, registries, now)
     differences = [] if known is None else known.differences(seen)
     if differences and not await store.has_ever_sent():

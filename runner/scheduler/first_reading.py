@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from runner.errors import RunnerError
 from runner.providers.requests import request_fingerprint
+from runner.scheduler.forgotten import Forgotten, unreadable
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
 from runner.tasks.events import Interrupted
 from runner.tasks.list_record import EarlierRows
@@ -45,8 +46,8 @@ _MOST_OPTIONAL = 8
 
 async def put_forgotten_in_doubt(
     session: ProviderSession, settlement: Settlement, operations: Sequence[str], earlier: EarlierRowsFile
-) -> int:
-    """Read one list before anything is bought. Return how many tasks to buy it shows as bought already.
+) -> Forgotten:
+    """Read one list before anything is bought, and put the tasks to buy in doubt that it shows as bought already.
 
     A list that cannot be read stops nothing: where it is for good, nothing can be bought either.
     """
@@ -55,7 +56,9 @@ async def put_forgotten_in_doubt(
     reading = await read_list(session, operations[0], since, pages=_PAGES)
     if isinstance(reading, Reading) and not reading.to_end and await check.has_forgotten(reading):
         reading = await read_list(session, operations[0], since)  # all of them, however many pages that takes
-    return await check.settle(reading) if isinstance(reading, Reading) else 0
+    if not isinstance(reading, Reading):
+        return Forgotten(unclear=unreadable(reading))
+    return Forgotten(in_doubt=await check.settle(reading))
 
 
 class _Comparison(NamedTuple):

@@ -11,7 +11,7 @@ from runner.errors import RunnerError
 from runner.scheduler.calibration import Calibration
 from runner.scheduler.download import DownloadStage
 from runner.scheduler.first_reading import put_forgotten_in_doubt
-from runner.scheduler.forgotten import Forgotten, adopt_alike, adopt_forgotten
+from runner.scheduler.forgotten import Forgotten, adopt_forgotten
 from runner.scheduler.poll import PollStage
 from runner.scheduler.poll_schedule import PollBounds, PollSchedule
 from runner.scheduler.reconcile import ReconcileStage
@@ -134,16 +134,6 @@ class ProviderPipeline:
             most=self.most_submits,
         )
 
-    async def adopt_forgotten(self, *, by_content: bool = False) -> list[Forgotten]:
-        """Adopt what this job has bought in a run that its state does not remember. Return what each list showed.
-
-        With `by_content` a list without references is compared by its requests, which may be somebody else's.
-        """
-        listing = self.session.spec.reconcile.listing
-        by_content = by_content and listing is not None and listing.reference is None
-        adopt = adopt_alike if by_content else adopt_forgotten
-        return [await adopt(self.session, self.settlement, operations) for operations in self.groups()]
-
     def load_earlier(self) -> None:
         """Take over what stood in each list before this job, as earlier runs of it have kept it."""
         if self.earlier is None:
@@ -153,18 +143,22 @@ class ProviderPipeline:
             if (rows := self.earlier.load(group)) is not None:
                 self.session.earlier[group] = rows
 
-    async def ask_before_buying(self, *, is_first_run: bool) -> None:
-        """Find what this job has bought in a run that its state does not remember, before anything is bought."""
-        listing = self.session.spec.reconcile.listing
-        if listing is None or (listing.reference is not None and is_first_run):
-            return
+    async def ask_before_buying(self, *, is_first_run: bool) -> list[Forgotten]:
+        """Find what this job has bought in a run that its state does not remember, before anything is bought.
+
+        Return what each list showed that holds a task to buy.
+        """
+        listing, found = self.session.spec.reconcile.listing, []
+        if listing is not None and listing.reference is not None and is_first_run:
+            return []
         for operations in self.groups():
             if not await self.settlement.store.has_queued(self.name, operations):
                 continue
-            if listing.reference is not None:
-                await adopt_forgotten(self.session, self.settlement, operations)
+            if listing is None or listing.reference is not None:
+                found.append(await adopt_forgotten(self.session, self.settlement, operations))
             elif self.earlier is not None:
-                await put_forgotten_in_doubt(self.session, self.settlement, operations, self.earlier)
+                found.append(await put_forgotten_in_doubt(self.session, self.settlement, operations, self.earlier))
+        return found
 
     async def find_surplus(self) -> list[str]:
         """Return the ids of tasks that were paid for beside ours, by one more reading of each list with doubts."""

@@ -96,19 +96,21 @@ class Binding:
     #: hash of the machine's id; None: it has none that lasts, or the disk is one of several machines
     machine: str | None
     journal: FileMark | None
+    database: FileMark | None
     #: register of each account, by the name of its directory in RUNNER_HOME; None: there is none
     registers: Mapping[str, FileMark | None] = field(default_factory=dict)
 
     def differences(self, seen: Binding) -> list[str]:
-        """Return what is not as it was: of `journal`, `register` and `machine`. `seen` is the binding of now."""
+        """Return what is not as it was: of `state`, `register` and `machine`. `seen` is the binding of now.
+
+        A state is the same if its journal or its database is: `recover` writes one of them anew, and whether the two
+        belong together is found out when they are opened.
+        """
         found = []
-        if self.journal is not None and (seen.journal is None or not self.journal.is_same(seen.journal)):
-            found.append("journal")
-        for name, mark in self.registers.items():
-            now = seen.registers.get(name, mark)
-            if mark is not None and (now is None or not mark.is_same(now)):
-                found.append("register")
-                break
+        if _is_other(self.journal, seen.journal) and _is_other(self.database, seen.database):
+            found.append("state")
+        if any(_is_other(mark, seen.registers.get(name, mark)) for name, mark in self.registers.items()):
+            found.append("register")
         if None not in {self.machine, seen.machine} and self.machine != seen.machine:
             found.append("machine")
         return found
@@ -161,6 +163,7 @@ def observe(
         now,
         None if filesystem.is_remote(state) else machine,
         mark_file(state / "journal.jsonl"),
+        mark_file(state / "state.db"),
         {name: mark_file(path) for name, path in registers.items()},
     )
 
@@ -189,12 +192,24 @@ def write_binding(state: Path, binding: Binding) -> None:
         file.write(orjson.dumps(asdict(binding), option=orjson.OPT_APPEND_NEWLINE))
 
 
+def _is_other(known: FileMark | None, seen: FileMark | None) -> bool:
+    """Return True if a file that was there is another one now, or is gone."""
+    return known is not None and (seen is None or not known.is_same(seen))
+
+
 def _decode(values: Any) -> Binding:
     registers = {str(name): _mark(each) for name, each in values["registers"].items()}
     machine = values["machine"]
     if not (machine is None or isinstance(machine, str)):
         raise TypeError("machine is no text")
-    return Binding(str(values["directory"]), float(values["at"]), machine, _mark(values["journal"]), registers)
+    return Binding(
+        str(values["directory"]),
+        float(values["at"]),
+        machine,
+        _mark(values["journal"]),
+        _mark(values["database"]),
+        registers,
+    )
 
 
 def _mark(values: Any) -> FileMark | None:

@@ -191,11 +191,6 @@ class Queries:
         """Return whether a request was ever sent."""
         return await self._fetch_bool("has_ever_sent")
 
-    async def next_queued(self, provider: str, operations: Collection[str], limit: int) -> list[Task]:
-        """Return the tasks that are bought next, up to `limit`. Those that left the manifest are not among them."""
-        parameters = {"provider": provider, "operations": to_json(operations), "limit": limit}
-        return [task_from(row) for row in await self._fetch_all("next_queued", **parameters)]
-
     async def last_sent_at(self) -> float | None:
         """Return when the latest request was sent, seconds since the epoch, or None if none was. Reads every row."""
         row = await self._fetch_one("last_sent_at")

@@ -191,13 +191,6 @@ select task.*, draft.request, draft.name from task join draft on draft.task_id =
         and duplicate.state = 'in_doubt'))
   order by due_at, id limit 1
 
--- name: next_queued
--- Return the tasks that are bought next.
-select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
-  where provider = :provider and state = 'queued' and due_at is not null
-    and operation in (select value from json_each(:operations))
-  order by due_at, id limit :limit
-
 -- name: claim
 -- Return due tasks of one state, the longest due first.
 select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id

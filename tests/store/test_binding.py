@@ -100,14 +100,16 @@ def test_inode_that_a_mount_changes_does_not_count(tmp_path, monkeypatch):
 
 
 def test_differences_name_what_is_not_as_it_was():
-    known = Binding("/a", 1.0, "m", MARK, {"one": MARK, "two": MARK})
+    known = Binding("/a", 1.0, "m", MARK, MARK, {"one": MARK, "two": MARK})
     assert known.differences(known) == []
     assert known.differences(replace(known, directory="/b", at=2.0, registers={})) == []
     assert known.differences(replace(known, machine=None)) == []
     other = replace(MARK, inode=1)
-    assert known.differences(replace(known, journal=other)) == ["journal"]
+    assert known.differences(replace(known, journal=other)) == [], "it was recovered"
+    assert known.differences(replace(known, database=other)) == []
+    assert known.differences(replace(known, journal=other, database=other)) == ["state"]
     assert known.differences(replace(known, registers={"two": None, "three": MARK})) == ["register"]
-    assert known.differences(replace(known, machine="n", journal=None)) == ["journal", "machine"]
+    assert known.differences(replace(known, machine="n", journal=None, database=None)) == ["state", "machine"]
 
 
 def test_binding_is_stored(tmp_path):
@@ -119,7 +121,7 @@ def test_binding_is_stored(tmp_path):
     assert (tmp_path / "binding.json").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"directory": "", "at": 0, "machine": 3, "journal": null}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"directory": "", "at": 0, "machine": 3, "registers": {}}', "{"])
 def test_damaged_binding_is_refused(tmp_path, text):
     (tmp_path / "binding.json").write_text(text)
     with pytest.raises(StateError, match=r"binding\.json"):
