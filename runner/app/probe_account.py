@@ -35,9 +35,9 @@ from runner.store import filesystem
 from runner.store.facts import read_facts
 from runner.store.lock import job_lock
 from runner.store.read_only import open_read_only
-from runner.tasks.events import Interrupted, Resolved
+from runner.tasks.events import Interrupted, Missing, Resolved
 from runner.tasks.models import State
-from runner.text import sanitize
+from runner.text import pluralize, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,7 +150,7 @@ async def _run(
             await stack.enter_async_context(record_while_running(context.registries, context.store, observer.warn))
         endings = await probe.run()
         report = await probe.report(endings)
-        if report.exit in {Exit.DONE, Exit.HELD, Exit.FAILED} and not report.open:
+        if report.exit in {Exit.DONE, Exit.HELD, Exit.FAILED}:
             await record.finish(clock.now())
             if entry is not None:
                 await mark_finished(context.registries, entry)
@@ -187,7 +187,7 @@ class Probe:
             await self._take_steps()
             await self._purchases.hold_only(await self._purchases.sent())
             if self._signal is None:
-                endings = await self._collect()
+                endings = await self._leave_to_user(await self._collect())
         if self._signal is not None:
             endings.append(Ending(self._signal, "stopped by a signal; the same command goes on"))
         self._incomplete = self._purchases.unsent or self._incomplete
@@ -235,6 +235,26 @@ class Probe:
             stages=_STATES,
         )
         return [ending for ending in (await run.run()).endings if ending.exit != Exit.FAILED]
+
+    async def _leave_to_user(self, endings: list[Ending]) -> list[Ending]:
+        """Hold what was looked for in vain until after its quiet time: the probe buys nothing that could tell more."""
+        held = 0
+        for step in self._purchases.steps:
+            task = await self._purchases.row(step)
+            if task.state is not State.IN_DOUBT or task.sent is None or self._session.dead:
+                continue
+            waited = self._clock.since(task.sent.boot, task.sent.seconds, self._clock.moment())
+            if waited < self._quiet or await self._measurement.look(task) is not None or self._session.breaker.outage:
+                continue
+            missing = Missing(quiet=True, provable=False, why="the probe buys no later task that could tell")
+            for _ in range(self._pipeline.settlement.policy.required_absences):
+                if task.state is State.IN_DOUBT:
+                    task = await self._pipeline.settlement.settle(task, missing) or task
+            held += task.state is State.HELD
+        if not held:
+            return endings
+        others = [ending for ending in endings if ending.exit not in {Exit.RESUMABLE, Exit.HELD}]
+        return [*others, Ending(Exit.HELD, f"{pluralize(held, 'request')} without an answer: perhaps paid for")]
 
     async def _take_steps(self) -> None:
         """Take the steps until they are done or a signal stops them."""
