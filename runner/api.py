@@ -207,6 +207,15 @@ class Plan:
         """Return the number of tasks that the job has already, by state."""
         return dict(self._builder.kept)
 
+    def restated(self) -> list[str]:
+        """Return a line for each reason why tasks are kept that are written in another way than they were bought."""
+        return self._builder.restated.render()
+
+    @property
+    def replaced(self) -> int:
+        """Return how many new tasks stand where bought ones stood, in the same row of the table."""
+        return len(self._builder.replaced)
+
     @property
     def cost(self) -> float | None:
         """Return the price of the new tasks, or None if one is unknown or they are in several units."""
@@ -252,20 +261,17 @@ def load_and_plan(
     on_task: Callable[[dict[str, Any]], None] | None = None,
     include_failed: bool = False,
     has_cost_cap: bool = False,
-    find_changes: bool = True,
 ) -> Plan:
     """Load and plan in one pass over the manifest. Call `on_task` with the JSON object of every task.
 
-    With `include_failed`, tasks that failed count as new. Without `find_changes`, only new tasks and their cost are
-    known.
+    With `include_failed`, tasks that failed count as new.
     """
     directory, settings = _path_or_none(out), _settings(env)
     builder = PlanBuilder(
         _MAX_SAMPLES, directory, sandbox, settings.providers, on_task=on_task, include_failed=include_failed
     )
     job = load_checked(path, out=directory, sandbox=sandbox, env=env, on_draft=builder.add, has_cost_cap=has_cost_cap)
-    if find_changes:
-        builder.finish()
+    builder.finish()
     return Plan(job, builder)
 
 
@@ -346,6 +352,7 @@ def run(
     wait_lock: Duration = 0.0,
     same_account: bool = False,
     buy_again: bool = False,
+    changes: int | None = None,
     metrics_file: StrPath | None = None,
 ) -> RunResult:
     """Run a job to its end, and return how it ended.
@@ -353,9 +360,10 @@ def run(
     The same call again resumes the job; with nothing new it submits nothing.
 
     The options are those of `runner run`: `max_cost` pauses the job before it costs more, `deadline` stops submits
-    after that time, `wait_lock` waits for another run of the job. `verb` chooses what is done; `failed` and `reason`
-    are for "retry". `on_event` is called in this thread with every TaskChanged, Progress and Warned. If it raises, the
-    run goes on and its exit code is 1.
+    after that time, `wait_lock` waits for another run of the job. If more than `changes` new tasks stand where bought
+    ones stood, nothing is bought and UsageError is raised; None allows any number. `verb` chooses what is done;
+    `failed` and `reason` are for "retry". `on_event` is called in this thread with every TaskChanged, Progress and
+    Warned. If it raises, the run goes on and its exit code is 1.
 
     KeyboardInterrupt stops submits and is raised when those on the wire have delivered their ids, 30 seconds at most.
     Raises RunnerError if the run cannot begin, or if the store or the disk gives up.
@@ -376,7 +384,8 @@ def run(
     _check_listener(on_event)
     options = _run_options(
         job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
-        same_account=same_account, buy_again=buy_again, metrics_file=metrics_file,
+        same_account=same_account, buy_again=buy_again, changes=changes,
+        metrics_file=metrics_file,
     )  # fmt: skip
     return wait_in_thread(f"runner {job.name}", lambda stop, post: _run(job, options, Listener(on_event, post), stop))
 
@@ -393,6 +402,7 @@ async def arun(
     wait_lock: Duration = 0.0,
     same_account: bool = False,
     buy_again: bool = False,
+    changes: int | None = None,
     metrics_file: StrPath | None = None,
 ) -> RunResult:
     """Run a job as `run` does, from a running event loop of asyncio, such as that of a notebook or a service.
@@ -406,7 +416,8 @@ async def arun(
     _check_listener(on_event)
     options = _run_options(
         job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
-        same_account=same_account, buy_again=buy_again, metrics_file=metrics_file,
+        same_account=same_account, buy_again=buy_again, changes=changes,
+        metrics_file=metrics_file,
     )  # fmt: skip
     return await await_in_thread(
         f"runner {job.name}", lambda stop, post: _run(job, options, Listener(on_event, post), stop)
@@ -461,6 +472,7 @@ def _run_options(
     wait_lock: Duration,
     same_account: bool,
     buy_again: bool,
+    changes: int | None,
     metrics_file: StrPath | None,
 ) -> RunOptions:
     """Return the options of a run. Raises UsageError if they make no sense, ManifestError if a cap needs prices."""
@@ -486,6 +498,7 @@ def _run_options(
         again=verb == "retry",
         max_cost=max_cost,
         buy_again=buy_again,
+        changes=changes,
         metrics_file=_path_or_none(metrics_file),
     )
 

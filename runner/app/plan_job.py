@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runner.app.job import Prices, submit_rate, with_sandbox_directory
+from runner.app.job import Goods, Prices, submit_rate, with_sandbox_directory
 from runner.app.planned_safety import PlannedSafety
+from runner.app.task_changes import Change, Restatements, axis_names, pair_changes
 from runner.errors import JobNotFoundError
 from runner.providers.catalogue import Catalogue
 from runner.scheduler.clock import Clock
 from runner.store.read_only import open_read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
     from pathlib import Path
 
     from runner.app.job import LoadedJob
@@ -23,20 +25,42 @@ if TYPE_CHECKING:
 
 #: new tasks that are kept in memory, so that those which replace an older task can be reported as changed
 _MAX_REMEMBERED = 20_000
+#: bytes of a task's goods
+_GOODS_BYTES = 16
+#: states of tasks that have bought the same, the one that has come furthest first
+_STATE_ORDER = ("done", "ready", "running", "in_doubt", "submitting", "held", "stranded", "failed", "queued")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A new task that replaces an older one, whose outputs are kept."""
+class NewTask(NamedTuple):
+    """What the tasks to buy are counted by."""
 
-    key: str
-    #: key of the older task
-    old_key: str
-    #: state of the older task
-    old_state: str
-    index: int
-    #: old and new value of each field that differs
-    fields: Mapping[str, tuple[Any, Any]]
+    provider: str
+    model: str
+    cost: float | None
+    unit: str
+
+
+class NewGoods:
+    """Goods of tasks without a row, in 20 bytes each, with what they are counted by."""
+
+    def __init__(self) -> None:
+        self._goods = bytearray()
+        self._numbers = array("L")
+        self._tasks: dict[NewTask, int] = {}
+
+    def append(self, goods: str, task: NewTask) -> None:
+        """Add a task, unless its goods are not known."""
+        if goods:
+            self._goods += bytes.fromhex(goods)
+            self._numbers.append(self._tasks.setdefault(task, len(self._tasks)))
+
+    def tasks_of(self, wanted: Container[str]) -> Iterator[tuple[str, NewTask]]:
+        """Yield the tasks whose goods are wanted."""
+        tasks = list(self._tasks)
+        for at, number in enumerate(self._numbers):
+            goods = self._goods[_GOODS_BYTES * at : _GOODS_BYTES * (at + 1)].hex()
+            if goods in wanted:
+                yield goods, tasks[number]
 
 
 @dataclass
@@ -56,15 +80,19 @@ class PlanBuilder:
     include_failed: bool = False
     #: counts by state of the job's tasks that are still in the manifest
     kept: Counter[str] = field(default_factory=Counter)
+    #: those of them that are written in another way than they were bought
+    restated: Restatements = field(default_factory=Restatements)
     changes: list[Change] = field(default_factory=list)
     #: counts by state of the job's tasks that are no longer in the manifest, replaced ones included
     gone: Counter[str] = field(default_factory=Counter)
-    _new_by_provider: Counter[str] = field(default_factory=Counter)
     _tasks_by_model: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _cost_by_unit: Counter[str] = field(default_factory=Counter)
-    _unpriced_models: dict[str, None] = field(default_factory=dict)
-    _samples: list[dict[str, Any]] = field(default_factory=list)
+    _new_by_price: Counter[NewTask] = field(default_factory=Counter)
+    _samples: list[Draft] = field(default_factory=list)
     _new_drafts: list[Draft] = field(default_factory=list)
+    _new_goods: NewGoods = field(default_factory=NewGoods)
+    #: rows that take the places of new tasks, by the keys of these
+    _kept_rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _axes: frozenset[str] = frozenset()
     #: objects for `on_task` that wait until the changed tasks are known; None: each is reported at once
     _pending: list[dict[str, Any]] | None = None
     #: state by key of the job's tasks that no draft has matched yet
@@ -81,34 +109,64 @@ class PlanBuilder:
         self._report(draft, "new" if state is None else "kept", state)
         if state is not None:
             self.kept[state] += 1
-        elif known and len(self._new_drafts) < _MAX_REMEMBERED:  # if every task is matched, it replaces none
-            self._new_drafts.append(draft)
+        elif known:  # if every task is matched, it replaces none
+            self._new_goods.append(draft.goods, _new_task(draft, prices))
+            if len(self._new_drafts) < _MAX_REMEMBERED:
+                self._new_drafts.append(draft)
         if state not in {None, "queued", *(["failed"] if self.include_failed else [])}:
             return
-        self._new_by_provider[draft.provider] += 1
         self._safety.add(draft, self.provider_directory)
-        cost = prices.of(draft)
-        if cost is None:
-            self._unpriced_models[draft.model] = None
-        else:
-            self._cost_by_unit[prices.unit(draft)] += cost  # type: ignore[assignment]  # a Counter adds up floats as well
+        self._new_by_price[_new_task(draft, prices)] += 1
         if len(self._samples) < self.max_samples:
-            sample = {"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)}
-            self._samples.append(sample)
+            self._samples.append(draft)
 
     def finish(self) -> None:
-        """Find changed and gone tasks among the unmatched ones.
+        """Find changed and gone tasks among the unmatched ones, and those that are kept for their goods.
 
         Call this after the last draft.
         """
-        old = self._unmatched_rows()
+        old = self._keep_bought_goods(self._unmatched_rows())
         self.gone.update(row["state"] for row in old)
-        self.changes = list(_pair_changes(old, self._new_drafts))
+        self.changes = list(pair_changes(old, self._new_drafts, self._axes))
         self._report_pending({change.key: change for change in self.changes})
         changed = {change.old_key for change in self.changes}
         for row in old:
             if row["key"] not in changed and self.on_task is not None:
                 self.on_task({"key": row["key"], "plan": "gone", "state": row["state"], "name": row["name"]})
+
+    def _keep_bought_goods(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Count the rows as kept that have bought what a new task asks for, and return the others."""
+        bought = self._rows_by_goods(rows)
+        drafts = {draft.goods: draft for draft in self._new_drafts if draft.goods in bought}
+        for goods, task in self._new_goods.tasks_of(bought):
+            row = bought[goods]
+            self.kept[row["state"]] += 1
+            if not (self.include_failed and row["state"] == "failed"):
+                self._new_by_price[task] -= 1
+            if goods in drafts:
+                self.restated.add(row["request"], drafts[goods].request)
+            else:
+                self.restated.more += 1
+        kept = {row["key"] for row in bought.values()}
+        for draft in drafts.values():
+            if bought[draft.goods]["state"] != "failed" or not self.include_failed:
+                self._safety.add(draft, self.provider_directory, -1)
+            self._kept_rows[draft.key] = bought[draft.goods]
+        self._new_drafts = [draft for draft in self._new_drafts if draft.goods not in drafts]
+        if drafts:
+            self._samples = self._new_drafts[: self.max_samples]
+        return [row for row in rows if row["key"] not in kept]
+
+    def _rows_by_goods(self, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return the rows that were bought, or may have been, by the goods that new tasks ask for as well."""
+        goods, found = Goods(Catalogue(self.provider_directory)), {}
+        for row in sorted(rows, key=lambda row: _STATE_ORDER.index(row["state"]), reverse=True):
+            if row["submitted_at"] is None or (row["state"] == "queued" and not row["doubts"]):
+                continue
+            content = row["provider"], row["operation"], row["model"], row["request"], row["repeat"]
+            found[row["goods"] or goods.of(*content)] = row
+        asked = {each for each, _ in self._new_goods.tasks_of(found)}
+        return {each: row for each, row in found.items() if each in asked}
 
     def _unmatched_rows(self) -> list[dict[str, Any]]:
         """Return the rows of the job's tasks that no draft has matched."""
@@ -130,7 +188,10 @@ class PlanBuilder:
     def to_dict(self, job: LoadedJob) -> dict[str, Any]:
         """Return the object that `plan --json` prints."""
         rates = {provider: submit_rate(job, provider) for provider, _ in self._tasks_by_model}
-        seconds = max((self._new_by_provider[name] / rate.per_second for name, rate in rates.items()), default=0.0)
+        new = Counter[str]()
+        for task, number in self._new_by_price.items():
+            new[task.provider] += number
+        seconds = max((new[name] / rate.per_second for name, rate in rates.items()), default=0.0)
         models = [
             {"provider": name, "model": code, "tasks": count} for (name, code), count in self._tasks_by_model.items()
         ]
@@ -146,31 +207,51 @@ class PlanBuilder:
             "gone": dict(self.gone),
             "cost": self.cost,
             "unit": self.unit or None,
-            "unpriced": list(self._unpriced_models),
+            "restated": self.restated.to_dict(),
+            "replaced": len(self.replaced),
+            "unpriced": self._unpriced_models,
             "max_cost": job.manifest.limits.max_cost,
             "spent": self._cost_so_far(),
             "rate": {provider: str(rate) for provider, rate in rates.items()},
             "seconds": round(seconds, 1),
-            "samples": self._samples,
+            "samples": [
+                {"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)}
+                for draft in self._samples
+            ],
             **self._safety.to_dict(job, Clock().now()),
         }
 
     @property
     def new(self) -> int:
         """Return the number of tasks that would be bought."""
-        return self._new_by_provider.total()
+        return self._new_by_price.total()
 
     @property
     def unit(self) -> str:
         """Return the unit of the cost, or "" if there is no cost."""
-        return next(iter(self._cost_by_unit), "")
+        return next(iter(self._units), "")
 
     @property
     def cost(self) -> float | None:
         """Return the price of the new tasks, or None if one is unknown or they are in several units."""
-        return (
-            None if self._unpriced_models or len(self._cost_by_unit) > 1 else round(sum(self._cost_by_unit.values()), 6)
-        )
+        if self._unpriced_models or len(self._units) > 1:
+            return None
+        return round(sum((task.cost or 0.0) * number for task, number in self._new_by_price.items()), 6)
+
+    @property
+    def replaced(self) -> list[Change]:
+        """Return the new tasks that stand where bought ones stood, in the same row."""
+        return [change for change in self.changes if change.in_place]
+
+    @property
+    def _units(self) -> list[str]:
+        tasks = (task for task, number in self._new_by_price.items() if number and task.cost is not None)
+        return list(dict.fromkeys(task.unit for task in tasks))
+
+    @property
+    def _unpriced_models(self) -> list[str]:
+        tasks = (task for task, number in self._new_by_price.items() if number and task.cost is None)
+        return list(dict.fromkeys(task.model for task in tasks))
 
     def _load_known_tasks(self, parsed: ParsedManifest) -> tuple[dict[str, str], Prices]:
         """Return the job's unmatched tasks and the manifest's prices, loaded at the first draft."""
@@ -179,6 +260,7 @@ class PlanBuilder:
                 with_sandbox_directory(parsed.manifest) if self.in_sandbox and self.out is None else parsed.manifest
             )
             self._state_directory = manifest.directory / ".runner"
+            self._axes = axis_names(manifest)
             self._unmatched, self._prices = (
                 _known_states(self._state_directory),
                 Prices(parsed.manifest, Catalogue(self.provider_directory)),
@@ -198,55 +280,21 @@ class PlanBuilder:
             if len(self._pending) > _MAX_REMEMBERED:  # a job so large is reported at once, with changed tasks as new
                 self._report_pending({})
 
+    def _kept_fields(self, key: str) -> dict[str, Any]:
+        """Return the fields of a task that takes the place of a new one, whose key this is."""
+        row = self._kept_rows.get(key)
+        return {} if row is None else {"key": row["key"], "plan": "kept", "state": row["state"], "name": row["name"]}
+
     def _report_pending(self, changes: Mapping[str, Change]) -> None:
         """Pass the kept tasks to `on_task`, with what changed."""
         for task in self._pending or ():
             if self.on_task is not None:
-                self.on_task(task | _change_fields(changes.get(task["key"])))
+                self.on_task(task | _change_fields(changes.get(task["key"])) | self._kept_fields(task["key"]))
         self._pending = None
 
 
-def _pair_changes(old: list[dict[str, Any]], new: list[Draft]) -> Iterator[Change]:
-    """Pair new tasks with the old tasks that they replace: first by equal variables, then by equal position."""
-    left = {row["key"]: row for row in old}
-    unpaired = list(new)
-    for row_key, draft_key in _PAIRING_KEYS:
-        rows_by_key: dict[Any, list[dict[str, Any]]] = {}
-        for row in left.values():
-            rows_by_key.setdefault(row_key(row), []).append(row)
-        rest = []
-        for draft in unpaired:
-            rows = rows_by_key.get(draft_key(draft))
-            if not rows or rows[0]["position"] is None:
-                rest.append(draft)
-                continue
-            row = rows.pop(0)
-            del left[row["key"]]
-            yield Change(draft.key, row["key"], row["state"], draft.index, _differences(row, draft))
-        unpaired = rest
-
-
-def _variables_key(values: Mapping[str, Any], repeat: int) -> Any:
-    """Return a hashable key of a task's variables."""
-    return repr(sorted(values.items())), repeat
-
-
-#: pairs of functions that return the same key for an old task's row and for the draft that replaces it
-_PAIRING_KEYS: tuple[tuple[Callable[[dict[str, Any]], Any], Callable[[Draft], Any]], ...] = (
-    (
-        lambda row: _variables_key(row["vars"], row["repeat"]),
-        lambda draft: _variables_key(dict(draft.vars), draft.repeat),
-    ),
-    (lambda row: (row["position"], row["repeat"]), lambda draft: (draft.index, draft.repeat)),
-)
-
-
-def _differences(row: Mapping[str, Any], draft: Draft) -> dict[str, tuple[Any, Any]]:
-    """Return old and new value of each field that differs, by name."""
-    old = {"provider": row["provider"], "model": row["model"], "operation": row["operation"], **row["request"]}
-    new = {"provider": draft.provider, "model": draft.model, "operation": draft.operation, **draft.request}
-    names = [*old, *(name for name in new if name not in old)]
-    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+def _new_task(draft: Draft, prices: Prices) -> NewTask:
+    return NewTask(draft.provider, draft.model, prices.of(draft), prices.unit(draft))
 
 
 def _change_to_dict(change: Change) -> dict[str, Any]:

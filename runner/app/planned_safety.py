@@ -32,8 +32,11 @@ class PlannedSafety:
         self._kinds: dict[tuple[Any, ...], list[Any]] = {}
         self._dialects: dict[str, Dialect] = {}
 
-    def add(self, draft: Draft, provider_directory: Path | None) -> None:
-        """Count a task that would be bought. This is done for each of a million."""
+    def add(self, draft: Draft, provider_directory: Path | None, number: int = 1) -> None:
+        """Count a task that would be bought, or with -1 take one off that is kept after all.
+
+        This is done for each of a million.
+        """
         operation, request = (draft.provider, draft.operation, draft.model), draft.request
         if operation not in self._shown:
             self._shown[operation] = self._fields_shown(draft.provider, provider_directory)
@@ -44,7 +47,7 @@ class PlannedSafety:
         kind = (*operation, images, *request)
         known = self._kinds.get(kind)
         if known is not None:
-            known[0] += 1
+            known[0] += number
         elif len(self._kinds) < _MAX_KINDS:
             self._kinds[kind] = [1, self._dialects[draft.provider].body(draft.operation, draft.model, request)]
 
@@ -71,7 +74,7 @@ class PlannedSafety:
         for (provider, operation, model, *_), (count, body) in self._kinds.items():
             account = accounts[provider]
             fields = hidden_fields(account.spec, body, account.trusted_fields(operation, model, now))
-            if fields:
+            if fields and count > 0:
                 entry = {"provider": provider, "operation": operation, "model": model, "tasks": 0, "fields": []}
                 found = hidden.setdefault((provider, operation, model), entry)
                 found["tasks"] += count

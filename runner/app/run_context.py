@@ -16,6 +16,7 @@ from runner.app import provider_config
 from runner.app.failpoints import failpoint_hook
 from runner.app.job import Goods
 from runner.app.output_files import rename_outputs
+from runner.app.task_changes import AdditionReview
 from runner.errors import RunnerError
 from runner.net.disk_space import FreeSpace
 from runner.net.downloader import Downloader
@@ -90,6 +91,8 @@ class RunOptions:
     max_cost: float | None = None
     #: ignore earlier purchases that are not in this job's state
     buy_again: bool = False
+    #: new tasks that may stand where bought ones stood; None: any number
+    changes: int | None = None
     #: file for Prometheus, updated during the run
     metrics_file: Path | None = None
 
@@ -136,7 +139,11 @@ async def open_context(
     if options.may_buy:
         naming = job.manifest.output_name or ""
         await store.fill_goods(Goods(job.catalogue).of)
-        if await store.add(job.additions(), job.digest, clock.now(), naming):
+        review = AdditionReview(job, options.changes, observer.warn)
+        rename = await store.add(
+            job.additions(), job.digest, clock.now(), naming, review.count_restated, review.check_replaced
+        )
+        if rename:
             renamed = await rename_outputs(store, job.directory)
             observer.warn(f"output.name has changed: {pluralize(renamed, 'file')} renamed")
     context = RunContext(store, [], clock, notifier, [], observer)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from runner.api import Job
+    from runner.api import Job, Plan
     from runner.errors import Diagnostic
 
 #: most changes that `plan` shows
@@ -93,15 +93,16 @@ def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_jso
 
     on_task = _task_printer(as_json=as_json) if tasks else None
     planned = load_and_plan(manifest, out=out, sandbox=in_sandbox, env=os.environ, on_task=on_task)
-    job, plan = planned.job, {**planned.to_dict(), "warnings": _print_warnings(planned.job)}
+    plan = {**planned.to_dict(), "warnings": _print_warnings(planned.job)}
     if as_json:
         click.echo(orjson.dumps(plan))
     else:
-        click.echo("\n".join(_plan_lines(job, plan)))
+        click.echo("\n".join(_plan_lines(planned, plan)))
     return 0
 
 
-def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
+def _plan_lines(planned: Plan, plan: dict[str, Any]) -> list[str]:
+    job = planned.job
     known = " · ".join(f"{count} {state.replace('_', ' ')}" for state, count in plan["known"].items())
     models = ", ".join(f"{entry['provider']} {sanitize(entry['model'], 80)}" for entry in plan["models"])
     rates = ", ".join(dict.fromkeys(plan["rate"].values()))
@@ -113,6 +114,7 @@ def _plan_lines(job: Job, plan: dict[str, Any]) -> list[str]:
         f"  files      {sanitize(plan['directory'], 500)}",
         *_safety_lines(plan),
     ]
+    lines += (f"  kept       {sanitize(line, _MAX_WARNING)}" for line in planned.restated())
     lines += _change_lines(plan)
     for sample in plan["samples"]:
         request = sanitize(orjson.dumps(sample["request"]).decode(), _terminal_width() - 16)

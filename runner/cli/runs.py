@@ -11,6 +11,7 @@ import click
 import orjson
 
 from runner import logs
+from runner.app.task_changes import DEFAULT_CHANGES
 from runner.cli.parameters import MANIFEST, PATH, as_json, in_sandbox, out
 from runner.errors import UsageError
 from runner.report.summary import write as write_summary
@@ -59,6 +60,12 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--same-account", is_flag=True, help="The account is the same under a new key."),
             click.option("--max-cost", type=_AMOUNT, metavar="N", help="Pause with exit code 8 before it costs more."),
             click.option("--buy-again", is_flag=True, help="Buy even what was bought before and is lost to this job."),
+            click.option(
+                "--changes",
+                type=click.IntRange(min=0),
+                metavar="N",
+                help=f"Buy up to N tasks unasked where bought ones stood, after edits (default {DEFAULT_CHANGES}).",
+            ),
             click.option("--yes", is_flag=True, help=f"Do not ask before {_CONFIRM_TASKS} tasks or more are bought."),
             as_json,
         )
@@ -142,7 +149,8 @@ def _needs_confirmation(options: dict[str, Any], chosen: dict[str, Any]) -> bool
 def _confirm_purchase(plan: Plan) -> None:
     """Ask the user to confirm the purchase and its highest cost; raises UsageError if the user declines."""
     cost = "at a price nobody knows" if plan.cost is None else f"for {plan.cost:g} {plan.unit}"
-    if not click.confirm(f"{plan.job.name}: buy {pluralize(plan.new, 'task')} {cost}?", err=True):
+    replaced = f" ({plan.replaced:,} of them where bought ones stood)" if plan.replaced else ""
+    if not click.confirm(f"{plan.job.name}: buy {pluralize(plan.new, 'task')} {cost}{replaced}?", err=True):
         raise UsageError("nothing was sent", hint="`runner plan` shows what would be bought; --yes does not ask.")
 
 
@@ -157,15 +165,15 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
     has_cost_cap = options["max_cost"] is not None
     plan = None
     if _needs_confirmation(options, chosen):
-        plan = api.load_and_plan(
-            path, **place, include_failed=bool(chosen.get("failed")), has_cost_cap=has_cost_cap, find_changes=False
-        )
+        plan = api.load_and_plan(path, **place, include_failed=bool(chosen.get("failed")), has_cost_cap=has_cost_cap)
     job = plan.job if plan else api.load_checked(path, **place, has_cost_cap=has_cost_cap)
     if chosen["verb"] == "run" and not options["quiet"]:  # other verbs buy nothing new
         for warning in job.warnings:
             logs.warn(str(warning))
-    if plan is not None and plan.new >= _CONFIRM_TASKS:
+    changes = DEFAULT_CHANGES if options["changes"] is None else options["changes"]
+    if plan is not None and (plan.new >= _CONFIRM_TASKS or plan.replaced > changes):
         _confirm_purchase(plan)
+        changes = None
     run_options = RunOptions(
         quiet=options["quiet"] or options["log_format"] == "json",
         deadline=options["deadline"],
@@ -174,6 +182,7 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
         same_account=options["same_account"],
         max_cost=options["max_cost"],
         buy_again=options["buy_again"],
+        changes=changes,
         metrics_file=options["metrics_file"],
         **chosen,
     )

@@ -35,6 +35,17 @@ _IGNORED_HINT = "take it out, or give it with `matrix.set` to the models that ha
 #: bytes of a digest that choose its byte array, bytes of it stored there, of the line or number behind them, of the key
 _PREFIX_BYTES, _SUFFIX_BYTES, _NUMBER_BYTES, _KEY_BYTES = 2, 14, 5, 2
 _RECORD_BYTES = _SUFFIX_BYTES + _NUMBER_BYTES + _KEY_BYTES
+#: by whether merged tasks are identical: what one of them is and does, and what several are and do
+_MERGED = (
+    (True, ("is identical to an earlier one", "merges with it"), ("are identical to earlier ones", "merge with them")),
+    (
+        False,
+        ("asks for the same as an earlier one in another way (line ends, blanks, a value that counts anyway)",
+         "merges with it"),
+        ("ask for the same as earlier ones in another way (line ends, blanks, a value that counts anyway)",
+         "merge with them"),
+    ),
+)  # fmt: skip
 #: a word in single, double or full-width braces
 _BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
 
@@ -240,17 +251,13 @@ class Duplicates:
 
     def report(self) -> None:
         """Add a warning if identical tasks were merged, and one if tasks merged that are written differently."""
-        for identical, reason in (
-            (True, "identical to"),
-            (False, "asking for the same in another way (line ends, blanks, or a value that counts anyway) as"),
-        ):
+        for identical, one, many in _MERGED:
             count = self._counts[identical]
             if not count:
                 continue
             more = ", …" if count > len(self._shown[identical]) else ""
-            message = f"{count:,} tasks are {reason} earlier ones and merge with them"
-            if count == 1:
-                message = f"1 task is {reason} an earlier one and merges with it"
+            what, then = one if count == 1 else many
+            message = f"{count:,} task{'' if count == 1 else 's'} {what} and {then}"
             shown = f"{', '.join(self._shown[identical])}{more}"
             path = ("items",) if self._by_row else ("matrix",)
             self._provenance.report_at(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.store.database import execute
+from runner.store.task_rows import to_json
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: tasks of which goods are computed, or ids that are compared, in one transaction
 PLACEMENT_PAGE = 5_000
+#: rows that left the manifest which are compared with new ones
+MAX_REPLACED = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,22 @@ def fill_goods(connection: sqlite3.Connection, goods_of: Callable[[str, str, str
         goods = goods_of(row["provider"], row["operation"], row["model"], request, row["repeat"])
         execute(connection, "set_goods", id=row["id"], goods=goods)
     return len(rows)
+
+
+def find_replaced(connection: sqlite3.Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return rows that were bought and have just left the manifest, and new rows that may stand where they stood.
+
+    At most `MAX_REPLACED` of the first, and about twice as many of the others.
+    """
+    left = [_parsed(row) for row in execute(connection, "left_purchases", limit=MAX_REPLACED)]
+    if not left:
+        return [], []
+    positions = to_json([row["position"] for row in left])
+    return left, [_parsed(row) for row in execute(connection, "unsent_rows", positions=positions, limit=MAX_REPLACED)]
+
+
+def _parsed(row: sqlite3.Row) -> dict[str, Any]:
+    return {**dict(row), "vars": orjson.loads(row["vars"]), "request": orjson.loads(row["request"])}
 
 
 def has_left_purchase(connection: sqlite3.Connection) -> bool:

@@ -106,6 +106,27 @@ update task set goods = :goods where id = :id
 select exists (select 1 from draft join task on task.id = draft.task_id
   where draft.position is null and submitted_at is not null and (state <> 'queued' or doubts > 0))
 
+-- name: left_purchases
+-- Return what was bought, or may have been, and left the manifest when drafts were added last, by its last position.
+select key, state, provider, operation, model, last_position as position, repeat, vars, request, name
+  from draft join task on task.id = draft.task_id
+  where draft.position is null and last_position is not null and submitted_at is not null
+    and (state <> 'queued' or doubts > 0)
+  order by last_position limit :limit
+
+-- name: unsent_rows
+-- Return tasks of the manifest that were never sent: those at some positions, and the newest ones.
+select key, state, provider, operation, model, position, repeat, vars, request, name
+  from draft join task on task.id = draft.task_id
+  where position in (select value from json_each(:positions))
+    and state = 'queued' and due_at is not null and submitted_at is null
+union
+select key, state, provider, operation, model, position, repeat, vars, request, name
+  from (select id as newest from task order by id desc limit :limit) join task on task.id = newest
+    join draft on draft.task_id = task.id
+  where position is not null and state = 'queued' and due_at is not null and submitted_at is null
+order by position
+
 -- name: last_id
 -- Return the highest id of a task.
 select coalesce(max(id), 0) from task
@@ -344,7 +365,7 @@ update output set file = :file where task_id = :task_id and number = :number
 
 -- name: get_draft
 -- Return the draft of a task.
-select key, state, provider, operation, model, position, repeat, vars, request, name
+select key, state, provider, operation, model, position, repeat, vars, request, name, goods, submitted_at, doubts
   from task join draft on draft.task_id = task.id where key = :key
 
 -- name: counts

@@ -260,13 +260,16 @@ class Store(Queries):
         now: float,
         naming: str = "",
         on_restated: Callable[[Restated], None] = lambda _: None,
+        on_replaced: Callable[[list[dict[str, Any]], list[dict[str, Any]]], None] = lambda _left, _new: None,
     ) -> bool:
         """Make the job hold exactly these drafts.
 
         New drafts are queued, but for those whose goods a task has bought under another key: that task is kept, and
-        `on_restated` is called. Unbought tasks that are not among the drafts are no longer due. No draft is read if
-        `digest` is that of the last drafts. Return True if outputs are named in another way (`naming`) than before, so
-        that existing files should be renamed.
+        `on_restated` is called. Unbought tasks that are not among the drafts are no longer due. At the end
+        `on_replaced` is called with tasks that were bought and have left the manifest, and with new ones that may
+        stand where they stood. If it raises, the drafts count as not added. No draft is read if `digest` is that of
+        the last drafts. Return True if outputs are named in another way (`naming`) than before, so that existing files
+        should be renamed.
         """
         job = await self._fetch_one("job")
         uuid = job["uuid"] if job else ""
@@ -288,6 +291,7 @@ class Store(Queries):
             await self._writer.write(add)
         async for restated in self._place_purchases(rename=rename):
             on_restated(restated)
+        on_replaced(*await self._writer.transact(placement.find_replaced))
         await self._execute("set_digest", digest=digest, tasks=f"{key_sum % 2**128:032x}", naming=naming)
         return rename
 

@@ -8,6 +8,7 @@ import pytest
 
 from runner.app import plan_job
 from runner.app.plan_job import PlanBuilder
+from runner.manifest.model import Matrix
 from runner.store.store import Store
 from runner.store.task_rows import Addition
 from runner.tasks.models import Draft
@@ -24,7 +25,7 @@ async def planned(tmp_path):
     store = await Store.open(tmp_path / ".runner")
     await store.add([Addition(draft(1, "old"), ""), Addition(draft(2, "kept"), "")], "digest", 1.0)
     await store.aclose()
-    parsed = SimpleNamespace(manifest=SimpleNamespace(directory=tmp_path, cost=4.0))
+    parsed = SimpleNamespace(manifest=SimpleNamespace(directory=tmp_path, cost=4.0, items=None, matrix=Matrix()))
 
     def planned(*prompts: str) -> tuple[list[dict], list[dict], PlanBuilder]:
         lines: list[dict] = []
