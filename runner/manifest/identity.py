@@ -40,11 +40,14 @@ def task_goods(
     of each parameter that the manifest need not set: these values do not count. Raise TypeError for content that JSON
     cannot represent.
     """
+    value: Any
     said = {}
     for name, written in request.items():
         # the shortest way for most values, since this is done for every row of a table
-        plain = type(written) is str and written.isascii() and written.isprintable()
-        value = written.strip() if plain else canonical(written)
+        if type(written) is str and written.isascii() and written.isprintable():
+            value = written.strip()
+        else:
+            value = written if type(written) is int else canonical(written)
         if name not in implied or value != implied[name]:
             said[name] = value
     content = orjson.dumps([provider, endpoint, model, said, repeat], option=orjson.OPT_SORT_KEYS)

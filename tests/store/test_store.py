@@ -592,7 +592,7 @@ PARAMETERS = {
 #: queries of all tasks, used when the manifest has changed, when a run ends, for the user, or by `recover`
 WHOLE = {
     *("has_ever_sent", "unschedule_queued", "clear_positions", "results", "newest_results", "states_by_key"),
-    *("saved_files", "tasks_ever_sent", "result_ids", "purchases"),
+    *("saved_files", "tasks_ever_sent", "result_ids", "unsent_rows", "purchases"),
 }
 #: answered from indexes and counters, since a run begins with them and `status` needs them
 AT_ONCE = {
