@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -127,3 +128,18 @@ def check_account(name: str, space: Workspace) -> None:
 def last(job: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the latest results of a job."""
     return job.get("last results", job["results"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_unseen_edits_of_an_old_job_buy_nothing(name, tmp_path):
+    """Rows of version 0.1 have no goods: they are computed from the request that was stored."""
+    space = unpacked(name, tmp_path)
+    manifest, before = tmp_path / "images.yaml", space.ask("plan", "images.yaml")
+    text = manifest.read_text(encoding="utf-8")
+    edited = re.sub(r"\{prompt: ([^},]+)", r'{prompt: " \1  "', text)
+    assert edited != text
+    manifest.write_text(edited, encoding="utf-8")
+    after = space.ask("plan", "images.yaml")
+    assert (after["new"], after["known"]) == (before["new"], before["known"])
+    assert after["restated"]["unseen"] == sum(before["known"].values())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runner.errors import UsageError
-from runner.providers.catalogue import Catalogue
+from runner.providers.catalogue import Catalogue, ModelSchema
 from runner.providers.spec import load, spec_paths
 
 URL, TAIL = "https://files.example/a.png", "https://files.example/b.png"
@@ -344,3 +344,22 @@ def test_image_task_takes_one_slot_per_output(find_model, request_, slots):
     assert find_model("kling", "image/kling-v3").slots(request_) == slots
     assert find_model("kling", "text2video/kling-v3").slots(request_) == 1
     assert find_model("chanjing", "kling-v2-1").slots({"number_of_images": 4}) == 1
+
+
+def test_endpoint_does_not_depend_on_the_operations_name():
+    """Operations of one path differ by the constants that tell them apart; others do not count."""
+    spec = load("chanjing")
+    image, video = spec.operations["image"], spec.operations["video"]
+    endpoints = [ModelSchema(spec, name, "m", None).endpoint for name in ("image", "video")]
+    assert endpoints == [f'{image.path} {{"creation_type":3}}', f'{image.path} {{"creation_type":4}}']
+    both = {"body": {**image.body, "watermark": 1}}, {"body": {**video.body, "watermark": 1}}
+    renamed = {"picture": image.model_copy(update=both[0]), "film": video.model_copy(update=both[1])}
+    other = spec.model_copy(update={"operations": renamed})
+    assert [ModelSchema(other, name, "m", None).endpoint for name in ("picture", "film")] == endpoints
+    assert ModelSchema(load("kling"), "image", "m", None).endpoint == "/v1/images/generations"
+
+
+def test_implied_values_are_defaults_or_what_is_assumed():
+    assert Catalogue().find("kling", "image/kling-v2-1").implied == {"n": 1}
+    assert Catalogue().find("kling-gateway", "image/kling-v2-1").implied["aspect_ratio"] == "16:9"
+    assert ModelSchema(load("kling"), "image", "unknown", None).implied == {}
