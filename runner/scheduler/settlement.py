@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.scheduler.poll_schedule import HIGH, LOW
-from runner.tasks.events import Accepted, Found, Interrupted, RetryableFailure
+from runner.tasks.events import Accepted, Found, Interrupted, Linked, RetryableFailure
 from runner.tasks.models import State, TaskError
 from runner.tasks.remote_ids import show_remote_id
 from runner.tasks.transitions import advance
@@ -67,6 +67,8 @@ class Settlement:
             return await self._settle_taken(before, event)
         # journal, then commit: `store.writer` appends and syncs the line before it commits the row
         saved = await self.store.settle(before, after)
+        if saved == "clash" and isinstance(event, Linked):  # another row here has that id: one purchase, one row
+            return None
         if saved == "clash":
             return await self._settle_taken(before, event)
         if saved != "done":

@@ -113,6 +113,10 @@ class SharedDatabase:
         """
         return await anyio.to_thread.run_sync(self._transact, work, wait)
 
+    def transact_here(self, work: Callable[[sqlite3.Connection], T], wait: float = _DATABASE_TIMEOUT) -> T:
+        """Do what `transact` does in the calling thread, which must not be the event loop's."""
+        return self._transact(work, wait)
+
     async def prepare(self) -> None:
         """Make the file and its directory if they are missing."""
         await anyio.to_thread.run_sync(self._prepare)

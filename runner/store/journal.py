@@ -10,6 +10,7 @@ line is on disk before its transaction commits. So each of the two copies is eno
     bonus   a failed task has outputs after all
     former  an id that an earlier purchase had, where the lines of that purchase are lost
     padding nothing: it makes a journal that was written anew as long as the lost one was
+    linked  another job of the account has paid for the outputs, which are files here or are fetched by their id
 
 A torn last line is the normal trace of a crash and is cut off. A bad line before it is corruption. A checksum proves
 that a line is complete, not that this program wrote it, so the fields of each line are checked too. A kind that is not
@@ -30,6 +31,7 @@ import orjson
 from runner.errors import DiskError, StateError
 from runner.files import open_file, sync_directory
 from runner.tasks.models import Moment, State
+from runner.tasks.transitions import is_linked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,6 +78,14 @@ _FIELDS_BY_KIND: dict[str, dict[str, tuple[type, ...]]] = {
     "saved": {"ref": (str,), "files": (list,), "reason": (str, type(None))},
     "retry": {"ref": (str,), "generation": (int,), "next": (str,)},
     "former": {"provider": (str,), "remote_id": (str,)},
+    "linked": {
+        "ref": (str,),
+        "remote_id": (str,),
+        "evidence": (str,),
+        "files": (list,),
+        "reason": (str, type(None)),
+        "message": (str, type(None)),
+    },
 }
 #: fields that only newer lines have
 _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
@@ -304,6 +314,8 @@ def line_for_change(before: Task, after: Task) -> JournalLine | None:
         return _intent_line(after)
     if before.state is State.QUEUED and after.state is State.IN_DOUBT:
         return _intent_line(after)
+    if before.state is State.QUEUED and is_linked(after):
+        return _linked_line(after)
     if after.remote_id not in {None, before.remote_id}:
         line = _id_line(after)
         return line if before.state is not State.QUEUED else {**_intent_line(after), **line}
@@ -319,6 +331,11 @@ def line_for_change(before: Task, after: Task) -> JournalLine | None:
 
 def lines_of_task(task: Task) -> Iterator[JournalLine]:
     """Yield lines that restore a task which was sent as it is now, where those of its history are lost."""
+    if is_linked(task):  # another job has sent its request
+        yield _linked_line(task)
+        if task.state is State.FAILED:
+            yield _settle_line(task, task.ref)
+        return
     intent = _intent_line(task)
     yield intent
     match task.state:
@@ -365,11 +382,7 @@ def _id_line(task: Task) -> JournalLine:
 
 
 def _saved_line(task: Task) -> JournalLine:
-    files = [
-        {"number": out.number, "file": out.file, "bytes": out.bytes, "sha256": out.sha256, "media_type": out.media_type}
-        for out in task.outputs
-    ]
-    return {"t": "saved", "ref": task.ref, "files": files, "reason": task.error.reason}
+    return {"t": "saved", "ref": task.ref, "files": _files(task), "reason": task.error.reason}
 
 
 def _settle_line(task: Task, ref: str) -> JournalLine:
@@ -411,6 +424,25 @@ def _intent_line(task: Task) -> JournalLine:
         "request": task.request.decode(),
         **({"pictures": task.images} if task.images else {}),
     }
+
+
+def _linked_line(task: Task) -> JournalLine:
+    """Return the line of a link, with the task's draft: this job may never have sent a request for it."""
+    error = task.error
+    return {
+        **_intent_line(task),
+        "t": "linked",
+        "remote_id": task.remote_id,
+        "evidence": task.reason,
+        "files": _files(task),
+        "reason": error.reason,
+        "message": error.message,
+    }
+
+
+def _files(task: Task) -> list[dict[str, Any]]:
+    names = ("number", "file", "bytes", "sha256", "media_type")
+    return [{name: getattr(output, name) for name in names} for output in task.outputs]
 
 
 def _first_mismatch(values: dict[str, Any], shape: dict[str, tuple[type, ...]]) -> str:

@@ -120,6 +120,14 @@ class Queries:
         """Return whether one of the first few thousand tasks to buy is of these operations, or there are more."""
         return await self._fetch_bool("has_queued", provider=provider, operations=to_json(list(operations)))
 
+    async def linked_tasks(self, after: int, limit: int) -> list[Task]:
+        """Return the finished tasks with ids above `after` whose outputs another job has paid for, up to `limit`."""
+        return [task_from(row) for row in await self._fetch_all("linked", after=after, limit=limit)]
+
+    async def find_queued(self, ids: Sequence[int]) -> list[Task]:
+        """Return the tasks with these ids that wait to be bought, in the order of their ids."""
+        return [task_from(row) for row in await self._fetch_all("queued_by_id", ids=to_json(ids))]
+
     async def next_due(self, provider: str, state: State, operations: Collection[str] | None = None) -> float | None:
         """Return when the next task of the state is due, or None if there is none.
 

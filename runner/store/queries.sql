@@ -198,8 +198,31 @@ update task set due_at = case state when 'queued' then :now + 900.0 else :now en
     union all
     -- in this order, or a million rows would be read
     select task.id from tally cross join task on task.state = 'queued' and task.provider = tally.provider
-        and task.due_at > :now + 900.0
+        and task.due_at > :now + 900.0 and task.due_at < 253402300800.0
       where tally.state = 'queued' and not tally.gone and tally.count > 0)
+
+-- name: rest
+-- Let unbought tasks rest until the next run: due at the end of the year 9999, they are neither bought nor waited for.
+update task set due_at = 253402300800.0
+  where id in (select value from json_each(:ids)) and state = 'queued' and due_at is not null
+
+-- name: end_rest
+-- Make the tasks that rested in the last run due again.
+update task set due_at = 0 where id in (
+  select task.id from tally cross join task on task.state = 'queued' and task.provider = tally.provider
+      and task.due_at >= 253402300800.0
+    where tally.state = 'queued' and not tally.gone and tally.count > 0)
+
+-- name: queued_by_id
+-- Return the tasks with these ids that are still to be bought.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+  where task.id in (select value from json_each(:ids)) and state = 'queued' order by task.id
+
+-- name: linked
+-- Return a page of the tasks of the manifest whose outputs another job has paid for, and that a user may buy anew.
+select task.*, draft.request, draft.name from task join draft on draft.task_id = task.id
+  where state in ('done', 'stranded') and evidence like 'bought in %' and position is not null and task.id > :after
+  order by task.id limit :limit
 
 -- name: claim_queued
 -- Return the next task to buy: due, within the window, and without a duplicate in doubt. Tasks that wait for their
@@ -289,6 +312,8 @@ select case
     and state <> 'queued' and state in (select value from json_each(:states))) then 1
   else exists (select 1 from task where provider = :provider and due_at is not null
     and state = 'queued' and state in (select value from json_each(:states))
+    -- not tasks that rest
+    and due_at < 253402300800.0
     -- not tasks that wait for free slots in the window
     and slots <= :free_slots
     -- not tasks that wait for a duplicate in doubt, which is not due until the next run
@@ -456,8 +481,8 @@ select count(*) from task where provider = :provider and doubts > 0 and adopted 
 -- Return whether a task is being submitted, whether one waits to be bought, and whether one of those could be: within the
 -- window, and without a duplicate in doubt.
 select exists (select 1 from task where provider = :provider and state = 'submitting'),
-    exists (select 1 from task where provider = :provider and state = 'queued' and due_at is not null),
-    exists (select 1 from task where provider = :provider and state = 'queued' and due_at is not null
+    exists (select 1 from task where provider = :provider and state = 'queued' and due_at < 253402300800.0),
+    exists (select 1 from task where provider = :provider and state = 'queued' and due_at < 253402300800.0
       and slots <= :free_slots
       and not (fingerprint <> '' and exists (
         select 1 from task as duplicate where duplicate.fingerprint = task.fingerprint and duplicate.fingerprint <> ''
@@ -546,9 +571,27 @@ select draft.name
 -- Return what the job has cost, and how many tasks were sent at an unknown price.
 select spent, unpriced from job where id = 1
 
+-- name: remembered
+-- Return the tasks that were ever bought, as the account remembers them.
+select task.id, key, '' as goods, state, ref, remote_id, coalesce(submitted_at, finished_at, draft.queued_at) as at,
+    case when cost is null then null else spent end as cost, reason, message, evidence like 'bought in %' as linked,
+    (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
+       from (select * from output where output.task_id = task.id and file is not null order by number)) as outputs
+  from task join draft on draft.task_id = task.id
+  where provider = :provider and state <> 'queued' and task.id > :after order by task.id limit :limit
+
+-- name: remembered_of
+-- Return the tasks with these references, as the account remembers them, in any state: a purchase may turn out to be none.
+select task.id, key, '' as goods, state, ref, remote_id, coalesce(submitted_at, finished_at, draft.queued_at) as at,
+    case when cost is null then null else spent end as cost, reason, message, evidence like 'bought in %' as linked,
+    (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
+       from (select * from output where output.task_id = task.id and file is not null order by number)) as outputs
+  from task join draft on draft.task_id = task.id
+  where provider = :provider and ref in (select value from json_each(:refs))
+
 -- name: states_by_key
--- Return every task's key and state.
-select key, state from task
+-- Return every task's key and state, where linked tasks may count as still to be bought.
+select key, iif(:buy_again and state in ('done', 'stranded') and evidence like 'bought in %', 'queued', state) from task
 
 -- name: count_partial
 -- Return the number of done tasks with fewer outputs than were ordered.

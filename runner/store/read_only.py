@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+#: tasks that are read at once for the account's memory
+_PURCHASES_PAGE = 5_000
 #: maximum number of example tasks of each error group
 _MAX_EXAMPLES = 3
 
@@ -144,9 +146,26 @@ class ReadOnlyQueries:
         """Return every provider that this job has ever used."""
         return [row[0] for row in self._fetch_all("bound_providers")]
 
-    def states_by_key(self) -> dict[str, str]:
-        """Return the state of every task by its key."""
-        return {row[0]: row[1] for row in self._fetch_all("states_by_key")}
+    def identity(self) -> tuple[str, int]:
+        """Return the job's identity, and how many bytes of its journal the database knows."""
+        row = self._fetch_all("job")[0]
+        return str(row["uuid"]), int(row["journal"])
+
+    def purchases(self, provider: str) -> Iterator[list[dict[str, Any]]]:
+        """Yield every task of a provider that was ever bought, in pages, as the account remembers it."""
+        after, more = 0, {"provider": provider, "limit": _PURCHASES_PAGE}
+        while rows := self._fetch_all("remembered", after=after, **more):
+            after = rows[-1]["id"]
+            yield [dict(row) for row in rows]
+
+    def purchases_of(self, provider: str, refs: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the tasks of a provider with these references, as the account remembers them."""
+        rows = self._fetch_all("remembered_of", provider=provider, refs=orjson.dumps(refs).decode())
+        return [dict(row) for row in rows]
+
+    def states_by_key(self, *, buy_again: bool = False) -> dict[str, str]:
+        """Return the state of every task by its key: of linked tasks with `buy_again` as if they were to be bought."""
+        return {row[0]: row[1] for row in self._fetch_all("states_by_key", buy_again=buy_again)}
 
     def saved_files(self) -> Iterator[SavedFile]:
         """Yield every file of every done task.

@@ -12,10 +12,10 @@ import orjson
 from runner.errors import StateError
 from runner.manifest.identity import task_key
 from runner.store import filesystem, recovery
-from runner.store.database import DATABASE_ERRORS, execute, harden, statements, to_runner_error
+from runner.store.database import DATABASE_ERRORS, execute, harden, to_runner_error
 from runner.store.lost_journal import is_lost, read_identity, rewrite_journal
 from runner.store.store import prepare_file, set_up_connection
-from runner.store.task_rows import PAGE_SIZE, Addition, add_drafts, check_output_name, task_from
+from runner.store.task_rows import PAGE_SIZE, Addition, add_drafts, task_from
 from runner.tasks.models import Draft, State
 
 if TYPE_CHECKING:
@@ -152,9 +152,9 @@ def _restore_tasks(connection: sqlite3.Connection, histories: Iterable[TaskHisto
             # its id belongs to a duplicate that adopted it: the outcome of this send is unknown again
             intents = [line for line in history.lines if line["t"] != "id" or line["ref"] != history.intent["ref"]]
             task = recovery.replay(connection, task, intents)
-        outputs = [{**file, "task_id": task.id} for file in history.files if check_output_name(file["file"])]
         if task.state is State.DONE:
-            connection.executemany(statements()["restore_output"], outputs)
+            execute(connection, "drop_outputs", task_id=task.id)
+            recovery.restore_files(connection, task, history.files)
         state = str(State.IN_DOUBT if task.state is State.SUBMITTING else task.state)
         counts[state] = counts.get(state, 0) + 1
     return counts

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.errors import StateError
-from runner.store.database import RECOVER_HINT, execute
+from runner.store.database import RECOVER_HINT, execute, statements
 from runner.store.journal import Journal, invalid_field, read_lines, read_tail, unsent_line
-from runner.store.task_rows import task_columns, task_from
+from runner.store.task_rows import check_output_name, task_columns, task_from
 from runner.tasks.models import NO_ERROR, Moment, State, Task, TaskError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from runner.store.journal import JournalLine
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 RESTORE_COPY_HINT = "Put back a good copy of the job directory; the provider's console lists what was bought."
 #: hint for a journal that is lost beside a whole database
 LOST_JOURNAL_HINT = "Keep a copy of the job directory; then `runner recover MANIFEST` writes the journal anew."
+
+
+#: kinds of lines that list the files of a task
+_WITH_FILES = frozenset({"saved", "linked"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class TaskHistory:
     def files(self) -> list[dict[str, Any]]:
         """Return the saved outputs of the latest purchase, empty if it is not done."""
         ref = self.intent["ref"]
-        return next((line["files"] for line in reversed(self.lines) if line["t"] == "saved" and line["ref"] == ref), [])
+        found = (line["files"] for line in reversed(self.lines) if line["t"] in _WITH_FILES and line["ref"] == ref)
+        return next(found, [])
 
 
 def check_database_present(database: Path, journal: Path) -> None:
@@ -111,6 +116,8 @@ def replay(connection: sqlite3.Connection, task: Task, lines: Iterable[JournalLi
             execute(connection, "keep_former_id", provider=task.provider, remote_id=task.remote_id)
             execute(connection, "drop_outputs", task_id=task.id)
         task = after
+        if line["t"] == "linked":  # unlike those of a download, its files were not in the database before
+            restore_files(connection, task, line["files"])
     execute(connection, "restore", **task_columns(task))
     if task.state is State.QUEUED:
         execute(connection, "unschedule_removed", id=task.id)
@@ -153,6 +160,11 @@ def apply(task: Task, line: JournalLine) -> Task:
             return _apply_outcome(task, line)
         case "bonus" if task.remote_id is not None:
             return replace(task, state=State.RUNNING, due_at=0.0, spent=line["spent"], error=NO_ERROR)
+        case "linked":
+            error = NO_ERROR if line["reason"] is None else TaskError(line["reason"], None, line["message"])
+            state, due_at = (State.DONE, None) if line["files"] else (State.RUNNING, 0.0)
+            task = replace(task, state=state, due_at=due_at, remote_id=line["remote_id"], adopted=True, sent=None)
+            return replace(task, failures=0, absences=0, error=error, reason=line["evidence"])
         case "retry":
             again = replace(task, generation=line["generation"], ref=line["next"], doubts=0, attempts=0, throttles=0)
             return replace(_reset_for_submit(again), refreshes=0, error=NO_ERROR, reason="retried")
@@ -161,6 +173,12 @@ def apply(task: Task, line: JournalLine) -> Task:
             return replace(task, state=State.DONE, due_at=None, error=error)
         case _:
             return task
+
+
+def restore_files(connection: sqlite3.Connection, task: Task, files: Iterable[Mapping[str, Any]]) -> None:
+    """Insert the files that a line of the journal lists, but for names that lead out of the job directory."""
+    rows = [{**file, "task_id": task.id} for file in files if check_output_name(file["file"])]
+    connection.executemany(statements()["restore_output"], rows)
 
 
 class JournalContent(NamedTuple):

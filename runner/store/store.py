@@ -46,6 +46,7 @@ from runner.store.task_rows import (
 )
 from runner.store.writer import SupersededError, Writer
 from runner.tasks.models import Output, State, Task
+from runner.tasks.transitions import is_linked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -78,6 +79,7 @@ _FAILPOINT_LABELS = {
     (State.IN_DOUBT, State.QUEUED): "absent",
     (State.RUNNING, State.READY): "ready",
     (State.READY, State.DONE): "done",
+    (State.QUEUED, State.DONE): "linked",
 }
 
 
@@ -239,6 +241,11 @@ class Store(Queries):
             "set_origin", name=provider, origin=origin, account=account or (known["account"] if known else "")
         )
 
+    async def account_of(self, provider: str) -> str:
+        """Return the hash of the account that a provider's tasks are bound to, or "" if it is unknown."""
+        row = await self._fetch_one("origin", name=provider)
+        return row["account"] if row else ""
+
     async def check_origin(self, provider: str, origin: str) -> None:
         """Raise StateError if the provider's tasks of this job are bound to another host."""
         row = await self._fetch_one("origin", name=provider)
@@ -341,6 +348,14 @@ class Store(Queries):
     async def wake(self, now: float, since: float = 0.0) -> None:
         """Make all paid or doubtful tasks due at `now`; their deadlines count from `since` at the earliest."""
         await self._execute("wake", now=now, since=since)
+
+    async def rest(self, ids: Collection[int]) -> None:
+        """Let unbought tasks rest: this run neither buys them nor waits for them."""
+        await self._execute("rest", ids=to_json(list(ids)))
+
+    async def end_rest(self) -> None:
+        """Make the tasks that rested in the last run due again."""
+        await self._execute("end_rest")
 
     # claim and settle
 
@@ -470,6 +485,8 @@ class Store(Queries):
             execute(connection, "keep_former_id", provider=before.provider, remote_id=before.remote_id)
         if drops_id or after.generation != before.generation:
             execute(connection, "drop_outputs", task_id=after.id)
+        elif before.state is State.QUEUED and is_linked(after):
+            recovery.restore_files(connection, after, line["files"] if line is not None else ())
         elif after.outputs and after.outputs != before.outputs:
             known = _load_outputs(connection, after.id)
             rows = [{"task_id": after.id, "number": n, "url": url} for n, url in assign_numbers(known, after.outputs)]

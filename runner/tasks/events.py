@@ -130,8 +130,24 @@ class AccountBlocked:
 
 
 @dataclass(frozen=True, slots=True)
+class Linked:
+    """Another job of the account has bought the same. Its outputs are this task's as well, and nothing is paid."""
+
+    remote_id: str
+    #: directory of the job that paid
+    bought_in: str
+    #: complete, checked files in this job's directory; empty: the other job's are gone, and they are fetched by the id
+    outputs: tuple[Output, ...] = ()
+    #: set if there are fewer outputs than were ordered
+    error: TaskError = NO_ERROR
+
+
+@dataclass(frozen=True, slots=True)
 class Retried:
     """The user asked for another try."""
+
+    #: buy a task that was linked to another job's purchase
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +173,7 @@ Event = (
     | RetryableFailure
     | Rejected
     | AccountBlocked
+    | Linked
     | Retried
     | Resolved
 )

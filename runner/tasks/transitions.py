@@ -19,6 +19,7 @@ from runner.tasks.events import (
     Finished,
     Found,
     Interrupted,
+    Linked,
     LinkExpired,
     Missing,
     Pending,
@@ -42,12 +43,20 @@ FAILED, STRANDED = State.FAILED, State.STRANDED
 #: prefix of `Task.reason` while a remote id given by an operator has not been confirmed by the provider
 ADOPTED_BY_USER = "adopt by "
 
+#: prefix of `Task.reason`, before a directory, of a task whose outputs another job of the account has paid for
+BOUGHT_IN = "bought in "
+
 #: `Task.reason` of a failure that costs nothing
 _UNBILLED = "refused, and not billed"
 
 #: state -> event -> possible next states, the usual one first
 TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
-    QUEUED: {Claimed: (SUBMITTING,), Interrupted: (IN_DOUBT, HELD), Resolved: (RUNNING, QUEUED, FAILED)},
+    QUEUED: {
+        Claimed: (SUBMITTING,),
+        Interrupted: (IN_DOUBT, HELD),
+        Linked: (DONE, RUNNING),
+        Resolved: (RUNNING, QUEUED, FAILED),
+    },
     SUBMITTING: {
         Accepted: (RUNNING,),
         Interrupted: (IN_DOUBT, HELD),
@@ -72,9 +81,9 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
         Resolved: (RUNNING, QUEUED, FAILED),
     },
     READY: {Saved: (DONE,), LinkExpired: (RUNNING, STRANDED), RetryableFailure: (READY, STRANDED)},
-    DONE: {Retried: (RUNNING,)},
+    DONE: {Retried: (RUNNING, QUEUED)},
     FAILED: {Retried: (QUEUED, FAILED), Finished: (READY,)},
-    STRANDED: {Retried: (RUNNING,), Finished: (READY,)},
+    STRANDED: {Retried: (RUNNING, QUEUED), Finished: (READY,)},
 }
 
 #: cost of each event that can be part of a cycle; without these events the table has no cycle (kept by a test)
@@ -91,6 +100,11 @@ EVENT_COSTS: Mapping[type[Event], str] = {
 
 class IllegalTransitionError(RunnerError):
     """Event that the table does not allow in the task's state. It is a bug, never bad input."""
+
+
+def is_linked(task: Task) -> bool:
+    """Return whether another job of the account has paid for the task's outputs, so that this job has not."""
+    return task.remote_id is not None and task.reason.startswith(BOUGHT_IN)
 
 
 def advance(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task:
@@ -135,12 +149,14 @@ def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task: 
                 # outputs that were shown once stay paid, whatever the provider reports later
                 message = f"its outputs were there, and now the provider says: {event.error.message}"
                 return _strand(task, TaskError("withdrawn", event.error.code, message))
-            is_free = task.state is SUBMITTING or not event.billed
+            is_free = task.state is SUBMITTING or not (event.billed or is_linked(task))
             return _fail(replace(_refund(task), reason=_UNBILLED) if is_free else task, event.error, now)
         case AccountBlocked():
             return _handle_blocked(task, event, now, policy)
+        case Linked():
+            return _link(task, event, now)
         case Retried():
-            return _retry_for_user(task, now, policy)
+            return _retry_for_user(task, now, policy, anew=event.anew)
         case Resolved():
             return _resolve(task, event, now, policy)
     assert_never(event)
@@ -158,6 +174,24 @@ def _adopt(task: Task, remote_id: str, reason: str, now: float, policy: RetryPol
         error=NO_ERROR,
         reason=reason,
     )
+
+
+def _link(task: Task, event: Linked, now: float) -> Task:
+    """Take over what another job has bought: its files, or, where they are gone, the id to fetch them by."""
+    task = replace(
+        task,
+        remote_id=event.remote_id,
+        adopted=True,
+        sent=None,
+        since=now,
+        failures=0,
+        absences=0,
+        error=event.error,
+        reason=f"{BOUGHT_IN}{event.bought_in}",
+    )
+    if not event.outputs:
+        return replace(task, state=RUNNING, due_at=now)
+    return replace(task, state=DONE, due_at=None, finished_at=now, outputs=event.outputs)
 
 
 def _mark_in_doubt(task: Task, reason: str, now: float, policy: RetryPolicy, *, hopeless: bool = False) -> Task:
@@ -203,9 +237,10 @@ def _keep_polling(task: Task, event: Pending, now: float, policy: RetryPolicy) -
 def _take_outputs(task: Task, event: Finished, now: float) -> Task:
     if _accepts_late_outputs(task):
         task = _charge(task) if task.reason == _UNBILLED else task
+        reason = task.reason if is_linked(task) else "made after all"
         # the time limit starts again but the count of links does not, else a provider that keeps changing its answer
         # could keep the task alive without end
-        task = replace(task, since=now, error=NO_ERROR, reason="made after all")
+        task = replace(task, since=now, error=NO_ERROR, reason=reason)
     elif task.state is not RUNNING:
         return task
     return replace(task, state=READY, due_at=now, failures=0, outputs=event.outputs, finished_at=now)
@@ -241,6 +276,9 @@ def _handle_failure(task: Task, event: RetryableFailure, now: float, policy: Ret
             reason = f"the provider does not know {show_remote_id(task.remote_id or '')}, which was adopted for it"
             error = TaskError("in_doubt", None, reason)
             return replace(task, state=HELD, due_at=None, remote_id=None, error=error, reason=reason)
+        case State.RUNNING if event.kind == "absent" and is_linked(task) and task.failures + 1 >= policy.max_unknown:
+            message = f"{task.reason}, where its files are gone, and the provider has it no more"
+            return _strand(task, TaskError("gone", event.error.code, message))
         case _:
             return _back_off(task, event.error, now, policy, wait=event.wait)
 
@@ -281,11 +319,14 @@ def _handle_blocked(task: Task, event: AccountBlocked, now: float, policy: Retry
             return _back_off(task, event.error, now, policy, wait=None)
 
 
-def _retry_for_user(task: Task, now: float, policy: RetryPolicy) -> Task:
+def _retry_for_user(task: Task, now: float, policy: RetryPolicy, *, anew: bool) -> Task:
     if task.state is FAILED and task.generation >= policy.max_generations:
         return task
-    task = replace(task, due_at=now, since=now, failures=0, refreshes=0, error=NO_ERROR, reason="retried")
-    if task.remote_id is not None and task.state in {STRANDED, DONE}:
+    buys = anew and is_linked(task)
+    # a linked task stays one that somebody else has paid for, however often its files are fetched again
+    reason = task.reason if is_linked(task) and not buys and task.state is not FAILED else "retried"
+    task = replace(task, due_at=now, since=now, failures=0, refreshes=0, error=NO_ERROR, reason=reason)
+    if task.remote_id is not None and task.state in {STRANDED, DONE} and not buys:
         return replace(task, state=RUNNING)
     generation = task.generation + 1
     return replace(_reset_for_submit(task), generation=generation, ref=f"{task.ref.rpartition('-g')[0]}-g{generation}")

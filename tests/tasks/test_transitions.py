@@ -17,6 +17,7 @@ from runner.tasks.events import (
     Finished,
     Found,
     Interrupted,
+    Linked,
     LinkExpired,
     Missing,
     Pending,
@@ -28,7 +29,7 @@ from runner.tasks.events import (
 )
 from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError, reference
 from runner.tasks.retry_policy import RetryPolicy, reconcile_interval
-from runner.tasks.transitions import EVENT_COSTS, TRANSITIONS, IllegalTransitionError, advance
+from runner.tasks.transitions import EVENT_COSTS, TRANSITIONS, IllegalTransitionError, advance, is_linked
 
 NOW = 1_790_000_000.0
 TROUBLE = TaskError("trouble", "5000", "the other side is tired")
@@ -60,7 +61,10 @@ EVENTS: tuple[Event, ...] = (
     Rejected(RISK),
     Rejected(RISK, maybe_taken=True),
     AccountBlocked("credit", TROUBLE),
+    Linked("u-7", "/jobs/spring", LINKS),
+    Linked("u-7", "/jobs/spring"),
     Retried(),
+    Retried(anew=True),
     Resolved("absent", "ann"),
     Resolved("adopt", "ann", "u-9"),
     Resolved("abandon", "ann"),
@@ -454,6 +458,52 @@ def test_paid_task_is_stranded_after_its_time_limit(state, event):
     assert (task.state, task.due_at, task.remote_id) == (State.STRANDED, None, "u-1")
 
 
+# purchases of other jobs
+
+
+def test_linked_task_is_done_and_costs_nothing():
+    task = after(State.QUEUED, Linked("u-7", "/jobs/spring", LINKS), cost=4.0)
+    assert (task.state, task.remote_id, task.spent, task.submitted_at, task.due_at) == (
+        State.DONE,
+        "u-7",
+        0.0,
+        None,
+        None,
+    )
+    assert (task.reason, task.outputs, task.finished_at, is_linked(task)) == (
+        "bought in /jobs/spring",
+        LINKS,
+        NOW,
+        True,
+    )
+
+
+def test_linked_task_without_files_is_fetched():
+    """It stays linked however often it is fetched again, and a user may buy it at last."""
+    task = after(State.QUEUED, Linked("u-7", "/jobs/spring"))
+    assert (task.state, task.due_at, task.since) == (State.RUNNING, NOW, NOW)
+    for event in (Finished(LINKS), Saved(LINKS), Retried(), Finished(LINKS), Saved(LINKS)):
+        task = advance(task, event, NOW, POLICY)
+        assert is_linked(task)
+        assert task.spent == 0.0
+    anew = advance(task, Retried(anew=True), NOW, POLICY)
+    assert (anew.state, anew.generation, anew.remote_id, is_linked(anew)) == (State.QUEUED, 2, None, False)
+
+
+def test_linked_task_that_nobody_has_any_more_is_stranded():
+    task = after(State.QUEUED, Linked("u-7", "/jobs/spring"))
+    for _ in range(POLICY.max_unknown):
+        assert task.state is State.RUNNING
+        task = advance(task, RetryableFailure("absent", TROUBLE), NOW, POLICY)
+    assert (task.state, task.error.reason) == (State.STRANDED, "gone")
+    assert advance(task, Retried(), NOW, POLICY).state is State.RUNNING
+    assert advance(task, Retried(anew=True), NOW, POLICY).state is State.QUEUED
+
+
+def test_own_purchase_is_not_bought_anew():
+    assert after(State.DONE, Retried(anew=True)).state is State.RUNNING
+
+
 @pytest.mark.parametrize("state", [State.RUNNING, State.READY])
 def test_failing_paid_task_is_retried_indefinitely(state):
     """However often a paid task is polled or downloaded in vain, it never fails for that."""
@@ -513,7 +563,8 @@ STRATEGIES = {
     RetryableFailure: st.builds(RetryableFailure, KINDS, st.just(TROUBLE), WAITS),
     Rejected: st.builds(Rejected, st.just(RISK), st.booleans()),
     AccountBlocked: st.builds(AccountBlocked, st.sampled_from(["credentials", "credit"]), st.just(TROUBLE)),
-    Retried: st.just(Retried()),
+    Linked: st.builds(Linked, IDS, st.just("/jobs/spring"), st.sampled_from([(), LINKS])),
+    Retried: st.builds(Retried, st.booleans()),
     Resolved: st.builds(Resolved, st.sampled_from(["adopt", "absent", "abandon"]), st.just("ann"), IDS),
 }
 SHORT = RetryPolicy(
@@ -581,7 +632,8 @@ def test_every_sequence_with_an_operator_is_sound(data):
         before, task = task, advance(task, event, now, SHORT)
         assert sound(task), (before, event, task)
         if task.generation != before.generation:
-            assert (before.state, type(event)) == (State.FAILED, Retried)
+            assert isinstance(event, Retried)
+            assert before.state is State.FAILED or (event.anew and is_linked(before))
         if before.state in {State.IN_DOUBT, State.HELD} and task.state is State.QUEUED:
             believed = (
                 isinstance(event, Missing)
