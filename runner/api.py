@@ -10,6 +10,7 @@ long as all the rest, and 5 MB, and to load and plan a manifest must start fast.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from runner.app.job import LoadedJob, load_values
 from runner.app.job import load as load_manifest
 from runner.app.plan_job import PlanBuilder
+from runner.app.planned_links import PlannedLinks
 from runner.app.run_events import Progress, RunEvent, TaskChanged, Warned
 from runner.app.stored_job import OutputFile, StoredJob, TaskResult
 from runner.errors import Diagnostic, ManifestError, RunnerError, UsageError
@@ -28,7 +30,7 @@ from runner.tasks.models import TaskError
 from runner.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from os import PathLike
 
     from runner.app.event_observer import Listener
@@ -68,6 +70,8 @@ __all__ = [
 #: what a run does: everything; fetch what is stranded, and with `failed` buy what failed again; look up what is in
 #: doubt; hash the files and fetch those that are missing or changed
 RunVerb = Literal["run", "retry", "reconcile", "verify"]
+#: what becomes of tasks that another job of the account has bought
+Elsewhere = Literal["link", "ignore"]
 #: most sample requests of a plan
 _MAX_SAMPLES = 3
 
@@ -175,7 +179,8 @@ class PlannedTask:
 
     key: str
     name: str
-    #: `new`, `kept`, `changed` (new, and replaces an older task) or `gone` (no longer in the manifest)
+    #: `new`, `kept`, `changed` (new, and replaces an older task), `gone` (no longer in the manifest), `linked` (another
+    #: job has bought it, nothing is to pay) or `resting` (another job is at work on it)
     plan: str
     #: state of the task in the job; None: it has none yet
     state: str | None
@@ -222,6 +227,11 @@ class Plan:
         return self._builder.cost
 
     @property
+    def linked(self) -> int:
+        """Return the number of tasks that another job of the account has bought before, so that nothing is to pay."""
+        return self._builder.links.linked.total() if self._builder.links else 0
+
+    @property
     def unit(self) -> str:
         """Return the unit of the cost, or an empty string if there is no cost."""
         return self._builder.unit
@@ -261,14 +271,24 @@ def load_and_plan(
     on_task: Callable[[dict[str, Any]], None] | None = None,
     include_failed: bool = False,
     has_cost_cap: bool = False,
+    buy_again: bool = False,
+    elsewhere: Elsewhere = "link",
 ) -> Plan:
     """Load and plan in one pass over the manifest. Call `on_task` with the JSON object of every task.
 
-    With `include_failed`, tasks that failed count as new.
+    With `include_failed`, tasks that failed count as new; with `buy_again` or `elsewhere` as in `run`, what other jobs
+    of the account have bought.
     """
     directory, settings = _path_or_none(out), _settings(env)
     builder = PlanBuilder(
-        _MAX_SAMPLES, directory, sandbox, settings.providers, on_task=on_task, include_failed=include_failed
+        _MAX_SAMPLES,
+        directory,
+        sandbox,
+        settings.providers,
+        on_task=on_task,
+        include_failed=include_failed,
+        buy_again=buy_again,
+        links=None if buy_again or elsewhere == "ignore" else PlannedLinks(settings, sandbox),
     )
     job = load_checked(path, out=directory, sandbox=sandbox, env=env, on_draft=builder.add, has_cost_cap=has_cost_cap)
     builder.finish()
@@ -277,7 +297,9 @@ def load_and_plan(
 
 def _plan_builder(job: Job, samples: int, on_task: Callable[[dict[str, Any]], None] | None = None) -> PlanBuilder:
     # the directory is final already, so nothing is to be derived from `sandbox`
-    return PlanBuilder(samples, job.directory, job.loaded.in_sandbox, job.loaded.settings.providers, on_task=on_task)
+    settings, in_sandbox = job.loaded.settings, job.loaded.in_sandbox
+    links = PlannedLinks(settings, in_sandbox)
+    return PlanBuilder(samples, job.directory, in_sandbox, settings.providers, on_task=on_task, links=links)
 
 
 def _planned_task(task: Mapping[str, Any]) -> PlannedTask:
@@ -351,7 +373,8 @@ def run(
     reason: str | None = None,
     wait_lock: Duration = 0.0,
     same_account: bool = False,
-    buy_again: bool = False,
+    buy_again: bool | Sequence[str] = False,
+    elsewhere: Elsewhere = "link",
     changes: int | None = None,
     metrics_file: StrPath | None = None,
 ) -> RunResult:
@@ -362,8 +385,9 @@ def run(
     The options are those of `runner run`: `max_cost` pauses the job before it costs more, `deadline` stops submits
     after that time, `wait_lock` waits for another run of the job. If more than `changes` new tasks stand where bought
     ones stood, nothing is bought and UsageError is raised; None allows any number. `verb` chooses what is done;
-    `failed` and `reason` are for "retry". `on_event` is called in this thread with every TaskChanged, Progress and
-    Warned. If it raises, the run goes on and its exit code is 1.
+    `failed` and `reason` are for "retry". What other jobs of the account have bought before is linked, unless
+    `elsewhere` is "ignore"; `buy_again` buys it anew, all or the tasks with these keys. `on_event` is called in this
+    thread with every TaskChanged, Progress and Warned. If it raises, the run goes on and its exit code is 1.
 
     KeyboardInterrupt stops submits and is raised when those on the wire have delivered their ids, 30 seconds at most.
     Raises RunnerError if the run cannot begin, or if the store or the disk gives up.
@@ -384,7 +408,7 @@ def run(
     _check_listener(on_event)
     options = _run_options(
         job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
-        same_account=same_account, buy_again=buy_again, changes=changes,
+        same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes,
         metrics_file=metrics_file,
     )  # fmt: skip
     return wait_in_thread(f"runner {job.name}", lambda stop, post: _run(job, options, Listener(on_event, post), stop))
@@ -401,7 +425,8 @@ async def arun(
     reason: str | None = None,
     wait_lock: Duration = 0.0,
     same_account: bool = False,
-    buy_again: bool = False,
+    buy_again: bool | Sequence[str] = False,
+    elsewhere: Elsewhere = "link",
     changes: int | None = None,
     metrics_file: StrPath | None = None,
 ) -> RunResult:
@@ -416,7 +441,7 @@ async def arun(
     _check_listener(on_event)
     options = _run_options(
         job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
-        same_account=same_account, buy_again=buy_again, changes=changes,
+        same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes,
         metrics_file=metrics_file,
     )  # fmt: skip
     return await await_in_thread(
@@ -471,7 +496,8 @@ def _run_options(
     deadline: Duration | None,
     wait_lock: Duration,
     same_account: bool,
-    buy_again: bool,
+    buy_again: bool | Sequence[str],
+    elsewhere: Elsewhere,
     changes: int | None,
     metrics_file: StrPath | None,
 ) -> RunOptions:
@@ -481,6 +507,10 @@ def _run_options(
     _check_job(job)
     if verb not in get_args(RunVerb):
         raise UsageError(f"verb: there is no {verb!r}", hint=f"One of {', '.join(get_args(RunVerb))}.")
+    if isinstance(buy_again, str) or not isinstance(buy_again, bool | Sequence):
+        raise UsageError("buy_again: expected True or a list of keys", hint='E.g. buy_again=["0bfde814"].')
+    if elsewhere not in get_args(Elsewhere):
+        raise UsageError(f"elsewhere: there is no {elsewhere!r}", hint=f"One of {', '.join(get_args(Elsewhere))}.")
     if (failed or reason is not None) and verb != "retry":
         raise UsageError("failed and reason choose what to retry", hint='Use them with verb="retry".')
     if max_cost is not None:
@@ -497,7 +527,9 @@ def _run_options(
         same_account=same_account,
         again=verb == "retry",
         max_cost=max_cost,
-        buy_again=buy_again,
+        buy_again=buy_again is True,
+        buy_again_keys=() if isinstance(buy_again, bool) else tuple(buy_again),
+        elsewhere=elsewhere,
         changes=changes,
         metrics_file=_path_or_none(metrics_file),
     )

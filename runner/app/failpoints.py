@@ -32,6 +32,8 @@ FAILPOINTS = (
     "renamed",
     "done committed",
 )
+#: failpoints of a run that links what another job has bought, or that tells the account what it has bought
+LINK_FAILPOINTS = ("files linked", "linked journaled", "linked committed", "purchases written")
 
 
 def failpoint_hook(settings: Settings) -> Callable[[str], None]:
@@ -43,7 +45,7 @@ def failpoint_hook(settings: Settings) -> Callable[[str], None]:
     if wanted is None:
         return lambda _: None
     name, _, count = wanted.partition(":")
-    if name not in FAILPOINTS or not count.isdecimal():
+    if name not in {*FAILPOINTS, *LINK_FAILPOINTS} or not count.isdecimal():
         raise UsageError(
             f"RUNNER_CRASH_AT: {wanted!r} is no point", hint=f"`point:n` with one of {', '.join(FAILPOINTS)}"
         )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.errors import RunnerError, StateError, UsageError
+from runner.errors import RunnerError, StateError
 from runner.store.registry import JobEntry
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: seconds between two records of a job's progress
 _RECORD_INTERVAL = 10.0
-#: seconds for which an unfinished job blocks another job with the same tasks
-_MEMORY_SECONDS = 7 * 86_400.0
 #: way out for a state that may not be the newest
 ADOPT_HINT = "`runner adopt-state` with the same manifest shows what differs, and lets it go on"
 _BUY_AGAIN_HINT = "Or, to buy its tasks anew whatever was bought before, add --buy-again."
@@ -45,8 +43,7 @@ async def register_run(
 
     `directory` is the job's resolved path. `buy_again` is the user's decision that earlier purchases do not count. A
     `fenced` run, which buys nothing, is checked and not registered.
-    Raises StateError if the job's state is a copy, is outdated or is gone, UsageError if another job has the same
-    tasks and is not finished.
+    Raises StateError if the job's state is a copy, is outdated or is gone.
     """
     entry = JobEntry(store.uuid, name, directory, await store.key_sum(), store.epoch, now)
     for registry in registries:
@@ -166,7 +163,7 @@ def _check_same_job(known: JobEntry, entry: JobEntry, *, lost: bool) -> None:
 async def _register_new_job(registry: Registry, entry: JobEntry) -> None:
     """Register a job that the account does not know, unless another job stands in its way.
 
-    The entry is written before the check. So of two jobs that begin at the same time, at least one sees the other.
+    What other jobs have bought of the same tasks is found by `app.earlier_purchases`.
     """
     await registry.put(entry)
     try:
@@ -177,18 +174,11 @@ async def _register_new_job(registry: Registry, entry: JobEntry) -> None:
 
 
 async def _check_no_other_job(registry: Registry, entry: JobEntry) -> None:
-    """Raise StateError if another job bought in this directory, UsageError if one is at work on the same tasks."""
+    """Raise StateError if another job bought in this directory, and its state is not there any more."""
     for known in await registry.find_by_directory(entry.directory):
         if known.uuid == entry.uuid:
             continue
         raise StateError(
             f"{entry.directory}: the job {known.name!r} has bought here, and its state is gone",
             hint=f"Put its .runner back; `runner audit` lists what the provider has. {_BUY_AGAIN_HINT}",
-        )
-    for known in await registry.find_same_tasks(entry.key_sum, entry.began_at - _MEMORY_SECONDS):
-        if known.uuid == entry.uuid:
-            continue
-        raise UsageError(
-            f"the same tasks are not finished in {known.directory} (job {known.name!r})",
-            hint=f"Go on there: what it has bought would be bought twice. {_BUY_AGAIN_HINT}",
         )

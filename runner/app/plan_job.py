@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.app.job import LoadedJob
+    from runner.app.planned_links import PlannedLinks
     from runner.manifest.parser import ParsedManifest
     from runner.tasks.models import Draft
 
@@ -78,6 +79,10 @@ class PlanBuilder:
     on_task: Callable[[dict[str, Any]], None] | None = None
     #: failed tasks would be bought as well
     include_failed: bool = False
+    #: what was linked to another job's purchase would be bought as well
+    buy_again: bool = False
+    #: what other jobs of the account have bought before; None: they are not asked
+    links: PlannedLinks | None = None
     #: counts by state of the job's tasks that are still in the manifest
     kept: Counter[str] = field(default_factory=Counter)
     #: those of them that are written in another way than they were bought
@@ -106,6 +111,11 @@ class PlanBuilder:
         known, prices = self._load_known_tasks(parsed)
         state = known.pop(draft.key, None)
         self._tasks_by_model[draft.provider, f"{draft.operation}/{draft.model}"] += 1
+        if state in {None, "queued"} and self.links is not None and self._state_directory is not None:
+            fate = self.links.add(draft, parsed.manifest, self._state_directory.parent)
+            if fate is not None:
+                self._report(draft, fate, state)
+                return
         self._report(draft, "new" if state is None else "kept", state)
         if state is not None:
             self.kept[state] += 1
@@ -205,6 +215,9 @@ class PlanBuilder:
             "known": {state: count for state, count in self.kept.items() if state != "queued"},
             "changed": [_change_to_dict(change) for change in self.changes],
             "gone": dict(self.gone),
+            "linked": self.links.linked.total() if self.links else 0,
+            "linked_from": self.links.to_list() if self.links else [],
+            "resting": dict(self.links.resting) if self.links else {},
             "cost": self.cost,
             "unit": self.unit or None,
             "restated": self.restated.to_dict(),
@@ -262,7 +275,7 @@ class PlanBuilder:
             self._state_directory = manifest.directory / ".runner"
             self._axes = axis_names(manifest)
             self._unmatched, self._prices = (
-                _known_states(self._state_directory),
+                _known_states(self._state_directory, buy_again=self.buy_again),
                 Prices(parsed.manifest, Catalogue(self.provider_directory)),
             )
             self._pending = [] if self._unmatched else None
@@ -316,10 +329,10 @@ def _change_fields(change: Change | None) -> dict[str, Any]:
     return {"plan": "changed", "was": change.old_key, "was_state": change.old_state, "fields": list(change.fields)}
 
 
-def _known_states(state: Path) -> dict[str, str]:
-    """Return the state by key of every task that the job has already."""
+def _known_states(state: Path, *, buy_again: bool) -> dict[str, str]:
+    """Return the state by key of every task that the job has already: linked ones are to be bought with `buy_again`."""
     try:
         with open_read_only(state) as job:
-            return job.states_by_key()
+            return job.states_by_key(buy_again=buy_again)
     except JobNotFoundError:
         return {}

@@ -106,10 +106,11 @@ def account_hash(spec: Spec, settings: Settings) -> str:
     return hashlib.sha256(f"{host} {values[name]}".encode()).hexdigest()[:16]
 
 
-def account_directory(spec: Spec, settings: Settings) -> Path:
-    """Return the directory that the jobs of this account share."""
+def account_directory(spec: Spec, settings: Settings, account: str = "") -> Path:
+    """Return the directory that the jobs of an account share: of `account`, a hash, or of the settings' credentials."""
     host = hashlib.sha256(origin(base_url(spec, settings)).encode()).hexdigest()[:8]
-    return settings.home / ACCOUNTS / f"{spec.name}-{host}-{account_hash(spec, settings) or 'unnamed'}"
+    account = account or account_hash(spec, settings) or "unnamed"
+    return settings.home / ACCOUNTS / f"{spec.name}-{host}-{account}"
 
 
 def daily_cost_cap(spec: Spec, settings: Settings) -> float | None:

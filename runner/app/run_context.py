@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path  # noqa: TC003 - part of a public value
 from typing import TYPE_CHECKING, Literal
 
@@ -41,6 +41,7 @@ from runner.scheduler.stage import Notifier
 from runner.store.claims import Claims
 from runner.store.earlier_rows import EarlierRowsFile
 from runner.store.facts import AccountFacts
+from runner.store.purchases import Purchases
 from runner.store.rate_state import SharedRateState
 from runner.store.registry import Registry
 from runner.store.store import Store
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 
 Verb = Literal["run", "retry", "reconcile", "verify", "audit"]
+Elsewhere = Literal["link", "ignore"]
 #: seconds for which `verify` tries to fetch outputs that the provider may have deleted long ago
 _MAX_VERIFY_SECONDS = 600.0
 
@@ -91,6 +93,10 @@ class RunOptions:
     max_cost: float | None = None
     #: ignore earlier purchases that are not in this job's state
     buy_again: bool = False
+    #: prefixes of the keys of tasks that are bought although another job of the account has bought them
+    buy_again_keys: tuple[str, ...] = ()
+    #: what becomes of tasks that another job of the account has bought: linked, or bought as if nothing were known
+    elsewhere: Elsewhere = "link"
     #: new tasks that may stand where bought ones stood; None: any number
     changes: int | None = None
     #: file for Prometheus, updated during the run
@@ -116,6 +122,8 @@ class RunContext:
     #: one registry for each account
     registries: list[Registry]
     observer: Observer
+    #: what each account's jobs have bought, by provider; empty in the embedded sandbox, where nothing is bought
+    memories: dict[str, Purchases] = field(default_factory=dict)
 
 
 async def open_context(
@@ -213,6 +221,7 @@ async def _open_pipeline(
     stack.push_async_callback(client.aclose)
     downloader = _downloader(spec, job, loopback=loopback)
     stack.push_async_callback(downloader.aclose)
+    bound_before = await context.store.account_of(name)
     await context.store.bind(
         name,
         provider_config.origin(url),
@@ -220,6 +229,10 @@ async def _open_pipeline(
         same_account=options.same_account,
     )
     account = provider_config.account_directory(spec, settings)
+    if options.may_buy and settings.text(provider_config.SANDBOX_VARIABLE) is None:
+        memory = context.memories[name] = Purchases(account, context.store.uuid, failpoint)
+        if options.same_account and bound_before:
+            await memory.add_same_account(provider_config.account_directory(spec, settings, bound_before))
     registry = Registry(account)
     context.registries.append(registry)
     limiters = build_limiters(spec, manifest, account, context.clock, stack, on_warning, loopback=loopback)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,6 +13,12 @@ import anyio.to_thread
 
 from runner.app import provider_config
 from runner.app.account_state import known_accounts
+from runner.app.earlier_purchases import (
+    EarlierPurchases,
+    begin_remembering,
+    remember_while_running,
+    use_earlier_purchases,
+)
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
 from runner.app.issues import job_issues
 from runner.app.job_registry import ADOPT_HINT, mark_finished, record_while_running, register_run
@@ -38,7 +45,6 @@ from runner.tasks.transitions import advance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from pathlib import Path
 
     from runner.app.job import LoadedJob
     from runner.app.observer import Observer, StopSwitch
@@ -80,6 +86,8 @@ def execute(
             job.directory
         ):  # under the lock: another run may be making the state
             options = replace(options, again=True)
+        if options.buy_again or options.buy_again_keys:  # finished tasks may be bought
+            options = replace(options, again=options.again or options.may_buy)
         with sandbox_process(job.settings, sandbox_ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
             stats, clock = RunStats(), Clock()
             began = clock.now()
@@ -115,6 +123,7 @@ async def _run(
     async with AsyncExitStack() as stack:
         context = await open_context(job, settings, options, observer, stack, stats, clock)
         store, registries, entry = context.store, context.registries, None
+        earlier = EarlierPurchases()
         now, name = clock.now(), job.manifest.name
         directory = str(await anyio.to_thread.run_sync(job.directory.resolve))
         checked = await check_binding(store, job.state_directory, directory, registries, now)
@@ -138,6 +147,9 @@ async def _run(
                 entry = registered
                 await bind_state(job.state_directory, directory, registries, now)
                 await stack.enter_async_context(record_while_running(registries, store, observer.warn))
+                await begin_remembering(context, directory, now)
+                await stack.enter_async_context(remember_while_running(context.memories, observer.warn))
+                earlier = await use_earlier_purchases(context, options, Path(directory), job.manifest.retry.remember)
         await _requeue(context, options, job.directory)
         await start_stats(context, stats)
         deadlines = [each for each in (options.deadline, job.manifest.limits.deadline) if each is not None]
@@ -155,6 +167,7 @@ async def _run(
         async with show_run_progress(job, settings, context, run, stats, options):
             with nullcontext() if stop is None else stop.attached(run):
                 outcome = await run.run()
+        outcome = run_outcome([*earlier.endings(), *outcome.endings])
         if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
             await mark_finished(registries, entry)
         return outcome

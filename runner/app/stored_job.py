@@ -53,6 +53,8 @@ class TaskResult:
     attempts: int
     #: most that it can have cost, in the provider's unit; None: unknown
     cost: float | None
+    #: directory of another job that has paid for it, in which case this one has not; None: this one
+    bought_in: str | None
     queued_at: datetime | None
     submitted_at: datetime | None
     finished_at: datetime | None

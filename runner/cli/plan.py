@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import islice
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,7 @@ def _plan_lines(planned: Plan, plan: dict[str, Any]) -> list[str]:
         *_safety_lines(plan),
     ]
     lines += (f"  kept       {sanitize(line, _MAX_WARNING)}" for line in planned.restated())
+    lines += _earlier_lines(plan)
     lines += _change_lines(plan)
     for sample in plan["samples"]:
         request = sanitize(orjson.dumps(sample["request"]).decode(), _terminal_width() - 16)
@@ -145,6 +147,15 @@ def _hidden_notes(plan: dict[str, Any]) -> Iterator[str]:
             f"{each['tasks']:,} {have} that the list does not show ({fields}): a lost answer among them is held for "
             f"you{where}"
         )
+
+
+def _earlier_lines(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield lines about tasks that other jobs of the account have bought before."""
+    for where in plan["linked_from"][:_MAX_CHANGES]:
+        bought = f"{where['tasks']} of {plan['tasks']} were bought before in {sanitize(where['directory'], 500)}"
+        yield f"  bought     {bought} ({where['bought_at']}): linked, 0 to pay. --buy-again buys them anew"
+    for directory, count in islice(plan["resting"].items(), _MAX_CHANGES):
+        yield f"  resting    {count} are bought in {sanitize(directory, 500)} and not finished there: go on there"
 
 
 def _change_lines(plan: dict[str, Any]) -> Iterator[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections import deque
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,8 +23,7 @@ from runner.text import pluralize
 from runner.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     from runner.api import Plan, RunResult
 
@@ -38,6 +40,8 @@ class _Duration(click.ParamType[float]):
 
 #: number of new tasks from which the user at a terminal must confirm the purchase
 _CONFIRM_TASKS = 50
+#: the key of a task, which may be shortened
+_KEY = re.compile(r"[0-9a-f]{4,32}")
 _AMOUNT = click.FloatRange(min=0)
 
 
@@ -59,7 +63,18 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--quiet", is_flag=True, help="Print nothing on success; still say why on failure."),
             click.option("--same-account", is_flag=True, help="The account is the same under a new key."),
             click.option("--max-cost", type=_AMOUNT, metavar="N", help="Pause with exit code 8 before it costs more."),
-            click.option("--buy-again", is_flag=True, help="Buy even what was bought before and is lost to this job."),
+            click.option(
+                "--buy-again",
+                is_flag=True,
+                help="Buy even what was bought before: all, or the tasks of these keys.",
+            ),
+            click.option("--buy-again-key", "buy_again_keys", multiple=True, hidden=True),
+            click.option(
+                "--elsewhere",
+                type=click.Choice(["link", "ignore"]),
+                default="link",
+                help="Link what other jobs of the account have bought, or ignore it.",
+            ),
             click.option(
                 "--changes",
                 type=click.IntRange(min=0),
@@ -74,7 +89,33 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.command()
+class _RunCommand(click.Command):
+    """Command whose `--buy-again` may be followed by keys of tasks: `--buy-again 0bfde814 5a7c21f0`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_with_keys(args)))
+
+
+def _with_keys(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments with an option of its own for each key behind `--buy-again`.
+
+    A word counts as a key if it is hexadecimal and no file is called so: a manifest may follow as well.
+    """
+    left = deque(arguments)
+    while left:
+        word = left.popleft()
+        if word.startswith("--buy-again="):
+            yield word.replace("=", "-key=", 1)
+        elif word == "--buy-again":
+            keys = []
+            while left and _KEY.fullmatch(left[0]) and not Path(left[0]).exists():
+                keys.append(f"--buy-again-key={left.popleft()}")
+            yield from keys or [word]
+        else:
+            yield word
+
+
+@click.command(cls=_RunCommand)
 @click.argument("manifests", nargs=-1, required=True, type=MANIFEST, metavar="MANIFEST…")
 @_run_options
 def run(manifests: tuple[Path, ...], **options: Any) -> int:
@@ -82,7 +123,7 @@ def run(manifests: tuple[Path, ...], **options: Any) -> int:
     return _run_all(manifests, options, verb="run")
 
 
-@click.command()
+@click.command(cls=_RunCommand)
 @click.argument("manifests", nargs=-1, required=True, type=MANIFEST, metavar="MANIFEST…")
 @click.option("--failed", is_flag=True, help="Also pay anew for what failed.")
 @click.option("--reason", metavar="REASON", help="Only what failed for this reason, e.g. moderation.")
@@ -165,13 +206,21 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
     has_cost_cap = options["max_cost"] is not None
     plan = None
     if _needs_confirmation(options, chosen):
-        plan = api.load_and_plan(path, **place, include_failed=bool(chosen.get("failed")), has_cost_cap=has_cost_cap)
+        plan = api.load_and_plan(
+            path,
+            **place,
+            include_failed=bool(chosen.get("failed")),
+            has_cost_cap=has_cost_cap,
+            buy_again=options["buy_again"],
+            elsewhere=options["elsewhere"],
+        )
     job = plan.job if plan else api.load_checked(path, **place, has_cost_cap=has_cost_cap)
     if chosen["verb"] == "run" and not options["quiet"]:  # other verbs buy nothing new
         for warning in job.warnings:
             logs.warn(str(warning))
     changes = DEFAULT_CHANGES if options["changes"] is None else options["changes"]
-    if plan is not None and (plan.new >= _CONFIRM_TASKS or plan.replaced > changes):
+    least = 1 if options["buy_again"] else _CONFIRM_TASKS
+    if plan is not None and (plan.new >= least or plan.replaced > changes):
         _confirm_purchase(plan)
         changes = None
     run_options = RunOptions(
@@ -182,6 +231,8 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
         same_account=options["same_account"],
         max_cost=options["max_cost"],
         buy_again=options["buy_again"],
+        buy_again_keys=options["buy_again_keys"],
+        elsewhere=options["elsewhere"],
         changes=changes,
         metrics_file=options["metrics_file"],
         **chosen,

@@ -41,6 +41,8 @@ class Retry:
     patience: float = 172_800.0
     #: time to wait before a doubtful submit that is not found counts as not accepted; None means the spec's
     doubt: float | None = None
+    #: age up to which a purchase of another job of the account is linked and not bought once more
+    remember: float = 90 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)

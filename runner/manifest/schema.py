@@ -200,6 +200,7 @@ class RetryPart(_Section):
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
     patience: Duration = 172_800.0
     doubt: Duration | None = None
+    remember: Duration = 90 * 86_400.0
 
 
 class NotifyPart(_Section):

@@ -219,8 +219,8 @@ def discard(part: Path) -> None:
         part.with_name(part.name + ".tag").unlink(missing_ok=True)
 
 
-def link_as(old: Path, new: Path) -> bool:
-    """Give a file a second name, replacing nothing.
+def link_as(old: Path, new: Path, *, mode: int = 0o600) -> bool:
+    """Give a file a second name, replacing nothing. Where there are no links, a copy has the permission bits `mode`.
 
     Return False if another file has the name, or if the file does not exist. Raises DiskError.
     """
@@ -234,7 +234,7 @@ def link_as(old: Path, new: Path) -> bool:
         except OSError as error:
             if error.errno not in _NO_LINK_ERRNOS:
                 raise
-            copy_file(old, new)
+            copy_file(old, new, mode)
         sync_directory(new.parent)
     return True
 

@@ -20,6 +20,7 @@ import orjson
 
 from runner.errors import ConfigError
 from runner.files import atomic_write
+from runner.tasks.transitions import BOUGHT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -53,6 +54,9 @@ def result_dict(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Every key is present, and unknown values are None.
     """
+    evidence = row.get("evidence") or ""
+    is_linked = row["remote_id"] is not None and evidence.startswith(BOUGHT_IN)
+    bought_in = evidence.removeprefix(BOUGHT_IN) if is_linked else None
     return {
         "key": row["key"],
         "index": row["position"],
@@ -65,8 +69,9 @@ def result_dict(row: Mapping[str, Any]) -> dict[str, Any]:
         "remote_id": row["remote_id"],
         "outputs": [{name: output[name] for name in _OUTPUT_FIELDS} for output in row["outputs"] if output["file"]],
         "error": {"reason": row["reason"], "code": row["code"], "message": row["message"]},
-        "attempts": row["attempts"] + row["doubts"] + (row["remote_id"] is not None),
+        "attempts": row["attempts"] + row["doubts"] + (row["remote_id"] is not None and bought_in is None),
         "cost": None if row["cost"] is None else row["spent"],
+        "bought_in": bought_in,
         "queued_at": _iso_timestamp_or_none(row["queued_at"]),
         "submitted_at": _iso_timestamp_or_none(row["submitted_at"]),
         "finished_at": _iso_timestamp_or_none(row["finished_at"]),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from runner.tasks.events import Accepted, Claimed, Finished, Found, Saved
+from runner.tasks.events import Accepted, Claimed, Finished, Found, Linked, Saved
 from runner.tasks.models import State
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ class RunStats:
     adopted: int = 0
     #: tasks whose outputs arrived after they had failed or were given up
     late_results: int = 0
+    #: tasks whose outputs another job has paid for, by the directory of that job
+    linked: Counter[str] = field(default_factory=Counter)
     downloaded: int = 0
     bytes: int = 0
     #: cost of this run in the provider's unit, tasks in doubt included
@@ -154,6 +156,8 @@ class RunStats:
                 self.adopted += 1
             case Finished() if before.state in _LOST:
                 self.late_results += 1
+            case Linked(bought_in=directory):
+                self.linked[directory] += 1
             case Saved(outputs):
                 self.downloaded += len(outputs)
                 self.bytes += sum(output.bytes or 0 for output in outputs)

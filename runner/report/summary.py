@@ -7,7 +7,7 @@ where there is one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -38,6 +38,8 @@ _NEXT_STEPS = {
 }
 #: exit codes whose reasons the groups of tasks already show
 _GROUPED_CODES = frozenset({3, 4})
+#: directories of linked tasks that are listed
+_MAX_LINKED_FROM = 3
 #: held tasks that are listed with their commands
 _MAX_HELD = 3
 _STATE_ORDER = (State.HELD, State.FAILED, State.STRANDED, State.DONE)
@@ -55,6 +57,8 @@ _HINTS: Mapping[tuple[str, str], str] = {
     ("stranded", "stuck"): "paid for, and still not finished there; to look again, free of charge: {retry}",
     ("stranded", "no_output"): "paid for, and the provider shows no file; to look again, free of charge: {retry}; or "
     "ask its support, with the remote_id in results.jsonl",
+    ("stranded", "gone"): "another job has paid for it, its files are gone, and the provider has them no more; to pay "
+    "anew: {run} --buy-again",
     ("stranded", "withdrawn"): "paid for, and the provider has it no more; to look again, free of charge: {retry}",
     ("stranded", ""): "paid for, and the files could not be fetched; to try again, free of charge: {retry}",
     ("done", ""): "the provider made fewer files than were ordered; those that it made are here",
@@ -123,6 +127,8 @@ def summary(
         "submitted": stats.submitted,
         "adopted": stats.adopted,
         "bonus": stats.late_results,
+        "linked": stats.linked.total(),
+        "linked_from": dict(stats.linked),
         "downloaded": stats.downloaded,
         "bytes": stats.bytes,
         "cost": None if stats.unpriced else stats.cost,
@@ -162,6 +168,8 @@ def render(summary: Mapping[str, Any], issues: JobIssues, directory: str) -> str
         f"  this run  {_work_done(summary, issues.unit)} in {format_duration(summary['seconds'])}",
         f"  files     {sanitize(directory, 500)}",
     ]
+    for linked_from, count in islice(summary["linked_from"].items(), _MAX_LINKED_FROM):
+        lines.append(f"  linked    {count} bought before in {sanitize(linked_from, 500)}: nothing to pay")
     for label, line in zip_longest(["safety"], safety_lines(summary.get("guarantees", ())), fillvalue=""):
         lines += [f"  {label:<8}  {line}"] if line else []
     lines += [f"  {line}" for line in issue_lines(issues)]
@@ -179,6 +187,8 @@ def _work_done(summary: Mapping[str, Any], unit: str) -> str:
     parts = [f"{summary['submitted']} submitted", f"{pluralize(summary['downloaded'], 'file')}{weight}"]
     if summary["adopted"]:
         parts.append(f"{summary['adopted']} found again")
+    if summary["linked"]:
+        parts.append(f"{summary['linked']} linked")
     if summary["bonus"]:
         parts.append(f"{summary['bonus']} made after all")
     if summary["cost"]:

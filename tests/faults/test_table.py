@@ -142,7 +142,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "whole/test_money.py::test_job_pauses_before_exceeding_its_cap",
         "whole/test_money.py::test_in_doubt_counts_as_spent",
     ),
-    "FM4": ("whole/test_memory.py::test_same_tasks_under_another_name_need_confirmation",),
+    "FM4": ("whole/test_memory.py::test_same_tasks_under_another_name_are_not_bought",),
 }
 
 #: rows that cannot be shown on loopback, and why

@@ -14,7 +14,7 @@ from runner.store.registry import JobEntry, Registry
 JOB = JobEntry("u1", "posters", "/jobs/out/posters", "aa", 1, 100.0)
 
 
-async def test_job_is_found_by_uuid_directory_and_tasks(tmp_path):
+async def test_job_is_found_by_uuid_and_directory(tmp_path):
     registry = Registry(tmp_path / "account")
     assert await registry.get("u1") is None
     await registry.put(JOB)
@@ -22,15 +22,8 @@ async def test_job_is_found_by_uuid_directory_and_tasks(tmp_path):
     assert await registry.get("u1") == replace(JOB, epoch=2)
     assert await registry.find_by_directory("/jobs/out/posters") == [replace(JOB, epoch=2)]
     assert await registry.find_by_directory("/jobs/out") == []
-    assert [entry.uuid for entry in await registry.find_same_tasks("aa", 50.0)] == ["u1"]
-    assert await registry.find_same_tasks("aa", 101.0) == []
-    assert await registry.find_same_tasks("bb", 0.0) == []
-
-
-async def test_finished_job_is_not_found_by_its_tasks(tmp_path):
-    registry = Registry(tmp_path)
-    await registry.put(replace(JOB, unfinished=0))
-    assert await registry.find_same_tasks("aa", 0.0) == []
+    await registry.put(replace(JOB, uuid="u2", began_at=200.0))
+    assert [entry.uuid for entry in await registry.entries()] == ["u2", "u1"]
 
 
 async def test_directory_can_be_forgotten(tmp_path):
