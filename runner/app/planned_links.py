@@ -46,7 +46,7 @@ class PlannedLinks:
     def add(self, draft: Draft, manifest: Manifest, directory: Path) -> Fate | None:
         """Count a draft that this job has not bought. Return what a run makes of it; None: it is bought."""
         memory = self._open(draft.provider, directory)
-        purchases = memory.find(draft.key) if memory is not None else ()
+        purchases = memory.find(draft.key, draft.goods) if memory is not None else ()
         origins = [each for each in purchases if not each.linked] or purchases
         recent = [each for each in origins if each.at >= self._now - manifest.retry.remember]
         if not recent:

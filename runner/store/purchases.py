@@ -57,11 +57,20 @@ create table if not exists purchase (
 create index if not exists purchase_goods on purchase (goods) where goods <> '';
 create table if not exists same_account (home text primary key) strict, without rowid;
 """
-#: purchases of other jobs by what is asked for; `t` is a task of this job
+#: when two tasks ask for the same: by their requests as they are sent, or by what their manifests say, however it is
+#: written; `t` is a task of this job
+_SAME_KEY, _SAME_GOODS = "{it}.key = t.key", "{it}.goods = t.goods and {it}.goods <> '' and {it}.key <> t.key"
+#: purchases of other jobs that are the same as an unbought task
 _MATCHES = f"""
-  from mine.task as t join purchase on purchase.key = t.key
+  from mine.task as t join {{schema}}.purchase as purchase on {{same}}
   where t.provider = :provider and t.state = 'queued' and t.due_at is not null and t.generation = 1
     and purchase.job <> :job and purchase.state in {BOUGHT}
+"""
+#: unbought tasks that another job is about to buy
+_AT_WORK = """
+  insert into found select t.id, '', '', '', :directory from mine.task as t join other.task as o on {same}
+  where t.provider = :provider and t.state = 'queued' and t.due_at is not null and t.generation = 1
+    and o.state = 'queued' and o.due_at < 253402300800.0
 """
 #: purchases of the tasks of a page
 _PURCHASES_OF_PAGE = f"""
@@ -207,7 +216,7 @@ class Purchases:
         values = {"provider": provider, "job": self._job}
         with _attached(self._file.path, state / "state.db") as connection:
             connection.execute("create temp table found (id integer, home text, job text, key text, at_work text)")
-            connection.execute("insert into found select t.id, '', purchase.job, purchase.key, null" + _MATCHES, values)
+            _insert_matches(connection, "main", {**values, "home": ""})
             for home in other_homes(self._directory):
                 _insert_from(connection, home, values)
             for directory in self._at_work(connection):
@@ -235,16 +244,19 @@ def _attached(path: Path, state: Path | None = None) -> Iterator[sqlite3.Connect
         yield connection
 
 
+def _insert_matches(connection: sqlite3.Connection, schema: str, values: Mapping[str, str]) -> None:
+    """Find the tasks that a memory knows."""
+    for same in (_SAME_KEY, _SAME_GOODS):
+        query = _MATCHES.format(schema=schema, same=same.format(it="purchase"))
+        connection.execute("insert into found select t.id, :home, purchase.job, purchase.key, null" + query, values)
+
+
 def _insert_from(connection: sqlite3.Connection, home: Path, values: Mapping[str, str]) -> None:
     """Find the tasks that another home of the account remembers. A home that cannot be read remembers nothing."""
     with suppress(sqlite3.Error):
         connection.execute("attach ? as elsewhere", (f"file:{quote(str(home / 'bought.db'))}?mode=ro",))
         try:
-            matches = _MATCHES.replace("join purchase on", "join elsewhere.purchase as purchase on")
-            connection.execute(
-                "insert into found select t.id, :home, purchase.job, purchase.key, null" + matches,
-                {**values, "home": home.name},
-            )
+            _insert_matches(connection, "elsewhere", {**values, "home": home.name})
         finally:
             connection.execute("detach elsewhere")
 
@@ -255,12 +267,8 @@ def _insert_at_work(connection: sqlite3.Connection, directory: str, values: Mapp
         state = Path(directory) / ".runner" / "state.db"
         connection.execute("attach ? as other", (f"file:{quote(str(state))}?mode=ro",))
         try:
-            connection.execute(
-                "insert into found select t.id, '', '', '', :directory from mine.task as t join other.task as o"
-                " on o.key = t.key where t.provider = :provider and t.state = 'queued' and t.due_at is not null"
-                " and t.generation = 1 and o.state = 'queued' and o.due_at < 253402300800.0",
-                {**values, "directory": directory},
-            )
+            for same in (_SAME_KEY, _SAME_GOODS):
+                connection.execute(_AT_WORK.format(same=same.format(it="o")), {**values, "directory": directory})
         finally:
             connection.execute("detach other")
 

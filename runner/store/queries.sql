@@ -326,7 +326,7 @@ select case
 select task.*, draft.request, draft.name
   from json_each(:fingerprints) join task on task.fingerprint = json_each.value and task.fingerprint <> ''
     join draft on draft.task_id = task.id
-  where task.state = 'queued' and task.provider = :provider and due_at is not null order by task.id limit :limit
+  where task.state = 'queued' and task.provider = :provider and due_at < 253402300800.0 order by task.id limit :limit
 
 -- name: open_like
 -- Return how many tasks with some fingerprints may own a row that nobody owns.
@@ -337,7 +337,7 @@ select fingerprint, count(*) from json_each(:fingerprints) join task
 -- name: has_queued
 -- Return whether one of the first tasks to buy is of some operations, or there are too many to tell.
 select count(*) = 2000 or coalesce(max(operation in (select value from json_each(:operations))), 0) from (
-  select operation from task where state = 'queued' and provider = :provider and due_at is not null limit 2000)
+  select operation from task where state = 'queued' and provider = :provider and due_at < 253402300800.0 limit 2000)
 
 -- name: in_state
 -- Return every task of a state that few tasks are in.
@@ -573,7 +573,7 @@ select spent, unpriced from job where id = 1
 
 -- name: remembered
 -- Return the tasks that were ever bought, as the account remembers them.
-select task.id, key, '' as goods, state, ref, remote_id, coalesce(submitted_at, finished_at, draft.queued_at) as at,
+select task.id, key, goods, state, ref, remote_id, coalesce(submitted_at, finished_at, draft.queued_at) as at,
     case when cost is null then null else spent end as cost, reason, message, evidence like 'bought in %' as linked,
     (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
        from (select * from output where output.task_id = task.id and file is not null order by number)) as outputs
@@ -582,7 +582,7 @@ select task.id, key, '' as goods, state, ref, remote_id, coalesce(submitted_at, 
 
 -- name: remembered_of
 -- Return the tasks with these references, as the account remembers them, in any state: a purchase may turn out to be none.
-select task.id, key, '' as goods, state, ref, remote_id, coalesce(submitted_at, finished_at, draft.queued_at) as at,
+select task.id, key, goods, state, ref, remote_id, coalesce(submitted_at, finished_at, draft.queued_at) as at,
     case when cost is null then null else spent end as cost, reason, message, evidence like 'bought in %' as linked,
     (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
        from (select * from output where output.task_id = task.id and file is not null order by number)) as outputs

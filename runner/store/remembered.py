@@ -66,16 +66,17 @@ class RememberedPurchases:
             with suppress(sqlite3.Error):
                 self._connections.append(_open(each))
 
-    def find(self, key: str) -> tuple[Purchase, ...]:
-        """Return what other jobs have bought of this, the earliest first."""
+    def find(self, key: str, goods: str = "") -> tuple[Purchase, ...]:
+        """Return what other jobs have bought of this, by its key or by what its manifest says, the earliest first."""
         query = (
-            f"select {COLUMNS} from purchase join job on job.uuid = purchase.job where key = ? and state in {BOUGHT}"  # noqa: S608 - no value of a user
-            " and job.directory <> ? order by purchase.linked, at limit ?"
+            f"select {COLUMNS} from purchase join job on job.uuid = purchase.job"  # noqa: S608 - no value of a user
+            f" where (key = ? or (goods = ? and goods <> '')) and state in {BOUGHT} and job.directory <> ?"
+            " order by purchase.linked, at limit ?"
         )
         found: list[Purchase] = []
         for connection in self._connections:
             with suppress(*DATABASE_ERRORS):
-                found += map(purchase_from, connection.execute(query, (key, self._own, _MAX_PURCHASES)))
+                found += map(purchase_from, connection.execute(query, (key, goods, self._own, _MAX_PURCHASES)))
         return tuple(found)
 
 

@@ -79,6 +79,25 @@ async def test_purchase_of_one_job_is_found_by_another(tmp_path):
     assert (tmp_path / "home" / "bought.db").stat().st_mode & 0o777 == 0o600
 
 
+async def test_same_goods_under_another_key_are_found(tmp_path):
+    """The manifest writes the same in another way, or an update of the runner sends it in another way."""
+    goods = "ab" * 16
+    async with job(tmp_path / "one") as one, job(tmp_path / "two") as two, job(tmp_path / "three") as three:
+        await one.add(1, 2, goods=goods, digest="d2")
+        await two.add(3, goods=goods, digest="d2")
+        await three.add(4, 1, digest="d2")  # goods that are not known are nobody's
+        await buy(one)
+        with job_lock(tmp_path / "one" / ".runner"):
+            await remembered(tmp_path / "home", one, tmp_path / "one")
+            (match,) = await found(await remembered(tmp_path / "home", two, tmp_path / "two"), tmp_path / "two")
+            assert [each.key for each in match.purchases] == [key_of(1)]
+            assert match.at_work == str(tmp_path / "one")
+        (match,) = await found(await remembered(tmp_path / "home", three, tmp_path / "three"), tmp_path / "three")
+        assert [each.key for each in match.purchases] == [key_of(1)]
+        plan = RememberedPurchases(tmp_path / "home", tmp_path / "two")
+        assert [len(plan.find("another", each)) for each in (goods, "", "cd" * 16)] == [1, 0, 0]
+
+
 async def test_only_what_is_new_in_the_journal_is_read(tmp_path, monkeypatch):
     written = []
     real = Purchases._write

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -77,6 +78,14 @@ def test_renamed_manifest_with_one_row_more_buys_one(desk, bought):
     assert "1 submitted, 1 file" in done.stdout
     assert "6 linked" in done.stdout
     assert f"6 bought before in {desk.root / 'out/job'}: nothing to pay" in done.stdout
+
+
+@pytest.mark.slow
+def test_text_that_differs_unseen_buys_nothing(desk, bought):
+    text = images(6, more=PRICED, **KLING)
+    desk.write("edited.yaml", re.sub(r"subject: (thing \d)", r'subject: "  \1 "', text))
+    assert desk.job("edited.yaml")["linked"] == 6
+    assert bought.stats["accepted"] == 6
 
 
 @pytest.mark.slow
