@@ -22,6 +22,7 @@ from runner.app.probe_purchases import Purchases
 from runner.app.probe_record import ProbeRecord, open_record
 from runner.app.probe_submit import REFUSED, SAME_TASK
 from runner.app.run_context import RunOptions, open_context
+from runner.app.state_binding import bind_state, check_binding
 from runner.errors import JobLockedError, RunnerError
 from runner.files import make_account_directory
 from runner.net.cut import CuttingSender
@@ -141,13 +142,21 @@ async def _run(
             job, settings, RunOptions(verb="run", again=True), observer, stack, RunStats(), clock
         )
         probe = Probe(job, plan, record, context, say)
-        entry = None
+        store, registries, entry, now = context.store, context.registries, None, clock.now()
         if plan.spend:
             directory = str(await anyio.to_thread.run_sync(job.directory.resolve))
-            entry = await register_run(
-                context.registries, context.store, name="probe", directory=directory, now=clock.now(), buy_again=False
+            fence = (await check_binding(store, job.state_directory, directory, registries, now)).fence
+            registered = await register_run(
+                registries, store, name="probe", directory=directory, now=now, buy_again=False, fenced=bool(fence)
             )
-            await stack.enter_async_context(record_while_running(context.registries, context.store, observer.warn))
+            if fence:
+                observer.warn(f"{fence}. To begin a new probe, move {job.directory} away")
+                for pipeline in context.pipelines:
+                    pipeline.session.raise_fence(fence)
+            else:
+                entry = registered
+                await bind_state(job.state_directory, directory, registries, now)
+                await stack.enter_async_context(record_while_running(registries, store, observer.warn))
         endings = await probe.run()
         report = await probe.report(endings)
         if report.exit in {Exit.DONE, Exit.HELD, Exit.FAILED}:
@@ -181,13 +190,18 @@ class Probe:
         await self._purchases.check()
         if await self._purchases.sent():
             self._say("going on with a probe that was interrupted")
-            await self._settle_double()
+            if not self._session.fence:
+                await self._settle_double()
             endings = await self._collect()
         if not any(each.exit in {Exit.INT, Exit.TERM, Exit.HUP} for each in endings):
             await self._take_steps()
             await self._purchases.hold_only(await self._purchases.sent())
             if self._signal is None:
-                endings = await self._leave_to_user(await self._collect())
+                endings = await self._collect()
+            if self._signal is None and not self._session.fence:
+                endings = await self._leave_to_user(endings)
+        if self._session.fence:
+            endings.append(Ending(Exit.STATE, f"{self._session.fence}. Move {self._job.directory} away"))
         if self._signal is not None:
             endings.append(Ending(self._signal, "stopped by a signal; the same command goes on"))
         self._incomplete = self._purchases.unsent or self._incomplete

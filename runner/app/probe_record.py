@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -78,13 +79,14 @@ def open_record(top: Path, plan: ProbePlan, now: float) -> ProbeRecord:
     """
     if plan.spend == 0:
         return _new(top / _FREE, plan, now)
-    numbers = [int(path.name) for path in top.glob("[0-9]*") if path.name.isdecimal() and (path / _FILE).is_file()]
-    latest = max(numbers, default=0)
-    if latest:
-        record = _read(top / f"{latest:04}")
+    begun = sorted(path.parent for path in top.glob(f"[0-9]*/{_FILE}"))
+    if begun:
+        record = _read(begun[-1])
         if record.finished is None:
             return _go_on(record, plan)
-    return _new(top / f"{latest + 1:04}", plan, now)
+    # a name of its own: the account remembers what was bought in each directory, also after it was moved away
+    moment = datetime.fromtimestamp(now, UTC)
+    return _new(top / f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond // 1000:03}", plan, now)
 
 
 def _go_on(record: ProbeRecord, plan: ProbePlan) -> ProbeRecord:

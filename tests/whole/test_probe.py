@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 import urllib.error
@@ -358,11 +359,13 @@ def test_a_refused_task_ends_the_probe_and_the_next_is_new(desk):
     desk.write("specs/kling.yaml", text)
     with sandbox(*FAST) as box:
         desk.env = {**box.env, "RUNNER_PROVIDERS": "specs"}
-        for number in (1, 2):
+        directories = set()
+        for _ in range(2):
             report = run_probe(desk, "--yes")
             assert report["exit_code"] == 3
             assert "model kling-v9 does not exist" in report["reasons"][0]
-            assert report["directory"].endswith(f"probe/000{number}")
+            directories.add(report["directory"])
+        assert len(directories) == 2
         assert box.accepted == []
 
 
@@ -373,9 +376,9 @@ def test_without_credit_it_waits_and_goes_on_later(desk):
         report = run_probe(desk, "--yes")
         assert (report["exit_code"], box.accepted) == (6, [])
         box.change(credit=None)
-        report = run_probe(desk, "--yes")
-        assert (report["exit_code"], len(box.accepted)) == (0, 2)
-        assert report["directory"].endswith("probe/0001")
+        later = run_probe(desk, "--yes")
+        assert (later["exit_code"], len(box.accepted)) == (0, 2)
+        assert later["directory"] == report["directory"]
 
 
 @pytest.mark.slow
@@ -387,3 +390,24 @@ def test_a_lost_answer_to_the_task_is_found_again(desk):
         assert facts(report)["reference_in_list"] == ("measured", "shown")
         assert ids(report) == {task["id"] for task in box.accepted}
         assert len(box.accepted) == 2
+
+
+@pytest.mark.slow
+def test_a_restored_probe_buys_nothing(desk):
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        killed = desk.run("probe", "kling", "--yes", env={"RUNNER_CRASH_AT": "answer received:2"})
+        assert killed.returncode == -signal.SIGKILL
+        before = len(box.accepted)
+        (directory,) = desk.root.glob("home/accounts/*/probe/2*")
+        moved = directory.with_name("moved")
+        shutil.copytree(directory, moved)
+        shutil.rmtree(directory)
+        shutil.copytree(moved, directory)
+        shutil.rmtree(moved)
+        done = desk.run("probe", "kling", "--yes", "--json")
+        assert done.returncode == 13
+        assert f"move {directory} away" in done.stderr
+        assert len(box.accepted) == before
+        directory.rename(desk.root / "away")
+        assert run_probe(desk, "--yes")["exit_code"] == 0
