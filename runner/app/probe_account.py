@@ -350,16 +350,24 @@ class Probe:
             note = f"refusals: the invalid value ({self._invalid()}) was accepted, and a task was bought"
             await self._keep("refusal", Measured(notes=[note]))
             return
-        if refusal.state is not State.FAILED:
+        # in doubt without a doubtful send: it was refused, and the refusal is not believed yet
+        is_suspect = refusal.state is State.IN_DOUBT and not refusal.doubts
+        if refusal.state is not State.FAILED and not is_suspect:
             return
         subject = " ".join(filter(None, (refusal.error.code, refusal.error.reason)))
         found = await self._measurement.look(refusal)
         if found is not None:
-            self._record.surplus.append(found.remote_id)
+            if is_suspect:
+                await self._pipeline.settlement.settle(refusal, found)
+            else:
+                self._record.surplus.append(found.remote_id)
             why = f"{found.remote_id} was made, and the submit was answered with {refusal.error.code}"
             fact = self._measurement.fact("refusal_free", "contradicted", "charges", subject=subject, why=why)
             await self._keep("refusal", Measured([fact]))
         elif await self._is_shown(task):
+            if is_suspect:
+                missing = Missing(quiet=True, why=f"absent, while {task.remote_id} is shown, which was accepted later")
+                await self._pipeline.settlement.settle(refusal, missing)
             fact = self._measurement.fact("refusal_free", "measured", "free", subject=subject, why=self._invalid())
             await self._keep("refusal", Measured([fact]))
         else:

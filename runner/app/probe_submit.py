@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from runner.providers.requests import Reply
 from runner.providers.responses import is_unclear
 from runner.scheduler.submit import SubmitStage
-from runner.tasks.events import Accepted, Interrupted, Rejected
+from runner.tasks.events import Accepted, AccountBlocked, Interrupted, Rejected, RetryableFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +52,8 @@ class SingleSubmit(SubmitStage):
                 return Interrupted(f"{REFUSED}{reason}", hopeless=True)
             case Interrupted(reason):
                 return Interrupted(reason, hopeless=True)
+            case RetryableFailure() | AccountBlocked() if isinstance(outcome, Reply):
+                return Interrupted(f"{event.error.code} {event.error.message}", hopeless=True)
             case Rejected(error):
                 return Interrupted(f"{REFUSED}{error.code} {error.message}", hopeless=True)
             case _:
