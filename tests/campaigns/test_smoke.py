@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.slow
 def test_thirty_kills_lose_nothing_and_pay_nothing_twice(tmp_path):
-    campaign = Campaign(list(KINDS.values()), kills=10, seed=3, hits=0, root=tmp_path, observe=False)
+    campaign = Campaign(list(KINDS.values()), kills=6, seed=3, hits=0, root=tmp_path, observe=False)
     assert campaign.run(), json.dumps(campaign.figures()["convicted"], indent=2)
     figures = campaign.figures()
     print(summary(figures))

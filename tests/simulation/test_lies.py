@@ -7,11 +7,16 @@ them: `python -m tests.simulation --lies --seeds 10000`.
 from __future__ import annotations
 
 from itertools import cycle, product
+from unittest import mock
 
 import pytest
 
+from runner.providers import responses
+from runner.scheduler import reconcile
+from runner.scheduler.evidence import OwnRows
+from runner.scheduler.list_facts import ListFacts
+from tests.simulation import world
 from tests.simulation.lies import BOTH, LIES, TROUBLES, draw, pairs, plan
-from tests.simulation.world import play
 
 USES = {True: "bought before", False: "first use"}
 #: seeds, and how many of them are one test
@@ -30,7 +35,7 @@ FOUND = [
 
 
 def check(kind, lies, trouble, prior):
-    report = play(plan(kind, lies, trouble, prior=prior))
+    report = world.play(plan(kind, lies, trouble, prior=prior))
     story = f"{kind}, {USES[prior]}, {trouble}, {' and '.join(lie.name for lie in lies)}"
     assert report.violation is None, f"{story}: {report.violation}\n" + "\n".join(report.tail)
     ended, states = report.lives[-1], report.states
@@ -44,6 +49,29 @@ def test_lies_that_once_cost_money_cost_none(kind, lies, trouble, prior):
     check(kind, tuple(BY_NAME[lie] for lie in lies), trouble, prior)
 
 
+def _values_only(spec, body, value, compare=responses.compare_echo):
+    return {name: same for name, same in compare(spec, body, value).items() if not name.startswith("without")}
+
+
+#: wrong programs without one of the rules, and the number of what they pay twice or take
+MUTANTS = {
+    "times are believed": (0, (ListFacts, "time_shift", lambda *_: 0.0)),
+    "other jobs' rows are not compared": (2, (world, "proof_of_body", lambda *_: "")),
+    "pictures are not compared": (4, (reconcile, "compare_echo", _values_only)),
+    "late rows teach nothing": (5, (ListFacts, "saw_late", lambda *_: None)),
+    "rows without a reference are nobody's": (6, (OwnRows, "has_neighbour", lambda *_: True)),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_each_missing_rule_is_noticed(mutant):
+    number, (target, name, wrong) = MUTANTS[mutant]
+    kind, lies, trouble, prior = FOUND[number]
+    with mock.patch.object(target, name, wrong):
+        report = world.play(plan(kind, tuple(BY_NAME[lie] for lie in lies), trouble, prior=prior))
+    assert report.violation is not None
+
+
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_honest_sandbox_holds_nothing(kind, trouble):
@@ -53,7 +81,7 @@ def test_honest_sandbox_holds_nothing(kind, trouble):
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_few_lying_worlds_keep_every_invariant(seed):
-    report = play(draw(seed))
+    report = world.play(draw(seed))
     assert report.violation is None, "\n".join(report.tail)
 
 
@@ -83,7 +111,7 @@ def test_no_pair_of_lies_costs_money(kind, part):
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_lying_worlds_keep_every_invariant(first):
     for seed in range(first, first + CHUNK):
-        report = play(draw(seed))
+        report = world.play(draw(seed))
         replay = f"python -m tests.simulation --lies --seeds 1 --first {seed} --trace"
         assert report.violation is None, f"seed {seed}: {report.violation}\n{replay}\n" + "\n".join(report.tail)
 
