@@ -10,7 +10,7 @@ import anyio
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
 from runner.app.run_context import RunContext, RunOptions, open_context
 from runner.report.results import iso_timestamp
-from runner.scheduler.audit import AuditReport, Finding, audit
+from runner.scheduler.audit import AuditReport, Finding, adopt_certain, audit, find_equal_files
 from runner.scheduler.outcome import Exit
 from runner.store.lock import job_lock
 from runner.store.read_only import known_remote_ids, open_read_only
@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 _NO_LISTING = "it has no list of tasks: only its console can tell"
 
 
-def audit_job(job: LoadedJob, observer: Observer, *, wait_lock: float = 0.0) -> dict[str, Any]:
+def audit_job(
+    job: LoadedJob, observer: Observer, *, wait_lock: float = 0.0, adopt_by: str | None = None
+) -> dict[str, Any]:
     """Return the object that `audit --json` prints: what the providers have that the job does not know.
 
-    Its exit code is 4 if there is any finding. Waits up to `wait_lock` seconds for the job's lock. Raises NoSuchJob.
+    With `adopt_by`, the name of the user who decides, everything is adopted that carries the reference of a task
+    without an id. The exit code is 4 if there is any other finding. Waits up to `wait_lock` seconds for the job's lock.
+    Raises NoSuchJob.
     """
     with open_read_only(job.state_directory):  # raises NoSuchJob before anything is made
         pass
@@ -38,17 +42,25 @@ def audit_job(job: LoadedJob, observer: Observer, *, wait_lock: float = 0.0) -> 
         sandbox_process(job.settings, ledger_path(job.state_directory)) if job.in_sandbox else nullcontext(job.settings)
     )
     with job_lock(job.state_directory, wait=wait_lock), in_sandbox as settings:
-        return anyio.run(_audit_providers, job, settings, observer)
+        return anyio.run(_audit_providers, job, settings, observer, adopt_by)
 
 
-async def _audit_providers(job: LoadedJob, settings: Settings, observer: Observer) -> dict[str, Any]:
+async def _audit_providers(
+    job: LoadedJob, settings: Settings, observer: Observer, adopt_by: str | None
+) -> dict[str, Any]:
     """Audit every provider of the job with open sessions."""
+    adopted: list[Finding] = []
     async with AsyncExitStack() as stack:
         context = await open_context(job, settings, RunOptions(verb="audit", again=True), observer, stack)
         known = known_remote_ids(job.state_directory)
         answers = {pipeline.name: await _audit_provider(context, pipeline, known) for pipeline in context.pipelines}
-    reports = [report for report in answers.values() if isinstance(report, AuditReport)]
-    findings = [finding for report in reports for finding in report.findings]
+        reports = [report for report in answers.values() if isinstance(report, AuditReport)]
+        findings = [finding for report in reports for finding in report.findings]
+        findings += await find_equal_files(context.store)
+        for pipeline in context.pipelines if adopt_by is not None else ():
+            own = [finding for finding in findings if finding.provider == pipeline.name]
+            adopted += await adopt_certain(pipeline.settlement, own, adopt_by or "")
+    findings = [finding for finding in findings if finding not in adopted]
     not_asked = {name: reason for name, reason in answers.items() if isinstance(reason, str)}
     not_asked |= {
         f"{name} bills": report.bills_error
@@ -66,6 +78,7 @@ async def _audit_providers(job: LoadedJob, settings: Settings, observer: Observe
         "job": job.manifest.name,
         "exit_code": int(Exit.HELD if findings else Exit.RESUMABLE if unanswered else Exit.DONE),
         "at": iso_timestamp(context.clock.now()),
+        "adopted": [_finding_to_dict(finding) for finding in adopted],
         "findings": [_finding_to_dict(finding) for finding in findings],
         "strangers": sum(report.unrelated for report in reports),
         "charged": sum(charged) if charged else None,
@@ -77,6 +90,7 @@ async def _audit_provider(context: RunContext, pipeline: ProviderPipeline, known
     """Return the report of one provider, or the reason why there is none."""
     if pipeline.session.spec.reconcile.listing is None:
         return _NO_LISTING
+    pipeline.load_earlier()
     report = await audit(pipeline.session, context.store, known, pipeline.settlement.claims)
     return report if isinstance(report, AuditReport) else report.error.message or "it did not answer"
 
@@ -89,4 +103,5 @@ def _finding_to_dict(finding: Finding) -> dict[str, Any]:
         "remote_id": finding.remote_id,
         "key": finding.key,
         "why": finding.why,
+        "certain": finding.is_certain,
     }

@@ -25,7 +25,7 @@ from runner.app.job_registry import ADOPT_HINT, mark_finished, record_while_runn
 from runner.app.output_files import broken_files, keys_of_broken_files, keys_of_missing_files
 from runner.app.run_context import RunOptions, Verb, open_context
 from runner.app.state_binding import bind_state, check_binding
-from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError
+from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError, UsageError
 from runner.providers.spec import load, spec_paths
 from runner.report import metrics, results
 from runner.report.guarantee_text import guarantee_dict
@@ -163,6 +163,7 @@ async def _run(
             on_bug=observer.report_bug,
             signals=stop is None,
             stages=EVERY_STAGE if options.failed else _STAGES[options.verb],
+            unfinished=EVERY_STAGE if options.verb == "reconcile" else None,
         )
         async with show_run_progress(job, settings, context, run, stats, options):
             with nullcontext() if stop is None else stop.attached(run):
@@ -176,16 +177,16 @@ async def _run(
 async def _requeue(context: RunContext, options: RunOptions, directory: Path) -> None:
     """Requeue the tasks that the user asked for again: stranded, failed, or with missing or changed files."""
     by_name = {pipeline.name: pipeline for pipeline in context.pipelines}
-    for task in await _tasks_to_requeue(context.store, options, directory, context.observer):
+    for task in await _tasks_to_requeue(context.store, options, directory):
         if task.provider in by_name:
             after = advance(task, Retried(), context.clock.now(), by_name[task.provider].settlement.policy)
             await context.store.settle(task, after)
 
 
-async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path, observer: Observer) -> list[Task]:
+async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path) -> list[Task]:
     """Return the tasks to requeue.
 
-    Warns if `--reason` names a reason that no task has.
+    Raises UsageError if tasks are lost, and none for the reason that was named.
     """
     if options.verb in {"run", "verify"}:
         find_keys = keys_of_broken_files if options.verb == "verify" else keys_of_missing_files
@@ -194,9 +195,11 @@ async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path, 
     states = (State.STRANDED, *([State.FAILED] if options.failed else [])) if options.verb == "retry" else ()
     lost = [task for state in states for task in await store.in_state(state)]
     chosen = [task for task in lost if _matches_reason(task.error.reason, options.reason)]
-    if lost and options.reason is not None and not chosen and not options.quiet:
+    if lost and options.reason is not None and not chosen:
         reasons = ", ".join(sorted({task.error.reason or "unknown" for task in lost}))
-        observer.warn(f"--reason {options.reason}: nothing is lost for that reason, but for: {reasons}")
+        raise UsageError(
+            f"nothing is lost for the reason {options.reason!r}", hint=f"What is lost is so for: {reasons}."
+        )
     return chosen
 
 

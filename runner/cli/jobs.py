@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -45,30 +46,40 @@ def recover(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -
 
 @click.command()
 @click.argument("manifest", type=MANIFEST)
+@click.option("--adopt", is_flag=True, help="Adopt everything that carries the reference of a task without an id.")
 @out
 @in_sandbox
 @as_json
-def audit(manifest: Path, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
+def audit(manifest: Path, adopt: bool, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
     """The provider's own list and bills against ours: orphans, duplicates, money drift. Sends nothing that costs."""
+    logs.configure(None, quiet=False, file=None)
     job = api.load(manifest, out=out, sandbox=in_sandbox, env=os.environ)
-    result = audit_job(job.loaded, ConsoleObserver())
-    click.echo(orjson.dumps(result) if as_json else "\n".join(_audit_lines(result, str(manifest))))
+    result = audit_job(job.loaded, ConsoleObserver(), adopt_by=getpass.getuser() if adopt else None)
+    place = [str(manifest), *(["--sandbox"] if in_sandbox else []), *(["--out", str(out)] if out else [])]
+    click.echo(orjson.dumps(result) if as_json else "\n".join(_audit_lines(result, place)))
     code: int = result["exit_code"]
     return code
 
 
-def _audit_lines(result: dict[str, Any], manifest: str) -> Iterator[str]:
+def _audit_lines(result: dict[str, Any], place: list[str]) -> Iterator[str]:
     charged = "" if result["charged"] is None else f"; {result['charged']:g} charged in the provider's unit"
     yield f"{result['job']}: {pluralize(len(result['findings']), 'finding')}{charged}"
+    if result["adopted"]:
+        adopted = pluralize(len(result["adopted"]), "task")
+        yield f"  {adopted} adopted by reference; next: {shell_join('runner', 'run', *place)}"
+    if certain := sum(finding["certain"] for finding in result["findings"]):
+        yield f"  {pluralize(certain, 'task')} by our references: {shell_join('runner', 'audit', *place, '--adopt')}"
     if result["strangers"]:
         yield f"  {pluralize(result['strangers'], 'task')} on the account not of this job"
     for name, why in result["not_asked"].items():
         yield f"  {name} cannot tell: {sanitize(why)}"
     for finding in result["findings"]:
         yield f"  {finding['kind']:<9} {show_remote_id(finding['remote_id'])}  {sanitize(finding['why'])}"
-        if finding["kind"] == "orphan" and finding["key"]:
-            words = ["runner", "resolve", manifest, finding["key"][:8], "--adopt", show_remote_id(finding["remote_id"])]
-            yield f"            if its task is held: {shell_join(*words)}"
+        if finding["kind"] == "orphan" and finding["key"] and not finding["certain"]:
+            manifest, *options = place
+            words = ["runner", "resolve", manifest, finding["key"][:8], *options]
+            words += ["--adopt", show_remote_id(finding["remote_id"])]
+            yield f"            if it is held or in doubt: {shell_join(*words)}"
 
 
 @click.command()

@@ -9,7 +9,9 @@ import orjson
 
 from runner.providers.images import has_placeholder
 from runner.providers.responses import read_bills
+from runner.scheduler.first_reading import row_fingerprints
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
+from runner.tasks.events import Resolved
 from runner.tasks.models import State, key_of_reference
 from runner.tasks.remote_ids import show_remote_id
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from runner.providers.responses import Bill, ListedTask
     from runner.scheduler.session import ProviderSession
+    from runner.scheduler.settlement import Settlement
     from runner.store.claims import Claims
     from runner.store.store import Store
     from runner.tasks.events import AccountBlocked, RetryableFailure
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 #: pages of bills that are read at most
 _PAGES = 200
+#: groups of equal files that are told
+_MOST_EQUAL = 100
 _OPEN = {State.IN_DOUBT, State.HELD}
 
 
@@ -32,12 +37,14 @@ _OPEN = {State.IN_DOUBT, State.HELD}
 class Finding:
     """A charge that the job cannot explain, or a paid task that it lost."""
 
-    kind: Literal["orphan", "duplicate", "drift"]
+    kind: Literal["orphan", "duplicate", "drift", "equal"]
     provider: str
     remote_id: str
     #: the task it seems to belong to
     key: str | None
     why: str
+    #: it carries the very reference of that task, which has no id: it is certainly the task's
+    is_certain: bool = False
 
 
 @dataclass(slots=True)
@@ -63,9 +70,10 @@ async def audit(
     `known` are all remote ids that the job was ever given. Rows that other jobs of the account claim are theirs.
     """
     tasks = await store.tasks_ever_sent(session.name)
-    since = min((task.submitted_at or 0.0 for task in tasks), default=0.0) - CLOCK_TOLERANCE
+    began_at = await store.began_at()
+    since = min((task.submitted_at or began_at for task in tasks), default=began_at) - CLOCK_TOLERANCE
     rows: dict[str, ListedTask] = {}
-    for operation in _lists(session, tasks):
+    for operation in await _lists(session, store, tasks):
         listed = await read_list(session, operation, since)
         if not isinstance(listed, Reading):
             return listed
@@ -82,10 +90,12 @@ async def audit(
     return report
 
 
-def _lists(session: ProviderSession, tasks: Iterable[Task]) -> Iterable[str]:
-    """Return one operation for each list that may hold the tasks; all lists if none was ever sent."""
-    operations = {task.operation for task in tasks} or set(session.spec.operations)
-    return {session.dialect.group(operation): operation for operation in sorted(operations)}.values()
+async def _lists(session: ProviderSession, store: Store, tasks: Iterable[Task]) -> Iterable[str]:
+    """Return one operation for each list that may hold tasks of the job, those that wait to be bought included."""
+    sent = {task.operation for task in tasks}
+    operations = [each for each in sorted(session.spec.operations) if each in sent] or sorted(session.spec.operations)
+    operations += [each for each in sorted(session.spec.operations) if await store.has_queued(session.name, [each])]
+    return {session.dialect.group(operation): operation for operation in operations}.values()
 
 
 async def _bills(session: ProviderSession, since: float) -> list[Bill] | RetryableFailure | AccountBlocked:
@@ -106,24 +116,34 @@ async def _bills(session: ProviderSession, since: float) -> list[Bill] | Retryab
 async def _compare(
     session: ProviderSession, store: Store, tasks: Sequence[Task], rows: Mapping[str, ListedTask]
 ) -> AuditReport:
-    """Find the owner of each row that nobody claims: by our reference, of whichever purchase, else by its request."""
+    """Find the owner of each row that nobody claims: by our reference, of whichever purchase, else by its request.
+
+    What stood in a list without references before the job is not the job's.
+    """
     owners, report = _OwnerIndex(session, tasks), AuditReport()
+    earlier = {remote_id for known in session.earlier.values() for remote_id in known.ids}
     for remote_id, row in rows.items():
         key = key_of_reference(store.uuid, row.reference) if row.reference is not None else None
         found = await store.find_by_key_prefix(key) if key is not None else []
-        owner = found[0] if len(found) == 1 else owners.find(row)
+        owner = found[0] if len(found) == 1 else None if remote_id in earlier else owners.find(row)
+        if owner is None and row.reference is None and remote_id not in earlier:
+            queued = await store.queued_like(session.name, list(row_fingerprints(session.spec, row)), 1)
+            owner = queued[0] if queued else None
         if owner is None:
             report.unrelated += 1
         else:
-            report.findings.append(_surplus(remote_id, owner))
+            report.findings.append(_surplus(row, owner))
     return report
 
 
-def _surplus(remote_id: str, owner: Task) -> Finding:
+def _surplus(row: ListedTask, owner: Task) -> Finding:
+    remote_id, is_certain = row.remote_id, row.reference is not None and row.reference == owner.ref
     if owner.state is State.QUEUED:
-        return Finding("orphan", owner.provider, remote_id, owner.key, "paid for, and its task waits to be bought")
+        why = "paid for, and its task waits to be bought" if is_certain else "looks like a task that waits to be bought"
+        return Finding("orphan", owner.provider, remote_id, owner.key, why, is_certain)
     if owner.state in _OPEN:
-        return Finding("orphan", owner.provider, remote_id, owner.key, "paid for, and its task waits for an answer")
+        why = "paid for, and its task waits for an answer"
+        return Finding("orphan", owner.provider, remote_id, owner.key, why, is_certain)
     why = (
         f"paid for beside {show_remote_id(owner.remote_id)}"
         if owner.remote_id
@@ -139,6 +159,37 @@ def _drift(provider: str, bills: Sequence[Bill], explained: set[str]) -> Iterato
             yield Finding(
                 "drift", provider, bill.remote_id, None, f"{bill.amount:g} charged for a task that nobody knows"
             )
+
+
+async def adopt_certain(settlement: Settlement, findings: Iterable[Finding], by: str) -> list[Finding]:
+    """Adopt each finding that is certainly of a task without an id, once for each task. Return those that were adopted.
+
+    `by` is the user who decides.
+    """
+    adopted = []
+    for finding in findings:
+        for task in await settlement.store.find_by_key_prefix(finding.key or "-") if finding.is_certain else ():
+            waits = task.state in {State.QUEUED, *_OPEN} and task.provider == finding.provider
+            taken = waits and (settlement.claims is None or await settlement.claims.claim_found(finding.remote_id))
+            event = Resolved("adopt", by, finding.remote_id)
+            if taken and await settlement.settle(task, event) is not None:
+                adopted.append(finding)
+    return adopted
+
+
+async def find_equal_files(store: Store) -> list[Finding]:
+    """Return a finding for each file that tasks with different requests share, if one of them was adopted.
+
+    Then that one may have been adopted wrongly.
+    """
+    findings = []
+    for tasks in await store.equal_files(_MOST_EQUAL):
+        adopted = next((task for task in tasks if task["adopted"] and task["remote_id"]), None)
+        if adopted is not None:
+            others = ", ".join(task["key"][:8] for task in tasks if task is not adopted)
+            why = f"its file is also that of {others}, which asked for something else: was it adopted wrongly?"
+            findings.append(Finding("equal", adopted["provider"], adopted["remote_id"], adopted["key"], why))
+    return findings
 
 
 class _OwnerIndex:

@@ -66,6 +66,8 @@ class _Comparison(NamedTuple):
 
     forgotten: list[tuple[ListedTask, Task]]
     explained: list[str]
+    #: one of these was made within a day
+    has_stranger: bool = False
 
 
 class _FirstReading:
@@ -126,12 +128,12 @@ class _FirstReading:
         self._time_shift = self._facts.time_shift(reading)
         rows = sorted(await self._unclaimed(reading), key=lambda each: each.created)
         if self._is_first:
-            return _Comparison([], [row.remote_id for row in rows])
+            return _Comparison([], [row.remote_id for row in rows], any(map(self._is_of_today, rows)))
         prints = {row.remote_id: list(row_fingerprints(self._session.spec, row)) for row in rows}
         every = {each for some in prints.values() for each in some}
         doubts, queued = await store.open_like(every), await store.queued_like(name, every, _MOST_ALIKE)
         left = dict(doubts)
-        found = _Comparison([], [])
+        found, has_stranger = _Comparison([], []), False
         for row in rows:
             alike = prints[row.remote_id]
             # as many of the rows that look like open doubts belong to those
@@ -148,7 +150,11 @@ class _FirstReading:
                 found.forgotten.append((row, task))
             elif not any(each in doubts for each in alike):
                 found.explained.append(row.remote_id)
-        return found
+                has_stranger = has_stranger or self._is_of_today(row)
+        return found._replace(has_stranger=has_stranger)
+
+    def _is_of_today(self, row: ListedTask) -> bool:
+        return not row.created or self._session.clock.now() + self._session.ahead - row.created < _DAY
 
     def _is_later(self, row: ListedTask) -> bool:
         """Return whether a row may be later than the last send that the state remembers."""
@@ -162,6 +168,7 @@ class _FirstReading:
         claimed = await self._store.claimed_ids(self._session.name, ids)
         if self._settlement.claims is not None:
             claimed |= await self._settlement.claims.owned_by_others(ids)
+        claimed |= {remote_id for remote_id in ids if remote_id in self._facts}
         if self._known is not None:
             claimed |= self._known.ids
         return [row for row in reading.rows if row.remote_id not in claimed]
@@ -169,6 +176,8 @@ class _FirstReading:
     async def _remember(self, found: _Comparison) -> None:
         """Keep the ids of the rows that are explained; and from when on rows may be ours, if no doubt is open."""
         session, known = self._session, self._known
+        if found.has_stranger and not session.capacity.other_processes_active():
+            self._facts.stranger_at = session.clock.now()
         ids = [*found.explained[::-1], *(known.ids if known is not None else ())]
         counts = await self._store.counts()
         is_open = any(counts.get(state) for state in (State.SUBMITTING, State.IN_DOUBT, State.HELD))

@@ -18,6 +18,7 @@ from runner.scheduler.late_results import LateResults
 from runner.scheduler.outcome import Ending, Exit, RunOutcome, run_outcome
 from runner.tasks.events import Interrupted
 from runner.tasks.models import State
+from runner.tasks.remote_ids import show_remote_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ EVERY_STAGE = (State.QUEUED, State.IN_DOUBT, State.RUNNING, State.READY)
 _LEFT_BY = 120.0
 #: seconds that every run polls and fetches what is paid, however long the pause before it was
 _AT_LEAST = 3600.0
+#: ids that a reason names
+_MOST_NAMED = 3
 _BLOCKED: Mapping[BlockKind, Exit] = {
     "credentials": Exit.CREDENTIALS,
     "account": Exit.CREDENTIALS,
@@ -64,7 +67,8 @@ class Run:
 
     `deadline` (seconds from the start) stops submits. `on_bug` is called with every unexpected error. With `signals`
     the run drains on INT, TERM and HUP, which only the main thread of a process can. `stages` are the states that it
-    works on: without `queued` it buys nothing.
+    works on: without `queued` it buys nothing. Tasks in the states `unfinished`, by default those, are left to a later
+    run, and its exit code says so.
     """
 
     def __init__(
@@ -79,10 +83,12 @@ class Run:
         on_bug: Callable[[Exception], None],
         signals: bool = True,
         stages: Collection[State] = EVERY_STAGE,
+        unfinished: Collection[State] | None = None,
     ) -> None:
         self._pipelines, self._store, self._clock, self._notifier = pipelines, store, clock, notifier
         self._directory, self._deadline, self._on_bug = directory, deadline, on_bug
         self._handle_signals, self._states = signals, frozenset(stages)
+        self._unfinished = self._states if unfinished is None else frozenset(unfinished)
         self._submits = {pipeline.name: pipeline.submit_stage(self._report_bug) for pipeline in pipelines}
         for pipeline in pipelines:
             pipeline.session.may_submit = State.QUEUED in self._states
@@ -250,9 +256,10 @@ class Run:
             yield Ending(Exit.HELD, f"{counts[State.HELD]} held: they may have been paid for, and nothing can tell")
         for name, ids in self._surplus.items():
             if ids:
-                yield Ending(
-                    Exit.HELD, f"{name} has {len(ids)} more like ours, paid for by nobody we know: runner audit"
-                )
+                named = ", ".join(show_remote_id(each) for each in ids[:_MOST_NAMED])
+                more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+                why = f"{name} has {len(ids)} more like ours, paid for by nobody we know ({named}{more}): runner audit"
+                yield Ending(Exit.HELD, why)
         withheld = await self._withheld_count(counts)
         for pipeline in self._pipelines:
             if withheld or not pipeline.session.fence:
@@ -260,12 +267,13 @@ class Run:
                     yield ending
         if self._signal is not None:
             yield Ending(self._signal, "stopped by a signal")
-        unfinished = sum(counts.get(state, 0) for state in (State.SUBMITTING, *self._states))
-        unfinished -= await self._store.removed_unsent_count() if State.QUEUED in self._states else 0
+        unfinished = sum(counts.get(state, 0) for state in (State.SUBMITTING, *self._unfinished))
+        unfinished -= await self._store.removed_unsent_count() if State.QUEUED in self._unfinished else 0
         if any(pipeline.session.fence for pipeline in self._pipelines):
             unfinished -= withheld  # another run would not help
         if unfinished:
             late = " at the deadline" if self._deadline_passed else ""
+            late = late if self._states.issuperset(self._unfinished) else ": runner run goes on"
             yield Ending(Exit.RESUMABLE, f"{unfinished} not finished{late}")
         failed = counts.get(State.FAILED, 0) - await self._store.removed_failed_count()
         lost = failed + counts.get(State.STRANDED, 0) + await self._store.partial_count()

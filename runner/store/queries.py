@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import orjson
+
 from runner.store.database import execute, statements
 from runner.store.read_only import ReadOnlyQueries
 from runner.store.task_rows import task_from, to_json
@@ -115,6 +117,13 @@ class Queries:
         """Return how many tasks with each of these fingerprints are submitted, in doubt or held, if there are any."""
         rows = await self._fetch_all("open_like", fingerprints=to_json(list(fingerprints)))
         return {row[0]: row[1] for row in rows}
+
+    async def equal_files(self, limit: int) -> list[list[dict[str, Any]]]:
+        """Return groups of tasks that have a file with the same checksum and different requests.
+
+        Each task has `key`, `provider`, `remote_id` and `adopted`.
+        """
+        return [orjson.loads(row[0]) for row in await self._fetch_all("equal_files", limit=limit)]
 
     async def has_queued(self, provider: str, operations: Collection[str]) -> bool:
         """Return whether one of the first few thousand tasks to buy is of these operations, or there are more."""

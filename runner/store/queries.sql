@@ -334,6 +334,12 @@ select fingerprint, count(*) from json_each(:fingerprints) join task
     on task.fingerprint = json_each.value and task.fingerprint <> ''
   where task.state in ('submitting', 'in_doubt', 'held') group by fingerprint
 
+-- name: equal_files
+-- Return tasks with different requests that have a file with the same checksum, as JSON.
+select json_group_array(json_object('key', key, 'provider', provider, 'remote_id', remote_id, 'adopted', adopted))
+  from output join task on task.id = output.task_id join draft on draft.task_id = task.id
+  where sha256 is not null group by sha256 having count(distinct model || char(10) || request) > 1 limit :limit
+
 -- name: has_queued
 -- Return whether one of the first tasks to buy is of some operations, or there are too many to tell.
 select count(*) = 2000 or coalesce(max(operation in (select value from json_each(:operations))), 0) from (

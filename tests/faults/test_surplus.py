@@ -40,11 +40,25 @@ async def test_task_that_comes_beside_an_adopted_one_is_told(tmp_path):
 async def test_more_rows_than_lost_answers_are_held(tmp_path):
     """Two tasks of the account look like the one whose answer was lost, and nobody knows which is ours."""
     async with chain(tmp_path, "chanjing") as ours:
+        strangers = []
+
+        async def beside(call):
+            strangers.extend(await ours.elsewhere(request("chanjing", 2)))
+            await call.pass_on()
+
+        ours.middle.deeds["submit"] = {1: beside, 2: LOST}
+        result = await ours.run(3)
+        assert (result.exit, result.states) == (4, ["done", "held", "done"])
+        assert strangers[0] in result.tasks[1]["message"], "a person can look at it"
+
+
+async def test_row_from_before_the_job_is_never_its_own(tmp_path):
+    async with chain(tmp_path, "chanjing") as ours:
         ours.middle.deeds["submit"] = {2: LOST}
         (stranger,) = await ours.elsewhere(request("chanjing", 2))
         result = await ours.run(3)
-        assert (result.exit, result.states) == (4, ["done", "held", "done"])
-        assert stranger in result.tasks[1]["message"], "a person can look at it"
+        assert (result.exit, result.states) == (0, ["done"] * 3)
+        assert stranger not in {task["remote_id"] for task in result.tasks}
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "shared account"])

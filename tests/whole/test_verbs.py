@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import struct
 import urllib.request
+from contextlib import closing
 
 import pytest
 
 from .conftest import images, sandbox, until
+from .test_backups import bought_and_put_back
 
 FAST = ("--seconds", "0.1,0.4")
 CHANJING = ("chanjing", "kling-v2-1")
@@ -46,7 +49,8 @@ def test_reconcile_finds_tasks_in_doubt_and_buys_nothing(desk, provider, model):
         accepted = box.stats["accepted"]
         done = desk.run("reconcile", "job.yaml", "--json", env=box.env)
         report = json.loads(done.stdout)
-        assert (done.returncode, report["submitted"]) == (0, 0)
+        assert (done.returncode, report["submitted"]) == (5, 0), "the job is not done: other tasks wait to be bought"
+        assert "runner run goes on" in report["reasons"][0]
         assert report["adopted"] >= 1
         assert box.stats["accepted"] == accepted
         assert desk.job(env=box.env)["counts"] == {"done": 6}
@@ -111,6 +115,50 @@ def test_audit_reports_providers_without_list(desk):
         report = audit(desk)
         assert report["exit_code"] == 0
         assert "console" in report["not_asked"]["kling-gateway"]
+
+
+@pytest.mark.slow
+def test_audit_adopts_in_bulk_what_names_our_references(desk):
+    """A state that was put back waits to buy what the list has under its references: one command adopts it all."""
+    desk.write("job.yaml", images(8, provider="kling", model="image/kling-v2-1", qps=4))
+    with sandbox(*FAST, "--accept-delay-s", "0.3") as box:
+        had = bought_and_put_back(desk, box, 8)
+        report = audit(desk)
+        assert [finding["kind"] for finding in report["findings"]] == ["orphan"] * (8 - had)
+        assert all(finding["certain"] for finding in report["findings"])
+        told = desk.run("audit", "job.yaml").stdout
+        assert f"{8 - had} tasks by our references: runner audit job.yaml --adopt" in told
+        report = audit(desk, "--adopt")
+        assert (report["exit_code"], report["findings"], len(report["adopted"])) == (0, [], 8 - had)
+        assert desk.job()["counts"] == {"done": 8}
+        assert box.stats["accepted"] == 8
+
+
+@pytest.mark.slow
+def test_audit_compares_what_waits_to_be_bought(desk):
+    """Without references a row may only look like a task that the state calls never bought: it is told."""
+    desk.write("job.yaml", images(8, qps=4))
+    with sandbox(*FAST, "--accept-delay-s", "0.3") as box:
+        had = bought_and_put_back(desk, box, 8)
+        report = audit(desk)
+        assert len(report["findings"]) == 8 - had
+        assert not any(finding["certain"] for finding in report["findings"])
+        assert {finding["why"] for finding in report["findings"]} == {"looks like a task that waits to be bought"}
+
+
+@pytest.mark.slow
+def test_audit_tells_equal_files_of_an_adopted_task(desk):
+    desk.write("job.yaml", images(3))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        desk.job()
+        with closing(sqlite3.connect(desk.root / "out/job/.runner/state.db")) as state, state:
+            state.execute("update output set sha256 = 'same' where task_id < 3")
+        assert audit(desk)["findings"] == [], "neither was adopted: the provider made the same twice"
+        with closing(sqlite3.connect(desk.root / "out/job/.runner/state.db")) as state, state:
+            state.execute("update task set adopted = 1 where id = 2")
+        (finding,) = audit(desk)["findings"]
+        assert (finding["kind"], finding["key"]) == ("equal", desk.results()[1]["key"])
 
 
 # verify
