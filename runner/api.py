@@ -72,6 +72,19 @@ __all__ = [
 RunVerb = Literal["run", "retry", "reconcile", "verify"]
 #: what becomes of tasks that another job of the account has bought
 Elsewhere = Literal["link", "ignore"]
+#: words of hints for the command line, and what a Python user writes instead
+_PYTHON_WORDS = (
+    ("add --buy-again", "give buy_again=True"),
+    ("--buy-again", "buy_again=True"),
+    ("add --same-account", "give same_account=True"),
+    ("use --wait-lock", "give wait_lock"),
+    ("choose --out", "give out"),
+    ("with --out", "with out"),
+    ("`runner plan`", "runner.plan(job)"),
+    ("`runner resolve`", "runner.resolve(job, key, …)"),
+    ("`runner status`", "runner.open_job(directory)"),
+    ("`runner run MANIFEST`", "runner.run(job)"),
+)
 #: most sample requests of a plan
 _MAX_SAMPLES = 3
 
@@ -480,10 +493,19 @@ def _run(job: Job, options: RunOptions, listener: Listener, stop: StopSwitch) ->
             summary, issues = execute(job.loaded, options, observer, stop=stop)
             notify_end(summary)
     except Exception as error:
+        if isinstance(error, RunnerError):
+            error.hint = python_hint(error.hint)
         for text in observer.unsaved:
             error.add_note(text)
         raise
     return RunResult(job, summary, issues, observer.unsaved)
+
+
+def python_hint(hint: str) -> str:
+    """Return a hint that names the arguments and functions of this interface where it named the command line's."""
+    for words, call in _PYTHON_WORDS:
+        hint = hint.replace(words, call)
+    return hint
 
 
 def _run_options(

@@ -17,6 +17,7 @@ import anyio
 import pytest
 
 import runner
+from runner.api import python_hint
 
 
 async def until(holds) -> None:
@@ -74,7 +75,14 @@ async def test_same_job_twice_is_refused(box):
     )
     errors = [result for result in results if isinstance(result, runner.RunnerError)]
     assert [error.exit_code for error in errors] in ([11], [11, 11])
+    assert {error.hint for error in errors} == {"Wait for it, or give wait_lock."}
     assert box.paid_once(4)
+
+
+def test_hints_name_what_a_caller_can_write():
+    hint = "Put the latest state back; or, to buy its tasks anew whatever was bought before, add --buy-again."
+    assert python_hint(hint).endswith("whatever was bought before, give buy_again=True.")
+    assert python_hint("`runner recover MANIFEST` rebuilds it.") == "`runner recover MANIFEST` rebuilds it."
 
 
 def test_run_in_a_thread(box):
