@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from runner.app import provider_config
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
+from runner.app.job_lease import open_lease
 from runner.app.job_registry import adopt_entry, find_refusal
 from runner.app.run_context import RunContext, RunOptions, open_context
 from runner.app.state_binding import bind_state, check_binding
@@ -151,7 +152,7 @@ async def _inspect(place: _Place, settings: Settings, observer: Observer) -> Sta
     async with AsyncExitStack() as stack:
         context = await _open(place, settings, observer, stack)
         store, now = context.store, context.clock.now()
-        checked, differences = await _find_differences(place, context)
+        checked, differences = await _find_differences(place, settings, context)
         adopted = put_in_doubt = 0
         providers = [] if place.job is not None else await store.bound_providers()
         not_asked = dict.fromkeys(providers, "not asked; with the manifest instead of the directory it is")
@@ -178,14 +179,19 @@ async def _inspect(place: _Place, settings: Settings, observer: Observer) -> Sta
         )
 
 
-async def _find_differences(place: _Place, context: RunContext) -> tuple[BindingCheck, list[str]]:
+async def _find_differences(place: _Place, settings: Settings, context: RunContext) -> tuple[BindingCheck, list[str]]:
     """Return the check of the binding, and every difference as a text."""
     directory = str(await anyio.to_thread.run_sync(place.directory.resolve))
     store, registries = context.store, context.registries
+    lease = open_lease(settings, store, directory, context.clock.now)
     checked = await check_binding(store, place.state, directory, registries, context.clock.now(), damaged_ok=True)
     differences = checked.describe()
     refusal = await find_refusal(registries, store, directory=directory)
-    return checked, [*differences, *([refusal] if refusal else [])]
+    later = ""
+    if lease is not None:
+        with suppress(OSError):  # said when it is taken
+            later = await lease.find_later_run(expected=False)
+    return checked, [*differences, *(each for each in (refusal, later) if each)]
 
 
 async def _bind(place: _Place, settings: Settings, observer: Observer) -> None:
@@ -194,7 +200,15 @@ async def _bind(place: _Place, settings: Settings, observer: Observer) -> None:
         context = await _open(place, settings, observer, stack)
         directory, now = str(await anyio.to_thread.run_sync(place.directory.resolve)), context.clock.now()
         await adopt_entry(context.registries, context.store, name=place.name, directory=directory, now=now)
-        await bind_state(place.state, directory, context.registries, now)
+        lease = open_lease(settings, context.store, directory, context.clock.now)
+        if lease is not None:
+            try:
+                await lease.renew(take=True)
+            except OSError as error:
+                observer.warn(f"the lease {lease.place} cannot be reached: {error.strerror or error}")
+                lease = None
+        taken = "" if lease is None else lease.place
+        await bind_state(place.state, directory, context.registries, now, lease=taken)
 
 
 def _hand_over(original: Path, state: Path) -> None:

@@ -15,6 +15,7 @@ import anyio.to_thread
 from runner.app import provider_config
 from runner.app.failpoints import failpoint_hook
 from runner.app.job import Goods
+from runner.app.job_lease import LeaseMode  # noqa: TC001 - part of a public value
 from runner.app.output_files import rename_outputs
 from runner.app.task_changes import AdditionReview
 from runner.errors import RunnerError
@@ -99,6 +100,8 @@ class RunOptions:
     elsewhere: Elsewhere = "link"
     #: new tasks that may stand where bought ones stood; None: any number
     changes: int | None = None
+    #: what happens if the lease of RUNNER_LEASE cannot be reached
+    lease: LeaseMode = "optional"
     #: file for Prometheus, updated during the run
     metrics_file: Path | None = None
 

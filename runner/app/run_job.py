@@ -21,6 +21,7 @@ from runner.app.earlier_purchases import (
 )
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
 from runner.app.issues import job_issues
+from runner.app.job_lease import Fence, open_lease
 from runner.app.job_registry import ADOPT_HINT, mark_finished, record_while_running, register_run
 from runner.app.output_files import broken_files, keys_of_broken_files, keys_of_missing_files
 from runner.app.run_context import RunOptions, Verb, open_context
@@ -127,11 +128,21 @@ async def _run(
         now, name = clock.now(), job.manifest.name
         directory = str(await anyio.to_thread.run_sync(job.directory.resolve))
         checked = await check_binding(store, job.state_directory, directory, registries, now)
-        fence = "" if options.buy_again else checked.fence
-        if fence:
-            observer.warn(f"{fence}; {ADOPT_HINT}")
+        lease = open_lease(settings, store, directory, clock.now)
+        fence = Fence(checked.fence)
+        if not fence.why and lease is not None:
+            expected = checked.known is not None and checked.known.lease == lease.place
+            fence = await lease.compare(expected=expected, mode=options.lease, on_warning=observer.warn)
+        if options.buy_again:
+            fence = Fence()
+
+        def raise_fence(fence: Fence) -> None:
+            observer.warn(f"{fence.why}; {ADOPT_HINT}" if fence.kind == "state" else fence.why)
             for pipeline in context.pipelines:
-                pipeline.session.raise_fence(fence)
+                pipeline.session.raise_fence(fence.why, fence.kind)
+
+        if fence.why:
+            raise_fence(fence)
             options = replace(options, failed=False)
         if options.may_buy:
             registered = await register_run(
@@ -141,12 +152,16 @@ async def _run(
                 directory=directory,
                 now=now,
                 buy_again=options.buy_again,
-                fenced=bool(fence),
+                fenced=bool(fence.why),
             )
-            if not fence:
+            if not fence.why:
                 entry = registered
-                await bind_state(job.state_directory, directory, registries, now)
+                place = "" if lease is None else lease.place
+                await bind_state(job.state_directory, directory, registries, now, lease=place)
                 await stack.enter_async_context(record_while_running(registries, store, observer.warn))
+                if lease is not None:
+                    held = lease.held(mode=options.lease, raise_fence=raise_fence, on_warning=observer.warn)
+                    await stack.enter_async_context(held)
                 await begin_remembering(context, directory, now)
                 await stack.enter_async_context(remember_while_running(context.memories, observer.warn))
                 earlier = await use_earlier_purchases(context, options, Path(directory), job.manifest.retry.remember)

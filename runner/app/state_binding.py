@@ -94,8 +94,10 @@ async def check_binding(
     return BindingCheck(known, seen, tuple(differences))
 
 
-async def bind_state(state: Path, directory: str, registries: Sequence[Registry], now: float) -> None:
-    """Record where the state lies. Raises DiskError.
+async def bind_state(
+    state: Path, directory: str, registries: Sequence[Registry], now: float, *, lease: str = ""
+) -> None:
+    """Record where the state lies, and the path of its lease if it has one. Raises DiskError.
 
     A register that ends with the machine or its container is left out: it is another one each time.
     """
@@ -113,7 +115,9 @@ async def bind_state(state: Path, directory: str, registries: Sequence[Registry]
         {} if known is None else {name: each for name, each in known.registers.items() if name not in seen.registers}
     )
     try:
-        await anyio.to_thread.run_sync(write_binding, state, replace(seen, registers={**others, **lasting}))
+        await anyio.to_thread.run_sync(
+            write_binding, state, replace(seen, registers={**others, **lasting}, lease=lease)
+        )
     except OSError as error:
         raise DiskError(f"{state}: {error.strerror}", hint=DISK_FULL_HINT) from None
 

@@ -81,6 +81,12 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="N",
                 help=f"Buy up to N tasks unasked where bought ones stood, after edits (default {DEFAULT_CHANGES}).",
             ),
+            click.option(
+                "--lease",
+                type=click.Choice(["optional", "required"]),
+                default="optional",
+                help="Whether to buy while the lease of RUNNER_LEASE cannot be reached.",
+            ),
             click.option("--yes", is_flag=True, help=f"Do not ask before {_CONFIRM_TASKS} tasks or more are bought."),
             as_json,
         )
@@ -234,6 +240,7 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
         buy_again_keys=options["buy_again_keys"],
         elsewhere=options["elsewhere"],
         changes=changes,
+        lease=options["lease"],
         metrics_file=options["metrics_file"],
         **chosen,
     )

@@ -214,13 +214,13 @@ class ProviderSession:
         self.blocked = ("disk", self.capacity.fill_disk())
         self.notifier.notify("idle")
 
-    def raise_fence(self, why: str) -> None:
+    def raise_fence(self, why: str, kind: BlockKind = "state") -> None:
         """Buy nothing and believe no absence in this run, since this state may not be the newest one.
 
         What is paid for is polled, looked up and downloaded all the same.
         """
         self.fence = self.fence or why
-        self.blocked = ("state", TaskError("state", None, self.fence))
+        self.blocked = (kind, TaskError("state", None, self.fence))
         self.notifier.notify("idle")
 
     async def probe(self) -> None:

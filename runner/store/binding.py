@@ -99,6 +99,8 @@ class Binding:
     database: FileMark | None
     #: register of each account, by the name of its directory in RUNNER_HOME; None: there is none
     registers: Mapping[str, FileMark | None] = field(default_factory=dict)
+    #: path of the lease that was written; empty: none
+    lease: str = ""
 
     def differences(self, seen: Binding) -> list[str]:
         """Return what is not as it was: of `state`, `register` and `machine`. `seen` is the binding of now.
@@ -209,6 +211,7 @@ def _decode(values: Any) -> Binding:
         _mark(values["journal"]),
         _mark(values["database"]),
         registers,
+        str(values.get("lease", "")),
     )
 
 
