@@ -36,6 +36,7 @@ from runner.scheduler.clock import Clock
 from runner.scheduler.outcome import Ending, Exit, run_outcome
 from runner.store import database, filesystem
 from runner.store.account import TokenFile
+from runner.store.binding import is_fleeting, mark_file
 from runner.text import format_size
 
 if TYPE_CHECKING:
@@ -417,6 +418,9 @@ _MAX_OWNER_CHECKS = 1_000
 def check_home(path: Path) -> Iterator[CheckResult]:
     """Check `RUNNER_HOME`, the directory that an account's jobs share."""
     yield from _check_directory("home", path, "Set RUNNER_HOME to a directory of yours on a disk of this machine.")
+    if (kind := filesystem.filesystem_kind(_nearest_existing(path))) and is_fleeting(_nearest_existing(path)):
+        message = f"{path} is on {kind}, which ends with the machine or container: purchases are forgotten with it"
+        yield warning("home", message, "Set RUNNER_HOME to a directory on a disk, or mount a volume there.")
     if path.is_dir():
         yield from _check_owner("home", path)
         yield from _check_rights("home", [path, path / ACCOUNTS], stat.S_IWGRP | stat.S_IWOTH)
@@ -429,6 +433,10 @@ def check_job_directory(directory: Path) -> Iterator[CheckResult]:
     state = directory / ".runner"
     if not state.is_dir():
         return
+    mark = mark_file(state / "journal.jsonl")
+    if mark is not None and not mark.is_lasting:
+        message = f"{state}: its file system gives files no lasting marks, so that a copy of this job is not recognised"
+        yield warning("job", message, "Never start a copy of it; RUNNER_LEASE on another disk recognises one.")
     yield from _check_owner("job", state)
     yield from _check_rights("job", [state], stat.S_IRWXG | stat.S_IRWXO)
     if not (state / "ballast").exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from runner.app.job_lease import Fence, open_lease
 from runner.app.job_registry import ADOPT_HINT, mark_finished, record_while_running, register_run
 from runner.app.output_files import broken_files, keys_of_broken_files, keys_of_missing_files
 from runner.app.run_context import RunOptions, Verb, open_context
-from runner.app.state_binding import bind_state, check_binding
+from runner.app.state_binding import bind_state, check_binding, rescue_journal, watch_registers
 from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError, UsageError
 from runner.providers.spec import load, spec_paths
 from runner.report import metrics, results
@@ -40,7 +41,7 @@ from runner.scheduler.run import EVERY_STAGE, Run
 from runner.store import filesystem
 from runner.store.lock import job_lock
 from runner.store.read_only import open_read_only
-from runner.tasks.events import Retried
+from runner.tasks.events import Accepted, Retried
 from runner.tasks.models import State
 from runner.tasks.transitions import advance
 
@@ -156,6 +157,15 @@ async def _run(
             )
             if not fence.why:
                 entry = registered
+                find_lost = watch_registers(registries)
+
+                def may_claim() -> bool:
+                    if lost := find_lost():
+                        raise_fence(Fence(lost))
+                    return not lost
+
+                for pipeline in context.pipelines:
+                    pipeline.session.may_claim = may_claim
                 place = "" if lease is None else lease.place
                 await bind_state(job.state_directory, directory, registries, now, lease=place)
                 await stack.enter_async_context(record_while_running(registries, store, observer.warn))
@@ -182,11 +192,34 @@ async def _run(
         )
         async with show_run_progress(job, settings, context, run, stats, options):
             with nullcontext() if stop is None else stop.attached(run):
-                outcome = await run.run()
+                outcome = await _run_to_end(run, context, job, settings)
         outcome = run_outcome([*earlier.endings(), *outcome.endings])
         if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
             await mark_finished(registries, entry)
         return outcome
+
+
+async def _run_to_end(run: Run, context: RunContext, job: LoadedJob, settings: Settings) -> RunOutcome:
+    """Work until the run ends. If its state was removed meanwhile, rescue the journal, and raise StateError."""
+    failure: RunnerError | None = None
+    try:
+        outcome = await run.run()
+    except RunnerError as error:
+        failure = error
+    if not await context.store.is_in_place():
+        places = [job.directory, settings.home, Path(tempfile.gettempdir())]
+        try:
+            raise await rescue_journal(context.store, job.state_directory, places)
+        except OSError:
+            for task in await context.store.in_state(State.RUNNING):
+                context.observer.write_last_resort(task, Accepted(task.remote_id or ""))
+            raise StateError(
+                f"{job.state_directory} was removed while the job ran: the ids that were running are on stderr",
+                hint="Put a backup back, and enter them: `runner resolve KEY --adopt ID`.",
+            ) from failure
+    if failure is not None:
+        raise failure
+    return outcome
 
 
 async def _requeue(context: RunContext, options: RunOptions, directory: Path) -> None:

@@ -14,10 +14,12 @@ import anyio.to_thread
 
 from runner.errors import DiskError, StateError
 from runner.store.binding import is_fleeting, machine_hash, mark_file, observe, read_binding, write_binding
+from runner.store.filesystem import changes_inodes, filesystem_kind
 from runner.store.store import DISK_FULL_HINT
+from runner.text import shell_join
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runner.store.binding import Binding
     from runner.store.registry import Registry
@@ -120,6 +122,52 @@ async def bind_state(
         )
     except OSError as error:
         raise DiskError(f"{state}: {error.strerror}", hint=DISK_FULL_HINT) from None
+
+
+def watch_registers(registries: Sequence[Registry]) -> Callable[[], str]:
+    """Return a function that says which register was removed or replaced since now; empty: none."""
+    stable = {registry.path: not changes_inodes(filesystem_kind(registry.path)) for registry in registries}
+    before = {path: _number(path) for path in stable}
+
+    def is_lost(path: Path) -> bool:
+        number = _number(path)
+        return number is None or (stable[path] and number != before[path])
+
+    def find_lost() -> str:
+        lost = next(filter(is_lost, before), None)
+        return "" if lost is None else f"{lost} was removed while the job ran: nothing more is bought"
+
+    return find_lost
+
+
+def _number(path: Path) -> int | None:
+    """Return the inode of a file, or None if there is no file."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+async def rescue_journal(store: Store, state: Path, places: Sequence[Path]) -> StateError:
+    """Write the journal of a state that was removed under its run to the first place that takes it.
+
+    Return the error that tells the user where it is and how to go on. Raises OSError if no place takes it.
+    """
+    failure = OSError("there is no directory to write to")
+    for place in places:
+        target = place / f"rescued-journal-{store.uuid[:8]}.jsonl"
+        try:
+            await store.rescue_journal(target)
+        except OSError as error:
+            failure = error
+            continue
+        put_back = shell_join("mv", str(target), str(state / "journal.jsonl"))
+        return StateError(
+            f"{state} was removed while the job ran: nothing more was bought, and every id is in {target}",
+            hint=f"Put it back: {shell_join('mkdir', '-p', str(state))} && {put_back}; then `runner recover MANIFEST`, "
+            "and run again.",
+        )
+    raise failure
 
 
 def _observe(state: Path, directory: str, registries: Sequence[Registry], now: float) -> Binding:

@@ -129,12 +129,20 @@ def _safety_lines(plan: dict[str, Any]) -> Iterator[str]:
     """Yield lines about what happens to a purchase whose answer is lost."""
     label = "safety"
     first = f"{', '.join(plan['one_by_one'])}: the first two tasks go one by one" if plan["one_by_one"] else None
-    for line in (*safety_lines(plan["guarantees"]), *filter(None, [first]), *_hidden_notes(plan)):
+    for line in (*safety_lines(plan["guarantees"]), *filter(None, [first]), *_backup_notes(plan), *_hidden_notes(plan)):
         for part in wrap(
             line, max(40, min(_terminal_width(), _WIDTH) - 13), break_on_hyphens=False, break_long_words=False
         ):
             yield f"  {label:<9}  {part}"
             label = ""
+
+
+def _backup_notes(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield a line about the providers that cannot tell what was bought after a backup was made."""
+    names = {each["provider"]: None for each in plan["guarantees"] if each["claimed"] == 0}
+    if names:
+        hint = "after restoring a backup, run adopt-state and look at its console, or set RUNNER_LEASE"
+        yield f"{', '.join(names)}: {hint}"
 
 
 def _hidden_notes(plan: dict[str, Any]) -> Iterator[str]:

@@ -141,6 +141,8 @@ class ProviderSession:
     blocked: tuple[BlockKind, TaskError] | None = None
     #: why this state may not be the newest, so that another may buy the same; empty: it is
     fence: str = ""
+    #: asked before each purchase; raises a fence and returns False if what the account shares is gone
+    may_claim: Callable[[], bool] = lambda: True
     #: no request of any kind is sent any more in this run
     dead: bool = False
     #: the host was never reached

@@ -204,6 +204,9 @@ class SubmitStage:
     async def _claim_next(self, permit: Permit) -> Task | None:
         """Return the next task, `submitting` on disk. Without one, release the permit and return None."""
         session, images, claimed = self._session, self._images, []
+        if not session.may_claim():
+            permit.release()
+            return None
         event = Claimed(session.clock.moment(), session.clock.now())
 
         def claim(task: Task) -> Task | None:

@@ -41,11 +41,6 @@ _MAX_BYTES = 1 << 20
 _GET_GENERATION = 0x8000_7601 | struct.calcsize("l") << 16
 #: processors on which the number of that call is another one
 _OTHER_NUMBERS = ("ppc", "mips", "sparc", "alpha", "parisc")
-#: kinds of file systems that may give a file another inode at the next mount
-_CHANGING_INODES = {
-    "vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuse", "fuseblk", "virtiofs", "9p", "cifs", "smb3", "smbfs", "vboxsf",
-    "overlay", "aufs",
-}  # fmt: skip
 #: kinds that end with the machine or its container
 _FLEETING = {"tmpfs", "ramfs", "overlay", "aufs"}
 _MACHINE_ID = Path("/etc/machine-id")
@@ -126,9 +121,9 @@ def mark_file(path: Path) -> FileMark | None:
         return None
     with file:
         status, kind = os.fstat(file.fileno()), filesystem.filesystem_kind(path)
-        generation = None if _changes_inodes(kind) else _generation(file.fileno())
+        generation = None if filesystem.changes_inodes(kind) else _generation(file.fileno())
         return FileMark(
-            inode=None if _changes_inodes(kind) else status.st_ino,
+            inode=None if filesystem.changes_inodes(kind) else status.st_ino,
             generation=generation,
             born=_birth(file.fileno()) if generation is None else None,
             device=status.st_dev,
@@ -223,10 +218,6 @@ def _mark(values: Any) -> FileMark | None:
         if not isinstance(value, int) and (value is not None or name in {"device", "filesystem"}):
             raise TypeError(f"{name} is no number")
     return FileMark(**numbers)
-
-
-def _changes_inodes(kind: str) -> bool:
-    return kind in _CHANGING_INODES or kind.startswith("fuse.")
 
 
 def _generation(descriptor: int) -> int | None:

@@ -30,6 +30,17 @@ _REMOTE_KINDS = {
     "glusterfs",
 }
 
+#: kinds of file systems that may give a file another inode at the next mount
+_CHANGING_INODES = {
+    "vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuse", "fuseblk", "virtiofs", "9p", "cifs", "smb3", "smbfs", "vboxsf",
+    "overlay", "aufs",
+}  # fmt: skip
+
+
+def changes_inodes(kind: str) -> bool:
+    """Return whether a kind of file system may give a file another inode at the next mount."""
+    return kind in _CHANGING_INODES or kind.startswith("fuse.")
+
 
 def check(directory: Path, *, allow_remote: bool = False, mounts: Path = _MOUNT_TABLE) -> None:
     """Make the directory and check that it supports create, fsync, rename and remove.

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.errors import DiskError, StateError
-from runner.files import open_file, sync_directory
+from runner.files import atomic_write, open_file, sync_directory
+from runner.store import filesystem
 from runner.tasks.models import Moment, State
 from runner.tasks.transitions import is_linked
 
@@ -45,6 +46,8 @@ JournalLine = dict[str, Any]
 _MAX_LINE_BYTES = 1 << 20
 #: bytes at the end of a journal that are searched for the last request
 _TAIL_BYTES = 1 << 18
+#: bytes that are copied at a time
+_CHUNK = 1 << 20
 #: bytes before an offset that identify a journal
 _MARK_BYTES = 4096
 
@@ -270,21 +273,25 @@ class Journal:
     def __init__(self, path: Path, end: int) -> None:
         self.path = path
         try:
-            self._file = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            self._file = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             os.ftruncate(self._file, end)
             os.fsync(self._file)
             sync_directory(path.parent)
         except OSError as error:
             raise _disk_error(path, error) from None
-        self.end = end
+        self.end, self._kind = end, filesystem.filesystem_kind(path)
         #: True if part of a line may stand behind `end`
         self._torn = False
 
     def append(self, lines: Sequence[JournalLine]) -> int:
         """Write the lines to disk and return the offset behind them.
 
-        Raises DiskError, and then none of the lines is in the journal.
+        Raises DiskError, and then none of the lines is in the journal. An intent raises StateError if the file was
+        removed: nothing more is bought then. Other lines, such as ids of requests that were on the wire, still go into
+        the open file, from where `rescue` brings them.
         """
+        if any(line["t"] == "intent" for line in lines) and not self.is_in_place():
+            raise StateError(f"{self.path} was removed while the job ran", hint="Nothing more is bought.")
         data = b"".join(encode(line) for line in lines)
         try:
             if self._torn:
@@ -302,6 +309,23 @@ class Journal:
         self._torn = False
         self.end += len(data)
         return self.end
+
+    def is_in_place(self) -> bool:
+        """Return True unless the file was removed, or another one stands in its place, as after an unmount."""
+        try:
+            there = self.path.stat()
+        except OSError:
+            return False
+        opened = os.fstat(self._file)
+        return filesystem.changes_inodes(self._kind) or os.path.samestat(there, opened)
+
+    def rescue(self, target: Path) -> None:
+        """Write the content of the open file, which may have been removed, to another one. Raises OSError."""
+        with atomic_write(target, 0o600) as file:
+            offset = 0
+            while chunk := os.pread(self._file, min(_CHUNK, self.end - offset), offset):
+                file.write(chunk)
+                offset += len(chunk)
 
     def close(self) -> None:
         """Close the file."""

@@ -345,6 +345,19 @@ class Store(Queries):
         journal = self._writer.journal
         return None if journal is None else await self._writer.transact(lambda _: read_rebuilt(journal.path))
 
+    async def is_in_place(self) -> bool:
+        """Return True unless the journal was removed, or the directory unmounted, since it was opened."""
+        return await self._writer.transact(lambda _: self._writer.journal is None or self._writer.journal.is_in_place())
+
+    async def rescue_journal(self, target: Path) -> None:
+        """Write the journal, which may have been removed, to another file. Raises OSError."""
+
+        def work(_: sqlite3.Connection) -> None:  # in the writing thread, so that no line is half written
+            if self._writer.journal is not None:
+                self._writer.journal.rescue(target)
+
+        await self._writer.transact(work)
+
     async def wake(self, now: float, since: float = 0.0) -> None:
         """Make all paid or doubtful tasks due at `now`; their deadlines count from `since` at the earliest."""
         await self._execute("wake", now=now, since=since)

@@ -17,6 +17,7 @@ from runner.providers import spec as specs
 from runner.providers.requests import NoAnswer, NotSent, Reply
 from runner.scheduler.outcome import Exit
 from runner.settings import Settings
+from runner.store.binding import FileMark
 
 NOW = 1_790_000_000.0
 CHANJING, KLING, GATEWAY = (specs.load(name) for name in ("chanjing", "kling", "kling-gateway"))
@@ -254,3 +255,19 @@ def test_compares_clock_with_the_provider(apart, level):
 def test_worst_problem_gives_the_exit_code(exits, code):
     results = [ok("a", "b"), warning("a", "b", "c"), *(problem("a", "b", "c", each) for each in exits)]
     assert worst_exit_code(results) == code
+
+
+def test_warns_of_a_home_that_ends_with_its_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(health_checks.filesystem, "filesystem_kind", lambda *_: "tmpfs")
+    results = list(health_checks.check_home(tmp_path))
+    assert any("forgotten with it" in each.message and each.level == "warning" for each in results)
+
+
+def test_warns_of_files_without_lasting_marks(tmp_path, monkeypatch):
+    (tmp_path / ".runner").mkdir()
+    (tmp_path / ".runner" / "journal.jsonl").touch()
+    (tmp_path / ".runner" / "ballast").touch()
+    assert not [each for each in health_checks.check_job_directory(tmp_path) if "marks" in each.message]
+    monkeypatch.setattr(health_checks, "mark_file", lambda _: FileMark(None, None, None, 1, 0))
+    (found,) = [each for each in health_checks.check_job_directory(tmp_path) if "marks" in each.message]
+    assert found.level == "warning"
