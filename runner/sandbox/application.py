@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from runner.sandbox import chanjing
+from runner.sandbox.charged_refusals import refusal
 from runner.sandbox.failures import SUBMIT_RESPONSES, faulty_submit_response
-from runner.sandbox.faults import SUBMIT
+from runner.sandbox.faults import CHARGED, SUBMIT
 from runner.sandbox.file_host import FileHost
 from runner.sandbox.gateway import KlingGatewayApi
 from runner.sandbox.kling import KlingApi
@@ -91,7 +92,11 @@ class App:
             self._accept_later(order)
         if fault in SUBMIT_RESPONSES:
             return SUBMIT_RESPONSES[fault]
+        if self._state.lies("throttle"):
+            return refusal(order.provider, "throttle")
         response: SandboxResponse = order.to_response(self._state.accept(order))
+        if (charged := self._state.fault_injector.next_fault(CHARGED)) is not None:
+            return refusal(order.provider, charged)
         return faulty_submit_response(response, fault, self._state.options.slow_s)
 
     def _accept_later(self, order: Order) -> None:

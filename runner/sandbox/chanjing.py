@@ -24,7 +24,7 @@ from runner.sandbox.chanjing_rules import (
 from runner.sandbox.failures import QUERY_RESPONSES
 from runner.sandbox.faults import AUTH, POLL, QUERY
 from runner.sandbox.ledger import AcceptedTask, Kind, Order
-from runner.sandbox.messages import SandboxRequest, SandboxResponse, json_response, text_response
+from runner.sandbox.messages import SERVER_ERROR, SandboxRequest, SandboxResponse, json_response, text_response
 from runner.sandbox.state import Phase, SandboxState
 from runner.sandbox.upload_host import UploadHost
 
@@ -189,6 +189,8 @@ class ChanjingApi:
 
     def _consume_details(self, request: SandboxRequest, account: str) -> SandboxResponse:
         """Return the charges of the account, oldest first, between two times in Beijing time."""
+        if self._state.lies("bills_fail"):
+            return SERVER_ERROR
         body = json_body(request)
         page, size = int(body.get("page", 1)), min(200, int(body.get("page_size", 50)))
         charged = [

@@ -42,6 +42,18 @@ DOWNLOAD = (
 )
 #: Faults of Chanjing requests with a valid token.
 AUTH = ("token_dead",)
+#: Refusals after the charge: the task is made, and the submit is answered as refused all the same: too fast, too many
+#: at once, for its content, or for lack of credit.
+CHARGED = (
+    "refuse_after_charge",
+    "refuse_window_after_charge",
+    "refuse_content_after_charge",
+    "refuse_credit_after_charge",
+)
+#: Refusals that cost nothing, of submits that would succeed: too fast.
+THROTTLE = ("throttle",)
+#: Faults of the list of charges.
+BILLS = ("bills_fail",)
 #: Tasks of somebody else on the account, accepted just before a submit that would succeed: an unrelated one, one with
 #: the same request, and one whose request differs only in an image.
 STRANGERS = ("foreign_task", "twin_equal", "twin_hidden")
@@ -68,7 +80,7 @@ LIES = (
     "list_no_times",
     "list_text_times",
 )
-KINDS = frozenset((*SUBMIT, *POLL, *FINISH, *DOWNLOAD, *AUTH, *STRANGERS, *LIES))
+KINDS = frozenset((*CHARGED, *THROTTLE, *BILLS, *SUBMIT, *POLL, *FINISH, *DOWNLOAD, *AUTH, *STRANGERS, *LIES))
 
 #: A share of the requests (0 to 1), or the numbers (from 1) of the requests that get the fault.
 FaultPlan = float | frozenset[int]

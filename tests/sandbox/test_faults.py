@@ -329,3 +329,47 @@ async def test_prompts_can_be_hidden(api):
 def test_two_modules_name_every_fault(request):
     source = request.path.read_text() + request.path.with_name("test_list_view.py").read_text()
     assert [kind for kind in KINDS if f'"{kind}"' not in source] == []
+
+
+# refusals
+
+#: what each fault says at Kling and at Chanjing
+REFUSED = {
+    "refuse_after_charge": ((429, 1302), 40001),
+    "refuse_window_after_charge": ((429, 1303), 40001),
+    "refuse_content_after_charge": ((400, 1301), 50000),
+    "refuse_credit_after_charge": ((429, 1102), 50000),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+async def test_submit_can_be_charged_and_refused(api, kind):
+    async with Sandbox(first(kind)) as sandbox:
+        user = api(sandbox)
+        await user.login()
+        assert (await user.submit())["code"] == REFUSED[kind][1]
+        assert len(sandbox.ledger.accepted) == 1, "it was made all the same"
+        assert (await user.submit())["code"] == 0
+        sandbox.change(faults={kind: [1]})
+        reply = await user.kling(KLING_IMAGES, KLING_IMAGE)
+        assert (reply.status_code, reply.json()["code"]) == REFUSED[kind][0]
+        assert len(sandbox.ledger.accepted) == 3
+
+
+async def test_throttle_refuses_free_of_charge(api):
+    async with Sandbox(first("throttle")) as sandbox:
+        user = api(sandbox)
+        await user.login()
+        assert (await user.submit())["code"] == 40001
+        assert sandbox.ledger.accepted == []
+        assert (await user.submit())["code"] == 0
+
+
+async def test_bills_fail_while_the_list_works(api):
+    async with Sandbox(first("bills_fail")) as sandbox:
+        user = api(sandbox)
+        await user.login()
+        url, token = f"{sandbox.url}/open/v1/consume_detail", {"access_token": user.token}
+        replies = [await user.http.post(url, json={}, headers=token) for _ in range(2)]
+        assert [reply.status_code for reply in replies] == [500, 200]
+        assert (await user.page())["code"] == 0
