@@ -39,6 +39,7 @@ class Rec(NamedTuple):
     st: str = "NEW"  # NEW SENT DOUBT SUSPECT HELD ACC
     first: int = 0  # position of its first send; 0 = never sent
     mark: int = 0  # position at which D had passed for its latest send; 0 = not yet
+    said: int = 0  # position at which a refusal came as the answer to it; 0 = none
     sends: int = 0
     entry: int = -1  # its task at the provider
     miss: int = 99  # fewest rows of a complete reading that did not show it
@@ -102,6 +103,8 @@ class Rules:
     order: bool = True  #     M only where the rows were seen to come newest first
     anchor: bool = True  #     a row count proves reach only with an own row that stands in both readings
     refusal: str = "first"  # E5  trust; first: looked up until the code was seen to be free; each: always looked up
+    answered: bool = True  #     a task made under a refusal stands before whatever was accepted after its answer
+    agrees: bool = True  #     without a later task a refusal is believed only where nothing contradicts the list
     alone: str = "seen"  # E6  hidden fields: adopt only where nobody else is seen, or declared, on the account
     count: bool = True  # E7  more candidates than doubts: nobody knows which; where others are seen, D first
     closing: bool = True  # E12 a run with doubts ends with a reading that tells what is like ours and nobody's
@@ -202,7 +205,7 @@ def reads(w: World, p: Provider, r: Rules) -> World:
     return w._replace(rec=tuple(rec), rows=max(w.rows, len(rows)), met=met)
 
 
-def absent(w: World, p: Provider, r: Rules, i: int, still: bool) -> bool:
+def absent(w: World, p: Provider, r: Rules, i: int, still: bool, after: int = 0) -> bool:
     """Whether the rules believe that task i was never accepted (D has passed, no row is or may be it)."""
     each, rows, mine = w.rec[i], shown(w, p), own(w, p)
     if p.kind == "C0":
@@ -217,7 +220,7 @@ def absent(w: World, p: Provider, r: Rules, i: int, still: bool) -> bool:
     older = any(w.log[k][1] < each.first for k in (rows if p.times else seen))
     if r.back and not older and not each.miss < w.rows:
         return False
-    after = each.mark if r.fresh_after_d else each.first
+    after = after or (each.mark if r.fresh_after_d else each.first)
     if r.fresh and not any(w.log[k][1] > after for k in seen):
         newest_first = len(seen) > 1 and p.keep == "newest"  # as own rows stand in the order of their answers
         return "M" in r.fresh and still and w.lag == 1 and (newest_first or not r.order)
@@ -232,12 +235,17 @@ def decide(w: World, p: Provider, r: Rules, i: int) -> tuple:
     mine, perhaps = candidates(w, p, r, i)
     if mine:
         return "adopt", mine[0]
-    if not each.mark or perhaps:
+    if perhaps:
+        return "", -1
+    if each.st == "SUSPECT" and r.answered and absent(w, p, r, i, still=False, after=each.said):
+        return "again", -1  # seconds after the refusal, by the next task that is accepted
+    if not each.mark:
         return "", -1
     still = all(o.st in ("ACC", "HELD", "DOUBT", "SUSPECT") for o in w.rec)
     if absent(w, p, r, i, still):
         return "again", -1
     sound = (p.echo and own(w, p) <= set(shown(w, p))) or not own(w, p)  # nothing that we know contradicts the list
+    sound = sound or not r.agrees
     if each.st == "SUSPECT" and r.refusal == "first" and still and sound and not w.req and w.vis == len(w.log):
         return "again", -1  # the documentation says free, and the list does not say otherwise
     return "", -1
@@ -245,15 +253,15 @@ def decide(w: World, p: Provider, r: Rules, i: int) -> tuple:
 
 def canonical(w: World) -> World:
     """Only the order of positions matters; sends of what is settled do not matter any more."""
-    used = {e[1] for e in w.log} | {x for e in w.rec for x in (e.first, e.mark)} | {0}
+    used = {e[1] for e in w.log} | {x for e in w.rec for x in (e.first, e.mark, e.said)} | {0}
     if w.snap:
-        used |= {x for e in w.snap[0] for x in (e.first, e.mark)}
+        used |= {x for e in w.snap[0] for x in (e.first, e.mark, e.said)}
     rank = {x: n for n, x in enumerate(sorted(used))}
 
     def settled(e: Rec) -> Rec:
         if e.st in ("ACC", "HELD"):
-            return Rec(e.st, 0, 0, 0, e.entry)
-        return e._replace(first=rank[e.first], mark=rank[e.mark])
+            return Rec(e.st, entry=e.entry)
+        return e._replace(first=rank[e.first], mark=rank[e.mark], said=rank[e.said])
 
     snap = w.snap and (tuple(settled(e) for e in w.snap[0]), *w.snap[1:])
     return w._replace(
@@ -284,7 +292,7 @@ def moves(p: Provider, r: Rules):  # noqa: C901, PLR0915 - every move of everybo
                     continue
                 go(
                     f"{name[i]}: intent, send #{n}",
-                    rec=put(i, st="SENT", first=each.first or w.pos, mark=0, sends=n, miss=99),
+                    rec=put(i, st="SENT", first=each.first or w.pos, mark=0, said=0, sends=n, miss=99),
                     req=w.req | {(i, n)},
                     pos=w.pos + 1,
                     sent_ever=w.sent_ever + 1 if p.restore else 0,
@@ -309,7 +317,8 @@ def moves(p: Provider, r: Rules):  # noqa: C901, PLR0915 - every move of everybo
                         go(
                             f"{name[i]}: refused, to be looked up",
                             ans=rest,
-                            rec=put(i, st="SUSPECT" if w.free < 2 else "DOUBT"),
+                            rec=put(i, st="SUSPECT" if w.free < 2 else "DOUBT", said=w.pos),
+                            pos=w.pos + 1,
                         )
                     else:
                         go(f"{name[i]}: refused, again", ans=rest, rec=put(i, st="NEW"))
@@ -332,7 +341,7 @@ def moves(p: Provider, r: Rules):  # noqa: C901, PLR0915 - every move of everybo
                 if what == "adopt":
                     go(f"{name[i]}: adopts T{k}", rec=put(i, st="ACC", entry=k), free=max(w.free, free))
                 elif what == "again":
-                    go(f"{name[i]}: believed absent", rec=put(i, st="NEW", mark=0), free=max(w.free, free))
+                    go(f"{name[i]}: believed absent", rec=put(i, st="NEW", mark=0, said=0), free=max(w.free, free))
                 elif at_rest and each.mark and not any(o.st in ("NEW", "SENT") for o in w.rec):  # noqa: SIM102
                     if not any(decide(w, p, r, j)[0] for j, o in enumerate(w.rec) if o.st in ("DOUBT", "SUSPECT")):
                         go(f"{name[i]}: HELD", rec=put(i, st="HELD"))
@@ -620,6 +629,7 @@ def table() -> list:
         Row("C1 hidden field, old twin, times unreadable", world_of("C1", old_twin=True, hidden=True, times=False), FL),
         Row("C1 hidden field, twin, times unreadable", world_of("C1", twin=1, hidden=True, times=False), FL),
         Row("C2 refusal after charge", world_of(refuses=True, charges="always", faults=2, kills=0), T),
+        Row("C2 the same, 3 tasks", world_of(refuses=True, charges="always", tasks=3, faults=2, kills=0), T),
         Row("C1 refusal after charge, first use", world_of("C1", prior=False, refuses=True, charges="always"), T),
         Row(
             "C2 refusal after charge, now and then",
@@ -687,6 +697,18 @@ def mutants() -> list:
         ),
         ("E4 order of the list not looked at", {"order": False}, world_of(cap=2, keep="oldest", prior=True), T),
         ("E5 refusal believed", {"refusal": "trust"}, world_of(refuses=True, charges="always", faults=2, kills=0), T),
+        (
+            "E5 refusal believed against the list",
+            {"agrees": False},
+            world_of(echo=False, refuses=True, charges="always", faults=2, kills=0),
+            T,
+        ),
+        (
+            "E5 later task seen in part of the list",
+            {"complete": False},
+            world_of(holes=True, refuses=True, charges="always", tasks=3, faults=2, kills=0),
+            T,
+        ),
         ("E6 strangers do not matter", {"alone": ""}, world_of("C1", stranger=True, twin=1, hidden=True), F),
         ("E7 any candidate, at once", {"count": False, "closing": False}, world_of("C1", twin=1, stranger=True), L),
         (
