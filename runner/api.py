@@ -389,6 +389,7 @@ def run(
     buy_again: bool | Sequence[str] = False,
     elsewhere: Elsewhere = "link",
     changes: int | None = None,
+    trust_less: bool = False,
     metrics_file: StrPath | None = None,
 ) -> RunResult:
     """Run a job to its end, and return how it ended.
@@ -421,7 +422,7 @@ def run(
     _check_listener(on_event)
     options = _run_options(
         job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
-        same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes,
+        same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes, trust_less=trust_less,
         metrics_file=metrics_file,
     )  # fmt: skip
     return wait_in_thread(f"runner {job.name}", lambda stop, post: _run(job, options, Listener(on_event, post), stop))
@@ -441,6 +442,7 @@ async def arun(
     buy_again: bool | Sequence[str] = False,
     elsewhere: Elsewhere = "link",
     changes: int | None = None,
+    trust_less: bool = False,
     metrics_file: StrPath | None = None,
 ) -> RunResult:
     """Run a job as `run` does, from a running event loop of asyncio, such as that of a notebook or a service.
@@ -454,7 +456,7 @@ async def arun(
     _check_listener(on_event)
     options = _run_options(
         job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
-        same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes,
+        same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes, trust_less=trust_less,
         metrics_file=metrics_file,
     )  # fmt: skip
     return await await_in_thread(
@@ -521,6 +523,7 @@ def _run_options(
     buy_again: bool | Sequence[str],
     elsewhere: Elsewhere,
     changes: int | None,
+    trust_less: bool,
     metrics_file: StrPath | None,
 ) -> RunOptions:
     """Return the options of a run. Raises UsageError if they make no sense, ManifestError if a cap needs prices."""
@@ -553,6 +556,7 @@ def _run_options(
         buy_again_keys=() if isinstance(buy_again, bool) else tuple(buy_again),
         elsewhere=elsewhere,
         changes=changes,
+        trust_less=trust_less,
         metrics_file=_path_or_none(metrics_file),
     )
 

@@ -9,6 +9,26 @@ from runner.scheduler.pipeline import ProviderPipeline, poll_schedule
 from runner.scheduler.session import ProviderSession
 from runner.scheduler.settlement import Settlement
 from runner.scheduler.spending import Spending
+from runner.tasks.fact import merge_facts
+
+
+class FactStore:
+    """Facts of an account in memory, in place of the file."""
+
+    def __init__(self):
+        self._known, self._changes = {}, 0
+
+    def version(self):
+        return self._changes
+
+    async def facts(self, name, now):
+        return tuple(fact for fact in self._known.get(name, {}).values() if fact.is_valid(now))
+
+    async def record(self, name, *facts):
+        known = self._known.setdefault(name, {})
+        for fact in facts:
+            known[fact.key] = merge_facts(known[fact.key], fact) if fact.key in known else fact
+        self._changes += 1
 
 
 def pipeline(spec, client, downloader, limiters, *, store, clock, notifier, policy, **options):

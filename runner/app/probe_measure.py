@@ -25,7 +25,7 @@ from runner.providers.responses import (
     scope,
 )
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
-from runner.scheduler.reconcile import match
+from runner.scheduler.row_match import match
 from runner.tasks.events import Finished, Found, Rejected
 from runner.tasks.fact import Fact
 from runner.tasks.models import State, reference

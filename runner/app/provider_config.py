@@ -212,6 +212,7 @@ def retry_policy(spec: Spec, manifest: Manifest, *, loopback: bool) -> RetryPoli
         paid_timeout=manifest.retry.patience,
         quiet_time=doubt,
         can_reconcile=spec.can_reconcile,
+        witnessed_only=manifest.retry.absence == "witnessed",
         first_poll=min(spec.first_poll, 0.5) if loopback else spec.first_poll,
     )
 

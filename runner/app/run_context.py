@@ -102,6 +102,8 @@ class RunOptions:
     changes: int | None = None
     #: what happens if the lease of RUNNER_LEASE cannot be reached
     lease: LeaseMode = "optional"
+    #: go on though a provider was contradicted often; every lost answer is left to the user
+    trust_less: bool = False
     #: file for Prometheus, updated during the run
     metrics_file: Path | None = None
 
@@ -240,6 +242,8 @@ async def _open_pipeline(
     context.registries.append(registry)
     limiters = build_limiters(spec, manifest, account, context.clock, stack, on_warning, loopback=loopback)
     policy = provider_config.retry_policy(spec, manifest, loopback=loopback)
+    if options.trust_less:
+        policy = replace(policy, can_reconcile=False)
     if options.verb == "verify":
         policy = replace(policy, paid_timeout=min(policy.paid_timeout, _MAX_VERIFY_SECONDS))
     caps = [cap for cap in (options.max_cost, manifest.limits.max_cost) if cap is not None]
@@ -262,6 +266,7 @@ async def _open_pipeline(
         on_warning=on_warning,
         quiet_time=policy.quiet_time,
     )
+    session.refusals.trusts_less = options.trust_less
     spending = Spending(
         session,
         context.store,

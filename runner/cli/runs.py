@@ -87,6 +87,11 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 default="optional",
                 help="Whether to buy while the lease of RUNNER_LEASE cannot be reached.",
             ),
+            click.option(
+                "--trust-less",
+                is_flag=True,
+                help="Go on though much was contradicted: leave each lost answer to me.",
+            ),
             click.option("--yes", is_flag=True, help=f"Do not ask before {_CONFIRM_TASKS} tasks or more are bought."),
             as_json,
         )
@@ -241,6 +246,7 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
         elsewhere=options["elsewhere"],
         changes=changes,
         lease=options["lease"],
+        trust_less=options["trust_less"],
         metrics_file=options["metrics_file"],
         **chosen,
     )

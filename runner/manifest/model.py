@@ -43,6 +43,8 @@ class Retry:
     doubt: float | None = None
     #: age up to which a purchase of another job of the account is linked and not bought once more
     remember: float = 90 * 86_400.0
+    #: `witnessed`: a submit counts as not accepted only once a task that was accepted later stands in the list
+    absence: str = "measured"
 
 
 @dataclass(frozen=True, slots=True)

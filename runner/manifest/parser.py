@@ -109,7 +109,7 @@ class _ManifestBuilder:
                 deadline=limits.deadline,
                 max_cost=limits.max_cost,
             ),
-            retry=Retry(retry.attempts, retry.patience, retry.doubt, retry.remember),
+            retry=Retry(retry.attempts, retry.patience, retry.doubt, retry.remember, retry.absence),
             notify=self._read_notify(document.notify),
             cost=document.cost,
         )

@@ -201,6 +201,7 @@ class RetryPart(_Section):
     patience: Duration = 172_800.0
     doubt: Duration | None = None
     remember: Duration = 90 * 86_400.0
+    absence: Literal["measured", "witnessed"] = "measured"
 
 
 class NotifyPart(_Section):

@@ -31,7 +31,7 @@ FACTS: Mapping[str, str] = {
     "lag": "longest time until the list shows a task, in seconds",
     "times": "times of own rows: `right` or `unreadable`",
     "stranger": "somebody else uses the account",
-    "refusal": "a refusal (the subject is its code) leaves no task: `free`",
+    "refusal": "a refusal (the subject is its code and meaning) leaves no task: `free`",
 }
 #: the classes, and the words for them
 ONCE, FENCED, BY_REFERENCE, BY_CONTENT, HELD = 4, 3, 2, 1, 0

@@ -25,6 +25,11 @@ _MOST_REFUSALS = 7
 _LONGEST_PAUSE = 30.0
 
 
+def takes_slots(task: Task) -> bool:
+    """Return True if a task takes slots of the window. A submit that was refused takes none."""
+    return task.state in _IN_FLIGHT and not task.is_suspect
+
+
 class ContentionBackoff:
     """Back-off while other users of the account hold all of its slots; times in seconds of one clock.
 
@@ -93,7 +98,7 @@ class Capacity:
 
     def update(self, before: Task, after: Task) -> bool:
         """Count a transition. Return True if it freed slots."""
-        entered = (after.state in _IN_FLIGHT) - (before.state in _IN_FLIGHT)
+        entered = takes_slots(after) - takes_slots(before)
         self.running += entered * after.slots
         self.sending += ((after.state is State.SUBMITTING) - (before.state is State.SUBMITTING)) * after.slots
         self.ready += (after.state is State.READY) - (before.state is State.READY)

@@ -41,6 +41,8 @@ class Absence:
     why: str
     #: own tasks are missing from the list, which contradicts that it shows them all
     is_incomplete: bool = False
+    #: proved by a task that was accepted later, and not by the measured lag alone
+    by_witness: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +166,9 @@ def judge_absence(
     if not own.reaches_back(sent_at, missed):
         return Absence("unwitnessed", "the list shows nothing from before its send")
     if witness := next((each for each in since if own.is_shown(each) and _is_after(each, own, quiet_since)), None):
-        return Absence(
-            "proved",
-            f"absent from a list that shows {show_remote_id(witness.remote_id)}, accepted after the quiet time",
-        )
+        shown_id = show_remote_id(witness.remote_id)
+        why = f"absent from a list that shows {shown_id}, accepted after the quiet time"
+        return Absence("proved", why, by_witness=True)
     lag = own.facts.lag
     if final and len(shown) < len(expected):
         return Absence("early", "the list does not show all tasks of ours yet")

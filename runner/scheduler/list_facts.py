@@ -12,7 +12,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from runner.scheduler.learned_facts import LearnedFacts
-from runner.tasks.list_record import Lag, ListRecord
+from runner.tasks.list_record import LONGEST_SUBMIT, Lag, ListRecord, Witness
+from runner.tasks.models import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from runner.providers.responses import ListedTask
     from runner.scheduler.clock import Clock
     from runner.scheduler.listing import Reading
-    from runner.tasks.list_record import Witness
+    from runner.tasks.models import Task
 
 #: witnesses that are kept in memory, the latest
 MAX_WITNESSES = 4096
@@ -92,6 +93,13 @@ class ListFacts:
             if is_slow
             else self.base_quiet_time
         )
+
+    @property
+    def lag_bound(self) -> float:
+        """Return the seconds after which a list of the measured lag has shown a task, though it grew fourfold."""
+        if not self.lag_is_short:
+            return self.quiet_time
+        return min(self.quiet_time, max(self.lag.longest, _SHORT_LAG) / _LAG_SHARE)
 
     @property
     def lag_is_short(self) -> bool:
@@ -188,6 +196,35 @@ class ListFacts:
                 self._awaited[remote_id] = age
                 if age > self._limit:
                     self.lag.longest = max(self.lag.longest, age)
+
+
+def witness_from(task: Task, clock: Clock) -> Witness:
+    """Return an accepted task of an earlier run as a witness, with the widest span in which it was accepted."""
+    claimed, sent = claim_time(task, clock), task.sent or Moment("", 0.0)
+    answered = clock.at(sent) if sent.boot == clock.boot else min(claimed + LONGEST_SUBMIT, clock.boot_time())
+    return Witness(
+        task.remote_id or "",
+        task.ref,
+        task.model,
+        claimed,
+        max(claimed, answered),
+        sent,
+        task.key,
+        adopted=task.adopted,
+    )
+
+
+def claim_time(task: Task, clock: Clock) -> float:
+    """Return when a task was claimed for its submit, by the clock of this run.
+
+    The wall clock of the run that claimed it may have been another. On the boot clock only the end of its submit is
+    known, so where the two disagree it is the earliest that fits that.
+    """
+    claimed = task.submitted_at or 0.0
+    if task.sent is None or task.sent.boot != clock.boot:
+        return min(claimed, clock.boot_time())
+    ended = clock.at(task.sent)
+    return claimed if ended - LONGEST_SUBMIT <= claimed <= ended else ended - LONGEST_SUBMIT
 
 
 def _by_clock(witness: Witness, clock: Clock) -> Witness:

@@ -71,6 +71,7 @@ class ProviderPipeline:
         """Take over what the account's jobs have learned of each list. Without it, it is measured again."""
         if self.facts is None or self.session.spec.reconcile.listing is None:
             return
+        await self.session.refusals.bind(self.facts)
         for operations in self.groups():
             facts = self.session.facts_of(operations[0])
             try:
@@ -87,6 +88,7 @@ class ProviderPipeline:
 
         Tell the user of what contradicts a list, once.
         """
+        await self.session.refusals.save()
         for name, facts in self.session.lists.items():
             untold, facts.learned.untold = facts.learned.untold, []
             for fact in untold:

@@ -6,12 +6,12 @@ no duplicate of the request on the wire, and where the list itself proves it (mo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 import anyio
 import orjson
 
-from runner.providers.expressions import compile_expression
 from runner.providers.guarantee import hidden_fields
 from runner.providers.responses import (
     ListedTask,
@@ -22,20 +22,21 @@ from runner.providers.responses import (
     read_reference,
 )
 from runner.scheduler.evidence import OwnRows, judge_absence
-from runner.scheduler.list_facts import MAX_WITNESSES
+from runner.scheduler.list_facts import MAX_WITNESSES, claim_time, witness_from
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
+from runner.scheduler.row_match import Match, match
+from runner.scheduler.suspects import SuspectView, early_suspects, judge_suspect, proof_after
 from runner.tasks.events import Found, Missing, RetryableFailure
 from runner.tasks.list_record import LONGEST_SUBMIT, EarlierRows, Witness
 from runner.tasks.models import Moment, State, TaskError
 from runner.tasks.remote_ids import show_remote_id
+from runner.tasks.retry_policy import suspect_interval
 from runner.text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runner.providers.requests import Outcome
-    from runner.providers.spec import Spec
-    from runner.scheduler.clock import Clock
     from runner.scheduler.evidence import MissedReading
     from runner.scheduler.session import ProviderSession
     from runner.scheduler.settlement import Settlement
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 #: states whose task may still own a row that nobody owns
 _OPEN = {State.IN_DOUBT, State.HELD, State.SUBMITTING}
-Match = Literal["match", "possible", "none"]
 #: whether a task can still be accepted in this run: yes; no; or not while the doubts take its slots or wait for a
 #: duplicate
 Outlook = Literal["open", "final", "blocked"]
@@ -61,6 +61,7 @@ _FEWEST = 2
 _SAMPLES = 8
 #: doubtful tasks whose earlier readings are remembered
 _MISSES = 1000
+_NO_MARKS = "the list was seen to show tasks of ours without what they are recognised by"
 _ALIKE = "in the list may be this one, or another that it shows alike"
 
 
@@ -124,15 +125,32 @@ class ReconcileStage:
     async def work(self, batch: Sequence[Task]) -> None:
         """Ask for each task by its reference, and search the provider's list for the others."""
         await self._session.breaker.until_answering()
+        batch = await self._postpone_suspects(batch)
         begun = self._session.clock.moment()
         rest = await self._by_reference(batch)
         if rest:
             await self._by_list(rest, begun)
 
+    async def _postpone_suspects(self, batch: Sequence[Task]) -> Sequence[Task]:
+        """Postpone suspects while others go on and none was accepted since. Return the tasks to look for now.
+
+        A reading that shows a later task tells all about a refusal. So an honest provider is asked once.
+        """
+        if not any(task.is_suspect for task in batch) or await self._outlook() != "open":
+            return batch
+        clock, policy = self._session.clock, self._settlement.policy
+        early = early_suspects(batch, self._facts, clock)
+        for task in early:
+            await self._store.settle(task, replace(task, due_at=clock.now() + suspect_interval(policy)))
+        return [task for task in batch if task not in early]
+
     async def _by_reference(self, batch: Sequence[Task]) -> Sequence[Task]:
         """Ask for each task by our reference. Return the tasks that no answer decides, for the list."""
         session, rest = self._session, []
         for task in batch:
+            if task.is_suspect and not (task.absences or task.failures):
+                rest.append(task)  # one reading tells about all of them
+                continue
             request, event = session.dialect.by_reference(task), None
             if request is not None:
                 outcome = await session.send(request)
@@ -155,10 +173,16 @@ class ReconcileStage:
                 self._unknown.add(task.id)
 
     async def _settle(self, task: Task, event: Event) -> Task | None:
-        """Settle a task, but let it rest where an absence is not for this state to judge: another may send it again."""
+        """Settle a task, but let it rest where an absence is not for this state to judge: another may send it again.
+
+        A task that was made under a refusal lowers what is believed of the provider, and that first.
+        """
         if self._session.fence and isinstance(event, Missing):
             await self._settlement.set_aside([task])
             return None
+        # an earlier send without an answer may have made it too, and then the refusal is innocent
+        if isinstance(event, Found) and task.is_suspect and not task.doubts:
+            await self._session.refusals.contradict(task, event.remote_id)
         return await self._settlement.settle(task, event)
 
     async def _is_claimed(self, remote_id: str) -> bool:
@@ -234,8 +258,12 @@ class ReconcileStage:
             if self._settlement.claims is not None:
                 others = len(await self._settlement.claims.other_doubts(task.fingerprint))
             body, trusted, _ = await self._known(task)
+            waited = await self._waited(task, begun)
+            # what is just being bought beside it, and not claimed yet, looks like a task made under the refusal
+            crowded = waited < LONGEST_SUBMIT and self._session.capacity.other_processes_active()
+            crowded = task.is_suspect and (doubts > 1 or others > 0 or crowded)
             hides = bool(hidden_fields(self._session.spec, body, trusted))
-            early = shared and await self._waited(task, begun) < self._settlement.policy.quiet_time
+            early = crowded or (shared and waited < self._settlement.policy.quiet_time)
             since = self._earliest_row(task) - self._session.ahead - LONGEST_SUBMIT
             renamed = await self._store.ids_of_duplicates(task.fingerprint, since) - {
                 row.remote_id for row in reading.rows
@@ -257,7 +285,7 @@ class ReconcileStage:
             if await self._match(task, row) == "match":
                 rows.remove(row)
                 self._learn_lag(task, row)
-                await self._settlement.settle(task, Found(row.remote_id, "found in the list"))
+                await self._settle(task, Found(row.remote_id, "found in the list"))
                 return True
         return False
 
@@ -283,10 +311,13 @@ class ReconcileStage:
                 waited = await self._waited(task, begun)
                 why = f"{', '.join(show_remote_id(row.remote_id) for row in possible[:3])} {_ALIKE}"
                 event = Missing(quiet=waited >= self._settlement.policy.quiet_time, provable=False, why=why)
+            elif task.is_suspect:
+                event = await self._judge_suspect(task, own, begun, outlook)
             else:
                 event = await self._judge(task, own, begun, outlook)
             after = await self._settle(task, event)
-            resting += after is not None and after.state is State.IN_DOUBT and after.due_at is None
+            is_doubt = after is not None and after.state is State.IN_DOUBT and not after.is_suspect
+            resting += is_doubt and after is not None and after.due_at is None
         if resting and not self._reported_rest:
             self._reported_rest = True
             tasks = pluralize(resting, "task")
@@ -305,13 +336,14 @@ class ReconcileStage:
         if await self._is_echo_changed(task):
             return Missing(quiet=waited >= shortest, provable=False)
         if self._facts.learned.is_contradicted("reference_in_list"):
-            why = "the list was seen to show tasks of ours without our reference"
-            return Missing(quiet=waited >= shortest, provable=False, why=why)
+            return Missing(quiet=waited >= shortest, provable=False, why=_NO_MARKS)
+        witnessed_only = self._settlement.policy.witnessed_only
+        final = outlook != "open" and not witnessed_only
         found = judge_absence(
             own,
             sent_at=claim_time(task, self._session.clock),
             quiet_since=begun.seconds - waited + quiet_time,
-            final=outlook != "open" and not await self._may_learn_echo(task),
+            final=final and not await self._may_learn_echo(task),
             recognisable=await self._is_echo_known(task),
             missed=self._missed.get(task.id),
         )
@@ -320,7 +352,7 @@ class ReconcileStage:
             case "proved":
                 if task.id in self._unknown:
                     self._facts.learned.reference_unknown(task.operation, task.ref, self._session.clock.now())
-                return Missing(quiet=waited >= quiet_time, why=found.why)
+                return Missing(quiet=waited >= quiet_time, refundable=found.by_witness, why=found.why)
             case "early":
                 return Missing(quiet=False, why=found.why)
             case "contradicted":
@@ -328,10 +360,43 @@ class ReconcileStage:
                     self._facts.learned.contradict("own_rows", found.why, self._session.clock.now())
                 return Missing(quiet=waited >= shortest, provable=False, why=found.why)
             case "unwitnessed":
+                if witnessed_only and waited >= quiet_time:
+                    left = await self._store.submit_outlook(self._session.name, self._session.capacity.free_slots)
+                    if left.can_submit and self._session.admit_witness(self._facts, begun.seconds - waited):
+                        return Missing(quiet=False, why=found.why)
                 # a held task takes no slot and keeps no duplicate from being bought, and what is bought is a witness
                 quiet = outlook != "open" and waited >= quiet_time
                 return Missing(quiet=quiet, provable=outlook != "blocked", witnessed=False, why=found.why)
         assert_never(found.verdict)
+
+    async def _judge_suspect(self, task: Task, own: OwnRows, begun: Moment, outlook: Outlook) -> Missing:
+        """Return the event of a refused task that no row is, or may be."""
+        session, policy, facts = self._session, self._settlement.policy, self._facts
+        code = session.refusals.verdict(task.operation, task.error)
+        if code == "free":
+            return Missing(quiet=True, why=f"refused with {task.error.code}, which leaves no task")
+        waited, is_open = await self._waited(task, begun), outlook == "open"
+        final = not is_open and not policy.witnessed_only and waited >= facts.lag_bound
+        found = judge_absence(
+            own,
+            sent_at=claim_time(task, session.clock),
+            quiet_since=begun.seconds - waited,
+            final=final and not await self._may_learn_echo(task),
+            recognisable=await self._is_echo_known(task),
+            missed=self._missed.get(task.id),
+        )
+        self._remember_miss(task, own)
+        if await self._is_echo_changed(task) or facts.learned.is_contradicted("reference_in_list"):
+            found = replace(found, verdict="contradicted", why=_NO_MARKS)
+        blocked, strict = session.blocked is not None, policy.witnessed_only
+        proved = proof_after(own, begun.seconds - waited) if found.by_witness else facts.lag_bound
+        view = SuspectView(code, waited, facts.quiet_time, facts.lag_bound, proved, is_open, blocked, strict)
+        event = judge_suspect(found, view)
+        if event.quiet and found.verdict == "proved":
+            await session.refusals.confirm(task)
+        elif event.quiet and event.witnessed and event.provable:
+            session.doubted.setdefault(task.id, task)
+        return event
 
     def _remember_miss(self, task: Task, own: OwnRows) -> None:
         missed = own.miss(claim_time(task, self._session.clock))
@@ -344,6 +409,7 @@ class ReconcileStage:
         session = self._session
         left = await self._store.submit_outlook(session.name, session.capacity.free_slots)
         stopped = session.blocked is not None or session.breaker.doubtful or not session.may_submit
+        stopped = stopped or session.refusals.paused or session.waits_for_refund
         if left.is_submitting or (left.can_submit and not stopped):
             return "open"
         return "blocked" if left.has_queued and not stopped else "final"
@@ -530,55 +596,3 @@ class ReconcileStage:
         if self._earlier is not None:
             claimed |= self._earlier.ids
         return [row for row in reading.rows if row.remote_id not in claimed]
-
-
-def witness_from(task: Task, clock: Clock) -> Witness:
-    """Return an accepted task of an earlier run as a witness, with the widest span in which it was accepted."""
-    claimed, sent = claim_time(task, clock), task.sent or Moment("", 0.0)
-    answered = clock.at(sent) if sent.boot == clock.boot else min(claimed + LONGEST_SUBMIT, clock.boot_time())
-    return Witness(
-        task.remote_id or "",
-        task.ref,
-        task.model,
-        claimed,
-        max(claimed, answered),
-        sent,
-        task.key,
-        adopted=task.adopted,
-    )
-
-
-def claim_time(task: Task, clock: Clock) -> float:
-    """Return when a task was claimed for its submit, by the clock of this run.
-
-    The wall clock of the run that claimed it may have been another. On the boot clock only the end of its submit is
-    known, so where the two disagree it is the earliest that fits that.
-    """
-    claimed = task.submitted_at or 0.0
-    if task.sent is None or task.sent.boot != clock.boot:
-        return min(claimed, clock.boot_time())
-    ended = clock.at(task.sent)
-    return claimed if ended - LONGEST_SUBMIT <= claimed <= ended else ended - LONGEST_SUBMIT
-
-
-def match(
-    spec: Spec, body: Mapping[str, Any], row: ListedTask, trusted: Mapping[str, bool], *, ambiguous: bool
-) -> Match:
-    """Compare a row of the list with a request, where the provider keeps no reference of ours.
-
-    `trusted` are fields that the list is known to give back unchanged (False: changed). `ambiguous`: the job holds
-    another request that the list shows alike. A row that differs only in fields that are not known to come back
-    unchanged is a possible match: it is not adopted, and the task's absence is not believed.
-    """
-    same = compare_echo(spec, body, row.raw)
-    echo, proof = (listing.echo, listing.proof) if (listing := spec.reconcile.listing) else ({}, ())
-    differs = {field for field, equal in same.items() if not equal and trusted.get(field, True)}
-    hidden_proof = {
-        field for field in proof if field in differs and not compile_expression(echo[field]).search(row.raw)
-    }
-    if not same or any(field in proof or field in trusted for field in differs - hidden_proof):
-        return "none"
-    hidden = hidden_fields(spec, body, trusted)
-    # a proof that is known to come back changed, or is not shown, distinguishes no rows: that row may be of any request
-    unsure = any(not same.get(field, True) or not trusted.get(field, True) for field in proof)
-    return "possible" if differs or unsure or (hidden and ambiguous) else "match"

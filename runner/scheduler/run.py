@@ -54,6 +54,7 @@ _BLOCKED: Mapping[BlockKind, Exit] = {
     "cost": Exit.COST,
     "refusals": Exit.RESUMABLE,
     "window": Exit.RESUMABLE,
+    "distrust": Exit.RESUMABLE,
     "configuration": Exit.CONFIGURATION,
     "disk": Exit.DISK,
     "state": Exit.STATE,

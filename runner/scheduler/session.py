@@ -13,7 +13,8 @@ from runner.providers.requests import NotSent, Reply
 from runner.providers.responses import classify_response, is_success, proof_of_body, server_time
 from runner.scheduler.clock import SKEW_LIMIT, SKEW_WARNING, clock_skew, skew_refusal, skew_warning
 from runner.scheduler.list_facts import ListFacts
-from runner.tasks.events import Accepted, Finished, Found, Interrupted, Missing, Rejected
+from runner.scheduler.refusals import Refusals
+from runner.tasks.events import Accepted, Finished, Found, Interrupted, Missing, Rejected, Suspected
 from runner.tasks.list_record import FEWEST_WITNESSES, EarlierRows, Witness
 from runner.tasks.models import State, TaskError
 
@@ -61,13 +62,21 @@ class CircuitBreaker:
         self._doubts_in_a_row = 0
         self._unanswered = 0
         self._gave_up = False
+        self._witness_admitted = False
         self._changed = anyio.Event()
 
     @property
     def doubtful(self) -> bool:
         """Return True while submits must stop: too many of them ended without a clear answer."""
         limit = max(_DOUBTS_IN_A_ROW - 1, _DOUBTFUL_SHARE * _RECENT)
+        if self._witness_admitted:
+            return False
         return self._doubts_in_a_row >= _DOUBTS_IN_A_ROW or sum(self._doubts) > limit
+
+    @property
+    def admits_witness(self) -> bool:
+        """Return True while one submit may go out as a witness, although too many are in doubt."""
+        return self._witness_admitted
 
     @property
     def outage(self) -> bool:
@@ -85,6 +94,15 @@ class CircuitBreaker:
         self._doubts.clear()
         self._doubts_in_a_row = 0
         self._notify()
+
+    def admit_witness(self) -> None:
+        """Let one submit out: without a task that is accepted later no doubt can be settled."""
+        self._witness_admitted = True
+        self._notify()
+
+    def end_admission(self) -> None:
+        """Close again after the submit that was let out."""
+        self._witness_admitted = False
 
     def record_answer(self, *, proper: bool) -> None:
         """Count a request that got a proper answer, or none."""
@@ -166,6 +184,16 @@ class ProviderSession:
     _refused_submits: int = 0
     _refused_tasks: int = 0
     _first: anyio.Lock = field(default_factory=anyio.Lock)
+    #: the cap leaves no room while suspects count as spent
+    waits_for_refund: bool = False
+    #: what is known of this account's refusals
+    refusals: Refusals = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare what is known of refusals: nothing, until the account's facts are bound."""
+        can_look_up = self.spec.can_reconcile and self.spec.reconcile.listing is not None
+        groups = {name: self.dialect.group(name) for name in self.spec.operations} if can_look_up else {}
+        self.refusals = Refusals(self.spec.name, groups, self.clock.now, self.on_warning)
 
     @property
     def name(self) -> str:
@@ -204,12 +232,34 @@ class ProviderSession:
         if self.signs_requests and not self.proved and self.blocked is None:
             await self.send(self.dialect.probe())
 
+    def admit_witness(self, facts: ListFacts, sent_at: float) -> bool:
+        """Let one submit out as a witness where too many doubts stop submits. Return False if none can go.
+
+        `sent_at` is the time of a doubtful send on the boot clock, whose quiet time has passed.
+        """
+        if not self.breaker.doubtful or self.blocked or not self.may_submit:
+            return False
+        quiet_since, boot = sent_at + facts.quiet_time, self.clock.boot
+        if any(each.answered.boot == boot and each.claimed_seconds >= quiet_since for each in facts):
+            return False  # there is one, which the list has yet to show
+        self.breaker.admit_witness()
+        return True
+
     def block(self, kind: BlockKind, error: TaskError, *, on_query: bool = False) -> None:
         """Stop submits. Stop every request where queries are refused as well."""
         self.blocked = self.blocked or (kind, error)
         if kind in {"credentials", "configuration"} or (on_query and kind == "account"):
             self.dead = True
         self.notifier.notify("idle")
+
+    def block_distrusted(self) -> None:
+        """Stop submits: the provider differs from its documents in so many ways that nothing is believed any more."""
+        message = (
+            "three things that its documents say were contradicted within a day, so nothing more is bought there. "
+            "`--trust-less` goes on, and leaves every lost answer to you, and every refusal that is not known to cost "
+            "nothing"
+        )
+        self.block("distrust", TaskError("distrust", None, message))
 
     def block_disk(self) -> None:
         """Stop submits and downloads, whatever else stopped submits before: the disk is full."""
@@ -238,32 +288,50 @@ class ProviderSession:
 
     def record(self, before: Task, event: Event, after: Task) -> None:
         """Update breaker, contention and counts of refusals after a committed transition."""
-        if isinstance(event, Interrupted | Found | Missing) and len(self.doubted) < _MOST_DOUBTED:
+        if (
+            isinstance(event, Interrupted | Found | Missing)
+            and not before.is_suspect
+            and len(self.doubted) < _MOST_DOUBTED
+        ):
             self.doubted[before.id] = before
+        if before.is_suspect and (after.state is not State.IN_DOUBT or after.due_at is None):
+            if self.refusals.settle_suspect(before) and after.state is State.FAILED:
+                self._count_refusal(after, at_submit=True)
+            self.waits_for_refund = False
+            self.notifier.notify((self.name, State.QUEUED))
         match event:
             case Accepted() | Interrupted() if before.state is not State.QUEUED:
                 if isinstance(event, Accepted):
                     self._add_witness(before, event.remote_id)
+                    self.refusals.record_accepted()
                 self._refused_submits = 0
                 self.capacity.contention.reset()
                 self.breaker.record_submit(doubtful=isinstance(event, Interrupted))
+            case Suspected():
+                # neither a doubt nor a refusal until it has been looked up
+                self.refusals.add_suspect(before)
+            case Missing() | Found() if before.is_suspect:
+                pass
             case Found():
                 self.breaker.record_settled_doubt()
             case Rejected():
-                at_submit = before.state is State.SUBMITTING
-                self._refused_submits += at_submit
-                self._refused_tasks += not at_submit
-                if max(self._refused_submits, self._refused_tasks) >= _MOST_REFUSALS:
-                    # a manifest whose every prompt is refused is wrong as a whole, and may cost the account
-                    reason = f"{after.error.reason}: {after.error.message}"
-                    message = f"{_MOST_REFUSALS} in a row were refused ({reason}); the rest was not sent"
-                    self.block("refusals", TaskError("refusals", None, message))
+                self._count_refusal(after, at_submit=before.state is State.SUBMITTING)
             case Finished():
                 self._refused_tasks = 0
             case Missing() if after.state is State.QUEUED:
                 self.breaker.record_settled_doubt()
             case _:
                 pass
+
+    def _count_refusal(self, task: Task, *, at_submit: bool) -> None:
+        """Count a refused submit, or a task that failed, and stop submits after many in a row."""
+        self._refused_submits += at_submit
+        self._refused_tasks += not at_submit
+        if max(self._refused_submits, self._refused_tasks) >= _MOST_REFUSALS:
+            # a manifest whose every prompt is refused is wrong as a whole, and may cost the account
+            reason = f"{task.error.reason}: {task.error.message}"
+            message = f"{_MOST_REFUSALS} in a row were refused ({reason}); the rest was not sent"
+            self.block("refusals", TaskError("refusals", None, message))
 
     def _add_witness(self, task: Task, remote_id: str) -> None:
         """Remember an accepted task, which the provider's list must show from now on."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.scheduler.poll_schedule import HIGH, LOW
-from runner.tasks.events import Accepted, Found, Interrupted, Linked, RetryableFailure
+from runner.tasks.events import Accepted, Found, Interrupted, Linked, RetryableFailure, Suspected
 from runner.tasks.models import State, TaskError
 from runner.tasks.remote_ids import show_remote_id
 from runner.tasks.transitions import advance
@@ -94,6 +94,7 @@ class Settlement:
         """Let tasks rest until the next run, and wake every stage: a bug may have struck after some were settled."""
         for task in tasks:
             await self.store.settle(task, replace(task, due_at=None))
+            self._session.refusals.settle_suspect(task)
         for state in State:
             self._session.notifier.notify((self._session.name, state))
         self._session.notifier.notify("idle")
@@ -115,7 +116,7 @@ class Settlement:
                 return await self.claims.register_accepted(remote_id)
             case Found(remote_id):
                 return await self.claims.claim_found(remote_id)
-            case Interrupted() if task.sent is not None:
+            case Interrupted() | Suspected() if task.sent is not None:
                 await self.claims.record_doubt(task.ref, task.fingerprint, task.sent)
         return True
 

@@ -138,7 +138,8 @@ class SubmitStage:
 
     def _goes_alone(self) -> bool:
         session = self._session
-        return not session.proved or not session.has_witnesses or bool(self._capacity.contention.refusals)
+        alone = not session.proved or not session.has_witnesses or session.breaker.admits_witness
+        return alone or bool(self._capacity.contention.refusals)
 
     async def _submit_one(self, permit: Permit) -> None:
         """Claim a task and send it, shielded: a claim that is never sent would look like a doubt."""
@@ -148,12 +149,24 @@ class SubmitStage:
             if self._active >= self._workers:
                 self._all_waited_at = begun
             try:
+                if not await self._is_trusted():
+                    permit.release()
+                    return
                 task = await self._claim(permit)
                 if task is not None:
+                    self._session.breaker.end_admission()
                     self._adapt(await self._send(task, permit), begun)
             finally:
                 self._active -= 1
                 self._session.notifier.notify("idle")
+
+    async def _is_trusted(self) -> bool:
+        """Return True if something may be bought, after what the account's other jobs have learned until now."""
+        session = self._session
+        await session.refusals.refresh()
+        if session.refusals.distrusted:
+            session.block_distrusted()
+        return not session.refusals.distrusted
 
     async def _acquire_permit(self) -> Permit | None:
         """Wait until a task is due and the breaker is closed, and return a permit; None: check again."""
@@ -165,6 +178,7 @@ class SubmitStage:
         await session.compare_clocks()
         contended = self._capacity.contention.wait(session.clock.now())
         blocked = self._stopping or session.blocked or contended or self._capacity.free_slots <= 0
+        blocked = blocked or session.refusals.paused
         if blocked or not await self._has_disk_space():
             await self._pause(contended or _RESCAN)
             return None
@@ -228,7 +242,10 @@ class SubmitStage:
                 break
         if task == "too dear":
             permit.release()
-            await self._spending.stop_at_cap()
+            if session.refusals.waiting:  # their price may come back
+                session.waits_for_refund, self._due = True, event.at + _RESCAN
+            else:
+                await self._spending.stop_at_cap()
             return None
         if task is None:
             permit.release()
@@ -250,6 +267,9 @@ class SubmitStage:
         outcome = await self._exchange(task, permit, images)
         self._settlement.failpoint("answer received")
         event = self._read(outcome)
+        if not isinstance(event, Accepted):
+            await self._session.refusals.refresh()
+            event = self._session.refusals.check(task, event)
         # the bytes left some time after the claim, at the latest now: if this is a doubt, its quiet time starts here
         task = replace(task, sent=self._session.clock.moment())
         for tries in range(_TRIES):

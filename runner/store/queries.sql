@@ -412,8 +412,9 @@ select provider, state, count from tally where not gone and count > 0
 select coalesce(sum(count), 0) from tally where gone
 
 -- name: slots_taken
--- Return how many slots of the account's window this job's tasks take.
+-- Return how many slots of the account's window this job's tasks take. A submit that was refused takes none.
 select coalesce(sum(slots), 0) from task where provider = :provider and state in ('submitting', 'in_doubt', 'running')
+  and not (state = 'in_doubt' and evidence like 'refused, and looked up: %')
 
 -- name: keep_former_id
 -- Keep an id that a task no longer has, of an earlier purchase or given by mistake: no reconciliation, of this task or a

@@ -10,7 +10,9 @@ from runner.tasks.models import NO_ERROR, Moment, Output, TaskError
 #: cause of a retryable failure; only `trouble` may be the task's own fault
 FailureKind = Literal["unsent", "throttled", "window", "trouble", "absent"]
 #: cause for which all submits of an account stop
-BlockKind = Literal["credentials", "credit", "account", "configuration", "cost", "refusals", "disk", "window", "state"]
+BlockKind = Literal[
+    "credentials", "credit", "account", "configuration", "cost", "refusals", "disk", "window", "state", "distrust"
+]
 #: decision of an operator about a task that is held or in doubt
 Resolution = Literal["adopt", "absent", "abandon"]
 
@@ -59,8 +61,20 @@ class Missing:
     provable: bool = True
     #: False if only a task that is accepted later can prove the absence
     witnessed: bool = True
+    #: False if the absence is believed and not proved, so that its price stays counted
+    refundable: bool = True
     #: what the judgement rests on, for people
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspected:
+    """The provider refused the submit with a code that may have left a task all the same: it is looked up first.
+
+    `error` is the refusal: its reason is what the code means, `throttled` for example.
+    """
+
+    error: TaskError
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +180,7 @@ Event = (
     | Interrupted
     | Found
     | Missing
+    | Suspected
     | Pending
     | Finished
     | LinkExpired

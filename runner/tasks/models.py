@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+#: prefix of `Task.reason` while a refusal is looked up that may have left a task
+SUSPECTED = "refused, and looked up: "
+
+
 class State(StrEnum):
     """State of a task, named after the step that comes next. The values are stored and part of the interface."""
 
@@ -148,6 +152,11 @@ class Task:
     images: str = ""
     name: str = ""
     outputs: tuple[Output, ...] = ()
+
+    @property
+    def is_suspect(self) -> bool:
+        """Return True if it was refused and waits until it is known that the refusal has left no task."""
+        return self.state is State.IN_DOUBT and self.reason.startswith(SUSPECTED)
 
 
 def reference(job: str, key: str, generation: int) -> str:

@@ -21,7 +21,9 @@ class RetryPolicy:
     can_reconcile: bool = True
     #: clean reconciles that must agree on an absence; the last one begins after the quiet time
     required_absences: int = 2
-    #: seconds after which a doubt that only a later task could settle is left to an operator
+    #: an absence is believed only after a task that was accepted later (manifest key `retry.absence: witnessed`)
+    witnessed_only: bool = False
+    #: seconds after which a doubt that only a later task, or a readable list, could settle is left to an operator
     witness_patience: float = 3 * 86_400.0
     #: unclear submits of one generation after which an operator must decide
     max_doubts: int = 3
@@ -47,3 +49,8 @@ def backoff(failures: int, *, base: float = 1.0, cap: float = 60.0) -> float:
 def reconcile_interval(policy: RetryPolicy) -> float:
     """Return the seconds between two reconciles of one doubt: a quarter of the quiet time, at least 0.25."""
     return max(0.25, policy.quiet_time / 4)
+
+
+def suspect_interval(policy: RetryPolicy, looks: int = 0) -> float:
+    """Return the seconds until a refused submit is looked up, after so many looks: 2 at first, and then doubling."""
+    return min(2.0 * 2.0 ** min(looks, 30), policy.quiet_time / 8 * (1 + looks), reconcile_interval(policy))

@@ -28,10 +28,11 @@ from runner.tasks.events import (
     Retried,
     RetryableFailure,
     Saved,
+    Suspected,
 )
-from runner.tasks.models import NO_ERROR, State, Task, TaskError
+from runner.tasks.models import NO_ERROR, SUSPECTED, State, Task, TaskError
 from runner.tasks.remote_ids import show_remote_id
-from runner.tasks.retry_policy import RetryPolicy, backoff, reconcile_interval
+from runner.tasks.retry_policy import RetryPolicy, backoff, reconcile_interval, suspect_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,14 +61,15 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
     SUBMITTING: {
         Accepted: (RUNNING,),
         Interrupted: (IN_DOUBT, HELD),
+        Suspected: (IN_DOUBT,),
         RetryableFailure: (QUEUED, FAILED),
         AccountBlocked: (QUEUED,),
         Rejected: (FAILED, IN_DOUBT, HELD),
     },
     IN_DOUBT: {
         Found: (RUNNING,),
-        Missing: (IN_DOUBT, QUEUED, HELD),
-        RetryableFailure: (IN_DOUBT,),
+        Missing: (IN_DOUBT, QUEUED, HELD, FAILED),
+        RetryableFailure: (IN_DOUBT, HELD),
         AccountBlocked: (IN_DOUBT,),
         Resolved: (RUNNING, QUEUED, FAILED),
     },
@@ -90,7 +92,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], tuple[State, ...]]] = {
 EVENT_COSTS: Mapping[type[Event], str] = {
     RetryableFailure: "attempts, throttles, failed reconciles, or the time limit for paid tasks",
     AccountBlocked: "the account's credit with this run: nothing more is submitted",
-    Missing: "reconciles, then submits",
+    Missing: "reconciles, then submits or throttles",
     Pending: "the time limit for paid tasks",
     LinkExpired: "refreshes",
     Retried: "a decision of the user",
@@ -132,6 +134,12 @@ def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task: 
             return _mark_in_doubt(task, event.reason, now, policy, hopeless=event.hopeless)
         case Missing():
             return _count_absence(task, event, now, policy)
+        case Suspected():
+            reason = f"{SUSPECTED}{event.error.code or event.error.reason}"
+            due_at = now + suspect_interval(policy)
+            return replace(
+                task, state=IN_DOUBT, due_at=due_at, absences=0, failures=0, error=event.error, reason=reason
+            )
         case Pending():
             return _keep_polling(task, event, now, policy)
         case Finished():
@@ -203,24 +211,60 @@ def _mark_in_doubt(task: Task, reason: str, now: float, policy: RetryPolicy, *, 
 
 
 def _count_absence(task: Task, event: Missing, now: float, policy: RetryPolicy) -> Task:
-    absences = task.absences + 1
-    if not event.quiet or absences < policy.required_absences:
-        return replace(task, absences=absences, failures=0, due_at=now + reconcile_interval(policy))
-    if task.doubts >= policy.max_doubts or not event.provable:
+    absences, suspect = task.absences + 1, task.is_suspect
+    # an answer has come to a suspect, so that its request is not under way: one reading tells as much as two
+    if not event.quiet or (absences < policy.required_absences and not suspect):
+        wait = suspect_interval(policy, absences) if suspect else reconcile_interval(policy)
+        return replace(task, absences=absences, failures=0, due_at=now + wait)
+    if task.doubts >= policy.max_doubts or not event.provable or not policy.can_reconcile:
         message = f"{task.doubts} sends without an answer, none of them found"
-        if not event.provable:
+        if not event.provable or not policy.can_reconcile:
             reason = (
                 f"and {event.why}" if event.why else "in a list that is not known to show requests as they were sent"
             )
             message = f"not found, {reason}"
-        return replace(task, state=HELD, due_at=None, absences=absences, error=TaskError("in_doubt", None, message))
+        return _hold(replace(task, absences=absences), message)
     if not event.witnessed:
         message = f"not found, and {event.why}"
-        state = HELD if now - (task.submitted_at or now) > policy.witness_patience else IN_DOUBT
-        return replace(task, state=state, due_at=None, absences=absences, error=TaskError("in_doubt", None, message))
-    task = _refund(task)
+        if _patience_is_over(task, now, policy):
+            return _hold(replace(task, absences=absences), message)
+        error = task.error if suspect else TaskError("in_doubt", None, message)
+        return replace(task, due_at=None, absences=absences, error=error)
+    task = _refund(task) if event.refundable else task
+    if suspect:
+        return _believe_refusal(replace(task, absences=0, failures=0), event, now, policy)
     reason = event.why or "absent"
     return replace(task, state=QUEUED, due_at=now, absences=0, failures=0, error=NO_ERROR, reason=reason)
+
+
+def _hold(task: Task, message: str) -> Task:
+    """Leave a task to an operator. Of a suspect the message says how it was refused."""
+    code = task.error.code if task.is_suspect else None
+    text = f"refused with {code or task.error.reason}, {message}" if task.is_suspect else message
+    error, doubts = TaskError("in_doubt", code, text), max(1, task.doubts)
+    return replace(task, state=HELD, due_at=None, doubts=doubts, error=error)
+
+
+def _believe_refusal(task: Task, event: Missing, now: float, policy: RetryPolicy) -> Task:
+    """Return a suspect as its refusal would have left it, if it had been believed at once."""
+    refusal = task.error
+    match refusal.reason:
+        case "throttled" | "window":
+            throttles = task.throttles + 1
+            if throttles >= policy.max_throttles:
+                return replace(_fail(task, refusal, now), throttles=throttles)
+            wait = backoff(throttles) if refusal.reason == "window" else 0.0
+            task = replace(task, throttles=throttles, due_at=now + wait, error=NO_ERROR)
+        case "credit" | "account":
+            task = replace(task, due_at=now)
+        case _:
+            return _fail(replace(task, reason=_UNBILLED if event.refundable else event.why), refusal, now)
+    return replace(task, state=QUEUED, sent=None, reason=event.why)
+
+
+def _patience_is_over(task: Task, now: float, policy: RetryPolicy) -> bool:
+    """Return True if what could settle a doubt has not come for so long that an operator must decide."""
+    return now - (task.submitted_at or now) > policy.witness_patience
 
 
 def _keep_polling(task: Task, event: Pending, now: float, policy: RetryPolicy) -> Task:
@@ -298,6 +342,11 @@ def _requeue(task: Task, event: RetryableFailure, now: float, policy: RetryPolic
 def _retry_reconcile(task: Task, event: RetryableFailure, now: float, policy: RetryPolicy) -> Task:
     failures = task.failures + 1
     wait = max(event.wait or 0.0, backoff(failures, cap=max(1.0, reconcile_interval(policy))))
+    if failures >= policy.max_unclean and _patience_is_over(task, now, policy):
+        why = event.error.message or event.error.reason
+        days = policy.witness_patience / 86_400
+        message = f"for {days:g} days the provider has given no answer that tells whether it was accepted: {why}"
+        return _hold(replace(task, failures=failures), message)
     return replace(task, failures=failures, due_at=None if failures >= policy.max_unclean else now + wait)
 
 

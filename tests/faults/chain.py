@@ -41,7 +41,7 @@ from runner.tasks.events import Claimed, Retried
 from runner.tasks.list_record import Lag, ListRecord, Witness
 from runner.tasks.models import Draft, Moment
 from runner.tasks.retry_policy import RetryPolicy, backoff
-from tests.pipelines import pipeline
+from tests.pipelines import FactStore, pipeline
 
 from .server import Middle
 
@@ -129,6 +129,7 @@ class Chain:
     prior: bool = True
     #: what the account's jobs know of its list, in place of the file
     listed: ListRecord = field(default_factory=ListRecord)
+    fact_store: FactStore = field(default_factory=FactStore)
 
     @property
     def accepted(self):
@@ -160,17 +161,20 @@ class Chain:
         echo = {(MODELS[self.provider], name): True for name in ("model_code", "creation_type", "ref_prompt")}
         self.listed = ListRecord(tuple(known), Lag(len(known), 0.0), len(known), echo)
 
-    async def facts(self, *_):
-        return ()
-
-    async def record(self, *_):
-        pass
-
     async def load(self, *_):
         return self.listed
 
     async def save(self, _, record, __):
         self.listed = record
+
+    async def record(self, name, *facts):
+        await self.fact_store.record(name, *facts)
+
+    def version(self):
+        return self.fact_store.version()
+
+    async def facts(self, name, now):
+        return await self.fact_store.facts(name, now)
 
     @property
     def files(self):

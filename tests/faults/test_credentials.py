@@ -22,7 +22,7 @@ from runner.providers import responses
 from runner.providers.requests import Reply, Request
 from runner.providers.spec import load
 from runner.store.account import TokenFile
-from runner.tasks.events import Claimed, Found, Interrupted, Missing, RetryableFailure
+from runner.tasks.events import Claimed, Found, Interrupted, Missing, RetryableFailure, Suspected
 from runner.tasks.retry_policy import RetryPolicy
 
 from .chain import QUICK, chain
@@ -230,6 +230,7 @@ async def test_fa05_1303_waits_for_own_completion(tmp_path):
         result = await ours.run(4)
         ours.paid_once(result, 4)
         full = [event for event in result.events_of(RetryableFailure) if event.kind == "window"]
+        full += [event for event in result.events_of(Suspected) if event.error.reason == "window"]
         assert 1 <= len(full) <= 6, "not sent repeatedly while the window is full"
         assert [task["attempts"] for task in result.tasks] == [0] * 4
 

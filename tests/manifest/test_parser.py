@@ -21,7 +21,7 @@ matrix: {style: [ink, oil], aspect_ratio: [1:1, 9:16]}
 repeat: 2
 output: {dir: ../out/posters, name: "{{ index }}"}
 limits: {qps: 10/min, in_flight: 20, downloads: 4, max_tasks: 2000, deadline: 6h}
-retry: {attempts: 3, patience: 1d, doubt: 2m}
+retry: {attempts: 3, patience: 1d, doubt: 2m, absence: witnessed}
 """
 
 

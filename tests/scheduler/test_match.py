@@ -4,7 +4,7 @@ import pytest
 
 from runner.providers import spec
 from runner.providers.responses import ListedTask
-from runner.scheduler.reconcile import match
+from runner.scheduler.row_match import match
 
 CHANJING = spec.load("chanjing")
 BODY = {"creation_type": 3, "model_code": "kling-v2", "ref_prompt": "boat", "aspect_ratio": "1:1"}

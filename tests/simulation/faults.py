@@ -130,6 +130,8 @@ class Plan:
     dedupes: bool = False
     #: kling with `dedupes`: tasks may stay out of sight for much longer than D, against assumption A4
     hides: bool = False
+    #: a submit that is refused as too fast is made all the same
+    charges: bool = False
     #: the account has bought before, and its lists were measured then
     prior: bool = True
     lives: tuple[Life, ...] = ()

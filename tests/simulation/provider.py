@@ -272,6 +272,12 @@ class Provider:
                 await client.sleep(soon)
                 self.advance()
                 return self._unclear(fault)
+            case "throttled" if self.plan.charges:
+                self._arrives(sent, transit)
+                client.reach_failpoint("request left")
+                await client.sleep(max(soon, transit))
+                self.advance()
+                return self.refusal("throttled")
             case "throttled" | "window" | "moderated" | "invalid" | "no_money":
                 client.reach_failpoint("request left")
                 await client.sleep(soon)

@@ -39,11 +39,10 @@ from runner.settings import Settings
 from runner.store.earlier_rows import EarlierRowsFile
 from runner.store.store import Store
 from runner.store.task_rows import Addition
-from runner.tasks.fact import merge_facts
 from runner.tasks.list_record import Lag, ListRecord, Witness
 from runner.tasks.models import Draft, Moment, TaskError
 from runner.tasks.retry_policy import RetryPolicy
-from tests.pipelines import pipeline
+from tests.pipelines import FactStore, pipeline
 from tests.simulation.faults import Life, Plan
 from tests.simulation.invariants import FINAL, Invariants, by_state
 from tests.simulation.loop import DeadlockError, SimLoop, numbered_scopes
@@ -140,8 +139,7 @@ class World:
         }
         self.invariants = Invariants(self.state, self.provider, self.group_of)
         self.facts = {dialect.group("image"): self._prior_facts()} if plan.prior else {}
-        #: other facts of the account, by list and key
-        self.learned = {}
+        self.fact_store = FactStore()
 
     def _prior_facts(self):
         """Return what the account's earlier jobs have learned of the list."""
@@ -590,14 +588,16 @@ class Client:
         self.gate()
         self.world.facts[name] = record
 
+    def version(self):
+        return self.world.fact_store.version()
+
     async def facts(self, name, now):
-        return tuple(fact for fact in self.world.learned.get(name, {}).values() if fact.is_valid(now))
+        self.gate()
+        return await self.world.fact_store.facts(name, now)
 
     async def record(self, name, *facts):
         self.gate()
-        known = self.world.learned.setdefault(name, {})
-        for fact in facts:
-            known[fact.key] = merge_facts(known[fact.key], fact) if fact.key in known else fact
+        await self.world.fact_store.record(name, *facts)
 
 
 class Database:

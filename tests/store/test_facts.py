@@ -179,3 +179,16 @@ def _replace_table(path, *statements: str) -> None:
         for statement in ("drop table known", f"create table known ({columns})", *statements):
             connection.execute(statement)
         connection.commit()
+
+
+async def test_version_differs_after_each_change_by_anybody(tmp_path):
+    """Changes within one tick of the file system's clock are told apart too."""
+    facts, other = AccountFacts(tmp_path), AccountFacts(tmp_path)
+    seen = [facts.version()]
+    for number in range(20):
+        await other.record("a list", fact(subject=str(number)))
+        seen.append(facts.version())
+        await facts.facts("a list", NOW)
+        assert facts.version() == seen[-1], "reading changes nothing"
+    assert seen[0] is None
+    assert len(set(seen)) == 21

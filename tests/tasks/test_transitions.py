@@ -26,9 +26,10 @@ from runner.tasks.events import (
     Retried,
     RetryableFailure,
     Saved,
+    Suspected,
 )
 from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError, reference
-from runner.tasks.retry_policy import RetryPolicy, reconcile_interval
+from runner.tasks.retry_policy import RetryPolicy, reconcile_interval, suspect_interval
 from runner.tasks.transitions import EVENT_COSTS, TRANSITIONS, IllegalTransitionError, advance, is_linked
 
 NOW = 1_790_000_000.0
@@ -50,6 +51,8 @@ EVENTS: tuple[Event, ...] = (
     Missing(quiet=False),
     Missing(quiet=True),
     Missing(quiet=True, provable=False),
+    Missing(quiet=True, refundable=False),
+    Suspected(TaskError("throttled", "1302", "too fast")),
     Pending("Generating"),
     Pending("Success", settling=True),
     Finished(LINKS),
@@ -555,7 +558,10 @@ STRATEGIES = {
     Accepted: st.builds(Accepted, IDS),
     Interrupted: st.builds(Interrupted, st.just("cut off"), st.booleans()),
     Found: st.builds(Found, IDS),
-    Missing: st.builds(Missing, st.booleans(), st.booleans()),
+    Missing: st.builds(Missing, st.booleans(), st.booleans(), refundable=st.booleans()),
+    Suspected: st.builds(
+        Suspected, st.builds(TaskError, st.sampled_from(["throttled", "window", "moderation", "credit"]), st.just("13"))
+    ),
     Pending: st.builds(Pending, st.just("x"), st.booleans()),
     Finished: st.just(Finished(LINKS)),
     LinkExpired: st.just(LinkExpired(TROUBLE)),
@@ -639,7 +645,7 @@ def test_every_sequence_with_an_operator_is_sound(data):
                 isinstance(event, Missing)
                 and event.quiet
                 and event.provable
-                and before.absences + 1 >= SHORT.required_absences
+                and (before.is_suspect or before.absences + 1 >= SHORT.required_absences)
             )
             assert believed or event == Resolved("absent", "ann", event.remote_id)
 
@@ -648,3 +654,94 @@ def test_every_sequence_with_an_operator_is_sound(data):
 def test_events_are_frozen(event):
     assert dataclasses.is_dataclass(event)
     assert event.__dataclass_params__.frozen
+
+
+# refusals that are looked up
+
+LISTED = {"reason": "refused, and looked up: 1302", "spent": 4.0, "cost": 4.0}
+BELIEVED = Missing(quiet=True, refundable=False, why="nothing contradicts it")
+PROVED = Missing(quiet=True, why="a later task stands in the list")
+
+
+def suspect(reason: str = "throttled", **fields) -> Task:
+    refusal = TaskError(reason, "1302", "too fast")
+    return make_task(State.IN_DOUBT, **{**LISTED, "error": refusal, **fields})
+
+
+def test_refused_submit_waits_as_a_suspect_and_not_as_a_doubt():
+    task = after(State.SUBMITTING, Suspected(TaskError("throttled", "1302", "too fast")), spent=4.0, cost=4.0)
+    assert task.is_suspect
+    assert (task.state, task.doubts, task.spent) == (State.IN_DOUBT, 0, 4.0)
+    assert task.due_at == NOW + 2.0
+
+
+def test_suspect_that_is_found_is_adopted():
+    task = advance(suspect(), Found("u-1", "found in the list"), NOW, POLICY)
+    assert (task.state, task.remote_id, task.adopted, task.error) == (State.RUNNING, "u-1", True, NO_ERROR)
+    assert not task.is_suspect
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        ("throttled", "queued"),
+        ("window", "queued"),
+        ("credit", "queued"),
+        ("moderation", "failed"),
+        ("invalid", "failed"),
+    ],
+)
+def test_suspect_without_a_task_is_left_as_its_refusal_says(reason, state):
+    """It takes one reading, since its request is not under way; its price comes back where that is proved."""
+    task = advance(suspect(reason), PROVED, NOW, POLICY)
+    assert (task.state, task.spent, task.doubts) == (state, 0.0, 0)
+    assert advance(suspect(reason), BELIEVED, NOW, POLICY).spent == 4.0
+    assert (task.error.reason == reason) == (reason not in {"throttled", "window"})
+    assert task.throttles == (reason in {"throttled", "window"})
+
+
+def test_throttled_suspects_use_up_throttles():
+    task = advance(suspect(throttles=POLICY.max_throttles - 1), PROVED, NOW, POLICY)
+    assert (task.state, task.error.reason) == (State.FAILED, "throttled")
+
+
+def test_suspect_that_nothing_can_judge_is_held_with_its_refusal():
+    task = advance(suspect(absences=1), Missing(quiet=True, provable=False, why="the list shows nothing"), NOW, POLICY)
+    assert (task.state, task.spent, task.doubts) == (State.HELD, 4.0, 1)
+    assert task.error.message == "refused with 1302, not found, and the list shows nothing"
+
+
+def test_suspect_may_rest_and_stay_one():
+    task = advance(suspect(), Missing(quiet=True, witnessed=False, why="no later task"), NOW, POLICY)
+    assert task.is_suspect
+    assert (task.due_at, task.error.reason) == (None, "throttled")
+
+
+def test_lost_answer_that_is_only_believed_absent_stays_counted():
+    fields = {"spent": 4.0, "cost": 4.0, "absences": 1, "doubts": 1}
+    task = after(State.IN_DOUBT, BELIEVED, **fields)
+    assert (task.state, task.spent) == (State.QUEUED, 4.0)
+    assert after(State.IN_DOUBT, PROVED, **fields).spent == 0.0
+
+
+def test_unreadable_lists_hold_a_doubt_after_the_patience():
+    """Until then it rests, and each run tries again."""
+    fields = {"failures": POLICY.max_unclean - 1, "doubts": 1}
+    task = after(State.IN_DOUBT, RetryableFailure("trouble", TROUBLE), **fields)
+    assert (task.state, task.due_at) == (State.IN_DOUBT, None)
+    late = NOW + POLICY.witness_patience + 1
+    task = after(State.IN_DOUBT, RetryableFailure("trouble", TROUBLE), now=late, **fields)
+    assert (task.state, task.error.reason) == (State.HELD, "in_doubt")
+    assert "for 3 days" in task.error.message
+    assert "tired" in task.error.message
+
+
+def test_without_trust_no_absence_is_believed():
+    policy = replace(POLICY, can_reconcile=False)
+    task = advance(make_task(State.IN_DOUBT, absences=1, doubts=1), PROVED, NOW, policy)
+    assert task.state is State.HELD
+
+
+def test_interval_of_suspects_is_short_and_grows():
+    assert [suspect_interval(POLICY, looks) for looks in (0, 1, 2, 9)] == [2.0, 4.0, 8.0, 30.0]
+    assert suspect_interval(RetryPolicy(quiet_time=0.8)) == pytest.approx(0.1)
