@@ -67,17 +67,21 @@ class RememberedPurchases:
                 self._connections.append(_open(each))
 
     def find(self, key: str, goods: str = "") -> tuple[Purchase, ...]:
-        """Return what other jobs have bought of this, by its key or by what its manifest says, the earliest first."""
+        """Return what other jobs have bought of this, by its key or by what its manifest says, the earliest first.
+
+        Nothing is returned for what the job that asks has bought itself: its own purchase is kept.
+        """
         query = (
             f"select {COLUMNS} from purchase join job on job.uuid = purchase.job"  # noqa: S608 - no value of a user
-            f" where (key = ? or (goods = ? and goods <> '')) and state in {BOUGHT} and job.directory <> ?"
-            " order by purchase.linked, at limit ?"
+            f" where (key = ? or (goods = ? and goods <> '')) and state in {BOUGHT}"
+            " order by job.directory <> ?, purchase.linked, at limit ?"
         )
         found: list[Purchase] = []
         for connection in self._connections:
             with suppress(*DATABASE_ERRORS):
                 found += map(purchase_from, connection.execute(query, (key, goods, self._own, _MAX_PURCHASES)))
-        return tuple(found)
+        is_own = any(each.job.directory == self._own for each in found)
+        return () if is_own else tuple(found)
 
 
 def other_homes(home: Path) -> list[Path]:

@@ -89,6 +89,14 @@ def test_text_that_differs_unseen_buys_nothing(desk, bought):
 
 
 @pytest.mark.slow
+def test_plan_keeps_own_purchases_before_linked_ones(desk, bought):
+    desk.job("job.yaml", "--out", "out/other")
+    text = images(6, more=PRICED, **KLING)
+    desk.write("job.yaml", re.sub(r"subject: (thing \d)", r'subject: "  \1 "', text))
+    plan = json.loads(desk.run("plan", "job.yaml", "--json").stdout)
+    assert (plan["new"], plan["linked"], plan["known"], plan["gone"]) == (0, 0, {"done": 6}, {})
+
+
 def test_one_row_less_buys_nothing(desk, bought):
     desk.write("fewer.yaml", images(5, more=PRICED, **KLING))
     assert desk.job("fewer.yaml")["linked"] == 5
