@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from runner.app.run_context import RunContext, RunOptions
     from runner.scheduler.pipeline import ProviderPipeline
-    from runner.store.purchases import Match, Purchases
+    from runner.store.purchases import Match, PurchaseMemory
     from runner.store.remembered import Purchase
     from runner.tasks.models import Task
 
@@ -115,7 +115,7 @@ class _Choice:
 
 
 async def _use_memory(
-    context: RunContext, pipeline: ProviderPipeline, memory: Purchases, choice: _Choice, report: EarlierPurchases
+    context: RunContext, pipeline: ProviderPipeline, memory: PurchaseMemory, choice: _Choice, report: EarlierPurchases
 ) -> None:
     """Link the tasks of one provider, in pages."""
     await memory.record_others(pipeline.name)
@@ -219,7 +219,7 @@ async def _chosen_ids(context: RunContext, keys: Sequence[str]) -> frozenset[int
 
 @asynccontextmanager
 async def remember_while_running(
-    memories: Mapping[str, Purchases], on_warning: Callable[[str], None]
+    memories: Mapping[str, PurchaseMemory], on_warning: Callable[[str], None]
 ) -> AsyncIterator[None]:
     """Record with each account what the job buys during the block, and at its end, even after an error.
 
@@ -240,7 +240,7 @@ async def remember_while_running(
             on_warning(f"the account was not told what this job has bought: {message}; its next run tells it")
 
 
-async def _record_repeatedly(memories: Mapping[str, Purchases]) -> None:
+async def _record_repeatedly(memories: Mapping[str, PurchaseMemory]) -> None:
     while True:
         await asyncio.sleep(_RECORD_INTERVAL)
         for provider, memory in memories.items():

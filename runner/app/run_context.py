@@ -42,7 +42,7 @@ from runner.scheduler.stage import Notifier
 from runner.store.claims import Claims
 from runner.store.earlier_rows import EarlierRowsFile
 from runner.store.facts import AccountFacts
-from runner.store.purchases import Purchases
+from runner.store.purchases import PurchaseMemory
 from runner.store.rate_state import SharedRateState
 from runner.store.registry import Registry
 from runner.store.store import Store
@@ -128,7 +128,7 @@ class RunContext:
     registries: list[Registry]
     observer: Observer
     #: what each account's jobs have bought, by provider; empty in the embedded sandbox, where nothing is bought
-    memories: dict[str, Purchases] = field(default_factory=dict)
+    memories: dict[str, PurchaseMemory] = field(default_factory=dict)
 
 
 async def open_context(
@@ -235,7 +235,7 @@ async def _open_pipeline(
     )
     account = provider_config.account_directory(spec, settings)
     if options.may_buy and settings.text(provider_config.SANDBOX_VARIABLE) is None:
-        memory = context.memories[name] = Purchases(account, context.store.uuid, failpoint)
+        memory = context.memories[name] = PurchaseMemory(account, context.store.uuid, failpoint)
         if options.same_account and bound_before:
             await memory.add_same_account(provider_config.account_directory(spec, settings, bound_before))
     registry = Registry(account)

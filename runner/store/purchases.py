@@ -91,7 +91,7 @@ class Match(NamedTuple):
     at_work: str | None = None
 
 
-class Purchases:
+class PurchaseMemory:
     """Memory of one account, as seen by one of its jobs. `directory` is what the account's jobs share.
 
     `failpoint` is called with the name of the point at which crash tests stop the process. Methods raise DiskError,

@@ -11,7 +11,7 @@ import pytest
 from runner.errors import StateError
 from runner.store.journal import encode
 from runner.store.lock import job_lock
-from runner.store.purchases import Purchases
+from runner.store.purchases import PurchaseMemory
 from runner.store.remembered import KnownJob, RememberedPurchases
 from runner.store.store import Store
 from runner.tasks.events import Linked
@@ -37,7 +37,7 @@ async def job(directory, *numbers):
 
 async def remembered(home, made, directory, now=NOW, jobs=()):
     """Begin a run of a job, and record what it has bought."""
-    memory = Purchases(home, made.store.uuid)
+    memory = PurchaseMemory(home, made.store.uuid)
     await memory.begin_run(str(directory), jobs, now)
     await memory.record("chanjing")
     return memory
@@ -100,9 +100,11 @@ async def test_same_goods_under_another_key_are_found(tmp_path):
 
 async def test_only_what_is_new_in_the_journal_is_read(tmp_path, monkeypatch):
     written = []
-    real = Purchases._write
+    real = PurchaseMemory._write
     monkeypatch.setattr(
-        Purchases, "_write", lambda self, uuid, rows, *more: (written.extend(rows), real(self, uuid, rows, *more))[1]
+        PurchaseMemory,
+        "_write",
+        lambda self, uuid, rows, *more: (written.extend(rows), real(self, uuid, rows, *more))[1],
     )
     async with job(tmp_path / "one", *range(1, 6)) as one:
         for _ in range(3):
@@ -236,6 +238,6 @@ async def test_resting_tasks_are_neither_bought_nor_waited_for(tmp_path):
 async def test_damaged_memory_says_how_to_go_on(tmp_path):
     (tmp_path / "bought.db").write_bytes(b"no database" * 100)
     with pytest.raises(StateError) as caught:
-        await Purchases(tmp_path, "job").begin_run("/one", (), NOW)
+        await PurchaseMemory(tmp_path, "job").begin_run("/one", (), NOW)
     assert "filled again" in caught.value.hint
     assert RememberedPurchases(tmp_path, tmp_path).find("k") == ()
