@@ -22,6 +22,8 @@ _JUST_NOW = 60.0
 #: refusals and operations that are listed, and characters of a name
 _MAX_LISTED = 12
 _MAX_NAME = 40
+#: columns of the name of a fact
+_MAX_LABEL = 21
 #: names of facts in messages
 _WORDS = {
     "reference_in_list": "references in the list",
@@ -147,8 +149,14 @@ def fact_rows(spec: Spec, facts: Sequence[Fact], now: float) -> Iterator[tuple[s
         yield from _field_rows(spec, facts, now)
     refusals = [fact for fact in facts if fact.name == "refusal"]
     for fact in refusals[:_MAX_LISTED]:
-        code = sanitize(fact.subject, 20)
-        yield f"refusal {code}", "free", _measured([fact], now, "refusal", "{value}, looked up {n} times")
+        code, _, meaning = sanitize(fact.subject, 60).partition(" ")
+        name = f"refusal {code}"
+        found = _measured([fact], now, "refusal", "{value}, looked up {n} times")
+        yield (
+            name if len(name) <= _MAX_LABEL else f"{name[: _MAX_LABEL - 1]}…",
+            "free",
+            (f"{meaning}: {found}" if meaning else found),
+        )
     yield "somebody else", "–", _measured(facts, now, "stranger", "seen on this account", "not seen today")
 
 
@@ -167,7 +175,7 @@ def _field_rows(spec: Spec, facts: Sequence[Fact], now: float) -> Iterator[tuple
         elif good:
             models = pluralize(len({fact.model for fact in good}), "model")
             text = f"as sent, {models} ({age_text(now - max(fact.last_at for fact in good))})"
-        yield sanitize(name, 21), "as sent", text
+        yield sanitize(name, _MAX_LABEL), "as sent", text
 
 
 def _measured(facts: Iterable[Fact], now: float, name: str, text: str, unknown: str = "not known yet") -> str:

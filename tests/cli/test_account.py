@@ -135,3 +135,9 @@ def test_plan_at_a_gateway_says_that_answers_are_held(desk):
     done = desk.run("plan", "job.yaml", KLING_GATEWAY_API_KEY="k", KLING_GATEWAY_BASE_URL="https://example.com")
     assert "kling-gateway image: class 0 held: it keeps no record that can be read" in done.out
     assert "one by one" not in done.out
+
+
+def test_refusals_stand_under_their_code(desk):
+    store(desk, Fact("refusal", "measured", "image", "", "1302 throttled", "free", 2, NOW, NOW))
+    shown = desk.run("providers", "kling", "--account", **KEY).out
+    assert "    refusal 1302          free          throttled: free, looked up 2 times" in shown
