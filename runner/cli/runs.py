@@ -68,7 +68,7 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 is_flag=True,
                 help="Buy even what was bought before: all, or the tasks of these keys.",
             ),
-            click.option("--buy-again-key", "buy_again_keys", multiple=True, hidden=True),
+            click.option("--buy-again-task", "buy_again_keys", multiple=True, hidden=True),
             click.option(
                 "--elsewhere",
                 type=click.Choice(["link", "ignore"]),
@@ -120,7 +120,7 @@ def _with_keys(arguments: Sequence[str]) -> Iterator[str]:
         elif word == "--buy-again":
             keys = []
             while left and _KEY.fullmatch(left[0]) and not Path(left[0]).exists():
-                keys.append(f"--buy-again-key={left.popleft()}")
+                keys.append(f"--buy-again-task={left.popleft()}")
             yield from keys or [word]
         else:
             yield word

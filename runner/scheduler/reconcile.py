@@ -25,12 +25,11 @@ from runner.scheduler.evidence import OwnRows, judge_absence
 from runner.scheduler.list_facts import MAX_WITNESSES, claim_time, witness_from
 from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
 from runner.scheduler.row_match import Match, match
-from runner.scheduler.suspects import SuspectView, early_suspects, judge_suspect, proof_after
+from runner.scheduler.suspects import SuspectView, judge_suspect, postpone_suspects, proof_after
 from runner.tasks.events import Found, Missing, RetryableFailure
 from runner.tasks.list_record import LONGEST_SUBMIT, EarlierRows, Witness
 from runner.tasks.models import Moment, State, TaskError
 from runner.tasks.remote_ids import show_remote_id
-from runner.tasks.retry_policy import suspect_interval
 from runner.text import pluralize
 
 if TYPE_CHECKING:
@@ -125,24 +124,12 @@ class ReconcileStage:
     async def work(self, batch: Sequence[Task]) -> None:
         """Ask for each task by its reference, and search the provider's list for the others."""
         await self._session.breaker.until_answering()
-        batch = await self._postpone_suspects(batch)
+        if any(task.is_suspect for task in batch) and await self._outlook() == "open":
+            batch = await postpone_suspects(batch, self._facts, self._settlement, self._session.clock)
         begun = self._session.clock.moment()
         rest = await self._by_reference(batch)
         if rest:
             await self._by_list(rest, begun)
-
-    async def _postpone_suspects(self, batch: Sequence[Task]) -> Sequence[Task]:
-        """Postpone suspects while others go on and none was accepted since. Return the tasks to look for now.
-
-        A reading that shows a later task tells all about a refusal. So an honest provider is asked once.
-        """
-        if not any(task.is_suspect for task in batch) or await self._outlook() != "open":
-            return batch
-        clock, policy = self._session.clock, self._settlement.policy
-        early = early_suspects(batch, self._facts, clock)
-        for task in early:
-            await self._store.settle(task, replace(task, due_at=clock.now() + suspect_interval(policy)))
-        return [task for task in batch if task not in early]
 
     async def _by_reference(self, batch: Sequence[Task]) -> Sequence[Task]:
         """Ask for each task by our reference. Return the tasks that no answer decides, for the list."""

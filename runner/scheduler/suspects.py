@@ -7,18 +7,20 @@ as it took to show them: seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runner.tasks.events import Missing
+from runner.tasks.retry_policy import suspect_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from runner.scheduler.clock import Clock
     from runner.scheduler.evidence import Absence, OwnRows
     from runner.scheduler.list_facts import ListFacts
     from runner.scheduler.refusals import Verdict
+    from runner.scheduler.settlement import Settlement
     from runner.tasks.models import Task
 
 #: own tasks, accepted since, that a reading must show to clear a refused one
@@ -62,6 +64,20 @@ def early_suspects(batch: Iterable[Task], facts: ListFacts, clock: Clock) -> lis
             if waited < (min(_SHORTEST, facts.quiet_time) if is_followed else facts.quiet_time):
                 early.append(task)
     return early
+
+
+async def postpone_suspects(
+    batch: Sequence[Task], facts: ListFacts, settlement: Settlement, clock: Clock
+) -> Sequence[Task]:
+    """Postpone suspects while others go on and no reading can clear them. Return the tasks to look for now.
+
+    So an honest provider is asked once.
+    """
+    early = early_suspects(batch, facts, clock)
+    for task in early:
+        due_at = clock.now() + suspect_interval(settlement.policy)
+        await settlement.store.settle(task, replace(task, due_at=due_at))
+    return [task for task in batch if task not in early]
 
 
 def proof_after(own: OwnRows, answered_at: float) -> float:

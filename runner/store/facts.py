@@ -65,6 +65,10 @@ _MAX_FACTS = 1_000
 #: where SQLite counts, in the header of a file with a rollback journal, the transactions that changed it
 _COUNTER_AT, _COUNTER_BYTES = 24, 4
 _COLUMNS = "name, state, operation, model, subject, value, n, first_at, last_at, why"
+_FACTS = f"select {_COLUMNS} from known where list = ? order by name, operation, model, subject limit {_MAX_FACTS}"  # noqa: S608
+_FACT = f"select {_COLUMNS} from known where list = ? and name = ? and operation = ? and model = ? and subject = ?"  # noqa: S608
+_PUT_FACT = f"insert or replace into known (list, {_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_ECHO = f"select model, field, verbatim, at from echo where list = ? limit {_MAX_FACTS}"  # noqa: S608
 
 
 class AccountFacts:
@@ -171,8 +175,7 @@ class AccountFacts:
         """Return the facts about a list that still count at `now`, seconds since the epoch."""
         if not await anyio.to_thread.run_sync(self._path.exists):
             return ()
-        query = f"select {_COLUMNS} from known where list = ? order by name, operation, model, subject"  # noqa: S608
-        rows = await self._file.transact(lambda connection: connection.execute(query, (name,)).fetchall(), _TIMEOUT)
+        rows = await self._file.transact(lambda connection: connection.execute(_FACTS, (name,)).fetchall(), _TIMEOUT)
         return tuple(fact for fact in (Fact(*row) for row in rows) if fact.is_valid(now))
 
     async def record(self, name: str, *facts: Fact) -> None:
@@ -180,16 +183,9 @@ class AccountFacts:
 
         def work(connection: sqlite3.Connection) -> None:
             for new in facts:
-                row = connection.execute(
-                    f"select {_COLUMNS} from known"  # noqa: S608
-                    " where list = ? and name = ? and operation = ? and model = ? and subject = ?",
-                    (name, *new.key),
-                ).fetchone()
+                row = connection.execute(_FACT, (name, *new.key)).fetchone()
                 fact = merge_facts(Fact(*row), new) if row else new
-                connection.execute(
-                    f"insert or replace into known (list, {_COLUMNS}) values ({', '.join('?' * 11)})",  # noqa: S608
-                    (name, *astuple(fact)),
-                )
+                connection.execute(_PUT_FACT, (name, *astuple(fact)))
             connection.execute(
                 "delete from known where list = :list and (name, operation, model, subject) not in"
                 " (select name, operation, model, subject from known where list = :list"
@@ -248,18 +244,14 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 def _stored_facts(connection: sqlite3.Connection, name: str) -> Iterator[Fact]:
     tables = _tables(connection)
     if "known" in tables:  # not in files of earlier versions
-        rows = connection.execute(f"select {_COLUMNS} from known where list = ? limit {_MAX_FACTS}", (name,))  # noqa: S608
-        for fact in (Fact(*row) for row in rows):
+        for fact in (Fact(*row) for row in connection.execute(_FACTS, (name,))):
             yield replace(fact, n=int(fact.n), first_at=float(fact.first_at), last_at=float(fact.last_at))
     if "fact" in tables:
         for each, value, n, at in connection.execute("select name, value, n, at from fact where list = ?", (name,)):
             seen = float(value if each == "stranger" else at)
             yield Fact(str(each), "measured", value=f"{float(value):g}", n=int(n), first_at=seen, last_at=seen)
     if "echo" in tables:
-        rows = connection.execute(
-            f"select model, field, verbatim, at from echo where list = ? limit {_MAX_FACTS}",  # noqa: S608
-            (name,),
-        )
+        rows = connection.execute(_ECHO, (name,))
         for model, field, verbatim, at in rows:
             same = Fact("field", "measured", "", str(model), str(field), "verbatim", 1, float(at), float(at))
             why = f"the list does not show {field} of {model} as it was sent"

@@ -123,7 +123,8 @@ class PurchaseMemory:
             today = int(now // 86_400)
             if connection.execute("pragma user_version").fetchone()[0] != today:
                 connection.execute("delete from purchase where at < ?", (now - _KEPT,))
-                connection.execute(f"pragma user_version = {today}")
+                remember_day = f"pragma user_version = {today:d}"  # a pragma takes no parameters
+                connection.execute(remember_day)
 
         await self._file.transact(work)
 
@@ -247,8 +248,9 @@ def _attached(path: Path, state: Path | None = None) -> Iterator[sqlite3.Connect
 def _insert_matches(connection: sqlite3.Connection, schema: str, values: Mapping[str, str]) -> None:
     """Find the tasks that a memory knows."""
     for same in (_SAME_KEY, _SAME_GOODS):
-        query = _MATCHES.format(schema=schema, same=same.format(it="purchase"))
-        connection.execute("insert into found select t.id, :home, purchase.job, purchase.key, null" + query, values)
+        select = _MATCHES.format(schema=schema, same=same.format(it="purchase"))
+        insert = f"insert into found select t.id, :home, purchase.job, purchase.key, null{select}"
+        connection.execute(insert, values)
 
 
 def _insert_from(connection: sqlite3.Connection, home: Path, values: Mapping[str, str]) -> None:
@@ -288,13 +290,14 @@ def _read_matches(connection: sqlite3.Connection, accounts: Path) -> Iterator[Se
         found: dict[int, list[Purchase]] = {}
         for home, schema in schemas.items():
             if home:
-                path = quote(str(accounts / home / "bought.db"))
-                connection.execute(f"attach ? as {schema}", (f"file:{path}?mode=ro",))
+                path, attach = quote(str(accounts / home / "bought.db")), f"attach ? as {schema}"
+                connection.execute(attach, (f"file:{path}?mode=ro",))
             query = _PURCHASES_OF_PAGE.format(schema=schema)
             for row in connection.execute(query, {**span, "home": home}):
                 found.setdefault(row[0], []).append(purchase_from(row[1:]))
             if home:
-                connection.execute(f"detach {schema}")
+                detach = f"detach {schema}"
+                connection.execute(detach)
         query = "select id, at_work from found where id between :first and :last and at_work is not null"
         at_work = dict(connection.execute(query, span).fetchall())
         yield [

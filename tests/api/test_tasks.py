@@ -116,7 +116,7 @@ def test_decision_works_inside_a_loop(box, held):
     assert asyncio.run(decide())["state"] == "queued"
 
 
-@pytest.mark.parametrize("decisions", [{}, {"adopt": "x", "absent": True}, {"adopt": "not an id"}])
+@pytest.mark.parametrize("decisions", [{}, {"adopt": "x", "absent": True}, {"adopt": "a\0b"}])
 def test_unclear_decision_is_refused(held, decisions):
     (task,) = held.tasks(state="held")
     with pytest.raises(runner.RunnerError) as raised:

@@ -57,7 +57,8 @@ async def test_fo01_expired_link_is_refreshed_once(tmp_path):
         ours.middle.deeds["file"] = dict(enumerate(deeds, start=1))
         result = await ours.run(3)
         whole(ours, result, 3)
-        assert ours.middle.calls["query"] == 3 + 3
+        # and a page of the list, if the tasks are there for long enough to measure it
+        assert 3 + 3 <= ours.middle.calls["query"] <= 3 + 3 + 1
         assert ours.middle.calls["submit"] == 3
 
 

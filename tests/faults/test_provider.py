@@ -419,7 +419,9 @@ async def test_fv07_404_page_is_wrong_url_and_loses_nothing(tmp_path, provider):
     async with chain(tmp_path, provider) as ours:
         ours.middle.deeds["query"] = instead(answer("404 page not found", 404), end="open")
         result = await ours.run(1)
-        assert (result.exit, result.states) == (7, ["running"])
+        # a list is asked before anything is bought
+        state = "running" if provider == "kling-gateway" else "queued"
+        assert (result.exit, result.states) == (7, [state])
         ours.middle.deeds.clear()
         ours.paid_once(await ours.run(1), 1)
 
@@ -719,8 +721,8 @@ async def test_fv14_list_with_shifting_rows_proves_no_absence(tmp_path):
     readings = []
 
     def shifting(rows, page):
-        if page > 1:
-            return []
+        if page > 1 or len(ours.accepted) < 2:
+            return rows
         readings.append(page)
         lost = ours.accepted[1].id
         odd = {**rows[0], "unique_id": f"noise-{len(readings)}", "photo_info": {"ref_prompt": "noise"}}
