@@ -44,6 +44,7 @@ class SandboxState:
         self._slots = Slots()
         self.lists = ListView(self)
         self._reported_finished: set[str] = set()
+        self._last_id = 0
         for accepted in self.ledger.accepted:
             self._take_slots(accepted)
 
@@ -117,7 +118,7 @@ class SandboxState:
 
     def new_id(self, own: str) -> str:
         """Return the id of a new task in the form of the options. `own` is the provider's, and is unique."""
-        number = len(self.ledger.accepted) + 1
+        self._last_id = number = max(self._last_id, len(self.ledger.accepted)) + 1
         forms = {
             "number": str(10**15 + int(10**15 * fraction(own))),
             "long": f"{own}-".ljust(200, "x"),

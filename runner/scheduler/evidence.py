@@ -86,6 +86,11 @@ class OwnRows:
         """Return True if the reading has its row, with what it is recognised by."""
         return witness.remote_id in self._shown_ids
 
+    def shows_none(self, sent_at: float) -> bool:
+        """Return True if it shows none of the own tasks that a complete reading shows."""
+        before, since = self.expected(sent_at)
+        return bool(before or since) and not any(each.remote_id in self._position for each in (*before, *since))
+
     def has_neighbour(self, sent_at: float) -> bool:
         """Return True if an own task that was accepted not long before the send, or since, is shown with its mark."""
         begin = sent_at - self.facts.base_quiet_time

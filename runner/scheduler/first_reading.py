@@ -81,6 +81,7 @@ class _FirstReading:
         self._known = session.earlier.get(self._group)
         #: when the last request that the state remembers was sent, by the provider's clock as far as that is known
         self._sent_at = 0.0
+        self._sent: Moment | None = None
         self._is_first = False
         self._facts = session.facts_of(operations[0])
         #: seconds by which the list's times are ahead of the provider's clock; None: they mean nothing
@@ -94,6 +95,7 @@ class _FirstReading:
         ahead = known.ahead if known is not None else 0.0
         if sent is not None:
             at, moment = sent
+            self._sent = moment
             self._sent_at = (clock.at(moment) if moment.boot == clock.boot else at) + ahead
         elif known is not None:
             self._sent_at = known.since
@@ -126,6 +128,9 @@ class _FirstReading:
         """Compare the rows that belong to nobody with the tasks that are open or to be bought."""
         store, name = self._store, self._session.name
         self._time_shift = self._facts.time_shift(reading)
+        if self._sent is not None and self._sent.boot == self._session.clock.boot:
+            # the wall clock may have been set since, and only now the answer has told the provider's
+            self._sent_at = self._session.clock.at(self._sent) + reading.ahead
         rows = sorted(await self._unclaimed(reading), key=lambda each: each.created)
         if self._is_first:
             return _Comparison([], [row.remote_id for row in rows], any(map(self._is_of_today, rows)))

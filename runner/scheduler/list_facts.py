@@ -60,6 +60,8 @@ class ListFacts:
         self.base_quiet_time = quiet_time
         self._limit = max(_LAG_SHARE * quiet_time, _SHORT_LAG)
         self._witnesses: OrderedDict[str, Witness] = OrderedDict()
+        #: witnesses of an earlier boot, with the times that were recorded then
+        self._recorded: dict[str, Witness] = {}
         #: witnesses of this process that no reading has shown yet, and their age at the last one that did not
         self._awaited: OrderedDict[str, float] = OrderedDict()
         self.lag = Lag()
@@ -132,6 +134,7 @@ class ListFacts:
 
     def restore(self, record: ListRecord, clock: Clock) -> None:
         """Take over what the account's jobs have learned before. Their wall clocks may have been others."""
+        self._recorded.update((each.remote_id, each) for each in record.witnesses if each.answered.boot != clock.boot)
         self.load(_by_clock(each, clock) for each in record.witnesses)
         self.lag, self.capacity, self.stranger_at = record.lag, record.capacity, record.stranger_at
         self.echo.update(record.echo)
@@ -145,15 +148,19 @@ class ListFacts:
         """Return by how many seconds the list's times are ahead of the provider's clock; None: they mean nothing.
 
         An own row must show a time between its send and its answer. Without own rows that have times, times are
-        believed. Wall clocks of an earlier boot are no measure: if only they disagree, nobody knows who is wrong.
+        believed. Of an earlier boot only what the account has on record counts, by the wall clock of that time: if that
+        disagrees, nobody knows who is wrong.
         """
         errors: dict[bool, list[float]] = {True: [], False: []}
         for row in reading.rows:
-            if (witness := self._witnesses.get(row.remote_id)) is not None and row.created:
-                created = row.created - reading.ahead
-                early, late = created - witness.claimed_at, created - witness.answered_at
+            witness = self._witnesses.get(row.remote_id)
+            is_this_boot = witness is not None and witness.answered.boot == reading.begun.boot
+            known = witness if is_this_boot else self._recorded.get(row.remote_id)
+            if known is not None and row.created:
+                created = row.created - (reading.ahead if is_this_boot else 0.0)
+                early, late = created - known.claimed_at, created - known.answered_at
                 error = 0.0 if early >= -_TIME_ERROR and late <= _TIME_ERROR else min(early, late, key=abs)
-                errors[witness.answered.boot == reading.begun.boot].append(error)
+                errors[is_this_boot].append(error)
         found = errors[True] or errors[False]
         if not any(found):
             return 0.0

@@ -223,7 +223,8 @@ class ReconcileStage:
         References count for nothing in a list that shows other references on own tasks. Without references: if more
         rows look like a request than answers of it were lost, nobody knows which are ours; where somebody else uses the
         account, a row counts after the quiet time, and not at all if the list hides a field of the request. No row
-        counts if own rows of the model show another's request, or if it may be a duplicate's under another id.
+        counts if own rows of the model show another's request, or none is shown, or if it may be a duplicate's under
+        another id.
         """
         self._unsure.clear()
         listing, now, reading = self._session.spec.reconcile.listing, self._session.clock.now(), own.reading
@@ -232,7 +233,11 @@ class ReconcileStage:
         self._alone = {task.id for task in batch if not own.has_neighbour(claim_time(task, self._session.clock))}
         if listing is None or listing.reference:
             return
-        self._unsure.update(task.id for task in batch if task.model in own.unrecognisable)
+        self._unsure.update(
+            task.id
+            for task in batch
+            if task.model in own.unrecognisable or own.shows_none(claim_time(task, self._session.clock))
+        )
         similar = {task.id: [row for row in rows if await self._match(task, row) != "none"] for task in batch}
         explained = {row.remote_id for alike in similar.values() for row in alike}
         if await self._are_settled() and any(

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from runner.providers.responses import ListedTask
+from runner.scheduler.clock import Clock
 from runner.scheduler.evidence import MissedReading, OwnRows, judge_absence
 from runner.scheduler.list_facts import ListFacts
 from runner.scheduler.listing import Reading
-from runner.tasks.list_record import Witness
+from runner.tasks.list_record import ListRecord, Witness
 from runner.tasks.models import Moment
 
 #: the quiet time, the wall clock at second 0 of the boot, and when the doubtful request was sent
@@ -49,7 +50,10 @@ def shift(*errors: float, boot: str = "b") -> float | None:
     """Return the time shift of a list whose own rows are dated so many seconds after their answers."""
     facts = ListFacts("image", D)
     known = [replace(witness(n, 100.0 * n), answered=Moment(boot, 100.0 * n)) for n in range(len(errors))]
-    facts.load(known)
+    facts.restore(
+        ListRecord(tuple(known)),
+        Clock(wall=lambda: EPOCH + 900.0, monotonic=lambda: 0.0, boottime=lambda: 900.0, boot="b"),
+    )
     rows = tuple(
         ListedTask(each.remote_id, None, each.answered_at + error, None, {})
         for each, error in zip(known, errors, strict=True)
