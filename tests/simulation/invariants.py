@@ -39,6 +39,8 @@ class Invariants:
         self._agrees = (
             {**AGREES, State.SUBMITTING: {"submitting", "in_doubt", "queued"}} if provider.plan.disk_full else AGREES
         )
+        #: what no client could know: tasks that looked absent, and rows that took another's task
+        self._excused = set()
         self._before = {}
         self._recorded = {}
         self._offset = 0
@@ -57,6 +59,10 @@ class Invariants:
     def waiting(self):
         """Return the number of tasks that only a later purchase can settle."""
         return self._reader.execute(_WAITING).fetchone()[0] if self.rows() else 0
+
+    def _adopted(self):
+        """Return the ids that were found, and not answered. They tell nothing about what a list shows."""
+        return {row[0] for row in self._reader.execute("select remote_id from task where adopted = 1")}
 
     def close(self):
         if self._reader is not None:
@@ -83,17 +89,31 @@ class Invariants:
                 if made.id in claimed:
                     return f"I7: {remote_id} is claimed by {claimed[made.id]} and {ref}"
                 claimed[made.id] = ref
-                if made.group != group and self._provider.is_limit(made, group):
+                if made.group != group:
+                    if (ref, made.id) not in self._excused and not self._provider.may_be_taken(
+                        made, group, self._adopted
+                    ):
+                        return f"I7: {ref} took {remote_id}, which belongs to {made.group}"
+                    self._excused.add((ref, made.id))
                     open_[group] += 1  # ours may be the one that nobody has; it is still not paid twice
-                elif made.group != group:
-                    return f"I7: {ref} took {remote_id}, which belongs to {made.group}"
         for group, made in self._provider.groups.items():
-            accepted = sum(not each.echo and not self._provider.is_too_late(each, claimed) for each in made)
-            if accepted > expected[group]:
-                return f"DUPLICATE: {accepted} accepted for {expected[group]} of {group[:60]}"
-            orphans = sum(each.id not in claimed for each in made)
-            if orphans - (len(made) - accepted) > open_[group]:
-                return f"LOST: {orphans} without a row, {open_[group]} open for {group[:60]}"
+            broken = self._count(group, made, expected[group], open_[group], claimed)
+            if broken:
+                absent = {each.id for each in made if self._provider.may_look_absent(each)}
+                self._excused |= absent
+                broken = self._count(group, made, expected[group], open_[group], claimed) if absent else broken
+            if broken:
+                return broken
+        self._provider.saw_claims(claimed)
+        return None
+
+    def _count(self, group, made, expected, open_, claimed):
+        accepted = sum(not each.echo and each.id not in self._excused for each in made)
+        if accepted > expected:
+            return f"DUPLICATE: {accepted} accepted for {expected} of {group[:60]}"
+        orphans = sum(each.id not in claimed for each in made)
+        if orphans - (len(made) - accepted) > open_:
+            return f"LOST: {orphans} without a row, {open_} open for {group[:60]}"
         return None
 
     def _monotone(self, rows):

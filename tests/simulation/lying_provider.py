@@ -18,6 +18,7 @@ from runner.sandbox.messages import SandboxRequest
 from runner.sandbox.state import SandboxState
 from runner.sandbox.strangers import accept_strangers
 from runner.sandbox.upload_host import UploadHost
+from tests.simulation.faults import DAY
 from tests.simulation.provider import EPOCH, Chanjing, Kling, Made, Sent
 
 _SUBMITS = {"kling": "/v1/images/generations", "chanjing": "/open/v1/ai_creation/task/submit"}
@@ -103,21 +104,53 @@ class _Lying:
         task = self.state.lists.find(id_)
         return task and super().by_id(task.id)
 
-    def is_limit(self, made, group):
-        """Return True for somebody else's very same request, which only a reference could tell from ours."""
-        return not self.keeps_references and made.group.startswith("foreign") and self.group_of(made.body) == group
-
-    def is_too_late(self, made, claimed):
-        """Return True for a task of a list that was in time before this job and is later than the quiet time since.
-
-        Before it was sent again no task of this job had an id: nothing could show the difference.
-        """
-        again = min((sent.at for sent in self.sents_by_group[made.group] if sent.at > made.at), default=self.now())
+    def saw_claims(self, claimed):
+        """Remember when each id was first seen on a row."""
         for id_ in claimed:
             self._claimed_at.setdefault(id_, self.now())
-        is_measured = any(at < again for at in self._claimed_at.values())
-        shown_from = self.state.lists.shown_from(self.state.ledger.by_id(made.id))
-        return self.plan.prior and not is_measured and shown_from - EPOCH - made.at > self.plan.doubt
+
+    def may_be_taken(self, made, group, adopted):
+        """Return True for a task that nothing could tell from one of the group.
+
+        Without references that is somebody else's very same request. And where rows show the mark of their neighbour:
+        a row of which no own row tells that, or if that neighbour's request is the same.
+        """
+        is_foreign, faults = made.group.startswith("foreign"), self.plan.lies.faults.plans
+        if is_foreign and not self.keeps_references and self.group_of(made.body) == group:
+            return True
+        if "echo_wrong" not in faults:
+            return False
+        is_own = self._claimed_at.keys() - adopted() | {each.id for each in self.prior}
+        is_measured = any(task.id in is_own for task in self._shown(made))
+        return not is_measured or ("twin_equal" in faults and not self.keeps_references)
+
+    def _shown(self, made):
+        """Return every row of the list that holds a task."""
+        task = self.state.ledger.by_id(made.id)
+        pages = (self.state.lists.page(task.provider, task.account, task.operation, n, 500)[0] for n in range(1, 100))
+        before = None
+        for page in pages:
+            if not page or page == before:
+                return
+            yield from page
+            before = page
+
+    def may_look_absent(self, made):
+        """Return True for a task that a list showed too late, or never, though each own task was in time before.
+
+        A list that was in time when the account bought last; before the task was sent again no other of this job had
+        an id. Or a list that leaves out every other row, and every own row of a day was one that it shows.
+        """
+        again = min((sent.at for sent in self.sents_by_group[made.group] if sent.at > made.at), default=self.now())
+        known = [self.state.ledger.by_id(id_).number for id_, at in self._claimed_at.items() if at < again]
+        task, lies = self.state.ledger.by_id(made.id), self.plan.lies
+        late = self.state.lists.shown_from(task) - EPOCH - made.at > self.plan.doubt
+        is_cut = lies.list_oldest is not None and task.number > lies.list_oldest
+        if self.plan.prior and not known and (late or is_cut):
+            return True
+        is_old = any(life.wall_jump > DAY - 3600.0 for life in self.plan.lives)
+        shown = "list_holes" in lies.faults.plans and (is_old or not self.plan.prior)
+        return shown and task.number % 2 == 0 and all(number % 2 for number in known)
 
     def accepted(self, id_):
         known = isinstance(id_, str) and self.state.ledger.by_id(id_)

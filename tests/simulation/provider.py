@@ -373,15 +373,17 @@ class Provider:
     def by_id(self, id_):
         return self._by_id.get(id_)
 
-    def is_limit(self, made, group):
-        """Return True if nothing could tell the task from one of the group: a limit that is documented."""
+    # documented limits: what no client can know
+
+    def saw_claims(self, claimed):
+        """Remember which ids rows have."""
+
+    def may_be_taken(self, made, group, adopted):
+        """Return True if nothing could tell the task from one of the group. `adopted()` are ids that were found."""
         return False
 
-    def is_too_late(self, made, claimed):
-        """Return True if a list became so late that its absence was believed: a limit that is documented.
-
-        `claimed` are the ids of all rows.
-        """
+    def may_look_absent(self, made):
+        """Return True if nothing could tell that the task was accepted."""
         return False
 
     def by_reference(self, reference):
