@@ -62,6 +62,8 @@ LIES = (
     Lie("is eight hours behind", {"list_time_shift_s": -28_800.0}),
     *(Lie(f"has ids of the form {form}", {"id_form": form}) for form in ID_FORMS[1:]),
     Lie("changes ids", faults={"id_changes": 1.0}),
+    Lie("refuses after the charge", faults={"refuse_after_charge": 0.3}),
+    Lie("refuses content after the charge", faults={"refuse_content_after_charge": 0.3}),
     Lie("drops ids from batches", faults={"batch_drops": 0.3}),
     Lie("is used by somebody else", faults={"foreign_task": 1.0}),
     Lie("has equal tasks of somebody else", faults={"twin_equal": 1.0}),

@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from runner.providers.requests import Reply
 from runner.sandbox.chanjing import ChanjingApi
-from runner.sandbox.faults import Faults
+from runner.sandbox.charged_refusals import refusal
+from runner.sandbox.faults import CHARGED, Faults
 from runner.sandbox.kling import KlingApi
 from runner.sandbox.ledger import Order
 from runner.sandbox.messages import SandboxRequest
@@ -33,6 +34,8 @@ class _Lying:
         self.state.url = "https://cdn.invalid"
         self._start()
         self._moment = None
+        #: what is answered to a submit after the charge
+        self._refusals = {}
         #: when each id was first seen on a row
         self._claimed_at = {}
         super().__init__(plan, now, note)
@@ -70,7 +73,11 @@ class _Lying:
                 accept_strangers(self.state, outcome)
                 self._file_foreign(at)
             if accept and isinstance(outcome, Order):
-                self._file_own(sent, self.state.accept(outcome), at)
+                task = self.state.accept(outcome)
+                self._file_own(sent, task, at)
+                if (charged := self.state.fault_injector.next_fault(CHARGED)) is not None:
+                    response = refusal(self.kind, charged)
+                    self._refusals[task.id] = Reply(response.status, json.loads(response.body), {})
             elif accept:
                 self._answered(sent, json.loads(outcome.body))
         finally:
@@ -153,6 +160,8 @@ class _Lying:
         return shown and task.number % 2 == 0 and all(number % 2 for number in known)
 
     def accepted(self, id_):
+        if isinstance(id_, str) and id_ in self._refusals:
+            return self._refusals[id_]
         known = isinstance(id_, str) and self.state.ledger.by_id(id_)
         return super().accepted(self.state.wire_id(id_) if known else id_)
 
