@@ -33,7 +33,7 @@ def test_complete_manifest(bench):
     axes = {name: axis.values for name, axis in manifest.matrix.axes.items()}
     assert axes == {"style": ["ink", "oil"], "aspect_ratio": ["1:1", "9:16"]}
     assert manifest.limits == JobLimits(Rate(10, 60), 20, None, 4, 2000, 21600)
-    assert manifest.retry == Retry(3, 86400, 120)
+    assert manifest.retry == Retry(3, 86400, 120, absence="witnessed")
     assert manifest.directory == bench.home.parent / "out/posters"
     assert (manifest.root, manifest.repeat, manifest.output_name, manifest.unchecked) == (
         bench.home,
@@ -134,6 +134,7 @@ WRONG = [
     ("matrix: {a: x}", 4, 13, "matrix.a", "expected a list"),
     ("matrix: {index: [1]}", 4, 10, "matrix.index", "variable of every template"),
     ("matrix: {token: [1]}", 4, 10, "matrix.token", "credential"),
+    ("retry: {absence: guessed}", 4, 18, "retry.absence", "measured"),
 ]
 
 

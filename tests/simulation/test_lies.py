@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from runner.providers import responses
-from runner.scheduler import reconcile
+from runner.scheduler import row_match
 from runner.scheduler.evidence import OwnRows
 from runner.scheduler.list_facts import ListFacts
 from tests.simulation import world
@@ -57,7 +57,7 @@ def _values_only(spec, body, value, compare=responses.compare_echo):
 MUTANTS = {
     "times are believed": (0, (ListFacts, "time_shift", lambda *_: 0.0)),
     "other jobs' rows are not compared": (2, (world, "proof_of_body", lambda *_: "")),
-    "pictures are not compared": (4, (reconcile, "compare_echo", _values_only)),
+    "pictures are not compared": (4, (row_match, "compare_echo", _values_only)),
     "late rows teach nothing": (5, (ListFacts, "saw_late", lambda *_: None)),
     "rows without a reference are nobody's": (6, (OwnRows, "has_neighbour", lambda *_: True)),
 }

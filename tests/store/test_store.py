@@ -15,7 +15,10 @@ import pytest
 from runner.errors import DiskError, JobLockedError, StateError
 from runner.store import database
 from runner.store.store import Store
+from runner.tasks.events import Suspected
 from runner.tasks.models import Moment, Output, State, TaskError, reference
+from runner.tasks.retry_policy import RetryPolicy
+from runner.tasks.transitions import advance
 
 from .machine import read_state
 
@@ -267,6 +270,13 @@ async def test_claim_takes_what_fits_into_the_window(bench):
         assert (await made.claim(free_slots=4)).slots == 4
         assert await made.store.slots_taken("chanjing") == 5
         assert await made.store.slots_taken("kling") == 0
+        sent = await made.store.in_state(State.SUBMITTING)
+        error = TaskError("throttled", "1302", "too fast")
+        for task in sent:
+            suspect = advance(task, Suspected(error), NOW, RetryPolicy())
+            assert suspect.is_suspect
+            assert await made.store.settle(task, suspect) == "done"
+        assert await made.store.slots_taken("chanjing") == 0, "what was refused takes none"
 
 
 async def test_duplicate_in_doubt_blocks_buying(bench):
