@@ -13,7 +13,7 @@ from tests.whole.conftest import images, sandbox, until
 
 KINDS = {"kling": "image/kling-v2-1", "chanjing": "kling-v2-1", "kling-gateway": "image/kling-v1-5"}
 SLOW = ("--seconds", "0.1,0.3", "--accept-delay-s", "0.3")
-TASKS = 8
+TASKS = 10
 
 
 def buy(desk, box, upto: int) -> None:
@@ -158,15 +158,15 @@ def test_of_two_clones_only_the_adopted_one_goes_on(desk, own_home):
 
 @pytest.mark.slow
 def test_what_is_no_copy_raises_no_alarm(desk):
-    """Renamed, moved to a new boot's disk number, rebuilt by `recover`, of an older version, or never sent."""
-    desk.write("job.yaml", images(TASKS, provider="kling", model=KINDS["kling"], qps=8))
+    """Renamed with its home, rebuilt by `recover`, without a binding as older versions, or never sent."""
+    desk.write("job.yaml", images(TASKS, provider="kling", model=KINDS["kling"], qps=3))
     with sandbox(*SLOW) as box:
         desk.env = box.env
         assert desk.run("run", "job.yaml", "--max-cost", "0").returncode in {2, 8}
         buy(desk, box, 2)
         state = desk.root / "out/job/.runner"
         (state / "binding.json").unlink()
-        buy(desk, box, 3)
+        buy(desk, box, box.stats["accepted"] + 1)
         assert (state / "binding.json").exists()
         assert desk.run("recover", "job.yaml").returncode == 0
         (desk.root / "out").rename(desk.root / "elsewhere")
