@@ -198,6 +198,7 @@ class Probe:
             await self._purchases.hold_only(await self._purchases.sent())
             if self._signal is None:
                 endings = await self._collect()
+                await self._judge_late_refusal()
             if self._signal is None and not self._session.fence:
                 endings = await self._leave_to_user(endings)
         if self._session.fence:
@@ -210,6 +211,13 @@ class Probe:
         if self._failed:
             endings.append(Ending(Exit.FAILED, f"{self._failed}; the same command begins a new probe"))
         return endings
+
+    async def _judge_late_refusal(self) -> None:
+        """Begin a new probe next time, if the refusal of the task to be measured turned out to have left no task."""
+        task = await self._purchases.row("task")
+        if task.state is State.FAILED and not is_paid(task) and self._incomplete:
+            self._incomplete = self._purchases.unsent = ""
+            self._failed = f"the task to be measured was not accepted: {task.error.message or task.reason}"
 
     async def report(self, endings: list[Ending]) -> ProbeReport:
         """Return the report."""
@@ -362,13 +370,13 @@ class Probe:
             else:
                 self._record.surplus.append(found.remote_id)
             why = f"{found.remote_id} was made, and the submit was answered with {refusal.error.code}"
-            fact = self._measurement.fact("refusal_free", "contradicted", "charges", subject=subject, why=why)
+            fact = self._measurement.fact("refusal", "contradicted", "charges", subject=subject, why=why)
             await self._keep("refusal", Measured([fact]))
         elif await self._is_shown(task):
             if is_suspect:
                 missing = Missing(quiet=True, why=f"absent, while {task.remote_id} is shown, which was accepted later")
                 await self._pipeline.settlement.settle(refusal, missing)
-            fact = self._measurement.fact("refusal_free", "measured", "free", subject=subject, why=self._invalid())
+            fact = self._measurement.fact("refusal", "measured", "free", subject=subject, why=self._invalid())
             await self._keep("refusal", Measured([fact]))
         else:
             await self._keep("", Measured(notes=[f"refusal {subject}: what the list shows does not tell"]))

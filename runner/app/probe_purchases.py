@@ -110,7 +110,7 @@ class Purchases:
         rows = {step: await self.row(step) for step in self.steps}
         used = sum(is_paid(row) for row in rows.values())
         refusal = rows["refusal"]
-        is_free = any(fact.name == "refusal_free" and fact.state == "measured" for fact in self._record.facts)
+        is_free = any(fact.name == "refusal" and fact.state == "measured" for fact in self._record.facts)
         return used + (refusal.state is State.FAILED and not is_paid(refusal) and not is_free)
 
     async def row(self, step: Step) -> Task:

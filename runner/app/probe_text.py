@@ -28,7 +28,7 @@ LABELS = {
     "reference_by_query": "asked by reference",
     "reference_in_list": "reference in the list",
     "doubles": "double reference",
-    "refusal_free": "refusal",
+    "refusal": "refusal",
     "own_rows": "own task in the list",
     "lag": "list lag",
     "order": "list order",

@@ -24,7 +24,7 @@ HONEST = {
     "reference_in_list": ("measured", "shown"),
     "own_rows": ("measured", "shown"),
     "doubles": ("measured", "refused"),
-    "refusal_free": ("measured", "free"),
+    "refusal": ("measured", "free"),
     "order": ("measured", "newest first"),
     "times": ("measured", "right"),
 }
@@ -46,7 +46,7 @@ LIES = {
             "reference_by_query": ("contradicted", "unknown"),
             "reference_in_list": ("contradicted", "missing"),
             "doubles": None,
-            "refusal_free": None,
+            "refusal": None,
             "order": None,
         },
     ),
@@ -179,11 +179,11 @@ def test_a_refusal_that_leaves_a_task_is_found_out(desk):
             report = run_probe(desk, "--yes")
         finally:
             host.shutdown()
-        assert facts(report)["refusal_free"] == ("contradicted", "charges")
+        assert facts(report)["refusal"] == ("contradicted", "charges")
         assert report["exit_code"] == (4 if report["surplus"] else 0)
         assert len(box.accepted) == 2, "the task under the refusal, and the one that shows it; a double may be one too"
         assert ids(report) == {task["id"] for task in box.accepted}
-        assert account_facts(desk)["refusal_free"] == "contradicted"
+        assert account_facts(desk)["refusal"] == "contradicted"
 
 
 @pytest.mark.slow
@@ -192,7 +192,7 @@ def test_chanjing_is_measured_by_what_its_list_shows(desk):
         desk.env = box.env
         report = run_probe(desk, "--yes", provider="chanjing")
         found = facts(report)
-        assert found["refusal_free"] == ("measured", "free")
+        assert found["refusal"] == ("measured", "free")
         assert found["delivery_after_cut"][0] == "measured"
         fields = {fact["subject"]: fact["value"] for fact in report["facts"] if fact["name"] == "field"}
         assert fields["ref_prompt"] == "verbatim"
