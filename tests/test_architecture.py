@@ -61,6 +61,7 @@ IMPURE: dict[str, tuple[str, ...]] = {
         "runner.app.provider_config",  # hands the wall clock to the auth schemes
         "runner.app.resolve",  # the name under which `recover` keeps the old database
         "runner.scheduler.clock",  # the run's clock, from where it is handed on
+        "runner.app.planned_links",  # a default that tests replace
         "runner.cli.status",  # how long ago, for the user to read
         "runner.sandbox.",  # has clocks of its own
     ),

@@ -118,14 +118,16 @@ async def _compare(
 ) -> AuditReport:
     """Find the owner of each row that nobody claims: by our reference, of whichever purchase, else by its request.
 
-    What stood in a list without references before the job is not the job's.
+    What stood in a list without references before the job began is not the job's.
     """
-    owners, report = _OwnerIndex(session, tasks), AuditReport()
+    owners, report, began_at = _OwnerIndex(session, tasks), AuditReport(), await store.began_at()
     earlier = {remote_id for known in session.earlier.values() for remote_id in known.ids}
     for remote_id, row in rows.items():
         key = key_of_reference(store.uuid, row.reference) if row.reference is not None else None
         found = await store.find_by_key_prefix(key) if key is not None else []
-        owner = found[0] if len(found) == 1 else None if remote_id in earlier else owners.find(row)
+        owner = found[0] if len(found) == 1 else owners.find(row)
+        if not found and remote_id in earlier and row.created < began_at:
+            owner = None
         if owner is None and row.reference is None and remote_id not in earlier:
             queued = await store.queued_like(session.name, list(row_fingerprints(session.spec, row)), 1)
             owner = queued[0] if queued else None

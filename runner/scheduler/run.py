@@ -21,7 +21,7 @@ from runner.tasks.models import State
 from runner.tasks.remote_ids import show_remote_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from anyio.abc import TaskGroup
@@ -207,12 +207,21 @@ class Run:
             await pipeline.settlement.set_aside(batch)
 
         group.start_soon(pipeline.session.probe)
-        group.start_soon(pipeline.watch_contradictions)
+        group.start_soon(self._without_bugs, pipeline.watch_contradictions)
         if State.QUEUED in self._states:
-            group.start_soon(pipeline.calibration().run)
+            group.start_soon(self._without_bugs, pipeline.calibration().run)
         for stage in pipeline.stages(self._states, self._directory, on_broken):
             self._stages.append(stage)
             group.start_soon(stage.run)
+
+    async def _without_bugs(self, measure: Callable[[], Awaitable[None]]) -> None:
+        """Measure something in the background. A bug in it is reported, and stops no purchase and no download."""
+        try:
+            await measure()
+        except RunnerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what it would have learned costs patience, and no money
+            self._report_bug(error)
 
     def _report_bug(self, error: Exception) -> None:
         self._bugs.append(repr(error))

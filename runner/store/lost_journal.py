@@ -11,7 +11,6 @@ by that the account recognises it as the same job's (`app.job_registry`), and te
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -120,7 +119,7 @@ def rewrite_journal(directory: Path, now: float) -> dict[str, int]:
             "t": "epoch",
             "uuid": job["uuid"],
             "epoch": job["epoch"],
-            "run": secrets.token_hex(8),
+            "run": connection.execute("select lower(hex(randomblob(8)))").fetchone()[0],
             "rebuilt": length,
         }
         counts: dict[str, int] = {}

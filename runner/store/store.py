@@ -18,6 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import aiosqlite
+import anyio.to_thread
 
 from runner.errors import DiskError, StateError
 from runner.files import create_file, make_directory, open_file, sync_file
@@ -347,7 +348,8 @@ class Store(Queries):
 
     async def is_in_place(self) -> bool:
         """Return True unless the journal was removed, or the directory unmounted, since it was opened."""
-        return await self._writer.transact(lambda _: self._writer.journal is None or self._writer.journal.is_in_place())
+        journal = self._writer.journal  # no transaction: another process may hold the database
+        return journal is None or await anyio.to_thread.run_sync(journal.is_in_place)
 
     async def rescue_journal(self, target: Path) -> None:
         """Write the journal, which may have been removed, to another file. Raises OSError."""

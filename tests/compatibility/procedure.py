@@ -33,7 +33,7 @@ _ORIGIN = "origin.txt"
 #: what no two runs have alike
 _VOLATILE = {"seconds", "at", "queued_at", "submitted_at", "finished_at", "oldest_waiting_seconds"}
 #: fields of reports that are newer than version 0.1
-_ADDED = {"guarantees", "rebuilt"}
+_ADDED = {"guarantees", "rebuilt", "bought_in", "linked", "linked_from", "certain"}
 
 
 @dataclass
@@ -227,7 +227,7 @@ def normalise(said: Any, root: Path, known: set[str]) -> Any:
             return {
                 name: "*" if name in _VOLATILE and value is not None else normalise(value, root, known)
                 for name, value in said.items()
-                if name not in _ADDED
+                if name not in _ADDED and (name, value) != ("adopted", [])
             }
         case list():
             return [normalise(each, root, known) for each in said]
