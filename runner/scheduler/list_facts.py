@@ -176,8 +176,11 @@ class ListFacts:
         return witness is not None and row.reference != witness.ref
 
     def saw_late(self, seconds: float) -> None:
-        """Learn that a task of ours was missing from a reading so long after its acceptance, and shown later."""
-        if seconds > self._limit:
+        """Learn that a task of ours was missing from a reading so long after its acceptance, and shown later.
+
+        After three quiet times the reading had left it out; that is no lag.
+        """
+        if self._limit < seconds <= OVERDUE * self.base_quiet_time:
             self.lag.longest = max(self.lag.longest, seconds)
 
     def observe(self, reading: Reading) -> None:

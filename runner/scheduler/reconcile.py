@@ -382,6 +382,8 @@ class ReconcileStage:
             found = replace(found, verdict="contradicted", why=_NO_MARKS)
         blocked, strict = session.blocked is not None, policy.witnessed_only
         proved = proof_after(own, begun.seconds - waited) if found.by_witness else facts.lag_bound
+        if await self._store.open_duplicates(task.fingerprint) > 1:
+            proved = facts.quiet_time  # a request like it may be under way
         view = SuspectView(code, waited, facts.quiet_time, facts.lag_bound, proved, is_open, blocked, strict)
         event = judge_suspect(found, view)
         if event.quiet and found.verdict == "proved":

@@ -24,6 +24,7 @@ AGREES = {
     State.DONE: {"done"},
 }
 _ROWS = "select key, ref, state, remote_id, generation, due_at from task order by id"
+_SUSPECTS = "select key from task where state = 'in_doubt' and evidence like 'refused, and looked up: %'"
 _WAITING = "select count(*) from task where state = 'in_doubt' and due_at is null and message like 'not found, and %'"
 
 
@@ -32,6 +33,8 @@ class Invariants:
 
     def __init__(self, state, provider, group_of):
         self._state, self._provider, self._group_of = state, provider, group_of
+        #: keys of refused submits that are looked up
+        self._suspects = set()
         self._reader = None
         # where the provider breaks A4 and keeps references once each, a task believed absent is found by a refusal
         self._covered = OPEN | {"queued"} if provider.plan.hides else OPEN
@@ -118,6 +121,7 @@ class Invariants:
 
     def _monotone(self, rows):
         """Check that final states and ids do not change (I8)."""
+        self._suspects = {row[0] for row in self._reader.execute(_SUSPECTS)} if rows else set()
         for key, _, state, remote_id, generation, _ in rows:
             was = self._before.get(key)
             if was is not None and was[2] == generation:
@@ -131,10 +135,13 @@ class Invariants:
     def too_early(self, now, doubt):
         """Check that a task counts as absent only the quiet time D after the last doubtful send, in true time (I5).
 
-        Call it right after the row was written, because a later call may come after the next send.
+        Call it right after the row was written, because a later call may come after the next send. A submit that was
+        refused is not under way, whatever became of a duplicate's.
         """
         for key, ref, state, _, _, _ in self.rows():
             if state not in {"queued", "submitting"} or self._before.get(key, ("",))[0] != "in_doubt":
+                continue
+            if key in self._suspects:
                 continue
             sents = self._provider.sents_by_group[self._group_of(key, ref)]
             latest = max((sent.at for sent in sents if not sent.clear), default=None)
