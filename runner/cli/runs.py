@@ -116,7 +116,7 @@ def _with_keys(arguments: Sequence[str]) -> Iterator[str]:
     while left:
         word = left.popleft()
         if word.startswith("--buy-again="):
-            yield word.replace("=", "-key=", 1)
+            yield word.replace("=", "-task=", 1)
         elif word == "--buy-again":
             keys = []
             while left and _KEY.fullmatch(left[0]) and not Path(left[0]).exists():

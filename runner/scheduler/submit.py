@@ -149,9 +149,6 @@ class SubmitStage:
             if self._active >= self._workers:
                 self._all_waited_at = begun
             try:
-                if not await self._is_trusted():
-                    permit.release()
-                    return
                 task = await self._claim(permit)
                 if task is not None:
                     self._session.breaker.end_admission()
@@ -210,6 +207,9 @@ class SubmitStage:
         """Claim the next task, one at a time where there is a window."""
         self._claims += 1
         try:
+            if not await self._is_trusted():
+                permit.release()
+                return None
             async with self._claiming if self._capacity.window.size is not None else nullcontext():
                 return await self._claim_next(permit)
         finally:

@@ -324,7 +324,7 @@ select case
 -- name: queued_like
 -- Return tasks to buy with some fingerprints.
 select task.*, draft.request, draft.name
-  from json_each(:fingerprints) join task on task.fingerprint = json_each.value and task.fingerprint <> ''
+  from json_each(:fingerprints) cross join task on task.fingerprint = json_each.value and task.fingerprint <> ''
     join draft on draft.task_id = task.id
   where task.state = 'queued' and task.provider = :provider and due_at < 253402300800.0 order by task.id limit :limit
 

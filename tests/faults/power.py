@@ -25,6 +25,8 @@ _PASSING = (
     "-shm",
     "results.jsonl",
     "facts.json",
+    "binding.json",
+    "earlier.json",
     "index.html",
     ".js",
     "ballast",

@@ -198,7 +198,9 @@ async def slowed_down(tmp_path, provider):
         assert result.events_of(Interrupted) == []
         assert [task["attempts"] for task in result.tasks] == [0] * 8, "a refusal for haste is no attempt"
         assert sum(task["throttles"] for task in result.tasks) == 5
-        refused = next(n for n, (_, event, _) in enumerate(result.changes) if isinstance(event, RetryableFailure))
+        refused = next(
+            n for n, (_, event, _) in enumerate(result.changes) if isinstance(event, RetryableFailure | Suspected)
+        )
         assert result.pipeline.session.limiters["submit"].rate_limit.rate(time.monotonic()) < 200.0, (
             "half the rate, regained in steps"
         )

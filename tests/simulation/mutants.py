@@ -16,6 +16,7 @@ from runner.scheduler.evidence import Absence
 from runner.scheduler.listing import Reading, read_first_page
 from runner.scheduler.poll import PollStage
 from runner.scheduler.reconcile import ReconcileStage
+from runner.scheduler.refusals import Refusals
 from runner.scheduler.run import Run
 from runner.store import database
 from runner.store import store as stores
@@ -99,7 +100,9 @@ def unknown_is_refused():
 @contextmanager
 def taken_is_refused():
     """H9: 1201 on a later send counts as a refusal, although it may mean that the reference exists."""
-    with _patched(*_NO_EVIDENCE), _classifying(lambda _, __, found: replace(found, maybe_taken=False)):
+    # refusals that are looked up would notice it as well
+    believed = (Refusals, "check", lambda _, __, event: event)
+    with _patched(*_NO_EVIDENCE, believed), _classifying(lambda _, __, found: replace(found, maybe_taken=False)):
         yield
 
 
