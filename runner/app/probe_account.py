@@ -379,6 +379,8 @@ class Probe:
             fact = self._measurement.fact("refusal", "measured", "free", subject=subject, why=self._invalid())
             await self._keep("refusal", Measured([fact]))
         else:
+            if is_suspect:  # nobody wants what it may have left, and it counts as spent
+                await self._pipeline.settlement.settle(refusal, Resolved("abandon", _DECIDER))
             await self._keep("", Measured(notes=[f"refusal {subject}: what the list shows does not tell"]))
 
     def _invalid(self) -> str:
