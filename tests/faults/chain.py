@@ -22,6 +22,7 @@ from runner.net.downloader import Downloader, DownloadLimits
 from runner.net.partial_file import Quarantine
 from runner.providers import spec as specs
 from runner.providers.requests import Dialect, Request
+from runner.providers.responses import read_submit
 from runner.ratelimit.limiter import Limiter
 from runner.ratelimit.window import SlidingWindow
 from runner.sandbox.ledger import Order
@@ -231,11 +232,13 @@ class Chain:
         spec = specs.load(self.provider)
         scheme = provider_config.auth_scheme(spec, self.settings)
         gateway = ProviderClient(f"http://127.0.0.1:{self.middle.port}", scheme, deadlines=self.deadlines)
+        ids = []
         for fields in wanted:
             body = Dialect(spec).body("image", MODELS[self.provider], fields)
-            await gateway.send(Request("submit", "POST", spec.operations["image"].path, "submit", body))
+            outcome = await gateway.send(Request("submit", "POST", spec.operations["image"].path, "submit", body))
+            ids.append(read_submit(spec, outcome).remote_id)  # the job may buy at the same time
         await gateway.aclose()
-        return [task.id for task in self.accepted[-len(wanted) :]]
+        return ids
 
     async def _pipeline(self, stack, clock, notifier, **listeners):
         spec = specs.load(self.provider)
