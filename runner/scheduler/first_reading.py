@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from runner.errors import RunnerError
 from runner.providers.requests import request_fingerprint
 from runner.scheduler.forgotten import Forgotten, unreadable
-from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
+from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list, unclaimed_rows
 from runner.tasks.events import Interrupted
 from runner.tasks.list_record import EarlierRows
 from runner.tasks.models import Moment, State
@@ -131,7 +131,8 @@ class _FirstReading:
         if self._sent is not None and self._sent.boot == self._session.clock.boot:
             # the wall clock may have been set since, and only now the answer has told the provider's
             self._sent_at = self._session.clock.at(self._sent) + reading.ahead
-        rows = sorted(await self._unclaimed(reading), key=lambda each: each.created)
+        unclaimed = await unclaimed_rows(self._session, self._settlement, reading, self._facts, self._known)
+        rows = sorted(unclaimed, key=lambda each: each.created)
         if self._is_first:
             return _Comparison([], [row.remote_id for row in rows], any(map(self._is_of_today, rows)))
         prints = {row.remote_id: list(row_fingerprints(self._session.spec, row)) for row in rows}
@@ -166,17 +167,6 @@ class _FirstReading:
         if not row.created or self._time_shift is None:
             return True
         return row.created - self._time_shift >= self._sent_at - CLOCK_TOLERANCE
-
-    async def _unclaimed(self, reading: Reading) -> list[ListedTask]:
-        """Return the rows that no job has claimed and that were not there before."""
-        ids = [row.remote_id for row in reading.rows]
-        claimed = await self._store.claimed_ids(self._session.name, ids)
-        if self._settlement.claims is not None:
-            claimed |= await self._settlement.claims.owned_by_others(ids)
-        claimed |= {remote_id for remote_id in ids if remote_id in self._facts}
-        if self._known is not None:
-            claimed |= self._known.ids
-        return [row for row in reading.rows if row.remote_id not in claimed]
 
     async def _remember(self, found: _Comparison) -> None:
         """Keep the ids of the rows that are explained; and from when on rows may be ours, if no doubt is open."""

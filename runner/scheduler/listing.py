@@ -11,9 +11,11 @@ from runner.tasks.events import AccountBlocked, RetryableFailure
 from runner.tasks.models import Moment, TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from runner.scheduler.session import ProviderSession
+    from runner.scheduler.settlement import Settlement
+    from runner.tasks.list_record import EarlierRows
 
 #: pages of one reading; a list that needs more is not clean
 _PAGES = 200
@@ -33,6 +35,29 @@ class Reading:
     #: the same moment in seconds since the epoch, and by how many seconds the provider's clock was ahead of ours
     at: float = 0.0
     ahead: float = 0.0
+
+
+async def unclaimed_rows(
+    session: ProviderSession,
+    settlement: Settlement,
+    reading: Reading,
+    remembered: Container[str],
+    earlier: EarlierRows | None,
+) -> list[ListedTask]:
+    """Return the rows that belong to no task of any job, and that did not stand there before this job.
+
+    `remembered` are ids that the account knows as those of its own tasks. What this job has claimed, and its state does
+    not have, is what it has forgotten: such a row is unclaimed.
+    """
+    ids, claims = [row.remote_id for row in reading.rows], settlement.claims
+    taken = {remote_id for remote_id in ids if remote_id in remembered}
+    if claims is not None:
+        taken -= await claims.owned_here(ids)
+        taken |= await claims.owned_by_others(ids)
+    taken |= await settlement.store.claimed_ids(session.name, ids)
+    if earlier is not None:
+        taken |= earlier.ids
+    return [row for row in reading.rows if row.remote_id not in taken]
 
 
 async def read_list(

@@ -23,7 +23,7 @@ from runner.providers.responses import (
 )
 from runner.scheduler.evidence import OwnRows, judge_absence
 from runner.scheduler.list_facts import MAX_WITNESSES, claim_time, witness_from
-from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list
+from runner.scheduler.listing import CLOCK_TOLERANCE, Reading, read_list, unclaimed_rows
 from runner.scheduler.row_match import Match, match
 from runner.scheduler.suspects import SuspectView, judge_suspect, postpone_suspects, proof_after
 from runner.tasks.events import Found, Missing, RetryableFailure
@@ -196,7 +196,7 @@ class ReconcileStage:
             self._time_shift = self._facts.time_shift(reading)
             # before anything is adopted: what own rows show says what other rows are worth
             own = await self._own_rows(reading, batch)
-            rows = await self._unclaimed_rows(reading)
+            rows = await unclaimed_rows(self._session, self._settlement, reading, self._facts, self._earlier)
             await self._find_unsure(batch, rows, own, begun)
             # of duplicates the oldest takes its row first
             oldest_first = sorted(batch, key=lambda task: task.submitted_at or 0.0)
@@ -472,7 +472,7 @@ class ReconcileStage:
         self._time_shift = self._facts.time_shift(reading)
         return [
             row.remote_id
-            for row in await self._unclaimed_rows(reading)
+            for row in await unclaimed_rows(self._session, self._settlement, reading, self._facts, self._earlier)
             if any([await self._match(task, row) == "match" for task in settled])
         ]
 
@@ -579,14 +579,3 @@ class ReconcileStage:
             if claims is not None:
                 sent += await claims.other_doubts(task.fingerprint)
         return min((clock.since(boot, seconds, begun) for boot, seconds in sent), default=0.0)
-
-    async def _unclaimed_rows(self, reading: Reading) -> list[ListedTask]:
-        """Return the rows that belong to no task of ours and did not stand there before this job."""
-        ids = [row.remote_id for row in reading.rows]
-        claimed = await self._store.claimed_ids(self._session.name, ids)
-        if self._settlement.claims is not None:
-            claimed |= await self._settlement.claims.owned_by_others(ids)
-        claimed |= {remote_id for remote_id in ids if remote_id in self._facts}
-        if self._earlier is not None:
-            claimed |= self._earlier.ids
-        return [row for row in reading.rows if row.remote_id not in claimed]

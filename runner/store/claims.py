@@ -105,11 +105,20 @@ class Claims:
 
     async def owned_by_others(self, remote_ids: Sequence[str]) -> set[str]:
         """Return the ids that other jobs own."""
-        query = "select remote_id from claim where job <> ? and remote_id in (select value from json_each(?))"
-        rows = await self._file.transact(
-            lambda connection: connection.execute(query, (self._job, _ids_as_json(remote_ids))).fetchall()
+        return {remote_id for remote_id, job in (await self._owners(remote_ids)).items() if job != self._job}
+
+    async def owned_here(self, remote_ids: Sequence[str]) -> set[str]:
+        """Return the ids that this job owns."""
+        return {remote_id for remote_id, job in (await self._owners(remote_ids)).items() if job == self._job}
+
+    async def _owners(self, remote_ids: Sequence[str]) -> dict[str, str]:
+        """Return the owner of each id that is claimed."""
+        query = "select remote_id, job from claim where remote_id in (select value from json_each(?))"
+        return dict(
+            await self._file.transact(
+                lambda connection: connection.execute(query, (_ids_as_json(remote_ids),)).fetchall()
+            )
         )
-        return {row[0] for row in rows}
 
     async def record_doubt(self, ref: str, fingerprint: str, sent: Moment) -> None:
         """Record a send that had no clear answer."""

@@ -82,6 +82,30 @@ _PURCHASES_OF_PAGE = f"""
 """  # noqa: S608 - no value of a user
 
 
+#: unbought tasks of this job that by the memory it has bought, as when its directory was put back from a backup: under
+#: an id that the state does not have, or by the very send that the state is about to make
+_FORGOTTEN = f"""
+  select t.id, purchase.remote_id, purchase.at from purchase join mine.task as t on t.key = purchase.key
+  where purchase.job = :job and purchase.linked = 0 and purchase.state in {BOUGHT}
+    and t.provider = :provider and t.state = 'queued' and t.id > :after
+    and case when purchase.remote_id is null then purchase.ref = t.ref else
+      not exists (select 1 from mine.former as f where f.provider = t.provider and f.remote_id = purchase.remote_id)
+      and not exists (select 1 from mine.task as o where o.provider = t.provider and o.remote_id = purchase.remote_id)
+    end
+  order by t.id limit {_PAGE}
+"""  # noqa: S608 - no value of a user
+
+
+class ForgottenPurchase(NamedTuple):
+    """A purchase of this job that its state does not have."""
+
+    task_id: int
+    #: None: its answer was lost
+    remote_id: str | None
+    #: seconds since the epoch
+    at: float
+
+
 class Match(NamedTuple):
     """A task of this job that waits to be bought, and what other jobs have of the same, the earliest first."""
 
@@ -197,6 +221,24 @@ class PurchaseMemory:
                 connection.execute("update job set journal = ? where uuid = ?", (journal, uuid))
 
         self._file.transact_here(work, _TIMEOUT)
+
+    async def forgotten(self, state: Path, provider: str, after: int) -> list[ForgottenPurchase]:
+        """Return a page of what this job has bought by this memory and waits to buy by its own state.
+
+        `after` is the last task id of the page before, or -1. `state` is the directory of this job's database.
+        """
+
+        def work() -> list[ForgottenPurchase]:
+            if not self._file.path.is_file():
+                return []
+            values = {"job": self._job, "provider": provider, "after": after}
+            with _attached(self._file.path, state / "state.db") as connection:
+                return [ForgottenPurchase(*row) for row in connection.execute(_FORGOTTEN, values)]
+
+        try:
+            return await anyio.to_thread.run_sync(work)
+        except DATABASE_ERRORS as error:
+            raise to_runner_error(error, str(self._file.path)) from None
 
     async def matches(self, state: Path, provider: str) -> AsyncGenerator[Sequence[Match], None]:
         """Yield pages of the tasks that wait to be bought in this job and that other jobs of the account have bought.

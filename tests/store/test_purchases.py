@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from contextlib import asynccontextmanager, closing
 
@@ -241,3 +242,18 @@ async def test_damaged_memory_says_how_to_go_on(tmp_path):
         await PurchaseMemory(tmp_path, "job").begin_run("/one", (), NOW)
     assert "filled again" in caught.value.hint
     assert RememberedPurchases(tmp_path, tmp_path).find("k") == ()
+
+
+async def test_state_that_was_put_back_is_told_what_it_bought(tmp_path):
+    """By the ids of what was accepted, and by the send of what has no answer."""
+    async with job(tmp_path / "one", 1, 2, 3) as one:
+        pass
+    shutil.copytree(tmp_path / "one", tmp_path / "kept")
+    async with job(tmp_path / "one") as one:
+        bought, doubtful = await buy(one), await one.to(State.IN_DOUBT)
+        memory = await remembered(tmp_path / "home", one, tmp_path / "one")
+    expected = [(bought.id, bought.remote_id, NOW), (doubtful.id, None, NOW)]
+    assert await memory.forgotten(tmp_path / "kept" / ".runner", "chanjing", -1) == expected
+    assert await memory.forgotten(tmp_path / "kept" / ".runner", "chanjing", bought.id) == expected[1:]
+    assert await memory.forgotten(tmp_path / "one" / ".runner", "chanjing", -1) == []
+    assert await PurchaseMemory(tmp_path / "none", one.store.uuid).forgotten(tmp_path, "chanjing", -1) == []
