@@ -51,6 +51,12 @@ def open_to_read(path: Path, *, follow_links: bool = False) -> BinaryIO:
     return os.fdopen(open_file(path, os.O_RDONLY, follow_links=follow_links), "rb")
 
 
+def file_mark(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written or replaced: size, times in nanoseconds, and inode. Raises OSError."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
 def create_file(path: Path, mode: int = 0o600) -> BinaryIO:
     """Create a file with these permission bits, and open it for writing.
 

@@ -59,6 +59,8 @@ class EarlierPurchases:
     lost: Counter[str] = field(default_factory=Counter)
     #: bought once more, since they were bought too long ago
     outdated: Counter[str] = field(default_factory=Counter)
+    #: how tasks are linked; None: none is
+    choice: _Choice | None = None
 
     def endings(self) -> list[Ending]:
         """Return why this run leaves tasks alone."""
@@ -87,9 +89,11 @@ async def use_earlier_purchases(
         await _buy_again(context, options)
     chosen = await _chosen_ids(context, options.buy_again_keys)
     if not options.buy_again and options.elsewhere != "ignore":
+        report.choice = _Choice(directory, remember, chosen)
         for pipeline in context.pipelines:
             if (memory := context.memories.get(pipeline.name)) is not None:
-                await _use_memory(context, pipeline, memory, _Choice(directory, remember, chosen), report)
+                await memory.record_others(pipeline.name)
+                await _use_memory(context, pipeline, memory, report)
     if report.outdated:
         context.observer.warn(
             f"{pluralize(report.outdated.total(), 'task')} bought before in {_names(report.outdated)}, longer ago than"
@@ -98,6 +102,18 @@ async def use_earlier_purchases(
     if report.linked or report.fetched:
         context.observer.info(link_text(report.linked + report.fetched))
     return report
+
+
+async def use_earlier_purchases_of(context: RunContext, report: EarlierPurchases, first: int, last: int) -> None:
+    """Do the same for the tasks at some positions of the manifest, which were added since, and add it to the report."""
+    for pipeline in context.pipelines if report.choice is not None else ():
+        if (memory := context.memories.get(pipeline.name)) is not None:
+            await _use_memory(context, pipeline, memory, report, (first, last))
+
+
+async def has_earlier_purchases(context: RunContext, report: EarlierPurchases) -> bool:
+    """Return whether tasks that are added later may have been bought elsewhere."""
+    return report.choice is not None and any([await memory.has_others() for memory in context.memories.values()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +131,17 @@ class _Choice:
 
 
 async def _use_memory(
-    context: RunContext, pipeline: ProviderPipeline, memory: PurchaseMemory, choice: _Choice, report: EarlierPurchases
+    context: RunContext,
+    pipeline: ProviderPipeline,
+    memory: PurchaseMemory,
+    report: EarlierPurchases,
+    span: tuple[int, int] | None = None,
 ) -> None:
-    """Link the tasks of one provider, in pages."""
-    await memory.record_others(pipeline.name)
-    async with aclosing(memory.matches(choice.directory / ".runner", pipeline.name)) as pages:
+    """Link the tasks of one provider, in pages: all, or those between two positions of the manifest."""
+    choice = report.choice
+    if choice is None:
+        return
+    async with aclosing(memory.matches(choice.directory / ".runner", pipeline.name, span)) as pages:
         async for page in pages:
             matches = iter([match for match in page if match.task_id not in choice.chosen])
             while batch := list(islice(matches, _AT_ONCE)):

@@ -8,9 +8,9 @@ Symbolic links are followed before that check.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runner.files import NotRegularFileError, open_to_read
+from runner.files import NotRegularFileError, file_mark, open_to_read
 from runner.providers.images import (
     MAX_IMAGE_BYTES,
     ImageError,
@@ -23,6 +23,15 @@ from runner.providers.images import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+
+class KnownImage(NamedTuple):
+    """An image that was inspected before, by its path relative to the manifest, and what its file was like then."""
+
+    path: str
+    #: see `runner.files.file_mark`
+    mark: tuple[int, ...]
+    image: ImageInfo
 
 
 class LocalImages:
@@ -39,9 +48,35 @@ class LocalImages:
         self._cache: dict[str, ImageInfo | tuple[str, str]] = {}
         #: by hash, the path under which the image was first found
         self._paths: dict[str, str] = {}
+        #: by path, what each inspected file was like, and the images that were inspected before
+        self._marks: dict[str, tuple[int, ...]] = {}
+        self._known: dict[str, KnownImage] = {}
 
     def __repr__(self) -> str:
         return f"LocalImages({self._root}, {len(self._paths)} images)"
+
+    def restore(self, known: Iterable[KnownImage]) -> None:
+        """Take over what was seen of images before. A file that has changed since then is inspected again."""
+        self._known = {each.path: each for each in known}
+
+    def unchanged_inventory(self) -> list[tuple[str, str]] | None:
+        """Return path and hash of every restored image, sorted by path, or None if one has changed."""
+        if any(self._mark(path) != known.mark for path, known in self._known.items()):
+            return None
+        return sorted((path, known.image.sha256) for path, known in self._known.items())
+
+    def inspect_restored(self) -> None:
+        """Inspect every restored image, as an expansion of their manifest would."""
+        for path in self._known:
+            self.inspect(path)
+
+    def known(self) -> list[KnownImage]:
+        """Return what was seen of the images, for `restore`."""
+        return [
+            KnownImage(path, self._marks[path], found)
+            for path, found in sorted(self._cache.items())
+            if isinstance(found, ImageInfo) and path in self._marks
+        ]
 
     def inspect(self, path: str) -> ImageInfo:
         """Return the image at a path that is relative to the manifest.
@@ -84,9 +119,24 @@ class LocalImages:
     def _inspect(self, path: str) -> ImageInfo | tuple[str, str]:
         """Return the image, or the message and hint of its error."""
         try:
-            return self._read_image(path)[0]
+            mark = self._mark(path)
+            known = self._known.get(path)
+            found = known.image if known is not None and known.mark == mark else self._read_image(path)[0]
         except ImageError as error:
             return error.message, error.hint
+        if mark is not None:
+            self._marks[path] = mark
+        return found
+
+    def _mark(self, path: str) -> tuple[int, ...] | None:
+        """Return what the file is like, or None if it may not be sent or cannot be read."""
+        try:
+            real = (self._root / path).resolve()
+            if not any(real.is_relative_to(directory) for directory in self._allowed):
+                return None
+            return file_mark(real)
+        except (OSError, ValueError, RuntimeError):
+            return None
 
     def _read_image(self, path: str) -> tuple[ImageInfo, bytes]:
         """Return the image and its bytes.

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runner.app.checked_manifest import CheckRecord, basis, read_record
 from runner.app.image_files import LocalImages
 from runner.errors import Diagnostic, JobNotFoundError, ManifestError, UsageError
+from runner.files import file_mark, open_to_read
 from runner.manifest import expand, parser, python_values
 from runner.manifest.diagnostics import Diagnostics
 from runner.manifest.identity import canonical, task_goods
@@ -28,7 +30,7 @@ from runner.text import shell_join
 from runner.units import parse_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from runner.manifest.expand import DraftCallback
     from runner.manifest.model import Manifest
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 #: bytes of a manifest, which is read into memory; its data files are not
 _MAX_MANIFEST_BYTES = 64 * 2**20
+#: bytes of a data file that are hashed at a time
+_CHUNK = 1 << 20
 #: suffixes of data files, which users name in the place of a manifest
 _TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".xls"})
 #: files that are compared with the name of a missing manifest
@@ -60,6 +64,12 @@ class LoadedJob:
     digest: str
     #: the local images that the manifest names
     images: LocalImages
+    #: the data files as they were when the manifest was checked
+    data_files: tuple[DataFile, ...] = ()
+    #: every task was seen to have a price, and all are in one unit
+    has_prices: bool = False
+    #: an earlier run has checked all of it, so it was not expanded
+    was_known: bool = False
     #: gives a diagnostic the path of its value, if the manifest is no file
     locate: Callable[[Diagnostic], Diagnostic] | None = None
 
@@ -78,6 +88,15 @@ class LoadedJob:
         """Return the directory of the store."""
         return self.directory / ".runner"
 
+    def changed_file(self) -> Path | None:
+        """Return a data file that has been written or replaced since the manifest was checked, or None."""
+        return next((each.path for each in self.data_files if not each.is_unchanged()), None)
+
+    def check_record(self) -> CheckRecord:
+        """Return what the next run need not check again."""
+        images = tuple(self.images.known())
+        return CheckRecord(self.digest, basis(self.settings), self.has_prices, self.summary, images)
+
     def drafts(self) -> Iterator[Draft]:
         """Yield the drafts. Raises ManifestError if a data file or an image has changed and is wrong now."""
         with _located_errors(self.locate):
@@ -91,13 +110,33 @@ class LoadedJob:
         with _located_errors(self.locate):
             cap_check.raise_if_unpriced(self.parsed)
 
-    def additions(self) -> Iterator[Addition]:
-        """Yield the drafts, each with its price, the paths of its images and the fingerprint that duplicates share."""
+    def additions(self, after: int = 0) -> Iterator[Addition]:
+        """Yield the drafts, each with its price, the paths of its images and the fingerprint that duplicates share.
+
+        Those up to the position `after` are left out.
+        """
         fingerprints, prices = Fingerprints(self.settings), Prices(self.manifest, self.catalogue)
-        for draft in self.drafts():
+        for draft in islice(self.drafts(), after, None):
             fingerprint = fingerprints.of(draft.provider, draft.operation, draft.model, draft.request)
             images = self.images.image_paths(draft.request, prices.shape(draft).images)
             yield Addition(draft, fingerprint, prices.of(draft), images)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A data file as it was when it was hashed."""
+
+    path: Path
+    sha256: bytes
+    #: see `runner.files.file_mark`
+    mark: tuple[int, ...]
+
+    def is_unchanged(self) -> bool:
+        """Return whether the file is still the same, as far as its size, times and inode tell."""
+        try:
+            return file_mark(self.path) == self.mark
+        except OSError:
+            return False
 
 
 class Goods:
@@ -155,20 +194,47 @@ def load(
 
     Calls `on_draft` with every draft while it is checked.
     Under a cap on its costs, the manifest's own or one of the command line (`has_cost_cap`), every task needs a price.
+    What the job's last run has checked is not expanded again, unless there is an `on_draft`.
     Raises ManifestError with every diagnostic.
     """
     text = _manifest_text(path)
     images = LocalImages(path.absolute().parent, settings.images)
     catalogue = Catalogue(settings.providers, images)
-    cap_check = CostCapCheck(catalogue, has_cap=has_cost_cap)
-    parsed, summary = expand.parse_and_check(
-        text, path, catalogue, out=out, on_draft=chain_callbacks(cap_check.add, on_draft)
+    parsed, diagnostics = parser.try_parse(text, path, out=out)
+    if parsed is None:
+        raise diagnostics.error()
+    manifest, files = parsed.manifest, _read_data_files(parsed.manifest)
+    placed = with_sandbox_directory(manifest) if in_sandbox and out is None else manifest
+    has_cap = has_cost_cap or manifest.limits.max_cost is not None
+    record = read_record(placed.directory / ".runner")
+    if record is not None:
+        images.restore(record.images)
+    summary = None
+    if record is not None and files is not None and not diagnostics and on_draft is None:
+        has_all = record.has_prices or not has_cap
+        inventory = images.unchanged_inventory() if has_all and record.basis == basis(settings) else None
+        if inventory is not None and record.digest == _digest(text, manifest, files, inventory):
+            images.inspect_restored()
+            summary = record.summary
+    was_known = summary is not None
+    if summary is None:
+        cap_check = CostCapCheck(catalogue, has_cap=has_cost_cap)
+        summary = expand.check_parsed(parsed, diagnostics, catalogue, chain_callbacks(cap_check.add, on_draft))
+        cap_check.raise_if_unpriced(parsed)
+    files = _unchanged(files, manifest.file)
+    digest = _digest(text, manifest, files, images.inventory)
+    return LoadedJob(
+        replace(parsed, manifest=placed),
+        summary,
+        catalogue,
+        settings,
+        in_sandbox,
+        digest,
+        images,
+        files,
+        has_prices=has_cap or (was_known and record is not None and record.has_prices),
+        was_known=was_known,
     )
-    cap_check.raise_if_unpriced(parsed)
-    if in_sandbox and out is None:
-        parsed = replace(parsed, manifest=with_sandbox_directory(parsed.manifest))
-    digest = _digest(text, parsed.manifest, images)
-    return LoadedJob(parsed, summary, catalogue, settings, in_sandbox, digest, images)
 
 
 def load_values(
@@ -191,13 +257,15 @@ def load_values(
         if out is None and "name" not in nodes.root and not (isinstance(output, dict) and "dir" in output):
             hint = 'write name="…", after which the job directory is called; or set `out`'
             diagnostics.add((1, 1), "name", "missing", hint)
+        files = _read_data_files(parsed.manifest)
         summary = expand.check_parsed(parsed, diagnostics, catalogue, cap_check.add)
         cap_check.raise_if_unpriced(parsed)
+        files = _unchanged(files, file.name)
     summary = replace(summary, warnings=tuple(nodes.locate(warning) for warning in summary.warnings))
     if in_sandbox and out is None:
         parsed = replace(parsed, manifest=with_sandbox_directory(parsed.manifest))
-    digest = _digest(orjson.dumps(nodes.root), parsed.manifest, images)
-    return LoadedJob(parsed, summary, catalogue, settings, in_sandbox, digest, images, nodes.locate)
+    digest = _digest(orjson.dumps(nodes.root), parsed.manifest, files, images.inventory)
+    return LoadedJob(parsed, summary, catalogue, settings, in_sandbox, digest, images, files, locate=nodes.locate)
 
 
 @contextmanager
@@ -255,14 +323,37 @@ def _name_hint(path: Path) -> str:
     return f"did you mean {stems[near[0]]}?" if near else "check the path."
 
 
-def _digest(text: bytes, manifest: Manifest, images: LocalImages) -> str:
-    """Return a SHA-256 over manifest, provider, model, data files and local images."""
+def _read_data_files(manifest: Manifest) -> tuple[DataFile, ...] | None:
+    """Return the data files with their hashes, or None if one cannot be read: the check says why."""
+    found = []
+    for path in manifest.data_files:
+        try:
+            with open_to_read(path, follow_links=True) as file:
+                mark = file_mark(path)
+                digest = hashlib.sha256()
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                found.append(DataFile(path, digest.digest(), mark))
+        except OSError:
+            return None
+    return tuple(found)
+
+
+def _unchanged(files: tuple[DataFile, ...] | None, manifest: str) -> tuple[DataFile, ...]:
+    """Return the data files. Raises ManifestError if one was written while the manifest was checked."""
+    if files is None or (changed := next((each.path for each in files if not each.is_unchanged()), None)) is not None:
+        path = manifest if files is None else str(changed)
+        raise ManifestError([Diagnostic(path, 0, 0, "", "has changed while it was read", "run the command again")])
+    return files
+
+
+def _digest(text: bytes, manifest: Manifest, files: Iterable[DataFile], inventory: Iterable[tuple[str, str]]) -> str:
+    """Return a SHA-256 over manifest, provider, model, data files and local images (path and hash, by path)."""
     digest = hashlib.sha256(text)
     digest.update(f"\0{manifest.provider}\0{manifest.model}\0".encode())
-    for path in manifest.data_files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    for name, sha256 in images.inventory:
+    for file in files:
+        digest.update(file.sha256)
+    for name, sha256 in inventory:
         digest.update(f"\0{name}\0{sha256}".encode())
     return digest.hexdigest()
 

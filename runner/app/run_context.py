@@ -13,6 +13,8 @@ import anyio
 import anyio.to_thread
 
 from runner.app import provider_config
+from runner.app.checked_manifest import write_record
+from runner.app.enqueue import PAGED_FROM, Enqueuer
 from runner.app.failpoints import failpoint_hook
 from runner.app.job import Goods
 from runner.app.job_lease import LeaseMode  # noqa: TC001 - part of a public value
@@ -127,6 +129,8 @@ class RunContext:
     #: one registry for each account
     registries: list[Registry]
     observer: Observer
+    #: adds the other tasks of a large manifest; None: all are in
+    enqueuer: Enqueuer | None = None
     #: what each account's jobs have bought, by provider; empty in the embedded sandbox, where nothing is bought
     memories: dict[str, PurchaseMemory] = field(default_factory=dict)
 
@@ -149,19 +153,12 @@ async def open_context(
     stack.push_async_callback(store.aclose)
     await store.set_name(job.manifest.name)
     await _check_origins(store, settings)
-    if options.may_buy:
-        naming = job.manifest.output_name or ""
-        await store.fill_goods(Goods(job.catalogue).of)
-        review = AdditionReview(job, options.changes, observer.warn)
-        rename = await store.add(
-            job.additions(), job.digest, clock.now(), naming, review.count_restated, review.check_replaced
-        )
-        if rename:
-            renamed = await rename_outputs(store, job.directory)
-            observer.warn(f"output.name has changed: {pluralize(renamed, 'file')} renamed")
-    context = RunContext(store, [], clock, notifier, [], observer)
+    enqueuer = await _add_tasks(job, options, store, observer, clock) if options.may_buy else None
+    context = RunContext(store, [], clock, notifier, [], observer, enqueuer)
     on_change = _change_listener(stats or RunStats(), clock, observer)
     names = await store.providers_with_work(include_finished=options.again)
+    if enqueuer is not None:
+        names |= job.summary.by_provider.keys()
     if options.verb == "run":
         names |= await _providers_with_late_results(store, settings, clock.now())
     for name in sorted(names):
@@ -169,6 +166,32 @@ async def open_context(
             await _open_pipeline(name, job, settings, context, on_change, stack, failpoint, options)
         )
     return context
+
+
+async def _add_tasks(
+    job: LoadedJob, options: RunOptions, store: Store, observer: Observer, clock: Clock
+) -> Enqueuer | None:
+    """Add the manifest's tasks. Of a large one, where it may be, add only the first and return what adds the rest."""
+    naming = job.manifest.output_name or ""
+    if not job.was_known:
+        await anyio.to_thread.run_sync(write_record, job.state_directory, job.check_record())
+    await store.fill_goods(Goods(job.catalogue).of)
+    is_large = job.summary.tasks >= PAGED_FROM and options.verb == "run"
+    if is_large and not options.buy_again and not options.buy_again_keys and not await store.is_added(job.digest):
+        done = await store.begin_pages(job.digest, job.summary.key_sum, job.summary.tasks, naming)
+        if done is not None:
+            enqueuer = Enqueuer(job, store, done, clock.now)
+            if not await store.has_unbought():
+                await enqueuer.add_first()
+            return enqueuer
+    review = AdditionReview(job, options.changes, observer.warn)
+    rename = await store.add(
+        job.additions(), job.digest, clock.now(), naming, review.count_restated, review.check_replaced
+    )
+    if rename:
+        renamed = await rename_outputs(store, job.directory)
+        observer.warn(f"output.name has changed: {pluralize(renamed, 'file')} renamed")
+    return None
 
 
 async def _providers_with_late_results(store: Store, settings: Settings, now: float) -> set[str]:

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,7 @@ async def _run(
                 earlier = await use_earlier_purchases(context, options, Path(directory), job.manifest.retry.remember)
         await _requeue(context, options, job.directory)
         await start_stats(context, stats)
+        enqueuer = None if fence.why else context.enqueuer
         deadlines = [each for each in (options.deadline, job.manifest.limits.deadline) if each is not None]
         run = Run(
             context.pipelines,
@@ -189,11 +191,13 @@ async def _run(
             signals=stop is None,
             stages=EVERY_STAGE if options.failed else _STAGES[options.verb],
             unfinished=EVERY_STAGE if options.verb == "reconcile" else None,
+            enqueue=None if enqueuer is None else partial(enqueuer.run, context, earlier),
         )
         async with show_run_progress(job, settings, context, run, stats, options):
             with nullcontext() if stop is None else stop.attached(run):
                 outcome = await _run_to_end(run, context, job, settings)
-        outcome = run_outcome([*earlier.endings(), *outcome.endings])
+        added = () if enqueuer is None else enqueuer.endings
+        outcome = run_outcome([*earlier.endings(), *added, *outcome.endings])
         if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
             await mark_finished(registries, entry)
         return outcome

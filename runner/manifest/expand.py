@@ -51,6 +51,10 @@ class ExpansionSummary:
     tasks: int
     #: number of tasks that were identical to an earlier one and merged with it
     merged: int
+    #: number of tasks by provider
+    by_provider: Mapping[str, int] = field(default_factory=dict, compare=False)
+    #: sum of their keys, 32 hex digits
+    key_sum: str = field(default="", compare=False)
     #: warnings in the order of the files
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
 
@@ -112,7 +116,9 @@ def _summarize(
     for draft in expander.drafts():
         if on_draft is not None:
             on_draft(parsed, draft)
-    return ExpansionSummary(expander.draft_count, expander.merged_count, diagnostics.warnings)
+    return ExpansionSummary(
+        expander.draft_count, expander.merged_count, expander.by_provider, expander.key_sum, diagnostics.warnings
+    )
 
 
 class ManifestExpander:
@@ -120,6 +126,9 @@ class ManifestExpander:
 
     def __init__(self, parsed: ParsedManifest, catalogue: ModelCatalogue, diagnostics: Diagnostics) -> None:
         self.draft_count = 0
+        #: number of drafts by provider
+        self.by_provider: dict[str, int] = {}
+        self.key_sum = ""
         self._manifest = parsed.manifest
         self._catalogue = catalogue
         self._diagnostics = diagnostics
@@ -155,6 +164,7 @@ class ManifestExpander:
         builder = DraftBuilder(templates, namer, unused, self._duplicates, self._limit, self._provenance,
                         broken=self._templates.broken, repeat=self._manifest.repeat)  # fmt: skip
         yield from self._expand_rows(builder, empty_values, chain(ahead, rows))
+        self.by_provider, self.key_sum = builder.by_provider, f"{builder.key_sum % 2**128:032x}"
         if not self._limit.exceeded:
             unused.report(first, complete=templates.is_complete)
             self._report_unmatched(conditions, columns if self._diagnostics.has_errors_in(first.file) else ())
@@ -230,6 +240,9 @@ class DraftBuilder:
         repeat: int,
     ) -> None:
         self.draft_count = 0
+        self.by_provider: dict[str, int] = {}
+        #: sum of the keys of the drafts
+        self.key_sum = 0
         self._templates, self._namer, self._unused = templates, namer, unused
         self._duplicates, self._limit, self._provenance = duplicates, limit, provenance
         self._broken = broken
@@ -270,6 +283,8 @@ class DraftBuilder:
             return None
         self._duplicates.remember(*digests, combination, index)
         self.draft_count = index
+        self.key_sum += int.from_bytes(digests[1])
+        self.by_provider[template.provider] = self.by_provider.get(template.provider, 0) + 1
         name = self._output_name(template, combination, key, variables, params)
         model = template.model
         return Draft(key, index, repeat, known, template.provider, model.operation, model.code, request, name,

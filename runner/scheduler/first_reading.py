@@ -169,7 +169,12 @@ class _FirstReading:
         return row.created - self._time_shift >= self._sent_at - CLOCK_TOLERANCE
 
     async def _remember(self, found: _Comparison) -> None:
-        """Keep the ids of the rows that are explained; and from when on rows may be ours, if no doubt is open."""
+        """Keep the ids of the rows that are explained; and from when on rows may be ours, if no doubt is open.
+
+        While tasks of the manifest are still to be added, a row that nothing explains may be one of theirs.
+        """
+        if not self._is_first and await self._store.is_adding():
+            return
         session, known = self._session, self._known
         if found.has_stranger and not session.capacity.other_processes_active():
             self._facts.stranger_at = session.clock.now()

@@ -69,7 +69,7 @@ class Run:
     `deadline` (seconds from the start) stops submits. `on_bug` is called with every unexpected error. With `signals`
     the run drains on INT, TERM and HUP, which only the main thread of a process can. `stages` are the states that it
     works on: without `queued` it buys nothing. Tasks in the states `unfinished`, by default those, are left to a later
-    run, and its exit code says so.
+    run, and its exit code says so. `enqueue` adds tasks while the run goes on, which waits for it while it can buy.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Run:
         signals: bool = True,
         stages: Collection[State] = EVERY_STAGE,
         unfinished: Collection[State] | None = None,
+        enqueue: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._pipelines, self._store, self._clock, self._notifier = pipelines, store, clock, notifier
         self._directory, self._deadline, self._on_bug = directory, deadline, on_bug
@@ -93,6 +94,7 @@ class Run:
         self._submits = {pipeline.name: pipeline.submit_stage(self._report_bug) for pipeline in pipelines}
         for pipeline in pipelines:
             pipeline.session.may_submit = State.QUEUED in self._states
+        self._enqueue, self._is_enqueuing = enqueue, enqueue is not None
         self._stages: list[Stage] = []
         self._late_results: list[LateResults] = []
         self._bugs: list[str] = []
@@ -187,6 +189,8 @@ class Run:
                         self._start(pipeline, group)
                         if State.QUEUED in self._states:
                             submits.start_soon(self._submits[pipeline.name].run)
+                    if self._enqueue is not None:
+                        group.start_soon(self._add_tasks, self._enqueue)
                     if self._deadline is not None:
                         group.start_soon(self._watch_deadline, self._deadline)
                     await self._until_idle()
@@ -213,6 +217,11 @@ class Run:
         for stage in pipeline.stages(self._states, self._directory, on_broken):
             self._stages.append(stage)
             group.start_soon(stage.run)
+
+    async def _add_tasks(self, enqueue: Callable[[], Awaitable[None]]) -> None:
+        await enqueue()
+        self._is_enqueuing = False
+        self._notifier.notify("idle")
 
     async def _without_bugs(self, measure: Callable[[], Awaitable[None]]) -> None:
         """Measure something in the background. A bug in it is reported, and stops no purchase and no download."""
@@ -246,16 +255,21 @@ class Run:
         # a submit worker without a task is no work: what a worker has claimed is `submitting` in the store
         if not all(stage.idle for stage in self._stages):
             return False
+        if self._is_enqueuing and any(self._can_buy(pipeline.session) for pipeline in self._pipelines):
+            return False
         return not any([await self._is_busy(pipeline.session) for pipeline in self._pipelines])
 
     async def _is_busy(self, session: ProviderSession) -> bool:
         states = [] if session.capacity.disk_full else [State.READY]
         if not session.dead:
             states += [State.RUNNING, State.IN_DOUBT]
-        # with the breaker open, only a settled doubt lets submits go on: where none is due, waiting is in vain
-        if not (session.blocked or session.dead or self._deadline_passed or session.breaker.doubtful):
+        if self._can_buy(session):
             states.append(State.QUEUED)
         return await self._store.has_work(session.name, self._states.intersection(states), session.capacity.free_slots)
+
+    def _can_buy(self, session: ProviderSession) -> bool:
+        # with the breaker open, only a settled doubt lets submits go on: where none is due, waiting is in vain
+        return not (session.blocked or session.dead or self._deadline_passed or session.breaker.doubtful)
 
     async def _endings(self) -> AsyncIterator[Ending]:
         """Yield every reason that holds now."""

@@ -62,16 +62,20 @@ create table if not exists same_account (home text primary key) strict, without 
 _SAME_KEY, _SAME_GOODS = "{it}.key = t.key", "{it}.goods = t.goods and {it}.goods <> '' and {it}.key <> t.key"
 #: purchases of other jobs that are the same as an unbought task
 _MATCHES = f"""
-  from mine.task as t join {{schema}}.purchase as purchase on {{same}}
+  from {{tasks}} join {{schema}}.purchase as purchase on {{same}}
   where t.provider = :provider and t.state = 'queued' and t.due_at is not null and t.generation = 1
     and purchase.job <> :job and purchase.state in {BOUGHT}
 """
 #: unbought tasks that another job is about to buy
 _AT_WORK = """
-  insert into found select t.id, '', '', '', :directory from mine.task as t join other.task as o on {same}
+  insert into found select t.id, '', '', '', :directory from {tasks} join other.task as o on {same}
   where t.provider = :provider and t.state = 'queued' and t.due_at is not null and t.generation = 1
     and o.state = 'queued' and o.due_at < 253402300800.0
 """
+#: all tasks of this job, or those of some positions in its manifest
+_ALL_TASKS = "mine.task as t"
+_TASKS_OF_SPAN = """(select * from mine.draft where position between :first and :last) as d
+    cross join mine.task as t on t.id = d.task_id"""
 #: purchases of the tasks of a page
 _PURCHASES_OF_PAGE = f"""
   select found.id, {COLUMNS}
@@ -240,13 +244,30 @@ class PurchaseMemory:
         except DATABASE_ERRORS as error:
             raise to_runner_error(error, str(self._file.path)) from None
 
-    async def matches(self, state: Path, provider: str) -> AsyncGenerator[Sequence[Match], None]:
+    async def has_others(self) -> bool:
+        """Return whether there is anything that `matches` compares with."""
+
+        def work() -> bool:
+            with _attached(self._file.path) as connection:
+                query = f"select exists (select 1 from purchase where job <> ? and state in {BOUGHT})"  # noqa: S608
+                (has_bought,) = connection.execute(query, (self._job,)).fetchone()
+                return bool(has_bought) or bool(other_homes(self._directory)) or bool(self._at_work(connection))
+
+        try:
+            return await anyio.to_thread.run_sync(work)
+        except DATABASE_ERRORS as error:
+            raise to_runner_error(error, str(self._file.path)) from None
+
+    async def matches(
+        self, state: Path, provider: str, span: tuple[int, int] | None = None
+    ) -> AsyncGenerator[Sequence[Match], None]:
         """Yield pages of the tasks that wait to be bought in this job and that other jobs of the account have bought.
 
-        `state` is the directory of this job's database. One query finds them all, in a temporary table, so that the
-        tasks may be changed meanwhile and memory is flat.
+        `state` is the directory of this job's database. With `span` only tasks between two positions of the manifest
+        are compared. One query finds them all, in a temporary table, so that the tasks may be changed meanwhile and
+        memory is flat.
         """
-        pages = self._pages(state, provider)
+        pages = self._pages(state, provider, span)
         try:
             while page := await anyio.to_thread.run_sync(next, pages, ()):
                 yield page
@@ -255,15 +276,20 @@ class PurchaseMemory:
         finally:
             pages.close()
 
-    def _pages(self, state: Path, provider: str) -> Generator[Sequence[Match], None, None]:
-        values = {"provider": provider, "job": self._job}
+    def _pages(
+        self, state: Path, provider: str, span: tuple[int, int] | None
+    ) -> Generator[Sequence[Match], None, None]:
+        values: dict[str, str | int] = {"provider": provider, "job": self._job}
+        tasks = _ALL_TASKS
+        if span is not None:
+            tasks, values["first"], values["last"] = _TASKS_OF_SPAN, *span
         with _attached(self._file.path, state / "state.db") as connection:
             connection.execute("create temp table found (id integer, home text, job text, key text, at_work text)")
-            _insert_matches(connection, "main", {**values, "home": ""})
+            _insert_matches(connection, "main", tasks, {**values, "home": ""})
             for home in other_homes(self._directory):
-                _insert_from(connection, home, values)
+                _insert_from(connection, home, tasks, values)
             for directory in self._at_work(connection):
-                _insert_at_work(connection, directory, values)
+                _insert_at_work(connection, directory, tasks, values)
             yield from _read_matches(connection, self._directory.parent)
 
     def _at_work(self, connection: sqlite3.Connection) -> list[str]:
@@ -287,32 +313,35 @@ def _attached(path: Path, state: Path | None = None) -> Iterator[sqlite3.Connect
         yield connection
 
 
-def _insert_matches(connection: sqlite3.Connection, schema: str, values: Mapping[str, str]) -> None:
+def _insert_matches(connection: sqlite3.Connection, schema: str, tasks: str, values: Mapping[str, str | int]) -> None:
     """Find the tasks that a memory knows."""
     for same in (_SAME_KEY, _SAME_GOODS):
-        select = _MATCHES.format(schema=schema, same=same.format(it="purchase"))
+        select = _MATCHES.format(schema=schema, tasks=tasks, same=same.format(it="purchase"))
         insert = f"insert into found select t.id, :home, purchase.job, purchase.key, null{select}"
         connection.execute(insert, values)
 
 
-def _insert_from(connection: sqlite3.Connection, home: Path, values: Mapping[str, str]) -> None:
+def _insert_from(connection: sqlite3.Connection, home: Path, tasks: str, values: Mapping[str, str | int]) -> None:
     """Find the tasks that another home of the account remembers. A home that cannot be read remembers nothing."""
     with suppress(sqlite3.Error):
         connection.execute("attach ? as elsewhere", (f"file:{quote(str(home / 'bought.db'))}?mode=ro",))
         try:
-            _insert_matches(connection, "elsewhere", {**values, "home": home.name})
+            _insert_matches(connection, "elsewhere", tasks, {**values, "home": home.name})
         finally:
             connection.execute("detach elsewhere")
 
 
-def _insert_at_work(connection: sqlite3.Connection, directory: str, values: Mapping[str, str]) -> None:
+def _insert_at_work(
+    connection: sqlite3.Connection, directory: str, tasks: str, values: Mapping[str, str | int]
+) -> None:
     """Find the tasks that a job which is at work now will buy. A job that cannot be read is passed over."""
     with suppress(sqlite3.Error):
         state = Path(directory) / ".runner" / "state.db"
         connection.execute("attach ? as other", (f"file:{quote(str(state))}?mode=ro",))
         try:
             for same in (_SAME_KEY, _SAME_GOODS):
-                connection.execute(_AT_WORK.format(same=same.format(it="o")), {**values, "directory": directory})
+                query = _AT_WORK.format(tasks=tasks, same=same.format(it="o"))
+                connection.execute(query, {**values, "directory": directory})
         finally:
             connection.execute("detach other")
 

@@ -1,6 +1,6 @@
 -- name: job
 -- Return the job's identity, epoch, digests and costs.
-select uuid, epoch, digest, tasks, naming, journal, spent from job where id = 1
+select uuid, epoch, digest, tasks, naming, journal, spent, adding from job where id = 1
 
 -- name: raise_epoch
 -- Begin a new run and fence off older writers. The run gets a random name, which differs in a copy of the job too.
@@ -47,7 +47,34 @@ insert into output (task_id, number, url, file, bytes, sha256, media_type)
 
 -- name: set_digest
 -- Store the digest of the drafts added last, and the sum of their keys.
-update job set digest = :digest, tasks = :tasks, naming = :naming where id = 1
+update job set digest = :digest, tasks = :tasks, naming = :naming, adding = '', planned = 0 where id = 1
+
+-- name: begin_pages
+-- Store what drafts are added in pages from now on, and how many there are.
+update job set digest = '', tasks = :tasks, naming = :naming, adding = :digest, planned = :planned where id = 1
+
+-- name: end_pages
+-- Record that all drafts are in that were added in pages.
+update job set digest = adding, adding = '', planned = 0 where id = 1 and adding <> ''
+
+-- name: has_begun
+-- Return whether a task was ever sent, or is anything but to be bought.
+select exists (select 1 from task where submitted_at is not null)
+    or exists (select 1 from tally where state <> 'queued' and count > 0)
+
+-- name: has_unbought
+-- Return whether a task of the manifest waits to be bought.
+select exists (select 1 from tally where state = 'queued' and not gone and count > 0)
+
+-- name: last_position
+-- Return the last position in the manifest that a draft was added for.
+select coalesce(max(position), 0) from draft
+
+-- name: release
+-- Make the tasks due that were added at some positions and held back until they were compared.
+update task set due_at = 0
+  where id in (select task_id from draft where position between :first and :last)
+    and state = 'queued' and due_at = 253402300801.0
 
 -- name: spent
 -- Return the most that the job can have cost.
@@ -169,8 +196,8 @@ delete from task where id = :id and state = 'queued' and submitted_at is null
 -- name: add_task
 -- Insert a draft as a row; a row with that key is kept and made due again. The paths of its images may have changed.
 insert into task (key, provider, operation, model, state, due_at, ref, goods, fingerprint, slots, cost, pictures)
-  values (:key, :provider, :operation, :model, 'queued', 0, :ref, :goods, :fingerprint, :slots, :cost, :pictures)
-  on conflict (key) do update set due_at = case state when 'queued' then 0 else due_at end,
+  values (:key, :provider, :operation, :model, 'queued', :due_at, :ref, :goods, :fingerprint, :slots, :cost, :pictures)
+  on conflict (key) do update set due_at = case state when 'queued' then excluded.due_at else due_at end,
     goods = case when excluded.goods <> '' and (goods = '' or submitted_at is null) then excluded.goods else goods end,
     cost = case when state in ('queued', 'failed') then excluded.cost else cost end,
     pictures = case when :gone then pictures else excluded.pictures end
@@ -326,7 +353,7 @@ select case
 select task.*, draft.request, draft.name
   from json_each(:fingerprints) cross join task on task.fingerprint = json_each.value and task.fingerprint <> ''
     join draft on draft.task_id = task.id
-  where task.state = 'queued' and task.provider = :provider and due_at < 253402300800.0 order by task.id limit :limit
+  where task.state = 'queued' and task.provider = :provider and due_at <> 253402300800.0 order by task.id limit :limit
 
 -- name: open_like
 -- Return how many tasks with some fingerprints may own a row that nobody owns.
@@ -343,7 +370,7 @@ select json_group_array(json_object('key', key, 'provider', provider, 'remote_id
 -- name: has_queued
 -- Return whether one of the first tasks to buy is of some operations, or there are too many to tell.
 select count(*) = 2000 or coalesce(max(operation in (select value from json_each(:operations))), 0) from (
-  select operation from task where state = 'queued' and provider = :provider and due_at < 253402300800.0 limit 2000)
+  select operation from task where state = 'queued' and provider = :provider and due_at <> 253402300800.0 limit 2000)
 
 -- name: in_state
 -- Return every task of a state that few tasks are in.
@@ -400,8 +427,10 @@ select key, state, provider, operation, model, position, repeat, vars, request, 
   from task join draft on draft.task_id = task.id where key = :key
 
 -- name: counts
--- Return the number of tasks in each state.
-select state, sum(count) from tally group by state having sum(count) > 0
+-- Return the number of tasks in each state, those of the manifest that are not added yet included.
+select state, sum(count) from (select state, count from tally
+    union all select 'queued', planned - coalesce((select max(position) from draft), 0) from job where planned > 0)
+  group by state having sum(count) > 0
 
 -- name: counts_by_provider
 -- Return the number of tasks by provider and state, without unbought tasks removed from the manifest.

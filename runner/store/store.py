@@ -14,7 +14,6 @@ import os
 import sqlite3
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import aiosqlite
@@ -22,7 +21,7 @@ import anyio.to_thread
 
 from runner.errors import DiskError, StateError
 from runner.files import create_file, make_directory, open_file, sync_file
-from runner.store import filesystem, placement, recovery
+from runner.store import filesystem, recovery
 from runner.store.database import (
     DATABASE_ERRORS,
     check_schema,
@@ -33,13 +32,9 @@ from runner.store.database import (
     statements,
     to_runner_error,
 )
+from runner.store.drafts import Drafts
 from runner.store.journal import epoch_line, last_send, line_for_change, read_mark, read_rebuilt
-from runner.store.queries import Queries
 from runner.store.task_rows import (
-    PAGE_SIZE,
-    Addition,
-    add_drafts,
-    mark_all_removed,
     output_from,
     task_columns,
     task_from,
@@ -50,11 +45,10 @@ from runner.tasks.models import Output, State, Task
 from runner.tasks.transitions import is_linked
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from runner.store.journal import JournalMark, RebuiltJournal
-    from runner.store.placement import Restated
     from runner.tasks.models import Moment
 
 
@@ -148,7 +142,7 @@ def set_up_connection(connection: sqlite3.Connection, *, write_ahead_log: bool =
     check_schema(connection)
 
 
-class Store(Queries):
+class Store(Drafts):
     """Tasks of one job on disk.
 
     Made by `open`. The caller holds the job's lock, so that there is one writer. Times are seconds since the epoch.
@@ -260,69 +254,6 @@ class Store(Queries):
     async def bound_providers(self) -> list[str]:
         """Return every provider that this job has ever used."""
         return [row["name"] for row in await self._fetch_all("bound_providers")]
-
-    async def add(
-        self,
-        drafts: Iterable[Addition],
-        digest: str,
-        now: float,
-        naming: str = "",
-        on_restated: Callable[[Restated], None] = lambda _: None,
-        on_replaced: Callable[[list[dict[str, Any]], list[dict[str, Any]]], None] = lambda _left, _new: None,
-    ) -> bool:
-        """Make the job hold exactly these drafts.
-
-        New drafts are queued, but for those whose goods a task has bought under another key: that task is kept, and
-        `on_restated` is called. Unbought tasks that are not among the drafts are no longer due. At the end
-        `on_replaced` is called with tasks that were bought and have left the manifest, and with new ones that may
-        stand where they stood. If it raises, the drafts count as not added. No draft is read if `digest` is that of
-        the last drafts. Return True if outputs are named in another way (`naming`) than before, so that existing files
-        should be renamed.
-        """
-        job = await self._fetch_one("job")
-        uuid = job["uuid"] if job else ""
-        if job and job["digest"] == digest:
-            return False
-        previous = job["naming"] if job else None
-        rename = previous not in {None, naming}
-        if job and job["digest"]:  # else the drafts before were not all added, and where they stood is still of use
-            await self._execute("forget_positions")
-        await self._execute("set_digest", digest="", tasks="", naming=previous)
-        await self._writer.write(mark_all_removed)
-        remaining, key_sum = iter(drafts), 0
-        while page := list(islice(remaining, PAGE_SIZE)):
-            key_sum += sum(int(addition.draft.key, 16) for addition in page)
-
-            def add(connection: sqlite3.Connection, page: list[Addition] = page) -> None:
-                add_drafts(connection, page, uuid, now, rename=rename)
-
-            await self._writer.write(add)
-        async for restated in self._place_purchases(rename=rename):
-            on_restated(restated)
-        on_replaced(*await self._writer.transact(placement.find_replaced))
-        await self._execute("set_digest", digest=digest, tasks=f"{key_sum % 2**128:032x}", naming=naming)
-        return rename
-
-    async def fill_goods(self, goods_of: Callable[[str, str, str, Mapping[str, Any], int], str]) -> None:
-        """Compute the goods of tasks that an older version bought.
-
-        `goods_of` is called with provider, operation, model, request and repeat.
-        """
-        while await self._writer.write(lambda connection: placement.fill_goods(connection, goods_of)):
-            pass
-
-    async def _place_purchases(self, *, rename: bool) -> AsyncIterator[Restated]:
-        """Put tasks that were bought where the manifest asks for the same goods in another way, and yield them."""
-        if not await self._writer.transact(placement.has_left_purchase):
-            return
-        last = await self._writer.transact(placement.last_id)
-        for after in range(0, last, placement.PLACEMENT_PAGE):
-
-            def place(connection: sqlite3.Connection, after: int = after) -> list[Restated]:
-                return placement.place_page(connection, after, rename=rename)
-
-            for restated in await self._writer.write(place):
-                yield restated
 
     async def journal_mark(self, end: int | None = None) -> JournalMark | None:
         """Return the journal's mark at an offset (default: its end), or None if the journal is shorter."""

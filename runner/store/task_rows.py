@@ -143,11 +143,18 @@ def mark_all_removed(connection: sqlite3.Connection) -> None:
 
 
 def add_drafts(
-    connection: sqlite3.Connection, page: Sequence[Addition], uuid: str, now: float, *, rename: bool = False
+    connection: sqlite3.Connection,
+    page: Sequence[Addition],
+    uuid: str,
+    now: float,
+    *,
+    rename: bool = False,
+    due_at: float = 0.0,
 ) -> None:
     """Insert rows for the drafts that have none, and update the others.
 
-    With `rename`, tasks that have files take new names too. Must be called in a transaction.
+    With `rename`, tasks that have files take new names too. Tasks to buy are due at `due_at`, seconds since the epoch.
+    Must be called in a transaction.
     Raises StateError if the rows violate a constraint of the schema.
     """
     tasks = (
@@ -162,6 +169,7 @@ def add_drafts(
             "slots": addition.draft.slots,
             "cost": addition.cost,
             "pictures": to_json(addition.images) if addition.images else "",
+            "due_at": due_at,
             # a draft read from the journal must not overwrite the images that the manifest named
             "gone": not addition.draft.index,
         }
