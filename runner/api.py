@@ -173,13 +173,18 @@ def load_checked(
     sandbox: bool = False,
     env: Mapping[str, str] | None = None,
     on_draft: DraftCallback | None = None,
+    on_progress: Callable[[int], None] | None = None,
     has_cost_cap: bool = False,
 ) -> Job:
-    """Load a manifest as `load` does, call `on_draft` with every draft, and check prices if `has_cost_cap`."""
+    """Load a manifest as `load` does, and check prices if `has_cost_cap`.
+
+    Call `on_draft` with every draft, and `on_progress` with the number of tasks that were checked, now and then.
+    """
     directory = _path_or_none(out)
     loaded = load_manifest(
-        Path(path), _settings(env), out=directory, in_sandbox=sandbox, on_draft=on_draft, has_cost_cap=has_cost_cap
-    )
+        Path(path), _settings(env), out=directory, in_sandbox=sandbox, on_draft=on_draft, on_progress=on_progress,
+        has_cost_cap=has_cost_cap,
+    )  # fmt: skip
     return Job._of(loaded, directory)  # noqa: SLF001 - the constructor is for Python values
 
 
@@ -282,12 +287,15 @@ def load_and_plan(
     sandbox: bool = False,
     env: Mapping[str, str] | None = None,
     on_task: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
     include_failed: bool = False,
     has_cost_cap: bool = False,
     buy_again: bool = False,
     elsewhere: Elsewhere = "link",
 ) -> Plan:
-    """Load and plan in one pass over the manifest. Call `on_task` with the JSON object of every task.
+    """Load and plan in one pass over the manifest.
+
+    Call `on_task` with the JSON object of every task, and `on_progress` with their number now and then.
 
     With `include_failed`, tasks that failed count as new; with `buy_again` or `elsewhere` as in `run`, what other jobs
     of the account have bought.
@@ -303,7 +311,10 @@ def load_and_plan(
         buy_again=buy_again,
         links=None if buy_again or elsewhere == "ignore" else PlannedLinks(settings, sandbox),
     )
-    job = load_checked(path, out=directory, sandbox=sandbox, env=env, on_draft=builder.add, has_cost_cap=has_cost_cap)
+    job = load_checked(
+        path, out=directory, sandbox=sandbox, env=env, on_draft=builder.add, on_progress=on_progress,
+        has_cost_cap=has_cost_cap,
+    )  # fmt: skip
     builder.finish()
     return Plan(job, builder)
 

@@ -188,11 +188,12 @@ def load(
     out: Path | None = None,
     in_sandbox: bool = False,
     on_draft: expand.DraftCallback | None = None,
+    on_progress: Callable[[int], None] | None = None,
     has_cost_cap: bool = False,
 ) -> LoadedJob:
     """Read and check a manifest and return its job.
 
-    Calls `on_draft` with every draft while it is checked.
+    Calls `on_draft` with every draft while it is checked, and `on_progress` with their number now and then.
     Under a cap on its costs, the manifest's own or one of the command line (`has_cost_cap`), every task needs a price.
     What the job's last run has checked is not expanded again, unless there is an `on_draft`.
     Raises ManifestError with every diagnostic.
@@ -219,7 +220,8 @@ def load(
     was_known = summary is not None
     if summary is None:
         cap_check = CostCapCheck(catalogue, has_cap=has_cost_cap)
-        summary = expand.check_parsed(parsed, diagnostics, catalogue, chain_callbacks(cap_check.add, on_draft))
+        callback = chain_callbacks(cap_check.add, on_draft) if has_cap else on_draft
+        summary = expand.check_parsed(parsed, diagnostics, catalogue, callback, on_progress)
         cap_check.raise_if_unpriced(parsed)
     files = _unchanged(files, manifest.file)
     digest = _digest(text, manifest, files, images.inventory)

@@ -177,8 +177,8 @@ async def _run(
                 await stack.enter_async_context(remember_while_running(context.memories, observer.warn))
                 earlier = await use_earlier_purchases(context, options, Path(directory), job.manifest.retry.remember)
         await _requeue(context, options, job.directory)
-        await start_stats(context, stats)
         enqueuer = None if fence.why else context.enqueuer
+        await start_stats(context, stats, job.summary.by_provider if enqueuer is not None else {})
         deadlines = [each for each in (options.deadline, job.manifest.limits.deadline) if each is not None]
         run = Run(
             context.pipelines,
@@ -353,12 +353,18 @@ _PROGRESS_INTERVAL = 0.25
 _METRICS_INTERVAL = 60.0
 
 
-async def start_stats(context: RunContext, stats: RunStats) -> None:
-    """Fill the run's stats with the counts and costs in the store."""
+async def start_stats(context: RunContext, stats: RunStats, expected: Mapping[str, int]) -> None:
+    """Fill the run's stats with the counts and costs in the store.
+
+    `expected` is the number of tasks by provider, where some are still to be added.
+    """
     counts = await context.store.counts()
     counts["queued"] = counts.get("queued", 0) - await context.store.removed_unsent_count()
     names = [pipeline.name for pipeline in context.pipelines]
     by_provider = {names[0]: counts} if len(names) == 1 else await context.store.counts_by_provider()
+    for name in names if len(names) > 1 else ():
+        states = by_provider.setdefault(name, {})
+        states["queued"] = states.get("queued", 0) + max(0, expected.get(name, 0) - sum(states.values()))
     stats.start(
         counts,
         context.clock.now(),

@@ -14,6 +14,8 @@ import orjson
 from runner.cli.parameters import MANIFEST, as_json, in_sandbox, out
 from runner.errors import ManifestError
 from runner.report.guarantee_text import safety_lines
+from runner.report.progress import show_checking
+from runner.scheduler.clock import Clock
 from runner.text import format_duration, pluralize, sanitize
 
 if TYPE_CHECKING:
@@ -36,12 +38,13 @@ _MAX_WARNING = 1000
 @as_json
 def validate(manifests: tuple[Path, ...], as_json: bool) -> int:
     """Every mistake in a manifest, with line and column; sends nothing."""
-    from runner.api import load  # noqa: PLC0415 - a shell that completes an option imports this module for it
+    from runner.api import load_checked  # noqa: PLC0415 - a shell that completes an option imports this module for it
 
     code = 0
     for path in manifests:
         try:
-            job = load(path, env=os.environ)
+            with show_checking(str(path), sys.stderr, Clock().now) as on_progress:
+                job = load_checked(path, env=os.environ, on_progress=on_progress)
         except ManifestError as error:
             code = error.exit_code
             _print_diagnostics(path, error, as_json=as_json)
@@ -93,7 +96,10 @@ def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_jso
     from runner.api import load_and_plan  # noqa: PLC0415 - see above
 
     on_task = _task_printer(as_json=as_json) if tasks else None
-    planned = load_and_plan(manifest, out=out, sandbox=in_sandbox, env=os.environ, on_task=on_task)
+    with show_checking(str(manifest), sys.stderr, Clock().now, quiet=tasks) as on_progress:
+        planned = load_and_plan(
+            manifest, out=out, sandbox=in_sandbox, env=os.environ, on_task=on_task, on_progress=on_progress
+        )
     plan = {**planned.to_dict(), "warnings": _print_warnings(planned.job)}
     if as_json:
         click.echo(orjson.dumps(plan))

@@ -17,7 +17,9 @@ from runner import logs
 from runner.app.task_changes import DEFAULT_CHANGES
 from runner.cli.parameters import MANIFEST, PATH, as_json, in_sandbox, out
 from runner.errors import UsageError
+from runner.report.progress import show_checking
 from runner.report.summary import write as write_summary
+from runner.scheduler.clock import Clock
 from runner.scheduler.outcome import Ending, Exit, run_outcome
 from runner.text import pluralize
 from runner.units import parse_duration
@@ -216,16 +218,19 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
     place: dict[str, Any] = {"out": options["out"], "sandbox": options["in_sandbox"], "env": os.environ}
     has_cost_cap = options["max_cost"] is not None
     plan = None
-    if _needs_confirmation(options, chosen):
-        plan = api.load_and_plan(
-            path,
-            **place,
-            include_failed=bool(chosen.get("failed")),
-            has_cost_cap=has_cost_cap,
-            buy_again=options["buy_again"],
-            elsewhere=options["elsewhere"],
-        )
-    job = plan.job if plan else api.load_checked(path, **place, has_cost_cap=has_cost_cap)
+    is_quiet = options["quiet"] or options["log_format"] == "json"
+    with show_checking(str(path), sys.stderr, Clock().now, quiet=is_quiet) as on_progress:
+        if _needs_confirmation(options, chosen):
+            plan = api.load_and_plan(
+                path,
+                **place,
+                on_progress=on_progress,
+                include_failed=bool(chosen.get("failed")),
+                has_cost_cap=has_cost_cap,
+                buy_again=options["buy_again"],
+                elsewhere=options["elsewhere"],
+            )
+        job = plan.job if plan else api.load_checked(path, **place, on_progress=on_progress, has_cost_cap=has_cost_cap)
     if chosen["verb"] == "run" and not options["quiet"]:  # other verbs buy nothing new
         for warning in job.warnings:
             logs.warn(str(warning))
@@ -235,7 +240,7 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
         _confirm_purchase(plan)
         changes = None
     run_options = RunOptions(
-        quiet=options["quiet"] or options["log_format"] == "json",
+        quiet=is_quiet,
         deadline=options["deadline"],
         wait_lock=options["wait_lock"],
         out=options["out"],

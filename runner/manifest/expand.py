@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _IDLE_FACTOR = 10
 #: rows of a file that are read before the first task is created, since a row of JSON need not have every column
 _LOOKAHEAD_ROWS = 1_000
+#: drafts between two reports of progress
+_PROGRESS_DRAFTS = 1_000
 #: callback that gets each draft of a manifest while the manifest is checked
 DraftCallback = Callable[["ParsedManifest", "Draft"], None]
 
@@ -98,34 +100,51 @@ def parse_and_check(
 
 
 def check_parsed(
-    parsed: ParsedManifest, diagnostics: Diagnostics, catalogue: ModelCatalogue, on_draft: DraftCallback | None = None
+    parsed: ParsedManifest,
+    diagnostics: Diagnostics,
+    catalogue: ModelCatalogue,
+    on_draft: DraftCallback | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> ExpansionSummary:
     """Check the rest of a manifest after parsing, and return the summary.
 
-    Call `on_draft` with every draft. Raise ManifestError with all diagnostics, those of parsing included.
+    Call `on_draft` with every draft, and `on_progress` with their number after each thousand. Raise ManifestError with
+    all diagnostics, those of parsing included.
     """
-    summary = _summarize(parsed, catalogue, diagnostics, on_draft)
+    summary = _summarize(parsed, catalogue, diagnostics, on_draft, on_progress)
     diagnostics.raise_any()
     return summary
 
 
 def _summarize(
-    parsed: ParsedManifest, catalogue: ModelCatalogue, diagnostics: Diagnostics, on_draft: DraftCallback | None = None
+    parsed: ParsedManifest,
+    catalogue: ModelCatalogue,
+    diagnostics: Diagnostics,
+    on_draft: DraftCallback | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> ExpansionSummary:
-    expander = ManifestExpander(parsed, catalogue, diagnostics)
-    for draft in expander.drafts():
+    expander = ManifestExpander(parsed, catalogue, diagnostics, for_check=on_draft is None)
+    for number, draft in enumerate(expander.drafts(), 1):
         if on_draft is not None:
             on_draft(parsed, draft)
+        if on_progress is not None and number % _PROGRESS_DRAFTS == 0:
+            on_progress(number)
     return ExpansionSummary(
         expander.draft_count, expander.merged_count, expander.by_provider, expander.key_sum, diagnostics.warnings
     )
 
 
 class ManifestExpander:
-    """One pass over a manifest. Adds errors and warnings to `diagnostics` and goes on."""
+    """One pass over a manifest. Adds errors and warnings to `diagnostics` and goes on.
 
-    def __init__(self, parsed: ParsedManifest, catalogue: ModelCatalogue, diagnostics: Diagnostics) -> None:
+    `for_check` leaves out the names of drafts where they cannot be wrong.
+    """
+
+    def __init__(
+        self, parsed: ParsedManifest, catalogue: ModelCatalogue, diagnostics: Diagnostics, *, for_check: bool = False
+    ) -> None:
         self.draft_count = 0
+        self._for_check = for_check
         #: number of drafts by provider
         self.by_provider: dict[str, int] = {}
         self.key_sum = ""
@@ -162,7 +181,8 @@ class ManifestExpander:
         empty_values = EmptyValues(self._templates.params, columns, self._provenance)
         namer = self._templates.create_namer(self._varying_names(columns))
         builder = DraftBuilder(templates, namer, unused, self._duplicates, self._limit, self._provenance,
-                        broken=self._templates.broken, repeat=self._manifest.repeat)  # fmt: skip
+                        broken=self._templates.broken, repeat=self._manifest.repeat,
+                        with_names=not (self._for_check and namer.is_always_right))  # fmt: skip
         yield from self._expand_rows(builder, empty_values, chain(ahead, rows))
         self.by_provider, self.key_sum = builder.by_provider, f"{builder.key_sum % 2**128:032x}"
         if not self._limit.exceeded:
@@ -238,6 +258,7 @@ class DraftBuilder:
         *,
         broken: Collection[str],
         repeat: int,
+        with_names: bool = True,
     ) -> None:
         self.draft_count = 0
         self.by_provider: dict[str, int] = {}
@@ -245,7 +266,7 @@ class DraftBuilder:
         self.key_sum = 0
         self._templates, self._namer, self._unused = templates, namer, unused
         self._duplicates, self._limit, self._provenance = duplicates, limit, provenance
-        self._broken = broken
+        self._broken, self._with_names = broken, with_names
         self._repeats = range(1, repeat + 1)
 
     def build(self, combination: Combination) -> Iterator[Draft]:
@@ -285,7 +306,7 @@ class DraftBuilder:
         self.draft_count = index
         self.key_sum += int.from_bytes(digests[1])
         self.by_provider[template.provider] = self.by_provider.get(template.provider, 0) + 1
-        name = self._output_name(template, combination, key, variables, params)
+        name = self._output_name(template, combination, key, variables, params) if self._with_names else ""
         model = template.model
         return Draft(key, index, repeat, known, template.provider, model.operation, model.code, request, name,
                      self._limit.check_slots(model.slots(request)), goods)  # fmt: skip

@@ -52,6 +52,11 @@ class OutputNamer:
         if text is not None and not _BY_INDEX.match(text):
             self._seen = {}
 
+    @property
+    def is_always_right(self) -> bool:
+        """Return True if no name can fail or be equal to another: it begins with the index, and has no template."""
+        return self._template is None and self._constant is None
+
     def name(
         self, index: int, key: str, template: RequestTemplate, variables: Mapping[str, Any], params: Mapping[str, Any]
     ) -> str:

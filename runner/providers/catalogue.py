@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from runner.providers.images import ImageFiles
     from runner.providers.spec import Model, Parameter, Spec
 
+#: checked values, and orders of names, that one model keeps
+_MOST_KEPT = 1_000
+#: types of values that may be kept, where equal ones are the same to JSON too; characters of a text that may
+_PLAIN, _SHORT = frozenset({int, bool}), 32
 #: types of parameters in the words of messages
 TYPE_NAMES = {
     "string": "text",
@@ -95,6 +99,10 @@ class ModelSchema:
         self._fill_order = _fill_order(self._parameters)
         self._choices = {own: _choices(parameter) for own, parameter in self._parameters.items()}
         self._image_parameters = {own: parameter for own, parameter in known.items() if _takes_images(parameter)}
+        #: the same values stand in most rows of a table: by name, type and value, short ones that are right
+        self._checked: dict[tuple[str, type, Any], Any] = {}
+        #: by names as they are written, the order in which they are gathered
+        self._orders: dict[tuple[str, ...], list[str]] = {}
 
     @property
     def endpoint(self) -> str:
@@ -156,8 +164,7 @@ class ModelSchema:
     def _gather(self, params: Mapping[str, Any], diagnostics: list[ParameterDiagnostic]) -> dict[str, tuple[str, Any]]:
         """Return own name -> (name as written, value). Several common names may fill one list."""
         gathered: dict[str, tuple[str, Any]] = {}
-        orders = self._fill_order
-        for name in sorted(params, key=lambda name: orders.get(name) or (-1, name)):
+        for name in self._gathering_order(tuple(params)):
             value = params[name]
             if value is None:
                 continue
@@ -173,6 +180,16 @@ class ModelSchema:
                 gathered[own] = (name, [value] if self._is_list_entry(own, name) else value)
         return gathered
 
+    def _gathering_order(self, names: tuple[str, ...]) -> list[str]:
+        """Return the names by their parameters, and the common names of one parameter in its order."""
+        found = self._orders.get(names)
+        if found is None:
+            orders = self._fill_order
+            found = sorted(names, key=lambda name: orders.get(name) or (-1, name))
+            if len(self._orders) < _MOST_KEPT:
+                self._orders[names] = found
+        return found
+
     def _is_list_entry(self, own: str, name: str) -> bool:
         return own != name and own in self._parameters and self._parameters[own].type == "list"
 
@@ -181,6 +198,11 @@ class ModelSchema:
 
     def _checked_value(self, own: str, given: tuple[str, Any], diagnostics: list[ParameterDiagnostic]) -> Any:
         name, value = given
+        kind = type(value)
+        is_short = kind in _PLAIN or (kind is str and len(value) <= _SHORT)
+        known = self._checked.get((own, kind, value)) if is_short else None
+        if known is not None:
+            return known
         parameter = self._parameters.get(own)
         if parameter is not None:
             value = _coerce(parameter, value, self._choices[own])
@@ -190,6 +212,8 @@ class ModelSchema:
         if violation:
             diagnostics.append(ParameterDiagnostic(name, *violation))
             return None
+        if is_short and own not in self._image_parameters and len(self._checked) < _MOST_KEPT:
+            self._checked[own, kind, given[1]] = value
         return value
 
     def _resolve_images(self, parameter: Parameter, value: Any) -> tuple[Any, tuple[str, str] | None]:

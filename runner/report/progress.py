@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from runner.report.run_info import status_line
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: seconds between two plain lines
 PLAIN_INTERVAL = 30.0
+#: seconds to the first report of what is checked on a terminal, and between two
+_MOMENT = 0.5
 #: states that every task enters and leaves all the time, which make no line of their own
 _TRANSIENT_STATES = {State.SUBMITTING, State.READY}
 
@@ -40,6 +42,37 @@ class PlainProgress:
             print(status_line(self._info, self._stats, now), file=self._stream, flush=True)
         except OSError:
             self._next = float("inf")
+
+
+@contextmanager
+def show_checking(
+    label: str, stream: TextIO | None, now: Callable[[], float], *, quiet: bool = False
+) -> Iterator[Callable[[int], None] | None]:
+    """Yield a function that shows how many tasks of a large manifest were checked so far, or None if nobody sees it.
+
+    On a terminal it is one line, which is taken away at the end; elsewhere a line now and then. `now` returns seconds.
+    """
+    if quiet or stream is None:
+        yield None
+        return
+    is_terminal = stream.isatty()
+    interval = _MOMENT if is_terminal else PLAIN_INTERVAL
+    before, after = ("\r\x1b[K", "") if is_terminal else ("", "\n")
+    due, shown = now() + interval, False
+
+    def show(count: int) -> None:
+        nonlocal due, shown
+        if (moment := now()) >= due:
+            due, shown = moment + interval, True
+            with suppress(OSError):  # the reader is gone, and nothing depends on it
+                print(f"{before}{label}: {count:,} tasks checked", end=after, file=stream, flush=True)
+
+    try:
+        yield show
+    finally:
+        if shown:
+            with suppress(OSError):
+                print(before, end="", file=stream, flush=True)
 
 
 @contextmanager

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from runner.report.progress import PLAIN_INTERVAL, PlainProgress, show_progress
+from runner.report.progress import PLAIN_INTERVAL, PlainProgress, show_checking, show_progress
 from runner.report.run_info import RunInfo, cost_text, short_status_line, status_line
 from runner.report.stats import RunStats
 from runner.tasks.events import Accepted
@@ -94,3 +94,26 @@ def test_quiet_shows_nothing():
     with show_progress(INFO, RunStats(), stream, quiet=True) as update:
         update(0.0)
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("terminal", "written"),
+    [
+        (True, "\r\x1b[Kjob.yaml: 2,000 tasks checked\r\x1b[Kjob.yaml: 4,000 tasks checked\r\x1b[K"),
+        (False, "job.yaml: 4,000 tasks checked\n"),
+    ],
+)
+def test_checking_is_shown_from_the_first_second(monkeypatch, terminal, written):
+    stream, moments = io.StringIO(), iter([0.0, 0.4, 0.6, 0.8, 31.0])
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    with show_checking("job.yaml", stream, lambda: next(moments)) as show:
+        for count in (1000, 2000, 3000, 4000):
+            show(count)
+    assert stream.getvalue() == written
+
+
+def test_quiet_checking_shows_nothing():
+    with show_checking("job.yaml", io.StringIO(), lambda: 0.0, quiet=True) as show:
+        assert show is None
+    with show_checking("job.yaml", None, lambda: 0.0) as show:
+        assert show is None
