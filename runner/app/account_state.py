@@ -12,6 +12,7 @@ from runner.errors import RunnerError
 from runner.files import ACCOUNTS
 from runner.providers.guarantee import BY_CONTENT, claimed_class, guarantee
 from runner.providers.requests import Dialect
+from runner.tasks.fact import CONTRADICTION_TIME, MOST_CONTRADICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -60,6 +61,26 @@ class AccountState:
     def is_shared(self, operation: str, now: float) -> bool:
         """Return True if somebody else was seen to use the account within a day."""
         return any(fact.name == "stranger" and fact.is_valid(now) for fact in self.facts_of(operation))
+
+    def charged_refusals(self, operation: str, now: float) -> Iterator[Fact]:
+        """Yield the refusals of an operation under which a task was made all the same."""
+        for fact in self.facts_of(operation):
+            if fact.name == "refusal" and fact.state == "contradicted" and fact.is_valid(now):
+                yield from [fact] if fact.operation == operation else ()
+
+    def is_distrusted(self, now: float) -> bool:
+        """Return True if so much was contradicted within a day that a run buys nothing without `--trust-less`."""
+        listing = self.spec.reconcile.listing
+        proof = listing.proof if listing is not None else ()
+        recent = [
+            fact
+            for facts in self.facts.values()
+            for fact in facts
+            if fact.state == "contradicted" and now - fact.last_at < CONTRADICTION_TIME
+            # another field that comes back changed contradicts no promise
+            if fact.name != "field" or fact.subject in proof
+        ]
+        return len(recent) >= MOST_CONTRADICTIONS
 
     def _known_models(self, operation: str) -> list[str]:
         if claimed_class(self.spec) != BY_CONTENT:

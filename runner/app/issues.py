@@ -27,6 +27,8 @@ def job_issues(
         groups=job.error_groups(),
         held=job.in_state("held"),
         in_doubt=job.counts().get("in_doubt", 0),
+        suspects=job.suspects("in_doubt"),
+        held_suspects=job.suspects("held"),
         removed=job.removed_sent_count(),
         removed_failed=job.removed_failed_count(),
         endings=endings,

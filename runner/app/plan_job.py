@@ -195,6 +195,13 @@ class PlanBuilder:
         except JobNotFoundError:
             return 0.0
 
+    def _suspects(self) -> dict[str, int]:
+        """Return how many tasks were refused and wait to be looked up, by their code."""
+        if not self.kept["in_doubt"] or self._state_directory is None:
+            return {}
+        with open_read_only(self._state_directory) as job:
+            return job.suspects("in_doubt")
+
     def to_dict(self, job: LoadedJob) -> dict[str, Any]:
         """Return the object that `plan --json` prints."""
         rates = {provider: submit_rate(job, provider) for provider, _ in self._tasks_by_model}
@@ -225,6 +232,7 @@ class PlanBuilder:
             "unpriced": self._unpriced_models,
             "max_cost": job.manifest.limits.max_cost,
             "spent": self._cost_so_far(),
+            "suspects": self._suspects(),
             "rate": {provider: str(rate) for provider, rate in rates.items()},
             "seconds": round(seconds, 1),
             "samples": [

@@ -13,13 +13,17 @@ from runner.report.guarantee_text import guarantee_dict
 from runner.tasks.list_record import FEWEST_WITNESSES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from runner.app.account_state import AccountState
     from runner.app.job import LoadedJob
     from runner.tasks.models import Draft
 
 #: kinds of requests that are counted
 _MAX_KINDS = 1_000
+#: refusals that are named
+_MAX_REFUSALS = 12
 
 
 class PlannedSafety:
@@ -64,7 +68,7 @@ class PlannedSafety:
         The embedded sandbox is a new account each time, of which nothing is known.
         """
         if job.in_sandbox:
-            return {"guarantees": [], "one_by_one": [], "hidden": []}
+            return {"guarantees": [], "one_by_one": [], "hidden": [], "charged_refusals": [], "distrusted": []}
         accounts = known_accounts([dialect.spec for dialect in self._dialects.values()], job.settings)
         guarantees = dict.fromkeys(
             (provider, accounts[provider].guarantee(operation, model, now))
@@ -88,4 +92,15 @@ class PlannedSafety:
                 if account.spec.reconcile.listing is not None and account.witnesses < FEWEST_WITNESSES
             ],
             "hidden": list(hidden.values()),
+            "charged_refusals": list(self._charged_refusals(accounts, now)),
+            "distrusted": [name for name, account in accounts.items() if account.is_distrusted(now)],
         }
+
+    def _charged_refusals(self, accounts: Mapping[str, AccountState], now: float) -> Iterator[dict[str, Any]]:
+        """Yield the refusals of each provider under which a task was made, the latest first."""
+        for name, account in accounts.items():
+            operations = {operation for provider, operation, _ in self._shown if provider == name}
+            facts = dict.fromkeys(fact for each in operations for fact in account.charged_refusals(each, now))
+            found = sorted(facts, key=lambda fact: -fact.last_at)[:_MAX_REFUSALS]
+            if found:
+                yield {"provider": name, "codes": list(dict.fromkeys(fact.subject.partition(" ")[0] for fact in found))}

@@ -15,6 +15,7 @@ from runner.cli.parameters import MANIFEST, as_json, in_sandbox, out
 from runner.errors import ManifestError
 from runner.report.guarantee_text import safety_lines
 from runner.report.progress import show_checking
+from runner.report.summary import codes_text
 from runner.scheduler.clock import Clock
 from runner.text import format_duration, pluralize, sanitize
 
@@ -122,6 +123,7 @@ def _plan_lines(planned: Plan, plan: dict[str, Any]) -> list[str]:
         *_safety_lines(plan),
     ]
     lines += (f"  kept       {sanitize(line, _MAX_WARNING)}" for line in planned.restated())
+    lines += _suspect_lines(plan)
     lines += _earlier_lines(plan)
     lines += _change_lines(plan)
     for sample in plan["samples"]:
@@ -135,12 +137,33 @@ def _safety_lines(plan: dict[str, Any]) -> Iterator[str]:
     """Yield lines about what happens to a purchase whose answer is lost."""
     label = "safety"
     first = f"{', '.join(plan['one_by_one'])}: the first two tasks go one by one" if plan["one_by_one"] else None
-    for line in (*safety_lines(plan["guarantees"]), *filter(None, [first]), *_backup_notes(plan), *_hidden_notes(plan)):
+    notes = (*_refusal_notes(plan), *_backup_notes(plan), *_hidden_notes(plan))
+    for line in (*safety_lines(plan["guarantees"]), *filter(None, [first]), *notes):
         for part in wrap(
             line, max(40, min(_terminal_width(), _WIDTH) - 13), break_on_hyphens=False, break_long_words=False
         ):
             yield f"  {label:<9}  {part}"
             label = ""
+
+
+def _refusal_notes(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield lines about providers that were seen to differ from what their documents say of refusals, or of more."""
+    for each in plan["charged_refusals"]:
+        codes = ", ".join(sanitize(code, 40) for code in each["codes"])
+        then = "such an answer is looked up, and nothing is simply sent again"
+        yield f"{each['provider']}: a task was made although it was refused ({codes}): {then}"
+    for name in plan["distrusted"]:
+        yield (
+            f"{name}: three things that its documents say were contradicted within a day: a run buys nothing there "
+            "before the day has passed, or without --trust-less"
+        )
+
+
+def _suspect_lines(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield a line about tasks of the job that were refused and are not known to have cost nothing."""
+    if number := sum(plan["suspects"].values()):
+        then = "looked up first, and bought if nothing was made"
+        yield f"  refused    {number} before ({codes_text(plan['suspects'])}), perhaps paid for all the same: {then}"
 
 
 def _backup_notes(plan: dict[str, Any]) -> Iterator[str]:

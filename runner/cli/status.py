@@ -68,6 +68,7 @@ def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], JobIssue
             "faults": job.error_groups(),
             "held": job.in_state("held"),
             "in_doubt": job.in_state("in_doubt"),
+            "suspects": job.suspects("in_doubt"),
         }
         return report, job_issues(job, Settings(os.environ), words)
 

@@ -42,6 +42,8 @@ _GROUPED_CODES = frozenset({3, 4})
 _MAX_LINKED_FROM = 3
 #: held tasks that are listed with their commands
 _MAX_HELD = 3
+#: codes of refusals that are named
+_MAX_CODES = 5
 _STATE_ORDER = (State.HELD, State.FAILED, State.STRANDED, State.DONE)
 #: reasons that only a change of the manifest can remove
 _MANIFEST_REASONS = frozenset({"moderation", "invalid"})
@@ -73,8 +75,12 @@ class JobIssues:
     groups: Sequence[Mapping[str, Any]] = ()
     #: all held tasks from the store
     held: Sequence[Mapping[str, Any]] = ()
-    #: number of tasks that the next run reconciles
+    #: number of tasks that the next run reconciles, suspects included
     in_doubt: int = 0
+    #: of those, the tasks that were refused and are not known to have cost nothing: their number by code
+    suspects: Mapping[str, int] = field(default_factory=dict)
+    #: of the held tasks, those that were refused: their number by code
+    held_suspects: Mapping[str, int] = field(default_factory=dict)
     #: number of submitted tasks that are no longer in the manifest
     removed: int = 0
     #: number of those that had failed
@@ -133,6 +139,7 @@ def summary(
         "bytes": stats.bytes,
         "cost": None if stats.unpriced else stats.cost,
         "in_doubt": list(in_doubt),
+        "suspects": dict(issues.suspects),
         "seconds": round(seconds, 3),
         "next": _next_step(exit_code, counts, issues),
         "guarantees": list(guarantees),
@@ -149,6 +156,8 @@ def _next_step(exit_code: int, counts: Mapping[str, int], issues: JobIssues) -> 
             return f"{issues.command('audit')} lists what was paid for beside ours"
         case 13:
             return f"{issues.command('adopt-state')} shows what differs, and lets it go on"
+        case 5 if issues.suspects:
+            return f"{issues.command('run')} first looks up what was refused, and buys it if nothing was made"
         case 3 if counts.get("stranded"):
             return f"{issues.command('retry')} fetches what is stranded, free of charge"
         case 3 if counts.get("failed") and issues.needs_manifest_change:
@@ -206,9 +215,12 @@ def issue_lines(issues: JobIssues) -> Iterator[str]:
     """Yield a line for each group, followed by indented lines with the next step."""
     for group in sorted(issues.groups, key=lambda group: _STATE_ORDER.index(group["state"])):
         yield from _group_lines(issues, group)
-    if issues.in_doubt:
-        then = "looked up before anything is sent again; `runner resolve` decides it now"
-        yield f"{issues.in_doubt} in doubt: perhaps paid for; {then}"
+    then = "looked up before anything is sent again; `runner resolve` decides it now"
+    if suspects := sum(issues.suspects.values()):
+        yield f"{suspects} refused ({codes_text(issues.suspects)}): perhaps paid for all the same; {then}"
+        yield f"    {issues.command('run')}"
+    if issues.in_doubt > suspects:
+        yield f"{issues.in_doubt - suspects} in doubt: perhaps paid for; {then}"
         yield f"    {issues.command('run')}"
     if issues.removed > issues.removed_failed:
         yield f"{issues.removed - issues.removed_failed} of them left the manifest: what was bought is kept"
@@ -232,7 +244,18 @@ def _group_lines(issues: JobIssues, group: Mapping[str, Any]) -> Iterator[str]:
         yield f"      {', '.join(names)}{f' and {more} more' if more > 0 else ''}"
 
 
+def codes_text(codes: Mapping[str, int]) -> str:
+    """Return the codes of refusals with their numbers, such as `1302 ×2, 1303`."""
+    named = [f"{sanitize(code, 40)}{f' ×{count}' if count > 1 else ''}" for code, count in codes.items()]
+    more = f" and {len(named) - _MAX_CODES} more" if len(named) > _MAX_CODES else ""
+    return f"{', '.join(named[:_MAX_CODES])}{more}"
+
+
 def _held_lines(issues: JobIssues) -> Iterator[str]:
+    if issues.held_suspects:
+        number, codes = sum(issues.held_suspects.values()), codes_text(issues.held_suspects)
+        were = "1 was" if number == 1 else f"{number} were"
+        yield f"    {were} refused ({codes}), and the list cannot tell whether that cost something all the same"
     yield "    perhaps paid for: look at the provider's console, then say what is true. Instead of --adopt ID:"
     yield "    --absent, if it was never accepted (the next run buys it), or --abandon, to give it up"
     for task in issues.held[:_MAX_HELD]:

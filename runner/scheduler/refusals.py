@@ -14,7 +14,7 @@ import anyio
 
 from runner.errors import RunnerError
 from runner.tasks.events import AccountBlocked, Interrupted, Rejected, RetryableFailure, Suspected
-from runner.tasks.fact import Fact, merge_facts
+from runner.tasks.fact import CONTRADICTION_TIME, MOST_CONTRADICTIONS, Fact, merge_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,8 +29,6 @@ _FACT = "refusal"
 _FEWEST = 2
 #: suspects since the last accepted submit after which submits wait for a verdict: perhaps everything is refused
 _MOST_SUSPECTS = 20
-#: contradicted facts of a day after which nothing more is bought at a provider
-_MOST_CONTRADICTIONS, _DAY = 3, 86_400.0
 #: codes that are remembered; a provider may invent them without end
 _MOST_CODES = 1_000
 #: characters of a code that are kept
@@ -87,8 +85,8 @@ class Refusals:
     @property
     def distrusted(self) -> bool:
         """Return True if so many facts were contradicted in a day that nothing more is bought."""
-        recent = sum(self._now() - at < _DAY for at in self._contradicted.values())
-        return recent >= _MOST_CONTRADICTIONS and not self.trusts_less
+        recent = sum(self._now() - at < CONTRADICTION_TIME for at in self._contradicted.values())
+        return recent >= MOST_CONTRADICTIONS and not self.trusts_less
 
     async def bind(self, file: FactFile) -> None:
         """Take over what the account's other jobs know, and share what this one learns."""
@@ -201,7 +199,7 @@ class Refusals:
 
     def _take(self, group: str, fact: Fact, *, silent: bool, adds: bool = False) -> None:
         """Merge a fact into what is known. One that was read from the file replaces it, unless this job knows worse."""
-        if fact.state == "contradicted" and self._now() - fact.last_at < _DAY:
+        if fact.state == "contradicted" and self._now() - fact.last_at < CONTRADICTION_TIME:
             self._contradicted[group, fact.key] = fact.last_at
         if fact.name != _FACT:
             return

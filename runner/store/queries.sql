@@ -377,6 +377,11 @@ select count(*) = 2000 or coalesce(max(operation in (select value from json_each
 select task.*, draft.request, draft.name from task indexed by task_state join draft on draft.task_id = task.id
   where state = :state order by id
 
+-- name: suspects
+-- Return how many tasks of a state were refused and are not known to have cost nothing, by what is on record of it.
+select evidence, count(*) from task indexed by task_state where state = :state and evidence glob :prefix || '*'
+  group by evidence order by count(*) desc, evidence limit :limit
+
 -- name: late_candidates
 -- Return tasks that a provider may have completed after all: it reported them as failed, or their deadline passed while
 -- it was still at work. Of the latest of them, those bought since then. Tasks that the user gave up or that content

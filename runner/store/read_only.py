@@ -13,6 +13,7 @@ from runner.errors import JobNotFoundError
 from runner.store import database
 from runner.store.journal import read_lines
 from runner.store.task_rows import check_output_name
+from runner.tasks.models import SUSPECTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _PURCHASES_PAGE = 5_000
 #: maximum number of example tasks of each error group
 _MAX_EXAMPLES = 3
+#: codes of refusals that are counted, the most frequent
+_MAX_CODES = 100
 
 
 class SavedFile(NamedTuple):
@@ -137,6 +140,11 @@ class ReadOnlyQueries:
         """
         names = ("key", "name", "ref", "submitted_at", "evidence", "provider", "model")
         return [{name: row[name] for name in names} for row in self._fetch_all("in_state", state=state)]
+
+    def suspects(self, state: str) -> dict[str, int]:
+        """Return how many tasks of a state were refused and are not known to have cost nothing, by their code."""
+        rows = self._fetch_all("suspects", state=state, prefix=SUSPECTED, limit=_MAX_CODES)
+        return {reason.removeprefix(SUSPECTED): count for reason, count in rows}
 
     def operations(self) -> list[tuple[str, str, str]]:
         """Return provider, operation and model of all tasks, each once. Reads every row."""

@@ -21,6 +21,8 @@ _VALID: Mapping[str, float] = {
     "stranger": _DAY,
 }
 _VALID_OTHERWISE = 30 * _DAY
+#: contradicted facts of one provider within so many seconds after which nothing more is bought there
+MOST_CONTRADICTIONS, CONTRADICTION_TIME = 3, _DAY
 #: the stronger state wins where two sources differ
 _STRENGTH = {"measured": 0, "declared": 1, "contradicted": 2}
 

@@ -89,6 +89,28 @@ def test_in_doubt_tasks_continue_with_run():
     assert list(issue_lines(JobIssues(in_doubt=2, arguments=WORDS)))[1].strip() == RUN
 
 
+def test_refused_tasks_have_words_of_their_own():
+    issues = JobIssues(in_doubt=5, suspects={"1302": 2, "1303": 1}, arguments=WORDS)
+    refused, run, doubtful, again = issue_lines(issues)
+    assert refused.startswith("3 refused (1302 ×2, 1303): perhaps paid for all the same; looked up before anything is")
+    assert doubtful.startswith("2 in doubt")
+    assert run.strip() == again.strip() == RUN
+    only = JobIssues(in_doubt=1, suspects={"1302": 1}, arguments=WORDS)
+    assert len(list(issue_lines(only))) == 2
+    assert made_summary(5, {"in_doubt": 1}, only)["suspects"] == {"1302": 1}
+
+
+def test_held_refusals_say_that_nothing_can_tell():
+    issues = JobIssues([group("held", "in_doubt", 2)], [held()], held_suspects={"40000": 1}, arguments=WORDS)
+    assert "1 was refused (40000), and the list cannot tell" in "\n".join(issue_lines(issues))
+
+
+def test_many_codes_are_not_all_named():
+    text = report.codes_text({f"code {number}\x1b": 1 for number in range(9)})
+    assert text.endswith("and 4 more")
+    assert "\x1b" not in text
+
+
 NEXT_STEPS = [
     (0, {"done": 1}, [], None),
     (3, {"failed": 1}, [group("failed", "moderation")], "change what was refused, then " + RUN),
@@ -108,6 +130,11 @@ def test_next_step_fits_the_exit_code(code, counts, groups, command):
     issues = JobIssues(groups, [held()] if code == 4 else [], arguments=WORDS)
     next_step = made_summary(code, counts, issues)["next"]
     assert next_step is None if command is None else next_step.startswith(command), next_step
+
+
+def test_next_step_of_refused_tasks_says_what_the_run_does():
+    issues = JobIssues(in_doubt=1, suspects={"1302": 1}, arguments=WORDS)
+    assert made_summary(5, {"in_doubt": 1}, issues)["next"].startswith(f"{RUN} first looks up what was refused")
 
 
 @pytest.mark.parametrize("name", ["a;rm -rf ~.yaml", "$(id).yaml", "it's.yaml", "`x`.yaml"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.whole.conftest import buy_before, images, sandbox
@@ -69,6 +71,41 @@ def lists(box) -> int:
     return box.stats["requests"].get("GET /v1/images/generations", 0)
 
 
+@pytest.mark.slow
+def test_a_run_that_ends_with_refused_tasks_says_so(desk):
+    """The last submit is refused, no later one can tell: the screens say what it was, and what happens next."""
+    desk.write("job.yaml", images(3, provider="kling", model=PROVIDERS["kling"], more=WITNESSED))
+    with sandbox(*FAST, "--fault", "throttle=@3") as box:
+        desk.env = box.env
+        summary = desk.job()
+        assert (summary["exit_code"], summary["counts"]) == (5, {"done": 2, "in_doubt": 1})
+        assert summary["suspects"] == {"1302": 1}
+        assert summary["next"].startswith("runner run job.yaml first looks up what was refused")
+        words = "1 refused (1302): perhaps paid for all the same; looked up before anything is sent again"
+        assert words in desk.run("run", "job.yaml").stdout
+        assert words in desk.run("status", "job.yaml").stdout
+        assert json.loads(desk.run("status", "job.yaml", "--json").stdout)["suspects"] == {"1302": 1}
+        assert json.loads(desk.run("plan", "job.yaml", "--json").stdout)["suspects"] == {"1302": 1}
+        assert "refused    1 before (1302), perhaps paid for all the same" in desk.run("plan", "job.yaml").stdout
+
+
+@pytest.mark.slow
+def test_plan_names_refusals_that_were_charged(desk):
+    desk.write("job.yaml", images(12, provider="kling", model=PROVIDERS["kling"]))
+    with sandbox(*FAST, "--fault", "refuse_after_charge=@5,6") as box:
+        desk.env = box.env
+        buy_before(desk, box, "kling", PROVIDERS["kling"])
+        assert desk.job()["counts"] == {"done": 12}
+        desk.write("more.yaml", images(3, provider="kling", model=PROVIDERS["kling"]).replace("thing", "more"))
+        assert "kling: a task was made although it was refused (1302)" in " ".join(
+            desk.run("plan", "more.yaml").stdout.split()
+        )
+        report = json.loads(desk.run("plan", "more.yaml", "--json").stdout)
+        assert report["charged_refusals"] == [{"provider": "kling", "codes": ["1302"]}]
+        assert report["distrusted"] == []
+
+
+WITNESSED = "retry: {doubt: 1s, absence: witnessed}"
 LATE = ("--list-lag-s", "4", "--fault", "lost_reply=@4,7", "--fault", "refuse_after_charge=@2,5,9")
 
 
