@@ -64,6 +64,8 @@ class ListFacts:
         self._recorded: dict[str, Witness] = {}
         #: witnesses of this process that no reading has shown yet, and their age at the last one that did not
         self._awaited: OrderedDict[str, float] = OrderedDict()
+        #: when the first reading of this process began, seconds on the boot clock
+        self._first_read: float | None = None
         self.lag = Lag()
         #: most rows that a reading has shown at once
         self.capacity = 0
@@ -198,14 +200,31 @@ class ListFacts:
             if remote_id in shown:
                 missed = self._awaited.pop(remote_id)
                 measured = age - missed <= self._limit  # else they lie too far apart
+                # a list that was seen to be slow may have been so until now, if nobody looked meanwhile
+                unwatched = missed > self._limit and age > missed / _LAG_SHARE
                 self.lag.samples += measured
-                self.lag.longest = max(self.lag.longest, age if measured else missed)
+                self.lag.longest = max(self.lag.longest, age if measured or unwatched else missed)
             elif age > OVERDUE * self.base_quiet_time or (witness.answered_at < newest and age > self.base_quiet_time):
                 del self._awaited[remote_id]  # it is left out, not late
             elif age > 0:
                 self._awaited[remote_id] = age
                 if age > self._limit:
                     self.lag.longest = max(self.lag.longest, age)
+        self._learn_from_earlier_runs(reading, shown, newest)
+
+    def _learn_from_earlier_runs(self, reading: Reading, shown: Collection[str], newest: float) -> None:
+        """Learn how late the list is from tasks that earlier runs were given ids for.
+
+        Only those count that were sent before no own task which is shown: others a short reading does not hold.
+        What was accepted in another boot is at least as old as this run's first reading.
+        """
+        begun = reading.begun
+        self._first_read = begun.seconds if self._first_read is None else self._first_read
+        for each in self:
+            is_earlier = each.remote_id not in self._awaited and not each.adopted
+            if is_earlier and each.claimed_at >= newest and each.remote_id not in shown:
+                since = each.answered.seconds if each.answered.boot == begun.boot else self._first_read
+                self.saw_late(begun.seconds - since)
 
 
 def witness_from(task: Task, clock: Clock) -> Witness:

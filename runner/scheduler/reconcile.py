@@ -85,6 +85,8 @@ class ReconcileStage:
         self._missed: dict[int, MissedReading] = {}
         #: when the latest reading without it began, by task, seconds on the boot clock
         self._missed_at: dict[int, float] = {}
+        #: the same of tasks that answered to their reference since, by id
+        self._missed_rows: dict[str, float] = {}
         #: tasks at whose time the latest reading shows no own task
         self._alone: set[int] = set()
         #: tasks whose reference the provider did not know when it was asked
@@ -143,6 +145,8 @@ class ReconcileStage:
                 outcome = await session.send(request)
                 event = read_reference(session.spec, task, outcome)
                 self._remember_answer(task, event, outcome)
+                if isinstance(event, Found) and task.id in self._missed_at:
+                    self._missed_rows[event.remote_id] = self._missed_at.pop(task.id)
             if event is None or (isinstance(event, Found) and await self._is_claimed(event.remote_id)):
                 rest.append(task)
             else:
@@ -194,6 +198,8 @@ class ReconcileStage:
                 break
             self._facts.observe(reading)
             self._time_shift = self._facts.time_shift(reading)
+            for row in reading.rows if self._missed_rows else ():
+                self._learn_lag(row, self._missed_rows.pop(row.remote_id, None))
             # before anything is adopted: what own rows show says what other rows are worth
             own = await self._own_rows(reading, batch)
             rows = await unclaimed_rows(self._session, self._settlement, reading, self._facts, self._earlier)
@@ -276,14 +282,13 @@ class ReconcileStage:
         for row in sorted(rows, key=lambda each: each.created):
             if await self._match(task, row) == "match":
                 rows.remove(row)
-                self._learn_lag(task, row)
+                self._learn_lag(row, self._missed_at.pop(task.id, None))
                 await self._settle(task, Found(row.remote_id, "found in the list"))
                 return True
         return False
 
-    def _learn_lag(self, task: Task, row: ListedTask) -> None:
-        """Learn how late a list is from a row that an earlier reading had missed."""
-        missed_at = self._missed_at.pop(task.id, None)
+    def _learn_lag(self, row: ListedTask, missed_at: float | None) -> None:
+        """Learn how late a list is from a row that a reading at `missed_at`, on the boot clock, had missed."""
         if missed_at is not None and row.created and self._time_shift is not None:
             clock = self._session.clock
             age = clock.now() + self._session.ahead - (row.created - self._time_shift)
@@ -382,12 +387,15 @@ class ReconcileStage:
             found = replace(found, verdict="contradicted", why=_NO_MARKS)
         blocked, strict = session.blocked is not None, policy.witnessed_only
         proved = proof_after(own, begun.seconds - waited) if found.by_witness else facts.lag_bound
-        if await self._store.open_duplicates(task.fingerprint) > 1:
-            proved = facts.quiet_time  # a request like it may be under way
+        # a duplicate that was found may have taken the row that this refusal left, and its own request be under way
+        may_be_taken = await self._store.has_adopted_duplicate(task.fingerprint)
+        if may_be_taken or await self._store.open_duplicates(task.fingerprint) > 1:
+            proved = facts.quiet_time
         view = SuspectView(code, waited, facts.quiet_time, facts.lag_bound, proved, is_open, blocked, strict)
         event = judge_suspect(found, view)
         if event.quiet and found.verdict == "proved":
-            await session.refusals.confirm(task)
+            if not may_be_taken:
+                await session.refusals.confirm(task)
         elif event.quiet and event.witnessed and event.provable:
             session.doubted.setdefault(task.id, task)
         return event

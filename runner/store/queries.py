@@ -251,6 +251,10 @@ class Queries:
         """Return the ids of tasks with a fingerprint that were sent since a time, in seconds since the epoch."""
         return {row[0] for row in await self._fetch_all("ids_of_duplicates", fingerprint=fingerprint, since=since)}
 
+    async def has_adopted_duplicate(self, fingerprint: str) -> bool:
+        """Return whether a task with this fingerprint was found in a list, and so may have taken another's row."""
+        return await self._fetch_bool("has_adopted_duplicate", fingerprint=fingerprint)
+
     async def is_duplicate_submitting(self, fingerprint: str) -> bool:
         """Return whether a task with this fingerprint is being submitted."""
         return await self._fetch_bool("is_duplicate_submitting", fingerprint=fingerprint)

@@ -492,6 +492,10 @@ select count(*) from task where fingerprint = :fingerprint and fingerprint <> ''
 select remote_id from task where fingerprint = :fingerprint and fingerprint <> ''
   and remote_id is not null and submitted_at >= :since
 
+-- name: has_adopted_duplicate
+-- Return whether a task with this fingerprint was found in a list, and so may have taken another's row.
+select exists (select 1 from task where fingerprint = :fingerprint and fingerprint <> '' and adopted and remote_id is not null)
+
 -- name: is_duplicate_submitting
 -- Return whether a task with this fingerprint is being submitted.
 select exists (select 1 from task where fingerprint = :fingerprint and fingerprint <> '' and state = 'submitting')

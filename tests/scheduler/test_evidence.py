@@ -225,12 +225,48 @@ def test_lag_is_measured_on_own_tasks():
     assert facts.quiet_time == D
 
 
+def inherited(at: float, shown: tuple[int, ...], **other) -> float:
+    """Return the longest lag after one reading of a new process, for which tasks were accepted at 0, 10, 20 and 30."""
+    facts = ListFacts("image", D)
+    facts.load(replace(witness(n, n * 10.0), exact=False, **other) for n in range(4))
+    facts.observe(Reading(tuple(ListedTask(f"id{n}", None, 0.0, None, {}) for n in shown), Moment("b", at)))
+    return facts.lag.longest
+
+
+def test_tasks_of_a_killed_process_show_that_a_list_is_late():
+    assert inherited(80.0, ()) == 80.0
+    assert inherited(80.0, (0, 1)) == 60.0
+    assert inherited(40.0, (0, 1)) == 0.0, "not late yet"
+    assert inherited(1000.0, ()) == 0.0, "they are left out, not late"
+    assert inherited(80.0, (0, 1), adopted=True) == 0.0
+
+
+def test_tasks_of_an_earlier_boot_show_that_a_list_is_late():
+    facts = ListFacts("image", D)
+    facts.load([replace(witness(0, 0.0), exact=False, answered=Moment("earlier", 0.0))])
+    for at, lag in ((40.0, 0.0), (60.0, 0.0), (110.0, 70.0), (2000.0, 70.0)):
+        facts.observe(Reading((), Moment("b", at)))
+        assert facts.lag.longest == lag
+
+
+def test_a_short_page_does_not_make_a_list_late():
+    assert inherited(80.0, (2, 3)) == 0.0
+
+
 def test_slow_list_lengthens_the_quiet_time():
     facts = observed((31.0, (0,)), (50.0, (0, 1, 2, 3)))
     assert (facts.lag.samples, facts.lag.longest) == (3, 40.0)
     assert facts.quiet_time == 160.0
     assert observed((290.0, ())).quiet_time == 1160.0
     assert observed((5000.0, ())).quiet_time == D, "they are left out, not late"
+
+
+def test_slow_list_that_nobody_read_for_long_may_be_as_late_as_that():
+    """It lacked the last task after 40 s; two minutes later it shows all of them. So much it may be late."""
+    facts = observed((70.0, (0,)), (190.0, (0, 1, 2, 3)))
+    assert facts.lag.longest == 60.0, "four times as long covers the time between"
+    facts = observed((60.0, ()), (500.0, (0, 1, 2, 3)))
+    assert facts.lag.longest == 500.0
 
 
 def test_long_pause_between_readings_measures_nothing():

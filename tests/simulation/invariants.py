@@ -102,7 +102,7 @@ class Invariants:
         for group, made in self._provider.groups.items():
             broken = self._count(group, made, expected[group], open_[group], claimed)
             if broken:
-                absent = {each.id for each in made if self._provider.may_look_absent(each)}
+                absent = {each.id for each in made if self._provider.may_look_absent(each, self._adopted)}
                 self._excused |= absent
                 broken = self._count(group, made, expected[group], open_[group], claimed) if absent else broken
             if broken:

@@ -22,6 +22,8 @@ from runner.sandbox.upload_host import UploadHost
 from tests.simulation.faults import DAY
 from tests.simulation.provider import EPOCH, Chanjing, Kling, Made, Sent
 
+#: refusals that must have cost nothing before a client may believe the next one at once
+FEWEST_FREE = 2
 _SUBMITS = {"kling": "/v1/images/generations", "chanjing": "/open/v1/ai_creation/task/submit"}
 
 
@@ -36,6 +38,8 @@ class _Lying:
         self._moment = None
         #: what is answered to a submit after the charge
         self._refusals = {}
+        #: the ids of tasks whose submits were answered as throttled ones are
+        self._throttled = set()
         #: when each id was first seen on a row
         self._claimed_at = {}
         super().__init__(plan, now, note)
@@ -78,6 +82,7 @@ class _Lying:
                 if (charged := self.state.fault_injector.next_fault(CHARGED)) is not None:
                     response = refusal(self.kind, charged)
                     self._refusals[task.id] = Reply(response.status, json.loads(response.body), {})
+                    self._throttled |= {task.id} if charged == "refuse_after_charge" else set()
             elif accept:
                 self._answered(sent, json.loads(outcome.body))
         finally:
@@ -142,16 +147,25 @@ class _Lying:
             yield from page
             before = page
 
-    def may_look_absent(self, made):
+    def may_look_absent(self, made, adopted):
         """Return True for a task that a list showed too late, or never, though each own task was in time before.
 
         A list that was in time when the account bought last; before the task was sent again no other of this job had
-        an id. Or a list that leaves out every other row, and every own row of a day was one that it shows.
+        an id. Or a list that leaves out every other row, and every own row of a day was one that it shows. Or a refusal
+        that had cost nothing twice before; or one at the first use of an account, whose list had no own task by which
+        it could be seen to be late.
         """
+        is_free = [sent for sent in self.sents if sent.clear and not sent.made and sent.at < made.at]
+        if made.id in self._throttled and len(is_free) >= FEWEST_FREE:
+            return True
         again = min((sent.at for sent in self.sents_by_group[made.group] if sent.at > made.at), default=self.now())
-        known = [self.state.ledger.by_id(id_).number for id_, at in self._claimed_at.items() if at < again]
         task, lies = self.state.ledger.by_id(made.id), self.plan.lies
         late = self.state.lists.shown_from(task) - EPOCH - made.at > self.plan.doubt
+        since, own = made.at - self.plan.doubt, self._claimed_at.keys() - adopted()
+        is_watched = self.plan.prior or any(since < self._claimed_at[id_] < again for id_ in own)
+        if made.id in self._refusals and late and not is_watched:
+            return True
+        known = [self.state.ledger.by_id(id_).number for id_, at in self._claimed_at.items() if at < again]
         is_cut = lies.list_oldest is not None and task.number > lies.list_oldest
         if self.plan.prior and not known and (late or is_cut):
             return True

@@ -382,7 +382,7 @@ class Provider:
         """Return True if nothing could tell the task from one of the group. `adopted()` are ids that were found."""
         return False
 
-    def may_look_absent(self, made):
+    def may_look_absent(self, made, adopted):
         """Return True if nothing could tell that the task was accepted."""
         return False
 

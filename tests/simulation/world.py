@@ -17,7 +17,7 @@ import signal
 import sqlite3
 import tempfile
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest import mock
 
@@ -586,7 +586,8 @@ class Client:
 
     async def save(self, name, record, _):
         self.gate()
-        self.world.facts[name] = record
+        own = tuple(replace(each, exact=False) for each in record.witnesses)  # as they are read back from a file
+        self.world.facts[name] = replace(record, witnesses=own)
 
     def version(self):
         return self.world.fact_store.version()
