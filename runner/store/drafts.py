@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: when a task is due that is held back until it was compared with what was bought before: behind those that rest, which
 #: are due at the end of the year 9999; the next run makes both due
 _HELD_BACK = 253_402_300_801.0
+#: memory for pages of the database while drafts are added, whose keys fall anywhere in their indexes, and otherwise
+_LARGE_CACHE, _USUAL_CACHE = "pragma cache_size = -32768", "pragma cache_size = -2000"
 
 
 class Drafts(Queries):
@@ -107,10 +109,12 @@ class Drafts(Queries):
         """
 
         def begin(connection: sqlite3.Connection) -> int | None:
-            if execute(connection, "job").fetchone()["adding"] == digest:
-                return int(execute(connection, "last_position").fetchone()[0])
-            if execute(connection, "has_begun").fetchone()[0]:
+            goes_on = execute(connection, "job").fetchone()["adding"] == digest
+            if not goes_on and execute(connection, "has_begun").fetchone()[0]:
                 return None
+            connection.execute(_LARGE_CACHE)
+            if goes_on:
+                return int(execute(connection, "last_position").fetchone()[0])
             execute(connection, "forget_positions")
             mark_all_removed(connection)
             execute(connection, "begin_pages", digest=digest, tasks=key_sum, planned=planned, naming=naming)
@@ -138,4 +142,9 @@ class Drafts(Queries):
 
     async def end_pages(self) -> None:
         """Record that all drafts are in."""
-        await self._execute("end_pages")
+
+        def end(connection: sqlite3.Connection) -> None:
+            execute(connection, "end_pages")
+            connection.execute(_USUAL_CACHE)
+
+        await self._writer.write(end)
