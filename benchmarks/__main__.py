@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks import (
+    backlog,
     downloads,
     floor,
     gallery,
@@ -84,6 +85,7 @@ MEASURES: Mapping[str, Measure] = {
     "gallery": gallery,
     "latency": latency,
     "large": large,
+    "backlog": backlog,
 }
 
 

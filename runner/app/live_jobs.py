@@ -11,7 +11,7 @@ import orjson
 from runner.app.embedded_sandbox import is_sandbox
 from runner.errors import ConfigError, RunnerError
 from runner.report.gallery.page import FOLDER, PAGE, is_ours, live_page
-from runner.report.run_info import read_run_info
+from runner.report.run_info import read_run_info, wait_text
 from runner.report.stats import RateMeter
 from runner.scheduler.clock import Clock
 from runner.store.lock import is_run_active
@@ -81,6 +81,7 @@ class _WatchedJob:
                 "counts": counts,
                 "total": sum(counts.values()),
                 "eta": None if eta is None else round(eta),
+                "wait": wait_text(info.waits, counts) if running else "",
                 "providers": [
                     self._provider_share(name, share, info.limits, now) for name, share in by_provider.items()
                 ],

@@ -349,6 +349,8 @@ def _command_words(job: LoadedJob, options: RunOptions) -> list[str]:
 
 #: seconds between two updates of the progress view
 _PROGRESS_INTERVAL = 0.25
+#: seconds between two checks whether submits wait
+_WAITS_INTERVAL = 2.0
 #: seconds between two updates of the metrics file
 _METRICS_INTERVAL = 60.0
 
@@ -383,10 +385,11 @@ async def show_run_progress(
     with observer.show_progress(info, stats) as update:
 
         def update_view() -> None:
-            stats.stopping = run.stopping
+            stats.stopping, stats.waits = run.stopping, run.waits
             update(context.clock.now())
 
         updaters = [asyncio.create_task(_call_repeatedly(_PROGRESS_INTERVAL, update_view))]
+        updaters.append(asyncio.create_task(_write_waits_repeatedly(job, info, run, observer)))
         if options.metrics_file is not None:
             updaters.append(asyncio.create_task(_write_metrics_repeatedly(options.metrics_file, job, stats, context)))
         try:
@@ -409,6 +412,15 @@ async def _stop_watchers(updaters: Sequence[asyncio.Task[None]], on_bug: Callabl
     for bug in bugs:
         on_bug(bug)
     return not bugs
+
+
+async def _write_waits_repeatedly(job: LoadedJob, info: RunInfo, run: Run, observer: Observer) -> None:
+    """Write why submits wait whenever that changes, for other processes that show the run, until cancelled."""
+    while True:
+        if run.waits != info.waits:
+            info = replace(info, waits=run.waits)
+            await anyio.to_thread.run_sync(_write_run_info, job, info, observer)
+        await anyio.sleep(_WAITS_INTERVAL)
 
 
 def _write_run_info(job: LoadedJob, info: RunInfo, observer: Observer) -> None:

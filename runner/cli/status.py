@@ -13,8 +13,10 @@ import orjson
 from runner.app.issues import job_issues
 from runner.cli.parameters import MANIFEST, as_json, in_sandbox, job_directory, out
 from runner.errors import JobNotFoundError
+from runner.report.run_info import read_run_info, wait_text
 from runner.report.summary import issue_lines
 from runner.settings import Settings
+from runner.store.lock import is_run_active
 from runner.store.read_only import open_read_only
 from runner.text import format_duration, pluralize, sanitize
 
@@ -55,7 +57,8 @@ def _job_directories(root: Path) -> Iterator[Path]:
 
 
 def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], JobIssues]:
-    with open_read_only(directory / ".runner") as job:
+    state = directory / ".runner"
+    with open_read_only(state) as job:
         oldest = job.oldest_submitted_at()
         waiting = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
         report = {
@@ -66,6 +69,7 @@ def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], JobIssue
             "oldest_waiting_seconds": waiting,
             "cost": job.spent(),
             "faults": job.error_groups(),
+            "waits": dict(read_run_info(state).waits) if is_run_active(state) else {},
             "held": job.in_state("held"),
             "in_doubt": job.in_state("in_doubt"),
             "suspects": job.suspects("in_doubt"),
@@ -81,6 +85,8 @@ def _status_lines(report: dict[str, Any], issues: JobIssues) -> Iterator[str]:
         yield f"  cost    {report['cost']:g}{f' {issues.unit}' if issues.unit else ''} so far, with what is in doubt"
     if report["oldest_waiting_seconds"] is not None:
         yield f"  oldest  waiting for {format_duration(report['oldest_waiting_seconds'])}"
+    if wait := wait_text(report["waits"], report["counts"]):
+        yield f"  now     {wait}"
     if report["gone"]:
         yield f"  gone    {pluralize(report['gone'], 'unbought task')} left the manifest"
     yield from (f"  {line}" for line in issue_lines(issues))

@@ -15,7 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from runner.report.run_info import cost_text, short_status_line, speed_text
+from runner.report.run_info import cost_text, short_status_line, speed_text, wait_text
 from runner.tasks.models import State
 from runner.text import format_rate, pluralize, sanitize
 
@@ -55,6 +55,7 @@ class LiveView:
             self._title_line(now),
             *self._stage_lines(now),
             *self._provider_lines(now),
+            *self._wait_lines(),
             *self._loss_lines(),
             *self._stopping_lines(),
         ]
@@ -109,6 +110,10 @@ class LiveView:
                 f"cost {share.cost:g} {self._info.units.get(name, '')}".rstrip() if share.cost else "",
             ]
             yield Text(f"  {name:<{longest}}  {' · '.join(part for part in parts if part)}")
+
+    def _wait_lines(self) -> Iterator[Text]:
+        if wait := wait_text(self._stats.waits, self._stats.states):
+            yield Text(f"  {wait}", "yellow")
 
     def _loss_lines(self) -> Iterator[Text]:
         for loss in self._stats.losses:

@@ -40,7 +40,7 @@ _PROBLEM_LABELS = _LABELS[4:]
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Facts about a run that do not change while it runs."""
+    """Facts about a run. None but `waits` changes while it runs."""
 
     job: str
     #: unit of costs by provider
@@ -49,6 +49,8 @@ class RunInfo:
     max_cost: float | None = None
     #: submits per second that each provider allows
     limits: Mapping[str, float] = field(default_factory=dict)
+    #: why submits waited when this was written, by provider
+    waits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -84,12 +86,23 @@ def speed_text(stats: RunStats, now: float) -> str:
     return f"{format_rate(rate)}, {eta_text}" if rate and eta is not None else eta_text
 
 
+def wait_text(waits: Mapping[str, str], states: Mapping[str, int]) -> str:
+    """Return why nothing is submitted, such as `submits wait: …`, or an empty string if they do not wait."""
+    if not waits or states.get(State.QUEUED, 0) <= 0:
+        return ""
+    reasons = dict.fromkeys(waits.values())
+    named = waits.items() if len(reasons) > 1 else [("", reason) for reason in reasons]
+    return sanitize(f"submits wait: {'; '.join(f'{name}: {why}' if name else why for name, why in named)}", 120)
+
+
 def status_line(info: RunInfo, stats: RunStats, now: float) -> str:
     """Return the state of the run in one line."""
     states = stats.states
     parts = [f"{states[State.DONE]}/{stats.total} done"]
     parts += [f"{states[state]} {word}" for state, word in _LABELS if states[state] > 0]
     parts += [part for part in (speed_text(stats, now), cost_text(info, stats)) if part]
+    if wait := wait_text(stats.waits, states):
+        parts.append(wait)
     if stats.stopping:
         parts.append("stopping")
     if stats.last_error:
@@ -109,6 +122,7 @@ def short_status_line(info: RunInfo, stats: RunStats, now: float) -> str:
 def write_run_info(state: Path, info: RunInfo) -> None:
     """Write a run's information into a job's state directory, readable by its owner only; raises OSError."""
     stored = {"job": info.job, "units": info.units, "max_cost": info.max_cost, "limits": info.limits}
+    stored["waits"] = info.waits
     with atomic_write(state / _RUN_INFO_NAME, 0o600) as file:
         file.write(orjson.dumps(stored))
 
@@ -120,5 +134,6 @@ def read_run_info(state: Path) -> RunInfo:
         units = {str(name): str(unit) for name, unit in dict(stored["units"]).items()}
         limits = {str(name): float(limit) for name, limit in dict(stored["limits"]).items()}
         cap = stored["max_cost"]
-        return RunInfo(str(stored["job"]), units, None if cap is None else float(cap), limits)
+        waits = {str(name): str(why) for name, why in dict(stored.get("waits", {})).items()}
+        return RunInfo(str(stored["job"]), units, None if cap is None else float(cap), limits, waits)
     return RunInfo("")

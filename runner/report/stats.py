@@ -114,6 +114,8 @@ class RunStats:
     unpriced: bool = False
     #: true once the user asked the run to stop
     stopping: bool = False
+    #: why submits wait, by provider
+    waits: Mapping[str, str] = field(default_factory=dict)
     #: reason and message of the latest loss, for the progress line
     last_error: str = ""
     #: latest losses, oldest first

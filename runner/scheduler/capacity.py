@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from runner.scheduler.download_backlog import DownloadBacklog
 from runner.tasks.models import State, TaskError
 from runner.tasks.retry_policy import backoff
 
@@ -82,6 +83,8 @@ class Capacity:
     sending: int = 0
     #: tasks that wait for their download
     ready: int = 0
+    #: what is paid and not on the disk
+    backlog: DownloadBacklog = field(default_factory=DownloadBacklog)
     #: no download fits on the disk any more: ready tasks wait for the next run
     disk_full: bool = False
     _warned: bool = False

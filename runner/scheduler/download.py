@@ -53,6 +53,7 @@ class DownloadStage:
         self._session, self._settlement, self._downloader = session, settlement, downloader
         self._capacity, self._store, self._directory = session.capacity, settlement.store, directory
         self.concurrency, self._offload = concurrency, offload
+        self._capacity.backlog.workers = concurrency
         self._parts = directory / ".runner" / "parts"
 
     async def claim(self, batches: int, held: set[int]) -> list[Sequence[Task]]:

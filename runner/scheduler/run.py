@@ -109,6 +109,18 @@ class Run:
         """Return True if a signal or `stop` has ended the run."""
         return self._signal is not None
 
+    @property
+    def waits(self) -> dict[str, str]:
+        """Return why submits wait at present, by provider; empty where they do not, or were stopped."""
+        if self.stopping or self._deadline_passed:
+            return {}
+        sessions = (pipeline.session for pipeline in self._pipelines)
+        return {
+            session.name: session.capacity.backlog.reason
+            for session in sessions
+            if session.capacity.backlog.reason and session.blocked is None
+        }
+
     async def run(self) -> RunOutcome:
         """Do everything that can be done now. Raises RunnerError if the store or the disk gives up."""
         await self._recover()
@@ -167,7 +179,9 @@ class Run:
                 await pipeline.ask_before_buying(is_first_run=self._store.epoch <= 1)
         ready = (await self._store.counts()).get(State.READY, 0)  # of every provider, which errs on the safe side
         for pipeline in self._pipelines:
-            pipeline.session.capacity.restore(await self._store.slots_taken(pipeline.name), ready)
+            capacity = pipeline.session.capacity
+            capacity.restore(await self._store.slots_taken(pipeline.name), ready)
+            capacity.backlog.restore(await self._store.unfetched_counts(pipeline.name), now)
             if self._states.issuperset({State.RUNNING, State.READY}):
                 late = LateResults(pipeline.session, pipeline.settlement, pipeline.schedule)
                 await late.collect(pipeline.groups())

@@ -93,7 +93,9 @@ class Settlement:
     async def set_aside(self, tasks: Sequence[Task]) -> None:
         """Let tasks rest until the next run, and wake every stage: a bug may have struck after some were settled."""
         for task in tasks:
-            await self.store.settle(task, replace(task, due_at=None))
+            resting = replace(task, due_at=None)
+            await self.store.settle(task, resting)
+            self._capacity.backlog.update(task, resting, self._session.clock.monotonic())
             self._session.refusals.settle_suspect(task)
         for state in State:
             self._session.notifier.notify((self._session.name, state))
@@ -130,5 +132,8 @@ class Settlement:
                 return await self.settle(before, RetryableFailure("trouble", _TAKEN))
 
     def _update_capacity(self, before: Task, after: Task) -> None:
-        if self._capacity.update(before, after):
+        backlog, now = self._capacity.backlog, self._session.clock.monotonic()
+        waited = bool(backlog.reason)
+        backlog.update(before, after, now)
+        if self._capacity.update(before, after) or (waited and not backlog.is_full(now)):
             self._session.notifier.notify((self._session.name, State.QUEUED))

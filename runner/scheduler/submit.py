@@ -81,6 +81,8 @@ class SubmitStage:
         self._claims = 0
         #: the user was told that submits wait for disk space
         self._reported_wait = False
+        #: the user was told that submits wait, since no file can be fetched
+        self._reported_failures = False
         self._on_wire: set[anyio.CancelScope] = set()
 
     def __repr__(self) -> str:
@@ -175,7 +177,7 @@ class SubmitStage:
         await session.compare_clocks()
         contended = self._capacity.contention.wait(session.clock.now())
         blocked = self._stopping or session.blocked or contended or self._capacity.free_slots <= 0
-        blocked = blocked or session.refusals.paused
+        blocked = blocked or session.refusals.paused or self._waits_for_downloads()
         if blocked or not await self._has_disk_space():
             await self._pause(contended or _RESCAN)
             return None
@@ -184,6 +186,17 @@ class SubmitStage:
             permit.release()
             return None
         return permit
+
+    def _waits_for_downloads(self) -> bool:
+        """Return True while what is paid must be fetched first. Tell the user once if no file can be fetched."""
+        backlog = self._capacity.backlog
+        if not backlog.is_full(self._session.clock.monotonic()):
+            return False
+        if backlog.out_of_reach and not self._reported_failures:
+            self._reported_failures = True
+            until = "nothing more is bought until one comes, or for 15 minutes"
+            self._session.on_warning(f"{self._session.name}: {backlog.reason}: {until}")
+        return True
 
     async def _has_disk_space(self) -> bool:
         """Return True if one more output fits. Block if it does not, and no task under way can free space."""

@@ -42,6 +42,14 @@ class SubmitOutlook(NamedTuple):
     can_submit: bool
 
 
+class UnfetchedCounts(NamedTuple):
+    """Numbers of paid tasks that are not on the disk: with the provider, finished, and with a download that failed."""
+
+    running: int = 0
+    ready: int = 0
+    failing: int = 0
+
+
 class Queries:
     """Reading half of `Store`, and the record of which request fields a model's list returns unchanged.
 
@@ -228,6 +236,11 @@ class Queries:
     async def removed_failed_count(self) -> int:
         """Return the number of failed tasks that were removed from the manifest."""
         return await self._read(ReadOnlyQueries.removed_failed_count)
+
+    async def unfetched_counts(self, provider: str) -> UnfetchedCounts:
+        """Return how many of a provider's tasks are paid and not on the disk. Reads each of them."""
+        row = await self._fetch_one("unfetched_counts", provider=provider)
+        return UnfetchedCounts(*(row or ()))
 
     async def slots_taken(self, provider: str) -> int:
         """Return how many slots of the account's window this job takes."""

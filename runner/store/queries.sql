@@ -217,8 +217,9 @@ insert into draft (task_id, position, repeat, vars, request, name, queued_at)
 -- provider's list must lie apart, and this poll may follow the last at once, so they count again from 0. A queued task
 -- waits no longer than the longest back-off (15 minutes), and deadlines count from now at the latest: otherwise a wall
 -- clock that was set back would turn a minute into a day, and a deadline would never pass. After a long pause each run
--- has some time left (`since`).
-update task set due_at = case state when 'queued' then :now + 900.0 else :now end, failures = 0, looks = 0,
+-- has some time left (`since`). What is ready is due since it was finished, so that the oldest outputs are fetched first.
+update task set due_at = case state when 'queued' then :now + 900.0
+      when 'ready' then min(coalesce(finished_at, :now), :now) else :now end, failures = 0, looks = 0,
     since = min(max(since, :since), :now)
   where id in (
     select id from task where state in ('running', 'ready', 'in_doubt')
@@ -449,6 +450,13 @@ select coalesce(sum(count), 0) from tally where gone
 -- Return how many slots of the account's window this job's tasks take. A submit that was refused takes none.
 select coalesce(sum(slots), 0) from task where provider = :provider and state in ('submitting', 'in_doubt', 'running')
   and not (state = 'in_doubt' and evidence like 'refused, and looked up: %')
+
+-- name: unfetched_counts
+-- Return how many tasks run, are ready, and are either after a download that failed. Tasks that rest are left out.
+select coalesce(sum(state = 'running' and refreshes = 0), 0),
+    coalesce(sum(state = 'ready' and refreshes = 0 and failures = 0), 0),
+    coalesce(sum(refreshes > 0 or (state = 'ready' and failures > 0)), 0)
+  from task where provider = :provider and state in ('running', 'ready') and due_at is not null
 
 -- name: keep_former_id
 -- Keep an id that a task no longer has, of an earlier purchase or given by mistake: no reconciliation, of this task or a

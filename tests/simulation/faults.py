@@ -113,7 +113,11 @@ class Plan:
     lag: float = 0.0
     #: seconds that a task takes, at least and at most
     takes: tuple[float, float] = (3.0, 40.0)
+    #: seconds that a file takes, at least and at most
+    fetches: tuple[float, float] = (0.05, 2.0)
     outages: tuple[Span, ...] = ()
+    #: the file host alone is away
+    files_away: tuple[Span, ...] = ()
     storms: tuple[Span, ...] = ()
     disk_full: tuple[Span, ...] = ()
     #: longest time that one group of transactions takes, seconds

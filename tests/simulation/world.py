@@ -84,6 +84,8 @@ class Report:
     events: int = 0
     requests: Counter[tuple[str, bool, bool]] = field(default_factory=Counter)
     tail: list[str] = field(default_factory=list)
+    #: the largest number of results that waited for their download, by second
+    waiting: dict[int, int] = field(default_factory=dict)
     #: when each life ended
     ended: list[float] = field(default_factory=list)
 
@@ -462,9 +464,9 @@ class Client:
         self.gate()
         dice, provider = self._fetch_dice, self.world.provider
         fault = provider._rolled(self.plan.fetch)
-        if provider._outage():
+        if provider._outage() or any(span.covers(self.world.time()) for span in self.plan.files_away):
             fault = "later"
-        await self.sleep(dice.uniform(5.0, 300.0) if fault == "slow" else dice.uniform(0.05, 2.0))
+        await self.sleep(dice.uniform(5.0, 300.0) if fault == "slow" else dice.uniform(*self.plan.fetches))
         provider.requests["fetch", provider._outage() is not None, fault in {None, "slow"}] += 1
         self.world.note("fetched", url, fault)
         if fault == "later":
@@ -502,6 +504,8 @@ class Client:
         if self.dead:
             return
         world = self.world
+        second, waiting = int(world.time()), self.pipeline.session.capacity.backlog.waiting
+        world.report.waiting[second] = max(waiting, world.report.waiting.get(second, 0))
         world.note("change", before.ref, before.state, type(event).__name__, after.state, after.remote_id)
         broken = world.invariants.broken() or world.invariants.journal_agrees()
         if broken:

@@ -150,7 +150,10 @@ class Expectation:
             waits = task.state is State.QUEUED and task.due_at is not None and task.due_at > now + 900
             if waits or task.state in {State.RUNNING, State.READY, State.IN_DOUBT}:
                 since = None if task.since is None else min(task.since, now)
-                self.tasks[key] = replace(task, due_at=now + 900 * waits, failures=0, absences=0, since=since)
+                due_at = now + 900 * waits
+                if task.state is State.READY and task.finished_at is not None:
+                    due_at = min(task.finished_at, now)
+                self.tasks[key] = replace(task, due_at=due_at, failures=0, absences=0, since=since)
 
     # starts
 

@@ -372,6 +372,19 @@ async def test_wake_makes_paid_and_doubtful_tasks_due(bench):
         ]
 
 
+async def test_oldest_result_is_fetched_first_after_a_restart(bench):
+    """Whatever waits longest dies first, also where a later task was finished earlier, or its last fetch failed."""
+    async with bench() as made:
+        await made.add(1, 2, 3)
+        for finished_at, due_at in ((NOW - 10, NOW - 10), (NOW - 30, NOW + 60), (NOW - 20, NOW - 20)):
+            await made.to(State.READY, finished_at=finished_at, due_at=due_at, refreshes=int(due_at > NOW))
+        assert await made.store.unfetched_counts("chanjing") == (0, 2, 1)
+        assert await made.store.unfetched_counts("kling") == (0, 0, 0)
+        await made.store.wake(NOW)
+        tasks = await made.store.claim("chanjing", State.READY, NOW, 9, [], next_due)
+        assert [task.finished_at for task in tasks] == [NOW - 30, NOW - 20, NOW - 10]
+
+
 # settling
 
 
@@ -606,7 +619,16 @@ WHOLE = {
 }
 #: answered from indexes and counters, since a run begins with them and `status` needs them
 AT_ONCE = {
-    *("wake", "in_state", "slots_taken", "has_unfinished", "providers_with_work", "counts", "counts_by_provider"),
+    *(
+        "wake",
+        "in_state",
+        "slots_taken",
+        "unfetched_counts",
+        "has_unfinished",
+        "providers_with_work",
+        "counts",
+        "counts_by_provider",
+    ),
     *("removed_unsent", "error_groups", "example_names", "removed_failed", "count_partial", "oldest_submitted"),
     *("oldest_ready", "has_work", "poll_outlook", "next_due"),
 }

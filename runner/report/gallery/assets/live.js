@@ -54,7 +54,7 @@ function figuresOf(job) {
   const eta = job.running && open ? (job.eta === null ? say("eta_unknown") : say("eta", lasting(job.eta))) : "";
   const changed = make("time", { textContent: say("changed", since(job.changed)) });
   changed.dataset.at = job.changed;
-  return [...rates, eta, cost.trim()].filter(Boolean).map((text) => make("span", { textContent: text })).concat(changed);
+  return [...rates, plain(job.wait ?? ""), eta, cost.trim()].filter(Boolean).map((text) => make("span", { textContent: text })).concat(changed);
 }
 
 function issuesOf(job) {
