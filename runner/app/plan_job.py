@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.app.job import Goods, Prices, submit_rate, with_sandbox_directory
-from runner.app.planned_safety import PlannedSafety
+from runner.app.planned_safety import PlannedSafety, lost_at_once
 from runner.app.task_changes import Change, Restatements, axis_names, pair_changes
 from runner.errors import JobNotFoundError
 from runner.providers.catalogue import Catalogue
@@ -235,6 +235,7 @@ class PlanBuilder:
             "suspects": self._suspects(),
             "rate": {provider: str(rate) for provider, rate in rates.items()},
             "seconds": round(seconds, 1),
+            "lost_at_once": lost_at_once(job, rates, new),
             "samples": [
                 {"key": draft.key, "name": draft.name, "model": draft.model, "request": dict(draft.request)}
                 for draft in self._samples

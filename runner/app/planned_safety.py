@@ -1,10 +1,11 @@
-"""What a plan says of lost answers: the guarantee class of what would be bought, and fields that the list hides."""
+"""What a plan says of lost answers: the guarantee class, fields that the list hides, how many can be lost at once."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from runner.app.account_state import known_accounts
+from runner.app.provider_config import most_submits
 from runner.providers import spec as specs
 from runner.providers.guarantee import BY_CONTENT, claimed_class, hidden_fields
 from runner.providers.images import has_placeholder
@@ -19,11 +20,30 @@ if TYPE_CHECKING:
     from runner.app.account_state import AccountState
     from runner.app.job import LoadedJob
     from runner.tasks.models import Draft
+    from runner.units import Rate
 
 #: kinds of requests that are counted
 _MAX_KINDS = 1_000
 #: refusals that are named
 _MAX_REFUSALS = 12
+
+
+def lost_at_once(job: LoadedJob, rates: Mapping[str, Rate], new: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return, for each provider with new tasks, how many answers can be lost at once, as `plan --json` prints it."""
+    found = []
+    for name, rate in rates.items():
+        spec = specs.load(name, job.settings.providers)
+        if most := min(most_submits(spec, job.manifest), new.get(name, 0)):
+            found.append(
+                {
+                    "provider": name,
+                    "answers": most,
+                    "submits_at_once": most_submits(spec, job.manifest),
+                    "looked_up": spec.can_reconcile,
+                    "submits_per_second": rate.per_second,
+                }
+            )
+    return found
 
 
 class PlannedSafety:

@@ -193,9 +193,13 @@ def endpoint_rates(spec: Spec, manifest: Manifest, *, loopback: bool) -> dict[st
     return {endpoint: manifest.limits.qps or default for endpoint, default in defaults.items()} | uploads
 
 
-def most_submits(spec: Spec, manifest: Manifest) -> int:
-    """Return how many submits may be on the wire at once, which is how many answers can be lost at once."""
-    return manifest.limits.submits_at_once or (_MOST_SUBMITS if spec.can_reconcile else BLIND_SUBMITS)
+def most_submits(spec: Spec, manifest: Manifest, *, can_look_up: bool = True) -> int:
+    """Return how many submits may be on the wire at once, which is how many answers can be lost at once.
+
+    Where a lost answer cannot be looked up, or is not to be, these are few unless the manifest says more.
+    """
+    is_blind = not (spec.can_reconcile and can_look_up)
+    return manifest.limits.submits_at_once or (BLIND_SUBMITS if is_blind else _MOST_SUBMITS)
 
 
 def retry_policy(spec: Spec, manifest: Manifest, *, loopback: bool) -> RetryPolicy:

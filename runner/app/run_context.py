@@ -317,8 +317,8 @@ async def _open_pipeline(
         facts=AccountFacts(account),
         earlier=EarlierRowsFile(job.state_directory),
         images=image_source(session, job.images, account, stack, loopback=loopback),
-        submits=provider_config.FIRST_SUBMITS if spec.can_reconcile else provider_config.BLIND_SUBMITS,
-        most_submits=provider_config.most_submits(spec, manifest),
+        submits=provider_config.FIRST_SUBMITS if policy.can_reconcile else provider_config.BLIND_SUBMITS,
+        most_submits=provider_config.most_submits(spec, manifest, can_look_up=policy.can_reconcile),
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
     )
     await pipeline.load_facts()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from itertools import islice
+from math import ceil
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ _MAX_CHANGES = 3
 _WIDTH, _MAX_FIELDS = 100, 5
 #: most characters of a warning
 _MAX_WARNING = 1000
+#: seconds that an answer to a submit is taken to need
+_ANSWER_SECONDS = 1.0
 
 
 @click.command()
@@ -137,13 +140,27 @@ def _safety_lines(plan: dict[str, Any]) -> Iterator[str]:
     """Yield lines about what happens to a purchase whose answer is lost."""
     label = "safety"
     first = f"{', '.join(plan['one_by_one'])}: the first two tasks go one by one" if plan["one_by_one"] else None
-    notes = (*_refusal_notes(plan), *_backup_notes(plan), *_hidden_notes(plan))
+    notes = (*_lost_notes(plan), *_refusal_notes(plan), *_backup_notes(plan), *_hidden_notes(plan))
     for line in (*safety_lines(plan["guarantees"]), *filter(None, [first]), *notes):
         for part in wrap(
             line, max(40, min(_terminal_width(), _WIDTH) - 13), break_on_hyphens=False, break_long_words=False
         ):
             yield f"  {label:<9}  {part}"
             label = ""
+
+
+def _lost_notes(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each provider about how many answers can be lost at once, and what that bound costs in time."""
+    for each in plan["lost_at_once"] if plan["guarantees"] else ():
+        fate = "each is looked up" if each["looked_up"] else "none can be looked up: you would decide about each"
+        line = f"{each['provider']}: at most {pluralize(each['answers'], 'answer')} can be lost at once, and {fate}"
+        allowed, at_once = each["submits_per_second"], each["submits_at_once"]
+        needed = ceil(allowed * _ANSWER_SECONDS)
+        if at_once < needed and each["answers"] == at_once:
+            rate = f"{at_once / _ANSWER_SECONDS:g} submits a second of the {allowed:g} allowed"
+            more = f"limits.submits_at_once: {needed} would reach them, and as many could be lost"
+            line += f". At {_ANSWER_SECONDS:g} s an answer that is about {rate}; {more}"
+        yield line
 
 
 def _refusal_notes(plan: dict[str, Any]) -> Iterator[str]:

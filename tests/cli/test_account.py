@@ -124,6 +124,46 @@ def test_plan_of_a_new_account_says_what_is_not_known(desk):
     assert not (desk.root / "home").exists()
 
 
+AT_ONCE = """\
+version: 1
+provider: {}
+model: {}
+params: {{prompt: "a heron {{{{ n }}}}"}}
+items: [{{n: 1}}, {{n: 2}}, {{n: 3}}]
+limits: {}
+"""
+
+
+GATEWAY = {"KLING_GATEWAY_API_KEY": "k", "KLING_GATEWAY_BASE_URL": "https://example.com"}
+SLOW = (
+    "At 1 s an answer that is about {} submits a second of the 50 allowed; limits.submits_at_once: 50 would reach them"
+)
+
+
+@pytest.mark.parametrize(
+    ("provider", "limits", "answers", "said"),
+    [
+        ("kling", "{qps: 50}", 3, "and each is looked up"),
+        ("kling", "{qps: 50, submits_at_once: 1}", 1, f"and each is looked up. {SLOW.format(1)}"),
+        ("kling-gateway", "{qps: 1}", 2, "and none can be looked up: you would decide about each"),
+        ("kling-gateway", "{qps: 50}", 2, f"and none can be looked up: you would decide about each. {SLOW.format(2)}"),
+        ("kling-gateway", "{qps: 50, submits_at_once: 50}", 3, "and none can be looked up"),
+    ],
+)
+def test_plan_says_how_many_answers_can_be_lost(desk, provider, limits, answers, said):
+    """It is what may be on the wire at once, or all tasks if these are fewer; and what a low number costs in time."""
+    desk.write("job.yaml", AT_ONCE.format(provider, "image/kling-v2-1", limits))
+    env = KEY if provider == "kling" else GATEWAY
+    text = " ".join(desk.run("plan", "job.yaml", **env).out.split())
+    assert (
+        f"{provider}: at most {answers} {'answer' if answers == 1 else 'answers'} can be lost at once, {said}" in text
+    )
+    assert ("At 1 s" in text) == ("At 1 s" in said)
+    (found,) = json.loads(desk.run("plan", "job.yaml", "--json", **env).out)["lost_at_once"]
+    assert (found["provider"], found["answers"]) == (provider, answers)
+    assert found["looked_up"] == (provider == "kling")
+
+
 def test_plan_in_the_sandbox_promises_nothing(desk):
     desk.write("job.yaml", MANIFEST.format("kling"))
     assert json.loads(desk.run("plan", "job.yaml", "--sandbox", "--json").out)["guarantees"] == []
