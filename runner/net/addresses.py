@@ -64,6 +64,22 @@ def check_url(url: httpx.URL | str, *, loopback: bool) -> httpx.URL:
     return checked
 
 
+def read_link(text: str) -> str:
+    """Return a link as a browser would request it. A link that needs no change stays as it is, to the letter.
+
+    Blanks around it are dropped, blanks in it are quoted, and `&amp;` is undone where every `&` was written so, as in
+    HTML. A link without a scheme (`//host`) is https. Control characters stay, and are refused later.
+    """
+    link = text.strip(" ")
+    if link.startswith("//"):
+        link = f"https:{link}"
+    scheme, separator, rest = link.partition("://")
+    authority, slash, path = rest.partition("/")
+    if "&amp;" in path and path.count("&") == path.count("&amp;"):
+        path = path.replace("&amp;", "&")
+    return f"{scheme}{separator}{authority}{slash}{path.replace(' ', '%20')}"
+
+
 def check_base(url: str) -> httpx.URL:
     """Return the parsed base URL of an API, which may be a company gateway on a private address. Raises ConfigError."""
     try:

@@ -1,8 +1,9 @@
-"""Decompression of response bodies within a size limit, and strict JSON parsing.
+"""Decompression of response bodies within a size limit, and JSON parsing: strict for what is paid, else like a browser.
 
 Both are needed because the other side is not trusted. A gzip bomb of 972 KB expands to 1 GB. Python's JSON parser keeps
 the last of two equal keys, accepts NaN and lone surrogates (which SQLite then refuses), and raises four different
-exceptions.
+exceptions. The answer to a submit that is no JSON in the strict sense is in doubt; elsewhere the last of two equal keys
+counts, as in browsers, and what JSON does not allow is borne.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 #: maximum bytes of one decompressed piece
 _MAX_PIECE = 1 << 20
-#: encodings that an error may name; any other text of a header may be an echo of a credential
-_NAMED_ENCODINGS = frozenset({"br", "zstd", "compress"})
+#: encodings that are read, and others that an error may name; any other text of a header may echo a credential
+_INFLATED, _NAMED_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"}), frozenset({"br", "zstd", "compress"})
 #: characters that are kept of a body that is not JSON
 TEXT_LIMIT = 2000
 
@@ -29,22 +30,32 @@ class UnreadableBodyError(Exception):
     """A body that cannot be decompressed or exceeds the size limit."""
 
 
+def read_coding(header: str) -> str:
+    """Return the coding that a Content-Encoding header names, or "" if it names none: then the bytes decide.
+
+    Object stores hand on whatever was written there at an upload, such as `UTF-8`.
+    """
+    coding = header.strip().lower()
+    return coding if coding in _INFLATED or coding in _NAMED_ENCODINGS or "," in coding else ""
+
+
 class Inflater:
     """Streaming decompressor for a Content-Encoding, with at most 1 MiB per piece and `limit` bytes in total.
 
-    Raises UnreadableBodyError for an unknown encoding, a damaged stream or too many bytes.
+    Raises UnreadableBodyError for an encoding that it cannot read, a damaged stream or too many bytes.
     """
 
     def __init__(self, encoding: str, limit: int) -> None:
-        self._is_compressed = encoding.strip().lower() not in {"", "identity"}
+        coding = read_coding(encoding)
+        self._is_compressed = coding != ""
         self._limit = limit
         self._total = 0
         self._raw_deflate = False
         if not self._is_compressed:
             return
-        if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
+        if coding not in _INFLATED:
             raise UnreadableBodyError(
-                f"content encoding {encoding!r}" if encoding in _NAMED_ENCODINGS else "an unknown content encoding"
+                f"content encoding {coding!r}" if coding in _NAMED_ENCODINGS else "several content encodings"
             )
         # 32 + 15: zlib detects gzip or zlib by the header
         self._decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)
@@ -82,15 +93,34 @@ class Inflater:
         return self._decompress(data)
 
 
-def parse_body(raw: bytes) -> Any:
-    """Return the value of strict JSON, or else the body as text of at most 2,000 characters that SQLite can store."""
+def parse_body(raw: bytes, *, strict: bool = True) -> Any:
+    """Return the value of JSON, or else the body as text of at most 2,000 characters that SQLite can store.
+
+    Unless `strict`, the last of two equal keys counts, numbers that are none are None, and control characters and bytes
+    that are no text are borne.
+    """
     try:
-        text = raw.decode("utf-8-sig")
-        if "\\u" in text:
+        text = raw.decode("utf-8-sig", "strict" if strict else "replace")
+        has_escapes = "\\u" in text
+        if has_escapes and strict:
             orjson.loads(text)  # raises on lone surrogates
-        return _DECODER.decode(text)
+        value = (_DECODER if strict else _LENIENT_DECODER).decode(text)
+        return _without_surrogates(value) if has_escapes and not strict else value
     except (ValueError, RecursionError):
         return raw[: TEXT_LIMIT * 4].decode("utf-8", "backslashreplace")[:TEXT_LIMIT]
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Return a value with a question mark for each lone surrogate, which no database takes."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case list():
+            return [_without_surrogates(each) for each in value]
+        case dict():
+            return {_without_surrogates(name): _without_surrogates(each) for name, each in value.items()}
+        case _:
+            return value
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -114,4 +144,9 @@ def _parse_finite(text: str) -> float:
 #: shared decoder, since `json.loads` with hooks creates one for every body
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant, parse_float=_parse_finite
+)
+_LENIENT_DECODER = json.JSONDecoder(
+    parse_constant=lambda _: None,
+    parse_float=lambda text: value if math.isfinite(value := float(text)) else None,
+    strict=False,
 )

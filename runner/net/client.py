@@ -24,7 +24,7 @@ from yarl import URL
 
 from runner import __version__
 from runner.net.addresses import GuardedResolver, check_base
-from runner.net.body import Inflater, UnreadableBodyError, parse_body
+from runner.net.body import Inflater, UnreadableBodyError, parse_body, read_coding
 from runner.net.transport import AiohttpTransport, RequestTrace, ResponseStream, tls_context, to_yarl
 from runner.providers.requests import NoAnswer, NotSent, Outcome, Reply, Request
 from runner.providers.responses import is_unclear
@@ -152,7 +152,7 @@ class ProviderClient:
 
     async def _send_once(self, request: Request, credential: Headers, record: _SendRecord) -> Outcome:
         trace = RequestTrace(self._clock)
-        exchange = record.begin(trace, tuple(_secrets(request, credential)))
+        exchange = record.begin(trace, tuple(_secrets(request, credential)), strict=request.phase == "submit")
         channel = self._single_use if request.phase in {"submit", "token"} else self._pooled
         try:
             answer = await channel.send(request, self._url_for(request.path), credential, trace)
@@ -224,6 +224,8 @@ class _Exchange:
 
     trace: RequestTrace
     secrets: tuple[str, ...] = ()
+    #: what JSON does not allow makes the answer unreadable, as where it says whether something was bought
+    strict: bool = True
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
@@ -231,17 +233,21 @@ class _Exchange:
 
     async def read_body(self, answer: ResponseStream, limit: int) -> None:
         """Read the decompressed body, of at most `limit` bytes."""
-        inflater = Inflater(self.headers.get("content-encoding", ""), limit)
+        encoding = self.headers.get("content-encoding", "")
+        inflater = Inflater(encoding, limit)
         async for chunk in answer:
             for piece in inflater.feed(chunk):
                 self.body += piece
         inflater.finish()
+        is_unknown = encoding.strip().lower() not in {"", "identity"} and not read_coding(encoding)
+        if is_unknown and bytes(self.body.lstrip()[:1]) not in {b"{", b"["}:  # else it is none, as the bytes say
+            raise UnreadableBodyError("an unknown content encoding")
         self.is_complete = True
 
     def reply(self) -> Reply:
         """Return the complete answer."""
         headers = {name: self._redact(value) for name, value in self.headers.items()}
-        return Reply(self.status or 0, parse_body(self._redacted_body()), headers)
+        return Reply(self.status or 0, parse_body(self._redacted_body(), strict=self.strict), headers)
 
     def _redacted_body(self) -> bytes:
         """Return the body without the credentials, in any spelling that JSON allows."""
@@ -284,12 +290,12 @@ class _SendRecord:
         self._replayed = False
         self._exchange: _Exchange | None = None
 
-    def begin(self, trace: RequestTrace, secrets: tuple[str, ...]) -> _Exchange:
+    def begin(self, trace: RequestTrace, secrets: tuple[str, ...], *, strict: bool) -> _Exchange:
         """Start an exchange: the first one or a replay."""
         self._replayed = self.rejected
         if self.permit is not None:
             trace.on_sent = self.permit.sent
-        self._exchange = _Exchange(trace, secrets)
+        self._exchange = _Exchange(trace, secrets, strict)
         return self._exchange
 
     def outcome_at_deadline(self, text: str) -> Outcome:

@@ -11,6 +11,7 @@ Requests are sent through the transport directly, since httpx's client would log
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections import defaultdict
@@ -22,8 +23,8 @@ import anyio
 import httpx
 from anyio import to_thread
 
-from runner.net.addresses import AddressDeniedError, GuardedResolver, check_url
-from runner.net.body import Inflater, UnreadableBodyError
+from runner.net.addresses import AddressDeniedError, GuardedResolver, check_url, read_link
+from runner.net.body import Inflater, UnreadableBodyError, read_coding
 from runner.net.client import USER_AGENT
 from runner.net.media import HEAD_SIZE, MediaKind, is_complete_file, sniff
 from runner.net.partial_file import MAX_QUARANTINED_BYTES, PartialFile, Quarantine
@@ -146,8 +147,10 @@ class Downloader:
 
     async def fetch(self, url: str, part: Path) -> DownloadedFile | DeadLink | RetryLater:
         """Download `url` to the partial file `part`, and check that the content is complete. Raises DiskError."""
+        if url[:5].lower() == "data:":
+            return await self._save_inline(url, part)
         try:
-            checked = check_url(url, loopback=self._loopback)
+            checked = check_url(read_link(url), loopback=self._loopback)
         except AddressDeniedError as error:
             return DeadLink(TaskError("link_denied", None, str(error)))
         concurrency = self._hosts[checked.netloc.decode("ascii")]
@@ -166,6 +169,25 @@ class Downloader:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
+
+    async def _save_inline(self, url: str, path: Path) -> DownloadedFile | DeadLink | RetryLater:
+        """Write the file that the answer itself holds, as a `data:` URI."""
+        head, _, text = url.partition(",")
+        try:
+            data = base64.b64decode(text, validate=True) if head.lower().endswith(";base64") else b""
+        except ValueError:
+            data = b""
+        kind = sniff(data[:HEAD_SIZE])
+        if kind is None:
+            return DeadLink(
+                TaskError("not_media", None, "the answer holds a `data:` URI that is no picture, film or sound")
+            )
+        part = PartialFile(path)
+        try:
+            await to_thread.run_sync(part.reset, "")
+            return await to_thread.run_sync(_finish, part, [data], kind)
+        finally:
+            part.close()
 
     async def _fetch_to(self, url: httpx.URL, path: Path) -> DownloadedFile | DeadLink | RetryLater:
         part = PartialFile(path)
@@ -204,7 +226,7 @@ class Downloader:
                 )
             if answer.status_code == httpx.codes.OK:
                 # offsets in compressed content differ from those in the file, so it cannot be resumed
-                etag = "" if answer.headers.get("content-encoding") else answer.headers.get("etag", "")
+                etag = "" if read_coding(answer.headers.get("content-encoding", "")) else answer.headers.get("etag", "")
                 part.reset_on_write(etag)
             buffer = _Buffer(part, self._limits, self._clock)
             kind = await buffer.receive(answer)
@@ -319,7 +341,7 @@ class _Buffer:
 
     async def receive(self, answer: httpx.Response) -> MediaKind:
         """Write the content to the partial file, except for the last pieces (`take_pieces`), and return its kind."""
-        encoding = answer.headers.get("content-encoding", "")
+        encoding = read_coding(answer.headers.get("content-encoding", ""))
         length = answer.headers.get("content-length", "")
         inflater = Inflater(encoding, self._limits.video)
         if not encoding and length.isdigit():
@@ -389,7 +411,8 @@ def _finish(part: PartialFile, rest: Sequence[bytes], kind: MediaKind) -> Downlo
 def _is_continuation(answer: httpx.Response, size: int, tag: str) -> bool:
     """Return True if a 206 is the remainder of the partial file, from byte `size` to the end, with the same ETag."""
     match = re.fullmatch(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", answer.headers.get("content-range", ""))
-    if answer.status_code != httpx.codes.PARTIAL_CONTENT or match is None or answer.headers.get("content-encoding"):
+    coding = read_coding(answer.headers.get("content-encoding", ""))
+    if answer.status_code != httpx.codes.PARTIAL_CONTENT or match is None or coding:
         return False
     begin, end, total = (int(text) for text in match.groups())
     return bool(tag) and begin == size and end + 1 == total and answer.headers.get("etag", tag) == tag

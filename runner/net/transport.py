@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: bytes above which aiohttp needs a body as a stream, so that one write does not block the event loop
 _LARGE_BODY = 1 << 20
+#: bytes of one header line of an answer, as much as browsers and curl read
+_MAX_HEADER = 64 << 10
 #: headers of the connection, which aiohttp sets
 _HOP_HEADERS = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
 #: headers that aiohttp would add on its own
@@ -212,6 +214,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 connector=connector,
                 auto_decompress=False,
                 read_bufsize=self._read_buffer,
+                max_field_size=_MAX_HEADER,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 skip_auto_headers=_AUTO_HEADERS,

@@ -5,7 +5,15 @@ import pytest
 from aiohttp.abc import AbstractResolver
 
 from runner.errors import ConfigError
-from runner.net.addresses import AddressDeniedError, GuardedResolver, check_base, check_url, is_loopback, may_reach
+from runner.net.addresses import (
+    AddressDeniedError,
+    GuardedResolver,
+    check_base,
+    check_url,
+    is_loopback,
+    may_reach,
+    read_link,
+)
 
 PRIVATE = (  # noqa: SIM905 - a table, not fifty lines
     "127.0.0.1 127.1.2.3 ::1 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 100.127.255.254 0.0.0.0 "
@@ -148,3 +156,19 @@ async def test_returned_addresses_are_the_checked_ones():
 async def test_unusual_spellings_of_loopback_are_denied(host):
     with pytest.raises(OSError):  # noqa: PT011 - denied, or unknown to this system
         await GuardedResolver(loopback=False).resolve(host, 443)
+
+
+@pytest.mark.parametrize(
+    ("link", "read"),
+    [
+        ("https://cdn.example.com/a%20b.png?X-Sig=a%2Fb%3D&amp=1&x=", None),
+        ("https://cdn.example.com/a b.png?t=x y", "https://cdn.example.com/a%20b.png?t=x%20y"),
+        ("//cdn.example.com/x.png", "https://cdn.example.com/x.png"),
+        (" https://cdn.example.com/x?a=1&amp;b=2 ", "https://cdn.example.com/x?a=1&b=2"),
+        ("https://cdn.example.com/x?a=1&amp;b=2&c=3", None),
+        ("https://good.example @evil.example/x", None),
+        ("https://cdn.example.com/\tx", None),
+    ],
+)
+def test_link_is_read_like_a_browser_reads_it(link, read):
+    assert read_link(link) == (link if read is None else read)

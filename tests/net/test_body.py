@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import json
 import zlib
 
 import pytest
@@ -79,7 +80,35 @@ def test_gzip_bomb_is_read_in_small_pieces():
     assert largest <= 1 << 20
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "x"])
+@pytest.mark.parametrize("encoding", ["UTF-8", "aws-chunked", "binary", "none", "x", ""])
+def test_coding_that_is_none_leaves_the_bytes(encoding):
+    assert inflated(b"abc", encoding) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'{"a": NaN, "b": -Infinity, "c": 1e999, "d": 1.5}', {"a": None, "b": None, "c": None, "d": 1.5}),
+        (b'{"a": "\\ud800x", "\\udfff": ["\\u732b"]}', {"a": "?x", "?": ["猫"]}),
+        (b'{"a": "line\nline\x01"}', {"a": "line\nline\x01"}),
+        (b'{"a": "\xff"}', {"a": "\ufffd"}),
+        (b"{", "{"),
+        (b"[" * 100_000, "[" * 2000),
+    ],
+)
+def test_answer_that_buys_nothing_is_read_like_a_browser(raw, value):
+    assert parse_body(raw, strict=False) == value
+    if not isinstance(value, str):
+        assert isinstance(parse_body(raw), str)
+
+
+@given(st.binary(max_size=300))
+def test_any_lenient_body_can_be_stored(raw):
+    json.dumps(parse_body(raw, strict=False), ensure_ascii=False, allow_nan=False).encode()
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
 def test_unsupported_encodings(encoding):
     with pytest.raises(UnreadableBodyError):
         Inflater(encoding, 1)

@@ -204,6 +204,26 @@ async def test_compressed_answers_are_read(wires, encoding):
         assert (await client.send(QUERY)).body == {"a": 1}
 
 
+async def test_long_headers_are_read(wires):
+    """Content-Security-Policy and cookies of a proxy alone may take more than 8 KB."""
+    reply = wires.answer(b'{"a": 1}').replace(b"\r\n\r\n", b"\r\nx-policy: " + b"x" * 60_000 + b"\r\n\r\n", 1)
+    async with wires.Wire(wires.always(reply)) as wire, open_client(wire.url) as client:
+        assert (await client.send(QUERY)).body == {"a": 1}
+
+
+async def test_only_the_answer_to_a_submit_is_read_strictly(wires):
+    reply = wires.answer(b'{"a": 1, "a": 2}')
+    async with wires.Wire(wires.always(reply)) as wire, open_client(wire.url) as client:
+        assert (await client.send(QUERY)).body == {"a": 2}
+        assert isinstance((await client.send(Request("submit", "POST", "/x", "submit", {}))).body, str)
+
+
+async def test_answer_in_a_coding_that_is_none_is_read(wires):
+    reply = wires.answer(b' {"a": 1}', content_encoding="UTF-8")
+    async with wires.Wire(wires.always(reply)) as wire, open_client(wire.url) as client:
+        assert (await client.send(QUERY)).body == {"a": 1}
+
+
 async def test_gzip_bomb_is_limited(wires):
     bomb = gzip.compress(b"\0" * (100 << 20), 9)
     reply = wires.answer(bomb, content_encoding="gzip")

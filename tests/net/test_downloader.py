@@ -1,6 +1,7 @@
 """Downloads from a server that lies, breaks connections and redirects."""
 
 import asyncio
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -252,6 +253,34 @@ async def test_gzip_media_is_decompressed_within_limits(wires, part):
             outcome = await client.fetch(wire.url, part)
         assert (outcome == complete(PNG)) is good
         assert not part.with_name(part.name + ".tag").exists()
+
+
+async def test_coding_that_is_none_is_resumed_like_any_file(wires, part):
+    """Object stores hand on what an upload said, such as `UTF-8`."""
+    reply = wires.answer(PNG, content_encoding="UTF-8", etag='"v"')
+    async with wires.Wire(wires.always(reply)) as wire, downloader() as client:
+        assert await client.fetch(wire.url, part) == complete(PNG)
+    assert part.with_name(part.name + ".tag").read_text() == '"v"'
+
+
+async def test_link_with_blanks_is_requested_quoted(wires, part):
+    async with wires.Wire(wires.always(wires.answer(PNG))) as wire, downloader() as client:
+        assert await client.fetch(f"  {wire.url}/my cup 茶.png?a=1&amp;b=2 ", part) == complete(PNG)
+    assert wire.seen[0].path == "/my%20cup%20%E8%8C%B6.png?a=1&b=2"
+
+
+@pytest.mark.parametrize("head", ["data:image/png;base64,", "DATA:;base64,", "data:application/octet-stream;base64,"])
+async def test_picture_in_the_answer_is_written(part, head):
+    async with downloader() as client:
+        assert await client.fetch(head + base64.b64encode(LARGE).decode(), part) == complete(LARGE)
+    assert part.read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("url", ["data:image/png,abc", "data:;base64,####", "data:;base64,", "data:;base64,aGFsbG8="])
+async def test_data_that_is_no_picture_is_a_dead_link(part, url):
+    async with downloader() as client:
+        assert isinstance(await client.fetch(url, part), DeadLink)
+    assert not part.exists()
 
 
 @pytest.mark.parametrize("planted", ["part", "tag", "hard link", "pipe"])
