@@ -68,6 +68,8 @@ if TYPE_CHECKING:
 
 Verb = Literal["run", "retry", "reconcile", "verify", "audit"]
 Elsewhere = Literal["link", "ignore"]
+#: seconds for which providers keep files at most, and tasks that one run takes up since their files were not served
+FILES_LIVE, MOST_UNSERVED = 30 * 86_400.0, 10_000
 #: seconds for which `verify` tries to fetch outputs that the provider may have deleted long ago
 _MAX_VERIFY_SECONDS = 600.0
 
@@ -195,17 +197,17 @@ async def _add_tasks(
 
 
 async def _providers_with_late_results(store: Store, settings: Settings, now: float) -> set[str]:
-    """Return the providers that may still deliver tasks which count as lost.
+    """Return the providers that may still deliver tasks which count as lost, or files that were not served.
 
     A provider without credentials or address is left out, because a late result is not worth an error.
     """
-    found = set()
+    found, unserved = set(), {task.provider for task in await store.unserved(now - FILES_LIVE, MOST_UNSERVED)}
     for name in await store.providers_with_losses():
         spec = specs.load(name, settings.providers)
         with suppress(RunnerError):
             provider_config.credentials(spec, settings)
             provider_config.base_url(spec, settings)
-            if await store.late_candidates(name, list(spec.operations), now - LATE_RESULT_AGE, 1):
+            if name in unserved or await store.late_candidates(name, list(spec.operations), now - LATE_RESULT_AGE, 1):
                 found.add(name)
     return found
 

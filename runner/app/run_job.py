@@ -26,7 +26,7 @@ from runner.app.issues import job_issues
 from runner.app.job_lease import Fence, open_lease
 from runner.app.job_registry import ADOPT_HINT, mark_finished, record_while_running, register_run
 from runner.app.output_files import broken_files, keys_of_broken_files, keys_of_missing_files
-from runner.app.run_context import RunOptions, Verb, open_context
+from runner.app.run_context import FILES_LIVE, MOST_UNSERVED, RunOptions, Verb, open_context
 from runner.app.state_binding import bind_state, check_binding, rescue_journal, watch_registers
 from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError, UsageError
 from runner.providers.spec import load, spec_paths
@@ -229,21 +229,22 @@ async def _run_to_end(run: Run, context: RunContext, job: LoadedJob, settings: S
 async def _requeue(context: RunContext, options: RunOptions, directory: Path) -> None:
     """Requeue the tasks that the user asked for again: stranded, failed, or with missing or changed files."""
     by_name = {pipeline.name: pipeline for pipeline in context.pipelines}
-    for task in await _tasks_to_requeue(context.store, options, directory):
+    for task in await _tasks_to_requeue(context.store, options, directory, context.clock.now()):
         if task.provider in by_name:
             after = advance(task, Retried(), context.clock.now(), by_name[task.provider].settlement.policy)
             await context.store.settle(task, after)
 
 
-async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path) -> list[Task]:
-    """Return the tasks to requeue.
+async def _tasks_to_requeue(store: Store, options: RunOptions, directory: Path, now: float) -> list[Task]:
+    """Return the tasks to requeue. A run takes up what was stranded because its files were not served.
 
     Raises UsageError if tasks are lost, and none for the reason that was named.
     """
     if options.verb in {"run", "verify"}:
         find_keys = keys_of_broken_files if options.verb == "verify" else keys_of_missing_files
         keys = await anyio.to_thread.run_sync(find_keys, directory)
-        return [task for key in keys for task in await store.find_by_key_prefix(key)]
+        found = [task for key in keys for task in await store.find_by_key_prefix(key)]
+        return found if options.verb == "verify" else [*found, *await store.unserved(now - FILES_LIVE, MOST_UNSERVED)]
     states = (State.STRANDED, *([State.FAILED] if options.failed else [])) if options.verb == "retry" else ()
     lost = [task for state in states for task in await store.in_state(state)]
     chosen = [task for task in lost if _matches_reason(task.error.reason, options.reason)]

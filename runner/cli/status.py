@@ -15,6 +15,7 @@ from runner.cli.parameters import MANIFEST, as_json, in_sandbox, job_directory, 
 from runner.errors import JobNotFoundError
 from runner.report.run_info import read_run_info, wait_text
 from runner.report.summary import issue_lines
+from runner.scheduler.outcome import files_text
 from runner.settings import Settings
 from runner.store.lock import is_run_active
 from runner.store.read_only import open_read_only
@@ -69,6 +70,7 @@ def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], JobIssue
             "oldest_waiting_seconds": waiting,
             "cost": job.spent(),
             "faults": job.error_groups(),
+            "files": job.waiting_files(),
             "waits": dict(read_run_info(state).waits) if is_run_active(state) else {},
             "held": job.in_state("held"),
             "in_doubt": job.in_state("in_doubt"),
@@ -85,6 +87,8 @@ def _status_lines(report: dict[str, Any], issues: JobIssues) -> Iterator[str]:
         yield f"  cost    {report['cost']:g}{f' {issues.unit}' if issues.unit else ''} so far, with what is in doubt"
     if report["oldest_waiting_seconds"] is not None:
         yield f"  oldest  waiting for {format_duration(report['oldest_waiting_seconds'])}"
+    if files := files_text(report["files"]):
+        yield f"  waits   {files}"
     if wait := wait_text(report["waits"], report["counts"]):
         yield f"  now     {wait}"
     if report["gone"]:

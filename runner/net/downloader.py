@@ -16,14 +16,14 @@ import re
 import time
 from collections import defaultdict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
 import httpx
 from anyio import to_thread
 
-from runner.net.addresses import AddressDeniedError, GuardedResolver, check_url, read_link
+from runner.net.addresses import AddressDeniedError, GuardedResolver, check_url, is_loopback, read_link
 from runner.net.body import Inflater, UnreadableBodyError, read_coding
 from runner.net.client import USER_AGENT
 from runner.net.media import HEAD_SIZE, MediaKind, is_complete_file, sniff
@@ -49,6 +49,8 @@ _MAX_REDIRECTS = 3
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 #: statuses of a link that will not work again
 _DEAD_STATUSES = frozenset({400, 401, 403, 404, 410})
+#: why a link to a public host in plain http was not requested as it stands: anybody on the way could change the file
+_PLAIN_NOTE = "the link is http://, which is requested as https:// only"
 #: error code of a host that refuses another concurrent download, while the link remains valid
 TOO_MANY_REQUESTS = "429"
 
@@ -149,8 +151,24 @@ class Downloader:
         """Download `url` to the partial file `part`, and check that the content is complete. Raises DiskError."""
         if url[:5].lower() == "data:":
             return await self._save_inline(url, part)
+        link = read_link(url)
+        if not self._is_plain(link):
+            return await self._fetch_checked(link, part)
+        outcome = await self._fetch_checked(f"https://{link[7:]}", part)
+        return outcome if isinstance(outcome, DownloadedFile) else _with_note(outcome, _PLAIN_NOTE)
+
+    def _is_plain(self, link: str) -> bool:
+        """Return True for a link in plain http, but to this machine where that is allowed."""
+        if link[:7].lower() != "http://":
+            return False
         try:
-            checked = check_url(read_link(url), loopback=self._loopback)
+            return not (self._loopback and is_loopback(httpx.URL(link).host))
+        except (httpx.InvalidURL, ValueError):
+            return False
+
+    async def _fetch_checked(self, link: str, part: Path) -> DownloadedFile | DeadLink | RetryLater:
+        try:
+            checked = check_url(link, loopback=self._loopback)
         except AddressDeniedError as error:
             return DeadLink(TaskError("link_denied", None, str(error)))
         concurrency = self._hosts[checked.netloc.decode("ascii")]
@@ -416,6 +434,11 @@ def _is_continuation(answer: httpx.Response, size: int, tag: str) -> bool:
         return False
     begin, end, total = (int(text) for text in match.groups())
     return bool(tag) and begin == size and end + 1 == total and answer.headers.get("etag", tag) == tag
+
+
+def _with_note(outcome: DeadLink | RetryLater, note: str) -> DeadLink | RetryLater:
+    """Return the outcome with a note behind its message."""
+    return replace(outcome, error=replace(outcome.error, message=f"{outcome.error.message}; {note}"))
 
 
 def _retry_later(reason: str, message: str) -> RetryLater:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: failures in a row after which a link counts as dead, so that a poll fetches a fresh one
 _STALE = 2
+#: reasons for which a file may come later, since its host did not serve it
+_AWAY = frozenset({"network", "timeout", "http", "too_slow"})
 #: names that are tried before something is wrong with the directory
 _NAMES = 1000
 #: seconds until a download that was claimed may be claimed again
@@ -154,6 +156,8 @@ def _has_hash(path: Path, sha256: str) -> bool:
 
 def _failure_event(task: Task, outcome: DeadLink | RetryLater) -> Event:
     # a host that has too many of our requests says nothing about the link: fresh links would be used up in vain
-    if isinstance(outcome, DeadLink) or (task.failures + 1 >= _STALE and outcome.error.code != TOO_MANY_REQUESTS):
+    if isinstance(outcome, DeadLink):
         return LinkExpired(outcome.error)
+    if task.failures + 1 >= _STALE and outcome.error.code != TOO_MANY_REQUESTS:
+        return LinkExpired(outcome.error, is_dead=outcome.error.reason not in _AWAY)
     return RetryableFailure("trouble", outcome.error, outcome.wait)

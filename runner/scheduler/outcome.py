@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from runner.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class Exit(IntEnum):
@@ -92,6 +94,15 @@ class RunOutcome:
 
 def _rank(code: Exit) -> int:
     return PRECEDENCE.index(code) if code in PRECEDENCE else -1
+
+
+def files_text(files: Sequence[Mapping[str, Any]]) -> str:
+    """Return why files that are paid for have not come, such as `3 wait for files: HTTP 503`; empty if none waits."""
+    parts = []
+    for each in files:
+        verb = "waits for its file" if each["count"] == 1 else "wait for files"
+        parts.append(f"{each['count']} {verb}: {sanitize(each['message'] or each['reason'], 120)}")
+    return "; ".join(parts)
 
 
 def run_outcome(endings: Iterable[Ending]) -> RunOutcome:

@@ -15,7 +15,7 @@ import anyio
 
 from runner.errors import JobLockedError, RunnerError
 from runner.scheduler.late_results import LateResults
-from runner.scheduler.outcome import Ending, Exit, RunOutcome, run_outcome
+from runner.scheduler.outcome import Ending, Exit, RunOutcome, files_text, run_outcome
 from runner.tasks.events import Interrupted
 from runner.tasks.models import State
 from runner.tasks.remote_ids import show_remote_id
@@ -45,6 +45,8 @@ EVERY_STAGE = (State.QUEUED, State.IN_DOUBT, State.RUNNING, State.READY)
 _LEFT_BY = 120.0
 #: seconds that every run polls and fetches what is paid, however long the pause before it was
 _AT_LEAST = 3600.0
+#: seconds to the next fetch of a file whose host is away, above which the next run fetches it
+_FILES_WAIT = 120.0
 #: ids that a reason names
 _MOST_NAMED = 3
 _BLOCKED: Mapping[BlockKind, Exit] = {
@@ -279,7 +281,12 @@ class Run:
             states += [State.RUNNING, State.IN_DOUBT]
         if self._can_buy(session):
             states.append(State.QUEUED)
-        return await self._store.has_work(session.name, self._states.intersection(states), session.capacity.free_slots)
+        return await self._store.has_work(
+            session.name,
+            self._states.intersection(states),
+            session.capacity.free_slots,
+            self._clock.now() + _FILES_WAIT,
+        )
 
     def _can_buy(self, session: ProviderSession) -> bool:
         # with the breaker open, only a settled doubt lets submits go on: where none is due, waiting is in vain
@@ -309,6 +316,8 @@ class Run:
         unfinished -= await self._store.removed_unsent_count() if State.QUEUED in self._unfinished else 0
         if any(pipeline.session.fence for pipeline in self._pipelines):
             unfinished -= withheld  # another run would not help
+        for files in await self._store.waiting_files() if unfinished else ():
+            yield Ending(Exit.RESUMABLE, f"{files_text([files])}: runner run fetches them, free of charge")
         if unfinished:
             late = " at the deadline" if self._deadline_passed else ""
             late = late if self._states.issuperset(self._unfinished) else ": runner run goes on"

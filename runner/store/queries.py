@@ -198,14 +198,30 @@ class Queries:
         """Return the number of unbought tasks that were removed from the manifest."""
         return await self._read(ReadOnlyQueries.removed_unsent_count)
 
-    async def has_work(self, provider: str, states: Collection[State], free_slots: int = 2**31) -> bool:
+    async def unserved(self, since: float, limit: int) -> list[Task]:
+        """Return stranded tasks whose files may be served by now, of those sent since a time (since the epoch)."""
+        return [task_from(row) for row in await self._fetch_all("unserved", since=since, limit=limit)]
+
+    async def waiting_files(self) -> list[dict[str, Any]]:
+        """Return why files that are paid for have not come yet, as in `ReadOnlyQueries`."""
+        return await self._read(ReadOnlyQueries.waiting_files)
+
+    async def has_work(
+        self, provider: str, states: Collection[State], free_slots: int = 2**31, files_until: float = math.inf
+    ) -> bool:
         """Return whether a task of these states is due for work, or any task is being submitted.
+
+        A file whose host is away counts only if it is fetched again before `files_until` (seconds since the epoch).
 
         A queued task counts only if it fits into `free_slots`: if nothing else is running, no slot will become free.
         This is one query, since tasks change their states between two.
         """
         return await self._fetch_bool(
-            "has_work", provider=provider, states=to_json(list(states)), free_slots=free_slots
+            "has_work",
+            provider=provider,
+            states=to_json(list(states)),
+            free_slots=free_slots,
+            files_until=files_until,
         )
 
     async def spent(self) -> float:

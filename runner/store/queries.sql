@@ -337,7 +337,9 @@ select (select min(due_at) from task where provider = :provider and state = :sta
 select case
   when exists (select 1 from task where provider = :provider and state = 'submitting') then 1
   when exists (select 1 from task where provider = :provider and due_at is not null
-    and state <> 'queued' and state in (select value from json_each(:states))) then 1
+    and state <> 'queued' and state in (select value from json_each(:states))
+    -- not files whose host is away, unless they are fetched soon
+    and not (refreshes > 0 and state in ('running', 'ready') and due_at > :files_until)) then 1
   else exists (select 1 from task where provider = :provider and due_at is not null
     and state = 'queued' and state in (select value from json_each(:states))
     -- not tasks that rest
@@ -382,6 +384,18 @@ select task.*, draft.request, draft.name from task indexed by task_state join dr
 -- Return how many tasks of a state were refused and are not known to have cost nothing, by what is on record of it.
 select evidence, count(*) from task indexed by task_state where state = :state and evidence glob :prefix || '*'
   group by evidence order by count(*) desc, evidence limit :limit
+
+-- name: unserved
+-- Return tasks whose files were paid for and not served, for a network or a link, so that they may be there by now.
+select task.*, draft.request, draft.name from task indexed by task_state join draft on draft.task_id = task.id
+  where state = 'stranded' and reason in ('network', 'timeout', 'http', 'too_slow', 'link_expired', 'link_denied',
+      'redirect_denied', 'redirects') and submitted_at >= :since order by task.id limit :limit
+
+-- name: waiting_files
+-- Return why files that are paid for have not come yet: how many, by reason, with an example of what was said.
+select reason, min(coalesce(message, '')) as message, count(*) as count
+  from task indexed by task_faults where state in ('running', 'ready') and reason is not null and finished_at is not null
+  group by reason order by count(*) desc limit 5
 
 -- name: late_candidates
 -- Return tasks that a provider may have completed after all: it reported them as failed, or their deadline passed while

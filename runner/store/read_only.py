@@ -114,6 +114,13 @@ class ReadOnlyQueries:
             group["tasks"] = [row[0] for row in self._fetch_all("example_names", **examples)]
         return groups
 
+    def waiting_files(self) -> list[dict[str, Any]]:
+        """Return why files that are paid for have not come yet, the most frequent reason first.
+
+        Each has `reason`, `message` (an example) and `count`.
+        """
+        return [dict(row) for row in self._fetch_all("waiting_files")]
+
     def oldest_submitted_at(self) -> float | None:
         """Return when the oldest task that is running or ready was submitted, in seconds since the epoch."""
         value = self._fetch_value("oldest_submitted")

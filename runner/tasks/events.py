@@ -103,6 +103,8 @@ class LinkExpired:
     """A download link no longer works. The next poll fetches a new one."""
 
     error: TaskError
+    #: the link itself is of no use; False: its host did not serve it, and may do so later
+    is_dead: bool = True
 
 
 @dataclass(frozen=True, slots=True)

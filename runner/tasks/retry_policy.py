@@ -35,8 +35,10 @@ class RetryPolicy:
     max_unknown: int = 4
     #: polls that report success without outputs, after which the outputs count as lost
     max_settlings: int = 20
-    #: expired links after which the outputs count as lost
+    #: dead links after which the outputs count as lost
     max_refreshes: int = 8
+    #: seconds between two fetches from a host that does not serve its files, at most
+    longest_fetch_wait: float = 900.0
     #: delay from acceptance to the first poll
     first_poll: float = 2.0
 

@@ -94,7 +94,7 @@ EVENT_COSTS: Mapping[type[Event], str] = {
     AccountBlocked: "the account's credit with this run: nothing more is submitted",
     Missing: "reconciles, then submits or throttles",
     Pending: "the time limit for paid tasks",
-    LinkExpired: "refreshes",
+    LinkExpired: "refreshes, or the time limit for paid tasks",
     Retried: "a decision of the user",
     Resolved: "a decision of the operator",
 }
@@ -145,7 +145,7 @@ def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task: 
         case Finished():
             return _take_outputs(task, event, now)
         case LinkExpired():
-            return _renew_links(task, event.error, now, policy)
+            return _renew_links(task, event, now, policy)
         case Saved():
             return replace(task, state=DONE, due_at=None, failures=0, outputs=event.outputs, error=event.error)
         case RetryableFailure():
@@ -301,11 +301,13 @@ def _accepts_late_outputs(task: Task) -> bool:
             return False
 
 
-def _renew_links(task: Task, error: TaskError, now: float, policy: RetryPolicy) -> Task:
-    if task.refreshes + 1 >= policy.max_refreshes or _deadline_passed(task, now, policy):
-        return _strand(task, error)
-    wait = backoff(task.refreshes, base=1.0)
-    return replace(task, state=RUNNING, due_at=now + wait, refreshes=task.refreshes + 1, failures=0, error=error)
+def _renew_links(task: Task, event: LinkExpired, now: float, policy: RetryPolicy) -> Task:
+    """Poll for a fresh link: a few times if links are dead, and as long as patience lasts if their host is away."""
+    used_up = event.is_dead and task.refreshes + 1 >= policy.max_refreshes
+    if used_up or _deadline_passed(task, now, policy):
+        return _strand(task, event.error)
+    wait = backoff(task.refreshes, cap=60.0 if event.is_dead else policy.longest_fetch_wait)
+    return replace(task, state=RUNNING, due_at=now + wait, refreshes=task.refreshes + 1, failures=0, error=event.error)
 
 
 def _handle_failure(task: Task, event: RetryableFailure, now: float, policy: RetryPolicy) -> Task:

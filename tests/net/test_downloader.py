@@ -193,6 +193,15 @@ async def test_loopback_is_denied_for_remote_providers(wires, part):
         assert wire.connections == 0
 
 
+async def test_plain_http_link_is_requested_as_https_only(wires, part):
+    """Anybody on the way could change the file; the message says why it does not come."""
+    async with wires.Wire(wires.always(wires.answer(PNG))) as wire, downloader(loopback=False) as client:
+        outcome = await client.fetch(wire.url.replace("http:", "HTTP:"), part)
+        assert (outcome.error.reason, wire.connections) == ("link_denied", 0)
+        assert outcome.error.message.endswith("the link is http://, which is requested as https:// only")
+        assert isinstance(await client.fetch("http://[", part), DeadLink)
+
+
 async def test_no_downgrade_from_https(wires, part, self_signed):
     async with wires.Wire(wires.always(wires.answer(PNG))) as plain:
         reply = wires.answer("", 302, location=plain.url)

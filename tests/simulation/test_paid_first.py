@@ -43,7 +43,7 @@ def test_slow_downloads_bound_what_is_paid(monkeypatch):
 
 @pytest.mark.slow
 def test_file_host_that_is_away_slows_submits_down():
-    """Submits go on whenever what failed was given up, and at once when a file comes.
+    """Submits go on when a file comes, which is tried for at least every quarter of an hour; nothing is given up.
 
     Without the wait all 300 tasks are bought in the first five minutes of an hour without files.
     """
@@ -51,5 +51,5 @@ def test_file_host_that_is_away_slows_submits_down():
     print(f"{report.states}, the last submit after {report.last_sent:.0f} s")
     assert report.violation is None
     assert report.made == 300
-    assert report.states["stranded"] < 270
-    assert AWAY_FROM + AWAY_FOR < report.last_sent < AWAY_FROM + AWAY_FOR + 120
+    assert report.states == {"done": 300}
+    assert AWAY_FROM + AWAY_FOR < report.last_sent < AWAY_FROM + AWAY_FOR + 900 + 120

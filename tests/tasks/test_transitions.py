@@ -541,6 +541,21 @@ def test_expired_link_is_renewed_a_bounded_number_of_times():
     assert (task.state, task.due_at, task.error) == (State.STRANDED, None, TROUBLE)
 
 
+def test_host_that_is_away_is_tried_for_as_long_as_patience_lasts():
+    """However often it was tried: at growing distances, a quarter of an hour at most."""
+    task, now, waits = make_task(State.READY, since=NOW), NOW, []
+    while task.state is not State.STRANDED:
+        task = advance(task, LinkExpired(TROUBLE, is_dead=False), now, POLICY)
+        if task.state is State.RUNNING:
+            waits.append(task.due_at - now)
+            now = task.due_at
+            task = advance(task, Finished(LINKS), now, POLICY)
+    assert waits[:8] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
+    assert waits[12:] == [900.0] * len(waits[12:])
+    assert POLICY.paid_timeout < now - NOW <= POLICY.paid_timeout + 900.0
+    assert (task.error, task.due_at) == (TROUBLE, None)
+
+
 def test_saved_task_is_done_and_reports_missing_outputs():
     task = after(State.READY, Saved(LINKS))
     assert (task.state, task.due_at, task.outputs, task.error) == (State.DONE, None, LINKS, NO_ERROR)
