@@ -73,14 +73,17 @@ def sync_file(file: BinaryIO) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, mode: int = 0o644, *, temporary: Path | None = None) -> Iterator[BinaryIO]:
     """Yield a file that replaces `path` when the block succeeds; `mode` holds its permission bits.
 
     An error in the block removes the temporary file and leaves `path` as it was. The data is synced to disk before the
-    rename. A symbolic link at `path` is replaced, not followed. Raises OSError.
+    rename. A symbolic link at `path` is replaced, not followed. Where there is one writer, `temporary` may name the
+    temporary file, so that one which a killed process left is removed. Raises OSError.
     """
-    # a file system takes 255 bytes, and a character may need four
-    temporary = path.with_name(f".{path.name[:_MAX_NAME]}.{secrets.token_hex(4)}")
+    if temporary is None:  # a file system takes 255 bytes, and a character may need four
+        temporary = path.with_name(f".{path.name[:_MAX_NAME]}.{secrets.token_hex(4)}")
+    else:
+        temporary.unlink(missing_ok=True)
     file = create_file(temporary, mode)
     try:
         with file:

@@ -26,19 +26,21 @@ from runner.app.issues import job_issues
 from runner.app.job_lease import Fence, open_lease
 from runner.app.job_registry import ADOPT_HINT, mark_finished, record_while_running, register_run
 from runner.app.output_files import broken_files, keys_of_broken_files, keys_of_missing_files
+from runner.app.results_writer import ResultsWriter
 from runner.app.run_context import FILES_LIVE, MOST_UNSERVED, RunOptions, Verb, open_context
 from runner.app.state_binding import bind_state, check_binding, rescue_journal, watch_registers
-from runner.errors import DiskError, JobNotFoundError, RunnerError, StateError, UsageError
+from runner.errors import JobNotFoundError, RunnerError, StateError, UsageError
 from runner.providers.spec import load, spec_paths
-from runner.report import metrics, results
+from runner.report import metrics
 from runner.report.guarantee_text import guarantee_dict
 from runner.report.metrics import JobMetrics
+from runner.report.results import iso_timestamp
 from runner.report.run_info import RunInfo, write_run_info
 from runner.report.stats import RunStats
 from runner.report.summary import summary
 from runner.scheduler.clock import Clock
 from runner.scheduler.outcome import Exit, run_outcome
-from runner.scheduler.run import EVERY_STAGE, Run
+from runner.scheduler.run import EVERY_STAGE, SIGNALS, Run
 from runner.store import filesystem
 from runner.store.lock import job_lock
 from runner.store.read_only import open_read_only
@@ -94,12 +96,25 @@ def execute(
         with sandbox_process(job.settings, sandbox_ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
             stats, clock = RunStats(), Clock()
             began = clock.now()
-            outcome = anyio.run(_run, job, settings, options, stats, clock, observer, stop)
+            outcome, why_old = anyio.run(_run, job, settings, options, stats, clock, observer, stop)
             outcome = run_outcome([*outcome.endings, *observer.endings()])
         guarantees = job_guarantees(job, settings, clock.now())
-        summary, issues = close_run(job, options, outcome, stats, clock.now() - began, guarantees)
-        write_page(job, clock, issues.unit, observer, in_hurry=outcome.exit in {Exit.HUP, Exit.INT, Exit.TERM})
+        as_of = clock.now() if not why_old else _changed_at(job.directory / "results.jsonl")
+        summary, issues = close_run(job, options, outcome, stats, clock.now() - began, guarantees, as_of)
+        if why_old:
+            what = "was not written" if as_of is None else f"is as of {iso_timestamp(as_of)}"
+            observer.warn(f"results.jsonl {what}: {why_old}; now: {issues.command('export')} > FILE")
+        in_hurry = any(ending.exit in SIGNALS.values() for ending in outcome.endings)
+        write_page(job, clock, issues.unit, observer, in_hurry=in_hurry)
         return summary, issues
+
+
+def _changed_at(path: Path) -> float | None:
+    """Return when a file was written, in seconds since the epoch, or None if there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _refuse_lost_state(job: LoadedJob) -> None:
@@ -121,8 +136,11 @@ async def _run(
     clock: Clock,
     observer: Observer,
     stop: StopSwitch | None,
-) -> RunOutcome:
-    """Open the run's resources, register the run, requeue what was asked for, and work until the run ends."""
+) -> tuple[RunOutcome, str]:
+    """Open the run's resources, register the run, requeue what was asked for, and work until the run ends.
+
+    Return how it ended, and why results.jsonl does not show that, or an empty string.
+    """
     async with AsyncExitStack() as stack:
         context = await open_context(job, settings, options, observer, stack, stats, clock)
         store, registries, entry = context.store, context.registries, None
@@ -193,14 +211,18 @@ async def _run(
             unfinished=EVERY_STAGE if options.verb == "reconcile" else None,
             enqueue=None if enqueuer is None else partial(enqueuer.run, context, earlier),
         )
-        async with show_run_progress(job, settings, context, run, stats, options):
+        writer = ResultsWriter(store, job.directory, job.state_directory, clock.monotonic)
+        async with (
+            show_run_progress(job, settings, context, run, stats, options),
+            writer.writing_at_intervals(observer),
+        ):
             with nullcontext() if stop is None else stop.attached(run):
                 outcome = await _run_to_end(run, context, job, settings)
         added = () if enqueuer is None else enqueuer.endings
         outcome = run_outcome([*earlier.endings(), *added, *outcome.endings])
         if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
             await mark_finished(registries, entry)
-        return outcome
+        return outcome, await writer.finish(in_hurry=run.stopping)
 
 
 async def _run_to_end(run: Run, context: RunContext, job: LoadedJob, settings: Settings) -> RunOutcome:
@@ -266,6 +288,8 @@ def _matches_reason(reason: str | None, wanted: str | None) -> bool:
 
 #: seconds that thumbnails may take at the end of a run, and bytes of files that need none
 _THUMBNAIL_SECONDS, _LIGHT_BYTES = 2.0, 32 << 20
+#: most tasks of a job whose page is written after a signal, which takes about 50 µs for each
+_PAGE_TASKS_IN_HURRY = 2_000
 
 
 def job_guarantees(job: LoadedJob, settings: Settings, now: float) -> list[dict[str, Any]]:
@@ -293,18 +317,13 @@ def close_run(
     stats: RunStats,
     seconds: float,
     guarantees: Sequence[Mapping[str, Any]] = (),
+    as_of: float | None = None,
 ) -> tuple[dict[str, Any], JobIssues]:
-    """Write results.jsonl and return the summary of a run of `seconds`, with the issues that it left.
+    """Return the summary of a run of `seconds`, with the issues that it left.
 
-    Raises DiskError if the results cannot be written.
+    `as_of` is the time that results.jsonl shows, in seconds since the epoch, or None if there is none yet.
     """
     with open_read_only(job.state_directory) as queries:
-        try:
-            results.write(job.directory / "results.jsonl", queries.results())
-        except OSError as error:
-            raise DiskError(
-                f"results.jsonl: {error.strerror}", hint="The state is safe; run the command again."
-            ) from None
         endings = [(int(ending.exit), ending.why) for ending in outcome.endings]
         found = job_issues(queries, job.settings, _command_words(job, options), endings)
         report = summary(
@@ -317,6 +336,7 @@ def close_run(
             seconds=seconds,
             issues=found,
             guarantees=guarantees,
+            results_as_of=as_of,
         )
         return report, found
 
@@ -325,12 +345,16 @@ def write_page(job: LoadedJob, clock: Clock, unit: str, observer: Observer, *, i
     """Write the job's page.
 
     A failure is logged and stops nothing, because the run itself has ended.
-    Thumbnails take two seconds at most, and none are made in a hurry. `runner gallery` makes the rest.
+    Thumbnails take two seconds at most, and none are made in a hurry. `runner gallery` makes the rest, and in a hurry
+    the page of a large job too.
     """
     end = clock.now() + (0.0 if in_hurry else _THUMBNAIL_SECONDS)
     try:
         from runner.app.gallery_files import write_gallery  # noqa: PLC0415 - `status` has no need of it
 
+        if in_hurry and _task_count(job) > _PAGE_TASKS_IN_HURRY:
+            observer.info("the page of the job is as it was: there was no time; `runner gallery` makes it")
+            return
         write_gallery(
             job.directory, now=clock.now(), unit=unit, has_time=lambda: clock.now() < end, light_bytes=_LIGHT_BYTES
         )
@@ -340,6 +364,11 @@ def write_page(job: LoadedJob, clock: Clock, unit: str, observer: Observer, *, i
         observer.warn("the page of the job was not written: interrupted; `runner gallery` makes it")
     except Exception as error:  # noqa: BLE001 - a bug in a page must not cost a run its summary; it is logged
         observer.report_bug(error)
+
+
+def _task_count(job: LoadedJob) -> int:
+    with open_read_only(job.state_directory) as queries:
+        return sum(queries.counts().values())
 
 
 def _command_words(job: LoadedJob, options: RunOptions) -> list[str]:

@@ -14,6 +14,7 @@ import orjson
 
 from runner.files import atomic_write
 from runner.report.guarantee_text import safety_lines
+from runner.report.results import iso_timestamp
 from runner.tasks.models import State
 from runner.text import format_duration, format_size, pluralize, sanitize, shell_join
 
@@ -119,11 +120,13 @@ def summary(
     seconds: float,
     issues: JobIssues,
     guarantees: Sequence[Mapping[str, Any]] = (),
+    results_as_of: float | None = None,
 ) -> dict[str, Any]:
     """Return the documented summary object: counts, work of this run, reasons of the exit code, and the next step.
 
     `seconds` is the duration of the run. Costs are in the provider's unit, None if a price is unknown. `guarantees` say
-    what happens to a lost answer, as `guarantee_dict` makes them.
+    what happens to a lost answer, as `guarantee_dict` makes them. `results_as_of` is the time that results.jsonl shows,
+    in seconds since the epoch, or None if it was not written.
     """
     return {
         "job": job,
@@ -143,6 +146,7 @@ def summary(
         "seconds": round(seconds, 3),
         "next": _next_step(exit_code, counts, issues),
         "guarantees": list(guarantees),
+        "results_as_of": None if results_as_of is None else iso_timestamp(results_as_of),
     }
 
 

@@ -46,8 +46,14 @@ insert into output (task_id, number, url, file, bytes, sha256, media_type)
   on conflict (task_id, number) do nothing
 
 -- name: set_digest
--- Store the digest of the drafts added last, and the sum of their keys.
-update job set digest = :digest, tasks = :tasks, naming = :naming, adding = '', planned = 0 where id = 1
+-- Store the digest of the drafts added last, and the sum of their keys. What was bought may stand elsewhere now.
+update job set digest = :digest, tasks = :tasks, naming = :naming, adding = '', planned = 0,
+    arrangement = arrangement + 1
+  where id = 1
+
+-- name: rearrange
+-- Note that tasks stand elsewhere in the manifest, or that there are more of them.
+update job set arrangement = arrangement + 1 where id = 1
 
 -- name: begin_pages
 -- Store what drafts are added in pages from now on, and how many there are.
@@ -424,8 +430,8 @@ select distinct provider from tally where count > 0 and (state in ('submitting',
   or (state = 'queued' and not gone) or (:include_finished and state in ('failed', 'stranded', 'done')))
 
 -- name: operations
--- Return what the tasks are made with. Reads every row, at the end of a run.
-select distinct provider, operation, model from task order by provider, operation, model
+-- Return what the tasks are made with.
+select provider, operation, model from operation order by provider, operation, model
 
 -- name: providers_with_losses
 -- Return the providers with failed or stranded tasks.
@@ -564,21 +570,53 @@ insert into echo (provider, model, field, verbatim) values (:provider, :model, :
 -- Return which request fields of a model are returned unchanged.
 select field, verbatim from echo where provider = :provider and model = :model
 
--- name: results
--- Return every task in manifest order; tasks removed from the manifest come last.
+-- name: results_page
+-- Return the next tasks of the manifest, in its order.
 select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.name, draft.queued_at,
     (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
        from (select * from output where output.task_id = task.id order by number)) as outputs
-  from draft join task on task.id = draft.task_id
-  order by draft.position is null, draft.position, task.id
+  from draft indexed by draft_position cross join task on task.id = draft.task_id
+  where draft.position >= :position and (draft.position, draft.task_id) > (:position, :id)
+  order by draft.position, draft.task_id limit :limit
+
+-- name: removed_page
+-- Return the next tasks that were removed from the manifest.
+select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.name, draft.queued_at,
+    (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
+       from (select * from output where output.task_id = task.id order by number)) as outputs
+  from draft indexed by draft_position cross join task on task.id = draft.task_id
+  where draft.position is null and draft.task_id > :id order by draft.task_id limit :limit
+
+-- name: results_state
+-- Return the mark of the results written last, how often drafts were added, how many tasks there are, how many have
+-- changed, and a mark for new results.
+select results, arrangement, (select coalesce(sum(count), 0) from tally), (select count(*) from changed),
+    lower(hex(randomblob(16)))
+  from job where id = 1
+
+-- name: take_changes
+-- Take every change into the results that are written now.
+update changed set taken = 1 where taken = 0
+
+-- name: taken_changes
+-- Return the tasks whose changes were taken.
+select task_id from changed where taken = 1 order by task_id limit :limit
+
+-- name: set_results
+-- Store the mark of the results that were written.
+update job set results = :mark where id = 1
+
+-- name: forget_changes
+-- Forget the changes that were written, but for tasks that have changed once more.
+delete from changed where taken = 1
 
 -- name: result_ids
--- Return the id of every task in the order of `results`, or only of those in a state.
+-- Return the id of every task in manifest order, or only of those in a state.
 select task.id from draft join task on task.id = draft.task_id where :state is null or task.state = :state
   order by draft.position is null, draft.position, task.id
 
 -- name: results_of
--- Return the tasks whose ids a JSON list holds, as `results` does.
+-- Return the tasks whose ids a JSON list holds, as `results_page` does.
 select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.name, draft.queued_at,
     (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
        from (select * from output where output.task_id = task.id order by number)) as outputs
@@ -594,19 +632,29 @@ select count(*) from draft join task on task.id = draft.task_id where draft.posi
 select count(*) from draft join task on task.id = draft.task_id where draft.position is null and task.state = 'failed'
 
 -- name: newest_results
--- Return the newest tasks, as `results` does.
+-- Return the newest tasks, as `results_page` does: those that ended last and those at work, then those to be bought next.
 select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.name, draft.queued_at,
     (select json_group_array(json_object('number', number, 'file', file, 'bytes', bytes, 'sha256', sha256, 'media_type', media_type))
        from (select * from output where output.task_id = task.id order by number)) as outputs
-  from (select id as newest from task order by coalesce(finished_at, submitted_at, 0) desc, id limit :limit)
+  from (select id as newest from (
+    select id, coalesce(finished_at, submitted_at, 0) as at from task indexed by task_state
+      where state in ('submitting', 'in_doubt', 'held', 'running', 'ready', 'stranded')
+    union all select * from (select id, coalesce(finished_at, submitted_at, 0) as at from task indexed by task_ended
+      where state = 'done' and (finished_at is not null or state = 'done') order by finished_at desc, id desc limit :limit)
+    union all select * from (select id, coalesce(finished_at, submitted_at, 0) as at from task indexed by task_ended
+      where state = 'failed' and (finished_at is not null or state = 'done') order by finished_at desc, id desc limit :limit)
+    union all select * from (select id, -1.0 as at from task indexed by task_state where state = 'queued'
+      order by provider, due_at, id limit :limit)
+    ) order by at desc, id limit :limit)
     join task on task.id = newest join draft on draft.task_id = task.id
   order by draft.position is null, draft.position, task.id
 
 -- name: latest_files
 -- Return the files saved last.
 select task.key, output.file, output.media_type, task.finished_at
-  from task indexed by task_state join output on output.task_id = task.id
-  where state = 'done' and file is not null order by finished_at desc, task.id desc, number limit :limit
+  from task indexed by task_ended cross join output on output.task_id = task.id
+  where state = 'done' and (finished_at is not null or state = 'done') and file is not null
+  order by finished_at desc, task.id desc, number limit :limit
 
 -- name: oldest_submitted
 -- Return when the oldest task that is running or ready was submitted.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: tasks that are read at once for the account's memory
 _PURCHASES_PAGE = 5_000
+#: tasks that are read at once for the results
+_RESULTS_PAGE = 500
 #: maximum number of example tasks of each error group
 _MAX_EXAMPLES = 3
 #: codes of refusals that are counted, the most frequent
@@ -154,7 +156,7 @@ class ReadOnlyQueries:
         return {reason.removeprefix(SUSPECTED): count for reason, count in rows}
 
     def operations(self) -> list[tuple[str, str, str]]:
-        """Return provider, operation and model of all tasks, each once. Reads every row."""
+        """Return provider, operation and model of all tasks, each once."""
         return [(row[0], row[1], row[2]) for row in self._fetch_all("operations")]
 
     def bound_providers(self) -> list[str]:
@@ -208,22 +210,45 @@ class ReadOnlyQueries:
             self._connection.rollback()
 
     def results(self) -> Iterator[dict[str, Any]]:
-        """Yield every task in manifest order as stored, with JSON columns parsed.
+        """Yield every task in manifest order as stored, with JSON columns parsed; tasks that left it come last.
+
+        All are of one snapshot. The first comes at once, however many there are. Raises StateError.
+        """
+        with nullcontext() if self._connection.in_transaction else self.snapshot():
+            for page in self.result_pages():
+                yield from page
+
+    def result_pages(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield the tasks as `results` does, but in pages, each of a snapshot of its own unless there is one.
 
         Raises StateError.
         """
-        return self._result_rows("results")
+        position, after = 0, 0
+        while page := list(self._result_rows("results_page", position=position, id=after, limit=_RESULTS_PAGE)):
+            yield page
+            position, after = page[-1]["position"], page[-1]["id"]
+        after = 0
+        while page := list(self._result_rows("removed_page", id=after, limit=_RESULTS_PAGE)):
+            yield page
+            after = page[-1]["id"]
 
     def result_ids(self, state: str | None = None) -> list[int]:
         """Return the id of every task in manifest order, or only of those in a state."""
         return [row[0] for row in self._fetch_all("result_ids", state=state)]
+
+    def taken_changes(self, limit: int) -> list[int]:
+        """Return the ids of up to `limit` tasks whose changes the results that are written now are to show."""
+        return [row[0] for row in self._fetch_all("taken_changes", limit=limit)]
 
     def results_of(self, ids: Sequence[int]) -> Iterator[dict[str, Any]]:
         """Yield the tasks with these ids in manifest order, as `results` does."""
         return self._result_rows("results_of", ids=orjson.dumps(ids).decode())
 
     def newest_results(self, limit: int) -> Iterator[dict[str, Any]]:
-        """Yield the tasks that changed last, up to `limit`, in manifest order, as `results` does."""
+        """Yield the newest tasks, up to `limit`, in manifest order, as `results` does.
+
+        Those that ended last and those at work are newer than those to be bought.
+        """
         return self._result_rows("newest_results", limit=limit)
 
     def name(self) -> str:
@@ -231,8 +256,10 @@ class ReadOnlyQueries:
         return str(self._fetch_value("name"))
 
     def _result_rows(self, query: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        for row in database.execute(self._connection, query, **parameters):
-            line = dict(row)
+        cursor = database.execute(self._connection, query, **parameters)
+        names = [column[0] for column in cursor.description]
+        for row in cursor:
+            line = dict(zip(names, row, strict=True))  # four times as fast as dict(row), which searches for each name
             for column in ("vars", "request", "outputs"):
                 line[column] = orjson.loads(line[column])
             for output in line["outputs"]:

@@ -14,7 +14,7 @@ import os
 import sqlite3
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import aiosqlite
 import anyio.to_thread
@@ -76,6 +76,21 @@ _FAILPOINT_LABELS = {
     (State.READY, State.DONE): "done",
     (State.QUEUED, State.DONE): "linked",
 }
+
+
+class ResultsState(NamedTuple):
+    """Which results.jsonl was written last, and what has happened since."""
+
+    #: mark of the index that fits results.jsonl, empty if none does
+    mark: str
+    #: how often drafts were added to the job
+    arrangement: int
+    #: number of all tasks
+    tasks: int
+    #: number of tasks that have changed
+    changes: int
+    #: mark for the results that are written next
+    next_mark: str
 
 
 async def open_database(path: Path) -> aiosqlite.Connection:
@@ -442,6 +457,28 @@ class Store(Drafts):
         if (label := _FAILPOINT_LABELS.get((before.state, after.state))) is not None:
             self._writer.failpoint_labels.append(label)
         return "done"
+
+    # results.jsonl
+
+    async def take_changes(self) -> ResultsState:
+        """Begin to write the results: take every change until now, and return where the written ones stand."""
+
+        def take(connection: sqlite3.Connection) -> ResultsState:
+            state = ResultsState(*execute(connection, "results_state").fetchone())
+            if state.changes:
+                execute(connection, "take_changes")
+            return state
+
+        return await self._writer.write(take)
+
+    async def set_results(self, mark: str) -> None:
+        """Record that the results with this mark were written: the changes that were taken are in them."""
+
+        def forget(connection: sqlite3.Connection) -> None:
+            execute(connection, "set_results", mark=mark)
+            execute(connection, "forget_changes")
+
+        await self._writer.write(forget)
 
     async def rename_output(self, task_id: int, number: int, file: str) -> None:
         """Store the new name of a file of a done task."""

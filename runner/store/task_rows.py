@@ -138,6 +138,7 @@ def mark_all_removed(connection: sqlite3.Connection) -> None:
 
     Must be called in a transaction.
     """
+    execute(connection, "rearrange")
     execute(connection, "unschedule_queued")
     execute(connection, "clear_positions")
 
@@ -188,6 +189,7 @@ def add_drafts(
         }
         for addition in page
     )
+    execute(connection, "rearrange")
     try:
         connection.executemany(statements()["add_task"], tasks)
         connection.executemany(statements()["add_draft"], drafts)

@@ -614,8 +614,8 @@ PARAMETERS = {
 }  # fmt: skip
 #: queries of all tasks, used when the manifest has changed, when a run ends, for the user, or by `recover`
 WHOLE = {
-    *("has_ever_sent", "unschedule_queued", "clear_positions", "results", "newest_results", "states_by_key"),
-    *("saved_files", "tasks_ever_sent", "result_ids", "equal_files", "operations", "unsent_rows", "purchases"),
+    *("has_ever_sent", "unschedule_queued", "clear_positions", "states_by_key"),
+    *("saved_files", "tasks_ever_sent", "result_ids", "equal_files", "unsent_rows", "purchases"),
 }
 #: answered from indexes and counters, since a run begins with them and `status` needs them
 AT_ONCE = {
@@ -630,7 +630,8 @@ AT_ONCE = {
         "counts_by_provider",
     ),
     *("removed_unsent", "error_groups", "example_names", "removed_failed", "count_partial", "oldest_submitted"),
-    *("oldest_ready", "has_work", "poll_outlook", "next_due"),
+    *("oldest_ready", "has_work", "poll_outlook", "next_due", "latest_files", "newest_results"),
+    *("results_state", "taken_changes", "results_page", "removed_page"),
 }
 
 
