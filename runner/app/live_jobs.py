@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.app.embedded_sandbox import is_sandbox
+from runner.app.job_directories import job_directories
 from runner.errors import ConfigError, RunnerError
 from runner.report.gallery.page import FOLDER, PAGE, is_ours, live_page
 from runner.report.run_info import read_run_info, wait_text
@@ -18,7 +19,7 @@ from runner.store.lock import is_run_active
 from runner.store.read_only import open_read_only
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
 #: seconds between two scans at least, and the pause after a scan as a multiple of its duration
@@ -28,12 +29,6 @@ _HEARTBEAT = 15.0
 #: jobs that are shown, latest changes first, with files and errors of each
 _MAX_JOBS, _MAX_FILES, _MAX_ERRORS = 50, 12, 5
 _SERVED_SUFFIXES = frozenset({".png", ".jpg", ".webp", ".gif", ".avif", ".mp4", ".webm", ".mov", ".wav", ".mp3"})
-
-
-def jobs_below(root: Path) -> Iterator[Path]:
-    """Yield every job directory down to the third level, `root` itself included."""
-    for depth in (".", "*", "*/*", "*/*/*"):
-        yield from (state.parent.parent for state in sorted(root.glob(f"{depth}/.runner/state.db")))
 
 
 class _WatchedJob:
@@ -209,7 +204,7 @@ class LiveJobs:
 
     def _scan(self, now: float) -> tuple[dict[str, _WatchedJob], list[str], int]:
         """Return the jobs that changed last, the ids of those that changed now, and the number of all others."""
-        found = {_job_id(directory): directory for directory in jobs_below(self._root)}
+        found = {_job_id(directory): directory for directory in job_directories(self._root)}
         latest = sorted(found, key=lambda name: -max(_write_times(found[name] / ".runner")))[:_MAX_JOBS]
         jobs = {name: self._jobs.get(name) or _WatchedJob(found[name], name) for name in latest}
         return jobs, [name for name, job in jobs.items() if job.refresh(now)], len(found) - len(jobs)

@@ -11,6 +11,7 @@ import click
 import orjson
 
 from runner.app.issues import job_issues
+from runner.app.job_directories import job_directories
 from runner.cli.parameters import MANIFEST, as_json, in_sandbox, job_directory, out
 from runner.errors import JobNotFoundError
 from runner.report.run_info import read_run_info, wait_text
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
 @as_json
 def status(where: Path | None, out: Path | None, in_sandbox: bool, as_json: bool) -> int:
     """Counts, oldest waiting, reasons; works while a run is on. Without an argument: every job below here."""
-    directories = (
-        list(_job_directories(Path())) if where is None else [job_directory(where, out, in_sandbox=in_sandbox)]
-    )
+    here = [each for each in job_directories(Path()) if each != Path()] if where is None else []
+    directories = here if where is None else [job_directory(where, out, in_sandbox=in_sandbox)]
     if not directories:
         raise JobNotFoundError("there is no job below this directory", hint="Name a manifest or a job directory.")
     for directory in directories:
@@ -50,11 +50,6 @@ def _job_arguments(where: Path | None, out: Path | None, *, in_sandbox: bool) ->
     if where is None or where.is_dir():
         return ["MANIFEST"]
     return [str(where), *(["--sandbox"] if in_sandbox else []), *(["--out", str(out)] if out else [])]
-
-
-def _job_directories(root: Path) -> Iterator[Path]:
-    for depth in ("*", "*/*", "*/*/*"):
-        yield from (state.parent.parent for state in sorted(root.glob(f"{depth}/.runner/state.db")))
 
 
 def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], JobIssues]:
