@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from runner.store.task_rows import SHARD_NAME
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -30,7 +32,8 @@ def job_directories(root: Path) -> Iterator[Path]:
             if is_job:
                 yield directory
             if depth < _DEPTH and not (is_job and _has_only_own_directories(directory)):
-                below += _subdirectories(directory)
+                found = _subdirectories(directory)
+                below += [each for each in found if not (is_job and _holds_outputs(each))]
         level = sorted(below)
 
 
@@ -40,6 +43,11 @@ def _subdirectories(directory: Path) -> list[Path]:
             return [directory / entry.name for entry in entries if entry.name != _STATE and entry.is_dir()]
     except OSError:  # not readable, or gone meanwhile
         return []
+
+
+def _holds_outputs(directory: Path) -> bool:
+    """Return whether a directory in a job's is one of its directories of outputs, and is known to have none itself."""
+    return SHARD_NAME.fullmatch(directory.name) is not None and directory.lstat().st_nlink == 2  # noqa: PLR2004 - see below
 
 
 def _has_only_own_directories(directory: Path) -> bool:

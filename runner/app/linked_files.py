@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import StateError
 from runner.files import make_directory, open_to_read
-from runner.net.partial_file import link_as
+from runner.net.partial_file import disk_errors, link_as, make_shard
 from runner.scheduler.download import stems
 from runner.store.task_rows import check_output_name
 
@@ -67,9 +67,12 @@ def _publish(task: Task, output: Output, part: Path, directory: Path, *, many: b
     """
     extension = str(output.file).rpartition(".")[2]
     for stem in stems(task.name, task.key, output.number, many=many):
-        target = directory / f"{stem}.{extension}"
+        name = f"{stem}.{extension}"
+        target = directory / name
+        with disk_errors(target):
+            make_shard(target, directory)
         if link_as(part, target) or _hash(target) == output.sha256:
-            return replace(output, file=target.name)
+            return replace(output, file=name)
     raise FileExistsError(f"every name like {task.name} is taken in {directory}")
 
 

@@ -17,6 +17,7 @@ from runner.report.stats import RateMeter
 from runner.scheduler.clock import Clock
 from runner.store.lock import is_run_active
 from runner.store.read_only import open_read_only
+from runner.store.task_rows import SHARD_NAME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -144,7 +145,8 @@ class LiveJobs:
         """
         shown_job = self._jobs.get(job)
         folder, _, name = path.rpartition("/")
-        if shown_job is None or folder not in {"", FOLDER} or name.startswith(".") or "\0" in name:
+        is_served = folder in {"", FOLDER} or SHARD_NAME.fullmatch(folder) is not None
+        if shown_job is None or not is_served or name.startswith(".") or "\0" in name:
             return None
         found = shown_job.directory / folder / name
         suffix = found.suffix.lower()

@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import StateError
-from runner.net.partial_file import link_as
+from runner.net.partial_file import disk_errors, link_as, make_shard
 from runner.scheduler.download import stems
 from runner.store.read_only import open_read_only
+from runner.store.task_rows import SHARD_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,13 +32,22 @@ def keys_of_missing_files(directory: Path) -> list[str]:
     """Return the keys of finished tasks with a file that is missing, each once."""
     if not (directory / ".runner" / "state.db").exists():
         return []
-    present = {entry.name for entry in os.scandir(directory)}
+    present = _present_files(directory)
     # a state that cannot be read is reported, or made, when the run opens it
     with suppress(StateError), open_read_only(directory / ".runner") as job:
         if job.counts().get("done", 0) > _MAX_CHECKED_TASKS:
             return []
         return list(dict.fromkeys(saved.key for saved in job.saved_files() if saved.file not in present))
     return []
+
+
+def _present_files(directory: Path) -> set[str]:
+    """Return the names in the job directory, and in its directories of outputs."""
+    present = {entry.name for entry in os.scandir(directory)}
+    for name in [each for each in present if SHARD_NAME.fullmatch(each)]:
+        with suppress(NotADirectoryError):
+            present.update(f"{name}/{entry.name}" for entry in os.scandir(directory / name))
+    return present
 
 
 async def rename_outputs(store: Store, directory: Path) -> int:
@@ -63,10 +73,15 @@ async def _rename_output(store: Store, directory: Path, saved: SavedFile, wanted
     old = directory / saved.file
     for stem in wanted:
         new = f"{stem}.{extension}"
+        with disk_errors(directory / new):
+            make_shard(directory / new, directory)
         if link_as(old, directory / new):
             await store.rename_output(saved.task_id, saved.number, new)
             if new != saved.file:
                 old.unlink(missing_ok=True)
+            if old.parent != directory:
+                with suppress(OSError):  # it is not empty yet
+                    old.parent.rmdir()
             return True
     return False
 

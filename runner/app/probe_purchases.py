@@ -125,6 +125,4 @@ class Purchases:
         """Let only these steps be due."""
         keys = {self._job.draft(step).key for step in steps}
         wanted = [each for each in self._job.additions() if each.draft.key in keys]
-        await self._store.add(
-            wanted, f"probe: {', '.join(steps)}", self._clock.now(), self._job.manifest.output_name or ""
-        )
+        await self._store.add(wanted, f"probe: {', '.join(steps)}", self._clock.now(), self._job.manifest.naming)

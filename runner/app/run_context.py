@@ -174,7 +174,7 @@ async def _add_tasks(
     job: LoadedJob, options: RunOptions, store: Store, observer: Observer, clock: Clock
 ) -> Enqueuer | None:
     """Add the manifest's tasks. Of a large one, where it may be, add only the first and return what adds the rest."""
-    naming = job.manifest.output_name or ""
+    naming = job.manifest.naming
     if not job.was_known:
         await anyio.to_thread.run_sync(write_record, job.state_directory, job.check_record())
     await store.fill_goods(Goods(job.catalogue).of)
@@ -192,7 +192,7 @@ async def _add_tasks(
     )
     if rename:
         renamed = await rename_outputs(store, job.directory)
-        observer.warn(f"output.name has changed: {pluralize(renamed, 'file')} renamed")
+        observer.warn(f"`output` names files in another way: {pluralize(renamed, 'file')} renamed")
     return None
 
 

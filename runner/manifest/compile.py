@@ -86,9 +86,10 @@ class CompiledTemplates:
         """Return the namer of outputs. Default names show the values of the `varying` variables."""
         source = self._manifest.output_name
         if self._output_name:
-            return OutputNamer(source, self._output_name.template)
+            return OutputNamer(source, self._output_name.template, shards=self._manifest.output_shards)
         variables = {param.name: param.variables for param in self.params}
-        return OutputNamer(None if source is None or is_template(source) else source, None, tuple(varying), variables)
+        constant = None if source is None or is_template(source) else source
+        return OutputNamer(constant, None, tuple(varying), variables, shards=self._manifest.output_shards)
 
     def _compile_output_name(self, source: str | None) -> LocatedTemplate | None:
         if source is None or not is_template(source):

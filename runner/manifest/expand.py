@@ -19,6 +19,7 @@ from runner.manifest.compile import CompiledTemplates, RequestTemplates
 from runner.manifest.diagnostics import Diagnostics
 from runner.manifest.lint import Duplicates, EmptyValues, UnusedInputs
 from runner.manifest.model import MODEL_KEYS
+from runner.manifest.naming import MAX_FILES
 from runner.manifest.positions import unpack_position, value_text
 from runner.manifest.provenance import Provenance
 from runner.manifest.rows import SourceRow, read_rows
@@ -188,6 +189,10 @@ class ManifestExpander:
         if not self._limit.exceeded:
             unused.report(first, complete=templates.is_complete)
             self._report_unmatched(conditions, columns if self._diagnostics.has_errors_in(first.file) else ())
+        if self.draft_count > MAX_FILES and not self._manifest.output_shards:
+            message = f"{self.draft_count:,} outputs in one directory, which many tools bear badly"
+            hint = "`output: {shards: 256}` spreads them over directories, also those that are there already"
+            self._provenance.report_at(("output", "shards"), message, hint, warn=True)
         empty_values.report()
         self._duplicates.report()
 

@@ -131,11 +131,19 @@ class Manifest:
     repeat: int = 1
     #: template of the output names; None means the default names
     output_name: str | None = None
+    #: number of directories that the outputs are spread over; None: all are in the job directory
+    output_shards: int | None = None
     limits: JobLimits = field(default_factory=JobLimits)
     retry: Retry = field(default_factory=Retry)
     notify: Notify | None = None
     #: cost of one task in the provider's unit, for all models or by model; None means the catalogue's price, if any
     cost: float | dict[str, float] | None = None
+
+    @property
+    def naming(self) -> str:
+        """Return what the names of outputs depend on beside the tasks: files are renamed when it changes."""
+        shards = f"\n{self.output_shards} shards" if self.output_shards else ""
+        return f"{self.output_name or ''}{shards}"
 
     @property
     def data_files(self) -> list[Path]:

@@ -1,6 +1,7 @@
 """Name the output files of tasks, and find two tasks with the same name.
 
-A name is one safe path component, whatever a template or a prompt puts into it.
+A name is one safe path component, whatever a template or a prompt puts into it. Where outputs are spread over several
+directories, the first digits of the task's key stand before it: `3f/0001-boat`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from runner.manifest.params import RequestTemplate
     from runner.manifest.templates import Template
 
+#: how many digits of a task's key name its directory, by the number of directories; one digit is not used, so that no
+#: directory that a user would make by hand looks like one of these
+SHARD_DIGITS = {256: 2, 4096: 3}
+#: files of a job above which one directory is too slow for many tools
+MAX_FILES = 10_000
 #: largest length of a name in bytes of UTF-8; leaves room for `-2`, an extension and `.part` within 255
 MAX_BYTES = 180
 #: largest length of a prompt that stands in a name as it is, in characters
@@ -34,7 +40,10 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])(?:\..*)?", r
 
 
 class OutputNamer:
-    """Namer of outputs. `text` is the source of the template, or None for the default: index and varying values."""
+    """Namer of outputs. `text` is the source of the template, or None for the default: index and varying values.
+
+    `shards` is the number of directories that they are spread over.
+    """
 
     def __init__(
         self,
@@ -42,8 +51,11 @@ class OutputNamer:
         template: Template | None,
         varying: tuple[str, ...] = (),
         variables: Mapping[str, frozenset[str]] | None = None,
+        *,
+        shards: int | None = None,
     ) -> None:
         self._constant = text
+        self._shard_digits = SHARD_DIGITS.get(shards or 0, 0)
         self._template = template
         self._varying = varying
         self._variables = variables or {}
@@ -60,10 +72,16 @@ class OutputNamer:
     def name(
         self, index: int, key: str, template: RequestTemplate, variables: Mapping[str, Any], params: Mapping[str, Any]
     ) -> str:
-        """Return the file name of a task without extension.
+        """Return the file name of a task without extension, after its directory if there are several.
 
         Raise TemplateError if the template cannot be rendered.
         """
+        name = self._component(index, key, template, variables, params)
+        return f"{key[: self._shard_digits]}/{name}" if self._shard_digits else name
+
+    def _component(
+        self, index: int, key: str, template: RequestTemplate, variables: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> str:
         if self._template is not None:
             return slug(self._template.render({**variables, "index": f"{index:04d}", "key": key[:8]}))
         if self._constant is not None:

@@ -100,6 +100,7 @@ class _ManifestBuilder:
             matrix=matrix,
             repeat=document.repeat,
             output_name=document.output.name,
+            output_shards=document.output.shards,
             limits=JobLimits(
                 qps=limits.qps,
                 in_flight=limits.in_flight,

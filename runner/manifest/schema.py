@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from runner.manifest.diagnostics import closest_hint, describe_value
+from runner.manifest.naming import SHARD_DIGITS
 from runner.manifest.notify_urls import url_error
 from runner.manifest.positions import dotted_path
 from runner.units import Rate, parse_duration, parse_rate
@@ -175,11 +176,18 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
 
 
+def _check_shards(value: object) -> object:
+    if type(value) is int and value in SHARD_DIGITS:
+        return value
+    raise _schema_error("256 or 4096 directories", "256 is enough for two million files")
+
+
 class OutputPart(_Section):
     """Where the files go and what they are called."""
 
     dir: str | None = Field(None, min_length=1)
     name: str | None = Field(None, min_length=1)
+    shards: Annotated[int, BeforeValidator(_check_shards), WithJsonSchema({"enum": [*SHARD_DIGITS]})] | None = None
 
 
 class LimitsPart(_Section):

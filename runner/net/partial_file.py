@@ -199,6 +199,7 @@ def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
     """
     target = directory / f"{name}.{extension}"
     with disk_errors(target, passed_on=FileExistsError):
+        make_shard(target, directory)
         try:
             os.link(part, target, follow_symlinks=False)
         except OSError as error:
@@ -208,8 +209,25 @@ def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
         target.chmod(0o666 & ~_UMASK)  # the state is private, outputs are as public as their directory
         part.unlink()
         part.with_name(part.name + ".tag").unlink(missing_ok=True)
-        sync_directory(directory)
+        sync_directory(target.parent)
     return target
+
+
+def make_shard(target: Path, directory: Path) -> None:
+    """Make the directory of an output, where it is to be in one of several in the job directory.
+
+    The job directory itself is not made again where it was moved away. Raises OSError, also for a link.
+    """
+    shard = target.parent
+    if shard == directory:
+        return
+    try:
+        shard.mkdir()
+    except FileExistsError:
+        if shard.is_symlink() or not shard.is_dir():
+            raise OSError(errno.ELOOP, "a directory of outputs is a link, or a file", str(shard)) from None
+    else:
+        sync_directory(directory)
 
 
 def discard(part: Path) -> None:

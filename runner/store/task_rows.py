@@ -5,6 +5,7 @@ A draft becomes two rows: what stages claim is in `task`, and the manifest's val
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -106,12 +107,20 @@ def task_columns(task: Task) -> dict[str, Any]:
     }
 
 
+#: directory of an output where a job has several, named by the first digits of a task's key
+SHARD_NAME = re.compile(r"[0-9a-f]{2,3}")
+
+
 def check_output_name(file: str | None) -> str | None:
     """Return the file name of an output after a check that it leads nowhere but into the job directory.
 
     Raises StateError.
     """
-    if file is not None and (not file or "/" in file or "\0" in file or file.startswith(".")):
+    if file is None:
+        return None
+    shard, slash, rest = file.partition("/")
+    name = rest if slash and SHARD_NAME.fullmatch(shard) else file
+    if not name or "/" in name or "\0" in name or name.startswith("."):
         raise StateError(
             f"an output is called {file[:100]!r}, and no output of a job is called so",
             hint="The state was changed by something else. Keep a copy of the job directory and put back a good one.",

@@ -52,6 +52,16 @@ def test_outputs_of_a_job_are_not_read(tmp_path, read, with_gallery):
     assert job not in read or job.stat().st_nlink < 2
 
 
+def test_directories_of_outputs_are_not_read(tmp_path, read):
+    job = make_job(tmp_path / "job")
+    for name in ("00", "3f", "abc"):
+        (job / name).mkdir()
+        (job / name / "0001-boat.png").touch()
+    nested = make_job(job / "beef/nested"), make_job(job / "ab")
+    assert list(job_directories(tmp_path)) == [job, nested[1], nested[0]]
+    assert not {job / "00", job / "3f", job / "abc"} & set(read) or job.stat().st_nlink < 2
+
+
 def test_what_cannot_be_read_is_passed_over(tmp_path, monkeypatch):
     make_job(tmp_path / "job")
     (tmp_path / "closed").mkdir()

@@ -427,10 +427,41 @@ def test_address_denied_is_an_oserror():
     assert issubclass(AddressDeniedError, OSError)
 
 
+def test_publish_makes_the_directory_of_an_output(part, tmp_path):
+    part.parent.mkdir()
+    for name in ("3f/cat", "3f/dog"):
+        part.write_bytes(PNG)
+        assert publish(part, tmp_path, name, "png").read_bytes() == PNG
+    assert {each.name for each in (tmp_path / "3f").iterdir()} == {"cat.png", "dog.png"}
+    part.write_bytes(PNG)
+    with pytest.raises(FileExistsError):
+        publish(part, tmp_path, "3f/cat", "png")
+
+
+@pytest.mark.parametrize("in_place", ["link", "dangling link", "file"])
+def test_publish_follows_no_link_to_a_directory(part, tmp_path, in_place):
+    elsewhere, job = tmp_path / "elsewhere", tmp_path / "job"
+    elsewhere.mkdir()
+    job.mkdir()
+    part.parent.mkdir()
+    part.write_bytes(PNG)
+    if in_place == "file":
+        (job / "3f").write_text("mine")
+    else:
+        (job / "3f").symlink_to(elsewhere if in_place == "link" else tmp_path / "nothing")
+    with pytest.raises(DiskError, match="is a link, or a file"):
+        publish(part, job, "3f/cat", "png")
+    assert list(elsewhere.iterdir()) == []
+    assert not (tmp_path / "nothing").exists()
+    assert part.exists()
+
+
 def test_moved_directory_is_not_created_again(part, tmp_path):
     part.parent.mkdir()
     part.write_bytes(PNG)
     with pytest.raises(DiskError):
         publish(part, tmp_path / "gone", "cat", "png")
+    with pytest.raises(DiskError):
+        publish(part, tmp_path / "gone", "3f/cat", "png")
     assert not (tmp_path / "gone").exists()
     assert part.exists()

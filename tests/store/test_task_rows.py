@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.errors import StateError
 from runner.store import database
-from runner.store.task_rows import output_from, task_columns, task_from
+from runner.store.task_rows import check_output_name, output_from, task_columns, task_from
 from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
@@ -23,6 +24,23 @@ HOT = {
     "failures": COUNTS, "refreshes": COUNTS, "adopted": st.booleans(), "submitted_at": TIMES, "since": TIMES,
     "finished_at": TIMES, "error": ERRORS, "reason": TEXT, "generation": st.integers(1, 99),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("file", ["0001-boat.png", "3f/0001-boat.png", "abc/猫.png", "ab.png"])
+def test_outputs_stand_in_the_job_directory_or_its_shards(file):
+    assert check_output_name(file) == file
+
+
+SHARDLIKE = [
+    *("3f/", "3f/.png", "3f/../x.png", "3f//x.png", "3f/3f/x.png", "/3f/x.png", "../3f/x.png", "3F/x.png", "3g/x.png"),
+    *("abcd/x.png", "3/x.png", "3f/x/y.png", "3f/\0.png", "3f/..", "gallery/x.png", ".runner/x.png", "３f/x.png"),
+]
+
+
+@pytest.mark.parametrize("file", SHARDLIKE)
+def test_nothing_else_looks_like_a_shard(file):
+    with pytest.raises(StateError, match="no output of a job is called so"):
+        check_output_name(file)
 
 
 @st.composite

@@ -35,6 +35,40 @@ def test_new_output_name_renames_files_and_buys_nothing(desk):
         assert [name[:4] for name in image_files(desk)] == ["0001", "0002", "0003"]
 
 
+def files_of(desk):
+    return [output["file"] for line in desk.results() for output in line["outputs"]]
+
+
+@pytest.mark.slow
+def test_shards_move_files_and_buy_nothing(desk):
+    """Outputs go to directories and back; one that is lost there is fetched again."""
+    text, directory = images(4), desk.root / "out/job"
+    desk.write("job.yaml", text + "output: {shards: 256}\n")
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        assert desk.job()["exit_code"] == 0
+        keys = [line["key"] for line in desk.results()]
+        shards = [file.split("/")[0] for file in files_of(desk)]
+        assert shards == [key[:2] for key in keys]
+        assert all((directory / file).is_file() for file in files_of(desk))
+        assert desk.job()["downloaded"] == 0
+        (directory / files_of(desk)[2]).unlink()
+        again = desk.job()
+        assert (again["downloaded"], again["submitted"]) == (1, 0)
+        assert desk.run("verify", "job.yaml").returncode == 0
+        assert desk.run("gallery", "job.yaml").returncode == 0
+        first = directory / files_of(desk)[0]
+        desk.write("job.yaml", text)
+        assert desk.job()["downloaded"] == 0
+        assert [name[:4] for name in image_files(desk)] == ["0001", "0002", "0003", "0004"]
+        assert not first.parent.exists(), "the empty directory is gone"
+        desk.write("job.yaml", text + "output: {shards: 4096}\n")
+        assert desk.job()["downloaded"] == 0
+        assert [file.split("/")[0] for file in files_of(desk)] == [key[:3] for key in keys]
+        assert all((directory / file).is_file() for file in files_of(desk))
+        assert box.stats["accepted"] == 4
+
+
 @pytest.mark.slow
 def test_file_of_another_program_is_not_replaced(desk):
     text = images(2)

@@ -65,7 +65,7 @@ function issuesOf(job) {
 
 function filesOf(job) {
   return make("div", { class: "files" }, ...job.files.map(({ file }) => {
-    const href = `jobs/${job.id}/${encodeURIComponent(file)}`;
+    const href = `jobs/${job.id}/${file.split("/").map(encodeURIComponent).join("/")}`;
     const inside = VIDEOS.test(file) ? make("video", { muted: true, preload: "metadata", src: `${href}#t=0.1` })
       : IMAGES.test(file) ? make("img", { loading: "lazy", alt: "", src: href }) : quote("span", file);
     return make("a", { href, target: "_blank", rel: "noopener", title: plain(file) }, inside);
