@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runner.app.failpoints import FAILPOINTS
@@ -32,6 +32,15 @@ class Kind:
     impossible: Mapping[str, str]
     #: the provider differs from its documents
     lies: bool = False
+    #: tasks of a job, and how many of them are equal
+    tasks: int = 24
+    repeat: int = 2
+    #: submits on the wire at once when the process is killed, instead of at a failpoint; 0: at failpoints
+    at_once: int = 0
+    #: seconds that the provider takes to answer a submit; None: drawn
+    answers_after: float | None = None
+    #: the quiet time, seconds
+    doubt: float = 1.0
 
     @property
     def points(self) -> tuple[str, ...]:
@@ -72,23 +81,43 @@ KINDS = {
         ),
     )
 }
+#: answers are slow, so that 50 submits are on the wire at once when the process is killed
+WIDE = {
+    f"wide-{name}": replace(
+        KINDS[name],
+        name=f"wide-{name}",
+        impossible=dict.fromkeys(FAILPOINTS, "it is killed when many submits are on the wire"),
+        tasks=400,
+        repeat=1,
+        at_once=50,
+        answers_after=1.0,
+        doubt=4.0,
+    )
+    for name in ("reference", "list", "none")
+}
 
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL at the n-th hit of a failpoint, or a number of seconds after the start."""
+    """SIGKILL at the n-th hit of a failpoint, with so many submits on the wire, or some seconds after the start."""
 
     point: str = ""
     count: int = 0
     seconds: float = 0.0
     #: meant for the recovery after another kill
     second: bool = False
+    #: submits on the wire
+    on_wire: int = 0
 
     @property
     def mode(self) -> str:
+        if self.on_wire:
+            return "wire"
         return "point" if self.point else "second" if self.second else "timer"
 
     def __str__(self) -> str:
+        if self.on_wire:
+            return f"wire:{self.on_wire}"
         return f"{self.point}:{self.count}" if self.point else f"@{self.seconds:.3f}"
 
     @classmethod
@@ -96,6 +125,8 @@ class Kill:
         if text.startswith("@"):
             return cls(seconds=float(text[1:]))
         point, _, count = text.partition(":")
+        if point == "wire":
+            return cls(on_wire=int(count))
         if point not in FAILPOINTS:
             raise ValueError(f"{text!r} is no blow: `point:n` or `@seconds`")
         return cls(point, int(count))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.oracle import Case, find_violations
-from tests.campaigns.planner import KINDS, Kill, Outlook, Planner
+from tests.campaigns.planner import KINDS, WIDE, Kill, Outlook, Planner
 from tests.campaigns.torture import Campaign, main, summary
 from tests.campaigns.trial import Trial
 from tests.whole.conftest import sandbox
@@ -27,6 +27,17 @@ def test_thirty_kills_lose_nothing_and_pay_nothing_twice(tmp_path):
     figures = campaign.figures()
     print(summary(figures))
     assert sum(found["kills"] for found in figures["classes"].values()) >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WIDE)
+def test_kill_with_50_submits_on_the_wire(tmp_path, name):
+    """Nothing is lost or paid twice, and no more answers are lost than `plan` said."""
+    campaign = Campaign([WIDE[name]], kills=1, seed=3, hits=0, root=tmp_path, kills_per_job=1, jobs=1, observe=False)
+    assert campaign.run(), json.dumps(campaign.figures()["convicted"], indent=2)
+    (figures,) = campaign.figures()["classes"].values()
+    assert figures["kills_by"] == {"wire": 1}
+    assert figures["most_doubts"] == figures["doubts"] == 50
 
 
 def test_campaign_fails_if_failpoint_is_hit_too_rarely(tmp_path):

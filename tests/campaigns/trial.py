@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 
     from tests.campaigns.planner import Kind
 
-TASKS, REPEAT = 24, 2
-#: the quiet time; `_fault_options` never lets a request be accepted and shown later than half of it
-DOUBT = 1.0
-#: seconds; a run that takes longer hangs
+#: seconds between two looks at how many submits are on the wire
+TICK = 0.02
+#: seconds; a run that takes longer hangs, of a job of 24 tasks
 TIMEOUT = 60
 #: runs until a job must be complete: without reconciliation every third doubt ends one
 RUNS = 16
@@ -55,6 +54,8 @@ FAULTS = {
     "poll_500": 0.02,
     "cut_download": 0.1,
 }
+#: faults that leave no submit in doubt
+_HARMLESS = {"poll_500", "cut_download"}
 
 
 @dataclass
@@ -76,11 +77,14 @@ class Report:
     hits: Counter[str] = field(default_factory=Counter)
     missed: int = 0
     runs: int = 0
-    tasks: int = TASKS
+    tasks: int = 24
     accepted: int = 0
     held: int = 0
     held_and_paid: int = 0
     refused: int = 0
+    #: submits that kills left without an outcome: of all kills, and of one at the most
+    doubts: int = 0
+    most_doubts: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
 
@@ -105,13 +109,15 @@ class Trial:
         code: Path | None = None,
     ) -> None:
         """Create a trial. `code` is a copy of the runner that is not edited during the campaign."""
-        self.kind, self.report, self._on_hit = kind, Report(kind.name, seed), on_hit
+        self.kind, self.report, self._on_hit = kind, Report(kind.name, seed, tasks=kind.tasks), on_hit
         self._code = {} if code is None else {"PYTHONPATH": str(code)}
         self.chance = Random(seed)
         self._root, self._job = root, root / "out" / "job"
         self._desk = Desk(root)
         self._box: Box | None = None
         self._lies: dict[str, float] = {}
+        #: answers that can be lost at once, as `plan` says it
+        self._bound = kind.at_once
         #: what the job was judged by
         self.case: Case | None = None
 
@@ -119,11 +125,14 @@ class Trial:
         """Kill the job until there is no next kill or it is complete, then finish and check it."""
         self._root.mkdir(parents=True, exist_ok=True)
         self._desk.write("job.yaml", _manifest(self.kind))
-        with sandbox(*_fault_options(self.chance, self.report.seed), "--ledger", str(self._ledger)) as self._box:
+        with sandbox(
+            *_fault_options(self.kind, self.chance, self.report.seed), "--ledger", str(self._ledger)
+        ) as self._box:
             self._desk.env = {**self._box.env, **self._code}
             self._buy_before()
             if self.kind.lies:
                 self._lie()
+            self._read_bound()
             while (kill := next_kill(self)) is not None:
                 self._tighten()
                 if not self.execute(kill) and self._complete():
@@ -143,6 +152,15 @@ class Trial:
             self._accuse("exit", f"the job before: exit {process.returncode}: {err[-2000:]}")
         self._box.change(**{name: options[name] for name in ("faults", "seconds", "accept_delay_s")})
 
+    def _read_bound(self) -> None:
+        """Ask `plan` how many answers can be lost at once, which no kill may exceed."""
+        if self.kind.at_once:
+            out, _ = self._desk.start("plan", "job.yaml", "--json").communicate(timeout=TIMEOUT)
+            (found,) = json.loads(out)["lost_at_once"]
+            self._bound = found["answers"]
+            if self._bound != self.kind.at_once:
+                self._accuse("exit", f"plan says that {self._bound} answers can be lost at once")
+
     def _lie(self) -> None:
         """Choose one lie or two for the rest of the job."""
         lies = [lie for lie in LIES if self.kind.provider in lie.kinds and lie.name not in UNDECIDABLE]
@@ -151,7 +169,7 @@ class Trial:
             chosen = chosen[:1]
         self._lies = {kind: share for lie in chosen for kind, share in lie.faults.items()}
         options = {name: value for lie in chosen for name, value in lie.options.items()}
-        options |= {name: share * DOUBT for lie in chosen for name, share in lie.times.items()}
+        options |= {name: share * self.kind.doubt for lie in chosen for name, share in lie.times.items()}
         self._box.change(faults=self._box.ask("/_sandbox/options")["faults"] | self._lies, **options)
 
     # kills
@@ -161,6 +179,8 @@ class Trial:
         self.report.kills_done.append(str(kill))
         code, _ = self._run(kill)
         if code == KILLED:
+            if self.kind.at_once:
+                self._count_doubts()
             self.report.modes[kill.mode] += 1
             if kill.point:
                 self.report.hits[kill.point] += 1
@@ -168,6 +188,14 @@ class Trial:
             return True
         self.report.missed += 1
         return False
+
+    def _count_doubts(self) -> None:
+        """Count the submits that a kill left without an outcome, by the journal."""
+        doubts = self.outlook().submitting
+        self.report.doubts += doubts
+        self.report.most_doubts = max(self.report.most_doubts, doubts)
+        if doubts > self._bound:
+            self._accuse("journal", f"a kill left {doubts} submits without an outcome, and plan said {self._bound}")
 
     def outlook(self) -> Outlook:
         """Return the state of the job, from journal, database and ledger."""
@@ -180,7 +208,7 @@ class Trial:
         doubts = found["intent"]
         taken = min(doubts, max(0, len(self._accepted()) - found["id"] - found["saved"]))
         return Outlook(
-            queued=TASKS - found["intent"] - found["held"] - found["id"] - found["saved"],
+            queued=self.kind.tasks - found["intent"] - found["held"] - found["id"] - found["saved"],
             submitting=doubts - states["in_doubt"],
             taken=taken,
             missing=doubts - taken,
@@ -189,6 +217,8 @@ class Trial:
 
     def _tighten(self) -> None:
         """Lower the provider's rate limit now and then."""
+        if self.kind.at_once:
+            return
         self._box.change(qps=12.0 if self.chance.random() < 0.2 else None)
 
     # runs
@@ -198,14 +228,16 @@ class Trial:
         self.report.runs += 1
         env = {"RUNNER_CRASH_AT": str(kill)} if kill and kill.point else None
         process = self._desk.start("run", "job.yaml", "--json", env=env)
-        timed = kill is not None and not kill.point
+        timed = kill is not None and bool(kill.seconds)
+        if kill is not None and kill.on_wire:
+            self._kill_when(process, kill.on_wire)
         try:
-            out, err = process.communicate(timeout=kill.seconds if timed else TIMEOUT)
+            out, err = process.communicate(timeout=kill.seconds if timed else self._timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
             if not timed:
-                self._accuse("exit", f"a run hung for {TIMEOUT} s: {err[-2000:]}")
+                self._accuse("exit", f"a run hung for {self._timeout} s: {err[-2000:]}")
                 return 0, None
         if "Traceback" in err or "internal error" in err:
             self._accuse("exit", f"a traceback, exit {process.returncode}: {err[-2000:]}")
@@ -214,6 +246,24 @@ class Trial:
         lines = out.splitlines()
         summary = json.loads(lines[-1]) if lines and process.returncode != KILLED else None
         return process.returncode, summary
+
+    @property
+    def _timeout(self) -> float:
+        return TIMEOUT * max(1.0, self.kind.tasks / 100)
+
+    def _kill_when(self, process: subprocess.Popen[str], on_wire: int) -> None:
+        """Kill the process as soon as so many submits are on the wire, as the database says, unless it ends before.
+
+        Those of the run before are no more on the wire; they are `submitting` until this run has put them in doubt.
+        """
+        has_recovered = False
+        while process.poll() is None:
+            submitting = self._states()["submitting"]
+            if has_recovered and submitting >= on_wire:
+                process.kill()
+                return
+            has_recovered = has_recovered or submitting < on_wire
+            time.sleep(TICK)
 
     def _finish(self) -> None:
         """Run to the end without kills. Unresolvable doubts end runs early, so there may be several."""
@@ -252,8 +302,8 @@ class Trial:
             before_idle=before,
             truth=self._served([row["remote_id"] for row in rows if row["remote_id"]]),
         )
-        if len(rows) != TASKS:
-            self._accuse("lost", f"{len(rows)} rows for {TASKS} tasks")
+        if len(rows) != self.kind.tasks:
+            self._accuse("lost", f"{len(rows)} rows for {self.kind.tasks} tasks")
         self.report.violations += find_violations(case)
         self.report.accepted, self.report.held = len(case.ledger), case.held
         self.report.held_and_paid = case.held_and_paid
@@ -297,7 +347,7 @@ def measure(kind: Kind, seed: int, root: Path) -> Durations:
     desk = Desk(root)
     root.mkdir(parents=True)
     desk.write("job.yaml", _manifest(kind))
-    with sandbox(*_fault_options(Random(seed), seed)) as box:
+    with sandbox(*_fault_options(kind, Random(seed), seed)) as box:
         began = time.monotonic()
         process = desk.start("run", "job.yaml", env=box.env)
         journal = root / "out" / "job" / ".runner" / "journal.jsonl"
@@ -308,7 +358,10 @@ def measure(kind: Kind, seed: int, root: Path) -> Durations:
         return Durations(boot, time.monotonic() - began)
 
 
-def _manifest(kind: Kind, word: str = "thing", count: int = TASKS // REPEAT, repeat: int = REPEAT) -> str:
+def _manifest(kind: Kind, word: str = "thing", count: int | None = None, repeat: int | None = None) -> str:
+    repeat = kind.repeat if repeat is None else repeat
+    count = kind.tasks // repeat if count is None else count
+    at_once = f", submits_at_once: {kind.at_once}" if kind.at_once else ""
     items = "\n".join(f"  - {{subject: {word} {number} of many}}" for number in range(count))
     return f"""\
 version: 1
@@ -318,17 +371,24 @@ params: {{prompt: "{{{{ subject }}}}", aspect_ratio: "1:1"}}
 items:
 {items}
 repeat: {repeat}
-limits: {{qps: 60}}
-retry: {{doubt: {DOUBT:g}s}}
+limits: {{qps: 60{at_once}}}
+retry: {{doubt: {kind.doubt:g}s}}
 """
 
 
-def _fault_options(chance: Random, seed: int) -> list[str]:
-    """Return the sandbox's options: faults, slow acceptance, a lagging list, and mostly no unique references."""
+def _fault_options(kind: Kind, chance: Random, seed: int) -> list[str]:
+    """Return the sandbox's options: faults, slow acceptance, a lagging list, and mostly no unique references.
+
+    No request is accepted and shown later than half of the quiet time. Where many submits are to be on the wire, none
+    is lost on its way: a doubt would set the number back.
+    """
     words = ["--seed", str(seed), "--seconds", "0.05,0.3", "--late-s", "0.25"]
-    words += ["--accept-delay-s", f"{chance.choice((0.0, 0.05, 0.12)):g}"]
+    delay = chance.choice((0.0, 0.05, 0.12)) if kind.answers_after is None else kind.answers_after
+    words += ["--accept-delay-s", f"{delay:g}"]
     words += ["--list-lag-s", f"{chance.choice((0.0, 0.1)):g}"]
     words += [] if chance.random() < 0.25 else ["--no-external-id-unique"]
     for fault, share in FAULTS.items():
+        if kind.at_once and fault not in _HARMLESS:
+            continue
         words += ["--fault", f"{fault}={share}"]
     return words
