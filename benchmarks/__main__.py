@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks import (
+    ahead,
     backlog,
     downloads,
     floor,
@@ -86,6 +87,7 @@ MEASURES: Mapping[str, Measure] = {
     "latency": latency,
     "large": large,
     "backlog": backlog,
+    "ahead": ahead,
 }
 
 

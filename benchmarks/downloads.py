@@ -39,7 +39,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     """Measure plain downloads and downloads over TLS; yield nothing without curl."""
     if shutil.which("curl") is None or shutil.which("openssl") is None:
         return
-    certificate, hashing = _signed(bench.directory), _hashing()
+    certificate, hashing = signed(bench.directory), _hashing()
     yield Figure("sha256: CPU a GB", hashing * 1e9 / (_BYTES * _FILES), unit="s")
     for name, files in (("plain", ()), ("TLS", certificate)):
         with file_server(_BYTES, *map(str, files)) as url:
@@ -93,7 +93,7 @@ def _emptied(folder: Path) -> Path:
     return folder
 
 
-def _signed(folder: Path) -> tuple[Path, Path]:
+def signed(folder: Path) -> tuple[Path, Path]:
     """Return a self-signed certificate for 127.0.0.1 and its key."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]

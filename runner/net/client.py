@@ -104,8 +104,8 @@ class ProviderClient:
         self._authority, self._prefix = base.raw_authority, base.raw_path.rstrip("/")
         # submits and batched polls use the same few URLs
         self._url_for = lru_cache(maxsize=_CACHE_SIZE)(self._build_url)
-        self._single_use = self._open_channel(force_close=True)
-        self._pooled = self._open_channel(force_close=False)
+        self._single_use = self._open_channel(single_use=True)
+        self._pooled = self._open_channel(single_use=False)
 
     def __repr__(self) -> str:
         return f"ProviderClient({self.base}, {self._scheme!r})"
@@ -183,9 +183,9 @@ class ProviderClient:
             raise httpx.InvalidURL("the path leads to another origin")
         return to_yarl(url)
 
-    def _open_channel(self, *, force_close: bool) -> _Channel:
+    def _open_channel(self, *, single_use: bool) -> _Channel:
         transport = AiohttpTransport(
-            resolver=self._resolver(), force_close=force_close, context=self._context, clock=self._clock
+            resolver=self._resolver(), open_ahead=single_use, context=self._context, clock=self._clock
         )
         return _Channel(transport, self._deadlines)
 

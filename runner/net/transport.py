@@ -14,7 +14,7 @@ import re
 import ssl
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -23,6 +23,7 @@ import httpx
 from yarl import URL
 
 from runner.net.addresses import AddressDeniedError
+from runner.net.open_ahead import AheadConnector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -105,8 +106,9 @@ def suspended_seconds() -> float:
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Transport of httpx requests over aiohttp.
 
-    `force_close` uses a new connection for each request. `limit` is the maximum number of connections, 0 for no limit.
-    `read_buffer` is half of the read buffer's limit in bytes. `suspended` returns the seconds of suspension since boot.
+    `force_close` uses a new connection for each request, and `open_ahead` opens those ahead. `limit` is the maximum
+    number of connections, 0 for no limit. `read_buffer` is half of the read buffer's limit in bytes. `suspended`
+    returns the seconds of suspension since boot.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         *,
         resolver: AbstractResolver,
         force_close: bool = False,
+        open_ahead: bool = False,
         context: ssl.SSLContext | None = None,
         limit: int = 0,
         read_buffer: int = 64 << 10,
@@ -124,7 +127,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._suspended, self._suspended_before = suspended, suspended()
         #: sessions from before a suspension of the machine, closed after the next suspension or at the end
         self._stale: list[aiohttp.ClientSession] = []
-        self._force_close = force_close
+        self._force_close, self._opens_ahead = force_close or open_ahead, open_ahead
         self._context = context
         self._limit, self._read_buffer = limit, read_buffer
         self._clock = clock
@@ -207,7 +210,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Return the session, created on first use because aiohttp needs a running event loop."""
         if self._session is None:
             self._context = self._context or tls_context()
-            connector = aiohttp.TCPConnector(
+            kind = partial(AheadConnector, clock=self._clock) if self._opens_ahead else aiohttp.TCPConnector
+            connector = kind(
                 resolver=self._resolver, ssl=self._context, limit=self._limit, force_close=self._force_close
             )
             self._session = aiohttp.ClientSession(
