@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from runner.sandbox.list_view import OTHER_ID
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -102,13 +104,18 @@ def prompt_of(request: Mapping[str, Any]) -> str:
     return str(request.get("ref_prompt") or request.get("prompt"))
 
 
+def made_as(remote_id: str) -> str:
+    """Return the ledger's id of a task, whose lists may show another."""
+    return remote_id.removeprefix(OTHER_ID)
+
+
 def _groups(case: Case) -> list[_Group]:
     rows, accepted = defaultdict(list), defaultdict(list)
     for row in case.rows:
         rows[prompt_of(row["request"])].append(row)
     for task in case.ledger:
         accepted[prompt_of(task["request"])].append(task)
-    claimed = {row["remote_id"] for row in case.rows}
+    claimed = {made_as(row["remote_id"]) for row in case.rows if row["remote_id"]}
     return [
         _Group(prompt, rows[prompt], accepted[prompt], [task for task in accepted[prompt] if task["id"] not in claimed])
         for prompt in sorted(rows.keys() | accepted.keys())
@@ -143,11 +150,12 @@ def _ids_of(tasks: Iterable[Mapping[str, Any]]) -> str:
 def _ids(case: Case) -> Findings:
     """Check that each claimed id is of an accepted task with the same request, and of no other row."""
     ledger = {task["id"]: task for task in case.ledger}
-    for remote_id, count in Counter(row["remote_id"] for row in case.rows if row["remote_id"]).items():
+    claimed = Counter(made_as(row["remote_id"]) for row in case.rows if row["remote_id"])
+    for remote_id, count in claimed.items():
         if count > 1:
             yield "swapped", f"{remote_id} is claimed by {count} rows"
     for row in case.rows:
-        task = ledger.get(row["remote_id"])
+        task = ledger.get(made_as(row["remote_id"] or ""))
         if row["remote_id"] and task is None:
             yield "phantom", f"{row['ref']} claims {row['remote_id']}, which was never accepted"
         elif task and prompt_of(task["request"]) != prompt_of(row["request"]):

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from runner.store import journal as journals
 from runner.store.read_only import open_read_only
-from tests.campaigns.oracle import COMPLETE, HELD, WAITING, Case, Violation, find_violations
+from tests.campaigns.oracle import COMPLETE, HELD, WAITING, Case, Violation, find_violations, made_as
 from tests.campaigns.planner import Kill, Outlook
 from tests.simulation.lies import LIES
 from tests.whole.conftest import Box, Desk, sandbox
@@ -314,7 +315,8 @@ class Trial:
     def _served(self, remote_ids: Sequence[str]) -> dict[str, str]:
         served = {}
         for remote_id in remote_ids:
-            with urllib.request.urlopen(f"{self._box.url}/files/{remote_id}/0.png", timeout=10) as answer:
+            url = f"{self._box.url}/files/{quote(made_as(remote_id), safe='')}/0.png"
+            with urllib.request.urlopen(url, timeout=10) as answer:
                 served[remote_id] = sha256(answer.read()).hexdigest()
         return served
 
