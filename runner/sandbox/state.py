@@ -131,8 +131,8 @@ class SandboxState:
         return forms.get(self.options.id_form, own)
 
     def wire_id(self, task_id: str) -> int | str:
-        """Return an id as responses show it."""
-        return int(task_id) if self.options.id_form == "number" else task_id
+        """Return an id as responses show it. One that was given in another form, before it changed, stays as it is."""
+        return int(task_id) if self.options.id_form == "number" and task_id.isdecimal() else task_id
 
     def _hides_outputs(self, task: AcceptedTask) -> bool:
         if task.id in self._reported_finished:

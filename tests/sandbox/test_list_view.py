@@ -36,6 +36,14 @@ async def test_every_form_of_id_can_be_queried_and_downloaded(api, http, form):
         assert type((await user.submit())["data"]) is type(ids[0])
 
 
+async def test_ids_from_before_their_form_changed_stay_as_they_are(api):
+    async with Sandbox(Options(seconds=(0, 0), id_form="slash")) as sandbox:
+        user = api(sandbox)
+        ids = await bought(user)
+        sandbox.change(id_form="number")
+        assert [row["task_id"] for row in await shown(user)] == ids
+
+
 async def test_ids_that_are_equal_up_to_case(api):
     async with Sandbox(Options(id_form="case")) as sandbox:
         ids = await bought(api(sandbox), 4)
