@@ -35,6 +35,8 @@ class Reading:
     #: the same moment in seconds since the epoch, and by how many seconds the provider's clock was ahead of ours
     at: float = 0.0
     ahead: float = 0.0
+    #: one answer shows all of it, so that no row can have moved from one page to another meanwhile
+    is_one_page: bool = False
 
 
 async def unclaimed_rows(
@@ -82,7 +84,7 @@ async def read_list(
         rows |= {row.remote_id: row for row in page.rows}
         to_end = not ids or ids == before
         if to_end or _reaches_back(list(rows.values()), since):
-            return Reading(tuple(rows.values()), begun, to_end, at, session.ahead)
+            return Reading(tuple(rows.values()), begun, to_end, at, session.ahead, is_one_page=number == 1)
         if number == pages:
             return Reading(tuple(rows.values()), begun, to_end=False, at=at, ahead=session.ahead)
         before = ids

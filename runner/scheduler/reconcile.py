@@ -127,7 +127,8 @@ class ReconcileStage:
         """Ask for each task by its reference, and search the provider's list for the others."""
         await self._session.breaker.until_answering()
         if any(task.is_suspect for task in batch) and await self._outlook() == "open":
-            batch = await postpone_suspects(batch, self._facts, self._settlement, self._session.clock)
+            clock = self._session.clock
+            batch = await postpone_suspects(batch, self._facts, self._settlement, clock, self._missed_at)
         begun = self._session.clock.moment()
         rest = await self._by_reference(batch)
         if rest:
@@ -210,7 +211,8 @@ class ReconcileStage:
             if len(self._missed_at) < _MISSES:
                 self._missed_at.update((task.id, reading.begun.seconds) for task in batch)
             ids = {row.remote_id for row in rows}
-            if not batch or ids == before:
+            # what was refused is not under way, so that a single page about it needs no second look
+            if not batch or ids == before or (reading.is_one_page and all(task.is_suspect for task in batch)):
                 await self._settle_absent(batch, rows, own, begun, outlook)
                 return
             before = ids

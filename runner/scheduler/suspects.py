@@ -14,7 +14,7 @@ from runner.tasks.events import Missing
 from runner.tasks.retry_policy import suspect_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from runner.scheduler.clock import Clock
     from runner.scheduler.evidence import Absence, OwnRows
@@ -52,28 +52,35 @@ class SuspectView:
     witnessed_only: bool = False
 
 
-def early_suspects(batch: Iterable[Task], facts: ListFacts, clock: Clock) -> list[Task]:
-    """Return the suspects that no reading can clear yet: too few accepted tasks follow, or the list may be late."""
+def early_suspects(batch: Iterable[Task], facts: ListFacts, clock: Clock, missed_at: Mapping[int, float]) -> list[Task]:
+    """Return the suspects that no reading can clear yet.
+
+    Too few accepted tasks follow, or the list may be late; or none was accepted since the latest reading without the
+    suspect, whose time on the boot clock is in `missed_at`.
+    """
     moment, early = clock.moment(), []
     claims = sorted(each.claimed_seconds for each in facts if each.answered.boot == clock.boot)
+    latest = max((each.answered.seconds for each in facts if each.answered.boot == clock.boot), default=0.0)
     for task in batch:
         if task.is_suspect and task.sent is not None:
             waited = clock.since(task.sent.boot, task.sent.seconds, moment)
             later = claims[-FOLLOWERS:]
             is_followed = task.sent.boot == clock.boot and len(later) == FOLLOWERS and later[0] >= task.sent.seconds
-            if waited < (min(_SHORTEST, facts.quiet_time) if is_followed else facts.quiet_time):
+            looked_at = missed_at.get(task.id)
+            is_known = not is_followed and looked_at is not None and looked_at >= max(latest, task.sent.seconds)
+            if is_known or waited < (min(_SHORTEST, facts.quiet_time) if is_followed else facts.quiet_time):
                 early.append(task)
     return early
 
 
 async def postpone_suspects(
-    batch: Sequence[Task], facts: ListFacts, settlement: Settlement, clock: Clock
+    batch: Sequence[Task], facts: ListFacts, settlement: Settlement, clock: Clock, missed_at: Mapping[int, float]
 ) -> Sequence[Task]:
     """Postpone suspects while others go on and no reading can clear them. Return the tasks to look for now.
 
     So an honest provider is asked once.
     """
-    early = early_suspects(batch, facts, clock)
+    early = early_suspects(batch, facts, clock, missed_at)
     for task in early:
         due_at = clock.now() + suspect_interval(settlement.policy)
         await settlement.store.settle(task, replace(task, due_at=due_at))

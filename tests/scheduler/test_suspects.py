@@ -106,4 +106,22 @@ def test_suspect_is_looked_for_when_a_reading_can_clear_it(accepted, at, early):
     task = Task(1, "k", "kling", "image", "m", State.IN_DOUBT, 0.0, sent=Moment("b", SENT), reason=f"{SUSPECTED}1302")
     doubt = replace(task, id=2, reason="no answer")
     facts = world(*accepted, at=at).facts
-    assert early_suspects([task, doubt], facts, Clock(at)) == ([task] if early else [])
+    assert early_suspects([task, doubt], facts, Clock(at), {}) == ([task] if early else [])
+
+
+@pytest.mark.parametrize(
+    ("accepted", "missed_at", "early"),
+    [
+        (BEFORE, SENT + D, True),
+        (BEFORE, None, False),
+        ((*BEFORE, SENT + D + 1), SENT + D, False),
+        ((*BEFORE, SENT + 2, SENT + 3), SENT + D, False),
+        (BEFORE, SENT - 1, False),
+    ],
+    ids=["nothing new", "not looked for yet", "one more accepted", "two followed", "an earlier doubt of it"],
+)
+def test_suspect_is_not_looked_for_again_until_something_can_tell(accepted, missed_at, early):
+    """Submits that a provider slows down for minutes need no reading every half minute."""
+    task = Task(1, "k", "kling", "image", "m", State.IN_DOUBT, 0.0, sent=Moment("b", SENT), reason=f"{SUSPECTED}1302")
+    at, missed = SENT + 2 * D, {} if missed_at is None else {1: missed_at}
+    assert early_suspects([task], world(*accepted, at=at).facts, Clock(at), missed) == ([task] if early else [])
