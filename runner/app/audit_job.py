@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, nullcontext
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
 from runner.app.run_context import RunContext, RunOptions, open_context
+from runner.errors import RunnerError
 from runner.report.results import iso_timestamp
 from runner.scheduler.audit import AuditReport, Finding, adopt_certain, audit, find_equal_files
+from runner.scheduler.contradicted_purchases import ContradictedPurchase, find_contradicted
 from runner.scheduler.outcome import Exit
 from runner.store.lock import job_lock
 from runner.store.read_only import known_remote_ids, open_read_only
@@ -57,6 +60,7 @@ async def _audit_providers(
         reports = [report for report in answers.values() if isinstance(report, AuditReport)]
         findings = [finding for report in reports for finding in report.findings]
         findings += await find_equal_files(context.store)
+        contradicted = [each for pipeline in context.pipelines for each in await _contradicted(context, pipeline)]
         for pipeline in context.pipelines if adopt_by is not None else ():
             own = [finding for finding in findings if finding.provider == pipeline.name]
             adopted += await adopt_certain(pipeline.settlement, own, adopt_by or "")
@@ -80,6 +84,7 @@ async def _audit_providers(
         "at": iso_timestamp(context.clock.now()),
         "adopted": [_finding_to_dict(finding) for finding in adopted],
         "findings": [_finding_to_dict(finding) for finding in findings],
+        "contradicted": [_purchase_to_dict(each) for each in contradicted],
         "strangers": sum(report.unrelated for report in reports),
         "charged": sum(charged) if charged else None,
         "not_asked": not_asked,
@@ -93,6 +98,25 @@ async def _audit_provider(context: RunContext, pipeline: ProviderPipeline, known
     pipeline.load_earlier()
     report = await audit(pipeline.session, context.store, known, pipeline.settlement.claims)
     return report if isinstance(report, AuditReport) else report.error.message or "it did not answer"
+
+
+async def _contradicted(context: RunContext, pipeline: ProviderPipeline) -> list[ContradictedPurchase]:
+    """Return the provider's purchases that rest on what was contradicted since. A file that is damaged has no facts."""
+    found: list[ContradictedPurchase] = []
+    for operations in pipeline.groups():
+        group = pipeline.session.dialect.group(operations[0])
+        try:
+            facts = await pipeline.facts.facts(group, context.clock.now()) if pipeline.facts is not None else ()
+        except RunnerError as error:
+            context.observer.warn(f"{error.message}: what rests on contradicted facts is not listed")
+            return found
+        found += await find_contradicted(context.store, pipeline.name, operations, facts)
+    return found
+
+
+def _purchase_to_dict(purchase: ContradictedPurchase) -> dict[str, Any]:
+    """Return a purchase as the JSON object that `audit --json` prints."""
+    return {**asdict(purchase), "at": iso_timestamp(purchase.at)}
 
 
 def _finding_to_dict(finding: Finding) -> dict[str, Any]:

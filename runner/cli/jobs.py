@@ -73,6 +73,12 @@ def _audit_lines(result: dict[str, Any], place: list[str]) -> Iterator[str]:
         yield f"  {pluralize(result['strangers'], 'task')} on the account not of this job"
     for name, why in result["not_asked"].items():
         yield f"  {name} cannot tell: {sanitize(why)}"
+    if contradicted := result["contradicted"]:
+        many = pluralize(len(contradicted), "purchase")
+        yield f"  {many} may be paid for twice, by what was contradicted within a day: look at the provider's console"
+    for each in contradicted:
+        bought = show_remote_id(each["remote_id"]) if each["remote_id"] is not None else "failed"
+        yield f"    {each['key'][:8]} {sanitize(each['name'], 60)}: {bought}, {each['at']}: {sanitize(each['why'])}"
     for finding in result["findings"]:
         yield f"  {finding['kind']:<9} {show_remote_id(finding['remote_id'])}  {sanitize(finding['why'])}"
         if finding["kind"] == "orphan" and finding["key"] and not finding["certain"]:

@@ -105,6 +105,25 @@ class Queries:
         row = await self._fetch_one("bought_again_count", provider=provider, since=since)
         return int(row[0]) if row else 0
 
+    async def bought_again(
+        self, provider: str, operations: Collection[str], model: str, span: tuple[float, float], limit: int
+    ) -> list[tuple[str, str, str | None, float]]:
+        """Return key, name, id and time of the latest tasks that were bought once more because they looked absent.
+
+        `span` are two times in seconds since the epoch, between which they were sent. An empty `model` means all.
+        """
+        parameters = {"operations": to_json(operations), "model": model, "since": span[0], "until": span[1]}
+        return [
+            tuple(row) for row in await self._fetch_all("bought_again", provider=provider, limit=limit, **parameters)
+        ]
+
+    async def bought_after_refusal(
+        self, provider: str, operation: str, code: str, span: tuple[float, float], limit: int
+    ) -> list[tuple[str, str, str | None, float]]:
+        """Return the same of tasks that were bought after a refusal that was believed, or that failed with a code."""
+        parameters = {"operation": operation, "code": code, "since": span[0], "until": span[1], "limit": limit}
+        return [tuple(row) for row in await self._fetch_all("bought_after_refusal", provider=provider, **parameters)]
+
     async def submit_outlook(self, provider: str, free_slots: int) -> SubmitOutlook:
         """Return whether tasks are being submitted, wait to be bought, and could be bought within `free_slots`."""
         row = await self._fetch_one("submit_outlook", provider=provider, free_slots=free_slots)

@@ -547,8 +547,25 @@ select task.*, '' as request, '' as name from task
 -- name: bought_again_count
 -- Return how many tasks were bought once more since a time after a submit whose answer was lost. Reads every row, once
 -- where a list is contradicted.
-select count(*) from task where provider = :provider and doubts > 0 and adopted = 0 and remote_id is not null
-  and submitted_at >= :since
+select count(*) from task where provider = :provider and doubts > 0 and (adopted = 0 or doubts > 1)
+  and remote_id is not null and submitted_at >= :since
+
+-- name: bought_again
+-- Return the latest tasks of one list that were bought once more, between two times, after a submit whose answer was lost;
+-- with a model only its tasks. Reads every row.
+select task.key, draft.name, task.remote_id, task.submitted_at from task join draft on draft.task_id = task.id
+  where provider = :provider and operation in (select value from json_each(:operations)) and doubts > 0
+    and (adopted = 0 or doubts > 1) and remote_id is not null and submitted_at between :since and :until
+    and (:model = '' or task.model = :model)
+  order by submitted_at desc, task.id limit :limit
+
+-- name: bought_after_refusal
+-- Return the latest tasks of an operation that were refused between two times, and then bought, or that failed with a code.
+-- Reads every row.
+select task.key, draft.name, task.remote_id, task.submitted_at from task join draft on draft.task_id = task.id
+  where provider = :provider and operation = :operation and submitted_at between :since and :until
+    and (throttles > 0 and remote_id is not null or state = 'failed' and remote_id is null and code = :code)
+  order by submitted_at desc, task.id limit :limit
 
 -- name: submit_outlook
 -- Return whether a task is being submitted, whether one waits to be bought, and whether one of those could be: within the

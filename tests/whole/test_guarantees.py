@@ -140,6 +140,11 @@ def test_purchases_that_rest_on_a_contradicted_list_are_counted(desk):
         box.change(faults={"no_reference": 1, "lost_reply": "@5"})
         told = desk.run("run", "job.yaml").stderr
         assert "from now on lost answers are held. 1 task of today rests on it: runner audit" in told
+        audited = desk.run("audit", "job.yaml")
+        assert "1 purchase may be paid for twice, by what was contradicted within a day" in audited.stdout
+        (bought,) = json.loads(desk.run("audit", "job.yaml", "--json").stdout)["contradicted"]
+        assert bought["remote_id"] in {line["remote_id"] for line in desk.results()}
+        assert bought["why"].startswith("bought once more because the list did not show it; the list does not show our")
 
 
 @pytest.mark.slow
