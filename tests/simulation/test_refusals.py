@@ -97,11 +97,11 @@ def honest(kind: str, seed: int, tmp_path, *, measured: bool, prompts: int = 120
 @pytest.mark.parametrize("kind", KINDS)
 def test_honest_throttling_is_not_slower(kind, tmp_path):
     """With and without what is known: makespan differs by one per cent, and the look-up costs a few readings."""
-    seeds = range(4)
+    seeds = range(10)  # a single one may differ by some per cent, either way, by chance
     with_facts = [honest(kind, seed, tmp_path, measured=True) for seed in seeds]
     without = [honest(kind, seed, tmp_path, measured=False) for seed in seeds]
     makespan = sum(each[0] for each in without) / sum(each[0] for each in with_facts)
     calls = sum(each[1] for each in without) - sum(each[1] for each in with_facts)
     print(f"{kind}: makespan x {makespan:.4f}, {calls / len(seeds):.1f} readings more a run, {with_facts} {without}")
     assert makespan <= 1.01
-    assert calls <= 8 * len(seeds)
+    assert calls <= 3 * len(seeds)
