@@ -167,4 +167,5 @@ def _restrict_to_owner(path: Path) -> None:
     if not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid != os.geteuid():
         return
     if ACCOUNTS in {path.parent.name, path.name} or all(entry.name == ACCOUNTS for entry in path.iterdir()):
-        path.chmod(0o700)
+        with suppress(PermissionError, NotImplementedError):  # FAT and some network disks keep no permissions
+            path.chmod(0o700)

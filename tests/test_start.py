@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import subprocess
 import sys
 
@@ -58,3 +59,12 @@ def test_run_starts_without_terminal_libraries():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_file_names_are_utf8_whatever_the_locale(tmp_path):
+    code = "import sys; from runner.__main__ import main; print(sys.getfilesystemencoding(), sys.argv); main()"
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-2] == "utf-8 ['-c', '--version']"

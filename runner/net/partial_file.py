@@ -206,7 +206,8 @@ def publish(part: Path, directory: Path, name: str, extension: str) -> Path:
             if error.errno not in _NO_LINK_ERRNOS:
                 raise
             copy_file(part, target)
-        target.chmod(0o666 & ~_UMASK)  # the state is private, outputs are as public as their directory
+        with suppress(PermissionError, NotImplementedError):  # FAT and some network disks keep no permissions
+            target.chmod(0o666 & ~_UMASK)  # the state is private, outputs are as public as their directory
         part.unlink()
         part.with_name(part.name + ".tag").unlink(missing_ok=True)
         sync_directory(target.parent)

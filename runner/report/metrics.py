@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,5 +70,6 @@ def _gauges(metrics: JobMetrics) -> Iterator[tuple[str, str, float | dict[str, f
 def write(path: Path, metrics: JobMetrics) -> None:
     """Write the metrics file atomically with mode 0644, since a collector may read it at any moment; raises OSError."""
     with atomic_write(path) as file:
-        os.fchmod(file.fileno(), 0o644)  # the collector runs as another user, so the umask must not apply
+        with suppress(PermissionError):  # FAT and some network disks keep no permissions
+            os.fchmod(file.fileno(), 0o644)  # the collector runs as another user, so the umask must not apply
         file.write(render(metrics).encode("utf-8", "backslashreplace"))

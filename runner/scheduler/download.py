@@ -84,14 +84,29 @@ class DownloadStage:
             self._session.block_disk()
 
     async def _download(self, task: Task) -> None:
+        """Fetch every output, whatever became of the others, and settle the task by all of them.
+
+        Where some are here and the links of the others were dead too often, the task is done with those that are here.
+        """
         files: list[Output] = []
+        failures: list[Event] = []
         for output in task.outputs:
             file = await self._save(task, output)
             if isinstance(file, DeadLink | RetryLater):
-                await self._settlement.settle(task, _failure_event(task, file))
-                return
-            files.append(file)
-        await self._settlement.settle(task, Saved(tuple(files), self._shortfall(task, len(files))))
+                failures.append(_failure_event(task, file))
+            else:
+                files.append(file)
+        if not failures:
+            await self._settlement.settle(task, Saved(tuple(files), self._shortfall(task, len(files))))
+            return
+        dead = [event for event in failures if isinstance(event, LinkExpired) and event.is_dead]
+        gives_up = len(dead) == len(failures) and task.refreshes + 1 >= self._settlement.policy.max_refreshes
+        if files and gives_up:
+            why = f"{len(files)} of {len(task.outputs)} outputs; {dead[0].error.message or dead[0].error.reason}"
+            await self._settlement.settle(task, Saved(tuple(files), TaskError("partial", dead[0].error.code, why)))
+            return
+        # what may come later decides before what is dead
+        await self._settlement.settle(task, next((each for each in failures if each not in dead), failures[0]))
 
     async def _save(self, task: Task, output: Output) -> Output | DeadLink | RetryLater:
         part = self._parts / f"{task.id}-{task.generation}-{output.number}.part"

@@ -336,7 +336,11 @@ class Run:
     # stopping
 
     async def _watch_signals(self) -> None:
-        with anyio.open_signal_receiver(*SIGNALS) as signals:
+        # what was ignored at the start stays so: `nohup` asks for it
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        if not heard:
+            return
+        with anyio.open_signal_receiver(*heard) as signals:
             tries = 0
             async for number in signals:
                 tries += 1

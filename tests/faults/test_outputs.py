@@ -376,3 +376,23 @@ async def test_fo10_file_that_differs_from_record_is_left_alone(tmp_path):
         (output,) = result.outputs
         data = (ours.directory / output["file"]).read_bytes()
         assert sha256(data).hexdigest() == output["sha256"]
+
+
+async def test_fo01_dead_output_takes_no_other_with_it(tmp_path):
+    """Two of three outputs are kept, and the third is said; what may come later is waited for first."""
+
+    async def second_is_gone(call):
+        if "/1." in call.path:
+            await call.say(answer(b"gone", 404))
+        else:
+            await call.pass_on()
+
+    async with chain(tmp_path) as ours:
+        ours.policy = FEW
+        ours.middle.deeds["file"] = second_is_gone
+        result = await ours.run(1, images=3)
+        assert result.states == ["done"]
+        assert [output["number"] for output in result.outputs if output["file"]] == [1, 3]
+        assert len(ours.files) == 2
+        assert (result.tasks[0]["reason"], result.tasks[0]["message"]) == ("partial", "2 of 3 outputs; HTTP 404")
+        assert result.exit == 3

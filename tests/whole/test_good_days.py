@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from .conftest import images, sandbox
+from .conftest import images, sandbox, until
 
 JOBS = Path(__file__).parents[2] / "jobs"
 FAST = ("--seconds", "0.1,0.4")
@@ -221,3 +222,20 @@ def test_json_logs_are_one_object_per_line(desk):
         done = desk.run("run", "job.yaml", "--log-format", "json", env=box.env)
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert [event["event"] for event in events].count("accepted") == 2
+
+
+@pytest.mark.slow
+def test_signal_that_was_ignored_at_the_start_stays_so(desk):
+    """As `nohup` asks for: closing the terminal ends no run."""
+    desk.write("job.yaml", images(3))
+    with sandbox("--seconds", "3,3.5") as box:
+        desk.env = box.env
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            process = desk.start("run", "job.yaml", "--json")
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        until(lambda: box.stats["accepted"] == 3)
+        process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=40)
+        assert (process.returncode, json.loads(out)["counts"]) == (0, {"done": 3})
