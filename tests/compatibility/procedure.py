@@ -33,7 +33,19 @@ _ORIGIN = "origin.txt"
 #: what no two runs have alike
 _VOLATILE = {"seconds", "at", "queued_at", "submitted_at", "finished_at", "oldest_waiting_seconds"}
 #: fields of reports that are newer than version 0.1
-_ADDED = {"guarantees", "rebuilt", "bought_in", "linked", "linked_from", "certain", "results_as_of", "suspects"}
+_ADDED = {
+    "guarantees",
+    "rebuilt",
+    "bought_in",
+    "linked",
+    "linked_from",
+    "certain",
+    "results_as_of",
+    "suspects",
+    "waits",
+    "files",
+    "contradicted",
+}
 
 
 @dataclass
