@@ -126,11 +126,9 @@ class ReconcileStage:
     async def work(self, batch: Sequence[Task]) -> None:
         """Ask for each task by its reference, and search the provider's list for the others."""
         await self._session.breaker.until_answering()
-        if any(task.is_suspect for task in batch):
-            clock, is_open = self._session.clock, await self._outlook() == "open"
-            batch = await postpone_suspects(
-                batch, self._facts, self._settlement, clock, self._missed_at, is_open=is_open
-            )
+        if any(task.is_suspect for task in batch) and await self._outlook() == "open":
+            clock = self._session.clock
+            batch = await postpone_suspects(batch, self._facts, self._settlement, clock, self._missed_at)
         begun = self._session.clock.moment()
         rest = await self._by_reference(batch)
         if rest:

@@ -7,7 +7,6 @@ as it took to show them: seconds.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from runner.tasks.events import Missing
 from runner.tasks.retry_policy import suspect_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from runner.scheduler.clock import Clock
     from runner.scheduler.evidence import Absence, OwnRows
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 FOLLOWERS = 2
 #: seconds after its answer before which a refused submit is not cleared
 _SHORTEST = 4.0
-#: seconds until a suspect that no reading can clear yet is claimed again, at the least
-_SHORTEST_WAIT = 1.0
 #: seconds that a run which can buy nothing more waits for the list to tell about a refusal
 _SOON = 30.0
 
@@ -55,51 +52,39 @@ class SuspectView:
     witnessed_only: bool = False
 
 
-def time_to_look(task: Task, facts: ListFacts, clock: Clock, missed_at: Mapping[int, float], *, is_open: bool) -> float:
-    """Return the seconds until a reading can clear a suspect; 0.0: it can now.
+def early_suspects(batch: Iterable[Task], facts: ListFacts, clock: Clock, missed_at: Mapping[int, float]) -> list[Task]:
+    """Return the suspects that no reading can clear yet.
 
-    While others go on (`is_open`) two accepted tasks must follow, or the quiet time be over; and some task must have
-    been accepted since the latest reading without it, whose time on the boot clock is in `missed_at`. Else the list
-    must have had its time, unless a reading is wanted to see how late it is.
+    Too few accepted tasks follow, or the list may be late; or none was accepted since the latest reading without the
+    suspect, whose time on the boot clock is in `missed_at`.
     """
-    if not task.is_suspect or task.sent is None:
-        return 0.0
-    waited = clock.since(task.sent.boot, task.sent.seconds, clock.moment())
-    own = [each for each in facts if each.answered.boot == clock.boot]
-    later = sorted(each.claimed_seconds for each in own)[-FOLLOWERS:]
-    is_followed = task.sent.boot == clock.boot and len(later) == FOLLOWERS and later[0] >= task.sent.seconds
-    if is_open and is_followed:
-        return max(0.0, min(_SHORTEST, facts.quiet_time) - waited)
-    latest, looked_at = max((each.answered.seconds for each in own), default=0.0), missed_at.get(task.id)
-    is_known = looked_at is not None and looked_at >= max(latest, task.sent.seconds)
-    if is_open:
-        return math.inf if is_known else max(0.0, facts.quiet_time - waited)
-    return max(0.0, facts.lag_bound - waited) if is_known and not facts.awaited else 0.0
+    moment, early = clock.moment(), []
+    claims = sorted(each.claimed_seconds for each in facts if each.answered.boot == clock.boot)
+    latest = max((each.answered.seconds for each in facts if each.answered.boot == clock.boot), default=0.0)
+    for task in batch:
+        if task.is_suspect and task.sent is not None:
+            waited = clock.since(task.sent.boot, task.sent.seconds, moment)
+            later = claims[-FOLLOWERS:]
+            is_followed = task.sent.boot == clock.boot and len(later) == FOLLOWERS and later[0] >= task.sent.seconds
+            looked_at = missed_at.get(task.id)
+            is_known = not is_followed and looked_at is not None and looked_at >= max(latest, task.sent.seconds)
+            if is_known or waited < (min(_SHORTEST, facts.quiet_time) if is_followed else facts.quiet_time):
+                early.append(task)
+    return early
 
 
 async def postpone_suspects(
-    batch: Sequence[Task],
-    facts: ListFacts,
-    settlement: Settlement,
-    clock: Clock,
-    missed_at: Mapping[int, float],
-    *,
-    is_open: bool,
+    batch: Sequence[Task], facts: ListFacts, settlement: Settlement, clock: Clock, missed_at: Mapping[int, float]
 ) -> Sequence[Task]:
-    """Postpone suspects that no reading can clear yet. Return the tasks to look for now.
+    """Postpone suspects while others go on and no reading can clear them. Return the tasks to look for now.
 
     So an honest provider is asked once.
     """
-    now, rest = clock.now(), []
-    for task in batch:
-        seconds = time_to_look(task, facts, clock, missed_at, is_open=is_open)
-        if seconds > 0.0:
-            # what is due within half a second is claimed at once
-            due_at = now + max(_SHORTEST_WAIT, min(seconds, suspect_interval(settlement.policy, task.absences)))
-            await settlement.store.settle(task, replace(task, due_at=due_at))
-        else:
-            rest.append(task)
-    return rest
+    early = early_suspects(batch, facts, clock, missed_at)
+    for task in early:
+        due_at = clock.now() + suspect_interval(settlement.policy)
+        await settlement.store.settle(task, replace(task, due_at=due_at))
+    return [task for task in batch if task not in early]
 
 
 def proof_after(own: OwnRows, answered_at: float) -> float:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 
 from runner.scheduler.evidence import Absence
-from runner.scheduler.suspects import SuspectView, judge_suspect, proof_after, time_to_look
+from runner.scheduler.suspects import SuspectView, early_suspects, judge_suspect, proof_after
 from runner.tasks.events import Missing
 from runner.tasks.models import SUSPECTED, Moment, State, Task
 from tests.scheduler.test_evidence import BEFORE, D, world
@@ -92,58 +91,37 @@ class Clock:
         return until.seconds - seconds
 
 
-SUSPECT = Task(1, "k", "kling", "image", "m", State.IN_DOUBT, 0.0, sent=Moment("b", SENT), reason=f"{SUSPECTED}1302")
-TWO = (*BEFORE, SENT + 2, SENT + 3)
-
-
-def seconds(accepted, at, missed_at=None, *, is_open=True, suspect=SUSPECT, lag=3) -> float:
-    """Return the seconds until a suspect is looked for, at `at`; the list is at most 2 s late if `lag` is known."""
-    facts = world(*accepted, at=at, lag=lag).facts
-    missed = {} if missed_at is None else {1: missed_at}
-    return time_to_look(suspect, facts, Clock(at), missed, is_open=is_open)
-
-
 @pytest.mark.parametrize(
-    ("accepted", "at", "left"),
+    ("accepted", "at", "early"),
     [
-        (BEFORE, SENT + 50, D - 50),
-        (BEFORE, SENT + D, 0.0),
-        ((*BEFORE, SENT + 3), SENT + 50, D - 50),
-        (TWO, SENT + 3.5, 0.5),
-        (TWO, SENT + 4, 0.0),
+        (BEFORE, SENT + 50, True),
+        (BEFORE, SENT + D, False),
+        ((*BEFORE, SENT + 3), SENT + 50, True),
+        ((*BEFORE, SENT + 2, SENT + 3), SENT + 3.5, True),
+        ((*BEFORE, SENT + 2, SENT + 3), SENT + 4, False),
     ],
     ids=["nothing followed", "quiet time over", "one followed", "two followed, too soon", "two followed"],
 )
-def test_suspect_is_looked_for_when_a_reading_can_clear_it(accepted, at, left):
-    assert seconds(accepted, at) == left
-    assert seconds(accepted, at, suspect=replace(SUSPECT, reason="no answer")) == 0.0
+def test_suspect_is_looked_for_when_a_reading_can_clear_it(accepted, at, early):
+    task = Task(1, "k", "kling", "image", "m", State.IN_DOUBT, 0.0, sent=Moment("b", SENT), reason=f"{SUSPECTED}1302")
+    doubt = replace(task, id=2, reason="no answer")
+    facts = world(*accepted, at=at).facts
+    assert early_suspects([task, doubt], facts, Clock(at), {}) == ([task] if early else [])
 
 
 @pytest.mark.parametrize(
-    ("accepted", "missed_at", "left"),
+    ("accepted", "missed_at", "early"),
     [
-        (BEFORE, SENT + D, math.inf),
-        (BEFORE, None, 0.0),
-        ((*BEFORE, SENT + D + 1), SENT + D, 0.0),
-        (TWO, SENT + D, 0.0),
-        (BEFORE, SENT - 1, 0.0),
+        (BEFORE, SENT + D, True),
+        (BEFORE, None, False),
+        ((*BEFORE, SENT + D + 1), SENT + D, False),
+        ((*BEFORE, SENT + 2, SENT + 3), SENT + D, False),
+        (BEFORE, SENT - 1, False),
     ],
     ids=["nothing new", "not looked for yet", "one more accepted", "two followed", "an earlier doubt of it"],
 )
-def test_suspect_is_not_looked_for_again_until_something_can_tell(accepted, missed_at, left):
+def test_suspect_is_not_looked_for_again_until_something_can_tell(accepted, missed_at, early):
     """Submits that a provider slows down for minutes need no reading every half minute."""
-    assert seconds(accepted, SENT + 2 * D, missed_at) == left
-
-
-def test_last_suspect_is_looked_for_twice():
-    """At once, which may find it, and when the list has had its time."""
-    assert seconds(BEFORE, SENT + 1, is_open=False) == 0.0
-    assert seconds(BEFORE, SENT + 3, SENT + 1, is_open=False) == 5.0, "four times the lag"
-    assert seconds(BEFORE, SENT + 9, SENT + 1, is_open=False) == 0.0
-    assert seconds(BEFORE, SENT + 9, SENT + 1, is_open=False, lag=0) == D - 9, "the quiet time"
-
-
-def test_last_suspect_waits_for_no_reading_that_measures_the_lag():
-    facts = world(*BEFORE, at=SENT + 3).facts
-    facts.add(replace(next(iter(facts)), remote_id="new", answered=Moment("b", SENT - 1)))
-    assert time_to_look(SUSPECT, facts, Clock(SENT + 3), {1: SENT + 1}, is_open=False) == 0.0
+    task = Task(1, "k", "kling", "image", "m", State.IN_DOUBT, 0.0, sent=Moment("b", SENT), reason=f"{SUSPECTED}1302")
+    at, missed = SENT + 2 * D, {} if missed_at is None else {1: missed_at}
+    assert early_suspects([task], world(*accepted, at=at).facts, Clock(at), missed) == ([task] if early else [])
