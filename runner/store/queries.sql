@@ -65,7 +65,7 @@ update job set digest = adding, adding = '', planned = 0 where id = 1 and adding
 
 -- name: has_begun
 -- Return whether a task was ever sent, or is anything but to be bought.
-select exists (select 1 from task where submitted_at is not null)
+select exists (select 1 from task indexed by task_goods where submitted_at is not null)
     or exists (select 1 from tally where state <> 'queued' and count > 0)
 
 -- name: has_unbought
@@ -342,10 +342,10 @@ select (select min(due_at) from task where provider = :provider and state = :sta
 -- since a million of them may be waiting.
 select case
   when exists (select 1 from task where provider = :provider and state = 'submitting') then 1
-  when exists (select 1 from task where provider = :provider and due_at is not null
+  when exists (select 1 from task indexed by task_state where provider = :provider and due_at is not null
     and state <> 'queued' and state in (select value from json_each(:states))
     -- not files whose host is away, unless they are fetched soon
-    and not (refreshes > 0 and state in ('running', 'ready') and due_at > :files_until)) then 1
+    and (refreshes = 0 or due_at <= :files_until)) then 1
   else exists (select 1 from task where provider = :provider and due_at is not null
     and state = 'queued' and state in (select value from json_each(:states))
     -- not tasks that rest
