@@ -187,12 +187,15 @@ async def _add_tasks(
                 await enqueuer.add_first()
             return enqueuer
     review = AdditionReview(job, options.changes, observer.warn)
+    before = await store.naming()
     rename = await store.add(
         job.additions(), job.digest, clock.now(), naming, review.count_restated, review.check_replaced
     )
     if rename:
         renamed = await rename_outputs(store, job.directory)
-        observer.warn(f"`output` names files in another way: {pluralize(renamed, 'file')} renamed")
+        has_same_names = before.partition("\n")[0] == naming.partition("\n")[0]
+        changed = "output.shards" if has_same_names else "output.name"
+        observer.warn(f"{changed} has changed: {pluralize(renamed, 'file')} renamed")
     return None
 
 

@@ -89,6 +89,11 @@ class Drafts(Queries):
             for restated in await self._writer.write(place):
                 yield restated
 
+    async def naming(self) -> str:
+        """Return what the names of outputs depended on when drafts were added last."""
+        job = await self._fetch_one("job")
+        return (job["naming"] or "") if job is not None else ""
+
     async def is_added(self, digest: str) -> bool:
         """Return whether the drafts of this digest are all in, and none that came later."""
         job = await self._fetch_one("job")
