@@ -16,10 +16,10 @@ _STARTUP_OBJECTS = 200_000
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    if sys.getfilesystemencoding().lower() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+    if sys.getfilesystemencoding().lower() != "utf-8" and not sys.flags.utf8_mode:
         # names of files are UTF-8 whatever the locale says: a terminal in Latin-1 must not cost a paid picture its name
-        os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this very command once more
+        command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execv(sys.executable, command)  # noqa: S606 - this very command once more
     _postpone_garbage_collection()
 
     from runner.cli.main import run  # noqa: PLC0415 - so that importing this module costs nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from runner.app import provider_config
+from runner.app.earlier_purchases import adopt_remembered
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
 from runner.app.job_lease import open_lease
 from runner.app.job_registry import adopt_entry, find_refusal
@@ -20,7 +21,6 @@ from runner.errors import RunnerError, StateError, UsageError
 from runner.providers import spec as specs
 from runner.report.results import iso_timestamp
 from runner.scheduler.clock import Clock
-from runner.scheduler.forgotten import Forgotten
 from runner.scheduler.stage import Notifier
 from runner.store.binding import read_binding, write_binding
 from runner.store.lock import is_run_active, job_lock
@@ -28,8 +28,7 @@ from runner.store.purchases import PurchaseMemory
 from runner.store.read_only import open_read_only
 from runner.store.registry import Registry
 from runner.store.store import Store
-from runner.tasks.events import Interrupted, Resolved
-from runner.tasks.models import Moment, State
+from runner.tasks.models import State
 from runner.text import format_duration, pluralize
 
 if TYPE_CHECKING:
@@ -41,10 +40,6 @@ if TYPE_CHECKING:
     from runner.app.state_binding import BindingCheck
     from runner.scheduler.pipeline import ProviderPipeline
     from runner.settings import Settings
-
-
-#: who decides about a task that is found in the account's memory, in its evidence; and why another is in doubt
-_MEMORY, _NO_ANSWER = "the account's memory, before the run", "it was sent in a run that this state does not remember"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +161,7 @@ async def _inspect(place: _Place, settings: Settings, observer: Observer) -> Sta
         not_asked = dict.fromkeys(providers, "not asked; with the manifest instead of the directory it is")
         for pipeline in context.pipelines if differences else ():
             pipeline.load_earlier()
-            remembered = await _adopt_remembered(pipeline, place, settings, store)
+            remembered = await adopt_remembered(pipeline, _memory(pipeline, settings, store), place.state)
             adopted += remembered.adopted
             put_in_doubt += remembered.in_doubt
             for found in await pipeline.ask_before_buying(is_first_run=False):
@@ -190,25 +185,8 @@ async def _inspect(place: _Place, settings: Settings, observer: Observer) -> Sta
         )
 
 
-async def _adopt_remembered(pipeline: ProviderPipeline, place: _Place, settings: Settings, store: Store) -> Forgotten:
-    """Adopt what the account's memory says that this job has bought, where `RUNNER_HOME` was not put back as well."""
-    account, clock = provider_config.account_directory(pipeline.session.spec, settings), pipeline.session.clock
-    memory, after, adopted, in_doubt = PurchaseMemory(account, store.uuid), -1, 0, 0
-    while page := await memory.forgotten(place.state, pipeline.name, after):
-        after = page[-1].task_id
-        tasks = {task.id: task for task in await store.find_queued([each.task_id for each in page])}
-        for each in page:
-            if (task := tasks.get(each.task_id)) is None:
-                continue
-            if each.remote_id is not None:
-                event = Resolved("adopt", _MEMORY, each.remote_id)
-                adopted += await pipeline.settlement.settle(task, event) is not None
-                continue
-            moment, age = clock.moment(), max(0.0, clock.now() - each.at)
-            sent = Moment(moment.boot, moment.seconds - age)
-            task = replace(task, sent=sent, submitted_at=each.at, since=each.at, due_at=None)
-            in_doubt += await pipeline.settlement.settle(task, Interrupted(_NO_ANSWER)) is not None
-    return Forgotten(adopted, in_doubt)
+def _memory(pipeline: ProviderPipeline, settings: Settings, store: Store) -> PurchaseMemory:
+    return PurchaseMemory(provider_config.account_directory(pipeline.session.spec, settings), store.uuid)
 
 
 async def _find_differences(place: _Place, settings: Settings, context: RunContext) -> tuple[BindingCheck, list[str]]:

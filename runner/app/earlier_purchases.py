@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,11 @@ import anyio.to_thread
 
 from runner.app.linked_files import take_over_files
 from runner.errors import RunnerError, UsageError
+from runner.scheduler.forgotten import Forgotten
 from runner.scheduler.outcome import Ending, Exit
 from runner.store.remembered import KnownJob
-from runner.tasks.events import Linked, Retried
-from runner.tasks.models import State
+from runner.tasks.events import Interrupted, Linked, Resolved, Retried
+from runner.tasks.models import Moment, State
 from runner.tasks.transitions import advance
 from runner.text import pluralize, sanitize
 
@@ -42,6 +43,8 @@ _RECORD_INTERVAL = 10.0
 _AT_ONCE = 64
 #: states of what is paid for and not here yet
 _PAID = frozenset({State.RUNNING, State.READY, State.STRANDED})
+#: who decides about a task that is found in the account's memory, in its evidence; and why another is in doubt
+_MEMORY, _NO_ANSWER = "the account's memory, before the run", "it was sent in a run that this state does not remember"
 #: directories that are named in one message
 _MAX_NAMED = 3
 
@@ -102,6 +105,36 @@ async def use_earlier_purchases(
     if report.linked or report.fetched:
         context.observer.info(link_text(report.linked + report.fetched))
     return report
+
+
+async def adopt_remembered(pipeline: ProviderPipeline, memory: PurchaseMemory, state: Path) -> Forgotten:
+    """Adopt what the account's memory says that this very job has bought, and its state in `state` does not know.
+
+    So it is where the state was put back from a backup, and `RUNNER_HOME` was not. What has no answer is in doubt.
+    """
+    clock, store, settlement = pipeline.session.clock, pipeline.settlement.store, pipeline.settlement
+    after, adopted, in_doubt = -1, 0, 0
+    while page := await memory.forgotten(state, pipeline.name, after):
+        after = page[-1].task_id
+        tasks = {task.id: task for task in await store.find_queued([each.task_id for each in page])}
+        for each in page:
+            if (task := tasks.get(each.task_id)) is None:
+                continue
+            if each.remote_id is not None:
+                adopted += await settlement.settle(task, Resolved("adopt", _MEMORY, each.remote_id)) is not None
+                continue
+            moment, age = clock.moment(), max(0.0, clock.now() - each.at)
+            sent = Moment(moment.boot, moment.seconds - age)
+            task = replace(task, sent=sent, submitted_at=each.at, since=each.at, due_at=None)
+            in_doubt += await settlement.settle(task, Interrupted(_NO_ANSWER)) is not None
+    return Forgotten(adopted, in_doubt)
+
+
+async def adopt_all_remembered(context: RunContext, state: Path) -> None:
+    """Do the same for every provider, after tasks were added that a state which was put back knew nothing of."""
+    for pipeline in context.pipelines if context.store.epoch > 1 else ():
+        if (memory := context.memories.get(pipeline.name)) is not None:
+            await adopt_remembered(pipeline, memory, state)
 
 
 async def use_earlier_purchases_of(context: RunContext, report: EarlierPurchases, first: int, last: int) -> None:

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from runner.app.earlier_purchases import has_earlier_purchases, link_text, use_earlier_purchases_of
+from runner.app.earlier_purchases import (
+    adopt_all_remembered,
+    has_earlier_purchases,
+    link_text,
+    use_earlier_purchases_of,
+)
 from runner.errors import ManifestError
 from runner.scheduler.outcome import Ending, Exit
 from runner.tasks.models import State
@@ -61,8 +66,8 @@ class Enqueuer:
 
         `earlier` is what the run has made of the account's memory so far.
         """
-        is_asked = self._store.epoch > 1 and any(each.session.spec.can_reconcile for each in context.pipelines)
-        hold_back = is_asked or await has_earlier_purchases(context, earlier)
+        is_later_run = self._store.epoch > 1
+        hold_back = is_later_run or await has_earlier_purchases(context, earlier)
         first, linked = self._done + 1, earlier.linked + earlier.fetched
         while not self.is_done:
             begun, before = anyio.current_time(), self._done
@@ -73,13 +78,14 @@ class Enqueuer:
             if self._done > before:
                 if hold_back:
                     await use_earlier_purchases_of(context, earlier, before + 1, self._done)
-                    if not is_asked:
+                    if not is_later_run:
                         await self._store.release(before + 1, self._done)
                 self._wake(context)
                 await anyio.sleep(anyio.current_time() - begun)
         if not self.endings:
             await self._store.end_pages()
-        if is_asked:
+        if is_later_run:
+            await adopt_all_remembered(context, self._job.state_directory)
             for pipeline in context.pipelines:
                 await pipeline.ask_before_buying(is_first_run=False)
             await self._store.release(first, self._done)

@@ -133,6 +133,8 @@ class RunContext:
     observer: Observer
     #: adds the other tasks of a large manifest; None: all are in
     enqueuer: Enqueuer | None = None
+    #: tasks were added in this run
+    has_new_tasks: bool = False
     #: what each account's jobs have bought, by provider; empty in the embedded sandbox, where nothing is bought
     memories: dict[str, PurchaseMemory] = field(default_factory=dict)
 
@@ -155,8 +157,11 @@ async def open_context(
     stack.push_async_callback(store.aclose)
     await store.set_name(job.manifest.name)
     await _check_origins(store, settings)
-    enqueuer = await _add_tasks(job, options, store, observer, clock) if options.may_buy else None
-    context = RunContext(store, [], clock, notifier, [], observer, enqueuer)
+    enqueuer, has_new_tasks = None, False
+    if options.may_buy:
+        has_new_tasks = not await store.is_added(job.digest)
+        enqueuer = await _add_tasks(job, options, store, observer, clock)
+    context = RunContext(store, [], clock, notifier, [], observer, enqueuer, has_new_tasks)
     on_change = _change_listener(stats or RunStats(), clock, observer)
     names = await store.providers_with_work(include_finished=options.again)
     if enqueuer is not None:

@@ -17,6 +17,7 @@ from runner.app import provider_config
 from runner.app.account_state import known_accounts
 from runner.app.earlier_purchases import (
     EarlierPurchases,
+    adopt_all_remembered,
     begin_remembering,
     remember_while_running,
     use_earlier_purchases,
@@ -192,6 +193,8 @@ async def _run(
                     held = lease.held(mode=options.lease, raise_fence=raise_fence, on_warning=observer.warn)
                     await stack.enter_async_context(held)
                 await begin_remembering(context, directory, now)
+                if context.has_new_tasks:
+                    await adopt_all_remembered(context, job.state_directory)
                 await stack.enter_async_context(remember_while_running(context.memories, observer.warn))
                 earlier = await use_earlier_purchases(context, options, Path(directory), job.manifest.retry.remember)
         await _requeue(context, options, job.directory)

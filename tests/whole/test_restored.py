@@ -95,6 +95,23 @@ def test_restored_job_without_memory_is_asked_of_the_list(desk):
         assert box.stats["accepted"] == TASKS
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("provider", ["kling-gateway", "chanjing"])
+def test_rows_that_came_after_the_backup_are_known_too(desk, provider):
+    """The state that was put back has not even their rows: the account's memory has their ids, without any list."""
+    desk.write("job.yaml", images(3, provider=provider, model=KINDS[provider]))
+    with sandbox("--seconds", "0.1,0.3") as box:
+        desk.env = box.env
+        assert desk.job()["counts"] == {"done": 3}
+        shutil.copytree(desk.root / "out", desk.root / "kept out")
+        desk.write("job.yaml", images(5, provider=provider, model=KINDS[provider]))
+        assert desk.job()["counts"] == {"done": 5}
+        restore(desk, ("out",), "cp")
+        assert desk.run("adopt-state", "job.yaml", "--yes").returncode == 0
+        assert desk.job()["counts"] == {"done": 5}
+        assert box.stats["accepted"] == 5
+
+
 def clone(desk, name: str) -> None:
     """Replace a directory by a copy of itself."""
     (desk.root / name).rename(desk.root / "old")
