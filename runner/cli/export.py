@@ -110,11 +110,11 @@ def _write(kind: str, job: ReadOnlyQueries, states: set[str], file: BinaryIO) ->
     rows = _SelectedRows(job, states)
     match kind:
         case "csv":
-            results.write_csv(rows, results.ColumnTypes().scan(rows), file)
+            results.write_csv(rows, results.ColumnTypes().scan(job.task_values(states)), file)
         case "parquet":
             from runner.report.results import write_parquet  # noqa: PLC0415
 
-            write_parquet(rows, results.ColumnTypes().scan(rows), file)
+            write_parquet(rows, results.ColumnTypes().scan(job.task_values(states)), file)
         case _:
             results.write_jsonl(rows, file)
     file.flush()

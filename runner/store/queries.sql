@@ -604,6 +604,16 @@ select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.na
   from draft indexed by draft_position cross join task on task.id = draft.task_id
   where draft.position is null and draft.task_id > :id order by draft.task_id limit :limit
 
+-- name: manifest_values
+-- Return variables and request of every task of the manifest, in its order, with the task's state.
+select vars, request, (select state from task where id = task_id) as state
+  from draft indexed by draft_position where position is not null order by position, task_id
+
+-- name: removed_values
+-- Return variables and request of every task that was removed from the manifest, with the task's state.
+select vars, request, (select state from task where id = task_id) as state
+  from draft indexed by draft_position where position is null order by task_id
+
 -- name: results_state
 -- Return the mark of the results written last, how often drafts were added, how many tasks there are, how many have
 -- changed, and a mark for new results.

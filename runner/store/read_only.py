@@ -16,7 +16,7 @@ from runner.store.task_rows import check_output_name
 from runner.tasks.models import SUSPECTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 #: tasks that are read at once for the account's memory
@@ -231,6 +231,13 @@ class ReadOnlyQueries:
         while page := list(self._result_rows("removed_page", id=after, limit=_RESULTS_PAGE)):
             yield page
             after = page[-1]["id"]
+
+    def task_values(self, states: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+        """Yield `vars` and `request` of every task, or of those in some states, in the order of `results`."""
+        for query in ("manifest_values", "removed_values"):
+            for variables, request, state in database.execute(self._connection, query):
+                if not states or state in states:
+                    yield {"vars": orjson.loads(variables), "request": orjson.loads(request)}
 
     def result_ids(self, state: str | None = None) -> list[int]:
         """Return the id of every task in manifest order, or only of those in a state."""

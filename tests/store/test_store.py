@@ -616,6 +616,7 @@ PARAMETERS = {
 WHOLE = {
     *("has_ever_sent", "has_begun", "unschedule_queued", "clear_positions", "states_by_key", "bought_after_refusal"),
     *("saved_files", "tasks_ever_sent", "result_ids", "equal_files", "unsent_rows", "purchases"),
+    *("manifest_values", "removed_values"),
 }
 #: answered from indexes and counters, since a run begins with them and `status` needs them
 AT_ONCE = {
