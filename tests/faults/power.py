@@ -27,6 +27,8 @@ _PASSING = (
     "facts.json",
     "binding.json",
     "earlier.json",
+    "checked.json",
+    "results.index",
     "index.html",
     ".js",
     "ballast",
