@@ -46,6 +46,12 @@ _MERGED = (
          "merge with them"),
     ),
 )  # fmt: skip
+#: what a spreadsheet shows in the place of a value, in every language of its menus, and how these begin
+_SPREADSHEET_ERRORS = frozenset(
+    ("#REF!", "#NAME?", "#N/A", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#FIELD!", "#BUSY!",
+     "#GETTING_DATA", "#ERROR!", "Err:502", "Err:504", "Err:508", "Err:509", "Err:522")
+)  # fmt: skip
+_ERROR_STARTS = frozenset("#E")
 #: a word in single, double or full-width braces
 _BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
 
@@ -173,7 +179,7 @@ def _model_hint(template: RequestTemplate, name: str) -> str:
 
 
 class EmptyValues:
-    """Empty values of the rows that produce tasks, reported once a column at the first such row.
+    """Empty values, and errors of spreadsheets, in the rows that produce tasks, each reported once a column.
 
     Only templates of plain text and names count. A template with a condition, a filter or a `default` already provides
     for empty values.
@@ -185,21 +191,31 @@ class EmptyValues:
         used = [(name, text.path) for text in texts for is_text, name in text.template.parts if not is_text]
         self._used: dict[str, KeyPath] = {name: path for name, path in reversed(used) if name in columns}
         self._found: dict[str, tuple[SourceRow, int]] = {}
+        self._errors: dict[str, tuple[SourceRow, int]] = {}
 
     def count_row(self, row: SourceRow) -> None:
-        """Count the empty values of a row."""
+        """Count the empty values of a row, and the errors."""
         for name in self._used:
-            if row.values.get(name) == "":
+            value = row.values.get(name)
+            if value == "":
                 first, count = self._found.get(name, (row, 0))
                 self._found[name] = first, count + 1
+            elif type(value) is str and value[:1] in _ERROR_STARTS and value.strip() in _SPREADSHEET_ERRORS:
+                first, count = self._errors.get(name, (row, 0))
+                self._errors[name] = first, count + 1
 
     def report(self) -> None:
-        """Add a warning for each column with empty values."""
+        """Add a warning for each column with empty values, at the first such row, and one for each with errors."""
         for name, (row, count) in self._found.items():
             more = f" and in {count - 1:,} more" if count > 1 else ""
             message = f"is empty in this row{more}, but `{dotted_path(self._used[name])}` puts it in as it is"
             hint = f"fill it in, or write {{% if {name} %}}…{{% endif %}} around it"
             self._provenance.report_row(row, name, message, hint, warn=True)
+        for name, (row, count) in self._errors.items():
+            more = f" (and {count - 1:,} more in this column)" if count > 1 else ""
+            what = f"`{row.values[name]}` is an error of a spreadsheet{more}"
+            message = f"{what}, and `{dotted_path(self._used[name])}` sends it"
+            self._provenance.report_row(row, name, message, "mend the formula, and save the table again", warn=True)
 
 
 class Duplicates:

@@ -21,6 +21,7 @@ from runner.manifest.rows import data_file_error
 from runner.manifest.schema import Document, NotifyPart, add_schema_errors, is_name
 
 if TYPE_CHECKING:
+    from runner.errors import Diagnostic
     from runner.manifest.positions import KeyPath
 
 
@@ -46,8 +47,13 @@ def parse(text: bytes, path: Path, *, out: Path | None = None) -> ParsedManifest
 def try_parse(text: bytes, path: Path, *, out: Path | None = None) -> tuple[ParsedManifest | None, Diagnostics]:
     """Return as much of the manifest as can be understood, else None, and all diagnostics."""
     diagnostics = Diagnostics(str(path))
-    root, errors = yaml_reader.scan(text, str(path))
+    warnings: list[Diagnostic] = []
+    root, errors = yaml_reader.scan(text, str(path), warnings)
     diagnostics.extend(errors)
+    if warnings:
+        first, others = warnings[0], [str(each.line) for each in warnings[1:]]
+        lines = f" (also in line {', '.join(others[:3])}{', …' if len(others) > 3 else ''})" if others else ""  # noqa: PLR2004
+        diagnostics.add((first.line, first.column), "", f"{first.message}{lines}", first.hint, warn=True)
     if not isinstance(root, YamlMapping):
         if not errors:
             message = f"expected `key: value` lines, found {describe_value(root)}"

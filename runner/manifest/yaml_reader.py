@@ -38,6 +38,10 @@ _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BOM: Final = b"\xef\xbb\xbf"
 #: line ends of YAML, in UTF-8
 _LINE_END: Final = re.compile(rb"\r\n|[\n\r]|\xc2\x85|\xe2\x80[\xa8\xa9]")
+#: what begins a comment, and one that looks like a part of the text before it
+_COMMENT: Final = b" #"
+_CUT_OFF: Final = re.compile(r" #[^\s#!]")
+_MAX_WARNINGS: Final = 50
 #: in place of a key that is not known yet, of a key whose value is dropped, and of the merge key
 _UNSET: Final = object()
 _SKIP: Final = object()
@@ -68,9 +72,12 @@ def read(text: bytes, file: str) -> YamlMapping:
     return value
 
 
-def scan(text: bytes, file: str) -> tuple[Any, list[Diagnostic]]:
-    """Return the value that a file consists of, None if reading had to stop, and all errors."""
-    reader = _YamlReader(file)
+def scan(text: bytes, file: str, warnings: list[Diagnostic] | None = None) -> tuple[Any, list[Diagnostic]]:
+    """Return the value that a file consists of, None if reading had to stop, and all errors.
+
+    Add to `warnings` each text that a comment seems to have cut short.
+    """
+    reader = _YamlReader(file, warnings)
     try:
         return reader.read(text), reader.diagnostics
     except _StopReadingError:
@@ -117,8 +124,11 @@ class _Frame:
 class _YamlReader:
     """Builder of the value of one file from its YAML events. Collects errors."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, warnings: list[Diagnostic] | None = None) -> None:
         self.file = file
+        self.warnings = warnings
+        #: the file, if there are comments in it that may be none
+        self._text = ""
         self.diagnostics: list[Diagnostic] = []
         self.root: Any = _UNSET
         self.stack: list[_Frame] = []
@@ -135,6 +145,8 @@ class _YamlReader:
         except UnicodeDecodeError as error:
             self._stop(_byte_position(text, error.start), "not UTF-8", "save the file with the encoding UTF-8")
         data = text.removeprefix(_BOM)
+        if self.warnings is not None and _COMMENT in data:
+            self._text = data.decode()
         try:
             self._consume(_LOADER(data).get_event)
         except yaml.MarkedYAMLError as error:
@@ -179,7 +191,18 @@ class _YamlReader:
             value = self._resolve_plain(value, at)
         if event.anchor is not None:
             self.anchors[event.anchor] = (value, 1, 0)
+        if self._text and event.implicit[0] and type(value) is str:
+            self._warn_of_comment(event, at)
         self._add_value(value, at)
+
+    def _warn_of_comment(self, event: Any, at: int) -> None:
+        """Warn of a text behind which ` #` begins a comment that looks like a part of it: `poster #1`, `#FF8800`."""
+        end = event.end_mark.index
+        rest = self._text[end : end + 60].partition("\n")[0].rstrip()
+        if self.warnings is not None and _CUT_OFF.match(rest) and len(self.warnings) < _MAX_WARNINGS:
+            message = f"ends before `{rest.strip()[:40]}`, since ` #` begins a comment"
+            hint = "put the text in quotes if that belongs to it, or write a blank behind the `#` if not"
+            self.warnings.append(Diagnostic(self.file, *unpack_position(at), "", message, hint))
 
     def _resolve_plain(self, text: str, at: int) -> Any:
         if (

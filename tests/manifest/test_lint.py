@@ -240,3 +240,34 @@ def test_output_name_in_wrong_braces_gives_a_warning(bench):
     bench.write("r.csv", "s\na\n")
     warnings = bench.warnings("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\noutput: {name: '{s}'}\n")
     assert warnings == ["job.yaml:6:16: output.name: `{s}` stays as it stands; a variable is written {{ s }}"]
+
+
+# errors of spreadsheets, and texts that a comment cuts short
+
+
+def test_error_of_a_spreadsheet_gives_a_warning(bench):
+    bench.write("r.csv", "s,other\n#REF!,#REF!\na,b\n #N/A ,c\nErr:502,d\n#1 in the list,e\n")
+    assert bench.warnings("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\n")[1] == (
+        "r.csv:2:1: s: `#REF!` is an error of a spreadsheet (and 2 more in this column), and `params.prompt` sends it; "
+        "mend the formula, and save the table again"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["poster #1 of the series", "a logo, background #FF8800, centred", "茶杯 #2", "two\n      lines #3"]
+)
+def test_text_that_a_comment_cuts_short_gives_a_warning(bench, text):
+    (warning,) = bench.warnings(f"items:\n  - prompt: {text}\n")
+    assert f"ends before `{text[text.index('#') :]}`, since ` #` begins a comment" in warning
+
+
+def test_texts_that_comments_cut_short_are_one_warning(bench):
+    rows = "".join(f"  - prompt: poster #{number}\n    seed: {number}\n" for number in range(9))
+    (warning,) = bench.warnings(f"items:\n{rows}")
+    assert "ends before `#0`" in warning
+    assert "(also in line 7, 9, 11, …)" in warning
+
+
+@pytest.mark.parametrize("rest", ["  # 3 cups", " # a note", "  #! ruff", " ## part", "", "#1", " # "], ids=repr)
+def test_comment_that_is_one_gives_no_warning(bench, rest):
+    assert bench.warnings(f"items:\n  - prompt: a cup{rest}\n  - prompt: 'a cup #1'\n") == []
