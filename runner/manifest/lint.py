@@ -46,12 +46,13 @@ _MERGED = (
          "merge with them"),
     ),
 )  # fmt: skip
-#: what a spreadsheet shows in the place of a value, in every language of its menus, and how these begin
+#: what a spreadsheet shows in the place of a value
 _SPREADSHEET_ERRORS = frozenset(
     ("#REF!", "#NAME?", "#N/A", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#FIELD!", "#BUSY!",
      "#GETTING_DATA", "#ERROR!", "Err:502", "Err:504", "Err:508", "Err:509", "Err:522")
 )  # fmt: skip
-_ERROR_STARTS = frozenset("#E")
+#: characters of the longest of them, with some blanks
+_LONGEST_ERROR = 20
 #: a word in single, double or full-width braces
 _BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
 
@@ -200,7 +201,7 @@ class EmptyValues:
             if value == "":
                 first, count = self._found.get(name, (row, 0))
                 self._found[name] = first, count + 1
-            elif type(value) is str and value[:1] in _ERROR_STARTS and value.strip() in _SPREADSHEET_ERRORS:
+            elif type(value) is str and len(value) <= _LONGEST_ERROR and value.strip() in _SPREADSHEET_ERRORS:
                 first, count = self._errors.get(name, (row, 0))
                 self._errors[name] = first, count + 1
 
