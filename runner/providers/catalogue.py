@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _MOST_KEPT = 1_000
 #: types of values that may be kept, where equal ones are the same to JSON too; characters of a text that may
 _PLAIN, _SHORT = frozenset({int, bool}), 32
+_WHOLE = re.compile(r"-?[0-9]{1,15}\.0+", re.ASCII)
 #: types of parameters in the words of messages
 TYPE_NAMES = {
     "string": "text",
@@ -286,6 +288,12 @@ def _choices(parameter: Parameter) -> dict[str, Any]:
 def _coerce(parameter: Parameter, value: Any, choices: Mapping[str, Any]) -> Any:
     """Convert a value to the type of its parameter. CSV columns are all text, and Kling expects durations as text."""
     kind = parameter.type
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        # how pandas writes whole numbers of a column that has an empty cell
+        whole = value.partition(".")[0]
+        value = whole if kind == "integer" or (value not in choices and whole in choices) else value
+    if kind == "integer" and isinstance(value, float) and value.is_integer():
+        return int(value)
     if parameter.choices is not None:
         return value if isinstance(value, bool) else choices.get(str(value), value)
     if isinstance(value, str) and kind in {"integer", "number"}:

@@ -146,6 +146,16 @@ def test_unknown_parameter_is_rejected_with_a_hint(find_model):
     assert hint.startswith("it takes ")
 
 
+@pytest.mark.parametrize("value", [2, "2", "2.0", "2.000", 2.0])
+def test_whole_numbers_are_taken_as_pandas_writes_them(find_model, value):
+    assert request_of(find_model("kling", "image/kling-v3"), {"prompt": "x", "n": value})["n"] == 2
+    text = find_model("kling-gateway", "text2video/kling-v2-6")
+    assert request_of(text, {"prompt": "2.0", "duration": "5.0"}) | {} == {"prompt": "2.0", "duration": "5", **{
+        name: each for name, each in request_of(text, {"prompt": "2.0", "duration": "5"}).items()
+        if name not in {"prompt", "duration"}
+    }}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("params", "name", "text"),
     [
