@@ -12,7 +12,7 @@ from runner.manifest.model import MODEL_KEYS
 from runner.manifest.naming import OutputNamer
 from runner.manifest.params import LocatedTemplate, Param, RequestTemplate
 from runner.manifest.positions import dotted_path
-from runner.manifest.templates import Template, TemplateError, is_template
+from runner.manifest.templates import Template, TemplateError, is_template, variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -40,6 +40,8 @@ class CompiledTemplates:
         self._source_map = parsed.source_map
         self._diagnostics = diagnostics
         self.broken: set[str] = set()
+        #: column by the name that templates have for it, where its own is none: `Product_Name` for `Product Name`
+        self.aliases: dict[str, str] = {}
         params = parsed.manifest.params
         self.params = [Param(name, value, ("params", name), self._on_template_error) for name, value in params.items()]
         self._output_name = self._compile_output_name(parsed.manifest.output_name)
@@ -55,6 +57,8 @@ class CompiledTemplates:
         given = {*columns, *(name for _, name in _matrix_names(matrix))}
         given |= {name for rule in matrix.set for name in rule.then}
         variables = {*given, *BUILTIN_VARIABLES}
+        self.aliases = _aliases(columns, variables)
+        variables |= self.aliases.keys()
         for param in self.params:
             # no short cut: report every name
             if sum(not self._has_known_names(each, variables) for each in param.templates):
@@ -81,6 +85,11 @@ class CompiledTemplates:
         if self._output_name:
             templates.append(self._output_name)
         return frozenset(name for each in templates for name in each.template.names)
+
+    def used_aliases(self) -> dict[str, str]:
+        """Return the aliases that a template uses."""
+        names = self.names
+        return {alias: column for alias, column in self.aliases.items() if alias in names}
 
     def create_namer(self, varying: Iterable[str] = ()) -> OutputNamer:
         """Return the namer of outputs. Default names show the values of the `varying` variables."""
@@ -113,6 +122,15 @@ class CompiledTemplates:
     def _add(self, path: KeyPath, message: str, hint: str, *, key: bool = False, warn: bool = False) -> None:
         location = self._source_map.key_location(*path) if key else self._source_map.location(*path)
         self._diagnostics.add(location, dotted_path(path), message, hint, warn=warn)
+
+
+def _aliases(columns: Collection[str], taken: Collection[str]) -> dict[str, str]:
+    """Return the column by its name in templates, for each whose own name is none and that no other is called like."""
+    found: dict[str, list[str]] = {}
+    for column in columns:
+        if not column.isidentifier() and (alias := variable_name(column)):
+            found.setdefault(alias, []).append(column)
+    return {alias: named[0] for alias, named in found.items() if len(named) == 1 and alias not in taken}
 
 
 class RequestTemplates:

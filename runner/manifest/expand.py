@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from runner.manifest import identity, parser
@@ -174,15 +175,16 @@ class ManifestExpander:
         columns = list(dict.fromkeys(chain.from_iterable(known_rows)))
         conditions = [*self._combinations.set_conditions, *self._combinations.exclude_conditions]
         self._templates.check(columns, conditions)
-        used_names = self._templates.names.union(*[condition.names for condition in conditions])
+        aliases = self._templates.used_aliases()
+        used_names = self._templates.names.union(aliases.values(), *[condition.names for condition in conditions])
         unused = UnusedInputs(self._manifest, self._provenance, used_names, columns)
         templates = RequestTemplates(self._manifest, self._catalogue, self._templates.params, self._provenance, unused)
         if self._limit.check_product():
             return
-        empty_values = EmptyValues(self._templates.params, columns, self._provenance)
+        empty_values = EmptyValues(self._templates.params, columns, aliases, self._provenance)
         namer = self._templates.create_namer(self._varying_names(columns))
         builder = DraftBuilder(templates, namer, unused, self._duplicates, self._limit, self._provenance,
-                        broken=self._templates.broken, repeat=self._manifest.repeat,
+                        broken=self._templates.broken, repeat=self._manifest.repeat, aliases=aliases,
                         with_names=not (self._for_check and namer.is_always_right))  # fmt: skip
         yield from self._expand_rows(builder, empty_values, chain(ahead, rows))
         self.by_provider, self.key_sum = builder.by_provider, f"{builder.key_sum % 2**128:032x}"
@@ -263,6 +265,7 @@ class DraftBuilder:
         *,
         broken: Collection[str],
         repeat: int,
+        aliases: Mapping[str, str] = MappingProxyType({}),
         with_names: bool = True,
     ) -> None:
         self.draft_count = 0
@@ -272,6 +275,7 @@ class DraftBuilder:
         self._templates, self._namer, self._unused = templates, namer, unused
         self._duplicates, self._limit, self._provenance = duplicates, limit, provenance
         self._broken, self._with_names = broken, with_names
+        self._aliases = dict(aliases)
         self._repeats = range(1, repeat + 1)
 
     def build(self, combination: Combination) -> Iterator[Draft]:
@@ -292,6 +296,9 @@ class DraftBuilder:
     ) -> Draft | None:
         index = self.draft_count + 1
         variables = {**known, "index": index, "repeat": repeat}
+        if self._aliases:
+            pairs = self._aliases.items()
+            variables |= {alias: known[column] for alias, column in pairs if known.get(column) is not None}
         if None in known.values():
             variables = {name: value for name, value in variables.items() if value is not None}
         try:

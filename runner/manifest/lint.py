@@ -186,10 +186,13 @@ class EmptyValues:
     for empty values.
     """
 
-    def __init__(self, params: Iterable[Param], columns: Collection[str], provenance: Provenance) -> None:
+    def __init__(
+        self, params: Iterable[Param], columns: Collection[str], aliases: Mapping[str, str], provenance: Provenance
+    ) -> None:
         self._provenance = provenance
         texts = [text for param in params for text in param.templates]
-        used = [(name, text.path) for text in texts for is_text, name in text.template.parts if not is_text]
+        parts = [(name, text.path) for text in texts for is_text, name in text.template.parts if not is_text]
+        used = [(aliases.get(name, name), path) for name, path in parts]
         self._used: dict[str, KeyPath] = {name: path for name, path in reversed(used) if name in columns}
         self._found: dict[str, tuple[SourceRow, int]] = {}
         self._errors: dict[str, tuple[SourceRow, int]] = {}

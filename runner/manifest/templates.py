@@ -44,6 +44,8 @@ _ALLOWED_FILTERS = (
     "upper", "lower", "title", "capitalize", "trim", "default", "d", "length", "count", "wordcount", "truncate", "int",
     "float", "abs", "string", "first", "last", "urlencode", "striptags",
 )  # fmt: skip
+#: words and signs between braces that may be the name of a column
+_WRITTEN_NAME = re.compile(r"\{\{\s*(\w[^{}|'\"*%~=<>!+\[\]]*?)\s*\}\}")
 _UNDEFINED = re.compile(r"'([^']*)' is undefined")
 
 
@@ -57,6 +59,18 @@ class TemplateError(Exception):
         self.missing = missing
         #: path of the template in the manifest, set by the caller that knows it
         self.path: KeyPath = ()
+
+
+def variable_name(column: str) -> str:
+    """Return the name of a column as a template can write it: `Product_Name` for `Product Name`."""
+    name = re.sub(r"\W+", "_", column.strip()).strip("_")
+    return f"_{name}" if name[:1].isdigit() else name
+
+
+def _name_hint(text: str) -> str:
+    """Return how to write what may be the name of a column and is none of a variable, or an empty text."""
+    written = next((found[1] for found in _WRITTEN_NAME.finditer(text) if not found[1].isidentifier()), None)
+    return f"a column `{written}` is written {{{{ {variable_name(written)} }}}}" if written is not None else ""
 
 
 def is_template(text: str) -> bool:
@@ -128,22 +142,22 @@ def _parse(text: str) -> nodes.Template:
     try:
         tree = _environment().parse(text)
     except jinja2.TemplateSyntaxError as error:
-        hint = "a variable is letters, digits and `_`: {{ name }}"
+        hint = _name_hint(text) or "a variable is letters, digits and `_`: {{ name }}"
         raise TemplateError(f"not a template: {error.message} (its line {error.lineno})", hint) from None
     except (RecursionError, ValueError) as error:
         raise TemplateError(f"not a template: {type(error).__name__}", "simplify it") from None
-    _check_nodes(tree)
+    _check_nodes(tree, _name_hint(text))
     _check_variable_count(tree)
     return tree
 
 
-def _check_nodes(tree: nodes.Template) -> None:
+def _check_nodes(tree: nodes.Template, name_hint: str) -> None:
     level: list[nodes.Node] = list(tree.iter_child_nodes())
     for _ in range(_MAX_DEPTH):
         for node in level:
             if not isinstance(node, _ALLOWED):
                 reason = _REJECTED.get(type(node), f"`{type(node).__name__.lower()}` is not for templates")
-                raise TemplateError(reason, "use {{ name }}, filters and {% if %}")
+                raise TemplateError(reason, name_hint or "use {{ name }}, filters and {% if %}")
             if isinstance(node, nodes.Filter) and node.name not in _environment().filters:
                 known = ", ".join(sorted(_environment().filters))
                 raise TemplateError(f"no filter `{node.name}`", f"there are {known}")

@@ -95,3 +95,28 @@ def test_any_template_renders_or_raises_template_error(text):
 @given(st.text())
 def test_values_are_never_templates(value):
     assert Template("{{ a }}").render({"a": value + "{{ n }}"}) == value + "{{ n }}"
+
+
+def test_columns_are_used_whatever_they_are_called(bench):
+    """With `_` for what a template cannot write; a column of that very name goes first."""
+    bench.write("r.csv", "Product Name,Price (USD),型号/规格,2nd,a b,a-b,x y,x_y\ncup,3,A-1,z,1,2,3,4\n,5,B,y,,,6,7\n")
+    prompt = "{{ Product_Name }} {{ Price_USD }} {{ 型号_规格 }} {{ _2nd }} {{ x_y }}"
+    text = f"params: {{prompt: '{prompt}'}}\nitems: {{file: r.csv}}\n"
+    assert [draft.request["ref_prompt"] for draft in bench.drafts(text)] == ["cup 3 A-1 z 4", " 5 B y 7"]
+    assert any("Product Name: is empty in this row" in warning for warning in bench.warnings(text))
+    assert not any("nothing uses the column `Product Name`" in warning for warning in bench.warnings(text))
+    error = bench.error("params: {prompt: '{{ a_b }}'}\nitems: {file: r.csv}\n")
+    assert "unknown variable `a_b`" in error, "two columns would be called so"
+
+
+@pytest.mark.parametrize(
+    ("written", "alias"),
+    [("{{ Product Name }}", "Product_Name"), ("{{ Price (USD) }}", "Price_USD"), ("{{ 2nd }}", "_2nd")],
+)
+def test_column_that_no_template_can_write_is_shown_as_it_can(bench, written, alias):
+    assert f"{{{{ {alias} }}}}" in bench.error(f"params: {{prompt: '{written}'}}\nitems: [{{a: 1}}]\n")
+
+
+def test_missing_value_of_a_renamed_column_is_said(bench):
+    bench.write("r.jsonl", '{"a b": "x", "c": 1}\n{"c": 2}\n')
+    assert "a_b" in bench.error("params: {prompt: '{{ a_b }} {{ c }}'}\nitems: {file: r.jsonl}\n")
