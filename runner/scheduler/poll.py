@@ -88,6 +88,13 @@ class PollStage:
         """Claim due tasks, postponed to their next poll, and tasks that fill the call."""
         now = self._session.clock.now()
         latest = math.inf if self._many and not self._session.breaker.outage else now
+        next_poll = self._schedule.planner(now, self._urgency)
+
+        def plan(task: Task) -> float | None:
+            # a file whose host is away is not asked for before its time, only because a call has room
+            waits = task.refreshes > 0 and task.due_at is not None and task.due_at > now
+            return None if waits else next_poll(task)
+
         return await self._store.claim_group(
             self._session.name,
             State.RUNNING,
@@ -95,7 +102,7 @@ class PollStage:
             self._schedule.bounds.size,
             self._held,
             self._operations,
-            self._schedule.planner(now, self._urgency),
+            plan,
         )
 
     async def next_due(self) -> float | None:

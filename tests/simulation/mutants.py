@@ -13,6 +13,7 @@ from runner.providers.requests import NoAnswer, Reply
 from runner.scheduler import reconcile, session
 from runner.scheduler.clock import Clock
 from runner.scheduler.evidence import Absence
+from runner.scheduler.list_facts import ListFacts
 from runner.scheduler.listing import Reading, read_first_page
 from runner.scheduler.poll import PollStage
 from runner.scheduler.reconcile import ReconcileStage
@@ -100,9 +101,13 @@ def unknown_is_refused():
 @contextmanager
 def taken_is_refused():
     """H9: 1201 on a later send counts as a refusal, although it may mean that the reference exists."""
-    # refusals that are looked up would notice it as well
+    # refusals that are looked up would notice it as well, and so would a list whose lag killed runs have shown
     believed = (Refusals, "check", lambda _, __, event: event)
-    with _patched(*_NO_EVIDENCE, believed), _classifying(lambda _, __, found: replace(found, maybe_taken=False)):
+    unlearned = (ListFacts, "_learn_from_earlier_runs", lambda *_: None)
+    with (
+        _patched(*_NO_EVIDENCE, believed, unlearned),
+        _classifying(lambda _, __, found: replace(found, maybe_taken=False)),
+    ):
         yield
 
 
@@ -125,7 +130,7 @@ def one_scan():
             for task in batch:
                 await self._settlement.settle(task, reading)
             return
-        rows = await self._unclaimed_rows(reading)
+        rows = await reconcile.unclaimed_rows(self._session, self._settlement, reading, self._facts, self._earlier)
         batch = [task for task in batch if not await self._adopt(task, rows)]
         await self._settle_absent(batch, rows, await self._own_rows(reading, batch), begun, "final")
 
