@@ -239,6 +239,8 @@ class PurchaseMemory:
             with _attached(self._file.path, state / "state.db") as connection:
                 return [ForgottenPurchase(*row) for row in connection.execute(_FORGOTTEN, values)]
 
+        if self._file.path.is_file():
+            await self._file.prepare()  # a home that was removed under a run may have left it empty
         try:
             return await anyio.to_thread.run_sync(work)
         except DATABASE_ERRORS as error:

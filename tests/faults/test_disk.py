@@ -207,7 +207,7 @@ for name in ("fsync", "fdatasync"):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sick_sqlite.available(), reason="this Python hides its SQLite")
-@pytest.mark.parametrize(("name", "number"), [("state.db-wal", 8), ("journal.jsonl", 5), (".part", 2)])
+@pytest.mark.parametrize(("name", "number"), [("state.db-wal", 12), ("journal.jsonl", 5), (".part", 2)])
 def test_fd04_failed_fsync_ends_run_without_retry(rig, name, number):
     """The content of the disk is unknown then: exit 14, no more purchases, and the next run reconciles everything."""
     rig.write("job.yaml", images(8, qps=20))
