@@ -51,9 +51,12 @@ def open_to_read(path: Path, *, follow_links: bool = False) -> BinaryIO:
     return os.fdopen(open_file(path, os.O_RDONLY, follow_links=follow_links), "rb")
 
 
-def file_mark(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is written or replaced: size, times in nanoseconds, and inode. Raises OSError."""
-    found = path.stat()
+def file_mark(file: Path | int) -> tuple[int, ...]:
+    """Return what changes when a file is written or replaced: size, times in nanoseconds, and inode.
+
+    `file` is a path or the descriptor of an open file. Raises OSError.
+    """
+    found = os.stat(file)  # noqa: PTH116 - of a descriptor too
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 

@@ -61,7 +61,7 @@ def basis(settings: Settings) -> str:
 
 def read_record(state_directory: Path) -> CheckRecord | None:
     """Return the record of a job, or None if there is none that can be read: then the manifest is checked in full."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         path = state_directory / _FILE
         with open_to_read(path) as file:
             stored = orjson.loads(file.read(_MAX_BYTES))

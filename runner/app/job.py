@@ -331,7 +331,7 @@ def _read_data_files(manifest: Manifest) -> tuple[DataFile, ...] | None:
     for path in manifest.data_files:
         try:
             with open_to_read(path, follow_links=True) as file:
-                mark = file_mark(path)
+                mark = file_mark(file.fileno())  # of what is read here, whatever has the name by now
                 digest = hashlib.sha256()
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)

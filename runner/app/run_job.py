@@ -256,7 +256,9 @@ async def _requeue(context: RunContext, options: RunOptions, directory: Path) ->
     by_name = {pipeline.name: pipeline for pipeline in context.pipelines}
     for task in await _tasks_to_requeue(context.store, options, directory, context.clock.now()):
         if task.provider in by_name:
-            after = advance(task, Retried(), context.clock.now(), by_name[task.provider].settlement.policy)
+            # a file that is missing here is looked for as long as ever; what was stranded, once more
+            event = Retried(is_brief=options.verb == "run" and task.state is State.STRANDED)
+            after = advance(task, event, context.clock.now(), by_name[task.provider].settlement.policy)
             await context.store.settle(task, after)
 
 

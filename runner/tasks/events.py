@@ -160,10 +160,12 @@ class Linked:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The user asked for another try."""
+    """The user asked for another try, or a run takes up what was not served."""
 
     #: buy a task that was linked to another job's purchase
     anew: bool = False
+    #: of a run, which must not work long on links that are dead every night: the first dead one ends the try
+    is_brief: bool = False
 
 
 @dataclass(frozen=True, slots=True)

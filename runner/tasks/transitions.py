@@ -95,7 +95,7 @@ EVENT_COSTS: Mapping[type[Event], str] = {
     Missing: "reconciles, then submits or throttles",
     Pending: "the time limit for paid tasks",
     LinkExpired: "refreshes, or the time limit for paid tasks",
-    Retried: "a decision of the user",
+    Retried: "a decision of the user, or a run",
     Resolved: "a decision of the operator",
 }
 
@@ -164,7 +164,7 @@ def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task: 
         case Linked():
             return _link(task, event, now)
         case Retried():
-            return _retry_for_user(task, now, policy, anew=event.anew)
+            return _retry(task, event, now, policy)
         case Resolved():
             return _resolve(task, event, now, policy)
     assert_never(event)
@@ -370,15 +370,15 @@ def _handle_blocked(task: Task, event: AccountBlocked, now: float, policy: Retry
             return _back_off(task, event.error, now, policy, wait=None)
 
 
-def _retry_for_user(task: Task, now: float, policy: RetryPolicy, *, anew: bool) -> Task:
+def _retry(task: Task, event: Retried, now: float, policy: RetryPolicy) -> Task:
     if task.state is FAILED and task.generation >= policy.max_generations:
         return task
-    buys = anew and is_linked(task)
+    buys = event.anew and is_linked(task)
     # a linked task stays one that somebody else has paid for, however often its files are fetched again
     reason = task.reason if is_linked(task) and not buys and task.state is not FAILED else "retried"
     task = replace(task, due_at=now, since=now, failures=0, refreshes=0, error=NO_ERROR, reason=reason)
     if task.remote_id is not None and task.state in {STRANDED, DONE} and not buys:
-        return replace(task, state=RUNNING)
+        return replace(task, state=RUNNING, refreshes=policy.max_refreshes - 1 if event.is_brief else 0)
     generation = task.generation + 1
     return replace(_reset_for_submit(task), generation=generation, ref=f"{task.ref.rpartition('-g')[0]}-g{generation}")
 

@@ -174,3 +174,19 @@ def test_unchanged_manifest_is_not_expanded_to_be_checked(box, manifest):
     manifest.write_text(manifest.read_text().replace("1:1", "9:9"))
     with pytest.raises(runner.ManifestError):
         is_known()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [b"[]", b"{", b'{"summary": []}', b'{"digest": "x", "basis": "y", "has_prices": 1, "summary": {"tasks": 1}}'],
+)
+def test_damaged_record_of_a_check_is_no_record(box, manifest, stored):
+    job = runner.load(manifest, env=box.env)
+    assert runner.run(job).exit_code == 0
+    path = job.directory / ".runner" / "checked.json"
+    whole = json.loads(path.read_bytes())
+    damaged = json.dumps({**whole, "summary": {**whole["summary"], "by_provider": []}}).encode()
+    for content in (stored, damaged):
+        path.write_bytes(content)
+        loaded = runner.load(manifest, env=box.env).loaded
+        assert (loaded.was_known, loaded.summary.tasks) == (False, TASKS)

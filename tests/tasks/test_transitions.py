@@ -541,6 +541,14 @@ def test_expired_link_is_renewed_a_bounded_number_of_times():
     assert (task.state, task.due_at, task.error) == (State.STRANDED, None, TROUBLE)
 
 
+def test_what_a_run_takes_up_ends_with_the_first_dead_link():
+    """Thousands of expired links must not cost each nightly run eight polls; a host that is away may come back."""
+    taken_up = advance(make_task(State.STRANDED, refreshes=8), Retried(is_brief=True), NOW, POLICY)
+    ready = advance(taken_up, Finished(LINKS), NOW, POLICY)
+    assert advance(ready, LinkExpired(TROUBLE), NOW, POLICY).state is State.STRANDED
+    assert advance(ready, LinkExpired(TROUBLE, is_dead=False), NOW, POLICY).state is State.RUNNING
+
+
 def test_host_that_is_away_is_tried_for_as_long_as_patience_lasts():
     """However often it was tried: at growing distances, a quarter of an hour at most."""
     task, now, waits = make_task(State.READY, since=NOW), NOW, []
@@ -585,7 +593,7 @@ STRATEGIES = {
     Rejected: st.builds(Rejected, st.just(RISK), st.booleans()),
     AccountBlocked: st.builds(AccountBlocked, st.sampled_from(["credentials", "credit"]), st.just(TROUBLE)),
     Linked: st.builds(Linked, IDS, st.just("/jobs/spring"), st.sampled_from([(), LINKS])),
-    Retried: st.builds(Retried, st.booleans()),
+    Retried: st.builds(Retried, st.booleans(), st.booleans()),
     Resolved: st.builds(Resolved, st.sampled_from(["adopt", "absent", "abandon"]), st.just("ann"), IDS),
 }
 SHORT = RetryPolicy(
