@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import chain, product
 from math import prod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.manifest.diagnostics import closest_hint
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: largest number of values of an axis among which the nearest one is searched
 _MAX_COMPARED = 1_000
+#: what the matrix gives where there is none
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Combination(NamedTuple):
@@ -83,6 +86,8 @@ class Combinations:
             Condition(("matrix", "set", at, "when"), rule.when) for at, rule in enumerate(matrix.set)
         ]
         self.exclude_conditions = [Condition(("matrix", "exclude", at), row) for at, row in enumerate(matrix.exclude)]
+        #: each row is one combination
+        self._is_plain = not (matrix.groups or self._add or matrix.set or matrix.exclude)
         self._model_values = {name: getattr(manifest, name) for name in MODEL_KEYS if getattr(manifest, name)}
 
     @property
@@ -99,6 +104,8 @@ class Combinations:
 
     def of(self, row: SourceRow) -> Iterator[Combination | None]:
         """Yield the combinations of a row, and None for each that `exclude` removes."""
+        if self._is_plain:
+            return iter((Combination(row, _NOTHING, ()),))
         axes = self._axes
         positions = product(*self._ranges) if self._groups or not self._add else iter(())
         combinations: Iterator[Combination] = (

@@ -149,6 +149,8 @@ class RequestTemplates:
         self._params = params
         self._provenance = provenance
         self._unused = unused
+        #: provider and model of each row to which the matrix gives none; None where a column names it
+        self._fixed: tuple[Any, Any] = manifest.provider or None, manifest.model or None
         self._templates: dict[tuple[Any, Any], RequestTemplate | None] = {}
 
     @property
@@ -158,8 +160,11 @@ class RequestTemplates:
 
     def get(self, combination: Combination) -> RequestTemplate | None:
         """Return the request template of a combination. Report an unknown model and return None."""
-        chosen = self._chosen_name("provider", combination), self._chosen_name("model", combination)
-        if not all(isinstance(name, str) for name in chosen):
+        if combination.given or None in self._fixed:
+            chosen = self._chosen_name("provider", combination), self._chosen_name("model", combination)
+        else:
+            chosen = self._fixed
+        if not (isinstance(chosen[0], str) and isinstance(chosen[1], str)):
             self._templates["", ""] = None
             return self._create(*chosen, combination)
         if chosen not in self._templates:

@@ -125,9 +125,9 @@ def _summarize(
     on_draft: DraftCallback | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> ExpansionSummary:
-    expander = ManifestExpander(parsed, catalogue, diagnostics, for_check=on_draft is None)
-    for number, draft in enumerate(expander.drafts(), 1):
-        if on_draft is not None:
+    expander = ManifestExpander(parsed, catalogue, diagnostics)
+    for number, draft in enumerate(expander.drafts() if on_draft else expander.count(), 1):
+        if on_draft is not None and draft is not None:
             on_draft(parsed, draft)
         if on_progress is not None and number % _PROGRESS_DRAFTS == 0:
             on_progress(number)
@@ -137,16 +137,10 @@ def _summarize(
 
 
 class ManifestExpander:
-    """One pass over a manifest. Adds errors and warnings to `diagnostics` and goes on.
+    """One pass over a manifest. Adds errors and warnings to `diagnostics` and goes on."""
 
-    `for_check` leaves out the names of drafts where they cannot be wrong.
-    """
-
-    def __init__(
-        self, parsed: ParsedManifest, catalogue: ModelCatalogue, diagnostics: Diagnostics, *, for_check: bool = False
-    ) -> None:
+    def __init__(self, parsed: ParsedManifest, catalogue: ModelCatalogue, diagnostics: Diagnostics) -> None:
         self.draft_count = 0
-        self._for_check = for_check
         #: number of drafts by provider
         self.by_provider: dict[str, int] = {}
         self.key_sum = ""
@@ -166,6 +160,13 @@ class ManifestExpander:
 
     def drafts(self) -> Iterator[Draft]:
         """Yield the drafts one by one. Report what concerns the whole manifest after the last."""
+        return (draft for draft in self._expand(for_check=False) if draft is not None)
+
+    def count(self) -> Iterator[None]:
+        """Check everything like `drafts`, and yield None for each draft, which is not made."""
+        return (None for _ in self._expand(for_check=True))
+
+    def _expand(self, *, for_check: bool) -> Iterator[Draft | None]:
         rows = self._source_rows()
         ahead = list(islice(rows, _LOOKAHEAD_ROWS))
         if not ahead:
@@ -185,7 +186,7 @@ class ManifestExpander:
         namer = self._templates.create_namer(self._varying_names(columns))
         builder = DraftBuilder(templates, namer, unused, self._duplicates, self._limit, self._provenance,
                         broken=self._templates.broken, repeat=self._manifest.repeat, aliases=aliases,
-                        with_names=not (self._for_check and namer.is_always_right))  # fmt: skip
+                        for_check=for_check)  # fmt: skip
         yield from self._expand_rows(builder, empty_values, chain(ahead, rows))
         self.by_provider, self.key_sum = builder.by_provider, f"{builder.key_sum % 2**128:032x}"
         if not self._limit.exceeded:
@@ -200,7 +201,7 @@ class ManifestExpander:
 
     def _expand_rows(
         self, builder: DraftBuilder, empty_values: EmptyValues, rows: Iterator[SourceRow]
-    ) -> Iterator[Draft]:
+    ) -> Iterator[Draft | None]:
         for row in rows:
             is_counted = False
             for combination in self._combinations.of(row):
@@ -252,7 +253,10 @@ class ManifestExpander:
 
 
 class DraftBuilder:
-    """Builder of the drafts of combinations. Errors of the parameters in `broken` have been reported already."""
+    """Builder of the drafts of combinations. Errors of the parameters in `broken` have been reported already.
+
+    With `for_check` it makes no drafts, and no names where these cannot be wrong.
+    """
 
     def __init__(
         self,
@@ -266,7 +270,7 @@ class DraftBuilder:
         broken: Collection[str],
         repeat: int,
         aliases: Mapping[str, str] = MappingProxyType({}),
-        with_names: bool = True,
+        for_check: bool = False,
     ) -> None:
         self.draft_count = 0
         self.by_provider: dict[str, int] = {}
@@ -274,19 +278,22 @@ class DraftBuilder:
         self.key_sum = 0
         self._templates, self._namer, self._unused = templates, namer, unused
         self._duplicates, self._limit, self._provenance = duplicates, limit, provenance
-        self._broken, self._with_names = broken, with_names
+        self._broken, self._for_check = broken, for_check
+        self._with_names = not (for_check and namer.is_always_right)
         self._aliases = dict(aliases)
         self._repeats = range(1, repeat + 1)
 
-    def build(self, combination: Combination) -> Iterator[Draft]:
-        """Yield the drafts of one combination. Stop early when there are too many tasks."""
-        known = {**combination.row.values, **combination.given}
+    def build(self, combination: Combination) -> Iterator[Draft | None]:
+        """Yield the drafts of one combination, or None for each. Stop early when there are too many tasks."""
+        row, given = combination.row.values, combination.given
+        known = {**row, **given} if given else row
         template = self._templates.get(combination)
         if template and (template.ignored or combination.changed_by):
             self._unused.check_task(template, combination, known)
         for repeat in self._repeats:
+            before = self.draft_count
             draft = self._build_draft(template, combination, known, repeat) if template else None
-            if draft is not None:
+            if self.draft_count > before:
                 yield draft
             elif self._limit.exceeded or self._limit.count_idle():
                 return
@@ -294,38 +301,54 @@ class DraftBuilder:
     def _build_draft(
         self, template: RequestTemplate, combination: Combination, known: dict[str, Any], repeat: int
     ) -> Draft | None:
+        """Count the task unless it is wrong or an earlier one, and return its draft."""
         index = self.draft_count + 1
+        variables = self._variables(known, index, repeat)
+        row, given = combination.row.values, combination.given
+        try:
+            task = template.cache.find(row, given, known, variables, repeat)
+            if task is None:
+                params = template.render_params(row, given, variables)
+        except TemplateError as error:
+            self._provenance.report_template_error(error, combination)
+            return None
+        if task is not None:
+            goods, key = task.goods, task.key
+        else:
+            request, key, goods = self._request_and_hashes(template, combination, params, repeat)
+            if not key:
+                return None
+        if self._duplicates.merge_if_known(goods, key, combination) or self._limit.check_next(self.draft_count):
+            return None
+        self._duplicates.remember(goods, key, combination, index)
+        self.draft_count = index
+        self.key_sum += int.from_bytes(key)
+        model, provider = template.model, template.provider
+        self.by_provider[provider] = self.by_provider.get(provider, 0) + 1
+        slots = self._limit.check_slots(model.slots(request) if task is None else task.slots)
+        name = ""
+        if self._with_names:
+            params = params if task is None else task.params()
+            name = self._output_name(template, combination, key.hex(), variables, params)
+        if self._for_check:
+            return None
+        request = request if task is None else task.request()
+        return Draft(key.hex(), index, repeat, known, provider, model.operation, model.code, request, name, slots,
+                     goods.hex())  # fmt: skip
+
+    def _variables(self, known: dict[str, Any], index: int, repeat: int) -> dict[str, Any]:
+        """Return the variables of a task's templates: what has no value is none of them."""
         variables = {**known, "index": index, "repeat": repeat}
         if self._aliases:
             pairs = self._aliases.items()
             variables |= {alias: known[column] for alias, column in pairs if known.get(column) is not None}
         if None in known.values():
             variables = {name: value for name, value in variables.items() if value is not None}
-        try:
-            params = template.render_params(combination.row.values, combination.given, variables)
-        except TemplateError as error:
-            self._provenance.report_template_error(error, combination)
-            return None
-        request, key, goods = self._request_and_hashes(template, combination, params, repeat)
-        digests = bytes.fromhex(goods), bytes.fromhex(key)
-        if (
-            not key
-            or self._duplicates.merge_if_known(*digests, combination)
-            or self._limit.check_next(self.draft_count)
-        ):
-            return None
-        self._duplicates.remember(*digests, combination, index)
-        self.draft_count = index
-        self.key_sum += int.from_bytes(digests[1])
-        self.by_provider[template.provider] = self.by_provider.get(template.provider, 0) + 1
-        name = self._output_name(template, combination, key, variables, params) if self._with_names else ""
-        model = template.model
-        return Draft(key, index, repeat, known, template.provider, model.operation, model.code, request, name,
-                     self._limit.check_slots(model.slots(request)), goods)  # fmt: skip
+        return variables
 
     def _request_and_hashes(
         self, template: RequestTemplate, combination: Combination, params: Mapping[str, Any], repeat: int
-    ) -> tuple[dict[str, Any], str, str]:
+    ) -> tuple[dict[str, Any], bytes, bytes]:
         """Return the request, the key and the goods of a task.
 
         Report content that cannot be sent as JSON, and return empty hashes for it.
@@ -341,8 +364,8 @@ class DraftBuilder:
             goods = identity.task_goods(provider, template.endpoint, code, request, repeat, template.implied)
         except TypeError as error:
             self._provenance.report_at(("params",), f"cannot be sent as JSON: {error}", "write long numbers in quotes")
-            return request, "", ""
-        return request, key, goods
+            return request, b"", b""
+        return request, bytes.fromhex(key), bytes.fromhex(goods)
 
     def _output_name(
         self,

@@ -16,6 +16,8 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: bytes of a key and of goods
+HASH_BYTES = 16
 #: byte order mark, which is also an invisible character without a meaning
 _BOM = "\ufeff"
 #: bound of the whole numbers that floats hold exactly
@@ -27,8 +29,12 @@ def task_key(provider: str, operation: str, model: str, request: Mapping[str, An
 
     Raise TypeError for content that JSON cannot represent.
     """
-    content = orjson.dumps([provider, operation, model, request, repeat], option=orjson.OPT_SORT_KEYS)
-    return sha256(content).hexdigest()[:32]
+    return sha256(key_content(provider, operation, model, request, repeat)).hexdigest()[: 2 * HASH_BYTES]
+
+
+def key_content(provider: str, operation: str, model: str, request: Mapping[str, Any], repeat: int) -> bytes:
+    """Return what the key is the hash of: the content as orjson writes it, with sorted keys."""
+    return orjson.dumps([provider, operation, model, request, repeat], option=orjson.OPT_SORT_KEYS)
 
 
 def task_goods(
@@ -50,8 +56,12 @@ def task_goods(
             value = written if type(written) is int else canonical(written)
         if name not in implied or value != implied[name]:
             said[name] = value
-    content = orjson.dumps([provider, endpoint, model, said, repeat], option=orjson.OPT_SORT_KEYS)
-    return blake2b(content, digest_size=16).hexdigest()
+    return blake2b(goods_content(provider, endpoint, model, said, repeat), digest_size=HASH_BYTES).hexdigest()
+
+
+def goods_content(provider: str, endpoint: str, model: str, said: Mapping[str, Any], repeat: int) -> bytes:
+    """Return what the goods are the hash of. `said` holds the canonical values that count."""
+    return orjson.dumps([provider, endpoint, model, said, repeat], option=orjson.OPT_SORT_KEYS)
 
 
 def canonical(value: Any) -> Any:

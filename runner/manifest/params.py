@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.manifest.identity import canonical
 from runner.manifest.model import MODEL_KEYS
+from runner.manifest.request_cache import RequestCache
 from runner.manifest.templates import Template, TemplateError, is_template
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ class ModelDescription(Protocol):
 
     def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[ParameterDiagnostic]]:
         """Return the parameters by the provider's names, and diagnostics by the names in `params`."""
+
+    def own_name(self, name: str) -> str | None:
+        """Return the provider's own name of a parameter, or None if the model has none that is called so."""
+
+    def free_check(self, name: str) -> Callable[[Any], Any] | None:
+        """Return the check of a parameter whose values, unless empty, are checked by themselves, else None.
+
+        The check returns the value to send, or None if it is not right.
+        """
 
     def slots(self, request: Mapping[str, Any]) -> int:
         """Return the number of the account's slots that a task takes."""
@@ -153,8 +163,8 @@ class RequestTemplate:
         self.endpoint = model.endpoint
         #: values that do not count for what is bought, in canonical form
         self.implied = {name: canonical(value) for name, value in model.implied.items()}
-        self._constants = {param.name: param.value for param in params if param.is_constant}
-        self._templated = [param for param in params if not param.is_constant]
+        self.constants = {param.name: param.value for param in params if param.is_constant}
+        self.templated = [param for param in params if not param.is_constant]
         names = {param.name for param in params}
         not_columns = {*names, *reserved, *MODEL_KEYS}
         #: by name: true if a value of the matrix under this name sets a parameter of the model
@@ -163,6 +173,7 @@ class RequestTemplate:
         )
         #: by name: true if a column of this name sets a parameter of the model
         self.column_params = _CachedPredicate(lambda name: name not in not_columns and model.takes(name))
+        self.cache = RequestCache(self)
         #: names without effect on this model; the lint removes each one it has reported
         self.ignored: set[str] = set()
 
@@ -174,12 +185,12 @@ class RequestTemplate:
         An empty cell sets nothing, and None in the matrix removes a parameter. Raise TemplateError if a template cannot
         be rendered.
         """
-        params = dict(self._constants)
+        params = dict(self.constants)
         column_params, matrix_params = self.column_params, self.matrix_params
         params |= {
             name: value for name, value in row.items() if column_params[name] and value is not None and value != ""
         }
-        for param in self._templated:
+        for param in self.templated:
             if param.name not in given:
                 params[param.name] = param.render(variables)
         params |= {name: value for name, value in given.items() if matrix_params[name]}

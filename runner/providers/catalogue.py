@@ -15,16 +15,18 @@ from runner.providers.expressions import compile_expression
 from runner.providers.images import resolve_image, shortened_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from runner.providers.images import ImageFiles
-    from runner.providers.spec import Model, Parameter, Spec
+    from runner.providers.spec import Model, Parameter, Refusal, Spec
 
 #: checked values, and orders of names, that one model keeps
 _MOST_KEPT = 1_000
 #: types of values that may be kept, where equal ones are the same to JSON too; characters of a text that may
 _PLAIN, _SHORT = frozenset({int, bool}), 32
+#: a refusal that asks only which values there are
+_ONLY_TRUTH = re.compile(r"[\w\s&|!()]+")
 _WHOLE = re.compile(r"-?[0-9]{1,15}\.0+", re.ASCII)
 #: types of parameters in the words of messages
 TYPE_NAMES = {
@@ -96,6 +98,8 @@ class ModelSchema:
             (compile_expression(refusal.when), refusal.say) for refusal in (model.refuse if model else ())
         ]
         self._price = model.price if model else None
+        #: own names of parameters whose values, and not only whether there is one, matter beyond their own check
+        self._involved = {spec.operations[operation].slots, *_compared_names(model.refuse if model else ())}
         known = self._parameters if model else _catalogued_parameters(spec, operation)
         self._common = {common: own for own, parameter in known.items() for common in parameter.common}
         self._fill_order = _fill_order(self._parameters)
@@ -131,6 +135,34 @@ class ModelSchema:
     def takes(self, name: str) -> bool:
         """Return True if the model has a parameter of this name, either its own name or a common one."""
         return name in self._parameters or name in self._common
+
+    def own_name(self, name: str) -> str | None:
+        """Return the provider's own name of a parameter, or None if the model has none that is called so."""
+        return name if name in self._parameters else self._common.get(name, name if self._is_unchecked else None)
+
+    def free_check(self, name: str) -> Callable[[Any], Any] | None:
+        """Return the check of a parameter whose values, unless empty, are checked by themselves, else None.
+
+        The check returns the value as a request holds it, or None if it is not right.
+        """
+        own = self.own_name(name)
+        parameter = self._parameters.get(own) if own is not None else None
+        if own is None or parameter is None or parameter.choices is not None or own in self._involved:
+            return None
+        if parameter.type == "string" and own not in self._image_parameters:
+            low = 0 if parameter.min is None else parameter.min
+            high = parameter.max_length if parameter.max_length is not None else parameter.max
+            most = math.inf if high is None else high
+            return lambda value: value if type(value) is str and low <= len(value) <= most else None
+        if parameter.type in {"integer", "image"}:
+            return lambda value: self._alone(own, value)
+        return None
+
+    def _alone(self, own: str, value: Any) -> Any:
+        """Return a value as a request holds it, or None if it is not right."""
+        diagnostics: list[ParameterDiagnostic] = []
+        checked = self._checked_value(own, (own, value), diagnostics)
+        return None if diagnostics else checked
 
     def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[ParameterDiagnostic]]:
         """Return the parameters under the provider's own names, and all diagnostics under the names as written."""
@@ -170,7 +202,7 @@ class ModelSchema:
             value = params[name]
             if value is None:
                 continue
-            own = name if name in self._parameters else self._common.get(name, name if self._is_unchecked else None)
+            own = self.own_name(name)
             if own is None:
                 diagnostics.append(ParameterDiagnostic(name, f"is not a parameter of {self.code}", self._hint(name)))
             elif own in gathered and not self._share_list(own, gathered[own][0], name):
@@ -256,6 +288,12 @@ class ModelSchema:
         known = sorted({*self._parameters, *self._common})
         near = difflib.get_close_matches(name, known, n=1)
         return f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+
+
+def _compared_names(refusals: Iterable[Refusal]) -> set[str]:
+    """Return the names in the refusals that ask for more than whether there is a value."""
+    texts = [refusal.when for refusal in refusals if not _ONLY_TRUTH.fullmatch(refusal.when)]
+    return {name for text in texts for name in re.findall(r"\w+", text)}
 
 
 def _factor(value: Any) -> float | None:

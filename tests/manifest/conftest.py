@@ -13,7 +13,7 @@ from runner.manifest.expand import expand, parse_and_check
 from runner.manifest.parser import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from runner.errors import Diagnostic
@@ -38,6 +38,12 @@ class FakeShape:
 
     def takes(self, name: str) -> bool:
         return name in self.names
+
+    def own_name(self, name: str) -> str | None:
+        return self.names.get(name)
+
+    def free_check(self, name: str) -> Callable[[Any], Any] | None:
+        return (lambda value: value if type(value) is str else None) if name in {"prompt", "x"} else None
 
     def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[ParameterDiagnostic]]:
         diagnostics = [
