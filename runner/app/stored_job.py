@@ -55,6 +55,8 @@ class TaskResult:
     cost: float | None
     #: directory of another job that has paid for it, in which case this one has not; None: this one
     bought_in: str | None
+    #: what its state rests on, e.g. why it was bought once more; None: the answer to its submit
+    evidence: str | None
     queued_at: datetime | None
     submitted_at: datetime | None
     finished_at: datetime | None

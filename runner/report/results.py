@@ -72,10 +72,17 @@ def result_dict(row: Mapping[str, Any]) -> dict[str, Any]:
         "attempts": row["attempts"] + row["doubts"] + (row["remote_id"] is not None and bought_in is None),
         "cost": None if row["cost"] is None else row["spent"],
         "bought_in": bought_in,
+        "evidence": _evidence(evidence),
         "queued_at": _iso_timestamp_or_none(row["queued_at"]),
         "submitted_at": _iso_timestamp_or_none(row["submitted_at"]),
         "finished_at": _iso_timestamp_or_none(row["finished_at"]),
     }
+
+
+def _evidence(reason: str) -> str | None:
+    """Return what the state of a purchase rests on, or None if the answer to its submit said it."""
+    is_word = " " not in reason or reason.startswith("http ")  # such as "throttled", and "http 200"
+    return None if is_word else reason
 
 
 def _iso_timestamp_or_none(seconds: float | None) -> str | None:
@@ -141,6 +148,7 @@ def write_csv(rows: Rows, columns: ColumnTypes, file: BinaryIO) -> None:
                 *(f"error.{name}" for name in ERROR_FIELDS),
                 *("remote_id", "attempts", "cost"),
                 *_TIME_FIELDS,
+                "evidence",
             ]
         )
         for row in rows:
@@ -160,7 +168,7 @@ def _csv_row(result: Mapping[str, Any], columns: ColumnTypes) -> Iterator[Any]:
     for name in ("sha256", "media_type"):
         yield "; ".join(output[name] or "" for output in outputs)
     yield from (result["error"][name] for name in ERROR_FIELDS)
-    yield from (result[name] for name in ("remote_id", "attempts", "cost", *_TIME_FIELDS))
+    yield from (result[name] for name in ("remote_id", "attempts", "cost", *_TIME_FIELDS, "evidence"))
 
 
 def csv_cell(value: Any) -> str:
@@ -233,6 +241,7 @@ def _parquet_schema(arrow: Any, columns: ColumnTypes) -> Any:
             ("attempts", integer),
             ("cost", number),
             *((name, time) for name in _TIME_FIELDS),
+            ("evidence", text),
         ]
     )
 
@@ -246,7 +255,7 @@ def _column_type(kinds: set[type]) -> type:
 
 
 def _parquet_row(result: Mapping[str, Any], columns: ColumnTypes) -> dict[str, Any]:
-    row = {name: result[name] for name in (*_LEADING_FIELDS, "outputs", "remote_id", "attempts")}
+    row = {name: result[name] for name in (*_LEADING_FIELDS, "outputs", "remote_id", "attempts", "evidence")}
     row["cost"] = None if result["cost"] is None else float(result["cost"])
     for part in _NESTED_FIELDS:
         for name, kinds in getattr(columns, part).items():

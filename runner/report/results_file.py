@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     #: called after each step with the part that is written, from 0 to 1; what it raises ends the work
     OnStep = Callable[[float], None]
 
-_FORMAT = 1
+#: a file of an older version is written anew, with the fields of today in every line
+_FORMAT = 2
 #: type codes of arrays, of 8 and 4 bytes: ids of tasks, and lengths of their lines in bytes
 _ID, _LENGTH = "Q", "I"
 #: bytes that are written to disk at once, so that the last sync has little left to do

@@ -172,7 +172,8 @@ def judge_absence(
         return Absence("unwitnessed", "the list shows nothing from before its send")
     if witness := next((each for each in since if own.is_shown(each) and _is_after(each, own, quiet_since)), None):
         shown_id = show_remote_id(witness.remote_id)
-        why = f"absent from a list that shows {shown_id}, accepted after the quiet time"
+        after = witness.claimed_seconds - quiet_since
+        why = f"absent from a list that shows {shown_id}, accepted {after:.0f} s after the quiet time"
         return Absence("proved", why, by_witness=True)
     lag = own.facts.lag
     if final and len(shown) < len(expected):

@@ -77,6 +77,9 @@ class ReconcileStage:
         #: body, trusted fields and ambiguity of each task, read once a scan
         self._cache: dict[int, tuple[Mapping[str, Any], Mapping[str, bool], bool]] = {}
         self._facts = session.facts_of(operations[0])
+        listing = session.spec.reconcile.listing
+        #: rows of the list show our references
+        self._shows_references = listing is not None and listing.reference is not None
         #: the job's earlier tasks are among the facts
         self._loaded = self._reported_rest = False
         #: tasks that no row may be taken for, by the latest reading
@@ -285,7 +288,8 @@ class ReconcileStage:
             if await self._match(task, row) == "match":
                 rows.remove(row)
                 self._learn_lag(row, self._missed_at.pop(task.id, None))
-                await self._settle(task, Found(row.remote_id, "found in the list"))
+                mark = "reference" if self._shows_references else "request"
+                await self._settle(task, Found(row.remote_id, f"found in the list by its {mark}"))
                 return True
         return False
 
@@ -423,10 +427,9 @@ class ReconcileStage:
         if self._loaded:
             return
         self._loaded = True
-        clock, listing = self._session.clock, self._session.spec.reconcile.listing
-        by_reference = listing is not None and listing.reference is not None
+        clock = self._session.clock
         tasks = await self._store.witnesses(
-            self._session.name, self._operations, MAX_WITNESSES, include_adopted=by_reference
+            self._session.name, self._operations, MAX_WITNESSES, include_adopted=self._shows_references
         )
         self._facts.load(witness_from(task, clock) for task in tasks)
 

@@ -43,6 +43,7 @@ FAILED, STRANDED = State.FAILED, State.STRANDED
 
 #: prefix of `Task.reason` while a remote id given by an operator has not been confirmed by the provider
 ADOPTED_BY_USER = "adopt by "
+_CONFIRMED_BY_USER = "adopted by "
 
 #: prefix of `Task.reason`, before a directory, of a task whose outputs another job of the account has paid for
 BOUGHT_IN = "bought in "
@@ -126,8 +127,12 @@ def _decide(task: Task, event: Event, now: float, policy: RetryPolicy) -> Task: 
         case Claimed():
             task = replace(task, sent=event.moment, submitted_at=event.at, since=event.at)
             return replace(_charge(task), state=SUBMITTING, due_at=None)
-        case Accepted() | Found():
-            return _adopt(task, event.remote_id, event.reason, now, policy, found=isinstance(event, Found))
+        case Accepted():
+            # why it was sent once more stays on record
+            reason = task.reason if task.doubts and task.reason else event.reason
+            return _adopt(task, event.remote_id, reason, now, policy, found=False)
+        case Found():
+            return _adopt(task, event.remote_id, event.reason, now, policy, found=True)
         case Interrupted():
             # bought by a run that this state knows nothing of, as it seems
             task = _charge(task) if task.state is QUEUED else task
@@ -274,8 +279,10 @@ def _keep_polling(task: Task, event: Pending, now: float, policy: RetryPolicy) -
         return _strand(task, TaskError("no_output", None, f"the provider claims success and shows no output{trace}"))
     if _deadline_passed(task, now, policy):
         return _strand(task, TaskError("stuck", None, f"still not finished after {policy.paid_timeout:.0f} s"))
-    confirmed = "seen" if task.reason.startswith(ADOPTED_BY_USER) else task.reason
-    return replace(task, failures=failures, reason=confirmed)
+    reason = task.reason
+    if reason.startswith(ADOPTED_BY_USER):
+        reason = f"{_CONFIRMED_BY_USER}{reason.removeprefix(ADOPTED_BY_USER)}"
+    return replace(task, failures=failures, reason=reason)
 
 
 def _take_outputs(task: Task, event: Finished, now: float) -> Task:
@@ -336,8 +343,9 @@ def _requeue(task: Task, event: RetryableFailure, now: float, policy: RetryPolic
         return replace(_fail(task, event.error, now), attempts=attempts, throttles=throttles)
     wait = backoff(attempts) if counted else backoff(throttles) if event.kind == "window" else 0.0
     wait = max(wait, event.wait or 0.0)
+    reason = task.reason if task.doubts else event.kind
     return replace(
-        task, state=QUEUED, due_at=now + wait, attempts=attempts, throttles=throttles, sent=None, reason=event.kind
+        task, state=QUEUED, due_at=now + wait, attempts=attempts, throttles=throttles, sent=None, reason=reason
     )
 
 
@@ -362,8 +370,8 @@ def _back_off(task: Task, error: TaskError, now: float, policy: RetryPolicy, *, 
 def _handle_blocked(task: Task, event: AccountBlocked, now: float, policy: RetryPolicy) -> Task:
     match task.state:
         case State.SUBMITTING:
-            task = _refund(task)
-            return replace(task, state=QUEUED, due_at=now, sent=None, error=event.error, reason=event.kind)
+            reason = task.reason if task.doubts else event.kind
+            return replace(_refund(task), state=QUEUED, due_at=now, sent=None, error=event.error, reason=reason)
         case State.IN_DOUBT:
             return replace(task, due_at=None, failures=task.failures + 1)
         case _:

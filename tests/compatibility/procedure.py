@@ -46,6 +46,8 @@ _ADDED = {
     "files",
     "contradicted",
 }
+#: the same of lines of results.jsonl
+_ADDED_TO_RESULTS = {"evidence"}
 
 
 @dataclass
@@ -236,10 +238,11 @@ def normalise(said: Any, root: Path, known: set[str]) -> Any:
         case {"submitted": int(submitted), "bytes": int()} if submitted:
             return normalise({**said, "bytes": "*"}, root, known)
         case dict():
+            added = _ADDED | _ADDED_TO_RESULTS if "repeat" in said else _ADDED
             return {
                 name: "*" if name in _VOLATILE and value is not None else normalise(value, root, known)
                 for name, value in said.items()
-                if name not in _ADDED and (name, value) != ("adopted", [])
+                if name not in added and (name, value) != ("adopted", [])
             }
         case list():
             return [normalise(each, root, known) for each in said]

@@ -57,7 +57,7 @@ def _compare_results(directory, sample):
     assert list(first) == list(sample)
     assert list(first["outputs"][0]) == list(sample["outputs"][0])
     assert first["outputs"][0]["file"] == sample["outputs"][0]["file"]
-    assert {kind for kind, value in first.items() if value is None} == {"cost", "bought_in"}
+    assert {kind for kind, value in first.items() if value is None} == {"cost", "bought_in", "evidence"}
     assert [line["request"].get("aspect_ratio") for line in lines] == ["1:1", "9:16", None]
     assert sorted(path.name for path in directory.glob("*.png")) == [line["outputs"][0]["file"] for line in lines]
 

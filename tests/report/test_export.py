@@ -86,6 +86,13 @@ def test_error_has_columns():
     assert (parsed["error.reason"], parsed["error.code"], parsed["error.message"]) == ("moderation", "50011", "'=no")
 
 
+def test_evidence_is_the_last_column():
+    text = "absent from a list that shows =x, accepted 4 s after the quiet time"
+    (parsed,) = table(row(evidence=text))
+    assert list(parsed)[-1] == "evidence"
+    assert parsed["evidence"] == text
+
+
 def test_empty_job_has_a_header():
     (header,) = as_csv().decode("utf-8-sig").splitlines()
     assert header.split(",")[:7] == ["key", "index", "repeat", "state", "provider", "model", "files"]

@@ -20,6 +20,18 @@ def test_line_has_the_documented_shape():
     assert (line["attempts"], line["submitted_at"], line["finished_at"]) == (2, "1970-01-01T00:00:01.500Z", None)
 
 
+EVIDENCE = {
+    "absent from a list that shows u-9, accepted 41 s after the quiet time": True, "adopted by ann": True,
+    "found in the list by its reference": True, "bought in /srv/autumn": True,
+    "http 200": False, "throttled": False, "retried": False, "": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "tells"), EVIDENCE.items())
+def test_evidence_says_what_no_answer_did(text, tells):
+    assert results.result_dict({**ROW, "evidence": text})["evidence"] == (text if tells else None)
+
+
 def test_file_is_replaced_not_written_through_a_link(tmp_path):
     target, path = tmp_path / "elsewhere", tmp_path / "results.jsonl"
     target.write_text("mine")

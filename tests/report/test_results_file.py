@@ -82,6 +82,14 @@ def test_many_rounds_of_changes_leave_the_same_bytes(tmp_path, monkeypatch, seed
         assert made.path.read_bytes() == made.expected(tmp_path), f"seed {seed}"
 
 
+def test_file_of_an_older_version_is_written_anew(made):
+    """Its lines lack the fields that were added since."""
+    head, body = made.index_path.read_bytes().split(b"\n", 1)
+    made.index_path.write_bytes(head.replace(b'"format":2', b'"format":1') + b"\n" + body)
+    with pytest.raises(UnfitIndexError):
+        made.read()
+
+
 def spoil_nothing(_made):
     pass
 

@@ -85,7 +85,7 @@ def test_witness_after_the_quiet_time_proves_absence():
     own = world(*BEFORE, SENT + D + 3)
     assert judge(own, final=False) == "proved"
     assert (
-        "id2, accepted after the quiet time"
+        "id2, accepted 2 s after the quiet time"
         in judge_absence(own, sent_at=EPOCH + SENT, quiet_since=SENT + D, final=False).why
     )
 

@@ -768,3 +768,21 @@ def test_without_trust_no_absence_is_believed():
 def test_interval_of_suspects_is_short_and_grows():
     assert [suspect_interval(POLICY, looks) for looks in (0, 1, 2, 9)] == [2.0, 4.0, 8.0, 30.0]
     assert suspect_interval(RetryPolicy(quiet_time=0.8)) == pytest.approx(0.1)
+
+
+def test_reason_of_a_second_send_outlives_its_answer():
+    """A purchase that was made again says why for good, whatever the second send was answered with."""
+    missing = Missing(quiet=True, why="absent from a list that shows u-9")
+    task = advance(make_task(State.IN_DOUBT, doubts=1, absences=1), missing, NOW, POLICY)
+    for answer in (
+        RetryableFailure("throttled", TROUBLE),
+        AccountBlocked("credit", TROUBLE),
+        Accepted("u-1", "http 200"),
+    ):
+        task = advance(advance(task, Claimed(Moment("b", 1.0), NOW), NOW, POLICY), answer, NOW, POLICY)
+        assert task.reason == "absent from a list that shows u-9"
+
+
+def test_adoption_by_a_person_is_on_record_once_it_is_known():
+    adopted = advance(make_task(State.HELD), Resolved("adopt", "ann", "u-1"), NOW, POLICY)
+    assert advance(adopted, Pending("Generating"), NOW + 1, POLICY).reason == "adopted by ann"

@@ -209,7 +209,7 @@ def test_results_have_every_promised_key_in_manifest_order(desk):
     assert [line["vars"]["subject"] for line in lines] == ["thing 0", "thing 1", "thing 2"]
     promised = {
         "key", "index", "repeat", "vars", "provider", "model", "request", "state", "remote_id", "outputs", "error",
-        "attempts", "cost", "bought_in", "queued_at", "submitted_at", "finished_at",
+        "attempts", "cost", "bought_in", "evidence", "queued_at", "submitted_at", "finished_at",
     }  # fmt: skip
     assert all(set(line) == promised for line in lines)
     assert lines[0]["request"] == {"ref_prompt": "thing 0", "aspect_ratio": "1:1"}
