@@ -305,9 +305,10 @@ class ReconcileStage:
     ) -> None:
         """Settle what the reading makes of each task that it does not show.
 
-        `outlook` is from before the reading: what was accepted after its begin is not missing from it.
+        `outlook` is from before the reading: what was accepted after its begin is not missing from it. Once one task is
+        bought again on the strength of the lag alone, it is the witness that the other doubts wait for.
         """
-        resting = 0
+        resting, outlook_of_doubts = 0, outlook
         for task in batch:
             possible = [row for row in rows if await self._match(task, row) == "possible"]
             if possible:
@@ -317,8 +318,10 @@ class ReconcileStage:
             elif task.is_suspect:
                 event = await self._judge_suspect(task, own, begun, outlook)
             else:
-                event = await self._judge(task, own, begun, outlook)
+                event = await self._judge(task, own, begun, outlook_of_doubts)
             after = await self._settle(task, event)
+            if after is not None and after.state is State.QUEUED and not event.refundable and outlook != "open":
+                outlook_of_doubts = "open" if await self._outlook() == "open" else outlook
             is_doubt = after is not None and after.state is State.IN_DOUBT and not after.is_suspect
             resting += is_doubt and after is not None and after.due_at is None
         if resting and not self._reported_rest:

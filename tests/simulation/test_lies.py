@@ -6,6 +6,7 @@ them: `python -m tests.simulation --lies --seeds 10000`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import cycle, product
 from unittest import mock
 
@@ -35,7 +36,7 @@ FOUND = [
 
 
 #: the same, of worlds by seed, which differ with every change of `draw`
-FOUND_SEEDS = [2209, 2313, 2332, 2759, 2808, 3622]
+FOUND_SEEDS = [2209, 2313, 2332, 2759, 2808, 3622, 6667]
 
 
 def check(kind, lies, trouble, prior):
@@ -51,6 +52,14 @@ def check(kind, lies, trouble, prior):
 @pytest.mark.parametrize(("kind", "lies", "trouble", "prior"), FOUND)
 def test_lies_that_once_cost_money_cost_none(kind, lies, trouble, prior):
     check(kind, tuple(BY_NAME[lie] for lie in lies), trouble, prior)
+
+
+def test_of_several_doubts_one_is_bought_again_and_is_the_witness():
+    """A list that has become full shows nothing new. The lag alone proves one absence at the most."""
+    lost = plan("chanjing", (BY_NAME["shows the oldest three"],), "the last", prior=True)
+    report = world.play(replace(lost, prompts=3, script=dict.fromkeys((1, 2, 3), "answer_lost")))
+    assert report.violation is None
+    assert report.states == {"done": 1, "held": 2}
 
 
 def _values_only(spec, body, value, compare=responses.compare_echo):
