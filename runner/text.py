@@ -5,11 +5,76 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
+from typing import Any
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEP = 1000
 #: words that no shell interprets: letters of any language, and a few signs
 _UNQUOTED = re.compile(r"[\w@%+=:,./-]+")
+
+
+class WrittenInteger(int):
+    """Whole number that was written otherwise than Python writes it, such as `0x10`: its text is what was written."""
+
+    written: str
+
+    def __str__(self) -> str:
+        return self.written
+
+
+class WrittenFloat(float):
+    """Number that was written otherwise than Python writes it, such as `1.10`: its text is what was written."""
+
+    written: str
+
+    def __str__(self) -> str:
+        return self.written
+
+
+WRITTEN_TYPES = frozenset((WrittenInteger, WrittenFloat))
+
+
+def number_as_written(number: float, written: str) -> float:
+    """Return a number that remembers how it was written, or the number itself if its text is that already."""
+    if str(number) == written:
+        return number
+    remembering = WrittenInteger(number) if isinstance(number, int) else WrittenFloat(number)
+    remembering.written = written
+    return remembering
+
+
+def plain_numbers(value: Any) -> Any:
+    """Return a value in which numbers, at any depth, do not remember how they were written."""
+    match value:
+        case WrittenInteger():
+            return int(value)
+        case WrittenFloat():
+            return float(value)
+        case dict():
+            return {name: plain_numbers(each) for name, each in value.items()}
+        case list():
+            return [plain_numbers(each) for each in value]
+        case _:
+            return value
+
+
+def has_written_number(value: Any) -> bool:
+    """Return whether a number in a value, at any depth, remembers how it was written."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return type(value) in WRITTEN_TYPES or any(map(has_written_number, parts))
+
+
+def texts_of_numbers(value: Any) -> Any:
+    """Return a value in which numbers that remember how they were written, at any depth, are that text."""
+    match value:
+        case WrittenInteger() | WrittenFloat():
+            return value.written
+        case dict():
+            return {name: texts_of_numbers(each) for name, each in value.items()}
+        case list():
+            return [texts_of_numbers(each) for each in value]
+        case _:
+            return value
 
 
 def format_duration(seconds: float | None) -> str:

@@ -95,6 +95,8 @@ class PlanBuilder:
     _samples: list[Draft] = field(default_factory=list)
     _new_drafts: list[Draft] = field(default_factory=list)
     _new_goods: NewGoods = field(default_factory=NewGoods)
+    #: goods of new tasks by those under which earlier versions have bought the same
+    _goods_by_earlier: dict[str, str] = field(default_factory=dict)
     #: rows that take the places of new tasks, by the keys of these
     _kept_rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     _axes: frozenset[str] = frozenset()
@@ -121,6 +123,8 @@ class PlanBuilder:
             self.kept[state] += 1
         elif known:  # if every task is matched, it replaces none
             self._new_goods.append(draft.goods, _new_task(draft, prices))
+            if draft.goods_before:
+                self._goods_by_earlier.setdefault(draft.goods_before, draft.goods)
             if len(self._new_drafts) < _MAX_REMEMBERED:
                 self._new_drafts.append(draft)
         if state not in {None, "queued", *(["failed"] if self.include_failed else [])}:
@@ -174,7 +178,8 @@ class PlanBuilder:
             if row["submitted_at"] is None or (row["state"] == "queued" and not row["doubts"]):
                 continue
             content = row["provider"], row["operation"], row["model"], row["request"], row["repeat"]
-            found[row["goods"] or goods.of(*content)] = row
+            bought = row["goods"] or goods.of(*content)
+            found[self._goods_by_earlier.get(bought, bought)] = row
         asked = {each for each, _ in self._new_goods.tasks_of(found)}
         return {each: row for each, row in found.items() if each in asked}
 

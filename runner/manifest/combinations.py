@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from runner.manifest.diagnostics import closest_hint
 from runner.manifest.model import MODEL_KEYS
 from runner.manifest.positions import value_text
+from runner.text import WRITTEN_TYPES, plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,14 +51,14 @@ class Condition:
         #: true from the start for a broken condition, which has no values
         self.matched = not accepted
         self._accepted = [
-            (name, frozenset(map(value_text, value if isinstance(value, list) else [value])))
+            (name, frozenset(map(_compared_text, value if isinstance(value, list) else [value])))
             for name, value in accepted.items()
         ]
 
     def matches(self, values: Mapping[str, Any]) -> bool:
         """Return whether all values are as required; false for a condition without values."""
         for name, texts in self._accepted:
-            if value_text(values.get(name)) not in texts:
+            if _compared_text(values.get(name)) not in texts:
                 return False
         self.matched = True
         return bool(self._accepted)
@@ -66,10 +67,15 @@ class Condition:
         """Return a hint for a condition that matched nothing: the nearest value of an axis, if there is one."""
         for name, texts in self._accepted:
             values = axes[name].values if name in axes else ()
-            known = set(map(value_text, values)) if len(values) <= _MAX_COMPARED else texts
+            known = set(map(_compared_text, values)) if len(values) <= _MAX_COMPARED else texts
             if known and not known & texts:
                 return f"for `{name}`: {closest_hint(min(texts), known, 'it is')}"
         return "no task has all of these values; correct them, or take the entry away"
+
+
+def _compared_text(value: Any) -> str:
+    """Return the text by which conditions compare a value: `0.50` is the number 0.5, however it is written."""
+    return value_text(plain_numbers(value) if type(value) in WRITTEN_TYPES else value)
 
 
 class Combinations:

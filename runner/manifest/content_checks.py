@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from runner.manifest.diagnostics import describe_value, find_wide_colon
 from runner.manifest.positions import dotted_path
 from runner.manifest.templates import is_template
+from runner.text import WRITTEN_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ _CREDENTIAL_NAMES = frozenset((
     "auth_token", "password", "passwd", "access_key", "access_key_id", "secret_access_key", "authorization", "bearer",
     "credential", "credentials", "private_key", "x_api_key",
 ))  # fmt: skip
-_SCALARS = frozenset((str, int, float, bool, type(None)))
+_SCALARS = frozenset((str, int, float, bool, type(None), *WRITTEN_TYPES))
 #: whole numbers from here on fit only into a float, and have lost digits or are infinite
 _EXACT_LIMIT = 2.0**64
 
@@ -29,7 +30,7 @@ _EXACT_LIMIT = 2.0**64
 def value_error(value: Any) -> str:
     """Return the reason why a value cannot stand in a row, empty if it can: a scalar, or a list of scalars."""
     kind = type(value)
-    if kind is float and abs(value) >= _EXACT_LIMIT:
+    if isinstance(value, float) and abs(value) >= _EXACT_LIMIT:
         return "a number too big to be exact"
     if kind in _SCALARS:
         return ""

@@ -26,6 +26,7 @@ from runner.manifest.provenance import Provenance
 from runner.manifest.rows import SourceRow, read_rows
 from runner.manifest.templates import TemplateError
 from runner.tasks.models import Draft
+from runner.text import has_written_number, plain_numbers, texts_of_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 _IDLE_FACTOR = 10
 #: rows of a file that are read before the first task is created, since a row of JSON need not have every column
 _LOOKAHEAD_ROWS = 1_000
+#: data files whose values are all text
+_TEXT_SUFFIXES = frozenset((".csv", ".tsv", ".txt"))
 #: drafts between two reports of progress
 _PROGRESS_DRAFTS = 1_000
 #: callback that gets each draft of a manifest while the manifest is checked
@@ -186,7 +189,8 @@ class ManifestExpander:
         namer = self._templates.create_namer(self._varying_names(columns))
         builder = DraftBuilder(templates, namer, unused, self._duplicates, self._limit, self._provenance,
                         broken=self._templates.broken, repeat=self._manifest.repeat, aliases=aliases,
-                        for_check=for_check)  # fmt: skip
+                        for_check=for_check,
+                        has_written_numbers=_may_have_written_numbers(self._manifest))  # fmt: skip
         yield from self._expand_rows(builder, empty_values, chain(ahead, rows))
         self.by_provider, self.key_sum = builder.by_provider, f"{builder.key_sum % 2**128:032x}"
         if not self._limit.exceeded:
@@ -271,6 +275,7 @@ class DraftBuilder:
         repeat: int,
         aliases: Mapping[str, str] = MappingProxyType({}),
         for_check: bool = False,
+        has_written_numbers: bool = True,
     ) -> None:
         self.draft_count = 0
         self.by_provider: dict[str, int] = {}
@@ -280,6 +285,7 @@ class DraftBuilder:
         self._duplicates, self._limit, self._provenance = duplicates, limit, provenance
         self._broken, self._for_check = broken, for_check
         self._with_names = not (for_check and namer.is_always_right)
+        self._has_written_numbers = has_written_numbers
         self._aliases = dict(aliases)
         self._repeats = range(1, repeat + 1)
 
@@ -326,15 +332,18 @@ class DraftBuilder:
         model, provider = template.model, template.provider
         self.by_provider[provider] = self.by_provider.get(provider, 0) + 1
         slots = self._limit.check_slots(model.slots(request) if task is None else task.slots)
-        name = ""
+        name, before = "", ""
         if self._with_names:
             params = params if task is None else task.params()
             name = self._output_name(template, combination, key.hex(), variables, params)
         if self._for_check:
             return None
+        if self._has_written_numbers and has_written_number([known, params]):
+            before = self._goods_before(template, combination, variables, goods, repeat)
+            known = texts_of_numbers(known)
         request = request if task is None else task.request()
         return Draft(key.hex(), index, repeat, known, provider, model.operation, model.code, request, name, slots,
-                     goods.hex())  # fmt: skip
+                     goods.hex(), before)  # fmt: skip
 
     def _variables(self, known: dict[str, Any], index: int, repeat: int) -> dict[str, Any]:
         """Return the variables of a task's templates: what has no value is none of them."""
@@ -345,6 +354,22 @@ class DraftBuilder:
         if None in known.values():
             variables = {name: value for name, value in variables.items() if value is not None}
         return variables
+
+    def _goods_before(
+        self,
+        template: RequestTemplate,
+        combination: Combination,
+        variables: Mapping[str, Any],
+        goods: bytes,
+        repeat: int,
+    ) -> str:
+        """Return the goods of a task in earlier versions, which wrote `1.10` as 1.1, or "" if they are the same."""
+        row, given = plain_numbers(dict(combination.row.values)), plain_numbers(dict(combination.given))
+        params = plain_numbers(template.render_params(row, given, plain_numbers(dict(variables))))
+        request, _ = template.model.request(params)
+        content = template.provider, template.endpoint, template.model.code, request, repeat, template.implied
+        before = identity.task_goods(*content)
+        return "" if before == goods.hex() else before
 
     def _request_and_hashes(
         self, template: RequestTemplate, combination: Combination, params: Mapping[str, Any], repeat: int
@@ -387,6 +412,16 @@ class DraftBuilder:
             message = f"{both} are both called `{name}`"
             self._provenance.report_at(("output", "name"), message, "begin it with `{{ index }}-`")
         return name
+
+
+def _may_have_written_numbers(manifest: Manifest) -> bool:
+    """Return whether a number of the manifest or of its rows may remember how it was written."""
+    items, matrix = manifest.items, manifest.matrix
+    if items is not None and (items.file is None or items.file.suffix.lower() not in _TEXT_SUFFIXES):
+        return True
+    given = [list(axis.values) for axis in matrix.axes.values() if not isinstance(axis.values, range)]
+    rules = [dict(each) for each in (*matrix.add, *(rule.then for rule in matrix.set))]
+    return has_written_number([manifest.params, *given, *rules])
 
 
 class TaskLimit:

@@ -13,6 +13,7 @@ from runner.manifest import rows
 from runner.manifest.content_checks import BUILTIN_VARIABLES, value_error
 from runner.manifest.diagnostics import closest_hint, describe_value
 from runner.manifest.model import Axis, Matrix, SetRule
+from runner.text import plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,7 +180,7 @@ class AxisReader:
 
     def _read_range(self, written: dict[str, Any], path: KeyPath) -> Sequence[Any]:
         """Return the numbers from `from` to `to`, both included, or nothing if the range is wrong."""
-        first, last, step = written["from"], written.get("to"), written.get("step", 1)
+        first, last, step = map(plain_numbers, (written["from"], written.get("to"), written.get("step", 1)))
         for key, value in (("from", first), ("to", last), ("step", step)):
             if type(value) not in {int, float} or (key == "step" and not value):
                 expected = "a number other than 0" if key == "step" else "a number"

@@ -8,6 +8,7 @@ from runner.manifest.identity import canonical
 from runner.manifest.model import MODEL_KEYS
 from runner.manifest.request_cache import RequestCache
 from runner.manifest.templates import Template, TemplateError, is_template
+from runner.text import plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -39,7 +40,10 @@ class ModelDescription(Protocol):
         """Return whether `name` is a parameter of the model, by the provider's name or the common one."""
 
     def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[ParameterDiagnostic]]:
-        """Return the parameters by the provider's names, and diagnostics by the names in `params`."""
+        """Return the parameters by the provider's names, and diagnostics by the names in `params`.
+
+        A number that remembers how it was written is that text where the model wants text, and else the number.
+        """
 
     def own_name(self, name: str) -> str | None:
         """Return the provider's own name of a parameter, or None if the model has none that is called so."""
@@ -84,10 +88,11 @@ class Param:
         self, name: str, value: Any, path: KeyPath, on_error: Callable[[KeyPath, TemplateError], None]
     ) -> None:
         self.name = name
-        self.value = value
+        #: a number alone may be meant as text, and the model knows; inside of lists and mappings it is a number
+        self.value = plain_numbers(value) if isinstance(value, dict | list) else value
         self.templates: list[LocatedTemplate] = []
         self._on_error = on_error
-        self._renderer = self._compile(value, path)
+        self._renderer = self._compile(self.value, path)
 
     @property
     def is_constant(self) -> bool:

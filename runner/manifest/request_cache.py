@@ -16,6 +16,7 @@ import orjson
 from runner.manifest import identity
 from runner.manifest.identity import HASH_BYTES
 from runner.manifest.templates import TemplateError
+from runner.text import WRITTEN_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -151,7 +152,10 @@ class RequestCache:
         if inputs.names or inputs.params:
             others = [known[name] for name in inputs.names]
             others += [param.render(variables) for param in inputs.params]
-            which = (absent, *others, *map(type, others))  # equal values of other types are other values to JSON
+            types = [type(each) for each in others]
+            if not WRITTEN_TYPES.isdisjoint(types):  # equal numbers that are written in different ways
+                return None
+            which = (absent, *others, *types)  # equal values of other types are other values to JSON
         try:
             request = inputs.requests[which]
         except KeyError:

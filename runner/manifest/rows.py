@@ -26,6 +26,8 @@ from runner.manifest import yaml_reader
 from runner.manifest.content_checks import value_error
 from runner.manifest.diagnostics import describe_value
 from runner.manifest.positions import YamlMapping, unpack_position
+from runner.manifest.yaml_reader import INTEGERS
+from runner.text import number_as_written, plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +48,9 @@ _HAN = re.compile(r"[\u4e00-\u9fff]")
 _DELIMITER_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", "，": "full-width commas",
           "；": "full-width semicolons", "、": "enumeration commas"}  # fmt: skip
 _DELIMITER_SUFFIXES = {"\t": ".tsv", ",": ".csv"}
+_NESTED = frozenset((dict, list))
+#: numbers of JSON that Python may write in another way: `1.10`, `1E3`, and those of many digits
+_UNUSUAL_FLOAT = re.compile(r"\.[0-9]+0(?![0-9])|[0-9][eE][-+0-9]|[0-9.]{17}")
 _OBJECTS_HINT = 'write [{"name": "value"}, …]'
 
 
@@ -204,6 +209,8 @@ def _read_jsonl(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterat
             continue
         try:
             value = orjson.loads(text)
+            if isinstance(value, dict) and _has_float(value) and _UNUSUAL_FLOAT.search(text):
+                value = json.loads(text, parse_float=_float_as_written, parse_int=_exact_integer)
         except orjson.JSONDecodeError as error:
             diagnostics.add((line, error.colno), "", f"not JSON: {error.msg}", "write one object a line", file=label)
             continue
@@ -212,6 +219,26 @@ def _read_jsonl(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterat
         else:
             message = f"expected an object, found {describe_value(value)}"
             diagnostics.add((line, 1), "", message, 'write {"name": "value"}', file=label)
+
+
+def _has_float(value: Any) -> bool:
+    """Return whether there is a number with a decimal point or an exponent at any depth of a row."""
+    for each in value.values() if type(value) is dict else value:
+        kind = type(each)
+        if kind is float or (kind in _NESTED and _has_float(each)):
+            return True
+    return False
+
+
+def _float_as_written(written: str) -> float:
+    """Return a number of JSON: `1.10` stays `1.10` where text is wanted."""
+    return number_as_written(float(written), written)
+
+
+def _exact_integer(written: str) -> float:
+    """Return a whole number of JSON as orjson reads it: one beyond 64 bits has lost digits, and is reported later."""
+    inexact = float(written)
+    return inexact if abs(inexact) > INTEGERS.stop or int(written) not in INTEGERS else int(written)
 
 
 def _read_json(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
@@ -235,7 +262,7 @@ def _unstorable_reason(value: dict[str, Any]) -> str:
     Python's own parser accepts lone surrogates and numbers of any length.
     """
     try:
-        orjson.dumps(value)
+        orjson.dumps(plain_numbers(value))
     except TypeError as error:
         return str(error)
     return ""
@@ -243,7 +270,9 @@ def _unstorable_reason(value: dict[str, Any]) -> str:
 
 def _list_elements(text: str) -> Iterator[tuple[Any, int]]:
     """Yield the values of a JSON list and the offset at which each begins."""
-    decode = json.JSONDecoder(parse_constant=_reject_constant, object_pairs_hook=_unique_pairs).raw_decode
+    decode = json.JSONDecoder(
+        parse_constant=_reject_constant, parse_float=_float_as_written, object_pairs_hook=_unique_pairs
+    ).raw_decode
     at = _skip_token(text, 0, "[")
     while text[at : at + 1] != "]":
         try:

@@ -4,7 +4,8 @@ The reader rejects duplicate keys, keys that are not text, tags, merge keys, a s
 levels, and aliases that expand to too many values. Each error has its position. Reading stops at a second document, at
 too deep nesting, at too many alias values and at a syntax error, and continues after the others.
 
-Plain scalars follow the core schema of YAML 1.2: `9:16`, `no`, `on`, `012`, `1_000` and dates are text.
+Plain scalars follow the core schema of YAML 1.2: `9:16`, `no`, `on`, `012`, `1_000` and dates are text. A number whose
+writing says more than its value, such as `1.10` or `0x10`, remembers it: where text is wanted, it is what was written.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import yaml
 from runner.errors import Diagnostic
 from runner.manifest.diagnostics import TAB, Diagnostics, explain_syntax_error, find_wide_colon
 from runner.manifest.positions import COLUMN_BITS, YamlMapping, YamlSequence, unpack_position
+from runner.text import number_as_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,7 +215,8 @@ class _YamlReader:
         ):
             return _MERGE
         try:
-            return resolve_scalar(text)
+            value = resolve_scalar(text)
+            return number_as_written(value, text) if type(value) is int or type(value) is float else value
         except OverflowError:
             self._add_error(at, "a whole number beyond 64 bits", "put it in quotes if it is an identifier")
             return text

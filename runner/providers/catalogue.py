@@ -13,6 +13,7 @@ from runner.errors import ParameterDiagnostic, UsageError
 from runner.providers import spec as specs
 from runner.providers.expressions import compile_expression
 from runner.providers.images import resolve_image, shortened_repr
+from runner.text import WRITTEN_TYPES, plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -240,6 +241,8 @@ class ModelSchema:
         parameter = self._parameters.get(own)
         if parameter is not None:
             value = _coerce(parameter, value, self._choices[own])
+        if kind is not str:
+            value = plain_numbers(value)
         violation = _violation(parameter, value) if parameter else None
         if violation is None and own in self._image_parameters and (parameter or name in self._common):
             value, violation = self._resolve_images(self._image_parameters[own], value)
@@ -326,6 +329,11 @@ def _choices(parameter: Parameter) -> dict[str, Any]:
 def _coerce(parameter: Parameter, value: Any, choices: Mapping[str, Any]) -> Any:
     """Convert a value to the type of its parameter. CSV columns are all text, and Kling expects durations as text."""
     kind = parameter.type
+    if type(value) in WRITTEN_TYPES:
+        if kind == "string" and parameter.choices is None:
+            return str(value)  # `1.10` is not 1.1
+        as_written, value = value, plain_numbers(value)
+        value = choices.get(str(as_written), value)
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         # how pandas writes whole numbers of a column that has an empty cell
         whole = value.partition(".")[0]

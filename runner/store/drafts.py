@@ -55,13 +55,21 @@ class Drafts(Queries):
         await self._execute("set_digest", digest="", tasks="", naming=previous)
         await self._writer.write(mark_all_removed)
         remaining, key_sum = iter(drafts), 0
+        goods_by_earlier: dict[str, str] = {}
         while page := list(islice(remaining, PAGE_SIZE)):
             key_sum += sum(int(addition.draft.key, 16) for addition in page)
 
             def add(connection: sqlite3.Connection, page: list[Addition] = page) -> None:
                 add_drafts(connection, page, uuid, now, rename=rename)
 
+            def find_bought(connection: sqlite3.Connection, page: list[Addition] = page) -> dict[str, str]:
+                return placement.find_bought(connection, [addition.draft for addition in page])
+
             await self._writer.write(add)
+            if any(addition.draft.goods_before for addition in page):
+                goods_by_earlier = await self._writer.transact(find_bought) | goods_by_earlier
+        if goods_by_earlier:
+            await self._writer.write(lambda connection: placement.rewrite_goods(connection, goods_by_earlier))
         async for restated in self._place_purchases(rename=rename):
             on_restated(restated)
         on_replaced(*await self._writer.transact(placement.find_replaced))

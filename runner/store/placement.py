@@ -17,7 +17,9 @@ from runner.store.task_rows import to_json
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from runner.tasks.models import Draft
 
 #: tasks of which goods are computed, or ids that are compared, in one transaction
 PLACEMENT_PAGE = 5_000
@@ -49,6 +51,28 @@ def fill_goods(connection: sqlite3.Connection, goods_of: Callable[[str, str, str
         goods = goods_of(row["provider"], row["operation"], row["model"], request, row["repeat"])
         execute(connection, "set_goods", id=row["id"], goods=goods)
     return len(rows)
+
+
+def find_bought(connection: sqlite3.Connection, page: Iterable[Draft]) -> dict[str, str]:
+    """Return the goods of drafts by the goods under which an earlier version has bought them in this job."""
+    asked: dict[str, str] = {}
+    for draft in page:
+        if draft.goods_before:
+            asked.setdefault(draft.goods_before, draft.goods)
+    return {
+        before: goods
+        for before, goods in asked.items()
+        if execute(connection, "has_bought_goods", goods=before).fetchone()[0]
+    }
+
+
+def rewrite_goods(connection: sqlite3.Connection, goods_by_earlier: Mapping[str, str]) -> None:
+    """Give tasks that have left the manifest the goods that the manifest asks for now, by those of earlier versions.
+
+    Must be called in a transaction. It may be repeated, so that a crash behind it does no harm.
+    """
+    for before, goods in goods_by_earlier.items():
+        execute(connection, "rewrite_goods", before=before, goods=goods)
 
 
 def find_replaced(connection: sqlite3.Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

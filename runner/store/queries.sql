@@ -134,6 +134,16 @@ select task.id, provider, operation, model, key, repeat, request from task index
 -- Store what a task buys.
 update task set goods = :goods where id = :id
 
+-- name: has_bought_goods
+-- Return whether something was bought, or may have been, that has these goods.
+select exists (select 1 from task indexed by task_goods
+  where goods = :goods and submitted_at is not null and (state <> 'queued' or doubts > 0))
+
+-- name: rewrite_goods
+-- Store what was bought by tasks that have left the manifest as the manifest asks for it now.
+update task set goods = :goods where goods = :before and submitted_at is not null
+  and (state <> 'queued' or doubts > 0) and id in (select task_id from draft where position is null)
+
 -- name: has_left_purchase
 -- Return whether something that was bought, or may have been, has left the manifest.
 select exists (select 1 from draft join task on task.id = draft.task_id

@@ -61,6 +61,8 @@ class Draft:
     slots: int = 1
     #: hash of what the manifest asks for, however it is written (32 hex digits); empty: not known
     goods: str = ""
+    #: goods under which earlier versions, which wrote `1.10` as 1.1, have bought the same; empty: those above
+    goods_before: str = ""
 
 
 @dataclass(frozen=True, slots=True)

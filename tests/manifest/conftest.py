@@ -11,6 +11,7 @@ import pytest
 from runner.errors import ManifestError, ParameterDiagnostic, UsageError
 from runner.manifest.expand import expand, parse_and_check
 from runner.manifest.parser import parse
+from runner.text import plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +54,8 @@ class FakeShape:
             diagnostics.append(ParameterDiagnostic("clarity", f"{params['clarity']} is not 1024 or 2048", "choose one"))
         if not params.get("prompt"):
             diagnostics.append(ParameterDiagnostic("", "ink needs prompt", "add it", needs=("prompt",)))
-        return {self.names[name]: value for name, value in params.items() if name in self.names}, diagnostics
+        request = {self.names[name]: value for name, value in params.items() if name in self.names}
+        return plain_numbers(request), diagnostics
 
     def slots(self, request: Mapping[str, Any]) -> int:
         return int(request.get("n", 1))

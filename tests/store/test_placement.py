@@ -189,3 +189,39 @@ async def test_deleted_rows_are_not_counted(bench):
             tally = "select sum(count) from tally"
             assert connection.execute(tally).fetchone() == connection.execute("select count(*) from task").fetchone()
         assert made.sql("select count(*) from draft") == [(1,)]
+
+
+async def test_purchase_of_an_earlier_writing_is_kept(bench):
+    """An earlier version sent 1.1 for `1.10`: what it bought so is what the manifest asks for."""
+    async with bench() as made:
+        await made.store.add([wanted(1, 7)], "d1", NOW)
+        await made.to(State.DONE)
+        (kept,) = await plan(made, wanted(2, 8, goods_before=f"{7:032x}"), wanted(3, 9, index=2))
+        assert (kept.key, kept.state) == (key_of(1), "done")
+        assert await made.store.counts() == {"done": 1, "queued": 1}
+        assert made.sql("select key, goods from task order by id")[0] == (key_of(1), f"{8:032x}")
+        # once more, as after a crash before the digest was written
+        assert len(await plan(made, wanted(2, 8, goods_before=f"{7:032x}"), digest="d3")) == 1
+        assert await made.claim() is None
+
+
+@pytest.mark.parametrize("first", [1, 2])
+async def test_purchase_that_the_manifest_still_names_is_not_taken(bench, first):
+    """`1.1` was bought, and `1.10` is a row beside it: that is another task, in whatever order they stand."""
+    async with bench() as made:
+        await made.store.add([wanted(1, 7)], "d1", NOW)
+        await made.to(State.DONE)
+        pair = [wanted(1, 7, index=first), wanted(2, 8, index=3 - first, goods_before=f"{7:032x}")]
+        assert await plan(made, *pair) == []
+        assert await made.store.counts() == {"done": 1, "queued": 1}
+        assert made.sql("select key, goods from task order by id")[0] == (key_of(1), f"{7:032x}")
+
+
+async def test_two_writings_share_no_earlier_purchase(bench):
+    async with bench() as made:
+        await made.store.add([wanted(1, 7)], "d1", NOW)
+        await made.to(State.DONE)
+        both = [wanted(key, key + 6, index=key - 1, goods_before=f"{7:032x}") for key in (2, 3)]
+        (kept,) = await plan(made, *both)
+        assert kept.position == 1
+        assert await made.store.counts() == {"done": 1, "queued": 1}

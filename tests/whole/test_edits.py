@@ -179,3 +179,40 @@ def test_same_goods_twice_in_a_manifest_are_told(desk):
     assert done.stdout == "job.yaml: valid, 1 task (1 identical one merged; `repeat` makes several of each)\n"
     assert "1 task asks for the same as an earlier one in another way" in done.stderr
     assert "job.yaml:7 as line 6" in done.stderr
+
+
+WRITTEN = """\
+version: 1
+provider: chanjing
+model: kling-v2-1
+params: {prompt: "iOS {{ version }}, {{ price }} euro", aspect_ratio: "1:1"}
+items:
+"""
+
+
+@pytest.mark.slow
+def test_numbers_that_earlier_versions_rewrote_are_not_bought_again(desk):
+    """Earlier versions sent `iOS 1.1, 9.9 euro` for `version: 1.10, price: 9.90`; this one sends what is written.
+
+    What they bought so is kept when the manifest gets another row, and `plan` and `run` say in what it differs.
+    """
+    row = "  - {version: %s, price: %s}\n"
+    # what an earlier version made of 1.10 and 9.90, to the last byte of its request
+    desk.write("job.yaml", WRITTEN + row % ("1.1", "9.9") + row % ("2.0", "3"))
+    with sandbox(*FAST) as box:
+        desk.env = box.env
+        assert desk.job()["submitted"] == 2
+        desk.write("job.yaml", WRITTEN + row % ("1.10", "9.90") + row % ("2.0", "3") + row % ("0x10", "7.70"))
+        report = json.loads(desk.run("plan", "job.yaml", "--json").stdout)
+        assert (report["new"], report["known"], report["gone"], report["changed"]) == (1, {"done": 2}, {}, [])
+        value = {"field": "ref_prompt", "was": "iOS 1.1, 9.9 euro", "is": "iOS 1.10, 9.90 euro", "tasks": 1}
+        assert report["restated"]["values"] == [value]
+        ran = desk.run("run", "job.yaml")
+        assert "and was bought with ref_prompt" in ran.stderr
+        assert [each["request"]["ref_prompt"] for each in box.accepted[2:]] == ["iOS 0x10, 7.70 euro"]
+        assert [row["vars"]["version"] for row in desk.results()] == ["1.10", 2.0, "0x10"]
+        assert desk.job()["submitted"] == 0
+        # 1.1 beside 1.10 is something else
+        desk.write("job.yaml", WRITTEN + row % ("1.10", "9.90") + row % ("1.1", "9.90"))
+        assert desk.job()["submitted"] == 1
+        assert box.accepted[-1]["request"]["ref_prompt"] == "iOS 1.1, 9.90 euro"
