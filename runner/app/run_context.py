@@ -300,6 +300,7 @@ async def _open_pipeline(
         quiet_time=policy.quiet_time,
     )
     session.refusals.trusts_less = options.trust_less
+    session.has_bought = _purchase_search(context, name)
     spending = Spending(
         session,
         context.store,
@@ -333,6 +334,16 @@ async def _open_pipeline(
     )
     await pipeline.load_facts()
     return pipeline
+
+
+def _purchase_search(context: RunContext, name: str) -> Callable[[], Awaitable[bool]]:
+    """Return a function that finds whether this job or the account's other jobs have ever bought from a provider."""
+
+    async def has_bought() -> bool:
+        memory = context.memories.get(name)
+        return await context.store.has_remote_ids(name) or (memory is not None and await memory.has_others())
+
+    return has_bought
 
 
 def _daily_spending(registry: Registry, cap: float | None) -> Callable[[float, float], Awaitable[bool]] | None:

@@ -16,7 +16,7 @@ from runner.cli.parameters import MANIFEST, as_json, in_sandbox, job_directory, 
 from runner.errors import JobNotFoundError
 from runner.report.run_info import read_run_info, wait_text
 from runner.report.summary import issue_lines
-from runner.scheduler.outcome import files_text
+from runner.scheduler.outcome import files_text, unlisted_text
 from runner.settings import Settings
 from runner.store.lock import is_run_active
 from runner.store.read_only import open_read_only
@@ -66,6 +66,7 @@ def _status(directory: Path, words: list[str]) -> tuple[dict[str, Any], JobIssue
             "cost": job.spent(),
             "faults": job.error_groups(),
             "files": job.waiting_files(),
+            "unlisted": job.unlisted_states(),
             "waits": dict(read_run_info(state).waits) if is_run_active(state) else {},
             "held": job.in_state("held"),
             "in_doubt": job.in_state("in_doubt"),
@@ -84,6 +85,8 @@ def _status_lines(report: dict[str, Any], issues: JobIssues) -> Iterator[str]:
         yield f"  oldest  waiting for {format_duration(report['oldest_waiting_seconds'])}"
     if files := files_text(report["files"]):
         yield f"  waits   {files}"
+    if words := unlisted_text(report["unlisted"]):
+        yield f"  states  {words}"
     if wait := wait_text(report["waits"], report["counts"]):
         yield f"  now     {wait}"
     if report["gone"]:

@@ -110,7 +110,7 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
         return Interrupted(f"{_describe(classification)}, and yet it names a task: {named}")
     match classification.meaning:
         case "doubt" | "absent" | "trouble":
-            return Interrupted(_describe(classification))
+            return Interrupted(_describe(classification), is_busy=is_busy(outcome))
         case "invalid" | "moderation":
             return Rejected(classification.error, classification.maybe_taken)
         case _:
@@ -350,6 +350,14 @@ def classify_response(spec: Spec, outcome: Outcome, phase: Literal["submit", "qu
             return Classification(rule.means, error_from_reply(outcome, rule.means), wait, rule.maybe_taken)
     meaning: Meaning = "doubt" if phase == "submit" else "throttled" if outcome.status == 429 else "trouble"  # noqa: PLR2004
     return Classification(meaning, error_from_reply(outcome, "unclear"), wait)
+
+
+def is_busy(outcome: Outcome) -> bool:
+    """Return True for a whole answer that says, in the API's form, that the provider takes no more at present.
+
+    It does not prove that nothing was accepted: a gateway may have tried the request before.
+    """
+    return isinstance(outcome, Reply) and outcome.status == 429 and isinstance(outcome.body, dict)  # noqa: PLR2004 - HTTP
 
 
 def is_unclear(status: int) -> bool:

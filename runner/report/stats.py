@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from runner.tasks.events import Accepted, Claimed, Finished, Found, Linked, Saved
-from runner.tasks.models import State
+from runner.tasks.models import UNLISTED_STATE, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -167,6 +167,8 @@ class RunStats:
                 pass
         if after.state in _LOST and before.state is not after.state:
             self._record_loss(after)
+        elif after.error.reason == UNLISTED_STATE and before.error != after.error:
+            self.last_error = f"state {after.error.code}" if after.error.code else "no state"
 
     def _record_loss(self, task: Task) -> None:
         reason, message = task.error.reason or "unknown", task.error.message or ""

@@ -39,6 +39,8 @@ _NEXT_STEPS = {
 }
 #: exit codes whose reasons the groups of tasks already show
 _GROUPED_CODES = frozenset({3, 4})
+#: exit codes of a run whose address or credentials are wrong
+_REFUSED_CODES = frozenset({7, 12})
 #: directories of linked tasks that are listed
 _MAX_LINKED_FROM = 3
 #: held tasks that are listed with their commands
@@ -183,7 +185,10 @@ def render(summary: Mapping[str, Any], issues: JobIssues, directory: str) -> str
     ]
     for linked_from, count in islice(summary["linked_from"].items(), _MAX_LINKED_FROM):
         lines.append(f"  linked    {count} bought before in {sanitize(linked_from, 500)}: nothing to pay")
-    for label, line in zip_longest(["safety"], safety_lines(summary.get("guarantees", ())), fillvalue=""):
+    # where nothing could be sent, what becomes of a lost answer is not the question
+    is_refused = summary["exit_code"] in _REFUSED_CODES and not summary["submitted"]
+    safety = () if is_refused else safety_lines(summary.get("guarantees", ()))
+    for label, line in zip_longest(["safety"], safety, fillvalue=""):
         lines += [f"  {label:<8}  {line}"] if line else []
     lines += [f"  {line}" for line in issue_lines(issues)]
     for code, why in issues.endings:

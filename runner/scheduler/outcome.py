@@ -105,6 +105,15 @@ def files_text(files: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(parts)
 
 
+def unlisted_text(words: Sequence[Mapping[str, Any]]) -> str:
+    """Return which state words no spec lists, such as `2 have the state 'canceled', …`; empty if there are none."""
+    parts = []
+    for each in words:
+        word = f"the state {sanitize(each['word'], 60)!r}" if each["word"] else "no state"
+        parts.append(f"{each['count']} {'has' if each['count'] == 1 else 'have'} {word}")
+    return f"{', '.join(parts)}, which the spec does not list" if parts else ""
+
+
 def run_outcome(endings: Iterable[Ending]) -> RunOutcome:
     """Return the reasons in order of weight, each exit code once with its first reason."""
     first: dict[Exit, Ending] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -155,12 +156,17 @@ class PollStage:
             await self._compare_echoes(batch, objects)
         for task in batch:
             match events[task.id]:
+                case Pending(unknown_state=True) as event:
+                    self._schedule.record_running(task, at)
+                    events[task.id] = replace(event, overdue=self._schedule.overdue(task, at))
+                    continue
                 case Pending(settling=False):
                     self._schedule.record_running(task, at)
                 case Finished() | Rejected():
                     self._schedule.record_end(task, at)
                 case _:
-                    pass  # an error says nothing about how long tasks take
+                    continue  # an error says nothing about how long tasks take, or about their state
+            self._schedule.forget_unlisted(task)
         async with anyio.create_task_group() as group:
             for task in batch:
                 group.start_soon(self._settle, task, events[task.id])
@@ -187,7 +193,8 @@ class PollStage:
         if event.unknown_state and event.remote_state not in words and len(words) < _WORDS:
             words.add(event.remote_state)
             self._session.on_warning(
-                f"{self._session.name} says {event.remote_state!r} of a task, which nobody knows: taken for running"
+                f"{self._session.name} says {event.remote_state!r} of a task, which its spec does not list: taken for "
+                "running, for as long as such tasks take"
             )
 
     async def _compare_echoes(self, batch: Sequence[Task], objects: dict[int, Any]) -> None:

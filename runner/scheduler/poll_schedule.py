@@ -47,6 +47,9 @@ _GUESS = 4.0
 _FULL = 0.9
 #: so many tasks are few where each poll is a call of its own; else as many as fit into one
 _FEW = 16
+#: how long an unlisted state word is borne: times the longest that a task of the kind took in this run, or, where none
+#: has ended yet, times the longest time between two polls; and seconds at least
+_USUAL_TIMES, _UNKNOWN_TIMES, _BORNE_AT_LEAST = 4.0, 40.0, 60.0
 #: tasks whose last poll is remembered; beyond it the oldest are forgotten, and teach nothing
 _REMEMBERED = 50_000
 
@@ -89,11 +92,14 @@ class Hazard:
         self._survived = [0.0] * len(_EDGES)
         self._ended = [0.0] * len(_EDGES)
         self._endings = 0.0
+        #: the oldest age at which a task was seen to end, seconds; 0.0: none was
+        self.longest = 0.0
         self._curve: Curve | None = None
         for number in range(_POINTS):
             age = typical * math.exp(_SPREAD * NormalDist().inv_cdf((number + 0.5) / _POINTS))
             self.record_running(0.0, age)
             self.record_end(age, age)
+        self.longest = 0.0
 
     def __repr__(self) -> str:
         return f"Hazard(median={self.curve().median:.3g} s, {self._endings:.0f} endings)"
@@ -107,6 +113,7 @@ class Hazard:
     def record_end(self, before: float, age: float) -> None:
         """Count a task that ended between two ages, half-way between them, so that late polls teach no lateness."""
         middle = (before + age) / 2
+        self.longest = max(self.longest, age)
         self.record_running(before, middle)
         self._ended[_bin(middle)] += 1.0
         self._endings += 1.0
@@ -177,6 +184,8 @@ class PollSchedule:
         self._hazards: dict[tuple[str, str], Hazard] = {}
         #: when each task was last seen running
         self._seen: dict[int, float] = {}
+        #: since when each task has had a state word that the spec does not list
+        self._unlisted: dict[int, float] = {}
 
     def __repr__(self) -> str:
         return f"PollSchedule({self._hazards}, {len(self._seen)} seen)"
@@ -223,6 +232,23 @@ class PollSchedule:
             return now + self._gap(curve, _age(task, now), urgency)
 
         return next_poll
+
+    def overdue(self, task: Task, at: float) -> float:
+        """Return the seconds since when a task has had unlisted state words, if it should have ended; else 0.0.
+
+        To be called for each poll with such a word. An unlisted word may be a step on the way or an end. The time
+        counts from this run's first poll with one, so that no pause between two runs makes a task late.
+        """
+        since = self._unlisted.setdefault(task.id, at)
+        if len(self._unlisted) > _REMEMBERED:
+            del self._unlisted[next(iter(self._unlisted))]
+        longest = self._hazard(task.operation, task.model).longest
+        usual = _USUAL_TIMES * longest if longest else _UNKNOWN_TIMES * self.bounds.longest
+        return at - since if at - since > max(_BORNE_AT_LEAST, usual) else 0.0
+
+    def forget_unlisted(self, task: Task) -> None:
+        """Take note that a task has a state word that the spec lists."""
+        self._unlisted.pop(task.id, None)
 
     def record_running(self, task: Task, at: float) -> None:
         """Learn from a poll at that time that found the task running."""

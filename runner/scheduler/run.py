@@ -15,7 +15,7 @@ import anyio
 
 from runner.errors import JobLockedError, RunnerError
 from runner.scheduler.late_results import LateResults
-from runner.scheduler.outcome import Ending, Exit, RunOutcome, files_text, run_outcome
+from runner.scheduler.outcome import Ending, Exit, RunOutcome, files_text, run_outcome, unlisted_text
 from runner.tasks.events import Interrupted
 from runner.tasks.models import State
 from runner.tasks.remote_ids import show_remote_id
@@ -47,6 +47,8 @@ _LEFT_BY = 120.0
 _AT_LEAST = 3600.0
 #: seconds to the next fetch of a file whose host is away, above which the next run fetches it
 _FILES_WAIT = 120.0
+#: seconds after the deadline for which a task is polled whose state word no spec lists: the next run polls it again
+_UNLISTED_GRACE = 30.0
 #: ids that a reason names
 _MOST_NAMED = 3
 _BLOCKED: Mapping[BlockKind, Exit] = {
@@ -104,6 +106,8 @@ class Run:
         self._surplus: dict[str, list[str]] = {}
         self._signal: Exit | None = None
         self._deadline_passed = False
+        #: the deadline passed so long ago that tasks with unlisted state words no longer keep the run
+        self._leaves_unlisted = False
         self._scope = anyio.CancelScope()
 
     @property
@@ -286,6 +290,7 @@ class Run:
             self._states.intersection(states),
             session.capacity.free_slots,
             self._clock.now() + _FILES_WAIT,
+            unlisted=not self._leaves_unlisted,
         )
 
     def _can_buy(self, session: ProviderSession) -> bool:
@@ -318,6 +323,8 @@ class Run:
             unfinished -= withheld  # another run would not help
         for files in await self._store.waiting_files() if unfinished else ():
             yield Ending(Exit.RESUMABLE, f"{files_text([files])}: runner run fetches them, free of charge")
+        if unfinished and (unlisted := unlisted_text(await self._store.unlisted_states())):
+            yield Ending(Exit.RESUMABLE, f"{unlisted}: the next run asks again")
         if unfinished:
             late = " at the deadline" if self._deadline_passed else ""
             late = late if self._states.issuperset(self._unfinished) else ": runner run goes on"
@@ -352,6 +359,9 @@ class Run:
         await anyio.sleep(seconds)
         self._deadline_passed = True
         self._stop_submits(GRACE)
+        self._notifier.notify("idle")
+        await anyio.sleep(_UNLISTED_GRACE)
+        self._leaves_unlisted = True
         self._notifier.notify("idle")
 
     def _stop_submits(self, grace: float) -> None:

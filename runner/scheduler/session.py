@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -10,7 +11,8 @@ import anyio
 import orjson
 
 from runner.providers.requests import NotSent, Reply
-from runner.providers.responses import classify_response, is_success, proof_of_body, server_time
+from runner.providers.responses import classify_response, is_busy, is_success, proof_of_body, server_time
+from runner.providers.web_page import read_web_page
 from runner.scheduler.clock import SKEW_LIMIT, SKEW_WARNING, clock_skew, skew_refusal, skew_warning
 from runner.scheduler.list_facts import ListFacts
 from runner.scheduler.refusals import Refusals
@@ -19,7 +21,7 @@ from runner.tasks.list_record import FEWEST_WITNESSES, EarlierRows, Witness
 from runner.tasks.models import State, TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from runner.providers.requests import Dialect, Outcome, Request
     from runner.providers.spec import Spec
@@ -44,6 +46,8 @@ _UNREACHABLE_AFTER = 4
 _LONGEST_PROBE = 30.0
 #: submits in a row, or a share of the last ones, without a clear answer after which submits stop
 _DOUBTS_IN_A_ROW, _RECENT, _DOUBTFUL_SHARE = 3, 40, 0.05
+#: the share of the last submits that may be answered with "busy", where that leaves a doubt
+_BUSY_SHARE = 1 / 3
 #: doubtful tasks of a run that its closing reading is about
 _MOST_DOUBTED = 200
 #: requests in a row without a proper answer that make an outage
@@ -55,11 +59,17 @@ class CircuitBreaker:
 
     Three doubtful submits in a row, or more than 5 % of the last 40, stop submits until one doubt is settled. Five
     requests in a row without a proper answer are an outage.
+
+    A whole answer that says "busy" is a doubt as well, but its path works: submits go on one by one after the pause
+    that it asks for, and stop after three pauses in a row, or if more than a third of the last 40 were answered so.
     """
 
     def __init__(self) -> None:
         self._doubts: deque[bool] = deque(maxlen=_RECENT)
         self._doubts_in_a_row = 0
+        self._busy: deque[bool] = deque(maxlen=_RECENT)
+        #: pauses in a row, and when the latest one began, seconds since the epoch
+        self._pauses, self._paused_at = 0, -math.inf
         self._unanswered = 0
         self._gave_up = False
         self._witness_admitted = False
@@ -71,7 +81,13 @@ class CircuitBreaker:
         limit = max(_DOUBTS_IN_A_ROW - 1, _DOUBTFUL_SHARE * _RECENT)
         if self._witness_admitted:
             return False
-        return self._doubts_in_a_row >= _DOUBTS_IN_A_ROW or sum(self._doubts) > limit
+        is_too_busy = self._pauses >= _DOUBTS_IN_A_ROW or sum(self._busy) > _BUSY_SHARE * _RECENT
+        return is_too_busy or self._doubts_in_a_row >= _DOUBTS_IN_A_ROW or sum(self._doubts) > limit
+
+    @property
+    def paused(self) -> bool:
+        """Return True after an answer that said "busy", until a submit is accepted."""
+        return self._pauses > 0
 
     @property
     def admits_witness(self) -> bool:
@@ -86,13 +102,24 @@ class CircuitBreaker:
     def record_submit(self, *, doubtful: bool) -> None:
         """Count a submit that ended, with or without a clear answer."""
         self._doubts.append(doubtful)
+        self._busy.append(False)
         self._doubts_in_a_row = self._doubts_in_a_row + 1 if doubtful else 0
+        self._pauses = self._pauses if doubtful else 0
+        self._notify()
+
+    def record_busy(self, claimed_at: float, now: float) -> None:
+        """Count a submit that was answered with "busy". One claimed before the latest such answer is of its pause."""
+        self._doubts.append(False)
+        self._busy.append(True)
+        self._pauses += claimed_at > self._paused_at
+        self._paused_at = now
         self._notify()
 
     def record_settled_doubt(self) -> None:
         """Reset the count of doubts: one was settled, so the path to the provider works."""
         self._doubts.clear()
-        self._doubts_in_a_row = 0
+        self._busy.clear()
+        self._doubts_in_a_row = self._pauses = 0
         self._notify()
 
     def admit_witness(self) -> None:
@@ -161,6 +188,8 @@ class ProviderSession:
     fence: str = ""
     #: asked before each purchase; raises a fence and returns False if what the account shares is gone
     may_claim: Callable[[], bool] = lambda: True
+    #: asked once an answer is a web page: returns True if the account's jobs have ever had a task accepted there
+    has_bought: Callable[[], Awaitable[bool]] | None = None
     #: no request of any kind is sent any more in this run
     dead: bool = False
     #: the host was never reached
@@ -231,6 +260,26 @@ class ProviderSession:
         """Check our clock with a free request before anything is bought with a signature that it dates."""
         if self.signs_requests and not self.proved and self.blocked is None:
             await self.send(self.dialect.probe())
+
+    async def check_address(self, outcome: Outcome) -> TaskError | None:
+        """Return why a submit went to an address that is none of an API, so that nothing was accepted; else None.
+
+        It is so only if this host has never given a valid answer, and the answer can only come from a server of web
+        pages; or it is a page or a redirect of any kind, and a free question is answered in the same way. Then nothing
+        more is sent there in this run.
+        """
+        page = read_web_page(outcome)
+        if page is None or self.proved or self.blocked is not None:
+            return None
+        if self.has_bought is None or await self.has_bought():
+            return None
+        if not page.is_refusal and (read_web_page(await self.send(self.dialect.probe())) is None or self.proved):
+            return None
+        why = f"the address answers with {page.text}, and has never answered as an API: nothing was bought"
+        advice = f"set {self.spec.env}_BASE_URL to the API's own address, which `runner doctor` tries"
+        error = TaskError("configuration", None, f"{why}; {advice}")
+        self.block("configuration", error)
+        return error
 
     def admit_witness(self, facts: ListFacts, sent_at: float) -> bool:
         """Let one submit out as a witness where too many doubts stop submits. Return False if none can go.
@@ -306,7 +355,11 @@ class ProviderSession:
                     self.refusals.record_accepted()
                 self._refused_submits = 0
                 self.capacity.contention.reset()
-                self.breaker.record_submit(doubtful=isinstance(event, Interrupted))
+                if isinstance(event, Interrupted) and event.is_busy:
+                    now = self.clock.now()
+                    self.breaker.record_busy(before.submitted_at or now, now)
+                else:
+                    self.breaker.record_submit(doubtful=isinstance(event, Interrupted))
             case Suspected():
                 # neither a doubt nor a refusal until it has been looked up
                 self.refusals.add_suspect(before)
@@ -395,7 +448,7 @@ class ProviderSession:
             self.block(_BLOCKING[verdict.meaning], verdict.error, on_query=phase == "query")
         elif proper:
             self.proved = True
-        if verdict.meaning == "throttled":
+        if verdict.meaning == "throttled" or (phase == "submit" and is_busy(outcome)):
             permit.throttled(verdict.wait)
         if verdict.meaning == "window":
             reason = self.capacity.refuse(verdict.error, self.clock.now())

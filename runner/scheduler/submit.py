@@ -16,7 +16,7 @@ from runner.errors import ConfigError, JobLockedError, RunnerError
 from runner.providers.requests import NoAnswer, NotSent
 from runner.providers.responses import read_submit
 from runner.scheduler.local_images import image_values
-from runner.tasks.events import Accepted, Claimed, Interrupted, Rejected, RetryableFailure
+from runner.tasks.events import Accepted, AccountBlocked, Claimed, Interrupted, Rejected, RetryableFailure
 from runner.tasks.models import State, TaskError
 from runner.tasks.transitions import advance
 
@@ -140,7 +140,8 @@ class SubmitStage:
 
     def _goes_alone(self) -> bool:
         session = self._session
-        alone = not session.proved or not session.has_witnesses or session.breaker.admits_witness
+        breaker = session.breaker
+        alone = not session.proved or not session.has_witnesses or breaker.admits_witness or breaker.paused
         return alone or bool(self._capacity.contention.refusals)
 
     async def _submit_one(self, permit: Permit) -> None:
@@ -280,6 +281,8 @@ class SubmitStage:
         outcome = await self._exchange(task, permit, images)
         self._settlement.failpoint("answer received")
         event = self._read(outcome)
+        if isinstance(event, Interrupted) and (error := await self._check_address(outcome)) is not None:
+            event = AccountBlocked("configuration", error)
         if not isinstance(event, Accepted):
             await self._session.refusals.refresh()
             event = self._session.refusals.check(task, event)
@@ -339,6 +342,20 @@ class SubmitStage:
             finally:
                 self._on_wire.discard(scope)
         return NoAnswer("the run was stopped before the answer came")
+
+    async def _check_address(self, outcome: Outcome) -> TaskError | None:
+        """Return why the address is none of an API, as `ProviderSession.check_address`; None if that is not known."""
+        with anyio.CancelScope() as scope:  # a run that stops waits for this no longer than for an answer
+            self._on_wire.add(scope)
+            try:
+                return await self._session.check_address(outcome)
+            except (RunnerError, MemoryError):
+                return None
+            except Exception as error:  # noqa: BLE001 - a bug here must not lose the doubt
+                self._on_bug(error)
+            finally:
+                self._on_wire.discard(scope)
+        return None
 
     def _read(self, outcome: Outcome) -> Event:
         """Return the event of an answer. Where reading it raises a bug, the task is in doubt."""

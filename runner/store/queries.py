@@ -124,6 +124,10 @@ class Queries:
         parameters = {"operation": operation, "code": code, "since": span[0], "until": span[1], "limit": limit}
         return [tuple(row) for row in await self._fetch_all("bought_after_refusal", provider=provider, **parameters)]
 
+    async def has_remote_ids(self, provider: str) -> bool:
+        """Return whether the provider has ever accepted a task of this job."""
+        return await self._fetch_bool("has_remote_ids", provider=provider)
+
     async def submit_outlook(self, provider: str, free_slots: int) -> SubmitOutlook:
         """Return whether tasks are being submitted, wait to be bought, and could be bought within `free_slots`."""
         row = await self._fetch_one("submit_outlook", provider=provider, free_slots=free_slots)
@@ -225,12 +229,23 @@ class Queries:
         """Return why files that are paid for have not come yet, as in `ReadOnlyQueries`."""
         return await self._read(ReadOnlyQueries.waiting_files)
 
+    async def unlisted_states(self) -> list[dict[str, Any]]:
+        """Return the state words of running tasks that their specs do not list, as in `ReadOnlyQueries`."""
+        return await self._read(ReadOnlyQueries.unlisted_states)
+
     async def has_work(
-        self, provider: str, states: Collection[State], free_slots: int = 2**31, files_until: float = math.inf
+        self,
+        provider: str,
+        states: Collection[State],
+        free_slots: int = 2**31,
+        files_until: float = math.inf,
+        *,
+        unlisted: bool = True,
     ) -> bool:
         """Return whether a task of these states is due for work, or any task is being submitted.
 
-        A file whose host is away counts only if it is fetched again before `files_until` (seconds since the epoch).
+        A file whose host is away counts only if it is fetched again before `files_until` (seconds since the epoch). A
+        running task whose state word is not listed counts only with `unlisted`.
 
         A queued task counts only if it fits into `free_slots`: if nothing else is running, no slot will become free.
         This is one query, since tasks change their states between two.
@@ -241,6 +256,7 @@ class Queries:
             states=to_json(list(states)),
             free_slots=free_slots,
             files_until=files_until,
+            unlisted=unlisted,
         )
 
     async def spent(self) -> float:

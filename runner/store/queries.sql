@@ -90,6 +90,11 @@ select spent from job where id = 1
 -- Return whether a request was ever sent; used only for a job that is not in its account's register.
 select exists (select 1 from task where submitted_at is not null)
 
+-- name: has_remote_ids
+-- Return whether a provider has ever accepted a task of this job.
+select exists (select 1 from task where provider = :provider and remote_id is not null)
+  or exists (select 1 from former where provider = :provider)
+
 -- name: last_sent_at
 -- Return when the latest request was sent.
 select max(submitted_at) from task
@@ -355,7 +360,8 @@ select case
   when exists (select 1 from task indexed by task_state where provider = :provider and due_at is not null
     and state <> 'queued' and state in (select value from json_each(:states))
     -- not files whose host is away, unless they are fetched soon
-    and (refreshes = 0 or due_at <= :files_until)) then 1
+    and (refreshes = 0 or due_at <= :files_until)
+    and (:unlisted or state <> 'running' or coalesce(reason, '') <> 'unlisted_state')) then 1
   else exists (select 1 from task where provider = :provider and due_at is not null
     and state = 'queued' and state in (select value from json_each(:states))
     -- not tasks that rest
@@ -412,6 +418,12 @@ select task.*, draft.request, draft.name from task indexed by task_state join dr
 select reason, min(coalesce(message, '')) as message, count(*) as count
   from task indexed by task_faults where state in ('running', 'ready') and reason is not null and finished_at is not null
   group by reason order by count(*) desc limit 5
+
+-- name: unlisted_states
+-- Return the state words of running tasks that their specs do not list: how many have each.
+select coalesce(code, '') as word, count(*) as count
+  from task indexed by task_faults where state = 'running' and reason = 'unlisted_state'
+  group by code order by count(*) desc, code limit 5
 
 -- name: late_candidates
 -- Return tasks that a provider may have completed after all: it reported them as failed, or their deadline passed while

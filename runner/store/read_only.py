@@ -123,6 +123,10 @@ class ReadOnlyQueries:
         """
         return [dict(row) for row in self._fetch_all("waiting_files")]
 
+    def unlisted_states(self) -> list[dict[str, Any]]:
+        """Return the state words of running tasks that their specs do not list, each with `word` and `count`."""
+        return [dict(row) for row in self._fetch_all("unlisted_states")]
+
     def oldest_submitted_at(self) -> float | None:
         """Return when the oldest task that is running or ready was submitted, in seconds since the epoch."""
         value = self._fetch_value("oldest_submitted")

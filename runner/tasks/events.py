@@ -41,6 +41,8 @@ class Interrupted:
     reason: str
     #: accepted under an id that cannot be used, so that only an operator can resolve it and no reconcile can
     hopeless: bool = False
+    #: a whole answer said that no more is taken at present, so that the path to the provider works
+    is_busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class Pending:
     unknown_state: bool = False
     #: trace id that the provider's support asks for
     trace: str = ""
+    #: seconds for which an unknown word was all that came, if that is longer than such tasks take; else 0.0
+    overdue: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

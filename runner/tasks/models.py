@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 #: prefix of `Task.reason` while a refusal is looked up that may have left a task
 SUSPECTED = "refused, and looked up: "
 
+#: `Task.error.reason` of a running task while the provider's word for its state is one that the spec does not list
+UNLISTED_STATE = "unlisted_state"
+
 
 class State(StrEnum):
     """State of a task, named after the step that comes next. The values are stored and part of the interface."""

@@ -30,7 +30,7 @@ from runner.tasks.events import (
     Saved,
     Suspected,
 )
-from runner.tasks.models import NO_ERROR, SUSPECTED, State, Task, TaskError
+from runner.tasks.models import NO_ERROR, SUSPECTED, UNLISTED_STATE, State, Task, TaskError
 from runner.tasks.remote_ids import show_remote_id
 from runner.tasks.retry_policy import RetryPolicy, backoff, reconcile_interval, suspect_interval
 
@@ -279,10 +279,19 @@ def _keep_polling(task: Task, event: Pending, now: float, policy: RetryPolicy) -
         return _strand(task, TaskError("no_output", None, f"the provider claims success and shows no output{trace}"))
     if _deadline_passed(task, now, policy):
         return _strand(task, TaskError("stuck", None, f"still not finished after {policy.paid_timeout:.0f} s"))
+    error = task.error
+    if event.unknown_state:
+        word = f"{event.remote_state!r} is not in its spec" if event.remote_state else "its answer names no state"
+        error = TaskError(UNLISTED_STATE, event.remote_state or None, word)
+        if event.overdue:
+            why = f"{word}, and nothing else was said for {event.overdue:.0f} s, longer than such tasks take"
+            return _strand(task, TaskError("stuck", event.remote_state or None, why))
+    elif error.reason == UNLISTED_STATE:
+        error = NO_ERROR
     reason = task.reason
     if reason.startswith(ADOPTED_BY_USER):
         reason = f"{_CONFIRMED_BY_USER}{reason.removeprefix(ADOPTED_BY_USER)}"
-    return replace(task, failures=failures, reason=reason)
+    return replace(task, failures=failures, reason=reason, error=error)
 
 
 def _take_outputs(task: Task, event: Finished, now: float) -> Task:
@@ -294,6 +303,8 @@ def _take_outputs(task: Task, event: Finished, now: float) -> Task:
         task = replace(task, since=now, error=NO_ERROR, reason=reason)
     elif task.state is not RUNNING:
         return task
+    if task.error.reason == UNLISTED_STATE:
+        task = replace(task, error=NO_ERROR)
     return replace(task, state=READY, due_at=now, failures=0, outputs=event.outputs, finished_at=now)
 
 

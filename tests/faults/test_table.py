@@ -64,6 +64,7 @@ ROWS = {
     "FN16": "a proxy delivers the POST twice",
     "FN17": "proxy variables set by accident",
     "FN18": "IPv6 black hole, name lookup of 30 s",
+    "FN19": "an address of web pages",
     # credentials, limits, outages
     "FA1": "401 or a dead token in mid-run",
     "FA2": "refresh endpoint down, or the same dead token",
@@ -77,6 +78,7 @@ ROWS = {
     "FA10": "burst of doubtful submits",
     "FA11": "unknown business code",
     "FA12": "throttled list or poll starves submits",
+    "FA13": "a gateway that is busy",
     # provider semantics
     "FV1": "task that never ends",
     "FV2": "state goes backwards",
@@ -115,6 +117,14 @@ ROWS = {
 
 #: rows that tests of another name show, each as `file::test`
 ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "FN19": (
+        "api/test_odd_gateways.py::test_fn19_web_pages_alone_are_a_wrong_address",
+        "api/test_odd_gateways.py::test_fn19_page_of_a_host_that_answers_questions_is_a_doubt",
+    ),
+    "FA13": (
+        "api/test_odd_gateways.py::test_fa13_busy_answers_now_and_then_stop_no_submits",
+        "api/test_odd_gateways.py::test_fa13_gateway_that_is_always_busy_is_left_alone",
+    ),
     # what thousands of kills show is the campaign's business (`make torture`); thirty are in every run of the tests
     "FP1": ("simulation/test_simulation.py::test_invariants_hold_after_every_event",),
     "FP2": (

@@ -1,0 +1,206 @@
+"""Gateways of the kind that people rent: busy now and then, with words of their own, or not there at all."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+import runner
+
+_FILE = io.BytesIO()
+Image.new("RGB", (8, 8)).save(_FILE, "PNG")
+PNG = _FILE.getvalue()
+SHELL = (
+    "<!doctype html><html><head><title>Panel</title><script src=/a.js></script></head>"
+    '<body><div id="app"></div></body></html>'
+)
+PORTAL = "<html><head><title>Wi-Fi</title></head><body><h1>Please log in to use this network</h1></body></html>"
+
+
+def accepted(task):
+    return 200, {"code": 0, "data": {"task_id": task, "task_status": "submitted"}}
+
+
+def ended(task, url):
+    images = [{"index": 0, "url": f"{url}/f/{task}.png"}]
+    return 200, {"code": 0, "data": {"task_id": task, "task_status": "succeed", "task_result": {"images": images}}}
+
+
+class Gateway:
+    """A gateway whose answers to submits and polls are functions of the task's number; None: as it should be."""
+
+    def __init__(self, submit=lambda number: None, poll=lambda task: None):
+        self.submit, self.poll, self.posts, self.asked = submit, poll, 0, []
+        self._lock = threading.Lock()
+
+    def answer(self, method, path):
+        if path.startswith("/f/"):
+            return 200, PNG
+        if method == "POST":
+            with self._lock:
+                self.posts += 1
+                number = self.posts
+            return self.submit(number) or accepted(f"t{number}")
+        task = path.rpartition("/")[2]
+        self.asked.append(task)
+        return self.poll(task) or ended(task, self.url)
+
+    @contextmanager
+    def serving(self):
+        ours = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def reply(self):
+                self.rfile.read(int(self.headers.get("content-length") or 0))
+                status, body, *headers = ours.answer(self.command, self.path)
+                kind = "application/json" if isinstance(body, dict) else "text/html"
+                raw = json.dumps(body).encode() if isinstance(body, dict) else body
+                raw = raw.encode() if isinstance(raw, str) else raw
+                self.send_response(status)
+                for name, value in {"Content-Type": kind, "Content-Length": str(len(raw)), **dict(headers)}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(raw)
+
+            do_GET = do_POST = reply  # noqa: N815 - the names that http.server calls
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def job(gateway, root, count=4, **keys):
+    """Return a job of this number of images at a gateway."""
+    env = {
+        "KLING_GATEWAY_BASE_URL": gateway.url,
+        "KLING_GATEWAY_API_KEY": "test-key-123456",
+        "RUNNER_HOME": str(root / "home"),
+    }
+    values = {
+        "name": "job",
+        "provider": "kling-gateway",
+        "model": "image/kling-v2-1",
+        "params": {"prompt": "{{ subject }}"},
+        "items": [{"subject": f"thing {number}"} for number in range(count)],
+        "limits": {"qps": 50},
+    }
+    return runner.Job(values | keys, out=root / "out", env=env)
+
+
+# busy gateways
+
+
+def busy(*headers):
+    return 429, {"error": {"message": "当前分组上游负载已饱和，请稍后再试", "type": "new_api_error"}}, *headers
+
+
+@pytest.mark.slow
+def test_fa13_busy_answers_now_and_then_stop_no_submits(tmp_path):
+    every_third = Gateway(lambda number: busy(("Retry-After", "1")) if number % 4 == 1 else None)
+    with every_third.serving() as gateway:
+        result = runner.run(job(gateway, tmp_path, 12))
+    assert (result.counts, gateway.posts) == ({"done": 9, "held": 3}, 12)
+    assert result.exit_code == 4
+
+
+@pytest.mark.slow
+def test_fa13_gateway_that_is_always_busy_is_left_alone(tmp_path):
+    with Gateway(lambda _: busy(("Retry-After", "1"))).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path, 12))
+    assert result.counts == {"held": 3, "queued": 9}
+    assert gateway.posts == 3, "one by one, with a pause after each"
+
+
+# addresses that are none of an API
+
+PAGES = {
+    "application": (200, SHELL),
+    "application without scripts": (200, "<!DOCTYPE html>\n<html><body><div id=root></div></body></html>"),
+    "method not allowed": (405, "<html><body><h1>405 Not Allowed</h1></body></html>"),
+    "moved": (301, "", ("Location", "https://www.example.com/")),
+    "login": (302, "", ("Location", "/user/login?next=/kling")),
+}
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_fn19_web_pages_alone_are_a_wrong_address(tmp_path, page):
+    with Gateway(lambda _: page).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path))
+    assert (result.exit_code, result.counts, gateway.posts) == (7, {"queued": 4}, 1)
+    assert "KLING_GATEWAY_BASE_URL" in result.describe()
+    assert result.summary["submitted"] == 0
+
+
+def test_fn19_portal_that_answers_everything_is_a_wrong_address(tmp_path):
+    with Gateway(lambda _: (200, PORTAL), lambda _: (200, PORTAL)).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path))
+    assert (result.exit_code, result.counts, gateway.posts) == (7, {"queued": 4}, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [(200, PORTAL), (302, "", ("Location", "/tasks/7")), (303, "", ("Location", "/tasks/7")), (502, SHELL)],
+    ids=["portal", "found", "see other", "bad gateway"],
+)
+def test_fn19_page_of_a_host_that_answers_questions_is_a_doubt(tmp_path, page):
+    """A proxy may have put it in place of an answer: the task may be paid for, and is held."""
+    with Gateway(lambda number: page if number == 1 else None).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path, 2))
+    assert (result.exit_code, result.counts) == (4, {"held": 1, "done": 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [(200, SHELL), (301, "", ("Location", "/"))], ids=["application", "moved"])
+def test_fn19_page_of_a_host_that_has_sold_is_a_doubt(tmp_path, page):
+    answers = itertools.chain([None], itertools.repeat(page))
+    with Gateway(lambda _: next(answers)).serving() as gateway:
+        assert runner.run(job(gateway, tmp_path, 1)).counts == {"done": 1}
+        result = runner.run(job(gateway, tmp_path, 2))
+    assert (result.exit_code, result.counts) == (4, {"done": 1, "held": 1})
+
+
+# state words that no spec lists
+
+
+def says(word):
+    return lambda task: (200, {"code": 0, "data": {"task_id": task, "task_status": word}}) if task == "t2" else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["aborted", "已取消", 7])
+def test_fv03_unlisted_state_is_stuck_after_the_usual_time(tmp_path, monkeypatch, word):
+    monkeypatch.setattr("runner.scheduler.poll_schedule._BORNE_AT_LEAST", 2.0)
+    monkeypatch.setattr("runner.scheduler.poll_schedule._USUAL_TIMES", 1.0)
+    with Gateway(poll=says(word)).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path, 2))
+        assert (result.exit_code, result.counts) == (3, {"done": 1, "stranded": 1})
+        (lost,) = result.tasks(state="stranded")
+        assert (lost.error.reason, lost.error.code) == ("stuck", str(word))
+        gateway.poll = lambda _: None
+        again = runner.run(job(gateway, tmp_path, 2))
+    assert (again.counts, gateway.posts) == ({"done": 2}, 2), "made after all, and paid for once"
+
+
+@pytest.mark.slow
+def test_fv03_unlisted_state_keeps_no_run_after_its_deadline(tmp_path, monkeypatch):
+    monkeypatch.setattr("runner.scheduler.run._UNLISTED_GRACE", 1.0)
+    with Gateway(poll=says("rolled back")).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path, 2), deadline=1.0)
+    assert (result.exit_code, result.counts) == (5, {"done": 1, "running": 1})
+    assert "'rolled back', which the spec does not list" in result.describe()
