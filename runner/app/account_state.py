@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runner.app.published_facts import Published, read_published
 from runner.errors import RunnerError
 from runner.files import ACCOUNTS
 from runner.providers.guarantee import BY_CONTENT, claimed_class, guarantee
@@ -36,6 +37,8 @@ class AccountState:
     facts: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
     #: own tasks that the list of which most are known must show
     witnesses: int = 0
+    #: what others have measured there, which no class rests on
+    published: Published = field(default_factory=Published)
 
     def facts_of(self, operation: str) -> tuple[Fact, ...]:
         """Return the facts about the list that holds an operation's tasks."""
@@ -90,6 +93,7 @@ class AccountState:
 
 def account_state(spec: Spec, settings: Settings) -> AccountState:
     """Return what is known of the account that the environment names. Sends and writes nothing, raises nothing."""
+    published = read_published(spec.name, settings)
     # the libraries of network and event loop take longer than all the rest of a plan
     from runner.app import provider_config  # noqa: PLC0415
     from runner.store.facts import count_witnesses, read_facts  # noqa: PLC0415
@@ -97,21 +101,23 @@ def account_state(spec: Spec, settings: Settings) -> AccountState:
     try:
         address = provider_config.base_url(spec, settings)
     except RunnerError as error:
-        return AccountState(spec, problem=error.message)
+        return AccountState(spec, problem=error.message, published=published)
     try:
         directory = provider_config.account_directory(spec, settings)
         groups = {Dialect(spec).group(operation) for operation in spec.operations}
         facts = {group: read_facts(directory, group) for group in sorted(groups)}
-        return AccountState(spec, address, facts=facts, witnesses=count_witnesses(directory))
+        return AccountState(spec, address, "", facts, count_witnesses(directory), published)
     except (RunnerError, OSError) as error:
         problem = error.message if isinstance(error, RunnerError) else str(error)
-        return AccountState(spec, address, problem)
+        return AccountState(spec, address, problem, published=published)
 
 
 def known_accounts(specs: Collection[Spec], settings: Settings) -> dict[str, AccountState]:
     """Return what is known of each provider's account by name; at once where no job has run with this home."""
     directory = settings.home / ACCOUNTS
     return {
-        spec.name: account_state(spec, settings) if any(directory.glob(f"{spec.name}-*")) else AccountState(spec)
+        spec.name: account_state(spec, settings)
+        if any(directory.glob(f"{spec.name}-*"))
+        else AccountState(spec, published=read_published(spec.name, settings))
         for spec in specs
     }

@@ -173,6 +173,11 @@ def check_credentials(spec: Spec, settings: Settings, *, needed: bool) -> CheckR
 
 def check_account(spec: Spec, account: AccountState, now: float) -> Iterator[CheckResult]:
     """Check what is known of a provider's account, if a job has run there. `now` is in seconds since the epoch."""
+    for text in account.published.problems:
+        yield warning(spec.name, text, "It is left out; mend or remove it.")
+    if broken := account.published.contradicted:
+        seen = f"others saw it not keep its word: {', '.join(broken[:3])}"
+        yield warning(spec.name, seen, f"Before a large job: runner probe {spec.name} measures it on your account.")
     if account.problem and (account.address or any(account.facts.values())):
         yield warning(spec.name, account.problem, "Until then nothing is known of the account.")
     if not any(account.facts.values()):

@@ -88,7 +88,14 @@ class PlannedSafety:
         The embedded sandbox is a new account each time, of which nothing is known.
         """
         if job.in_sandbox:
-            return {"guarantees": [], "one_by_one": [], "hidden": [], "charged_refusals": [], "distrusted": []}
+            return {
+                "guarantees": [],
+                "one_by_one": [],
+                "hidden": [],
+                "charged_refusals": [],
+                "distrusted": [],
+                "published": [],
+            }
         accounts = known_accounts([dialect.spec for dialect in self._dialects.values()], job.settings)
         guarantees = dict.fromkeys(
             (provider, accounts[provider].guarantee(operation, model, now))
@@ -114,6 +121,11 @@ class PlannedSafety:
             "hidden": list(hidden.values()),
             "charged_refusals": list(self._charged_refusals(accounts, now)),
             "distrusted": [name for name, account in accounts.items() if account.is_distrusted(now)],
+            "published": [
+                {"provider": name, "text": account.published.summary(), **said}
+                for name, account in accounts.items()
+                if (said := account.published.to_dict()) is not None
+            ],
         }
 
     def _charged_refusals(self, accounts: Mapping[str, AccountState], now: float) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runner import __version__
-from runner.app import provider_config
+from runner.app.published_facts import published_host
 from runner.providers import spec as specs
 from runner.text import pluralize, sanitize, shell_join
 
@@ -138,7 +138,7 @@ def publication(report: ProbeReport, settings: Settings) -> str:
         f"spec: {spec.name}",
         f"spec_sha256: {_spec_hash(spec.name, settings)}",
         f"runner: {__version__}",
-        f"host: {_host(spec.name, settings)}",
+        f"host: {published_host(spec.name, settings)}",
         f"operation: {report.plan.operation}",
         f"model: {report.plan.model}",
         f"date: {day}",
@@ -150,15 +150,6 @@ def publication(report: ProbeReport, settings: Settings) -> str:
                 subject = f" {sanitize(fact.subject, _MAX_VALUE)}" if fact.subject else ""
                 lines.append(f"  - {name}{subject}: {sanitize(fact.value, _MAX_VALUE)} ({fact.state}, n={fact.n})")
     return "\n".join(lines) + "\n"
-
-
-def _host(name: str, settings: Settings) -> str:
-    """Return the provider's address if it is that of the shipped spec, else `own`."""
-    shipped = specs.spec_paths().get(name)
-    url = provider_config.base_url(specs.load(name, settings.providers), settings)
-    known = specs.load(name).base_url if shipped is not None else None
-    is_known = known is not None and provider_config.origin(known) == provider_config.origin(url)
-    return provider_config.origin(url).partition("//")[2] if is_known else "own"
 
 
 def _spec_hash(name: str, settings: Settings) -> str:

@@ -140,7 +140,13 @@ def _safety_lines(plan: dict[str, Any]) -> Iterator[str]:
     """Yield lines about what happens to a purchase whose answer is lost."""
     label = "safety"
     first = f"{', '.join(plan['one_by_one'])}: the first two tasks go one by one" if plan["one_by_one"] else None
-    notes = (*_lost_notes(plan), *_refusal_notes(plan), *_backup_notes(plan), *_hidden_notes(plan))
+    notes = (
+        *_lost_notes(plan),
+        *_refusal_notes(plan),
+        *_backup_notes(plan),
+        *_hidden_notes(plan),
+        *_published_notes(plan),
+    )
     for line in (*safety_lines(plan["guarantees"]), *filter(None, [first]), *notes):
         for part in wrap(
             line, max(40, min(_terminal_width(), _WIDTH) - 13), break_on_hyphens=False, break_long_words=False
@@ -189,6 +195,14 @@ def _backup_notes(plan: dict[str, Any]) -> Iterator[str]:
     if names:
         hint = "after restoring a backup, run adopt-state and look at its console, or set RUNNER_LEASE"
         yield f"{', '.join(names)}: {hint}"
+
+
+def _published_notes(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each provider that others have measured and this account has not, or that broke its word."""
+    measured = {each["provider"] for each in plan["guarantees"] if each["basis"] in {"measured", "declared"}}
+    for each in plan["published"]:
+        if each["provider"] not in measured or each["contradicted"]:
+            yield f"{each['provider']}: {each['text']}"
 
 
 def _hidden_notes(plan: dict[str, Any]) -> Iterator[str]:

@@ -51,6 +51,7 @@ def providers(names: tuple[str, ...], account: bool, as_json: bool) -> None:
         if as_json:
             entry = _provider_entry(spec)
             entry["account"] = None if state.problem else state.address
+            entry["published"] = state.published.to_dict()
             entry["guarantees"] = [guarantee_dict(found, spec.name, now) for found in state.guarantees(now)]
             if account:
                 entry["facts"] = [fact_dict(fact, now) for facts in state.facts.values() for fact in facts]
@@ -78,6 +79,8 @@ def _provider_lines(state: AccountState, now: float) -> Iterator[str]:
     yield f"  starts at    submit {spec.limits.submit}, query {spec.limits.query}"
     yield f"  lost answer  {entry['lost_answer']}"
     yield from _class_lines(state, now)
+    if state.published.texts:
+        yield from _wrapped("  others       ", state.published.summary())
 
 
 def _class_lines(state: AccountState, now: float) -> Iterator[str]:
@@ -87,7 +90,9 @@ def _class_lines(state: AccountState, now: float) -> Iterator[str]:
 
     claimed = claimed_class(state.spec)
     if claimed:
-        yield f"  claimed      {claim_text(claimed)}"
+        broken = state.published.contradicted
+        doubt = f"; others saw that it does not: {', '.join(broken[:3])}" if broken else ""
+        yield from _wrapped("  claimed      ", f"{claim_text(claimed)}{doubt}")
     if state.problem and claimed:
         yield from _wrapped("  now          ", f"nothing is known: {sanitize(state.problem)}")
         return
@@ -98,6 +103,7 @@ def _account_lines(state: AccountState, now: float) -> Iterator[str]:
     """Yield claims beside facts: a table for each list of which something is known."""
     from runner.providers.guarantee import advice, claimed_class  # noqa: PLC0415
     from runner.report.guarantee_text import fact_rows, grouped  # noqa: PLC0415
+    from runner.text import pluralize  # noqa: PLC0415
 
     spec = state.spec
     yield f"{spec.name} at {sanitize(state.address, 60) or 'an address that is not known'}"
@@ -116,6 +122,11 @@ def _account_lines(state: AccountState, now: float) -> Iterator[str]:
         yield f"  {f'of {same}':<22}  {'claimed':<12}  measured"
         for name, claim, measured in fact_rows(spec, facts, now):
             yield from _wrapped(f"    {name:<21} {claim:<12}  ", measured)
+    if state.published.texts:
+        last = max(text.day for text in state.published.texts)
+        yield f"  {pluralize(len(state.published.texts), 'probe')} by others, last {last}; nothing here rests on them"
+        for name, seen in state.published.rows():
+            yield from _wrapped(f"    {name:<34}  ", seen)
 
 
 def _labelled(label: str, rows: Iterable[tuple[str, str]], claimed: int) -> Iterator[str]:

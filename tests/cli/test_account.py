@@ -181,3 +181,86 @@ def test_refusals_stand_under_their_code(desk):
     store(desk, Fact("refusal", "measured", "image", "", "1302 throttled", "free", 2, NOW, NOW))
     shown = desk.run("providers", "kling", "--account", **KEY).out
     assert "    refusal 1302          free          throttled: free, looked up 2 times" in shown
+
+
+TEXT = """\
+# measured by `runner probe kling`, to be contributed as it is
+spec: kling
+spec_sha256: 0123456789abcdef
+runner: 0.2.0
+host: api-singapore.klingai.com
+operation: image
+model: kling-v2-1
+date: {day}
+facts:
+  - reference_in_list: yes (measured, n=1)
+  - doubles: {doubles} (measured, n=1)
+  - refusal 1201 invalid: {refusal}
+  - field prompt: verbatim (measured, n=1)
+"""
+FREE, CHARGED = "free (measured, n=1)", "a task was made (contradicted, n=1)"
+
+
+def publish(desk, *texts: str) -> dict[str, str]:
+    """Lay texts of others beside the specs; returns the environment that names them."""
+    folder = desk.root / "specs" / "facts"
+    folder.mkdir(parents=True)
+    for number, text in enumerate(texts):
+        (folder / f"{number}.txt").write_text(text, encoding="utf-8")
+    return {**KEY, "RUNNER_PROVIDERS": str(desk.root / "specs")}
+
+
+def test_published_facts_stand_beside_claims_and_make_no_class(desk):
+    first = TEXT.format(day="2026-11-01", doubles="refused", refusal=FREE)
+    env = publish(desk, first, TEXT.format(day="2026-11-03", doubles="accepted", refusal=FREE))
+    text = " ".join(desk.run("providers", "kling", **env).out.split())
+    assert "measured by others in 2 probes, last 2026-11-03, and not believed before it is measured here" in text
+    assert "double reference refused (1), accepted (1)" in text
+    assert "claimed class 2 by reference, if it keeps its word now" in text
+    assert "nothing known yet" in text
+    table = " ".join(desk.run("providers", "kling", "--account", **env).out.split())
+    assert "2 probes by others, last 2026-11-03; nothing here rests on them" in table
+    found = entry(desk, "kling", **env)
+    assert {(each["class"], each["basis"]) for each in found["guarantees"]} == {(0, "unknown")}
+    assert (found["published"]["probes"], found["published"]["contradicted"]) == (2, [])
+    desk.write("job.yaml", MANIFEST.format("kling"))
+    assert "measured by others in 2 probes" in " ".join(desk.run("plan", "job.yaml", **env).out.split())
+
+
+def test_published_contradiction_lowers_the_claim(desk):
+    env = publish(desk, TEXT.format(day="2026-11-03", doubles="refused", refusal=CHARGED))
+    text = " ".join(desk.run("providers", "kling", **env).out.split())
+    assert "if it keeps its word; others saw that it does not: refusal 1201 invalid" in text
+    assert "NOT AS CLAIMED: a task was made" in text
+    done = desk.run("doctor", **env)
+    assert "kling others saw it not keep its word: refusal 1201 invalid" in " ".join(done.out.split())
+    assert "runner probe kling measures it on your account" in " ".join(done.out.split())
+
+
+def test_published_facts_of_another_host_say_nothing(desk):
+    env = publish(desk, TEXT.format(day="2026-11-03", doubles="refused", refusal=FREE))
+    assert entry(desk, "kling", **env, KLING_BASE_URL="https://other.example")["published"] is None
+    assert entry(desk, "chanjing", **env)["published"] is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "spec: kling\n", TEXT.format(day="soon", doubles="x", refusal=FREE), "\udcff", "x" * 20_000]
+)
+def test_broken_published_text_is_named_and_left_out(desk, text):
+    path = desk.root / "specs/facts/0.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    env = {**KEY, "RUNNER_PROVIDERS": str(desk.root / "specs")}
+    assert entry(desk, "kling", **env)["published"] is None
+    shown = " ".join(desk.run("doctor", **env).out.split())
+    assert "specs/facts/0.txt" in shown.replace(" ", "")
+    assert "It is left out; mend or remove it." in shown
+
+
+def test_hostile_published_text_reaches_no_terminal(desk):
+    hostile = HOSTILE.replace("\n", " ").replace("\r", " ")
+    env = publish(desk, TEXT.format(day="2026-11-03", doubles=hostile, refusal=f"{hostile} (contradicted, n=1)"))
+    for words in (("providers", "kling"), ("providers", "kling", "--account"), ("doctor",)):
+        done = desk.run(*words, **env)
+        assert done.code == 0
+        assert all(line.isprintable() for line in done.out.splitlines())
