@@ -24,6 +24,8 @@ from tests.simulation.provider import EPOCH, Chanjing, Kling, Made, Sent
 
 #: refusals that must have cost nothing before a client may believe the next one at once
 FEWEST_FREE = 2
+#: seconds within which a list whose lag was not measurable must show a task that was made under a refusal
+_SHORTEST_BOUND = 4.0
 _SUBMITS = {"kling": "/v1/images/generations", "chanjing": "/open/v1/ai_creation/task/submit"}
 
 
@@ -42,6 +44,7 @@ class _Lying:
         self._throttled = set()
         #: when each id was first seen on a row
         self._claimed_at = {}
+        self.life_began = 0.0
         super().__init__(plan, now, note)
         self.state.change({"faults": plan.lies.faults.to_dict()})
 
@@ -125,7 +128,8 @@ class _Lying:
         """Return True for a task that nothing could tell from one of the group.
 
         Without references that is somebody else's very same request. And where rows show the mark of their neighbour:
-        a row of which no own row tells that, or if that neighbour's request is the same.
+        a row of which no own row tells that, or if that neighbour's request is the same. The first row of a list has no
+        neighbour and shows its own mark, so that it tells nothing.
         """
         is_foreign, faults = made.group.startswith("foreign"), self.plan.lies.faults.plans
         if is_foreign and not self.keeps_references and self.group_of(made.body) == group:
@@ -133,7 +137,7 @@ class _Lying:
         if "echo_wrong" not in faults:
             return False
         is_own = self._claimed_at.keys() - adopted() | {each.id for each in self.prior}
-        is_measured = any(task.id in is_own for task in self._shown(made))
+        is_measured = any(task.id in is_own and task.number > 1 for task in self._shown(made))
         return not is_measured or ("twin_equal" in faults and not self.keeps_references)
 
     def _shown(self, made):
@@ -150,28 +154,38 @@ class _Lying:
     def may_look_absent(self, made, adopted):
         """Return True for a task that a list showed too late, or never, though each own task was in time before.
 
-        A list that was in time when the account bought last; before the task was sent again no other of this job had
-        an id. Or a list that leaves out every other row, and every own row of a day was one that it shows. Or a refusal
-        that had cost nothing twice before; or one at the first use of an account, whose list had no own task by which
-        it could be seen to be late.
+        A list that was in time when it was last measured, before this job, on tasks of the account: before the task was
+        sent again no other of this process had an id, and none of earlier ones was missing since it began. After a
+        refusal four seconds are in time then. Or a list that leaves out every other row, and every own row of a day was
+        one that it shows. Or a refusal that had cost nothing twice before; or one at the first use of an account, whose
+        list had no own task by which it could be seen to be late.
         """
         is_free = [sent for sent in self.sents if sent.clear and not sent.made and sent.at < made.at]
         if made.id in self._throttled and len(is_free) >= FEWEST_FREE:
             return True
         again = min((sent.at for sent in self.sents_by_group[made.group] if sent.at > made.at), default=self.now())
         task, lies = self.state.ledger.by_id(made.id), self.plan.lies
-        late = self.state.lists.shown_from(task) - EPOCH - made.at > self.plan.doubt
+        lag = self.state.lists.shown_from(task) - EPOCH - made.at
+        late = lag > self.plan.doubt
+        late_as_measured = lag > (_SHORTEST_BOUND if made.id in self._refusals else self.plan.doubt)
         since, own = made.at - self.plan.doubt, self._claimed_at.keys() - adopted()
         is_watched = self.plan.prior or any(since < self._claimed_at[id_] < again for id_ in own)
         if made.id in self._refusals and late and not is_watched:
             return True
         known = [self.state.ledger.by_id(id_).number for id_, at in self._claimed_at.items() if at < again]
         is_cut = lies.list_oldest is not None and task.number > lies.list_oldest
-        if self.plan.prior and not known and (late or is_cut):
+        if self.plan.prior and (late_as_measured or is_cut) and not self._is_seen_late(again, late=late_as_measured):
             return True
         is_old = any(life.wall_jump > DAY - 3600.0 for life in self.plan.lives)
         shown = "list_holes" in lies.faults.plans and (is_old or not self.plan.prior)
         return shown and task.number % 2 == 0 and all(number % 2 for number in known)
+
+    def _is_seen_late(self, until, *, late):
+        """Return True if an own task had an id before a time that shows this process how late the list is."""
+        begun = self.life_began if late else 0.0
+        ids = [id_ for id_, at in self._claimed_at.items() if at < until]
+        shown_from = {id_: self.state.lists.shown_from(self.state.ledger.by_id(id_)) - EPOCH for id_ in ids}
+        return any(self._claimed_at[id_] > begun or shown_from[id_] > begun for id_ in ids)
 
     def accepted(self, id_):
         if isinstance(id_, str) and id_ in self._refusals:

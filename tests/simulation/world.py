@@ -213,6 +213,7 @@ class World:
         loop = SimLoop(self.order, self.now, shuffled=self.plan.shuffled)
         loop.limit = STEPS
         self.loop = loop
+        self.provider.life_began = self.now
         self.note("life", life)
         try:
             ended = client.live(loop)
