@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from runner.manifest.parser import ParsedManifest
     from runner.providers.catalogue import ModelSchema
     from runner.settings import Settings
-    from runner.tasks.models import Draft
+    from runner.tasks.models import Draft, MergedRow
     from runner.units import Rate
 
 
@@ -97,10 +97,13 @@ class LoadedJob:
         images = tuple(self.images.known())
         return CheckRecord(self.digest, basis(self.settings), self.has_prices, self.summary, images)
 
-    def drafts(self) -> Iterator[Draft]:
-        """Yield the drafts. Raises ManifestError if a data file or an image has changed and is wrong now."""
+    def drafts(self, on_merged: Callable[[MergedRow], None] | None = None) -> Iterator[Draft]:
+        """Yield the drafts. Raises ManifestError if a data file or an image has changed and is wrong now.
+
+        Calls `on_merged` with each row whose task is that of an earlier row.
+        """
         with _located_errors(self.locate):
-            yield from expand.expand(self.parsed, self.catalogue)
+            yield from expand.expand(self.parsed, self.catalogue, on_merged)
 
     def check_cost_cap(self, option: str) -> None:
         """Raise ManifestError, which names `option`, if a task has no price and so no cap on costs can hold."""

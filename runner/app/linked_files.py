@@ -57,7 +57,7 @@ def _link_checked(source: Path, output: Output, part: Path) -> bool:
         open_to_read(source / name).close()
     except (OSError, StateError):
         return False
-    return link_as(source / name, part, mode=0o666) and _hash(part) == output.sha256
+    return link_as(source / name, part, mode=0o666) and hash_file(part) == output.sha256
 
 
 def _publish(task: Task, output: Output, part: Path, directory: Path, *, many: bool) -> Output:
@@ -71,12 +71,12 @@ def _publish(task: Task, output: Output, part: Path, directory: Path, *, many: b
         target = directory / name
         with disk_errors(target):
             make_shard(target, directory)
-        if link_as(part, target) or _hash(target) == output.sha256:
+        if link_as(part, target) or hash_file(target) == output.sha256:
             return replace(output, file=name)
     raise FileExistsError(f"every name like {task.name} is taken in {directory}")
 
 
-def _hash(path: Path) -> str | None:
+def hash_file(path: Path) -> str | None:
     """Return the SHA-256 of a file, or None if it is no plain file or cannot be read."""
     digest = hashlib.sha256()
     with suppress(OSError), open_to_read(path) as file:

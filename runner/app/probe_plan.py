@@ -21,12 +21,12 @@ from runner.providers.catalogue import Catalogue
 from runner.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from runner.providers.catalogue import ModelSchema
     from runner.providers.spec import Model, Parameter, Spec
-    from runner.tasks.models import Draft
+    from runner.tasks.models import Draft, MergedRow
 
 #: a purchase of a probe, named after what it tries
 Step = Literal["refusal", "task", "double", "cut", "picture", "other picture"]
@@ -201,7 +201,7 @@ class ProbeJob(LoadedJob):
 
     rows: tuple[tuple[Step, Draft], ...] = ()
 
-    def drafts(self) -> Iterator[Draft]:
+    def drafts(self, on_merged: Callable[[MergedRow], None] | None = None) -> Iterator[Draft]:  # noqa: ARG002 - none merge
         """Yield the drafts of all steps."""
         yield from (draft for _, draft in self.rows)
 

@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from runner.errors import DiskError, RunnerError
 from runner.report.results_file import ResultsIndex, UnfitIndexError, write_all, write_changes
+from runner.store.merged_rows import MergedRows
 from runner.store.read_only import open_read_only
 from runner.store.writer import SupersededError
 
@@ -138,16 +139,22 @@ class ResultsWriter:
 
     def _write_files(self, state: ResultsState, on_step: OnStep) -> bool:
         """Write results and index, and return whether there was anything to write."""
+        merged = MergedRows.read(self._state_directory)
         with open_read_only(self._state_directory) as queries:
             try:
                 index = self._fitting_index(state)
                 if not state.changes:
                     return False
                 written = write_changes(
-                    self._path, index, queries.taken_changes(_MOST_CHANGED), queries.results_of, on_step
+                    self._path,
+                    index,
+                    queries.taken_changes(_MOST_CHANGED),
+                    lambda ids: merged.attach(queries.results_of(ids)),
+                    on_step,
                 )
             except UnfitIndexError:
-                written = write_all(self._path, queries.result_pages(), state.tasks, on_step)
+                pages = map(list, map(merged.attach, queries.result_pages()))
+                written = write_all(self._path, pages, state.tasks, on_step)
         written.mark, written.arrangement = state.next_mark, state.arrangement
         written.write(self._index_path)
         return True

@@ -26,6 +26,7 @@ from runner.app.embedded_sandbox import ledger_path, sandbox_process
 from runner.app.issues import job_issues
 from runner.app.job_lease import Fence, open_lease
 from runner.app.job_registry import ADOPT_HINT, mark_finished, record_while_running, register_run
+from runner.app.merged_files import finish_merged_rows
 from runner.app.output_files import broken_files, keys_of_broken_files, keys_of_missing_files
 from runner.app.results_writer import ResultsWriter
 from runner.app.run_context import FILES_LIVE, MOST_UNSERVED, RunOptions, Verb, open_context
@@ -225,6 +226,8 @@ async def _run(
         outcome = run_outcome([*earlier.endings(), *added, *outcome.endings])
         if entry is not None and outcome.exit in {Exit.DONE, Exit.FAILED}:
             await mark_finished(registries, entry)
+        if not run.stopping:
+            await finish_merged_rows(job, store, observer.warn)
         return outcome, await writer.finish(in_hurry=run.stopping)
 
 

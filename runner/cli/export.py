@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from runner.store.merged_rows import MergedRows
     from runner.store.read_only import ReadOnlyQueries
 
 #: first bytes of each format; a file that begins otherwise is no export and is not overwritten
@@ -42,6 +43,7 @@ def export(
     jsonl has the lines of results.jsonl. In csv and parquet a row is a task, with a column for every name in `vars` and
     `request`. csv is for spreadsheets: text that would run as a formula, and ids too long for them, begin with '.
     """
+    from runner.store.merged_rows import MergedRows  # noqa: PLC0415
     from runner.store.read_only import open_read_only  # noqa: PLC0415
     from runner.text import pluralize  # noqa: PLC0415 - loaded only by verbs that need it
 
@@ -49,11 +51,12 @@ def export(
     chosen = kind or (suffix if suffix in _FORMATS else "jsonl")
     _check_output(output, chosen)
     directory = job_directory(where, out, in_sandbox=in_sandbox)
+    merged = MergedRows.read(directory / ".runner")
     with open_read_only(directory / ".runner") as job, job.snapshot():
         if output is None:
-            _write_stdout(chosen, job, set(states))
+            _write_stdout(chosen, job, set(states), merged)
             return 0
-        count = _write_file(output, chosen, job, set(states))
+        count = _write_file(output, chosen, job, set(states), merged)
     click.echo(f"{output}: {pluralize(count, 'task')} as {chosen}")
     return 0
 
@@ -83,31 +86,31 @@ def _is_export(path: Path) -> bool:
     return not head or any(head.startswith(magic) for magic in _FORMATS.values())
 
 
-def _write_stdout(kind: str, job: ReadOnlyQueries, states: set[str]) -> None:
+def _write_stdout(kind: str, job: ReadOnlyQueries, states: set[str], merged: MergedRows) -> None:
     try:
-        _write(kind, job, states, sys.stdout.buffer)
+        _write(kind, job, states, merged, sys.stdout.buffer)
     except BrokenPipeError:
         raise  # the reader closed the pipe, which is no error
     except OSError as error:
         raise DiskError(f"stdout: {error.strerror}", hint="Make room, or write elsewhere.") from None
 
 
-def _write_file(output: Path, kind: str, job: ReadOnlyQueries, states: set[str]) -> int:
+def _write_file(output: Path, kind: str, job: ReadOnlyQueries, states: set[str], merged: MergedRows) -> int:
     from runner.files import atomic_write  # noqa: PLC0415
 
     try:
         with atomic_write(output) as file:
-            return _write(kind, job, states, file)
+            return _write(kind, job, states, merged, file)
     except OSError as error:
         hint = "Make room or mend the permissions, or name another file; what was there is untouched."
         raise DiskError(f"{output}: {error.strerror or error}", hint=hint) from None
 
 
-def _write(kind: str, job: ReadOnlyQueries, states: set[str], file: BinaryIO) -> int:
+def _write(kind: str, job: ReadOnlyQueries, states: set[str], merged: MergedRows, file: BinaryIO) -> int:
     """Write the rows in a format, and return their number."""
     from runner.report import results  # noqa: PLC0415
 
-    rows = _SelectedRows(job, states)
+    rows = _SelectedRows(job, states, merged)
     match kind:
         case "csv":
             results.write_csv(rows, results.ColumnTypes().scan(job.task_values(states)), file)
@@ -124,13 +127,14 @@ def _write(kind: str, job: ReadOnlyQueries, states: set[str], file: BinaryIO) ->
 class _SelectedRows:
     """Results of a job in the chosen states; every iteration starts from the beginning and counts the rows."""
 
-    def __init__(self, job: ReadOnlyQueries, states: set[str]) -> None:
-        self._job, self._states = job, states
+    def __init__(self, job: ReadOnlyQueries, states: set[str], merged: MergedRows) -> None:
+        self._job, self._states, self._merged = job, states, merged
         self.count = 0
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         self.count = 0
         for row in self._job.results():
             if not self._states or row["state"] in self._states:
-                self.count += 1
-                yield row
+                for each in (row, *self._merged.result_rows(row)):
+                    self.count += 1
+                    yield each

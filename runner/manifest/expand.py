@@ -25,7 +25,7 @@ from runner.manifest.positions import unpack_position, value_text
 from runner.manifest.provenance import Provenance
 from runner.manifest.rows import SourceRow, read_rows
 from runner.manifest.templates import TemplateError
-from runner.tasks.models import Draft
+from runner.tasks.models import Draft, MergedRow
 from runner.text import has_written_number, plain_numbers, texts_of_numbers
 
 if TYPE_CHECKING:
@@ -66,10 +66,15 @@ class ExpansionSummary:
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
 
 
-def expand(parsed: ParsedManifest, catalogue: ModelCatalogue) -> Iterator[Draft]:
-    """Yield the drafts of a manifest one by one. Raise ManifestError at the first that is wrong."""
+def expand(
+    parsed: ParsedManifest, catalogue: ModelCatalogue, on_merged: Callable[[MergedRow], None] | None = None
+) -> Iterator[Draft]:
+    """Yield the drafts of a manifest one by one. Raise ManifestError at the first that is wrong.
+
+    Call `on_merged` with each row whose task is that of an earlier row.
+    """
     diagnostics = Diagnostics(parsed.manifest.file)
-    for draft in ManifestExpander(parsed, catalogue, diagnostics).drafts():
+    for draft in ManifestExpander(parsed, catalogue, diagnostics, on_merged=on_merged).drafts():
         diagnostics.raise_any()
         yield draft
     diagnostics.raise_any()
@@ -142,7 +147,14 @@ def _summarize(
 class ManifestExpander:
     """One pass over a manifest. Adds errors and warnings to `diagnostics` and goes on."""
 
-    def __init__(self, parsed: ParsedManifest, catalogue: ModelCatalogue, diagnostics: Diagnostics) -> None:
+    def __init__(
+        self,
+        parsed: ParsedManifest,
+        catalogue: ModelCatalogue,
+        diagnostics: Diagnostics,
+        *,
+        on_merged: Callable[[MergedRow], None] | None = None,
+    ) -> None:
         self.draft_count = 0
         #: number of drafts by provider
         self.by_provider: dict[str, int] = {}
@@ -154,7 +166,10 @@ class ManifestExpander:
         self._provenance = Provenance(parsed, diagnostics, self._templates.params)
         self._combinations = Combinations(parsed.manifest)
         self._limit = TaskLimit(parsed.manifest, self._combinations, self._provenance)
-        self._duplicates = Duplicates(self._provenance, by_row=parsed.manifest.items is not None)
+        self._on_merged = on_merged
+        self._duplicates = Duplicates(
+            self._provenance, by_row=parsed.manifest.items is not None, keep_indices=on_merged is not None
+        )
 
     @property
     def merged_count(self) -> int:
@@ -190,7 +205,8 @@ class ManifestExpander:
         builder = DraftBuilder(templates, namer, unused, self._duplicates, self._limit, self._provenance,
                         broken=self._templates.broken, repeat=self._manifest.repeat, aliases=aliases,
                         for_check=for_check,
-                        has_written_numbers=_may_have_written_numbers(self._manifest))  # fmt: skip
+                        has_written_numbers=_may_have_written_numbers(self._manifest),
+                        on_merged=self._on_merged)  # fmt: skip
         yield from self._expand_rows(builder, empty_values, chain(ahead, rows))
         self.by_provider, self.key_sum = builder.by_provider, f"{builder.key_sum % 2**128:032x}"
         if not self._limit.exceeded:
@@ -276,6 +292,7 @@ class DraftBuilder:
         aliases: Mapping[str, str] = MappingProxyType({}),
         for_check: bool = False,
         has_written_numbers: bool = True,
+        on_merged: Callable[[MergedRow], None] | None = None,
     ) -> None:
         self.draft_count = 0
         self.by_provider: dict[str, int] = {}
@@ -286,6 +303,7 @@ class DraftBuilder:
         self._broken, self._for_check = broken, for_check
         self._with_names = not (for_check and namer.is_always_right)
         self._has_written_numbers = has_written_numbers
+        self._on_merged = on_merged
         self._aliases = dict(aliases)
         self._repeats = range(1, repeat + 1)
 
@@ -324,7 +342,13 @@ class DraftBuilder:
             request, key, goods = self._request_and_hashes(template, combination, params, repeat)
             if not key:
                 return None
-        if self._duplicates.merge_if_known(goods, key, combination) or self._limit.check_next(self.draft_count):
+        if self._duplicates.merge_if_known(goods, key, combination):
+            if self._on_merged and (first := self._duplicates.first_index(goods, combination)):
+                params = params if task is None else task.params()
+                name = self._namer.name_from_template(first, key.hex(), template, variables, params)
+                self._on_merged(MergedRow(first, texts_of_numbers(known), name))
+            return None
+        if self._limit.check_next(self.draft_count):
             return None
         self._duplicates.remember(goods, key, combination, index)
         self.draft_count = index

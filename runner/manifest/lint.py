@@ -11,6 +11,7 @@ are identical, and `{name}` or `｛｛name｝｝`, which are sent as they stand.
 from __future__ import annotations
 
 import re
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from runner.manifest.diagnostics import normalize_name
@@ -46,6 +47,8 @@ _MERGED = (
          "merge with them"),
     ),
 )  # fmt: skip
+_REPEAT_HINT = "`repeat` makes several of each"
+_ROWS_HINT = f"{_REPEAT_HINT}; rows that differ elsewhere keep a line and, by `output.name`, a file of their own"
 #: what a spreadsheet shows in the place of a value
 _SPREADSHEET_ERRORS = frozenset(
     ("#REF!", "#NAME?", "#N/A", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#FIELD!", "#BUSY!",
@@ -229,8 +232,10 @@ class Duplicates:
     tell an identical task from one that is only written in another way.
     """
 
-    def __init__(self, provenance: Provenance, *, by_row: bool) -> None:
+    def __init__(self, provenance: Provenance, *, by_row: bool, keep_indices: bool = False) -> None:
         self.merged = 0
+        #: with `keep_indices`, positions of the tasks of each byte array
+        self._indices: dict[bytes, array[int]] | None = {} if keep_indices else None
         self._provenance = provenance
         self._by_row = by_row
         self._arrays: dict[bytes, bytearray] = {}
@@ -240,11 +245,11 @@ class Duplicates:
 
     def merge_if_known(self, goods: bytes, key: bytes, combination: Combination) -> bool:
         """Return whether an earlier task asks for the same, and count it if so."""
-        array, at = self._find(goods)
+        stored, at = self._find(goods)
         if at < 0:
             return False
-        first = int.from_bytes(array[at + _SUFFIX_BYTES : at + _SUFFIX_BYTES + _NUMBER_BYTES], "big")
-        identical = array[at + _RECORD_BYTES - _KEY_BYTES : at + _RECORD_BYTES] == key[:_KEY_BYTES]
+        first = int.from_bytes(stored[at + _SUFFIX_BYTES : at + _SUFFIX_BYTES + _NUMBER_BYTES], "big")
+        identical = stored[at + _RECORD_BYTES - _KEY_BYTES : at + _RECORD_BYTES] == key[:_KEY_BYTES]
         self.merged += 1
         self._counts[identical] += 1
         if len(self._shown[identical]) < _MAX_DUPLICATES_SHOWN:
@@ -256,18 +261,30 @@ class Duplicates:
     def remember(self, goods: bytes, key: bytes, combination: Combination, index: int) -> None:
         """Remember a new task."""
         number = combination.row.line if self._by_row else index
-        array = self._arrays.setdefault(goods[:_PREFIX_BYTES], bytearray())
-        array += goods[_PREFIX_BYTES:]
-        array += number.to_bytes(_NUMBER_BYTES, "big")
-        array += key[:_KEY_BYTES]
+        stored = self._arrays.setdefault(goods[:_PREFIX_BYTES], bytearray())
+        stored += goods[_PREFIX_BYTES:]
+        stored += number.to_bytes(_NUMBER_BYTES, "big")
+        stored += key[:_KEY_BYTES]
+        if self._indices is not None:
+            self._indices.setdefault(goods[:_PREFIX_BYTES], array("L")).append(index)
+
+    def first_index(self, goods: bytes, combination: Combination) -> int:
+        """Return the position of the earlier task of another row that asks for the same, 0 if it is of this row."""
+        stored, at = self._find(goods)
+        if self._indices is None or at < 0 or not self._by_row:
+            return 0
+        line = int.from_bytes(stored[at + _SUFFIX_BYTES : at + _SUFFIX_BYTES + _NUMBER_BYTES], "big")
+        if combination.given and line == combination.row.line:
+            return 0
+        return self._indices[goods[:_PREFIX_BYTES]][at // _RECORD_BYTES]
 
     def _find(self, goods: bytes) -> tuple[bytes | bytearray, int]:
         """Return the array and the offset of the first task with these goods; the offset is -1 if there is none."""
-        array, rest = self._arrays.get(goods[:_PREFIX_BYTES], b""), goods[_PREFIX_BYTES:]
-        at = array.find(rest)
+        stored, rest = self._arrays.get(goods[:_PREFIX_BYTES], b""), goods[_PREFIX_BYTES:]
+        at = stored.find(rest)
         while at % _RECORD_BYTES and at >= 0:  # a match across two records is none
-            at = array.find(rest, at + 1)
-        return array, at
+            at = stored.find(rest, at + 1)
+        return stored, at
 
     def report(self) -> None:
         """Add a warning if identical tasks were merged, and one if tasks merged that are written differently."""
@@ -281,7 +298,7 @@ class Duplicates:
             shown = f"{', '.join(self._shown[identical])}{more}"
             path = ("items",) if self._by_row else ("matrix",)
             self._provenance.report_at(
-                path, f"{message}: {shown}", "`repeat` makes several of each", key=True, warn=True
+                path, f"{message}: {shown}", _ROWS_HINT if self._by_row else _REPEAT_HINT, key=True, warn=True
             )
 
 

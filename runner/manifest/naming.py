@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.manifest.model import MODEL_KEYS
 from runner.manifest.positions import value_text
+from runner.manifest.templates import TemplateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +79,15 @@ class OutputNamer:
         """
         name = self._component(index, key, template, variables, params)
         return f"{key[: self._shard_digits]}/{name}" if self._shard_digits else name
+
+    def name_from_template(
+        self, index: int, key: str, template: RequestTemplate, variables: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> str:
+        """Return the name that the manifest's template gives, or an empty text if there is none, or it fails."""
+        try:
+            return self.name(index, key, template, variables, params) if self._template is not None else ""
+        except TemplateError:
+            return ""
 
     def _component(
         self, index: int, key: str, template: RequestTemplate, variables: Mapping[str, Any], params: Mapping[str, Any]

@@ -52,12 +52,12 @@ _NONE_TYPE = type(None)
 def result_dict(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the documented line of results.jsonl for a row of the store.
 
-    Every key is present, and unknown values are None.
+    Every key is present, and unknown values are None. A row that shares the purchase of another also has `same_as`.
     """
     evidence = row.get("evidence") or ""
     is_linked = row["remote_id"] is not None and evidence.startswith(BOUGHT_IN)
     bought_in = evidence.removeprefix(BOUGHT_IN) if is_linked else None
-    return {
+    line = {
         "key": row["key"],
         "index": row["position"],
         "repeat": row["repeat"],
@@ -77,6 +77,9 @@ def result_dict(row: Mapping[str, Any]) -> dict[str, Any]:
         "submitted_at": _iso_timestamp_or_none(row["submitted_at"]),
         "finished_at": _iso_timestamp_or_none(row["finished_at"]),
     }
+    if "same_as" in row:
+        line |= {"attempts": 0, "same_as": row["same_as"]}
+    return line
 
 
 def _evidence(reason: str) -> str | None:

@@ -227,12 +227,19 @@ class _Output:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(result_dict(row), option=orjson.OPT_APPEND_NEWLINE)
+    """Return the line of a task, and behind it those of the rows that share its purchase."""
+    line = orjson.dumps(result_dict(row), option=orjson.OPT_APPEND_NEWLINE)
+    for shared in row.get("shared", ()):
+        line += orjson.dumps(result_dict(shared), option=orjson.OPT_APPEND_NEWLINE)
+    return line
 
 
 def _is_line_of(row: Mapping[str, Any], line: bytes) -> bool:
-    """Return whether a line of the old file is that of a task."""
-    return line.startswith(b'{"key":%b,' % orjson.dumps(row["key"])) and line.find(b"\n") == len(line) - 1
+    """Return whether a line of the old file is that of a task, with those of the rows that share its purchase."""
+    key = orjson.dumps(row["key"])
+    if not line.startswith(b'{"key":%b,' % key) or not line.endswith(b"\n"):
+        return False
+    return line.find(b"\n") == len(line) - 1 or line.count(b"\n") == 1 + line.count(b'"same_as":%b}\n' % key)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:

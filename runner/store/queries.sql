@@ -618,6 +618,17 @@ select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.na
   where draft.position >= :position and (draft.position, draft.task_id) > (:position, :id)
   order by draft.position, draft.task_id limit :limit
 
+-- name: keys_at
+-- Return keys and variables of the tasks at some positions in the manifest.
+select draft.position, task.key, draft.vars from draft join task on task.id = draft.task_id
+  where draft.position in (select value from json_each(:positions))
+
+-- name: outputs_of_keys
+-- Return the files of finished tasks with some keys, in order.
+select task.key, output.number, output.file, output.sha256 from task join output on output.task_id = task.id
+  where task.key in (select value from json_each(:keys)) and task.state = 'done' and output.file is not null
+  order by task.id, output.number
+
 -- name: removed_page
 -- Return the next tasks that were removed from the manifest.
 select task.*, draft.position, draft.repeat, draft.vars, draft.request, draft.name, draft.queued_at,

@@ -255,6 +255,20 @@ class ReadOnlyQueries:
         """Yield the tasks with these ids in manifest order, as `results` does."""
         return self._result_rows("results_of", ids=orjson.dumps(ids).decode())
 
+    def keys_at(self, positions: Sequence[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+        """Return key and variables of the tasks at some positions in the manifest, by position."""
+        rows = self._fetch_all("keys_at", positions=orjson.dumps(positions).decode())
+        return {position: (key, orjson.loads(variables)) for position, key, variables in rows}
+
+    def outputs_of_keys(self, keys: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Return the outputs that have a file, of the tasks with some keys, in order. Raises StateError."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for key, *values in self._fetch_all("outputs_of_keys", keys=orjson.dumps(keys).decode()):
+            output = dict(zip(("number", "file", "sha256"), values, strict=True))
+            check_output_name(output["file"])
+            found.setdefault(key, []).append(output)
+        return found
+
     def newest_results(self, limit: int) -> Iterator[dict[str, Any]]:
         """Yield the newest tasks, up to `limit`, in manifest order, as `results` does.
 

@@ -69,6 +69,18 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class MergedRow:
+    """Row of a table whose task is that of an earlier row."""
+
+    #: position of that task in the manifest, from 1
+    index: int
+    #: variables of the row
+    vars: Mapping[str, Any]
+    #: file name without extension that the row would have given the task; empty: it names none by itself
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """Time at which a request left, on a clock that cannot be set: seconds since a boot, and the boot's id."""
 

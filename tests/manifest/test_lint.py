@@ -7,6 +7,9 @@ import pytest
 from runner.errors import escape_control
 
 UNUSED = "what is here stands in results.jsonl only"
+ROWS_HINT = (
+    "`repeat` makes several of each; rows that differ elsewhere keep a line and, by `output.name`, a file of their own"
+)
 
 
 def test_a_valid_manifest_has_no_warnings(bench):
@@ -163,12 +166,12 @@ def test_merged_tasks_are_shown_with_their_lines(bench):
     (warning,) = bench.warnings("items: {file: r.csv}")
     assert warning == (
         "job.yaml:4:1: items: 3 tasks are identical to earlier ones and merge with them: "
-        "r.csv:4 as line 2, r.csv:5 as line 3, r.csv:6 as line 2; `repeat` makes several of each"
+        "r.csv:4 as line 2, r.csv:5 as line 3, r.csv:6 as line 2; " + ROWS_HINT
     )
     (warning,) = bench.warnings("items:\n- {prompt: a}\n- {prompt: a}")
     assert warning == (
         "job.yaml:4:1: items: 1 task is identical to an earlier one and merges with it: "
-        "job.yaml:6 as line 5; `repeat` makes several of each"
+        "job.yaml:6 as line 5; " + ROWS_HINT
     )
 
 
