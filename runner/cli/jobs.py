@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,19 +14,23 @@ import orjson
 from runner import api, logs
 from runner.app.adopt_state import adopt_state as adopt
 from runner.app.audit_job import audit_job
+from runner.app.decision_file import read_decisions
+from runner.app.resolve import Choice, resolve_tasks
 from runner.app.resolve import recover as rebuild_state
 from runner.cli.console import ConsoleObserver
-from runner.cli.parameters import MANIFEST, as_json, in_sandbox, job_directory, out
+from runner.cli.parameters import MANIFEST, PATH, as_json, in_sandbox, job_directory, out
 from runner.errors import UsageError
 from runner.settings import Settings
+from runner.tasks.events import Resolved
 from runner.tasks.remote_ids import show_remote_id
 from runner.text import pluralize, sanitize, shell_join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from runner.app.adopt_state import StateReport
+    from runner.tasks.models import Task
 
 
 @click.command()
@@ -85,37 +90,91 @@ def _audit_lines(result: dict[str, Any], place: list[str]) -> Iterator[str]:
             manifest, *options = place
             words = ["runner", "resolve", manifest, finding["key"][:8], *options]
             words += ["--adopt", show_remote_id(finding["remote_id"])]
-            yield f"            if it is held or in doubt: {shell_join(*words)}"
+            yield f"            if it is that task's: {shell_join(*words)}"
 
 
 @click.command()
 @click.argument("manifest", type=MANIFEST)
-@click.argument("key")
+@click.argument("keys", nargs=-1, metavar="[KEY…]")
+@click.option("--all", "every", is_flag=True, help="Every held task, and those in doubt after their quiet time.")
+@click.option("--reason", metavar="TEXT", help="With --all: only those of which `status` shows this text.")
+@click.option("--from", "file", type=PATH, metavar="FILE", help="Keys from a file, a line each; KEY ID adopts.")
 @click.option("--adopt", metavar="ID", help="It was accepted: this is its id at the provider.")
 @click.option("--absent", is_flag=True, help="It was never accepted: buy it again at the next run.")
 @click.option("--abandon", is_flag=True, help="Give it up.")
+@click.option("--yes", is_flag=True, help="Do not ask before many tasks are bought again.")
 @out
 @in_sandbox
 @as_json
 def resolve(
-    manifest: Path,
-    key: str,
+    manifest: Path, keys: tuple[str, ...], out: Path | None, in_sandbox: bool, as_json: bool, **options: Any
+) -> int:
+    """A person's decision on tasks, held or in doubt; KEY may be shortened. It is written down with your name."""
+    choice = _choice(keys, **{name: value for name, value in options.items() if name != "yes"})
+    directory = job_directory(manifest, out, in_sandbox=in_sandbox)
+    decided = resolve_tasks(
+        directory,
+        choice,
+        Settings(os.environ),
+        confirm=lambda tasks: _confirm(tasks, options["yes"], options["absent"]),
+    )
+    warnings = Counter(each["warning"] for each in decided.resolved if each["warning"])
+    if len(decided.resolved) == 1:
+        warnings = Counter({decided.resolved[0]["warning"]: 1} if decided.resolved[0]["warning"] else {})
+    elif warnings:
+        warnings = Counter({f"{warnings.total()} of them were sent so lately that they may still be accepted": 1})
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if decided.too_early:
+        left = f"{pluralize(decided.too_early, 'task')} in doubt left out, sent so lately that it may still be accepted"
+        click.echo(f"warning: {left}: the next run looks it up", err=True)
+    if len(keys) == 1:
+        result = decided.resolved[0]
+        text = f"{result['key'][:8]} is now {result['state']}: {result['next']}"
+        click.echo(orjson.dumps(result) if as_json else text)
+        return 0
+    if as_json:
+        click.echo(orjson.dumps({"resolved": decided.resolved, "too_early": decided.too_early}))
+        return 0
+    for (state, then), count in Counter((each["state"], each["next"]) for each in decided.resolved).items():
+        click.echo(f"{pluralize(count, 'task')} now {state}: {then if count == 1 else then.replace(' it', ' them')}")
+    return 0
+
+
+def _choice(
+    keys: tuple[str, ...],
+    *,
+    every: bool,
+    reason: str | None,
+    file: Path | None,
     adopt: str | None,
     absent: bool,
     abandon: bool,
-    out: Path | None,
-    in_sandbox: bool,
-    as_json: bool,
-) -> int:
-    """A person's decision on a task, held or in doubt; KEY may be shortened. It is written down with your name."""
-    if sum((adopt is not None, absent, abandon)) != 1:
+) -> Choice:
+    """Return which tasks are decided about, and how; raises UsageError if the options do not say that."""
+    decisions = sum((adopt is not None, absent, abandon))
+    if decisions > 1 or (decisions == 0 and file is None):
         raise UsageError("one decision is needed", hint="Give one of --adopt ID, --absent or --abandon.")
-    directory = job_directory(manifest, out, in_sandbox=in_sandbox)
-    result = api.resolve(directory, key, adopt=adopt, absent=absent, abandon=abandon, env=os.environ)
-    if result["warning"]:
-        click.echo(f"warning: {result['warning']}", err=True)
-    click.echo(orjson.dumps(result) if as_json else f"{result['key'][:8]} is now {result['state']}: {result['next']}")
-    return 0
+    if sum((bool(keys), every, file is not None)) != 1:
+        raise UsageError("which tasks?", hint="Name their keys, or give --all, or --from FILE.")
+    if reason is not None and not every:
+        raise UsageError("--reason chooses among all tasks that wait", hint="Give --all with it.")
+    if adopt is not None and (every or len(keys) != 1):
+        raise UsageError("an id belongs to one task", hint="Name its key; or many as lines `KEY ID`, with --from FILE.")
+    event = Resolved("adopt" if adopt is not None else "absent" if absent else "abandon", getpass.getuser(), adopt)
+    if file is not None:
+        return Choice(decisions=read_decisions(file, event if decisions else None, event.by))
+    return Choice(every=event, reason=reason) if every else Choice(decisions=[(key, event) for key in keys])
+
+
+def _confirm(tasks: Sequence[Task], yes: bool, absent: bool) -> None:
+    """Ask at a terminal before many tasks are bought again; raises UsageError if the user declines."""
+    if yes or not absent or len(tasks) < 2 or not (sys.stdin and sys.stdin.isatty()):  # noqa: PLR2004 - many
+        return
+    costs = [task.cost for task in tasks]
+    price = "" if None in costs else f", {sum(cost or 0.0 for cost in costs):g} in the provider's unit"
+    if not click.confirm(f"let the next run buy {len(tasks)} tasks again{price}?", err=True):
+        raise UsageError("nothing was decided", hint="--yes does not ask.")
 
 
 @click.command()

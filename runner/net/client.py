@@ -28,6 +28,7 @@ from runner.net.body import Inflater, UnreadableBodyError, parse_body, read_codi
 from runner.net.transport import AiohttpTransport, RequestTrace, ResponseStream, tls_context, to_yarl
 from runner.providers.requests import NoAnswer, NotSent, Outcome, Reply, Request
 from runner.providers.responses import is_unclear
+from runner.tasks.remote_ids import CUT_ANSWER
 
 if TYPE_CHECKING:
     import ssl
@@ -277,7 +278,7 @@ class _Exchange:
             return NotSent(text, terminal=self.trace.terminal or isinstance(error, httpx.InvalidURL))
         body = self._redacted_body()[:_MAX_QUOTED_BYTES].decode("utf-8", "backslashreplace")
         status = f"; HTTP {self.status}" if self.status else ""
-        return NoAnswer(f"{text}{status}" + (f"; body so far: {body}" if quote_body and body else ""))
+        return NoAnswer(f"{text}{status}" + (f"; {CUT_ANSWER}{body}" if quote_body and body else ""))
 
 
 class _SendRecord:

@@ -272,7 +272,8 @@ def disk_errors(path: Path, *, passed_on: type[OSError] | tuple[()] = ()) -> Ite
             else "Check the disk and its permissions."
         )
         raise DiskError(
-            f"{path}: {error.strerror or error}.", hint=f"{hint} Nothing that is paid for is lost."
+            f"{path}: {error.strerror or error}.",
+            hint=f"{hint} What is paid for is fetched then, free of charge, while the provider keeps it.",
         ) from error
 
 

@@ -29,7 +29,7 @@ from runner.tasks.events import (
     RetryableFailure,
 )
 from runner.tasks.models import Output, TaskError
-from runner.tasks.remote_ids import parse_remote_id, show_remote_id
+from runner.tasks.remote_ids import NAMES_TASK, parse_remote_id, show_remote_id
 from runner.text import sanitize
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
     if named is not None and _USUAL_ID.match(
         named
     ):  # a rejection with a task id contradicts itself, and the task may have been paid for
-        return Interrupted(f"{_describe(classification)}, and yet it names a task: {named}")
+        return Interrupted(f"{_describe(classification)}, {NAMES_TASK}{named}")
     match classification.meaning:
         case "doubt" | "absent" | "trouble":
             return Interrupted(_describe(classification), is_busy=is_busy(outcome))

@@ -16,6 +16,7 @@ from runner.files import atomic_write
 from runner.report.guarantee_text import safety_lines
 from runner.report.results import iso_timestamp
 from runner.tasks.models import State
+from runner.tasks.remote_ids import named_id, show_remote_id
 from runner.text import format_duration, format_size, pluralize, sanitize, shell_join
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ _REFUSED_CODES = frozenset({7, 12})
 _MAX_LINKED_FROM = 3
 #: held tasks that are listed with their commands
 _MAX_HELD = 3
+#: characters of what is on record of a held task, which may be an id that cannot be stored
+_MAX_EVIDENCE = 500
 #: codes of refusals that are named
 _MAX_CODES = 5
 _STATE_ORDER = (State.HELD, State.FAILED, State.STRANDED, State.DONE)
@@ -105,10 +108,12 @@ class JobIssues:
         """Return a command line for this job, quoted for a shell."""
         return shell_join("runner", verb, *self.arguments, *more)
 
-    def resolve_command(self, key: str) -> str:
-        """Return the command with which the user decides about a held task; `key` is the full task key."""
+    def resolve_command(self, task: Mapping[str, Any]) -> str:
+        """Return the command with which the user decides about a held task, with the id that its answer named."""
         manifest, *options = self.arguments or [""]
-        return f"{shell_join('runner', 'resolve', manifest, key[:8], *options)} --adopt ID"
+        command = shell_join("runner", "resolve", manifest, task["key"][:8], *options)
+        named = named_id(task["evidence"] or "")
+        return f"{command} --adopt {'ID' if named is None else shell_join(show_remote_id(named))}"
 
 
 def summary(
@@ -156,7 +161,7 @@ def _next_step(exit_code: int, counts: Mapping[str, int], issues: JobIssues) -> 
     """Return the next step for the user in one line, or None if there is nothing to do."""
     match exit_code:
         case 4 if issues.held:
-            command = issues.resolve_command(issues.held[0]["key"])
+            command = issues.resolve_command(issues.held[0])
             return f"{command} (or --absent, or --abandon), with the provider's console beside it"
         case 4:
             return f"{issues.command('audit')} lists what was paid for beside ours"
@@ -268,10 +273,12 @@ def _held_lines(issues: JobIssues) -> Iterator[str]:
     yield "    perhaps paid for: look at the provider's console, then say what is true. Instead of --adopt ID:"
     yield "    --absent, if it was never accepted (the next run buys it), or --abandon, to give it up"
     for task in issues.held[:_MAX_HELD]:
-        yield f"      {sanitize(task['name'], 60)}: {sanitize(task['evidence'], 100)}"
-        yield f"        {issues.resolve_command(task['key'])}"
+        yield f"      {sanitize(task['name'], 60)}: {sanitize(task['evidence'], _MAX_EVIDENCE)}"
+        yield f"        {issues.resolve_command(task)}"
     if len(issues.held) > _MAX_HELD:
         yield f"      and {len(issues.held) - _MAX_HELD} more: {issues.command('status')}"
+    if len(issues.held) > 1:
+        yield f"    all of them at once: {issues.command('resolve', '--all', '--absent')}"
 
 
 def _payment_note(issues: JobIssues, group: Mapping[str, Any]) -> str:

@@ -14,6 +14,14 @@ from typing import Any
 MAX_BYTES = 1024
 #: digits of the longest id that is a number
 _MAX_DIGITS = 128
+#: between why a submit has no clear answer and the id that the answer names all the same
+NAMES_TASK = "and yet it names a task: "
+#: before the beginning of an answer that was cut
+CUT_ANSWER = "body so far: "
+#: an id in such a beginning, in the places where providers put it, the usual one first
+_CUT_IDS = tuple(
+    re.compile(rf'"{name}"\s*:\s*(?:("(?:[^"\\]|\\.)+")|([0-9]+)(?=\s*[,}}]))') for name in ("task_id", "data", "id")
+)
 _SEPARATORS = re.compile(r"[/\\]")
 
 
@@ -52,3 +60,15 @@ def read_remote_id(text: str) -> str | None:
         except ValueError:
             return parse_remote_id(text)
     return parse_remote_id(text)
+
+
+def named_id(evidence: str) -> str | None:
+    """Return the id that an answer named which was not clearly an acceptance, by what is on record of it; else None."""
+    _, mark, rest = evidence.rpartition(NAMES_TASK)
+    if mark:
+        return read_remote_id(rest)
+    _, mark, body = evidence.partition(CUT_ANSWER)
+    for pattern in _CUT_IDS if mark else ():
+        if (found := pattern.search(body)) is not None:
+            return read_remote_id(found[1] or found[2])
+    return None

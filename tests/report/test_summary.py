@@ -79,7 +79,9 @@ def test_held_task_comes_first_with_its_resolve_command():
     text = list(issue_lines(JobIssues(groups, [held(number) for number in range(1, 6)], arguments=WORDS)))
     assert text[0].startswith("5 held: in_doubt")
     commands = [line.strip() for line in text if "runner resolve" in line]
-    assert commands == [f"runner resolve 'my posters.yaml' 0000000{n} --sandbox --adopt ID" for n in (1, 2, 3)]
+    *single, every = commands
+    assert single == [f"runner resolve 'my posters.yaml' 0000000{n} --sandbox --adopt ID" for n in (1, 2, 3)]
+    assert every == "all of them at once: runner resolve 'my posters.yaml' --sandbox --all --absent"
     assert "0001-青瓷: ReadError; HTTP 200" in "\n".join(text)
     assert "and 2 more: runner status 'my posters.yaml' --sandbox" in "\n".join(text)
     assert all(word in "\n".join(text) for word in ("--absent", "--abandon"))

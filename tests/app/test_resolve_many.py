@@ -1,0 +1,144 @@
+"""Decisions about many tasks at once: all, by reason, from a file, and what `audit` found for one that is queued."""
+
+from __future__ import annotations
+
+import pytest
+
+import runner
+from runner.app.decision_file import read_decisions
+from runner.cli.main import _run as command
+from runner.errors import UsageError
+from runner.tasks.events import Resolved
+from tests.odd_gateway import Gateway, job
+
+MANIFEST = """\
+version: 1
+name: job
+provider: kling-gateway
+model: image/kling-v2-1
+params: {prompt: "{{ subject }}"}
+items: [{subject: cup}, {subject: fox}, {subject: owl}, {subject: hen}]
+output: {dir: out}
+limits: {qps: 50}
+"""
+BUSY = 429, {"error": {"message": "busy", "type": "new_api_error"}}, ("Retry-After", "1")
+NAMED = 500, {"code": 5000, "data": {"task_id": "t-77"}}
+
+
+@pytest.fixture
+def held(tmp_path, monkeypatch):
+    """Run a job whose first answer is "busy" and whose second names a task although it is an error."""
+    answers = {1: BUSY, 2: NAMED}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.yaml").write_text(MANIFEST)
+    with Gateway(answers.get).serving() as gateway:
+        for name, value in job(gateway, tmp_path).loaded.settings.environ.items():
+            monkeypatch.setenv(name, value)
+        result = runner.run(runner.load("job.yaml"))
+        assert (result.exit_code, result.counts) == (4, {"held": 2, "done": 2})
+        yield gateway, result
+
+
+@pytest.fixture
+def call(capsys):
+    """Return a function that calls `runner resolve job.yaml` and returns the exit code and what it said."""
+
+    def call(*words):
+        code = command(["resolve", "job.yaml", *words])
+        return code, "".join(capsys.readouterr())
+
+    return call
+
+
+def keys(result, state="held"):
+    return [task.key for task in result.tasks(state=state)]
+
+
+@pytest.mark.slow
+def test_all_of_them_are_absent_and_bought(held, call):
+    gateway, result = held
+    assert "runner resolve job.yaml --all --absent" in result.describe()
+    code, said = call("--all", "--absent")
+    assert (code, "2 tasks now queued: the next run buys them" in said) == (0, True)
+    assert "2 of them were sent so lately that they may still be accepted" in said
+    assert runner.run(runner.load("job.yaml")).counts == {"done": 4}
+    assert gateway.posts == 6
+
+
+@pytest.mark.slow
+def test_reason_chooses_and_names_what_there_is(held, call):
+    code, said = call("--all", "--abandon", "--reason", "BUSY")
+    assert (code, "1 task now failed" in said) == (0, True)
+    code, said = call("--all", "--abandon", "--reason", "no such")
+    assert code != 0
+    assert "t-77" in said or "no task waits for the reason" in said
+
+
+@pytest.mark.slow
+def test_id_that_an_answer_named_is_in_the_command(held, call):
+    _, result = held
+    named = next(key for key, line in zip(keys(result), result.tasks(state="held"), strict=True) if "t-77" in str(line))
+    assert f"runner resolve job.yaml {named[:8]} --adopt t-77" in result.describe()
+    assert call(named[:8], "--adopt", "t-77")[0] == 0
+    assert runner.run(runner.load("job.yaml")).counts == {"done": 3, "held": 1}
+
+
+@pytest.mark.slow
+def test_file_of_keys_and_ids_adopts_each(held, call, tmp_path):
+    gateway, result = held
+    one, two = keys(result)
+    (tmp_path / "ids.txt").write_text(f"# from the console\n{one[:8]}\tu 1/2\n\n{two}, u-2\n")
+    assert call("--from", "ids.txt")[0] == 0
+    assert runner.run(runner.load("job.yaml")).counts == {"done": 4}
+    assert gateway.posts == 4
+    assert {task.remote_id for task in runner.open_job("out").tasks()} >= {"u 1/2", "u-2"}
+
+
+@pytest.mark.slow
+def test_one_wrong_line_leaves_everything_as_it_was(held, call, tmp_path):
+    _, result = held
+    one, two = keys(result)
+    for text in (f"{one} u-1\n{two} u-1\n", f"{one} u-1\nffff0000 u-2\n", f"{one} u-1\n{one[:8]} u-2\n"):
+        (tmp_path / "ids.txt").write_text(text)
+        assert call("--from", "ids.txt")[0] != 0
+        assert runner.open_job("out").counts["held"] == 2
+
+
+@pytest.mark.slow
+def test_queued_task_takes_an_id_and_nothing_else(held, call):
+    _, result = held
+    key = keys(result)[0]
+    assert call(key, "--absent")[0] == 0
+    code, said = call(key, "--absent")
+    assert (code, "is queued, neither held nor in doubt" in said) == (2, True)
+    assert call(key, "--adopt", "u-9")[0] == 0, "as audit found it"
+
+
+# the file
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0bfde814\n", r"ids:1: no id behind the key"),
+        ("0bfde814 a/../b\n", r"ids:1: no id of a provider"),
+        ("key,id\n0bfde814,u\n", r"ids:1: 'key' is no key"),
+        ("x\n" * 9, r"ids:1: .*ids:3: 'x' is no key and 6 more: nothing"),
+        ("\n# nothing\n", r"names no task"),
+    ],
+)
+def test_line_that_cannot_be_read_is_named(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ids").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_decisions(tmp_path.relative_to(tmp_path) / "ids", None, "ann")
+
+
+def test_keys_alone_need_a_decision(tmp_path):
+    path = tmp_path / "ids"
+    path.write_text("\ufeff0bfde814\r\n5a7c21f0\r\n", encoding="utf-8")
+    event = Resolved("absent", "ann")
+    assert read_decisions(path, event, "ann") == [("0bfde814", event), ("5a7c21f0", event)]
+    path.write_text("0bfde814 u-1\n")
+    with pytest.raises(UsageError, match="nothing is adopted"):
+        read_decisions(path, event, "ann")
