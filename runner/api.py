@@ -27,7 +27,7 @@ from runner.settings import Settings
 from runner.store.read_only import open_read_only
 from runner.tasks.events import Resolved
 from runner.tasks.models import TaskError
-from runner.units import parse_duration
+from runner.units import TimeOfDay, parse_duration, parse_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -391,6 +391,7 @@ def run(
     *,
     max_cost: float | None = None,
     deadline: Duration | None = None,
+    until: Duration | None = None,
     on_event: Callable[[RunEvent], object] | None = None,
     verb: RunVerb = "run",
     failed: bool = False,
@@ -408,11 +409,12 @@ def run(
     The same call again resumes the job; with nothing new it submits nothing.
 
     The options are those of `runner run`: `max_cost` pauses the job before it costs more, `deadline` stops submits
-    after that time, `wait_lock` waits for another run of the job. If more than `changes` new tasks stand where bought
-    ones stood, nothing is bought and UsageError is raised; None allows any number. `verb` chooses what is done;
-    `failed` and `reason` are for "retry". What other jobs of the account have bought before is linked, unless
-    `elsewhere` is "ignore"; `buy_again` buys it anew, all or the tasks with these keys. `on_event` is called in this
-    thread with every TaskChanged, Progress and Warned. If it raises, the run goes on and its exit code is 1.
+    after that time, `until` (a duration, or a time such as "06:30") ends the run and leaves the rest to the next one,
+    `wait_lock` waits for another run of the job. If more than `changes` new tasks stand where bought ones stood,
+    nothing is bought and UsageError is raised; None allows any number. `verb` chooses what is done; `failed` and
+    `reason` are for "retry". What other jobs of the account have bought before is linked, unless `elsewhere` is
+    "ignore"; `buy_again` buys it anew, all or the tasks with these keys. `on_event` is called in this thread with every
+    TaskChanged, Progress and Warned. If it raises, the run goes on and its exit code is 1.
 
     KeyboardInterrupt stops submits and is raised when those on the wire have delivered their ids, 30 seconds at most.
     Raises RunnerError if the run cannot begin, or if the store or the disk gives up.
@@ -432,8 +434,9 @@ def run(
         )
     _check_listener(on_event)
     options = _run_options(
-        job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
-        same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes, trust_less=trust_less,
+        job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, until=until,
+        wait_lock=wait_lock, same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes,
+        trust_less=trust_less,
         metrics_file=metrics_file,
     )  # fmt: skip
     return wait_in_thread(f"runner {job.name}", lambda stop, post: _run(job, options, Listener(on_event, post), stop))
@@ -444,6 +447,7 @@ async def arun(
     *,
     max_cost: float | None = None,
     deadline: Duration | None = None,
+    until: Duration | None = None,
     on_event: Callable[[RunEvent], object] | None = None,
     verb: RunVerb = "run",
     failed: bool = False,
@@ -466,8 +470,9 @@ async def arun(
 
     _check_listener(on_event)
     options = _run_options(
-        job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, wait_lock=wait_lock,
-        same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes, trust_less=trust_less,
+        job, verb, failed=failed, reason=reason, max_cost=max_cost, deadline=deadline, until=until,
+        wait_lock=wait_lock, same_account=same_account, buy_again=buy_again, elsewhere=elsewhere, changes=changes,
+        trust_less=trust_less,
         metrics_file=metrics_file,
     )  # fmt: skip
     return await await_in_thread(
@@ -529,6 +534,7 @@ def _run_options(
     reason: str | None,
     max_cost: float | None,
     deadline: Duration | None,
+    until: Duration | None,
     wait_lock: Duration,
     same_account: bool,
     buy_again: bool | Sequence[str],
@@ -555,6 +561,7 @@ def _run_options(
         job.loaded.check_cost_cap("max_cost")
     return RunOptions(
         deadline=None if deadline is None else _seconds(deadline, "deadline"),
+        until=None if until is None else _end(until),
         wait_lock=_seconds(wait_lock, "wait_lock"),
         verb=verb,
         out=job.out,
@@ -625,6 +632,13 @@ def _settings(env: Mapping[str, str] | None) -> Settings:
 
 def _path_or_none(path: StrPath | None) -> Path | None:
     return None if path is None else Path(path)
+
+
+def _end(until: Duration) -> float | TimeOfDay:
+    try:
+        return parse_end(until)
+    except ValueError as error:
+        raise UsageError(f"until: {error}") from None
 
 
 def _seconds(duration: Duration, name: str) -> float:

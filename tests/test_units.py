@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import time
+from datetime import datetime
+
 import pytest
 
-from runner.units import Rate, parse_duration, parse_rate
+from runner.units import Rate, TimeOfDay, parse_duration, parse_end, parse_rate, seconds_until
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,50 @@ def test_rate_is_shown_as_it_is_written():
 def test_invalid_rates(written):
     with pytest.raises(ValueError, match="expected a rate"):
         parse_rate(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("6h", 21600.0), (90, 90.0), ("06:30", TimeOfDay(6, 30)), ("0:05", TimeOfDay(0, 5))]
+)
+def test_ends_of_a_run(written, expected):
+    assert parse_end(written) == expected
+    assert isinstance(expected, float) or str(expected) == f"{expected.hour:02}:{expected.minute:02}"
+
+
+@pytest.mark.parametrize(
+    "written", ["", "24:00", "6:3", "06:60", "06:30:00", "6 am", 0, "-1h", None, ["06:30"], "tomorrow"]
+)
+def test_invalid_ends(written):
+    with pytest.raises(ValueError, match="time of day: `06:30`"):
+        parse_end(written)
+
+
+@pytest.fixture
+def berlin(monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize(
+    ("now", "end", "hours"),
+    [
+        ("2026-06-01T22:00:00+02:00", "06:30", 8.5),
+        ("2026-06-01T06:00:00+02:00", "06:30", 0.5),
+        ("2026-06-01T06:30:00+02:00", "06:30", 24.0),
+        # an hour is left out in that night, and one comes twice
+        ("2026-03-28T22:00:00+01:00", "06:00", 7.0),
+        ("2026-10-24T22:00:00+02:00", "06:00", 9.0),
+        ("2026-03-29T01:30:00+01:00", "02:30", 1.0),
+        ("2026-10-25T02:30:00+01:00", "02:15", 23.75),
+    ],
+)
+def test_time_of_day_comes_next_on_the_clock_here(now, end, hours):
+    assert seconds_until(parse_end(end), datetime.fromisoformat(now).timestamp()) == hours * 3600
+
+
+def test_duration_counts_from_the_begin():
+    assert seconds_until(parse_end("90m"), 1e9) == 5400.0

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from runner.settings import Settings
     from runner.tasks.events import Event
     from runner.tasks.models import Task
+    from runner.units import TimeOfDay
 
 
 Verb = Literal["run", "retry", "reconcile", "verify", "audit"]
@@ -81,6 +82,8 @@ class RunOptions:
     quiet: bool = False
     #: seconds after which no new task is begun
     deadline: float | None = None
+    #: when the run ends, whatever is not finished then: seconds after its begin, or a time of day
+    until: float | TimeOfDay | None = None
     #: seconds to wait for the job's lock
     wait_lock: float = 0.0
     verb: Verb = "run"

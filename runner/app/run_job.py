@@ -49,6 +49,7 @@ from runner.store.read_only import open_read_only
 from runner.tasks.events import Accepted, Retried
 from runner.tasks.models import State
 from runner.tasks.transitions import advance
+from runner.units import seconds_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -201,7 +202,9 @@ async def _run(
         await _requeue(context, options, job.directory)
         enqueuer = None if fence.why else context.enqueuer
         await start_stats(context, stats, job.summary.by_provider if enqueuer is not None else {})
-        deadlines = [each for each in (options.deadline, job.manifest.limits.deadline) if each is not None]
+        limits = job.manifest.limits
+        ends = [seconds_until(each, clock.now()) for each in (options.until, limits.end) if each is not None]
+        deadlines = [each for each in (options.deadline, limits.deadline) if each is not None]
         run = Run(
             context.pipelines,
             store=store,
@@ -209,6 +212,7 @@ async def _run(
             clock=clock,
             notifier=context.notifier,
             deadline=min(deadlines, default=None),
+            end=min(ends, default=None),
             on_bug=observer.report_bug,
             signals=stop is None,
             stages=EVERY_STAGE if options.failed else _STAGES[options.verb],

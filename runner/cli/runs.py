@@ -22,7 +22,7 @@ from runner.report.summary import write as write_summary
 from runner.scheduler.clock import Clock
 from runner.scheduler.outcome import Ending, Exit, run_outcome
 from runner.text import pluralize
-from runner.units import parse_duration
+from runner.units import TimeOfDay, parse_duration, parse_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +40,16 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class _End(click.ParamType["float | TimeOfDay"]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | TimeOfDay:
+        try:
+            return value if isinstance(value, TimeOfDay) else parse_end(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 #: number of new tasks from which the user at a terminal must confirm the purchase
 _CONFIRM_TASKS = 50
 #: the key of a task, which may be shortened
@@ -53,6 +63,9 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
             out,
             in_sandbox,
             click.option("--deadline", type=_Duration(), help="Stop submitting after this long; finish what is paid."),
+            click.option(
+                "--until", type=_End(), metavar="TIME", help="End the run then (06:30, or after 6h); the next goes on."
+            ),
             click.option(
                 "--wait-lock", type=_Duration(), default=0.0, help="Wait this long for another run of the job."
             ),
@@ -242,6 +255,7 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
     run_options = RunOptions(
         quiet=is_quiet,
         deadline=options["deadline"],
+        until=options["until"],
         wait_lock=options["wait_lock"],
         out=options["out"],
         same_account=options["same_account"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runner.manifest.positions import KeyPath
-    from runner.units import Rate
+    from runner.units import Rate, TimeOfDay
 
 
 #: names of axes and columns that choose the model and set no parameter
@@ -29,6 +29,8 @@ class JobLimits:
     max_tasks: int = 10_000
     #: seconds after which no task is submitted any more
     deadline: float | None = None
+    #: when the run ends, whatever is not finished then: seconds after its begin, or a time of day
+    end: float | TimeOfDay | None = None
     #: cost at which the job pauses, in the provider's unit
     max_cost: float | None = None
 

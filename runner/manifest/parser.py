@@ -114,6 +114,7 @@ class _ManifestBuilder:
                 downloads=limits.downloads,
                 max_tasks=limits.max_tasks,
                 deadline=limits.deadline,
+                end=limits.end,
                 max_cost=limits.max_cost,
             ),
             retry=Retry(retry.attempts, retry.patience, retry.doubt, retry.remember, retry.absence),

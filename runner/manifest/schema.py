@@ -19,7 +19,7 @@ from runner.manifest.diagnostics import closest_hint, describe_value
 from runner.manifest.naming import SHARD_DIGITS
 from runner.manifest.notify_urls import url_error
 from runner.manifest.positions import dotted_path
-from runner.units import Rate, parse_duration, parse_rate
+from runner.units import Rate, TimeOfDay, parse_duration, parse_end, parse_rate
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -59,6 +59,13 @@ def _validate_name(value: object) -> object:
 def _validate_duration(value: object) -> float:
     try:
         return parse_duration(value)
+    except ValueError as error:
+        raise _schema_error(*str(error).split(": ", 1)) from None
+
+
+def _validate_end(value: object) -> float | TimeOfDay:
+    try:
+        return parse_end(value)
     except ValueError as error:
         raise _schema_error(*str(error).split(": ", 1)) from None
 
@@ -152,6 +159,12 @@ Duration = Annotated[
     BeforeValidator(_validate_duration),
     WithJsonSchema({"anyOf": [{"type": "string", "examples": ["90s", "6h", "1h30m"]}, {"type": "number"}]}),
 ]
+#: the end of a run
+End = Annotated[
+    float | TimeOfDay,
+    BeforeValidator(_validate_end),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["6h", "90m", "06:30"]}, {"type": "number"}]}),
+]
 Qps = Annotated[
     Rate,
     BeforeValidator(_validate_rate),
@@ -199,6 +212,7 @@ class LimitsPart(_Section):
     downloads: Annotated[int, Field(ge=1, le=64)] | None = None
     max_tasks: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     deadline: Duration | None = None
+    end: End | None = None
     max_cost: Amount | None = None
 
 

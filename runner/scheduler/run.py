@@ -70,10 +70,11 @@ SIGNALS = {signal.SIGINT: Exit.INT, signal.SIGTERM: Exit.TERM, signal.SIGHUP: Ex
 class Run:
     """One run of one job over its providers.
 
-    `deadline` (seconds from the start) stops submits. `on_bug` is called with every unexpected error. With `signals`
-    the run drains on INT, TERM and HUP, which only the main thread of a process can. `stages` are the states that it
-    works on: without `queued` it buys nothing. Tasks in the states `unfinished`, by default those, are left to a later
-    run, and its exit code says so. `enqueue` adds tasks while the run goes on, which waits for it while it can buy.
+    `deadline` (seconds from the start) stops submits, `end` all work: what is paid waits for the next run. `on_bug` is
+    called with every unexpected error. With `signals` the run drains on INT, TERM and HUP, which only the main thread
+    of a process can. `stages` are the states that it works on: without `queued` it buys nothing. Tasks in the states
+    `unfinished`, by default those, are left to a later run, and its exit code says so. `enqueue` adds tasks while the
+    run goes on, which waits for it while it can buy.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Run:
         clock: Clock,
         notifier: Notifier,
         deadline: float | None = None,
+        end: float | None = None,
         on_bug: Callable[[Exception], None],
         signals: bool = True,
         stages: Collection[State] = EVERY_STAGE,
@@ -93,6 +95,8 @@ class Run:
     ) -> None:
         self._pipelines, self._store, self._clock, self._notifier = pipelines, store, clock, notifier
         self._directory, self._deadline, self._on_bug = directory, deadline, on_bug
+        #: when all work ends, on the monotonic clock
+        self._end = None if end is None else clock.monotonic() + end
         self._handle_signals, self._states = signals, frozenset(stages)
         self._unfinished = self._states if unfinished is None else frozenset(unfinished)
         self._submits = {pipeline.name: pipeline.submit_stage(self._report_bug) for pipeline in pipelines}
@@ -105,7 +109,7 @@ class Run:
         #: ids of tasks that were paid for beside ours, by provider
         self._surplus: dict[str, list[str]] = {}
         self._signal: Exit | None = None
-        self._deadline_passed = False
+        self._deadline_passed = self._has_ended = False
         #: the deadline passed so long ago that tasks with unlisted state words no longer keep the run
         self._leaves_unlisted = False
         self._scope = anyio.CancelScope()
@@ -213,6 +217,8 @@ class Run:
                         group.start_soon(self._add_tasks, self._enqueue)
                     if self._deadline is not None:
                         group.start_soon(self._watch_deadline, self._deadline)
+                    if self._end is not None:
+                        group.start_soon(self._watch_end, self._end - self._clock.monotonic())
                     await self._until_idle()
                     if await self._find_late_results():
                         await self._until_idle()
@@ -315,6 +321,8 @@ class Run:
             if withheld or not pipeline.session.fence:
                 for ending in _provider_endings(pipeline.session):
                     yield ending
+        if self._has_ended and self._is_enqueuing:
+            yield Ending(Exit.RESUMABLE, "the run ended before every task was added: the next run goes on")
         if self._signal is not None:
             yield Ending(self._signal, "stopped by a signal")
         unfinished = sum(counts.get(state, 0) for state in (State.SUBMITTING, *self._unfinished))
@@ -326,7 +334,7 @@ class Run:
         if unfinished and (unlisted := unlisted_text(await self._store.unlisted_states())):
             yield Ending(Exit.RESUMABLE, f"{unlisted}: the next run asks again")
         if unfinished:
-            late = " at the deadline" if self._deadline_passed else ""
+            late = " at the end of the run" if self._has_ended else " at the deadline" if self._deadline_passed else ""
             late = late if self._states.issuperset(self._unfinished) else ": runner run goes on"
             yield Ending(Exit.RESUMABLE, f"{unfinished} not finished{late}")
         failed = counts.get(State.FAILED, 0) - await self._store.removed_failed_count()
@@ -363,6 +371,18 @@ class Run:
         await anyio.sleep(_UNLISTED_GRACE)
         self._leaves_unlisted = True
         self._notifier.notify("idle")
+
+    async def _watch_end(self, seconds: float) -> None:
+        """Submit nothing shortly before the end, so that what is on the wire then is answered, and end all work."""
+        left = max(0.0, seconds)
+        grace = min(GRACE, left / 4)
+        await anyio.sleep(left - grace)
+        self._deadline_passed = True
+        self._stop_submits(grace)
+        self._notifier.notify("idle")
+        await anyio.sleep(grace)
+        self._has_ended = True
+        self._scope.cancel()
 
     def _stop_submits(self, grace: float) -> None:
         for submit in self._submits.values():

@@ -62,7 +62,9 @@ def test_named_options_exist(name, desk, document):
         "--now",
         "--priority",
     }
-    known = "".join(desk.runner(verb, "--help").stdout for verb in ("run", "retry", "plan", "export", "probe"))
+    known = "".join(
+        desk.runner(verb, "--help").stdout for verb in ("run", "retry", "plan", "export", "probe", "resolve")
+    )
     assert [option for option in sorted(named) if f"{option} " not in known and f"{option}\n" not in known] == []
 
 
