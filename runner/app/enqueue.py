@@ -6,7 +6,6 @@ interrupted run leaves a part of the tasks out; the next one goes on behind the 
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,6 +19,7 @@ from runner.app.earlier_purchases import (
 )
 from runner.errors import ManifestError
 from runner.scheduler.outcome import Ending, Exit
+from runner.store.task_rows import next_page
 from runner.tasks.models import State
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Enqueuer:
 
     async def _add(self, size: int, *, hold_back: bool) -> None:
         """Add the next tasks, if their files are still those that were checked."""
-        page = await anyio.to_thread.run_sync(lambda: list(islice(self._additions, size)))
+        page, is_last = await anyio.to_thread.run_sync(next_page, self._additions, size)
         if (changed := self._job.changed_file()) is not None:
             self._give_up(
                 f"{changed} has changed while its rows were added: run again, and the rest is added as it is now"
@@ -103,7 +103,7 @@ class Enqueuer:
         elif page:
             await self._store.add_page(page, self._now(), hold_back=hold_back)
             self._done += len(page)
-        self.is_done = self.is_done or len(page) < size
+        self.is_done = self.is_done or is_last
 
     def _give_up(self, why: str) -> None:
         self.is_done = True

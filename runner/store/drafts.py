@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from runner.store import placement
 from runner.store.database import execute
 from runner.store.queries import Queries
-from runner.store.task_rows import PAGE_SIZE, Addition, add_drafts, mark_all_removed
+from runner.store.task_rows import PAGE_SIZE, Addition, add_drafts, mark_all_removed, next_page
 
 if TYPE_CHECKING:
     import sqlite3
@@ -54,9 +53,10 @@ class Drafts(Queries):
             await self._execute("forget_positions")
         await self._execute("set_digest", digest="", tasks="", naming=previous)
         await self._writer.write(mark_all_removed)
-        remaining, key_sum = iter(drafts), 0
+        remaining, key_sum, is_last = iter(drafts), 0, False
         goods_by_earlier: dict[str, str] = {}
-        while page := list(islice(remaining, PAGE_SIZE)):
+        while not is_last:
+            page, is_last = next_page(remaining, PAGE_SIZE)
             key_sum += sum(int(addition.draft.key, 16) for addition in page)
 
             def add(connection: sqlite3.Connection, page: list[Addition] = page) -> None:

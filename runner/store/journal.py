@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 
 JournalLine = dict[str, Any]
-#: bytes of the longest line that this program writes
-_MAX_LINE_BYTES = 1 << 20
-#: bytes at the end of a journal that are searched for the last request
-_TAIL_BYTES = 1 << 18
+#: bytes of the longest line that this program writes: a request may hold several images
+_MAX_LINE_BYTES = 128 << 20
+#: bytes at the end of a journal that are searched for the last request: more if there is none in fewer
+_TAIL_BYTES = tuple(1 << power for power in (18, 22, 25, 28))
 #: bytes that are copied at a time
 _CHUNK = 1 << 20
 #: bytes before an offset that identify a journal
@@ -241,15 +241,20 @@ def read_readable_lines(path: Path, offset: int = 0) -> Iterator[JournalLine]:
 def last_send(path: Path) -> tuple[float, Moment] | None:
     """Return when the last request in a journal was sent: seconds since the epoch, and a moment.
 
-    None if there is none in the last 256 kB. Raises DiskError.
+    None if there is none in the last 256 MiB. Raises DiskError.
     """
     try:
-        offset = max(0, path.stat().st_size - _TAIL_BYTES)
+        size = path.stat().st_size
     except OSError:
         return None
-    lines = (line for line in read_readable_lines(path, offset) if "key" in line and not invalid_field(line))
-    sent = [(line["at"], Moment(line["boot"], line["seconds"])) for line in lines if line["at"] is not None]
-    return sent[-1] if sent else None
+    found = None
+    for tail in _TAIL_BYTES:
+        for line in read_readable_lines(path, max(0, size - tail)):
+            if "key" in line and not invalid_field(line) and line["at"] is not None:
+                found = line["at"], Moment(line["boot"], line["seconds"])
+        if found is not None or tail >= size:
+            break
+    return found
 
 
 def read_tail(path: Path, offset: int) -> Tail:

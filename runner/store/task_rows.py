@@ -17,13 +17,15 @@ from runner.store.database import execute, statements, to_runner_error
 from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError, reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from runner.tasks.models import Draft
 
 
 #: maximum number of drafts added in one transaction
 PAGE_SIZE = 10_000
+#: characters of the values of a page behind which it ends
+_MAX_PAGE_LENGTH = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,19 @@ class Addition:
     cost: float | None = None
     #: path of each local image by its position in the request
     images: Mapping[str, str] = field(default_factory=dict)
+
+
+def next_page(additions: Iterator[Addition], most: int) -> tuple[list[Addition], bool]:
+    """Return the next additions, at most `most` and fewer if their values are long, and whether these are the last."""
+    page: list[Addition] = []
+    length = 0
+    for addition in additions:
+        page.append(addition)
+        length += sum([len(value) for value in addition.draft.request.values() if type(value) is str])
+        length += sum([len(value) for value in addition.draft.vars.values() if type(value) is str])
+        if len(page) == most or length > _MAX_PAGE_LENGTH:
+            return page, False
+    return page, True
 
 
 def task_from(row: sqlite3.Row, outputs: tuple[Output, ...] = ()) -> Task:

@@ -198,3 +198,16 @@ def test_intent_alone_is_a_submit_without_answer():
     merged = recovery.apply(task(State.QUEUED), intent)
     assert (merged.state, merged.remote_id) == (State.SUBMITTING, None)
     assert recovery.apply(merged, id_).remote_id == "x"
+
+
+def test_request_with_an_image_is_read_back(tmp_path):
+    """An image in a cell stands in its request: the line of what was sent must not look damaged after a crash."""
+    path = tmp_path / "journal.jsonl"
+    image = "A" * (14 << 20)
+    sent = replace(task(State.SUBMITTING), request=image.encode(), sent=Moment("boot", 5.0), submitted_at=1_000.0)
+    lines = [journal.line_for_change(task(State.QUEUED), sent)]
+    lines.append({"t": "id", "ref": sent.ref, "remote_id": "t1", "adopted": False})
+    path.write_bytes(b"".join(map(encode, lines)))
+    assert [line["t"] for line, _ in read_lines(path)] == ["intent", "id"]
+    assert next(read_lines(path))[0]["request"] == image
+    assert journal.last_send(path) == (1_000.0, Moment("boot", 5.0))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from runner.errors import StateError
 from runner.store import database
-from runner.store.task_rows import check_output_name, output_from, task_columns, task_from
-from runner.tasks.models import NO_ERROR, Moment, Output, State, Task, TaskError
+from runner.store.task_rows import Addition, check_output_name, next_page, output_from, task_columns, task_from
+from runner.tasks.models import NO_ERROR, Draft, Moment, Output, State, Task, TaskError
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
 TIMES = st.none() | st.floats(0, 4e9, allow_nan=False)
@@ -24,6 +24,20 @@ HOT = {
     "failures": COUNTS, "refreshes": COUNTS, "adopted": st.booleans(), "submitted_at": TIMES, "since": TIMES,
     "finished_at": TIMES, "error": ERRORS, "reason": TEXT, "generation": st.integers(1, 99),
 }  # fmt: skip
+
+
+def draft_with(text):
+    return Addition(Draft("k", 1, 1, {"note": text}, "kling", "image", "m", {"image": text}, "", 1, ""), "")
+
+
+@pytest.mark.parametrize(("length", "sizes"), [(10, [4, 4, 2]), (9 << 20, [4, 4, 2]), (20 << 20, [2, 2, 2, 2, 2, 0])])
+def test_pages_are_bounded_by_the_length_of_values(length, sizes):
+    """An image may stand in a cell, and a page of ten thousand would fill the memory."""
+    additions, is_last, found = iter([draft_with("x" * length)] * 10), False, []
+    while not is_last:
+        page, is_last = next_page(additions, 4)
+        found.append(len(page))
+    assert found == sizes
 
 
 @pytest.mark.parametrize("file", ["0001-boat.png", "3f/0001-boat.png", "abc/猫.png", "ab.png"])
