@@ -363,17 +363,11 @@ def sample_table(path: Path) -> TableSample:
     for row in items.read_rows(path, str(path), report):
         count += 1
         for name, value in row.values.items() if count <= _SAMPLED_ROWS else ():
-            values.setdefault(name, []).extend([str(value)] if value not in {None, ""} else [])
+            kept = [] if value in (None, "") or isinstance(value, dict | list) else [str(value)]
+            values.setdefault(name, []).extend(kept)
     if report:
-        _raise_encoding_error(path)
-        report.raise_any()
+        error = report.error()
+        if "iconv -f" in (hint := error.diagnostics[0].hint):
+            raise UsageError(f"{path}: {error.diagnostics[0].message}", hint=hint[0].upper() + hint[1:])
+        raise error
     return TableSample(count, values)
-
-
-def _raise_encoding_error(path: Path) -> None:
-    """Raise UsageError with a conversion command if the file has a spreadsheet's encoding."""
-    if found := items.guess_encoding(path):
-        hint = items.conversion_hint(str(path), found)
-        raise UsageError(
-            f"{path} is not UTF-8; it reads as {found}, as spreadsheets save it", hint=hint[0].upper() + hint[1:]
-        )

@@ -20,9 +20,8 @@ from runner.text import WRITTEN_TYPES, plain_numbers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from runner.manifest.model import Axis, Manifest
+    from runner.manifest.model import Axis, Manifest, SourceRow
     from runner.manifest.positions import KeyPath
-    from runner.manifest.rows import SourceRow
 
 #: largest number of values of an axis among which the nearest one is searched
 _MAX_COMPARED = 1_000

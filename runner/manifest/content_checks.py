@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from runner.manifest.decoding import MAX_CELL
 from runner.manifest.diagnostics import describe_value, find_wide_colon
 from runner.manifest.positions import dotted_path
 from runner.manifest.templates import is_template
@@ -22,6 +23,8 @@ _CREDENTIAL_NAMES = frozenset((
     "auth_token", "password", "passwd", "access_key", "access_key_id", "secret_access_key", "authorization", "bearer",
     "credential", "credentials", "private_key", "x_api_key",
 ))  # fmt: skip
+#: largest depth of a nested value, which the store can write
+_MAX_DEPTH = 100
 _SCALARS = frozenset((str, int, float, bool, type(None), *WRITTEN_TYPES))
 #: whole numbers from here on fit only into a float, and have lost digits or are infinite
 _EXACT_LIMIT = 2.0**64
@@ -37,6 +40,31 @@ def value_error(value: Any) -> str:
     if isinstance(value, list) and all(type(each) in _SCALARS for each in value):
         return next(filter(None, map(value_error, value)), "")
     return f"expected text, a number, true, false or a list of them, found {describe_value(value)}"
+
+
+def data_error(value: Any) -> str:
+    """Return the reason why a value cannot stand in a data file, empty if it can: nested values can, to a depth."""
+    if type(value) in _SCALARS:
+        return "a number too big to be exact" if isinstance(value, float) and abs(value) >= _EXACT_LIMIT else ""
+    level, size = [value], 0
+    for _ in range(_MAX_DEPTH):
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, str):
+                size += len(each)
+            elif isinstance(each, dict):
+                size += sum(map(len, each))
+                inner.extend(each.values())
+            elif isinstance(each, list):
+                inner.extend(each)
+            elif isinstance(each, float) and abs(each) >= _EXACT_LIMIT:
+                return "a number too big to be exact"
+        if size > MAX_CELL:
+            return f"a value of more than {MAX_CELL >> 20} MiB"
+        if not inner:
+            return ""
+        level = inner
+    return f"nested deeper than {_MAX_DEPTH} levels"
 
 
 class Inspector:

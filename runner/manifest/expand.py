@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,11 @@ from runner.manifest.combinations import Combinations
 from runner.manifest.compile import CompiledTemplates, RequestTemplates
 from runner.manifest.diagnostics import Diagnostics
 from runner.manifest.lint import Duplicates, EmptyValues, UnusedInputs
-from runner.manifest.model import MODEL_KEYS
+from runner.manifest.model import MODEL_KEYS, SourceRow
 from runner.manifest.naming import MAX_FILES
 from runner.manifest.positions import unpack_position, value_text
 from runner.manifest.provenance import Provenance
-from runner.manifest.rows import SourceRow, read_rows
+from runner.manifest.rows import look_ahead, read_rows
 from runner.manifest.templates import TemplateError
 from runner.tasks.models import Draft, MergedRow
 from runner.text import has_written_number, plain_numbers, texts_of_numbers
@@ -186,7 +186,7 @@ class ManifestExpander:
 
     def _expand(self, *, for_check: bool) -> Iterator[Draft | None]:
         rows = self._source_rows()
-        ahead = list(islice(rows, _LOOKAHEAD_ROWS))
+        ahead = look_ahead(rows, _LOOKAHEAD_ROWS)
         if not ahead:
             return
         first, source = ahead[0], self._manifest.items

@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from runner.manifest.combinations import Combination
-    from runner.manifest.model import Manifest
+    from runner.manifest.model import Manifest, SourceRow
     from runner.manifest.params import Param, RequestTemplate
     from runner.manifest.positions import KeyPath
     from runner.manifest.provenance import Provenance
-    from runner.manifest.rows import SourceRow
 
 #: largest number of unused columns that a message shows
 _MAX_COLUMNS_SHOWN = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence  # noqa: TC003 - part of public values
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - part of a public value
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from runner.manifest.positions import KeyPath
@@ -57,6 +57,15 @@ class Notify:
     url: str
     #: some of `start`, `success` and `failure`
     on: tuple[str, ...]
+
+
+class SourceRow(NamedTuple):
+    """Variables of one row, and the position at which the row begins."""
+
+    values: dict[str, Any]
+    file: str
+    line: int
+    column: int
 
 
 @dataclass(frozen=True, slots=True)

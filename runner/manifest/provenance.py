@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from runner.errors import ParameterDiagnostic
     from runner.manifest.combinations import Combination
     from runner.manifest.diagnostics import Diagnostics
+    from runner.manifest.model import SourceRow
     from runner.manifest.params import ModelDescription, Param
     from runner.manifest.parser import ParsedManifest
     from runner.manifest.positions import KeyPath
-    from runner.manifest.rows import SourceRow
     from runner.manifest.templates import TemplateError
 
 #: characters of the values that describe a combination

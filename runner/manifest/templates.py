@@ -46,6 +46,8 @@ _ALLOWED_FILTERS = (
 )  # fmt: skip
 #: words and signs between braces that may be the name of a column
 _WRITTEN_NAME = re.compile(r"\{\{\s*(\w[^{}|'\"*%~=<>!+\[\]]*?)\s*\}\}")
+#: image as a data: URL, or PNG, JPEG or WEBP as Base64
+_IMAGE_TEXT = re.compile(r"data:image/|(?:iVBORw0KGgo|/9j/|UklGR)[A-Za-z0-9+/\s]*={0,2}\s*\Z")
 _UNDEFINED = re.compile(r"'([^']*)' is undefined")
 
 
@@ -109,6 +111,8 @@ class Template:
             parts = [part if is_text else str(variables[part]) for is_text, part in self.parts]
         except KeyError:
             return None
+        if len(parts) == 1 and _IMAGE_TEXT.match(parts[0]):
+            return parts[0]  # an image in a cell, whatever its length: alone it cannot grow
         # measure before joining: a long value that is named a thousand times would fill the memory
         return "".join(parts) if sum(map(len, parts)) <= MAX_LENGTH else None
 

@@ -13,6 +13,7 @@ from runner.errors import ParameterDiagnostic, UsageError
 from runner.providers import spec as specs
 from runner.providers.expressions import compile_expression
 from runner.providers.images import resolve_image, shortened_repr
+from runner.providers.spreadsheet_values import spreadsheet_damage
 from runner.text import WRITTEN_TYPES, plain_numbers
 
 if TYPE_CHECKING:
@@ -257,12 +258,15 @@ class ModelSchema:
         """Return an image or a list of images as a request holds it, and the first violation or None."""
         spec = self.spec.images
         limits = spec.limits.merge(parameter.image) if spec else None
+        inline = spec is not None and spec.send == "base64"
         if not isinstance(value, list):
-            return resolve_image(value, limits, self._image_files) if isinstance(value, str) else (value, None)
+            if not isinstance(value, str):
+                return value, None
+            return resolve_image(value, limits, self._image_files, inline=inline)
         entries, violations = [], []
         for entry in value:
             if isinstance(entry, str):
-                resolved, violation = resolve_image(entry, limits, self._image_files)
+                resolved, violation = resolve_image(entry, limits, self._image_files, inline=inline)
             else:
                 resolved = entry
                 violation = (f"{shortened_repr(entry)} is not a URL", "expected a list of URLs or files")
@@ -359,11 +363,23 @@ def _violation(parameter: Parameter, value: Any) -> tuple[str, str] | None:
     if parameter.choices is not None:
         if value in parameter.choices and not isinstance(value, bool):
             return None
-        return f"{shortened_repr(value)} is not one of its values", f"expected {_join_choices(parameter.choices)}"
+        message = f"{shortened_repr(value)} is not one of its values"
+        return _with_cause(value, parameter.choices, message, f"expected {_join_choices(parameter.choices)}")
     if not _has_type(parameter.type, value):
         kind = TYPE_NAMES[parameter.type]
-        return f"{shortened_repr(value)} is not {kind}", f"expected {kind}"
+        return _with_cause(value, (), f"{shortened_repr(value)} is not {kind}", f"expected {kind}")
     return None if parameter.type == "image" else _range_violation(parameter, value)
+
+
+def _with_cause(value: Any, choices: tuple[Any, ...], message: str, hint: str) -> tuple[str, str]:
+    """Return message and hint, with the cause and the way back if a spreadsheet has changed the value."""
+    damage = spreadsheet_damage(value, choices)
+    if damage is None:
+        return message, hint
+    made, original = damage
+    again = f"write {original}" if original else "write it again"
+    message = f"{message}: a spreadsheet made {made} of {original or 'it'}"
+    return message, f"format the column as text first, then {again}; {hint}"
 
 
 def _takes_images(parameter: Parameter) -> bool:

@@ -8,8 +8,10 @@ NotAnImageError, which names what they are.
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, unquote_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +26,12 @@ _MAX_SEGMENTS = 10_000
 _MAX_SHOWN = 60
 _URL = re.compile(r"https?://[^\s]+\Z")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}\Z")
+#: Base64 in lines, as programs for mail write it
+_SHORTEST_BASE64 = 200
+_WRAPPED_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{20,}[\r\n \t]+)+[A-Za-z0-9+/]*={0,2}\s*\Z")
+#: the alphabet of Base64 in URLs, and the blanks and line ends in it
+_URL_SAFE = str.maketrans("-_", "+/", " \t\r\n")
+_NOT_INLINE_HINT = "give a plain URL, or put the image into a file and write its path"
 _PLACEHOLDER = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _SIGNATURES: dict[bytes, ImageKind] = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
 _JPEG_MARKER = re.compile(rb"\xff+([^\xff\0])")
@@ -81,14 +89,17 @@ class ImageFiles(Protocol):
 
 
 def resolve_image(
-    value: str, limits: ImageLimits | None, files: ImageFiles | None
+    value: str, limits: ImageLimits | None, files: ImageFiles | None, *, inline: bool = False
 ) -> tuple[str, tuple[str, str] | None]:
     """Return what a request holds for an image that is written as `value`, and None or a message and a hint.
 
     `limits` is None if the provider takes no local files, `files` is None if there is no access to local files.
+    `inline` says that the provider takes images as Base64: then a data: URL is taken too, and Base64 in lines.
     """
-    if value.startswith("data:"):
-        return value, ("a data: URL is not taken", "give a plain URL, or the Base64 text without the data: prefix")
+    if value[:5].lower() == "data:":
+        return _resolve_data_url(value, limits) if inline else (value, ("a data: URL is not taken", _NOT_INLINE_HINT))
+    if inline and len(value) > _SHORTEST_BASE64 and _WRAPPED_BASE64.match(value):
+        value = "".join(value.split())
     if _URL.match(value) or _BASE64.match(value):
         return value, None
     if limits is None or files is None or not value or "://" in value:
@@ -100,6 +111,28 @@ def resolve_image(
         return value, (f"{shortened_repr(value)} {error.message}", error.hint)
     violation = check_image(limits, image)
     return image.placeholder, violation and (f"{shortened_repr(value)} {violation[0]}", violation[1])
+
+
+def _resolve_data_url(value: str, limits: ImageLimits | None) -> tuple[str, tuple[str, str] | None]:
+    """Return the Base64 text of an image in a data: URL, as it is sent, and None or a message and a hint."""
+    head, comma, text = value.partition(",")
+    shown = shortened_repr(value)
+    try:
+        if not comma:
+            raise ValueError
+        data = (
+            b64decode(unquote(text).translate(_URL_SAFE), validate=True)
+            if head.lower().endswith(";base64")
+            else (unquote_to_bytes(text))
+        )
+        kind, width, height = read_image_header(data)
+    except NotAnImageError as error:
+        return value, (f"{shown} {error}", "give a PNG, JPEG or WEBP image")
+    except ValueError:
+        return value, (f"{shown} is not a whole data: URL", "write data:image/png;base64,… or the path of a file")
+    image = ImageInfo(kind, width, height, len(data), "")
+    violation = check_image(limits, image) if limits is not None else None
+    return b64encode(data).decode(), violation and (f"{shown} {violation[0]}", violation[1])
 
 
 def check_image(limits: ImageLimits, image: ImageInfo) -> tuple[str, str] | None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.manifest.decoding import MAX_CELL, MAX_LINE
 from runner.manifest.diagnostics import Diagnostics
-from runner.manifest.rows import MAX_LINE, read_rows
+from runner.manifest.model import SourceRow
+from runner.manifest.rows import look_ahead, read_rows
 
 PARTI = Path(__file__).resolve().parents[3] / "shared/data/PartiPrompts.tsv"
 
@@ -37,6 +39,12 @@ READ = [
     ("r.json", b'\xef\xbb\xbf\n[ {"a":"1","b":"x"} , {"a":"2","b":"y"} ]', [2, 2]),
     ("r.yaml", "- {a: '1', b: x}\n- a: '2'\n  b: y\n", [1, 2]),
     ("r.yml", "- a: '1'\n  b: x\n- a: '2'\n  b: y\n", [1, 3]),
+    ("r.csv", "a,b\r1,x\r2,y\r", [2, 3]),
+    ("r.csv", "a,b\n1,x\r2,y\n", [2, 3]),
+    ("r.tsv", b"\xef\xbb\xbfa\tb\r1\tx\r2\ty", [2, 3]),
+    ("r.jsonl", '{"a":"1","b":"x"}\r{"a":"2","b":"y"}', [1, 2]),
+    ("r.csv", b"\xef\xbb\xbfsep=;\r\na;b\r\n1;x\r\n2;y\r\n", [3, 4]),
+    ("r.csv", '"SEP=\t"\na\tb\n1\tx\n2\ty\n', [3, 4]),
 ]
 
 
@@ -52,6 +60,53 @@ def test_txt_line_is_a_prompt(bench):
         (3, {"prompt": "# a dog"}),
         (4, {"prompt": "{{ a }}"}),
     ]
+
+
+def test_old_mac_lines_are_prompts_and_quoted_returns_stay(bench):
+    assert read(bench, "r.txt", "a cat\ra dog\r") == [(1, {"prompt": "a cat"}), (2, {"prompt": "a dog"})]
+    assert read(bench, "r.csv", 'a,b\n1,"x\ry"\n') == [(2, {"a": "1", "b": "x\ry"})]
+
+
+def test_line_ends_hold_across_chunks(bench):
+    """A file is split in chunks, and one may end between the two characters of a line end."""
+    text = "a,b\r" + "1,x\r" * 500_000
+    assert sum(values == {"a": "1", "b": "x"} for _, values in read(bench, "r.csv", text)) == 500_000
+
+
+def test_objects_by_their_keys_are_rows(bench):
+    text = '{"boat": {"a": 1},\n "鸟": {"a": {"b": [2, {"c": null}]}}}'
+    assert read(bench, "r.json", text) == [
+        (1, {"key": "boat", "a": 1}),
+        (2, {"key": "鸟", "a": {"b": [2, {"c": None}]}}),
+    ]
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.json", "r.yaml"])
+def test_nested_values_are_kept(name, bench):
+    line = '{"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a bench"}'
+    (row,) = read(bench, name, f"[{line}]" if name != "r.jsonl" else line)
+    assert row[1]["include"] == [{"class": "bench", "count": 1}]
+
+
+def test_pairs_of_surrogates_are_read_as_characters(bench):
+    """Java, MySQL and Oracle write emoji so (CESU-8)."""
+    text = b"a,b\n1," + "\ud83d\ude00x".encode("utf-8", "surrogatepass") + b"\n"
+    assert read(bench, "r.csv", text) == [(2, {"a": "1", "b": "😀x"})]
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.tsv", "r.jsonl", "r.txt"])
+def test_large_cells_are_read(name, bench):
+    cell = "A" * (MAX_CELL - 100)
+    text = {"r.csv": f"prompt\n{cell}\n", "r.tsv": f"prompt\n{cell}\n", "r.jsonl": f'{{"prompt": "{cell}"}}'}
+    assert [values for _, values in read(bench, name, text.get(name, cell))] == [{"prompt": cell}]
+
+
+def test_rows_ahead_are_bounded_by_their_length(bench):
+    """A thousand rows with an image each would be 16 GB."""
+    rows = iter([SourceRow({"a": "x" * (1 << 20)}, "r.csv", 1, 1)] * 1_000)
+    assert len(look_ahead(rows, 1_000)) == 65
+    assert len(list(rows)) == 935
+    assert len(look_ahead(iter([SourceRow({"a": 1}, "r.csv", 1, 1)] * 1_000), 10)) == 10
 
 
 def test_quoted_line_breaks_keep_the_lines_right(bench):
@@ -115,14 +170,22 @@ WRONG = [
     ("r.csv", "a,b\n1,2\n1,2,3\n", 3, "3 fields where the header has 2"),
     ("r.csv", "a,b\n1,2\n1\n", 3, "1 field where the header has 2"),
     ("r.csv", 'a,b\n1,2\n"1,2\n3,4\n', 3, "not readable from here on"),
-    ("r.csv", "a,b\n1," + "x" * 200_000 + "\n", 2, "not readable from here on"),
+    ("r.csv", "a,b\n1," + "x" * (MAX_CELL + 1) + "\n", 2, "a cell of more than 16 MiB"),
+    ("r.csv", 'a,b\n1,"x\n' + "1,2\n" * (MAX_CELL >> 2), 2, "is a quote opened and never closed?"),
+    ("r.jsonl", '{"a": "' + "x" * (MAX_CELL + 1) + '"}', 1, "a cell of more than 16 MiB"),
+    ("r.txt", "x" * (MAX_CELL + 1), 1, "a cell of more than 16 MiB"),
+    ("r.csv", b"a,b\n1,x\0\n", 2, "a NUL byte"),
+    ("r.jsonl", b'{"a": "\0"}', 1, "a NUL byte"),
+    ("r.csv", "sep=;\n", 2, "no header"),
+    ("r.csv", "sep=;\na;b\n1;2\n3\n", 4, "1 field where the header has 2"),
     ("r.csv", b"a,b\n1,2\n1,\xff\n", 3, "not UTF-8"),
     ("r.csv", "a,b\n1,2\n".encode("utf-16"), 1, "looks like UTF-16"),
     ("r.csv", "a,b\n1,鱼\n".encode("gb18030"), 2, "not UTF-8"),
     ("r.tsv", "a\tb\n1\n", 2, "1 field where the header has 2"),
     ("r.jsonl", '{"a": 1}\n{"a": }\n', 2, "not JSON"),
     ("r.jsonl", "[1]\n", 1, "expected an object, found a list"),
-    ("r.jsonl", '{"a": {"b": 1}}\n', 1, "found a mapping"),
+    ("r.jsonl", '{"a": ' + '{"b": ' * 100 + "1" + "}" * 101 + "\n", 1, "nested deeper than 100 levels"),
+    ("r.jsonl", '{"a": {"b": [12345678901234567890123]}}\n', 1, "too big to be exact"),
     ("r.jsonl", '{"a": 123456789012345678901234567890}\n', 1, "too big to be exact"),
     ("r.jsonl", "[" * 100_000, 1, "not JSON"),
     ("r.jsonl", "", 1, "no rows"),
@@ -133,6 +196,11 @@ WRONG = [
     ("r.json", '[{"a": 1},\n3]', 2, "expected an object"),
     ("r.json", '[{"a": 1}]\n]', 1, "something follows"),
     ("r.json", '[{"a": 1}', 1, "expected `,`"),
+    ("r.json", '{"a": {"b": 1},\n"a": {"b": 2}}', 2, "the key `a` stands twice"),
+    ("r.json", '{"a": {"b": 1}}\n{"a": {"b": 2}}', 1, "something follows the object"),
+    ("r.json", '{"a": {"key": 1}}', 1, "has a `key` of its own"),
+    ("r.json", '{"rows": [{"a": 1}]}', 1, "found a list in one"),
+    ("r.json", "{}", 1, "no rows"),
     ("r.json", "[" * 100_000, 1, "nested too deeply"),
     ("r.json", "[]", 1, "no rows"),
     ("r.json", b'[{"a":\n"\xff"}]', 2, "not UTF-8"),
@@ -140,7 +208,7 @@ WRONG = [
     ("r.yaml", "- a: 1\n- b\n", 2, "expected a mapping"),
     ("r.yaml", "- a: 1\n  a: 2\n", 2, "twice"),
     ("r.txt", "\n \n", 1, "no rows"),
-    ("r.txt", "a" * (MAX_LINE + 1), 1, "a line of more than 4 MiB"),
+    ("r.txt", "a" * (MAX_LINE + 1), 1, "a line of more than 32 MiB"),
 ]
 
 

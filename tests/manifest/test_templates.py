@@ -120,3 +120,12 @@ def test_column_that_no_template_can_write_is_shown_as_it_can(bench, written, al
 def test_missing_value_of_a_renamed_column_is_said(bench):
     bench.write("r.jsonl", '{"a b": "x", "c": 1}\n{"c": 2}\n')
     assert "a_b" in bench.error("params: {prompt: '{{ a_b }} {{ c }}'}\nitems: {file: r.jsonl}\n")
+
+
+@pytest.mark.parametrize("head", ["data:image/png;base64,", "iVBORw0KGgo", "/9j/", "UklGR"])
+def test_image_in_a_cell_may_be_long(head):
+    """A variable that stands alone cannot grow."""
+    image = head + "A" * 1_000_000
+    assert Template("{{ photo }}").render({"photo": image}) == image
+    with pytest.raises(TemplateError):
+        Template("see {{ photo }}").render({"photo": image})

@@ -174,7 +174,7 @@ def test_whole_numbers_are_taken_as_pandas_writes_them(find_model, value):
         ({"element_list": "x"}, "element_list", "'x' is not a list"),
         ({"element_list": [{}] * 11}, "element_list", "11 entries is too much"),
         ({"watermark_info": []}, "watermark_info", "[] is not a mapping"),
-        ({"image": "data:image/png;base64,AAAA"}, "image", "a data: URL is not taken"),
+        ({"image": "data:image/png;base64,AAAA"}, "image", "'data:image/png;base64,AAAA' is no picture"),
         ({"image": "boat.png"}, "image", "'boat.png' is neither a URL nor Base64"),
         ({"image": "ftp://files.example/a.png"}, "image", "'ftp://files.example/a.png' is neither a URL nor Base64"),
         ({"image": 5}, "image", "5 is not the URL or the file of an image"),

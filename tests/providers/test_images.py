@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -99,6 +101,47 @@ def test_unusable_image_value_is_reported(value, limits, files, message):
     _, violation = resolve_image(value, limits, files)
     assert message in violation[0]
     assert violation[1]
+
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (320).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0\0\0\0\0" + bytes(200)
+TEXT = base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"data:image/png;base64,{TEXT}",
+        f"DATA:;BASE64,{quote(TEXT)}",
+        f"data:image/png;name=a.png;base64,{TEXT.replace('+', '-').replace('/', '_')}",
+        f"data:image/png,{quote(PNG)}",
+        "data:image/png;base64," + "\r\n".join(TEXT[at : at + 76] for at in range(0, len(TEXT), 76)),
+        "\n".join(TEXT[at : at + 76] for at in range(0, len(TEXT), 76)) + "\n",
+    ],
+)
+def test_image_in_a_cell_becomes_plain_base64(value):
+    """However it is written, it is one request, and so one purchase."""
+    assert resolve_image(value, LIMITS, FakeFiles(), inline=True) == (TEXT, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("data:image/png;base64", "is not a whole data: URL"),
+        ("data:image/png;base64,iVBORw0KGg", "is not a whole data: URL"),
+        ("data:text/plain,hello", "is no picture"),
+        ("data:image/png;base64," + base64.b64encode(PNG.replace(b"\x01\x40", b"\0\x09")).decode(), "9 × 9 pixels"),
+    ],
+)
+def test_wrong_image_in_a_cell_is_reported(value, message):
+    _, violation = resolve_image(value, LIMITS, FakeFiles(), inline=True)
+    assert message in violation[0]
+
+
+def test_image_in_a_cell_is_refused_where_only_files_are_taken(find_model):
+    params = {"prompt": "a", "image": f"data:image/png;base64,{TEXT}"}
+    ((_, message, hint),) = build(find_model("chanjing", "kling-v2"), params)[1]
+    assert message == "a data: URL is not taken"
+    assert hint == "give a plain URL, or put the image into a file and write its path"
 
 
 def test_path_becomes_a_placeholder(find_model):
