@@ -90,6 +90,8 @@ def value_text(value: Any) -> str:
             return str(value).lower()
         case list():
             return ", ".join(value_text(each) for each in value)
+        case dict():
+            return ", ".join(f"{name}: {value_text(each)}" for name, each in value.items())
         case _:
             return str(value)
 

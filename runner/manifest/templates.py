@@ -1,4 +1,7 @@
-"""Compile and render a safe subset of Jinja: names, filters and conditions; no attributes, calls, loops or products.
+"""Compile and render a safe subset of Jinja: names, parts of nested values, filters and conditions; no calls or loops.
+
+A part of a value (`include[0].class`) is an entry of a mapping or a list of the data, never an attribute of a Python
+object. `row["Product Name"]` is the column of that name, whatever signs are in it.
 
 Only texts of the manifest are templates. The allowed syntax is a list of node types, so that new syntax of Jinja stays
 rejected until it is reviewed and added.
@@ -16,7 +19,7 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from runner.manifest.positions import KeyPath
 
@@ -29,11 +32,9 @@ _MAX_NAMES = 200
 _ALLOWED = (
     nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.List, nodes.Tuple, nodes.Filter, nodes.Keyword,
     nodes.If, nodes.CondExpr, nodes.Test, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Concat,
-    nodes.Add, nodes.Sub, nodes.Div, nodes.FloorDiv, nodes.Neg, nodes.Pos,
+    nodes.Add, nodes.Sub, nodes.Div, nodes.FloorDiv, nodes.Neg, nodes.Pos, nodes.Getattr, nodes.Getitem,
 )  # fmt: skip
 _REJECTED: dict[type[nodes.Node], str] = {
-    nodes.Getattr: "a variable has no parts",
-    nodes.Getitem: "a variable has no parts",
     nodes.Call: "nothing can be called",
     nodes.For: "loops are not for templates; `matrix` and `items` multiply",
     nodes.Mul: "`*` is not for templates",
@@ -44,6 +45,16 @@ _ALLOWED_FILTERS = (
     "upper", "lower", "title", "capitalize", "trim", "default", "d", "length", "count", "wordcount", "truncate", "int",
     "float", "abs", "string", "first", "last", "urlencode", "striptags",
 )  # fmt: skip
+#: filters of values with parts
+_PART_FILTERS = frozenset(("default", "d", "length", "count", "first", "last"))
+_PART_NODES = (nodes.Getattr, nodes.Getitem)
+#: name under which all columns stand: `row["Product Name"]`
+_ROW = "row"
+#: names that mean something else to Jinja
+_JINJA_OBJECTS = frozenset(("self", "super", "caller", "loop", "varargs", "kwargs"))
+#: characters of the name of a part in a message
+_MAX_PART = 40
+_PART_HINT = "name a part that every row has, or use the filter `default('')`"
 #: words and signs between braces that may be the name of a column
 _WRITTEN_NAME = re.compile(r"\{\{\s*(\w[^{}|'\"*%~=<>!+\[\]]*?)\s*\}\}")
 #: image as a data: URL, or PNG, JPEG or WEBP as Base64
@@ -85,7 +96,11 @@ class Template:
 
     def __init__(self, text: str) -> None:
         tree = _parse(text)
-        self.names = frozenset(node.name for node in tree.find_all(nodes.Name))
+        parts: Iterable[Any] = tree.find_all(_PART_NODES)
+        columns = {id(node.node): column for node in parts if (column := _column_of_row(node))}
+        self._has_row = bool(columns)
+        names = {node.name for node in tree.find_all(nodes.Name) if id(node) not in columns}
+        self.names = frozenset(names.union(columns.values()))
         try:
             self._template = _environment().from_string(tree)
         except jinja2.TemplateSyntaxError as error:
@@ -108,7 +123,7 @@ class Template:
         Return None if that fails, so that Jinja gives the reason.
         """
         try:
-            parts = [part if is_text else str(variables[part]) for is_text, part in self.parts]
+            parts = [part if is_text else _text(variables[part]) for is_text, part in self.parts]
         except KeyError:
             return None
         if len(parts) == 1 and _IMAGE_TEXT.match(parts[0]):
@@ -123,7 +138,8 @@ class Template:
                 raise TemplateError(f"`{name}` has {len(value):,} characters; at most {MAX_LENGTH:,}", "shorten it")
         try:
             length, chunks = 0, []
-            for chunk in self._template.root_render_func(self._template.new_context(dict(variables))):
+            values = {**variables, _ROW: _Row(variables)} if self._has_row else dict(variables)
+            for chunk in self._template.root_render_func(self._template.new_context(values)):
                 chunks.append(chunk)
                 length += len(chunk)
                 if length > MAX_LENGTH:
@@ -131,9 +147,26 @@ class Template:
             return "".join(chunks)
         except jinja2.UndefinedError as error:
             found = _UNDEFINED.search(str(error))
-            raise TemplateError(str(error), missing=found[1] if found else "") from None
+            raise TemplateError(str(error), _PART_HINT, missing=found[1] if found else "") from None
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise TemplateError(f"the template fails: {error}", "correct it, or the value it is given") from None
+
+
+def _text(value: Any) -> str:
+    """Return a value as a template puts it into a text. Raise TemplateError for one with parts."""
+    if type(value) is str:
+        return value
+    if _is_nested(value):
+        raise _nested_error()
+    return str(value)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict | list) for each in value))
+
+
+def _nested_error() -> TemplateError:
+    return TemplateError("a value with parts of its own cannot stand in a text", "name a part: {{ include[0].class }}")
 
 
 def _length_error() -> TemplateError:
@@ -162,6 +195,8 @@ def _check_nodes(tree: nodes.Template, name_hint: str) -> None:
             if not isinstance(node, _ALLOWED):
                 reason = _REJECTED.get(type(node), f"`{type(node).__name__.lower()}` is not for templates")
                 raise TemplateError(reason, name_hint or "use {{ name }}, filters and {% if %}")
+            if isinstance(node, _PART_NODES):
+                _check_part(node)
             if isinstance(node, nodes.Filter) and node.name not in _environment().filters:
                 known = ", ".join(sorted(_environment().filters))
                 raise TemplateError(f"no filter `{node.name}`", f"there are {known}")
@@ -169,6 +204,31 @@ def _check_nodes(tree: nodes.Template, name_hint: str) -> None:
         if not level:
             return
     raise TemplateError(f"an expression nested deeper than {_MAX_DEPTH}", "simplify it")
+
+
+def _check_part(node: nodes.Getattr | nodes.Getitem) -> None:
+    """Reject what is no part of a variable by a written name or number."""
+    part: Any = node.attr if isinstance(node, nodes.Getattr) else None
+    if isinstance(node, nodes.Getitem):
+        arg = node.arg.node if isinstance(node.arg, nodes.Neg) else node.arg
+        part = arg.value if isinstance(arg, nodes.Const) else None
+    is_named = type(part) in {str, int} and not (isinstance(part, str) and part.startswith("__"))
+    base = node.node
+    is_of_variable = isinstance(base, (*_PART_NODES, nodes.Filter)) or (
+        isinstance(base, nodes.Name) and base.name not in _JINJA_OBJECTS
+    )
+    if not is_named or not is_of_variable:
+        message = "a part of a variable is named by a word or a number"
+        raise TemplateError(message, 'write {{ include[0].class }} or {{ row["Product Name"] }}')
+
+
+def _column_of_row(node: nodes.Node) -> str:
+    """Return the column that `row["name"]` or `row.name` means, and an empty text for anything else."""
+    if not isinstance(node, _PART_NODES) or not isinstance(node.node, nodes.Name) or node.node.name != _ROW:
+        return ""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    return node.arg.value if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str) else ""
 
 
 def _check_variable_count(tree: nodes.Template) -> None:
@@ -193,27 +253,72 @@ def _plain_parts(tree: nodes.Template) -> list[tuple[bool, str]]:
                     parts.append((True, data))
                 case nodes.Name(name=name):
                     parts.append((False, name))
+                case nodes.Getitem() | nodes.Getattr() if column := _column_of_row(node):
+                    parts.append((False, column))
                 case _:
                     return []
     return parts
 
 
+class _Row(dict[str, Any]):
+    """The variables of one task by their names."""
+
+
+class _DataEnvironment(ImmutableSandboxedEnvironment):
+    """Environment in which the parts of a value are entries of its mappings and lists, and nothing else."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return the entry of a mapping."""
+        return self.getitem(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return the entry of a mapping or a list, undefined if there is none."""
+        value: Any = None
+        if isinstance(obj, jinja2.Undefined):
+            return obj
+        if isinstance(obj, dict):
+            value = obj.get(argument)
+        elif isinstance(obj, list) and type(argument) is int and -len(obj) <= argument < len(obj):
+            value = obj[argument]
+        if value is None:
+            name = str(argument)[:_MAX_PART]
+            return self.undefined(name=name) if type(obj) is _Row else self.undefined(f"there is no part `{name}`")
+        if type(value) is str and len(value) > MAX_LENGTH:
+            raise TemplateError(f"`{argument}` has {len(value):,} characters; at most {MAX_LENGTH:,}", "shorten it")
+        return value
+
+
+def _finalize(value: Any) -> Any:
+    if _is_nested(value):
+        raise _nested_error()
+    return value
+
+
 @cache
 def _environment() -> jinja2.Environment:
-    environment = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, optimized=False
+    environment = _DataEnvironment(
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+        optimized=False,
+        finalize=_finalize,
     )
     ours: dict[str, Callable[..., Any]] = {"join": _join, "replace": _replace, "round": _round}
     builtin = {name: environment.filters[name] for name in _ALLOWED_FILTERS}
-    environment.filters = {name: _length_limited(function) for name, function in (builtin | ours).items()}
+    environment.filters = {
+        name: _length_limited(function, takes_parts=name in _PART_FILTERS)
+        for name, function in (builtin | ours).items()
+    }
     environment.globals.clear()
     return environment
 
 
-def _length_limited(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that raises TemplateError if its result is too long."""
+def _length_limited(function: Callable[..., Any], *, takes_parts: bool) -> Callable[..., Any]:
+    """Return a filter that raises TemplateError if its result is too long, or if it is given what it cannot show."""
 
     def limited(*args: Any, **options: Any) -> Any:
+        if not takes_parts and any(map(_is_nested, args)):
+            raise _nested_error()
         value = function(*args, **options)
         if isinstance(value, str) and len(value) > MAX_LENGTH:
             raise _length_error()

@@ -178,3 +178,40 @@ def test_parti_prompts_expand_completely(bench):
     assert summary.tasks + summary.merged == 1632
     names = [draft.name for draft in expand(parsed, bench.catalogue)]
     assert len({name.casefold() for name in names}) == summary.tasks
+
+
+def test_metadata_of_a_benchmark_is_usable_as_it_is(bench):
+    """The evaluation file of GenEval: nested values make prompts, and stay whole in the variables of the task."""
+    lines = [
+        '{"tag": "single", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench"}',
+        '{"tag": "two", "include": [{"class": "cat"}, {"class": "dog"}], "prompt": "a photo of a cat and a dog"}',
+    ]
+    bench.write("meta.jsonl", "\n".join(lines))
+    drafts = bench.drafts("params: {prompt: 'one {{ include[0].class }}'}\nitems: {file: meta.jsonl}")
+    assert [draft.request["ref_prompt"] for draft in drafts] == ["one bench", "one cat"]
+    assert drafts[1].vars["include"] == [{"class": "cat"}, {"class": "dog"}]
+    assert [draft.name for draft in drafts] == ["0001-one_bench", "0002-one_cat"]
+    assert bench.prompts("items: {file: meta.jsonl}")[0] == "a photo of a bench"
+
+
+def test_keys_of_objects_are_a_column(bench):
+    bench.write("rows.json", '{"boat": {"style": {"name": "ink"}}, "bird": {"style": {"name": "oil"}}}')
+    text = "params: {prompt: '{{ row.key }}, {{ style.name }}'}\nitems: {file: rows.json}"
+    assert bench.prompts(text) == ["boat, ink", "bird, oil"]
+
+
+def test_any_column_is_reached_by_row(bench):
+    bench.write("rows.csv", "Product Name,型号/规格,a.b\ncup,A4,x\n")
+    text = """params: {prompt: '{{ row["Product Name"] }} {{ row["型号/规格"] }} {{ row["a.b"]|upper }}'}
+items: {file: rows.csv}"""
+    assert bench.prompts(text) == ["cup A4 X"]
+    assert bench.warnings(text) == []
+    assert "unknown variable `Product`; did you mean" in bench.error(
+        "params: {prompt: '{{ row.Product }} {{ Product_Name }}'}\nitems: {file: rows.csv}"
+    )
+
+
+def test_row_without_the_part_is_named(bench):
+    bench.write("rows.jsonl", '{"a": {"b": "x"}}\n{"a": {"c": "y"}}\n')
+    error = bench.error("params: {prompt: '{{ a.b }}'}\nitems: {file: rows.jsonl}")
+    assert "there is no part `b` (with the row in rows.jsonl:2)" in error

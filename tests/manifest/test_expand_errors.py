@@ -20,7 +20,7 @@ ERRORS = [
     ),
     (
         "params: {prompt: '{{ a.b }}'}\nitems: [{a: 1}]",
-        "job.yaml:4:18: params.prompt: a variable has no parts",
+        "job.yaml:4:18: params.prompt: there is no part `b` (with the row in job.yaml:5); name a part that every row",
     ),
     (
         "params: {prompt: x}\noutput: {name: '{{ a }}'}",

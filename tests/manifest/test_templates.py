@@ -29,7 +29,8 @@ REFUSED = [
     "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ 'x' * 10**9 }}", "{{ 2 ** 999999 }}", "{{ 9 * 9 }}",
     "{{ '%999999999d' % 1 }}", "{% for i in a %}{{ i }}{% endfor %}", "{% set x = a %}", "{% include 'x' %}",
     "{% import 'x' as y %}", "{% macro m() %}{% endmacro %}", "{% raw %}{% endraw %}{{ a() }}", "{{ a|center(10**9) }}",
-    "{{ '%999d'|format(1) }}", "{{ tags|map(attribute='x') }}", "{{ a[0] }}", "{{ a[:2] }}", "{{ {'a': 1} }}",
+    "{{ '%999d'|format(1) }}", "{{ tags|map(attribute='x') }}", "{{ a[b] }}", "{{ a[:2] }}",
+    "{{ 'x'[0] }}", "{{ a[1.5] }}", "{{ a[none] }}", "{{ {'a': 1} }}",
     "{{ self.x }}", "{{ cycler('a') }}", "{{ lipsum() }}", "{% block x %}{% endblock %}", "{{ a", "{{ }}",
     "{% if %}",
     "{{ a|nofilter }}", "{{ " + "(" * 5000 + "a" + ")" * 5000 + " }}", "{{ " + "not " * 4000 + "a }}",
@@ -129,3 +130,68 @@ def test_image_in_a_cell_may_be_long(head):
     assert Template("{{ photo }}").render({"photo": image}) == image
     with pytest.raises(TemplateError):
         Template("see {{ photo }}").render({"photo": image})
+
+
+NESTED = {
+    "include": [{"class": "bench", "count": 2, "items": "seat"}, {"class": "cat", "big": "x" * (MAX_LENGTH + 1)}],
+    "style": {"Line Art": {"width": 1.5}, "__x": 1},
+    "Product Name": "cup",
+    "型号/规格": "A4",
+    "word": "cat",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a {{ include[0].class }}", "a bench"),
+        ("{{ include[-1]['class']|upper }}", "CAT"),
+        ("{{ include[0].items }}", "seat"),
+        ("{{ style['Line Art'].width }}", "1.5"),
+        ("{{ (include|last).class }}", "cat"),
+        ("{{ include|length }}", "2"),
+        ("{% if include[0].count > 1 %}many{% endif %}", "many"),
+        ("{{ include[5].class|default('none') }}", "none"),
+        ("{{ style.none.deeper|default('none') }}", "none"),
+        ('{{ row["Product Name"] }}, {{ row.word }}', "cup, cat"),
+        ('{{ row["型号/规格"]|lower }} {{ row.include[1].class }}', "a4 cat"),
+        ("{{ row.absent|default('none') }}", "none"),
+    ],
+)
+def test_parts_of_nested_values(text, expected):
+    assert Template(text).render(NESTED) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{ include[0].colour }}", "there is no part `colour`"),
+        ("{{ include[0].class.upper }}", "there is no part `upper`"),
+        ("{{ word[0] }}", "there is no part `0`"),
+        ("{{ include[2] }}", "there is no part `2`"),
+        ("{{ include[1].big }}", "`big` has 20,001 characters"),
+        ("{{ include }}", "a value with parts of its own cannot stand in a text"),
+        ("{{ include[0] }}, yes", "a value with parts of its own cannot stand in a text"),
+        ("{{ include|join(', ') }}", "a value with parts of its own cannot stand in a text"),
+        ("{{ style|string }}", "a value with parts of its own cannot stand in a text"),
+    ],
+)
+def test_parts_that_cannot_be_shown_are_reported(text, message):
+    """The words of a Python object must never be bought."""
+    with pytest.raises(TemplateError) as caught:
+        Template(text).render(NESTED)
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"), [("{{ a.b }}", "a"), ('{{ row["a b"] }}', "a b"), ("{{ row.a[0] }}", "a")]
+)
+def test_missing_variable_of_a_part_is_named(text, missing):
+    with pytest.raises(TemplateError) as caught:
+        Template(text).render({"x": 1})
+    assert (caught.value.missing, Template(text).names) == (missing, {missing})
+
+
+def test_column_called_row_is_still_a_variable():
+    assert Template("{{ row }} {{ row.word }}").render({"row": 7, "word": "cat"}) == "7 cat"
