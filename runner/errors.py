@@ -16,13 +16,25 @@ A message says what is wrong, where, what was expected, and ends with what to do
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    #: file, key without indices, and message without its values
+    Kind = tuple[str, str, str]
+
+#: an index in a key; what differs between two messages of one kind: quoted texts, lines and numbers
+_INDEX = re.compile(r"\[[0-9]+\]")
+_VALUE = re.compile(r"`[^`]*`|'[^']*'|[0-9][0-9.,:]*")
+#: diagnostics of one kind that are shown line by line; of more only the first is, with the places of the next two
+_MAX_OF_KIND, _PLACES = 3, 2
+#: lines of an error, however many kinds of mistakes there are
+_MAX_LINES = 50
 
 
 def escape_control(text: str) -> str:
@@ -72,6 +84,33 @@ class Diagnostic:
         return escape_control(f"{location}: {subject}{self.message}{hint}")
 
 
+def kind_of(diagnostic: Diagnostic) -> Kind:
+    """Return what diagnostics of one kind share: they say the same of other values in other places of a file."""
+    return diagnostic.file, _INDEX.sub("[]", diagnostic.key), _VALUE.sub("…", diagnostic.message)
+
+
+def condense(diagnostics: Sequence[Diagnostic], more: Mapping[Kind, int] | None = None) -> list[str]:
+    """Return a line for each diagnostic, but one for all of a kind if there are more than three of it.
+
+    That one says how many there are, and where the first three are. `more` counts those of a kind that were not kept.
+    """
+    more = more or {}
+    by_kind: dict[Kind, list[Diagnostic]] = {}
+    for diagnostic in diagnostics:
+        by_kind.setdefault(kind_of(diagnostic), []).append(diagnostic)
+    lines = []
+    for diagnostic in diagnostics:
+        same = by_kind[kind_of(diagnostic)]
+        count = len(same) + more.get(kind_of(diagnostic), 0)
+        if count <= _MAX_OF_KIND:
+            lines.append(str(diagnostic))
+        elif diagnostic is same[0]:
+            places = " and ".join(f"{each.line}:{each.column}" for each in same[1 : 1 + _PLACES])
+            also = f", also at {places}" if places else ""
+            lines.append(f"{diagnostic} ({count:,} of this kind{also}{', …' if count > 1 + _PLACES else ''})")
+    return lines
+
+
 @dataclass(frozen=True, slots=True)
 class ParameterDiagnostic:
     """Error in a parameter of a request, before its location in the manifest is known."""
@@ -84,15 +123,38 @@ class ParameterDiagnostic:
 
 
 class ManifestError(UsageError):
-    """All diagnostics of a manifest at once, in the order of the file."""
+    """All diagnostics of a manifest at once, in the order of the file.
 
-    def __init__(self, diagnostics: Sequence[Diagnostic], *, omitted: int = 0) -> None:
+    `diagnostics` are the first of them, `others` those behind them, and `more` counts by kind those that were not kept;
+    `omitted` is the number of all that `diagnostics` lacks. The text has one line for each kind of mistake.
+    """
+
+    def __init__(
+        self,
+        diagnostics: Sequence[Diagnostic],
+        *,
+        omitted: int = 0,
+        others: Sequence[Diagnostic] = (),
+        more: Mapping[Kind, int] | None = None,
+        hint: str = "Nothing was sent. Correct the lines above and run the command again.",
+    ) -> None:
         self.diagnostics = tuple(diagnostics)
         self.omitted = omitted
-        lines = [str(diagnostic) for diagnostic in self.diagnostics]
-        if omitted:
-            lines.append(f"… and {omitted} more of the same kinds")
-        super().__init__("\n".join(lines), hint="Nothing was sent. Correct the lines above and run the command again.")
+        self.others, self.more = tuple(others), dict(more or {})
+        every = (*self.diagnostics, *self.others)
+        lines = condense(every, self.more)[:_MAX_LINES]
+        if hidden := len(self.diagnostics) + omitted - len(lines):
+            lines.append(f"… and {hidden:,} more: `runner validate --all` shows them line by line")
+        super().__init__("\n".join(lines), hint=hint)
+
+    def in_full(self) -> ManifestError:
+        """Return the error with a line for every diagnostic that was kept."""
+        full = ManifestError(self.diagnostics, omitted=self.omitted, others=self.others, more=self.more, hint=self.hint)
+        lines = [str(diagnostic) for diagnostic in (*self.diagnostics, *self.others)]
+        if left := self.omitted - len(self.others):
+            lines.append(f"… and {left:,} more of the same kinds, of which no line is kept")
+        full.message = "\n".join(lines)
+        return full
 
 
 class ConfigError(RunnerError):

@@ -281,7 +281,11 @@ def _located_errors(locate: Callable[[Diagnostic], Diagnostic] | None) -> Iterat
     except ManifestError as error:
         if locate is None:
             raise
-        raise ManifestError([locate(each) for each in error.diagnostics], omitted=error.omitted) from None
+        raise ManifestError(
+            [locate(each) for each in error.diagnostics],
+            omitted=error.omitted,
+            others=[locate(each) for each in error.others],
+        ) from None
 
 
 def directory_of(path: Path, *, out: Path | None = None, in_sandbox: bool = False) -> Path:

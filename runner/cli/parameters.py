@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.errors import ManifestError, condense
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from click.shell_completion import CompletionItem
+
+    from runner.errors import Diagnostic
 
 
 class _Manifest(click.Path):
@@ -43,6 +48,42 @@ def job_directory(where: Path, out: Path | None, *, in_sandbox: bool) -> Path:
 def as_json(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--json`, which prints JSON on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(function)
+
+
+def all_lines(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--all`, which shows every mistake and warning and not one of each kind."""
+    return click.option("--all", "show_all", is_flag=True, help="Every mistake and warning, not one line a kind.")(
+        function
+    )
+
+
+def strict(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--strict`, which makes warnings of a manifest errors."""
+    return click.option("--strict", is_flag=True, help="Take warnings of the manifest as errors: exit code 2.")(
+        function
+    )
+
+
+@contextmanager
+def errors_in_full(show_all: bool) -> Iterator[None]:
+    """Show every mistake of a manifest that is raised in the block, if the user asked for that."""
+    try:
+        yield
+    except ManifestError as error:
+        raise (error.in_full() if show_all else error) from None
+
+
+def warning_lines(warnings: Sequence[Diagnostic], *, show_all: bool) -> list[str]:
+    """Return a line for each kind of warning, or for every one."""
+    return [str(warning) for warning in warnings] if show_all else condense(warnings)
+
+
+def refuse_warnings(warnings: Sequence[Diagnostic], *, strict: bool) -> None:
+    """Raise ManifestError if there are warnings and the user takes them as errors."""
+    if strict and warnings:
+        raise ManifestError(
+            warnings, hint="Nothing was sent: --strict takes warnings as errors. Correct them, or leave it out."
+        )
 
 
 def out(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from runner.cli.parameters import MANIFEST, as_json, in_sandbox, out
+from runner.cli.parameters import (
+    MANIFEST,
+    all_lines,
+    as_json,
+    errors_in_full,
+    in_sandbox,
+    out,
+    refuse_warnings,
+    strict,
+    warning_lines,
+)
 from runner.errors import ManifestError
 from runner.report.guarantee_text import safety_lines
 from runner.report.progress import show_checking
@@ -39,22 +49,28 @@ _ANSWER_SECONDS = 1.0
 
 @click.command()
 @click.argument("manifests", nargs=-1, required=True, type=MANIFEST, metavar="MANIFEST…")
+@all_lines
+@strict
 @as_json
-def validate(manifests: tuple[Path, ...], as_json: bool) -> int:
+def validate(manifests: tuple[Path, ...], show_all: bool, strict: bool, as_json: bool) -> int:
     """Every mistake in a manifest, with line and column; sends nothing."""
     from runner.api import load_checked  # noqa: PLC0415 - a shell that completes an option imports this module for it
 
     code = 0
     for path in manifests:
         try:
-            with show_checking(str(path), sys.stderr, Clock().now) as on_progress:
+            with errors_in_full(show_all), show_checking(str(path), sys.stderr, Clock().now) as on_progress:
                 job = load_checked(path, env=os.environ, on_progress=on_progress)
+                if not as_json:
+                    refuse_warnings(job.warnings, strict=strict)
         except ManifestError as error:
             code = error.exit_code
             _print_diagnostics(path, error, as_json=as_json)
         else:
-            entry = {"manifest": str(path), "valid": True, "tasks": job.task_count, "problems": [],
-                     "warnings": _print_warnings(job)}  # fmt: skip
+            is_valid = not (strict and job.warnings)
+            code = code if is_valid else ManifestError.exit_code
+            entry = {"manifest": str(path), "valid": is_valid, "tasks": job.task_count, "problems": [],
+                     "warnings": _print_warnings(job, show_all=show_all)}  # fmt: skip
             click.echo(
                 orjson.dumps(entry)
                 if as_json
@@ -76,10 +92,10 @@ def _diagnostic_entry(diagnostic: Diagnostic) -> dict[str, Any]:
     return {name: getattr(diagnostic, name) for name in ("file", "line", "column", "key", "message", "hint")}
 
 
-def _print_warnings(job: Job) -> list[dict[str, Any]]:
+def _print_warnings(job: Job, *, show_all: bool) -> list[dict[str, Any]]:
     """Print the warnings of a manifest on stderr, and return them for `--json`."""
-    for warning in job.warnings:
-        click.echo(f"warning: {sanitize(str(warning), _MAX_WARNING)}", err=True)
+    for line in warning_lines(job.warnings, show_all=show_all):
+        click.echo(f"warning: {sanitize(line, _MAX_WARNING)}", err=True)
     return [_diagnostic_entry(warning) for warning in job.warnings]
 
 
@@ -94,17 +110,25 @@ def _merged_note(job: Job) -> str:
 @out
 @in_sandbox
 @click.option("--tasks", is_flag=True, help="A line for every task: new, kept, changed or gone.")
+@all_lines
+@strict
 @as_json
-def plan(manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, as_json: bool) -> int:
+def plan(
+    manifest: Path, out: Path | None, in_sandbox: bool, tasks: bool, show_all: bool, strict: bool, as_json: bool
+) -> int:
     """Tasks, price, time at the limit, what changed, sample requests; sends nothing and writes nothing."""
     from runner.api import load_and_plan  # noqa: PLC0415 - see above
 
     on_task = _task_printer(as_json=as_json) if tasks else None
-    with show_checking(str(manifest), sys.stderr, Clock().now, quiet=tasks) as on_progress:
+    with (
+        errors_in_full(show_all),
+        show_checking(str(manifest), sys.stderr, Clock().now, quiet=tasks) as on_progress,
+    ):
         planned = load_and_plan(
             manifest, out=out, sandbox=in_sandbox, env=os.environ, on_task=on_task, on_progress=on_progress
         )
-    plan = {**planned.to_dict(), "warnings": _print_warnings(planned.job)}
+        refuse_warnings(planned.job.warnings, strict=strict)
+    plan = {**planned.to_dict(), "warnings": _print_warnings(planned.job, show_all=show_all)}
     if as_json:
         click.echo(orjson.dumps(plan))
     else:

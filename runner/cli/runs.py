@@ -15,7 +15,18 @@ import orjson
 
 from runner import logs
 from runner.app.task_changes import DEFAULT_CHANGES
-from runner.cli.parameters import MANIFEST, PATH, as_json, in_sandbox, out
+from runner.cli.parameters import (
+    MANIFEST,
+    PATH,
+    all_lines,
+    as_json,
+    errors_in_full,
+    in_sandbox,
+    out,
+    refuse_warnings,
+    strict,
+    warning_lines,
+)
 from runner.errors import UsageError
 from runner.report.progress import show_checking
 from runner.report.summary import write as write_summary
@@ -107,6 +118,8 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 is_flag=True,
                 help="Go on though much was contradicted: leave each lost answer to me.",
             ),
+            all_lines,
+            strict,
             click.option("--yes", is_flag=True, help=f"Do not ask before {_CONFIRM_TASKS} tasks or more are bought."),
             as_json,
         )
@@ -232,7 +245,10 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
     has_cost_cap = options["max_cost"] is not None
     plan = None
     is_quiet = options["quiet"] or options["log_format"] == "json"
-    with show_checking(str(path), sys.stderr, Clock().now, quiet=is_quiet) as on_progress:
+    with (
+        errors_in_full(options["show_all"]),
+        show_checking(str(path), sys.stderr, Clock().now, quiet=is_quiet) as on_progress,
+    ):
         if _needs_confirmation(options, chosen):
             plan = api.load_and_plan(
                 path,
@@ -244,9 +260,10 @@ def _run_one(path: Path, options: dict[str, Any], chosen: dict[str, Any]) -> int
                 elsewhere=options["elsewhere"],
             )
         job = plan.job if plan else api.load_checked(path, **place, on_progress=on_progress, has_cost_cap=has_cost_cap)
+        refuse_warnings(job.warnings, strict=options["strict"] and chosen["verb"] == "run")
     if chosen["verb"] == "run" and not options["quiet"]:  # other verbs buy nothing new
-        for warning in job.warnings:
-            logs.warn(str(warning))
+        for line in warning_lines(job.warnings, show_all=options["show_all"]):
+            logs.warn(line)
     changes = DEFAULT_CHANGES if options["changes"] is None else options["changes"]
     least = 1 if options["buy_again"] else _CONFIRM_TASKS
     if plan is not None and (plan.new >= least or plan.replaced > changes):

@@ -1,4 +1,4 @@
-"""Collect the errors and warnings of a manifest: each once, in the order of the file, at most fifty shown.
+"""Collect the errors and warnings of a manifest: each once, in the order of the file, and every kind of them.
 
 It also holds the words of messages: how a value is shown, which name was meant, and what a message of the YAML parser
 means.
@@ -11,15 +11,19 @@ import unicodedata
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.errors import Diagnostic, ManifestError
+from runner.errors import Diagnostic, ManifestError, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: largest number of errors shown to the user; the others are counted
+    from runner.errors import Kind
+
+#: largest number of errors in machine-readable outputs; the others are counted
 MAX_SHOWN = 50
 #: largest number of errors kept for sorting; a file with an error in each of 10^6 rows must not fill the memory
 MAX_KEPT = 2_000
+#: largest number of kinds of which the first error is kept although there are so many, or that are counted apart
+MAX_KINDS = 200
 #: message of the parser for a tab
 TAB: Final = "'\\t'"
 #: words in a message of the parser, and our message and hint for it
@@ -51,6 +55,8 @@ class Diagnostics:
         self._errors: set[Diagnostic] = set()
         self._warnings: set[Diagnostic] = set()
         self._dropped = 0
+        #: by kind, how many errors were not kept; None until there are too many to keep
+        self._more: dict[Kind, int] | None = None
 
     def __len__(self) -> int:
         return len(self._errors) + self._dropped
@@ -71,22 +77,37 @@ class Diagnostics:
         """Add an error, or a warning if `warn` is set, at (line, column) of a file, by default the manifest."""
         diagnostic = Diagnostic(file or self.file, *location, key, message, hint)
         if warn:
-            self._warnings.add(diagnostic)
+            if len(self._warnings) < MAX_KEPT:
+                self._warnings.add(diagnostic)
         else:
             self.extend([diagnostic])
 
     def extend(self, errors: list[Diagnostic]) -> None:
-        """Add errors. Only count those beyond the largest number to keep."""
+        """Add errors. Only count those beyond the largest number to keep, but keep the first of every kind."""
         for error in errors:
-            if len(self._errors) < MAX_KEPT or error in self._errors:
+            if len(self._errors) < MAX_KEPT or error in self._errors or not self._count_more(error):
                 self._errors.add(error)
             else:
                 self._dropped += 1
 
+    def _count_more(self, error: Diagnostic) -> bool:
+        """Count an error that is not kept. Return False if it is the first of its kind, and so is to be kept."""
+        if self._more is None:
+            self._more = dict.fromkeys(map(kind_of, self._errors), 0)
+        kind = kind_of(error)
+        if kind in self._more:
+            self._more[kind] += 1
+        elif len(self._more) < MAX_KINDS:
+            self._more[kind] = 0
+            return False
+        return True
+
     def error(self) -> ManifestError:
         """Return the exception that holds the first errors and the number of the others."""
         ordered = self._ordered(self._errors)
-        return ManifestError(ordered[:MAX_SHOWN], omitted=max(0, len(ordered) - MAX_SHOWN) + self._dropped)
+        first, others = ordered[:MAX_SHOWN], ordered[MAX_SHOWN:]
+        more = {kind: count for kind, count in (self._more or {}).items() if count}
+        return ManifestError(first, omitted=len(others) + self._dropped, others=others, more=more)
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:

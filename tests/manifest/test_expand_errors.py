@@ -228,3 +228,16 @@ def test_any_file_is_a_manifest_or_an_error_with_a_hint(bench, content):
     except ManifestError as error:
         errors = error.diagnostics
     assert all(each.hint for each in errors)
+
+
+def test_kind_that_comes_after_thousands_of_another_is_shown(bench):
+    rows = "".join("a,x\n" for _ in range(5_000))
+    bench.write("r.csv", f"prompt,clarity\n{rows},1024\n")
+    with pytest.raises(ManifestError) as caught:
+        bench.examine("items: {file: r.csv}")
+    first, second, rest, _ = str(caught.value).split("\n")
+    assert "(5,000 of this kind, also at 3:1 and 4:1, …)" in first
+    assert "r.csv:5002:1: prompt: is empty in this row" in second
+    assert "4,999 more" in rest
+    assert len(caught.value.diagnostics) == 50
+    assert len(caught.value.others) < 2_000
