@@ -47,7 +47,7 @@ class Gateway:
         return self.poll(task) or ended(task, self.url)
 
     @contextmanager
-    def serving(self):
+    def serving(self, tls=None):
         ours = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -69,7 +69,10 @@ class Gateway:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{server.server_port}"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        self.port = server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield self
@@ -78,9 +81,9 @@ class Gateway:
             server.server_close()
 
 
-def job(gateway, root, count=4, **keys):
+def job(gateway, root, count=4, *, env=None, **keys):
     """Return a job of this number of images at a gateway."""
-    env = {
+    settings = {
         "KLING_GATEWAY_BASE_URL": gateway.url,
         "KLING_GATEWAY_API_KEY": "test-key-123456",
         "RUNNER_HOME": str(root / "home"),
@@ -93,4 +96,4 @@ def job(gateway, root, count=4, **keys):
         "items": [{"subject": f"thing {number}"} for number in range(count)],
         "limits": {"qps": 50},
     }
-    return runner.Job(values | keys, out=root / "out", env=env)
+    return runner.Job(values | keys, out=root / "out", env=settings | (env or {}))

@@ -6,27 +6,25 @@ import hashlib
 import os
 import platform
 import shutil
-import ssl
 import stat
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import anyio
-import certifi
 
 from runner import __version__
 from runner.app import provider_config
 from runner.app.account_state import known_accounts
+from runner.app.check_result import CheckResult, ok, problem, warning
 from runner.app.job import load
+from runner.app.network_checks import check_proxies, check_trust_store
 from runner.errors import ConfigError, DiskError
 from runner.files import ACCOUNTS
 from runner.net.addresses import check_base
 from runner.net.client import Deadlines, ProviderClient
-from runner.net.transport import tls_context
 from runner.providers import spec as specs
 from runner.providers.requests import Dialect, NoAnswer, NotSent, Reply
 from runner.providers.responses import classify_response, is_success, sanitize_reply, server_time
@@ -105,36 +103,6 @@ def _check_providers(known: list[Spec], settings: Settings, *, needed: bool) -> 
         yield warning(
             "providers", "none has credentials, so that only --sandbox works", "`runner providers` names them."
         )
-
-
-CheckLevel = Literal["ok", "warning", "problem"]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """Result of one check, with a hint what to do next."""
-
-    check: str
-    level: CheckLevel
-    message: str
-    hint: str = ""
-    #: exit code of a run that would end by this problem; only problems have one
-    exit_code: Exit = Exit.DONE
-
-
-def ok(check: str, message: str, hint: str = "") -> CheckResult:
-    """Return the result of a check that found nothing wrong."""
-    return CheckResult(check, "ok", message, hint)
-
-
-def warning(check: str, message: str, hint: str) -> CheckResult:
-    """Return the result of a check that found something unusual with which a run can still succeed."""
-    return CheckResult(check, "warning", message, hint)
-
-
-def problem(check: str, message: str, hint: str, exit_code: Exit = Exit.CONFIGURATION) -> CheckResult:
-    """Return the result of a check that found what would make a run fail."""
-    return CheckResult(check, "problem", message, hint, exit_code)
 
 
 #: seconds; short, because the user waits for the result
@@ -252,6 +220,7 @@ async def check_online(spec: Spec, settings: Settings, now: Callable[[], float])
             provider_config.base_url(spec, settings),
             provider_config.auth_scheme(spec, settings),
             deadlines=_ONLINE_DEADLINES,
+            **provider_config.way_out(settings),
         )
     except ConfigError as error:
         return iter([ok(spec.name, f"not asked: {error.message}")])
@@ -326,9 +295,6 @@ _EXTRAS = {
     "parquet": ("pyarrow",),
     "notify": ("apprise",),
 }
-#: variables from which other programs take their certificates and proxies, and which runner ignores
-_TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 #: seconds since the epoch: 2025-01-01; a clock before that was never set
 _EARLIEST_CLOCK = 1_735_689_600.0
 
@@ -342,8 +308,8 @@ def check_machine(environ: Mapping[str, str], *, encoding: str, now: float) -> I
     yield _check_extras()
     yield _check_sqlite(database.SQLITE_VERSION)
     yield _check_encoding(encoding, sys.getfilesystemencoding())
-    yield _check_trust_store(environ)
-    yield _check_proxies(environ)
+    yield check_trust_store(environ)
+    yield check_proxies(environ)
     yield _check_clock(now)
 
 
@@ -377,30 +343,6 @@ def _check_encoding(encoding: str, names: str) -> CheckResult:
     return warning(
         "text", f"{others[0]}, not UTF-8: Chinese text and names cannot be shown", "export PYTHONUTF8=1 LANG=C.UTF-8"
     )
-
-
-def _check_trust_store(environ: Mapping[str, str]) -> CheckResult:
-    """Check that certifi's certificates can be loaded, and name variables that would replace them elsewhere."""
-    try:
-        count = tls_context().cert_store_stats()["x509_ca"]
-    except (OSError, ssl.SSLError) as error:
-        return problem("tls", f"the trust store {certifi.where()}: {error}", "pip install --force-reinstall certifi")
-    if ignored := [name for name in _TRUST_VARIABLES if environ.get(name)]:
-        message = f"{', '.join(ignored)} set and ignored: the {count} roots of certifi count, and no others"
-        return warning("tls", message, "Where your network signs certificates of its own, providers cannot be reached.")
-    return ok("tls", f"{count} roots of certifi, TLS 1.2 or newer")
-
-
-def _check_proxies(environ: Mapping[str, str]) -> CheckResult:
-    """Check for proxy variables, which runner ignores.
-
-    Their values may hold passwords and are not shown.
-    """
-    found = [name for name in environ if name.lower() in _PROXY_VARIABLES and environ[name]]
-    if not found:
-        return ok("proxies", "none in the environment")
-    message = f"{', '.join(sorted(found))} set and ignored: requests go straight to the provider"
-    return warning("proxies", message, "`runner doctor --online` shows whether they arrive.")
 
 
 def _check_clock(now: float) -> CheckResult:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from runner.app import provider_config
 from runner.app.run_job import write_metrics
 from runner.errors import ConfigError, JobLockedError, RunnerError
 from runner.manifest.notify_urls import fill_url, url_variables
@@ -68,7 +69,9 @@ def _monitor(job: LoadedJob, options: RunOptions, observer: Observer) -> tuple[N
     if job.in_sandbox:
         observer.info("the monitor is not told of runs in the sandbox")
         return None
-    return notify, Monitor(_resolved_url(notify.url, job.settings), str(uuid.uuid4()))
+    return notify, Monitor(
+        _resolved_url(notify.url, job.settings), str(uuid.uuid4()), **provider_config.way_out(job.settings)
+    )
 
 
 def _resolved_url(url: str, settings: Settings) -> str:

@@ -15,6 +15,7 @@ from runner.net import auth
 from runner.net.addresses import is_loopback
 from runner.net.auth import AccessToken
 from runner.net.client import Deadlines, ProviderClient
+from runner.net.proxy import WayOut, company_context, parse_proxy
 from runner.providers import spec as specs
 from runner.store.account import TokenFile
 from runner.tasks.retry_policy import RetryPolicy
@@ -182,7 +183,19 @@ def has_signed_requests(spec: Spec, settings: Settings) -> bool:
 
 def provider_client(spec: Spec, settings: Settings) -> ProviderClient:
     """Return the client that sends this provider's requests."""
-    return ProviderClient(base_url(spec, settings), auth_scheme(spec, settings))
+    return ProviderClient(base_url(spec, settings), auth_scheme(spec, settings), **way_out(settings))
+
+
+def way_out(settings: Settings) -> WayOut:
+    """Return the proxy of RUNNER_PROXY, and a context that trusts RUNNER_CA_FILE, each None if it is not set.
+
+    Raises ConfigError if one cannot be used.
+    """
+    proxy, ca_file = settings.secret("RUNNER_PROXY"), settings.text("RUNNER_CA_FILE")
+    return {
+        "proxy": None if proxy is None else parse_proxy(proxy.reveal()),
+        "context": None if ca_file is None else company_context(ca_file),
+    }
 
 
 def endpoint_rates(spec: Spec, manifest: Manifest, *, loopback: bool) -> dict[str, Rate]:

@@ -260,7 +260,7 @@ async def _open_pipeline(
     loopback = provider_config.is_on_loopback(url)
     client = provider_config.provider_client(spec, settings)
     stack.push_async_callback(client.aclose)
-    downloader = _downloader(spec, job, loopback=loopback)
+    downloader = _downloader(spec, job, settings, loopback=loopback)
     stack.push_async_callback(downloader.aclose)
     bound_before = await context.store.account_of(name)
     await context.store.bind(
@@ -330,7 +330,7 @@ async def _open_pipeline(
         downloader,
         facts=AccountFacts(account),
         earlier=EarlierRowsFile(job.state_directory),
-        images=image_source(session, job.images, account, stack, loopback=loopback),
+        images=image_source(session, job.images, account, stack, settings, loopback=loopback),
         submits=provider_config.FIRST_SUBMITS if policy.can_reconcile else provider_config.BLIND_SUBMITS,
         most_submits=provider_config.most_submits(spec, manifest, can_look_up=policy.can_reconcile),
         downloads=manifest.limits.downloads or max(4, spec.limits.downloads),
@@ -360,10 +360,11 @@ def _daily_spending(registry: Registry, cap: float | None) -> Callable[[float, f
     return spend
 
 
-def _downloader(spec: Spec, job: LoadedJob, *, loopback: bool) -> Downloader:
+def _downloader(spec: Spec, job: LoadedJob, settings: Settings, *, loopback: bool) -> Downloader:
     """Return the downloader of a provider's outputs."""
     per_host = job.manifest.limits.downloads or spec.limits.downloads
-    return Downloader(per_host=per_host, loopback=loopback, quarantine=Quarantine(job.state_directory / "quarantine"))
+    quarantine = Quarantine(job.state_directory / "quarantine")
+    return Downloader(per_host=per_host, loopback=loopback, quarantine=quarantine, **provider_config.way_out(settings))
 
 
 #: boot id if the system has none; timestamps of an earlier boot are then recognised by lying in the future
@@ -430,7 +431,13 @@ def _call_later(seconds: float, call: Callable[[], None]) -> None:
 
 
 def image_source(
-    session: ProviderSession, images: LocalImages, account: Path, stack: AsyncExitStack, *, loopback: bool
+    session: ProviderSession,
+    images: LocalImages,
+    account: Path,
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    loopback: bool,
 ) -> ImageSource | None:
     """Return what puts local images into a provider's requests, or None if the provider takes no images.
 
@@ -441,6 +448,6 @@ def image_source(
         return None
     if upload is None:
         return InlineImages(images.read, anyio.to_thread.run_sync)
-    uploader = Uploader(loopback=loopback)
+    uploader = Uploader(loopback=loopback, **provider_config.way_out(settings))
     stack.push_async_callback(uploader.aclose)
     return UploadedImages(session, upload, images.read, uploader, UploadCache(account), anyio.to_thread.run_sync)

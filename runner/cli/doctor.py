@@ -17,7 +17,7 @@ from runner.text import sanitize
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runner.app.health_checks import CheckResult
+    from runner.app.check_result import CheckResult
 
 
 @click.command()

@@ -9,6 +9,7 @@ networks is denied in addition, and an IPv4 address embedded in an IPv6 address 
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
@@ -44,6 +45,10 @@ _DENIED_NETWORKS = tuple(
     )
 )
 _LAST_PORT = 65535
+#: ends of names that no public host has
+_LOCAL_NAMES = (".localhost", ".local", ".internal", ".intranet", ".lan", ".corp", ".home", ".home.arpa", ".private")
+#: seconds of a look-up before a proxy is asked, and names that are remembered as unknown here
+_LONGEST_CHECK, _MOST_UNKNOWN = 3.0, 1_000
 #: IPv6 addresses that end in an IPv4 address (RFC 6052)
 _NAT64 = ip_network("64:ff9b::/96")
 
@@ -130,6 +135,8 @@ class GuardedResolver(AbstractResolver):
         self._loopback = loopback
         self._private = private
         self._names = names
+        #: names that this machine cannot look up
+        self._unknown: set[str] = set()
 
     def __repr__(self) -> str:
         return f"GuardedResolver(loopback={self._loopback}, private={self._private})"
@@ -147,6 +154,27 @@ class GuardedResolver(AbstractResolver):
             if not may_reach(result["host"], loopback=self._loopback, private=self._private):
                 raise AddressDeniedError(f"{host} leads to an address that must not be reached")
         return results
+
+    async def check_host(self, host: str) -> None:
+        """Check the host of a link that a proxy will look up. Raises AddressDeniedError if it must not be reached.
+
+        A name that this machine can look up is checked as for a connection of its own. What it cannot look up is left
+        to the proxy, unless the name belongs to a network of its own by its form.
+        """
+        if self._private or _parse_address(host) is not None:  # an address was checked with its link
+            return
+        if "." not in host.rstrip(".") or host.rstrip(".").endswith(_LOCAL_NAMES):
+            raise AddressDeniedError(f"{host} is a name of a private network")
+        if host in self._unknown:
+            return
+        try:
+            async with asyncio.timeout(_LONGEST_CHECK):
+                await self.resolve(host)
+        except AddressDeniedError:
+            raise
+        except (OSError, TimeoutError):
+            if len(self._unknown) < _MOST_UNKNOWN:
+                self._unknown.add(host)
 
     async def close(self) -> None:
         """Close the underlying resolver."""

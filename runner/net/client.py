@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
     from runner.net.auth import Headers, Scheme
+    from runner.net.proxy import Proxy
 
 USER_AGENT = f"genrunner/{__version__}"
 _HEADERS = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "identity"}
@@ -90,6 +91,7 @@ class ProviderClient:
         clock: Callable[[], float] = time.monotonic,
         on_sent: Callable[[str, float, float], None] | None = None,
         context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
         resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         self.base = check_base(base_url)
@@ -97,7 +99,7 @@ class ProviderClient:
         self._deadlines = deadlines or Deadlines()
         self._max_bytes = max_bytes
         self._clock = clock
-        self._on_sent = on_sent
+        self._on_sent, self._proxy = on_sent, proxy
         # one context for both channels, since loading the root certificates takes 20 ms; none for http on loopback
         self._context = context or (tls_context() if self.base.scheme == "https" else None)
         self._resolver = resolver or (lambda: GuardedResolver(loopback=True, private=True))
@@ -186,7 +188,11 @@ class ProviderClient:
 
     def _open_channel(self, *, single_use: bool) -> _Channel:
         transport = AiohttpTransport(
-            resolver=self._resolver(), open_ahead=single_use, context=self._context, clock=self._clock
+            resolver=self._resolver(),
+            open_ahead=single_use,
+            context=self._context,
+            proxy=self._proxy,
+            clock=self._clock,
         )
         return _Channel(transport, self._deadlines)
 

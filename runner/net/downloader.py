@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
+    from runner.net.proxy import Proxy
 
 _MIB = 1 << 20
 #: maximum number of separate pieces in memory; more are joined
@@ -129,6 +130,7 @@ class Downloader:
         per_host: int = 2,
         clock: Callable[[], float] = time.monotonic,
         context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
         names: AbstractResolver | None = None,
         quarantine: Quarantine | None = None,
     ) -> None:
@@ -139,6 +141,7 @@ class Downloader:
         self._transport = AiohttpTransport(
             resolver=GuardedResolver(loopback=loopback, names=names),
             context=context,
+            proxy=proxy,
             clock=clock,
             read_buffer=_READ_BUFFER,
         )

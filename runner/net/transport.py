@@ -10,7 +10,9 @@ httpx's own pool costs 20 times as much, and httpx-aiohttp 0.2.0 reports "sent, 
 from __future__ import annotations
 
 import io
+import os
 import re
+import socket
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -20,15 +22,18 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import certifi
 import httpx
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from runner.net.addresses import AddressDeniedError
+from runner.net.addresses import AddressDeniedError, GuardedResolver
 from runner.net.open_ahead import AheadConnector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-    from aiohttp.abc import AbstractResolver
+    from aiohttp.abc import ResolveResult
+
+    from runner.net.proxy import Proxy
 
 #: bytes above which aiohttp needs a body as a stream, so that one write does not block the event loop
 _LARGE_BODY = 1 << 20
@@ -44,6 +49,9 @@ _SUSPEND_THRESHOLD = 5.0
 _EXTERNAL_ERRORS = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 #: start of the unreadable bytes that aiohttp quotes in a message
 _QUOTED_BYTES = re.compile(r":? b['\"]")
+#: answers of a proxy by which it opens no tunnel there, however often it is asked
+_PROXY_PASSWORD = 407
+_PROXY_REFUSALS = frozenset({401, 403, 405, _PROXY_PASSWORD, 501})
 #: TLS errors of a closed connection, which say nothing about the configuration
 _HANG_UP_ERRORS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
@@ -104,7 +112,7 @@ def suspended_seconds() -> float:
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Transport of httpx requests over aiohttp.
+    """Transport of httpx requests over aiohttp, through a `proxy` those that it serves.
 
     `force_close` uses a new connection for each request, and `open_ahead` opens those ahead. `limit` is the maximum
     number of connections, 0 for no limit. `read_buffer` is half of the read buffer's limit in bytes. `suspended`
@@ -118,12 +126,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         force_close: bool = False,
         open_ahead: bool = False,
         context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
         limit: int = 0,
         read_buffer: int = 64 << 10,
         clock: Callable[[], float] = time.monotonic,
         suspended: Callable[[], float] = suspended_seconds,
     ) -> None:
-        self._resolver = resolver
+        self._resolver, self._proxy = resolver, proxy
         self._suspended, self._suspended_before = suspended, suspended()
         #: sessions from before a suspension of the machine, closed after the next suspension or at the end
         self._stale: list[aiohttp.ClientSession] = []
@@ -172,7 +181,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         Raises httpx.TransportError.
         """
         await self._renew_after_suspend()
+        proxy = self._proxy if self._proxy is not None and self._proxy.serves(url) else None
         try:
+            if proxy is not None and isinstance(self._resolver, GuardedResolver):
+                await self._resolver.check_host(url.host or "")
             answer = await self._get_session().request(
                 method,
                 url,
@@ -181,6 +193,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 allow_redirects=False,
                 timeout=timeout,
                 trace_request_ctx=trace,
+                proxy=None if proxy is None else proxy.url,
+                proxy_headers=None if proxy is None else proxy.headers,
             )
         except _EXTERNAL_ERRORS as error:
             raise translate_error(error, trace) from error
@@ -211,9 +225,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if self._session is None:
             self._context = self._context or tls_context()
             kind = partial(AheadConnector, clock=self._clock) if self._opens_ahead else aiohttp.TCPConnector
-            connector = kind(
-                resolver=self._resolver, ssl=self._context, limit=self._limit, force_close=self._force_close
-            )
+            resolver = self._resolver
+            if self._proxy is not None:
+                resolver = _ProxyResolver(self._proxy.url.host or "", resolver)
+            connector = kind(resolver=resolver, ssl=self._context, limit=self._limit, force_close=self._force_close)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 auto_decompress=False,
@@ -227,6 +242,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             # aiohttp would repeat a GET or DELETE when the connection drops, but one permit is one request
             self._session._retry_connection = False  # noqa: SLF001 - there is no public option
         return self._session
+
+
+class _ProxyResolver(AbstractResolver):
+    """Resolver that looks up a proxy, which may be on a company network, and asks `others` for every other host."""
+
+    def __init__(self, proxy: str, others: AbstractResolver) -> None:
+        self._proxy, self._others = proxy, others
+        self._names = GuardedResolver(loopback=True, private=True)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return await (self._names if host == self._proxy else self._others).resolve(host, port, family)
+
+    async def close(self) -> None:
+        await self._names.close()
 
 
 class ResponseStream(httpx.AsyncByteStream):
@@ -287,6 +318,8 @@ def to_yarl(url: httpx.URL) -> URL:
 
 def _is_terminal(error: Exception) -> bool:
     cause = getattr(error, "os_error", error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return error.status in _PROXY_REFUSALS
     if isinstance(cause, ssl.SSLError | ssl.CertificateError):
         return not isinstance(cause, _HANG_UP_ERRORS)
     return isinstance(cause, AddressDeniedError | ValueError)
@@ -295,7 +328,13 @@ def _is_terminal(error: Exception) -> bool:
 def _describe(error: Exception) -> str:
     """Return a short text without addresses; aiohttp's own texts contain URLs and the repr of a context."""
     cause = getattr(error, "os_error", error)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        number = error.os_error.errno
+        return f"the proxy of RUNNER_PROXY: {os.strerror(number) if number else type(error.os_error).__name__}"
     match cause:
+        case aiohttp.ClientHttpProxyError(status=status):
+            wish = ", which asks for a name and a password" if status == _PROXY_PASSWORD else ""
+            return f"the proxy of RUNNER_PROXY refused the tunnel with HTTP {status}{wish}"
         case ssl.SSLCertVerificationError():
             return f"certificate: {cause.verify_message}"
         case ssl.SSLError():

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
+    from runner.net.proxy import Proxy
+
 #: seconds to connect, and between two reads
 _CONNECT, _READ = 10.0, 60.0
 #: deadline of an upload: constant seconds, plus one second for each of so many bytes
@@ -42,11 +44,16 @@ class Uploader:
         deadline: float = _DEADLINE,
         clock: Callable[[], float] = time.monotonic,
         context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
         names: AbstractResolver | None = None,
     ) -> None:
         self._loopback, self._deadline, self._clock = loopback, deadline, clock
         self._transport = AiohttpTransport(
-            resolver=GuardedResolver(loopback=loopback, names=names), force_close=True, context=context, clock=clock
+            resolver=GuardedResolver(loopback=loopback, names=names),
+            force_close=True,
+            context=context,
+            proxy=proxy,
+            clock=clock,
         )
 
     def __repr__(self) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
+    from runner.net.proxy import Proxy
 
 #: seconds for one attempt, and seconds before the second and the third attempt
 _DEADLINE, _PAUSES = 10.0, (1.0, 3.0)
@@ -73,11 +74,12 @@ class Monitor:
         deadline: float = _DEADLINE,
         pauses: Sequence[float] = _PAUSES,
         context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
         resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         self._deadline, self._pauses = deadline, pauses
         if url.partition(":")[0].lower() in {"http", "https"}:
-            self._sender: _Sender = _HttpPing(url, rid, context, resolver)
+            self._sender: _Sender = _HttpPing(url, rid, context, resolver, proxy)
         else:
             self._sender = AppriseTarget(url)
 
@@ -163,6 +165,7 @@ class _HttpPing:
         rid: str,
         context: ssl.SSLContext | None,
         resolver: Callable[[], AbstractResolver] | None,
+        proxy: Proxy | None,
     ) -> None:
         base, _, self._query = url.partition("?")
         try:
@@ -172,7 +175,7 @@ class _HttpPing:
             raise ConfigError(f"notify.url cannot be used: {reason}", hint=_HINT) from None
         if not set(self._query) <= _QUERY_CHARACTERS:
             raise ConfigError("notify.url cannot be used: its query holds what must be escaped", hint=_HINT)
-        self._rid, self._context = rid, context
+        self._rid, self._context, self._proxy = rid, context, proxy
         self._resolver = resolver or (lambda: GuardedResolver(loopback=True, private=True))
 
     async def send(self, code: int | None, title: str, body: str) -> tuple[str | None, bool]:
@@ -183,7 +186,9 @@ class _HttpPing:
         method, content = ("GET", None) if code is None else ("POST", clip(f"{title}\n{body}"))
         trace = RequestTrace()
         request = httpx.Request(method, url, content=content, headers=headers, extensions={"request_trace": trace})
-        transport = AiohttpTransport(resolver=self._resolver(), force_close=True, context=self._context)
+        transport = AiohttpTransport(
+            resolver=self._resolver(), force_close=True, context=self._context, proxy=self._proxy
+        )
         try:
             response = await transport.handle_async_request(request)
             await response.aclose()

@@ -51,6 +51,8 @@ _FILES_WAIT = 120.0
 _UNLISTED_GRACE = 30.0
 #: ids that a reason names
 _MOST_NAMED = 3
+#: said before the third signal ends the process
+_AT_ONCE = "stopped at once by a third signal: what was on the wire had no answer, and the next run looks it up first"
 _BLOCKED: Mapping[BlockKind, Exit] = {
     "credentials": Exit.CREDENTIALS,
     "account": Exit.CREDENTIALS,
@@ -360,6 +362,8 @@ class Run:
             async for number in signals:
                 tries += 1
                 if tries > 2:  # noqa: PLR2004 - the third is meant
+                    if self._pipelines:  # the exit code alone would say that everything was answered
+                        self._pipelines[0].session.on_warning(_AT_ONCE)
                     os._exit(self._signal or SIGNALS[number])
                 self.stop(SIGNALS[number], GRACE if tries == 1 else SHORT_GRACE)
 

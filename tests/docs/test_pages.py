@@ -63,7 +63,7 @@ def test_named_options_exist(name, desk, document):
         "--priority",
     }
     known = "".join(
-        desk.runner(verb, "--help").stdout for verb in ("run", "retry", "plan", "export", "probe", "resolve")
+        desk.runner(verb, "--help").stdout for verb in ("run", "retry", "plan", "export", "probe", "resolve", "doctor")
     )
     assert [option for option in sorted(named) if f"{option} " not in known and f"{option}\n" not in known] == []
 

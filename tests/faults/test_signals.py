@@ -86,6 +86,8 @@ def test_fp06_second_signal_leaves_5_s_and_third_none(rig):
         began = time.monotonic()
         code, _, err = ended(process)
         assert (code, "Traceback" in err) == (130, False), err
+        assert "stopped at once by a third signal" in err
+        assert "drained" not in err
         assert time.monotonic() - began < 3
         rig.consistent()
 

@@ -65,6 +65,7 @@ ROWS = {
     "FN17": "proxy variables set by accident",
     "FN18": "IPv6 black hole, name lookup of 30 s",
     "FN19": "an address of web pages",
+    "FN20": "a company's proxy and authority",
     # credentials, limits, outages
     "FA1": "401 or a dead token in mid-run",
     "FA2": "refresh endpoint down, or the same dead token",
@@ -120,6 +121,11 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "FN19": (
         "api/test_odd_gateways.py::test_fn19_web_pages_alone_are_a_wrong_address",
         "api/test_odd_gateways.py::test_fn19_page_of_a_host_that_answers_questions_is_a_doubt",
+    ),
+    "FN20": (
+        "net/test_proxy.py::test_requests_go_through_tunnels_and_show_the_proxy_nothing",
+        "net/test_proxy.py::test_refused_tunnel_was_not_sent",
+        "net/test_proxy.py::test_tunnel_that_ends_after_the_request_is_a_doubt",
     ),
     "FA13": (
         "api/test_odd_gateways.py::test_fa13_busy_answers_now_and_then_stop_no_submits",

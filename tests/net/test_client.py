@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import gzip
+import socket
+import threading
+import time
 import zlib
 
 import anyio
@@ -373,3 +376,32 @@ async def test_a_thousand_cancellations_leak_no_connection(wires):
     with anyio.fail_after(2):
         while wire.open:  # noqa: ASYNC110 - the system reports no closed socket
             await asyncio.sleep(0)
+
+
+@pytest.mark.slow
+async def test_answer_that_came_while_stopped_is_read():
+    """The clock goes on while a process is stopped (Ctrl-Z): its time limits have passed when it continues."""
+    body = b'{"code": 0, "data": {"task_id": "t-1"}}'
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        peer, _ = server.accept()
+        with peer:
+            peer.recv(65536)
+            time.sleep(0.5)
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            time.sleep(3)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        async with open_client(
+            f"http://127.0.0.1:{server.getsockname()[1]}", deadlines=Deadlines(0.8, 0.8, 0.9)
+        ) as client:
+            asyncio.get_running_loop().call_later(0.3, time.sleep, 2.5)
+            outcome = await client.send(SUBMIT)
+    finally:
+        thread.join()
+        server.close()
+    assert isinstance(outcome, Reply)
+    assert outcome.body["data"]["task_id"] == "t-1"

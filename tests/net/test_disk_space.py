@@ -2,7 +2,8 @@
 
 import pytest
 
-from runner.net.disk_space import RESERVE, FreeSpace, free_bytes
+from runner.errors import DiskError
+from runner.net.disk_space import RESERVE, FreeSpace, free_bytes, free_files
 
 MB = 2**20
 
@@ -38,3 +39,19 @@ def test_free_space_and_shortage_message(tmp_path):
 
 def test_unknown_free_space_is_no_obstacle(tmp_path):
     assert FreeSpace(tmp_path, lambda _: None).has_space_for(10**9)
+
+
+@pytest.mark.parametrize(("files", "fits"), [(None, True), (10**6, True), (110, True), (109, False), (0, False)])
+def test_disk_without_free_files_takes_no_output(tmp_path, files, fits):
+    """A disk may have room for bytes and none for one more file (inodes)."""
+    space = FreeSpace(tmp_path, lambda _: 10**12, lambda _: files)
+    assert space.has_space_for(10) is fits
+    if files == 0:
+        assert "takes only 0 more files (inodes)" in space.shortage()
+
+
+def test_this_disk_has_free_files_or_makes_them(tmp_path):
+    files = free_files(tmp_path)
+    assert files is None or files > 100
+    with pytest.raises(DiskError):
+        free_files(tmp_path / "gone")
