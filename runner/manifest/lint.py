@@ -136,7 +136,7 @@ class UnusedInputs:
                 self._provenance.report_at(axis.path, message, hint, key=True, warn=not intended)
 
     def _report_columns(self, first: SourceRow) -> None:
-        unused = [name for name in self._columns if not self._is_used(name)]
+        unused = [name for name in self._columns if not self.is_used(name)]
         misspelled = {name: intended for name in unused if (intended := self._intended_param(name))}
         for name, intended in misspelled.items():
             message = f"no text uses the column `{name}`, and the parameter is called `{intended}`"
@@ -148,7 +148,8 @@ class UnusedInputs:
                 first, f"nothing uses {self._list_columns(others)}", self._columns_hint(others), warn=True
             )
 
-    def _is_used(self, name: str) -> bool:
+    def is_used(self, name: str) -> bool:
+        """Return whether a text uses a column or an axis, or a model met so far takes it as a parameter."""
         in_column = any(template.column_params[name] for template in self._templates)
         return in_column or name in self._used_names or name in self._axes
 
