@@ -62,7 +62,7 @@ Exit codes:
   12 credentials wrong or expired
   13 state corrupt, mismatched or of a newer version
   14 disk full or I/O error
-  129, 130, 143  drained after HUP, INT, TERM; consistent and resumable
+  129, 130, 143  ended by HUP, INT, TERM; consistent and resumable
 """
 
 

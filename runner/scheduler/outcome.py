@@ -66,9 +66,9 @@ MEANING = {
     Exit.CREDENTIALS: "credentials wrong or expired",
     Exit.STATE: "state corrupt, mismatched or of a newer version",
     Exit.DISK: "disk full or I/O error",
-    Exit.HUP: "drained after HUP; consistent and resumable",
-    Exit.INT: "drained after INT; consistent and resumable",
-    Exit.TERM: "drained after TERM; consistent and resumable",
+    Exit.HUP: "ended by HUP; consistent and resumable",
+    Exit.INT: "ended by INT; consistent and resumable",
+    Exit.TERM: "ended by TERM; consistent and resumable",
 }
 
 
