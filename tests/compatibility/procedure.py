@@ -41,6 +41,7 @@ _ADDED = {
     "linked_from",
     "certain",
     "results_as_of",
+    "unlisted",
     "suspects",
     "waits",
     "files",
