@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from runner.manifest.diagnostics import Diagnostics
 
 _EXCERPT_LENGTH = 60
+#: opening quotes that a word processor puts in the place of straight ones
+_WORD_PROCESSOR_QUOTES = frozenset("“„‟＂")
 #: characters of the rows that are read ahead
 _MAX_AHEAD = 64 << 20
 #: first line by which spreadsheets name the delimiter of a table
@@ -181,8 +183,10 @@ def _read_table(records: _Records, label: str, diagnostics: Diagnostics) -> Iter
                        "name the column in the first line, or empty it", file=label)  # fmt: skip
         else:
             count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-            diagnostics.add((line, 1), "", f"{count} where the header has {width}",
-                       "a value with a comma, a quote or a line break needs quotes in CSV", file=label)  # fmt: skip
+            hint = "a value with a comma, a quote or a line break needs quotes in CSV"
+            if any(field[:1] in _WORD_PROCESSOR_QUOTES for field in fields if field):
+                hint = 'quotes of a word processor (“ ”) hold nothing together in CSV: write straight ones, "…"'
+            diagnostics.add((line, 1), "", f"{count} where the header has {width}", hint, file=label)
     if empty:
         more = f", and so are {empty - 1:,} more" if empty > 1 else ""
         diagnostics.add((first_empty, 1), "", f"every cell of this row is empty, and it is passed over{more}",

@@ -249,3 +249,11 @@ def test_parti_prompts(bench):
     assert len(found) == 1632
     assert all(row.values["Prompt"] and len(row.values) == 4 for row in found)
     assert any(row.values["Prompt"].startswith('A green sign that says "Very Deep Learning"') for row in found)
+
+
+def test_quotes_of_a_word_processor_hold_no_comma(bench):
+    bench.write("r.csv", "s,n\n“red, blue”,1\nred, blue,1\n")
+    first, second = bench.errors("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}")
+    assert first.message == second.message == "3 fields where the header has 2"
+    assert "straight ones" in first.hint
+    assert "straight" not in second.hint
