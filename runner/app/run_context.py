@@ -304,6 +304,7 @@ async def _open_pipeline(
     )
     session.refusals.trusts_less = options.trust_less
     session.has_bought = _purchase_search(context, name)
+    session.sold = {each for each in spec.operations if await context.store.has_remote_ids(name, each)}
     spending = Spending(
         session,
         context.store,

@@ -190,6 +190,8 @@ class ProviderSession:
     may_claim: Callable[[], bool] = lambda: True
     #: asked once an answer is a web page: returns True if the account's jobs have ever had a task accepted there
     has_bought: Callable[[], Awaitable[bool]] | None = None
+    #: operations of which a task of this job was ever accepted
+    sold: set[str] = field(default_factory=set)
     #: no request of any kind is sent any more in this run
     dead: bool = False
     #: the host was never reached
@@ -281,6 +283,12 @@ class ProviderSession:
         self.block("configuration", error)
         return error
 
+    def contradicts_sales(self, operation: str, meaning: str, outcome: Outcome) -> bool:
+        """Return whether a text says that there is no such address, which has accepted tasks of an operation."""
+        path = self.spec.operations[operation].path if operation else ""
+        has_sold = any(self.spec.operations[name].path == path for name in self.sold)
+        return meaning == "configuration" and has_sold and isinstance(outcome, Reply) and isinstance(outcome.body, str)
+
     def admit_witness(self, facts: ListFacts, sent_at: float) -> bool:
         """Let one submit out as a witness where too many doubts stop submits. Return False if none can go.
 
@@ -353,6 +361,7 @@ class ProviderSession:
                 if isinstance(event, Accepted):
                     self._add_witness(before, event.remote_id)
                     self.refusals.record_accepted()
+                    self.sold.add(before.operation)
                 self._refused_submits = 0
                 self.capacity.contention.reset()
                 if isinstance(event, Interrupted) and event.is_busy:
@@ -444,7 +453,10 @@ class ProviderSession:
         self.breaker.record_answer(proper=proper)
         if not proper:
             self._last_silence = verdict.error.message or verdict.error.reason or ""
-        if verdict.meaning in _BLOCKING:
+        operation = next((name for name, each in self.spec.operations.items() if each.path == request.path), "")
+        if phase == "submit" and self.contradicts_sales(operation, verdict.meaning, outcome):
+            pass  # a doubt about one task, and no reason to leave what is bought
+        elif verdict.meaning in _BLOCKING:
             self.block(_BLOCKING[verdict.meaning], verdict.error, on_query=phase == "query")
         elif proper:
             self.proved = True

@@ -283,6 +283,9 @@ class SubmitStage:
         event = self._read(outcome)
         if isinstance(event, Interrupted) and (error := await self._check_address(outcome)) is not None:
             event = AccountBlocked("configuration", error)
+        elif isinstance(event, AccountBlocked) and self._session.contradicts_sales(task.operation, event.kind, outcome):
+            # a proxy may have put its page in the place of an answer
+            event = Interrupted(f"{event.error.message or 'a text in the place of an answer'}, where tasks were bought")
         if not isinstance(event, Accepted):
             await self._session.refusals.refresh()
             event = self._session.refusals.check(task, event)

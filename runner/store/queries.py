@@ -124,8 +124,10 @@ class Queries:
         parameters = {"operation": operation, "code": code, "since": span[0], "until": span[1], "limit": limit}
         return [tuple(row) for row in await self._fetch_all("bought_after_refusal", provider=provider, **parameters)]
 
-    async def has_remote_ids(self, provider: str) -> bool:
-        """Return whether the provider has ever accepted a task of this job."""
+    async def has_remote_ids(self, provider: str, operation: str = "") -> bool:
+        """Return whether the provider has ever accepted a task of this job, or one of an operation."""
+        if operation:
+            return await self._fetch_bool("has_remote_ids_of", provider=provider, operation=operation)
         return await self._fetch_bool("has_remote_ids", provider=provider)
 
     async def submit_outlook(self, provider: str, free_slots: int) -> SubmitOutlook:

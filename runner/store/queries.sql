@@ -95,6 +95,11 @@ select exists (select 1 from task where submitted_at is not null)
 select exists (select 1 from task where provider = :provider and remote_id is not null)
   or exists (select 1 from former where provider = :provider)
 
+-- name: has_remote_ids_of
+-- Return whether a provider has ever accepted a task of an operation of this job.
+select exists (
+  select 1 from task where provider = :provider and remote_id is not null and operation = :operation)
+
 -- name: last_sent_at
 -- Return when the latest request was sent.
 select max(submitted_at) from task

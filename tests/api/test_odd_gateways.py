@@ -89,6 +89,27 @@ def test_fn19_page_of_a_host_that_has_sold_is_a_doubt(tmp_path, page):
     assert (result.exit_code, result.counts) == (4, {"done": 1, "held": 1})
 
 
+NO_ROUTE = [(404, "<html>404 Not Found</html>"), (404, "404 page not found")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", NO_ROUTE, ids=["page", "text"])
+def test_fn19_no_such_address_where_it_has_sold_is_a_doubt(tmp_path, page):
+    """Whoever answers so may stand before a host that has taken the task: it is not bought again unasked."""
+    with Gateway(lambda number: page if number == 3 else None).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path, 4))
+        assert (result.exit_code, result.counts) == (4, {"done": 3, "held": 1})
+        assert runner.run(job(gateway, tmp_path, 4)).exit_code == 4
+    assert gateway.posts == 4
+
+
+@pytest.mark.parametrize("page", NO_ROUTE, ids=["page", "text"])
+def test_fn19_no_such_address_from_the_start_is_configuration(tmp_path, page):
+    with Gateway(lambda _: page).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path))
+    assert (result.exit_code, result.counts, gateway.posts) == (7, {"queued": 4}, 1)
+
+
 # state words that no spec lists
 
 
