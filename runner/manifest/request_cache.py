@@ -93,6 +93,35 @@ class _Inputs:
         self.owns = tuple(own for own, _, _ in free)
         self.requests: dict[Any, _CheckedRequest | None] = {}
 
+    def read(
+        self, known: Mapping[str, Any], variables: Mapping[str, Any]
+    ) -> tuple[list[Any], list[Any], int, Any] | None:
+        """Return the free values as written and as sent, the bits of the absent ones, and what tells requests apart.
+
+        Return None if a value is none that can be checked by itself. Raise TemplateError if a text cannot be rendered.
+        """
+        written: list[Any] = []
+        values: list[Any] = []
+        absent = 0
+        for name, (_, param, check) in zip(self.free_names, self.free, strict=True):
+            value = known[name] if param is None else param.render(variables)
+            if param is None and (value is None or value == ""):  # an empty cell sets nothing
+                absent |= 1 << len(written)
+                checked = None
+            elif (checked := check(value)) is None or checked == "":
+                return None
+            written.append(value)
+            values.append(checked)
+        which: Any = absent
+        if self.names or self.params:
+            others = [known[name] for name in self.names]
+            others += [param.render(variables) for param in self.params]
+            types = [type(each) for each in others]
+            if not WRITTEN_TYPES.isdisjoint(types):  # equal numbers that are written in different ways
+                return None
+            which = (absent, *others, *types)  # equal values of other types are other values to JSON
+        return written, values, absent, which
+
 
 class RequestCache:
     """Checked requests of one template."""
@@ -114,19 +143,6 @@ class RequestCache:
 
         `known` holds the values of `row` and `given` together.
         """
-        try:
-            return self._find(row, given, known, variables, repeat)
-        except TemplateError:  # the long way says which of several
-            return None
-
-    def _find(
-        self,
-        row: Mapping[str, Any],
-        given: Mapping[str, Any],
-        known: Mapping[str, Any],
-        variables: Mapping[str, Any],
-        repeat: int,
-    ) -> KnownTask | None:
         shape = tuple(row) if not given else (*row, None, *given)
         try:
             inputs = self._inputs[shape]
@@ -136,26 +152,13 @@ class RequestCache:
             inputs = self._inputs[shape] = self._find_inputs(row, given)
         if inputs is None:
             return None
-        written: list[Any] = []
-        values: list[Any] = []
-        absent = 0
-        for name, (_, param, check) in zip(inputs.free_names, inputs.free, strict=True):
-            value = known[name] if param is None else param.render(variables)
-            if param is None and (value is None or value == ""):  # an empty cell sets nothing
-                absent |= 1 << len(written)
-                checked = None
-            elif (checked := check(value)) is None or checked == "":
-                return None
-            written.append(value)
-            values.append(checked)
-        which: Any = absent
-        if inputs.names or inputs.params:
-            others = [known[name] for name in inputs.names]
-            others += [param.render(variables) for param in inputs.params]
-            types = [type(each) for each in others]
-            if not WRITTEN_TYPES.isdisjoint(types):  # equal numbers that are written in different ways
-                return None
-            which = (absent, *others, *types)  # equal values of other types are other values to JSON
+        try:
+            found = inputs.read(known, variables)
+        except TemplateError:  # the long way says which of several
+            return None
+        if found is None:
+            return None
+        written, values, absent, which = found
         try:
             request = inputs.requests[which]
         except KeyError:
@@ -227,7 +230,11 @@ class RequestCache:
         key_parts, goods_parts = _split(key, [texts[at] for at in order]), _split(goods, [texts[at] for at in order])
         if key_parts is None or goods_parts is None:
             return None
-        return _CheckedRequest(request, params, model.slots(request), tuple(order), key_parts, goods_parts)
+        slots = model.slots(request)
+        # an image in a cell has megabytes, and each task brings its own
+        request |= dict.fromkeys(owns.values())
+        params = params | {inputs.free_names[at]: None for at in present}
+        return _CheckedRequest(request, params, slots, tuple(order), key_parts, goods_parts)
 
 
 def _split(content: bytes, marks: list[bytes]) -> tuple[bytes, ...] | None:

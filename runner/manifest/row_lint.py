@@ -53,7 +53,7 @@ class RowLint:
         self._hashes = array("q")
         #: by the hash of the values without them: rows with hidden characters, and the hash of what they hold
         self._hidden: dict[int, tuple[SourceRow, int]] = {}
-        self._hidden_twins: list[SourceRow] = []
+        self._hidden_again: list[SourceRow] = []
 
     def count_row(self, row: SourceRow) -> None:
         """Count what is strange in a row, after its first task was made."""
@@ -85,8 +85,8 @@ class RowLint:
         without = hash(canonical_text(joined.translate(_PLAIN)))
         if without in self._hidden:
             if self._hidden[without][1] != hash(joined):
-                self._hidden_twins.append(row)
-                del self._hidden_twins[_MAX_HIDDEN:]
+                self._hidden_again.append(row)
+                del self._hidden_again[_MAX_HIDDEN:]
         elif len(self._hidden) < _MAX_HIDDEN:
             self._hidden[without] = row, hash(joined)
 
@@ -122,16 +122,16 @@ class RowLint:
                     message = f"stands in quotes, `{shown}`{also}, which are sent with it"
                     hint = 'take them away if they are not meant; around a value of CSV stand straight ones, "…"'
             self._provenance.report_row(row, name, message, hint, warn=True)
-        self._report_twins()
+        self._report_hidden()
 
-    def _report_twins(self) -> None:
-        twins = list(self._hidden_twins)
+    def _report_hidden(self) -> None:
+        alike = list(self._hidden_again)
         if self._hidden:
-            twins += [self._hidden[digest][0] for digest in self._hidden.keys() & set(self._hashes)]
-        if not twins:
+            alike += [self._hidden[digest][0] for digest in self._hidden.keys() & set(self._hashes)]
+        if not alike:
             return
-        first = min(twins, key=lambda row: (row.line, row.column))
-        also = f" (and so do {len(twins) - 1:,} more)" if len(twins) > 1 else ""
+        first = min(alike, key=lambda row: (row.line, row.column))
+        also = f" (and so do {len(alike) - 1:,} more)" if len(alike) > 1 else ""
         found = next(
             (name, mark[0])
             for name in self._used or ()

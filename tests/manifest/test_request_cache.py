@@ -5,7 +5,9 @@ Larger: `EXAMPLES_TIMES=50 pytest tests/manifest/test_request_cache.py`.
 
 from __future__ import annotations
 
+import base64
 import os
+import tracemalloc
 from datetime import timedelta
 
 import orjson
@@ -172,3 +174,18 @@ def test_a_value_that_is_implied_anyway(tmp_path, texts):
     parsed = manifest_of(tmp_path, {"provider": "fake", "model": "ink"}, rows)
     assert is_same_the_long_way(parsed, catalogue)
     assert len(expanded(parsed, catalogue)[0]) == len({"plain", *(text.strip() for text in texts)})
+
+
+def test_images_in_cells_are_not_kept(tmp_path):
+    """Each choice of the others is kept once, and none of them with its megabytes."""
+    cells = [base64.b64encode(bytes([number]) * 300_000).decode() for number in range(40)]
+    rows = [{"prompt": "a boat", "image": cell, "cfg_scale": number / 100} for number, cell in enumerate(cells)]
+    parsed = manifest_of(tmp_path, {"provider": "kling", "model": "image2video/kling-v1-6"}, rows)
+    expander = ManifestExpander(parsed, CATALOGUE, Diagnostics(parsed.manifest.file))
+    tracemalloc.start()
+    for _ in expander.count():
+        pass
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert expander.draft_count == len(rows)
+    assert kept < 4 * len(cells[0])
