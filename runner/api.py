@@ -77,7 +77,7 @@ _PYTHON_WORDS = (
     ("add --buy-again", "give buy_again=True"),
     ("--buy-again", "buy_again=True"),
     ("add --same-account", "give same_account=True"),
-    ("use --wait-lock", "give wait_lock"),
+    ("use --wait-lock 10m", "give wait_lock=600"),
     ("choose --out", "give out"),
     ("with --out", "with out"),
     ("`runner plan`", "runner.plan(job)"),

@@ -46,7 +46,7 @@ def job_lock(directory: Path, *, wait: float = 0.0, is_cancelled: Callable[[], b
                     raise
     except filelock.Timeout:
         raise JobLockedError(
-            f"this job is being run by {_read_holder(holder)}", hint="Wait for it, or use --wait-lock."
+            f"this job is being run by {_read_holder(holder)}", hint="Wait for it, or use --wait-lock 10m."
         ) from None
     except OSError as error:
         raise DiskError(f"{directory}: {error.strerror}", hint="Mend the permissions, or choose --out.") from None

@@ -75,7 +75,7 @@ async def test_same_job_twice_is_refused(box):
     )
     errors = [result for result in results if isinstance(result, runner.RunnerError)]
     assert [error.exit_code for error in errors] in ([11], [11, 11])
-    assert {error.hint for error in errors} == {"Wait for it, or give wait_lock."}
+    assert {error.hint for error in errors} == {"Wait for it, or give wait_lock=600."}
     assert box.paid_once(4)
 
 
