@@ -45,7 +45,8 @@ EVERY_STAGE = (State.QUEUED, State.IN_DOUBT, State.RUNNING, State.READY)
 _LEFT_BY = 120.0
 #: seconds that every run polls and fetches what is paid, however long the pause before it was
 _AT_LEAST = 3600.0
-#: seconds to the next fetch of a file whose host is away, above which the next run fetches it
+#: seconds to the next fetch of a file whose host is away, above which the next run fetches it; longer than a download's
+#: lease, since a download is claimed until its lease ends before a worker counts as busy
 _FILES_WAIT = 120.0
 #: seconds after the deadline for which a task is polled whose state word no spec lists: the next run polls it again
 _UNLISTED_GRACE = 30.0
