@@ -178,7 +178,7 @@ class Run:
         for task in await self._store.in_state(State.SUBMITTING):
             if task.provider in pipelines:
                 settlement = pipelines[task.provider].settlement
-                interrupted = Interrupted("the process ended before the answer came")
+                interrupted = Interrupted("the process ended before the answer came", process_ended=True)
                 await settlement.settle(self._with_latest_send(task), interrupted)
                 settlement.failpoint("recovery marked")
         now = self._clock.now()

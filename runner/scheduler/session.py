@@ -367,6 +367,8 @@ class ProviderSession:
                 if isinstance(event, Interrupted) and event.is_busy:
                     now = self.clock.now()
                     self.breaker.record_busy(before.submitted_at or now, now)
+                elif isinstance(event, Interrupted) and event.process_ended and after.state is State.HELD:
+                    pass  # no lookup can settle it, so that all submits of this run would wait in vain
                 else:
                     self.breaker.record_submit(doubtful=isinstance(event, Interrupted))
             case Suspected():

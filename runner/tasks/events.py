@@ -43,6 +43,8 @@ class Interrupted:
     hopeless: bool = False
     #: a whole answer said that no more is taken at present, so that the path to the provider works
     is_busy: bool = False
+    #: our process ended before the answer, which says nothing about the path to the provider
+    process_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
