@@ -284,10 +284,14 @@ class ProviderSession:
         return error
 
     def contradicts_sales(self, operation: str, meaning: str, outcome: Outcome) -> bool:
-        """Return whether a text says that there is no such address, which has accepted tasks of an operation."""
+        """Return whether a text, or no body, blocks the account at an address that has accepted tasks of an operation.
+
+        The API's own form says so in JSON; a page is as likely from a proxy, which may have passed the request on.
+        """
         path = self.spec.operations[operation].path if operation else ""
         has_sold = any(self.spec.operations[name].path == path for name in self.sold)
-        return meaning == "configuration" and has_sold and isinstance(outcome, Reply) and isinstance(outcome.body, str)
+        is_page = isinstance(outcome, Reply) and not isinstance(outcome.body, dict | list)
+        return meaning in _BLOCKING and has_sold and is_page
 
     def admit_witness(self, facts: ListFacts, sent_at: float) -> bool:
         """Let one submit out as a witness where too many doubts stop submits. Return False if none can go.

@@ -110,6 +110,41 @@ def test_fn19_no_such_address_from_the_start_is_configuration(tmp_path, page):
     assert (result.exit_code, result.counts, gateway.posts) == (7, {"queued": 4}, 1)
 
 
+BARRED = {
+    "login": (401, "<html>401 Authorization Required</html>"),
+    "filter": (403, "<html>Blocked by the web filter</html>"),
+    "no body": (403, ""),
+    "payment": (402, "Payment Required"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", BARRED.values(), ids=BARRED)
+def test_fn19_page_that_bars_an_account_that_bought_is_a_doubt(tmp_path, page):
+    """A proxy that opens TLS and then logs its user out has passed the request on: it is not bought again unasked."""
+    with Gateway(lambda number: page if number == 3 else None).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path, 4))
+        assert (result.exit_code, result.counts) == (4, {"done": 3, "held": 1})
+        assert runner.run(job(gateway, tmp_path, 4)).exit_code == 4
+    assert gateway.posts == 4
+
+
+@pytest.mark.parametrize("page", BARRED.values(), ids=BARRED)
+def test_fn19_page_that_bars_from_the_start_is_believed(tmp_path, page):
+    with Gateway(lambda _: page).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path))
+    assert (result.counts, gateway.posts) == ({"queued": 4}, 1)
+    assert result.exit_code == (6 if page[0] == 402 else 12)
+
+
+@pytest.mark.slow
+def test_fn19_refused_key_in_json_is_believed_after_sales(tmp_path):
+    answer = 401, {"error": {"message": "invalid token", "type": "new_api_error"}}
+    with Gateway(lambda number: answer if number >= 3 else None).serving() as gateway:
+        result = runner.run(job(gateway, tmp_path, 4))
+    assert (result.exit_code, result.counts.get("held", 0), gateway.posts) == (12, 0, 3)
+
+
 # state words that no spec lists
 
 
