@@ -43,6 +43,8 @@ _EXPLANATIONS: Final = (
 _WIDE_COLON = re.compile(r"(?P<before>[ \t]*(?:- +)?)(?P<key>[a-z_]\w*)[ \t]*：", re.ASCII)
 _SEPARATORS = re.compile(r"[\s-]+")
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+#: letters from which a name may be a mistyped one, with a letter in the place of another, with two slips; and the most
+_TYPO_LENGTH, _SWAP_LENGTH, _TWO_TYPOS_LENGTH, _LONGEST_NAME = 4, 5, 9, 64
 #: digits in a key, to sort by their number
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -156,6 +158,37 @@ def normalize_name(name: str) -> str:
     """Return a name in the form of parameters: lower case, no full-width or invisible characters, no spaces."""
     visible = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
     return _SEPARATORS.sub("_", _CAMEL_CASE.sub("_", visible.strip())).casefold()
+
+
+def is_nearly(written: str, intended: str) -> bool:
+    """Return whether a name is probably another one that was mistyped, or written with other separators.
+
+    That is one letter left out, added or exchanged with its neighbour; in names of five letters or more also one letter
+    in the place of another, and in those of nine or more two such slips. Names that differ in digits are two names.
+    """
+    one, other = normalize_name(written), normalize_name(intended)
+    shorter, longer = sorted((one.replace("_", ""), other.replace("_", "")), key=len)
+    if shorter == longer or len(longer) < _TYPO_LENGTH or len(longer) > _LONGEST_NAME:
+        return shorter == longer
+    if len(longer) - len(shorter) > 2 or re.findall(r"\d+", shorter) != re.findall(r"\d+", longer):  # noqa: PLR2004
+        return False
+    most = 2 if len(longer) >= _TWO_TYPOS_LENGTH else 1
+    swapped = 1 if len(longer) >= _SWAP_LENGTH else 2
+    return _edit_distance(shorter, longer, swapped) <= most
+
+
+def _edit_distance(one: str, other: str, other_letter: int) -> int:
+    """Return the number of letters left out, added or exchanged with a neighbour, plus the price of each other one."""
+    above: list[int] = []
+    row = list(range(len(other) + 1))
+    for at, letter in enumerate(one, 1):
+        above, before, row = row, above, [at]
+        for to, wanted in enumerate(other, 1):
+            least = min(above[to] + 1, row[to - 1] + 1, above[to - 1] + (other_letter if letter != wanted else 0))
+            if at > 1 and to > 1 and letter == other[to - 2] and one[at - 2] == wanted:
+                least = min(least, before[to - 2] + 1)
+            row.append(least)
+    return row[-1]
 
 
 def closest_hint(name: str, known: Iterable[str], label: str = "it may be") -> str:

@@ -196,7 +196,7 @@ class ManifestExpander:
         self._templates.check(columns, conditions)
         aliases = self._templates.used_aliases()
         used_names = self._templates.names.union(aliases.values(), *[condition.names for condition in conditions])
-        unused = UnusedInputs(self._manifest, self._provenance, used_names, columns)
+        unused = UnusedInputs(self._manifest, self._provenance, used_names, columns, known_rows)
         templates = RequestTemplates(self._manifest, self._catalogue, self._templates.params, self._provenance, unused)
         if self._limit.check_product():
             return

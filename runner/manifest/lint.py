@@ -1,8 +1,9 @@
 """Report what is valid in a manifest but probably not meant: unused values, empty values, duplicates, wrong braces.
 
 Unused are columns, axes and `set` values without effect on a template or a parameter. A value that one model of the
-job takes and another would ignore is an error, unless `set` gives it. A column or axis that nothing uses is a warning,
-or an error if it differs from a parameter only in spelling.
+job takes and another would ignore is an error, unless `set` gives it. An axis that nothing uses is a warning, and so is
+a column if it was probably meant to be used: others stand in results on purpose. Both are errors if they differ from a
+parameter only in spelling.
 
 The others are warnings: an empty value that a template puts into a text that is paid for, tasks that merge because they
 are identical, and `{name}` or `｛｛name｝｝`, which are sent as they stand.
@@ -12,14 +13,15 @@ from __future__ import annotations
 
 import re
 from array import array
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from runner.manifest.diagnostics import normalize_name
+from runner.manifest.diagnostics import is_nearly, normalize_name
 from runner.manifest.model import MODEL_KEYS
 from runner.manifest.positions import dotted_path
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from runner.manifest.combinations import Combination
     from runner.manifest.model import Manifest, SourceRow
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
 
 #: largest number of unused columns that a message shows
 _MAX_COLUMNS_SHOWN = 20
+#: largest number of unused columns that are compared with the names in use
+_MAX_COLUMNS_COMPARED = 1_000
 #: largest number of merged tasks that a warning shows
 _MAX_DUPLICATES_SHOWN = 5
+_COLUMNS_HINT = "what is here stands in results.jsonl only"
 _IGNORED_HINT = "take it out, or give it with `matrix.set` to the models that have it"
 #: bytes of a digest that choose its byte array, bytes of it stored there, of the line or number behind them, of the key
 _PREFIX_BYTES, _SUFFIX_BYTES, _NUMBER_BYTES, _KEY_BYTES = 2, 14, 5, 2
@@ -62,14 +67,19 @@ _BRACED = re.compile(r"[{｛]{1,2}\s*(\w+)\s*[}｝]{1,2}")
 class UnusedInputs:
     """Columns, axes and added values without effect, collected from tasks and reported at the end.
 
-    `used_names` are the names that templates and conditions use.
+    `used_names` are the names that templates and conditions use, `rows` the values of the rows that are known.
     """
 
     def __init__(
-        self, manifest: Manifest, provenance: Provenance, used_names: Iterable[str], columns: Collection[str]
+        self,
+        manifest: Manifest,
+        provenance: Provenance,
+        used_names: Iterable[str],
+        columns: Collection[str],
+        rows: Sequence[Mapping[str, Any]],
     ) -> None:
         matrix = manifest.matrix
-        self._provenance, self._columns, self._axes = provenance, columns, matrix.axes
+        self._provenance, self._columns, self._axes, self._rows = provenance, columns, matrix.axes, rows
         self._fixed_keys = {name for name in MODEL_KEYS if getattr(manifest, name)}
         self._params = manifest.params.keys()
         self._used_names = {*used_names, *(set(MODEL_KEYS) - self._fixed_keys)}
@@ -143,10 +153,9 @@ class UnusedInputs:
             self._provenance.report_columns(
                 first, message, f"call it `{intended}`, or something else if it is not meant for the model"
             )
-        if others := [name for name in unused if name not in misspelled]:
-            self._provenance.report_columns(
-                first, f"nothing uses {self._list_columns(others)}", self._columns_hint(others), warn=True
-            )
+        others = [name for name in unused[:_MAX_COLUMNS_COMPARED] if name not in misspelled]
+        if likely := {name: reason for name in others if (reason := self._reason(name))}:
+            self._provenance.report_columns(first, f"nothing uses {_list_columns(likely)}", _COLUMNS_HINT, warn=True)
 
     def is_used(self, name: str) -> bool:
         """Return whether a text uses a column or an axis, or a model met so far takes it as a parameter."""
@@ -159,17 +168,35 @@ class UnusedInputs:
         is_free = intended not in {name, *self._columns, *self._axes, *self._params, *self._fixed_keys}
         return intended if is_free and any(template.matrix_params[intended] for template in self._templates) else ""
 
-    def _list_columns(self, names: list[str]) -> str:
-        reasons = dict.fromkeys(self._fixed_keys, " (the manifest names it)")
-        reasons |= dict.fromkeys(self._params, " (`params` sets it)")
-        shown = ", ".join(f"`{name}`{reasons.get(name, '')}" for name in names[:_MAX_COLUMNS_SHOWN])
-        more = f" and {len(names) - _MAX_COLUMNS_SHOWN} more" if len(names) > _MAX_COLUMNS_SHOWN else ""
-        return f"the column{'s' if len(names) > 1 else ''} {shown}{more}"
+    def _reason(self, name: str) -> str:
+        """Return why a column was probably meant to be used, empty if it stands there for results alone."""
+        if name in self._fixed_keys:
+            return "the manifest names it"
+        if name in self._params:
+            return "`params` sets it"
+        models = [template.model for template in self._templates]
+        known = {*self._used_names, *MODEL_KEYS, *chain.from_iterable(model.parameter_names() for model in models)}
+        near = [
+            each for each in sorted(known - {name}) if is_nearly(name, each) and not self._stands_beside(name, each)
+        ]
+        if near:
+            same = normalize_name(name)
+            return f"is `{next((each for each in near if normalize_name(each) == same), near[0])}` meant?"
+        takers = [template for template in self._templates if name in template.model.provider_names()]
+        return f"other models of {takers[0].provider} take it" if takers else ""
 
-    def _columns_hint(self, names: list[str]) -> str:
-        hints = [_model_hint(template, name) for name in names[:_MAX_COLUMNS_SHOWN] for template in self._templates[:1]]
-        similar = [hint for hint in hints if hint.startswith("did you mean")]
-        return " ".join([*similar[:1], "what is here stands in results.jsonl only"])
+    def _stands_beside(self, name: str, used: str) -> bool:
+        """Return whether a row has values under both names: a mistyped name stands in the place of the other."""
+        if used not in self._columns:
+            return False
+        return any(row.get(name) not in (None, "") and row.get(used) not in (None, "") for row in self._rows)
+
+
+def _list_columns(reasons: Mapping[str, str]) -> str:
+    names = list(reasons)
+    shown = ", ".join(f"`{name}` ({reasons[name]})" for name in names[:_MAX_COLUMNS_SHOWN])
+    more = f" and {len(names) - _MAX_COLUMNS_SHOWN} more" if len(names) > _MAX_COLUMNS_SHOWN else ""
+    return f"the column{'s' if len(names) > 1 else ''} {shown}{more}"
 
 
 def _model_label(template: RequestTemplate) -> str:

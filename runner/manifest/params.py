@@ -39,6 +39,12 @@ class ModelDescription(Protocol):
     def takes(self, name: str) -> bool:
         """Return whether `name` is a parameter of the model, by the provider's name or the common one."""
 
+    def parameter_names(self) -> Collection[str]:
+        """Return the names of the model's parameters, the provider's and the common ones."""
+
+    def provider_names(self) -> Collection[str]:
+        """Return the names of the parameters of all models of the provider."""
+
     def request(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[ParameterDiagnostic]]:
         """Return the parameters by the provider's names, and diagnostics by the names in `params`.
 

@@ -138,6 +138,15 @@ class ModelSchema:
         """Return True if the model has a parameter of this name, either its own name or a common one."""
         return name in self._parameters or name in self._common
 
+    def parameter_names(self) -> set[str]:
+        """Return the names of the parameters, the provider's own and the common ones."""
+        return {*self._parameters, *self._common}
+
+    def provider_names(self) -> set[str]:
+        """Return the names of the parameters of all models of the provider."""
+        parameters = [pair for model in self.spec.models.values() for pair in model.parameters.items()]
+        return {name for own, parameter in parameters for name in (own, *parameter.common)}
+
     def own_name(self, name: str) -> str | None:
         """Return the provider's own name of a parameter, or None if the model has none that is called so."""
         return name if name in self._parameters else self._common.get(name, name if self._is_unchecked else None)
@@ -292,7 +301,7 @@ class ModelSchema:
             ]
 
     def _hint(self, name: str) -> str:
-        known = sorted({*self._parameters, *self._common})
+        known = sorted(self.parameter_names())
         near = difflib.get_close_matches(name, known, n=1)
         return f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
 

@@ -40,6 +40,12 @@ class FakeShape:
     def takes(self, name: str) -> bool:
         return name in self.names
 
+    def parameter_names(self) -> set[str]:
+        return {*self.names, *self.names.values()}
+
+    def provider_names(self) -> set[str]:
+        return {*self.parameter_names(), "negative_prompt"}
+
     def own_name(self, name: str) -> str | None:
         return self.names.get(name)
 

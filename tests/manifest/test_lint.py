@@ -27,21 +27,47 @@ def test_a_valid_manifest_has_no_warnings(bench):
 # columns
 
 
-def test_unused_columns_give_one_warning_a_file(bench):
-    bench.write("r.csv", "s,id,note\na,1,x\nb,2,y\n")
+def test_columns_for_results_alone_give_no_warning(bench):
+    bench.write("r.csv", "s,id,note,sku,name,code,price_eur,image_2\na,1,x,k1,A,7,9.5,u\nb,2,y,k2,B,8,9.5,v\n")
     text = "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\n"
-    assert bench.warnings(text) == [f"r.csv:1:1: nothing uses the columns `id`, `note`; {UNUSED}"]
-    assert bench.warnings(text + "output: {name: '{{ index }}-{{ id }}'}") == [
-        f"r.csv:1:1: nothing uses the column `note`; {UNUSED}"
-    ]
-    assert bench.warnings(text + "matrix: {exclude: [{note: y}]}") == [
-        f"r.csv:1:1: nothing uses the column `id`; {UNUSED}"
+    assert bench.warnings(text) == []
+    assert bench.drafts(text)[1].vars["sku"] == "k2"
+    assert bench.warnings("params: {prompt: '{{ s }}'}\nitems:\n- {s: a, sku: k}\n- {s: b, id: 1}") == []
+
+
+@pytest.mark.parametrize(("written", "intended"), [
+    ("sed", "seed"), ("seeds", "seed"), ("claritty", "clarity"), ("clarty", "clarity"), ("clairty", "clarity"),
+    ("aspect_ration", "aspect_ratio"), ("aspectratio", "aspect_ratio"), ("Aspekt-Ratio", "aspect_ratio"),
+    ("modle", "model"), ("provder", "provider"), ("ref_promt", "ref_prompt"), ("clariti", "clarity"),
+])  # fmt: skip
+def test_column_that_nearly_fits_gives_a_warning(written, intended, bench):
+    bench.write("r.csv", f"prompt,{written},sku\na,1,k\n")
+    assert bench.warnings("items: {file: r.csv}") == [
+        f"r.csv:1:1: nothing uses the column `{written}` (is `{intended}` meant?); {UNUSED}"
     ]
 
 
-def test_unused_columns_of_inline_rows(bench):
-    text = "params: {prompt: '{{ s }}'}\nitems:\n- {s: a}\n- {s: b, id: 1}"
-    assert bench.warnings(text) == [f"job.yaml:6:1: items: nothing uses the column `id`; {UNUSED}"]
+@pytest.mark.parametrize("written", ["code", "need", "side", "sad", "xx", "s", "seed2", "clear", "charity_id", "id_2"])
+def test_column_with_a_name_of_its_own_gives_none(written, bench):
+    bench.write("r.csv", f"prompt,{written}\na,1\n")
+    assert bench.warnings("items: {file: r.csv}") == []
+
+
+def test_column_that_nearly_is_a_used_one(bench):
+    """A mistyped name stands in the place of the right one, and never beside it."""
+    text = "params: {prompt: '{{ s }} {{ mood | default(\"\") }}'}\nitems: {file: %s}\n"
+    bench.write("r.jsonl", '{"s": "a", "mood": "calm"}\n{"s": "b", "moood": "wild"}\n')
+    (warning,) = bench.warnings(text % "r.jsonl")
+    assert "nothing uses the column `moood` (is `mood` meant?)" in warning
+    bench.write("r.csv", "s,mood,moods\na,calm,x\nb,,y\n")
+    assert not any("nothing uses" in each for each in bench.warnings(text % "r.csv"))
+
+
+def test_column_that_other_models_take_gives_a_warning(bench):
+    bench.write("r.csv", "prompt,negative_prompt\na,blur\n")
+    assert bench.warnings("items: {file: r.csv}") == [
+        f"r.csv:1:1: nothing uses the column `negative_prompt` (other models of fake take it); {UNUSED}"
+    ]
 
 
 def test_overridden_columns_give_the_reason(bench):
@@ -51,20 +77,24 @@ def test_overridden_columns_give_the_reason(bench):
     ]
 
 
-def test_many_unused_columns_are_counted(bench):
-    bench.write("r.csv", "prompt," + ",".join(f"c{number}" for number in range(30)) + "\na" + ",1" * 30 + "\n")
+def test_many_columns_that_nearly_fit_are_counted(bench):
+    names = [f"clar{letter}ty" for letter in "abcdefghjklmnopqrstuvwxyz"] + [f"c{number}" for number in range(2_000)]
+    bench.write("r.csv", "prompt," + ",".join(names) + "\na" + ",1" * len(names) + "\n")
     (warning,) = bench.warnings("items: {file: r.csv}")
-    assert warning.startswith("r.csv:1:1: nothing uses the columns `c0`, `c1`")
-    assert warning.endswith(f"`c19` and 10 more; {UNUSED}")
+    assert warning.startswith("r.csv:1:1: nothing uses the columns `claraty` (is `clarity` meant?), `clarbty`")
+    assert warning.endswith(f"(is `clarity` meant?) and 5 more; {UNUSED}")
 
 
 def test_column_is_used_if_one_model_takes_it(bench):
     shapes = bench.catalogue.shapes
     shapes["ink"].names = {"prompt": "prompt", "seed": "seed"}
     shapes["oil"].names = {"prompt": "prompt"}
-    bench.write("r.csv", "prompt,model,seed,id\na,ink,1,7\nb,oil,,8\n")
+    bench.write("r.csv", "prompt,model,seed,promt\na,ink,1,7\nb,oil,,8\n")
+    assert bench.warnings("items: {file: r.csv}", head="version: 1\nprovider: fake\n") == []
+    shapes["oil"].names |= {"mask": "mask"}
+    bench.write("r.csv", "prompt,model,seed,masks\na,ink,1,7\nb,oil,,8\n")
     assert bench.warnings("items: {file: r.csv}", head="version: 1\nprovider: fake\n") == [
-        f"r.csv:1:1: nothing uses the column `id`; {UNUSED}"
+        f"r.csv:1:1: nothing uses the column `masks` (is `mask` meant?); {UNUSED}"
     ]
 
 
@@ -89,7 +119,9 @@ def test_misspelled_column_is_allowed_if_used_or_set(bench):
     bench.write("r.csv", "Prompt,Clarity\na,1024\n")
     text = "params: {prompt: '{{ Prompt }}'%s}\nitems: {file: r.csv}\n"
     assert "the parameter is called `clarity`" in bench.error(text % "")
-    assert bench.warnings(text % ", clarity: 2048") == [f"r.csv:1:1: nothing uses the column `Clarity`; {UNUSED}"]
+    assert bench.warnings(text % ", clarity: 2048") == [
+        f"r.csv:1:1: nothing uses the column `Clarity` (is `clarity` meant?); {UNUSED}"
+    ]
     assert bench.warnings(text % ", clarity: '{{ Clarity }}'") == []
 
 
@@ -250,7 +282,7 @@ def test_output_name_in_wrong_braces_gives_a_warning(bench):
 
 def test_error_of_a_spreadsheet_gives_a_warning(bench):
     bench.write("r.csv", "s,other\n#REF!,#REF!\na,b\n #N/A ,c\nErr:502,d\n#1 in the list,e\n")
-    assert bench.warnings("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\n")[1] == (
+    assert bench.warnings("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\n")[0] == (
         "r.csv:2:1: s: `#REF!` is an error of a spreadsheet (and 2 more in this column), and `params.prompt` sends it; "
         "mend the formula, and save the table again"
     )

@@ -14,8 +14,8 @@ provider: chanjing
 model: kling-v2-1
 params: {prompt: "{{ subject }}", aspect_ratio: "1:1"}
 items:
-  - {subject: red fox, note: a}
-  - note: b
+  - {subject: red fox, aspect_ration: a, sku: k1}
+  - aspect_ration: b
     subject: poster #1 of the series
 limits: {qps: 50}
 """
@@ -29,7 +29,7 @@ def test_strict_refuses_what_is_warned_of(desk):
         for verb in ("validate", "plan", "run"):
             done = desk.run(verb, "job.yaml", "--strict")
             assert done.returncode == 2, verb
-            assert "nothing uses the column `note`" in done.stderr
+            assert "nothing uses the column `aspect_ration` (is `aspect_ratio` meant?)" in done.stderr
             assert "since ` #` begins a comment" in done.stderr
             assert "--strict takes warnings as errors" in done.stderr
         entry = json.loads(desk.run("validate", "job.yaml", "--strict", "--json").stdout)
@@ -39,9 +39,12 @@ def test_strict_refuses_what_is_warned_of(desk):
         assert not (desk.root / "out").exists()
         desk.write(
             "job.yaml",
-            WARNED.replace("poster #1 of the series", "owl").replace(", note: a", "").replace("note: b\n    ", ""),
+            WARNED.replace("poster #1 of the series", "owl")
+            .replace(", aspect_ration: a", "")
+            .replace("aspect_ration: b\n    ", ""),
         )
         assert desk.run("run", "job.yaml", "--strict").returncode == 0
+        assert [line["vars"].get("sku") for line in desk.results()] == ["k1", None]
         # what the last run has checked is not checked again, and its warnings count all the same
         desk.write("job.yaml", WARNED)
         assert desk.run("run", "job.yaml").returncode == 0

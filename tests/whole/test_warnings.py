@@ -25,11 +25,14 @@ retry: {doubt: 1s}
 
 @pytest.mark.slow
 def test_warnings_go_to_stderr_and_change_no_exit_code(desk):
-    desk.write("rows.csv", "subject,note\x1b[31m\ncat,1\ndog,2\ncat,3\n")
+    desk.write("rows.csv", "subject,aspect\x1b_ratio,sku\ncat,1,a\ndog,2,b\ncat,3,c\n")
     desk.write("styles.csv", "style\nink\noil\n")
     desk.write("job.yaml", TEXT)
     merged = "job.yaml:4:1: items: 4 tasks are identical to earlier ones and merge with them: rows.csv:4 "
-    unused = "rows.csv:1:1: nothing uses the column `note\\x1b[31m`; what is here stands in results.jsonl only"
+    unused = (
+        "rows.csv:1:1: nothing uses the column `aspect\\x1b_ratio` (is `aspect_ratio` meant?); "
+        "what is here stands in results.jsonl only"
+    )
     for verb in ("validate", "plan"):
         done, as_json = desk.run(verb, "job.yaml"), desk.run(verb, "job.yaml", "--json")
         assert (done.returncode, as_json.returncode) == (0, 0)
