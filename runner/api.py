@@ -21,7 +21,7 @@ from runner.app.plan_job import PlanBuilder
 from runner.app.planned_links import PlannedLinks
 from runner.app.run_events import Progress, RunEvent, TaskChanged, Warned
 from runner.app.stored_job import OutputFile, StoredJob, TaskResult
-from runner.errors import Diagnostic, ManifestError, RunnerError, UsageError
+from runner.errors import MAX_SHOWN, Diagnostic, ManifestError, RunnerError, UsageError
 from runner.report.summary import JobIssues, render
 from runner.settings import Settings
 from runner.store.read_only import open_read_only
@@ -504,7 +504,7 @@ def _run(job: Job, options: RunOptions, listener: Listener, stop: StopSwitch) ->
     from runner.app.run_job import execute  # noqa: PLC0415
 
     observer = EventObserver(job.name, listener)
-    for warning in job.warnings:
+    for warning in job.warnings[:MAX_SHOWN]:
         observer.warn(str(warning))
     try:
         with notify_around(job.loaded, options, observer) as notify_end:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 #: an index in a key; what differs between two messages of one kind: quoted texts, lines and numbers
 _INDEX = re.compile(r"\[[0-9]+\]")
 _VALUE = re.compile(r"`[^`]*`|'[^']*'|[0-9][0-9.,:]*")
+#: largest number of errors, and of warnings, in machine-readable outputs; the others are counted
+MAX_SHOWN = 50
 #: diagnostics of one kind that are shown line by line; of more only the first is, with the places of the next two
 _MAX_OF_KIND, _PLACES = 3, 2
 #: lines of an error, however many kinds of mistakes there are
@@ -126,7 +128,8 @@ class ManifestError(UsageError):
     """All diagnostics of a manifest at once, in the order of the file.
 
     `diagnostics` are the first of them, `others` those behind them, and `more` counts by kind those that were not kept;
-    `omitted` is the number of all that `diagnostics` lacks. The text has one line for each kind of mistake.
+    `omitted` is the number of all that `diagnostics` lacks. The text has one line for each kind of mistake, and below
+    them one for each kind of the `warnings`.
     """
 
     def __init__(
@@ -136,23 +139,33 @@ class ManifestError(UsageError):
         omitted: int = 0,
         others: Sequence[Diagnostic] = (),
         more: Mapping[Kind, int] | None = None,
+        warnings: Sequence[Diagnostic] = (),
         hint: str = "Nothing was sent. Correct the lines above and run the command again.",
     ) -> None:
         self.diagnostics = tuple(diagnostics)
         self.omitted = omitted
-        self.others, self.more = tuple(others), dict(more or {})
+        self.others, self.more, self.warnings = tuple(others), dict(more or {}), tuple(warnings)
         every = (*self.diagnostics, *self.others)
         lines = condense(every, self.more)[:_MAX_LINES]
         if hidden := len(self.diagnostics) + omitted - len(lines):
             lines.append(f"… and {hidden:,} more: `runner validate --all` shows them line by line")
+        lines += [f"warning: {line}" for line in condense(self.warnings, self.more)[:_MAX_LINES]]
         super().__init__("\n".join(lines), hint=hint)
 
     def in_full(self) -> ManifestError:
         """Return the error with a line for every diagnostic that was kept."""
-        full = ManifestError(self.diagnostics, omitted=self.omitted, others=self.others, more=self.more, hint=self.hint)
+        full = ManifestError(
+            self.diagnostics,
+            omitted=self.omitted,
+            others=self.others,
+            more=self.more,
+            warnings=self.warnings,
+            hint=self.hint,
+        )
         lines = [str(diagnostic) for diagnostic in (*self.diagnostics, *self.others)]
         if left := self.omitted - len(self.others):
             lines.append(f"… and {left:,} more of the same kinds, of which no line is kept")
+        lines += [f"warning: {warning}" for warning in self.warnings]
         full.message = "\n".join(lines)
         return full
 

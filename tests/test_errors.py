@@ -48,3 +48,15 @@ def test_text_is_bounded_however_many_kinds_there_are():
     kinds = [bad(2, key=f"column {chr(65 + at)}{chr(65 + at // 26)}") for at in range(80)]
     lines = str(ManifestError(kinds[:50], omitted=30, others=kinds[50:])).split("\n")
     assert (len(lines), lines[50]) == (52, "… and 30 more: `runner validate --all` shows them line by line")
+
+
+def test_warnings_stand_below_the_errors_with_their_count():
+    warnings = [Diagnostic("r.csv", line, 1, "s", f"`{line}` is strange", "") for line in range(2, 92)]
+    error = ManifestError([bad(4)], warnings=[Diagnostic("job.yaml", 3, 2, "", "an axis", ""), *warnings])
+    first, axis, row, hint = str(error).split("\n")
+    assert first == str(bad(4))
+    assert axis == "warning: job.yaml:3:2: an axis"
+    assert row == "warning: r.csv:2:1: s: `2` is strange (90 of this kind, also at 3:1 and 4:1, …)"
+    assert hint.startswith("  Nothing was sent.")
+    assert str(error.in_full()).count("\nwarning: ") == 91
+    assert error.in_full().warnings == error.warnings

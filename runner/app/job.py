@@ -30,7 +30,7 @@ from runner.text import shell_join
 from runner.units import parse_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from runner.manifest.expand import DraftCallback
     from runner.manifest.model import Manifest
@@ -111,7 +111,7 @@ class LoadedJob:
         for draft in self.drafts():
             cap_check.add(self.parsed, draft)
         with _located_errors(self.locate):
-            cap_check.raise_if_unpriced(self.parsed)
+            cap_check.raise_if_unpriced(self.parsed, self.summary.warnings)
 
     def additions(self, after: int = 0) -> Iterator[Addition]:
         """Yield the drafts, each with its price, the paths of its images and the fingerprint that duplicates share.
@@ -225,7 +225,7 @@ def load(
         cap_check = CostCapCheck(catalogue, has_cap=has_cost_cap)
         callback = chain_callbacks(cap_check.add, on_draft) if has_cap else on_draft
         summary = expand.check_parsed(parsed, diagnostics, catalogue, callback, on_progress)
-        cap_check.raise_if_unpriced(parsed)
+        cap_check.raise_if_unpriced(parsed, summary.warnings)
     files = _unchanged(files, manifest.file)
     digest = _digest(text, manifest, files, images.inventory)
     return LoadedJob(
@@ -264,7 +264,7 @@ def load_values(
             diagnostics.add((1, 1), "name", "missing", hint)
         files = _read_data_files(parsed.manifest)
         summary = expand.check_parsed(parsed, diagnostics, catalogue, cap_check.add)
-        cap_check.raise_if_unpriced(parsed)
+        cap_check.raise_if_unpriced(parsed, summary.warnings)
         files = _unchanged(files, file.name)
     summary = replace(summary, warnings=tuple(nodes.locate(warning) for warning in summary.warnings))
     if in_sandbox and out is None:
@@ -285,6 +285,7 @@ def _located_errors(locate: Callable[[Diagnostic], Diagnostic] | None) -> Iterat
             [locate(each) for each in error.diagnostics],
             omitted=error.omitted,
             others=[locate(each) for each in error.others],
+            warnings=[locate(each) for each in error.warnings],
         ) from None
 
 
@@ -419,8 +420,8 @@ class CostCapCheck:
         if self._prices.of(draft) is None:
             self._unpriced_models[draft.model] = None
 
-    def raise_if_unpriced(self, parsed: ParsedManifest) -> None:
-        """Raise ManifestError if a model has no price, or if prices are in several units."""
+    def raise_if_unpriced(self, parsed: ParsedManifest, warnings: Sequence[Diagnostic]) -> None:
+        """Raise ManifestError, with `warnings`, if a model has no price, or if prices are in several units."""
         if not self._unpriced_models and len(self._units) < 2:  # noqa: PLR2004 - two currencies
             return
         written = parsed.manifest.limits.max_cost is not None
@@ -432,7 +433,7 @@ class CostCapCheck:
             if self._unpriced_models
             else (f"costs in {units} do not add up to one cap", "make a manifest for each")
         )
-        raise ManifestError([Diagnostic(parsed.manifest.file, line, column, key, why, hint)])
+        raise ManifestError([Diagnostic(parsed.manifest.file, line, column, key, why, hint)], warnings=warnings)
 
 
 def chain_callbacks(first: DraftCallback, second: DraftCallback | None) -> DraftCallback:

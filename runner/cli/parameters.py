@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.errors import ManifestError, condense
+from runner.errors import MAX_SHOWN, ManifestError, condense
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -81,8 +81,12 @@ def warning_lines(warnings: Sequence[Diagnostic], *, show_all: bool) -> list[str
 def refuse_warnings(warnings: Sequence[Diagnostic], *, strict: bool) -> None:
     """Raise ManifestError if there are warnings and the user takes them as errors."""
     if strict and warnings:
+        first, others = warnings[:MAX_SHOWN], warnings[MAX_SHOWN:]
         raise ManifestError(
-            warnings, hint="Nothing was sent: --strict takes warnings as errors. Correct them, or leave it out."
+            first,
+            omitted=len(others),
+            others=others,
+            hint="Nothing was sent: --strict takes warnings as errors. Correct them, or leave it out.",
         )
 
 

@@ -23,7 +23,7 @@ from runner.cli.parameters import (
     strict,
     warning_lines,
 )
-from runner.errors import ManifestError
+from runner.errors import MAX_SHOWN, ManifestError
 from runner.report.guarantee_text import safety_lines
 from runner.report.progress import show_checking
 from runner.report.summary import codes_text
@@ -84,7 +84,8 @@ def _print_diagnostics(path: Path, error: ManifestError, *, as_json: bool) -> No
         click.echo(str(error), err=True)
         return
     problems = [_diagnostic_entry(diagnostic) for diagnostic in error.diagnostics]
-    entry = {"manifest": str(path), "valid": False, "tasks": None, "problems": problems, "warnings": []}
+    warnings = [_diagnostic_entry(warning) for warning in error.warnings[:MAX_SHOWN]]
+    entry = {"manifest": str(path), "valid": False, "tasks": None, "problems": problems, "warnings": warnings}
     click.echo(orjson.dumps(entry))
 
 
@@ -96,7 +97,7 @@ def _print_warnings(job: Job, *, show_all: bool) -> list[dict[str, Any]]:
     """Print the warnings of a manifest on stderr, and return them for `--json`."""
     for line in warning_lines(job.warnings, show_all=show_all):
         click.echo(f"warning: {sanitize(line, _MAX_WARNING)}", err=True)
-    return [_diagnostic_entry(warning) for warning in job.warnings]
+    return [_diagnostic_entry(warning) for warning in job.warnings[:MAX_SHOWN]]
 
 
 def _merged_note(job: Job) -> str:

@@ -40,6 +40,8 @@ class CompiledTemplates:
         self._source_map = parsed.source_map
         self._diagnostics = diagnostics
         self.broken: set[str] = set()
+        #: whether a template or a name was reported, so that what the manifest uses is not known
+        self.is_wrong = False
         #: column by the name that templates have for it, where its own is none: `Product_Name` for `Product Name`
         self.aliases: dict[str, str] = {}
         params = parsed.manifest.params
@@ -122,6 +124,7 @@ class CompiledTemplates:
     def _add(self, path: KeyPath, message: str, hint: str, *, key: bool = False, warn: bool = False) -> None:
         location = self._source_map.key_location(*path) if key else self._source_map.location(*path)
         self._diagnostics.add(location, dotted_path(path), message, hint, warn=warn)
+        self.is_wrong = self.is_wrong or not warn
 
 
 def _aliases(columns: Collection[str], taken: Collection[str]) -> dict[str, str]:

@@ -11,16 +11,15 @@ import unicodedata
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.errors import Diagnostic, ManifestError, kind_of
+from runner.errors import MAX_SHOWN, Diagnostic, ManifestError, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from runner.errors import Kind
 
-#: largest number of errors in machine-readable outputs; the others are counted
-MAX_SHOWN = 50
-#: largest number of errors kept for sorting; a file with an error in each of 10^6 rows must not fill the memory
+#: largest number of errors, and of warnings, kept for sorting; a file with an error in each of 10^6 rows must not fill
+#: the memory
 MAX_KEPT = 2_000
 #: largest number of kinds of which the first error is kept although there are so many, or that are counted apart
 MAX_KINDS = 200
@@ -49,22 +48,51 @@ _TYPO_LENGTH, _SWAP_LENGTH, _TWO_TYPOS_LENGTH, _LONGEST_NAME = 4, 5, 9, 64
 _DIGITS = re.compile(r"([0-9]+)")
 
 
+class _Kept:
+    """Diagnostics kept for sorting. Those beyond the largest number are counted, but the first of a kind is kept."""
+
+    def __init__(self) -> None:
+        self.kept: set[Diagnostic] = set()
+        self.dropped = 0
+        #: by kind, how many were not kept; None until there are too many to keep
+        self._more: dict[Kind, int] | None = None
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Keep a diagnostic, or count it."""
+        if len(self.kept) < MAX_KEPT or diagnostic in self.kept or not self._count_more(diagnostic):
+            self.kept.add(diagnostic)
+        else:
+            self.dropped += 1
+
+    def more(self) -> dict[Kind, int]:
+        """Return how many of each kind were not kept."""
+        return {kind: count for kind, count in (self._more or {}).items() if count}
+
+    def _count_more(self, diagnostic: Diagnostic) -> bool:
+        """Count a diagnostic that is not kept. Return False if it is the first of its kind, and so is to be kept."""
+        if self._more is None:
+            self._more = dict.fromkeys(map(kind_of, self.kept), 0)
+        kind = kind_of(diagnostic)
+        if kind in self._more:
+            self._more[kind] += 1
+        elif len(self._more) < MAX_KINDS:
+            self._more[kind] = 0
+            return False
+        return True
+
+
 class Diagnostics:
     """Errors and warnings of the manifest `file`. Length and truth are those of the errors."""
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self._errors: set[Diagnostic] = set()
-        self._warnings: set[Diagnostic] = set()
-        self._dropped = 0
-        #: by kind, how many errors were not kept; None until there are too many to keep
-        self._more: dict[Kind, int] | None = None
+        self._errors, self._warnings = _Kept(), _Kept()
 
     def __len__(self) -> int:
-        return len(self._errors) + self._dropped
+        return len(self._errors.kept) + self._errors.dropped
 
     def __bool__(self) -> bool:
-        return bool(self._errors)
+        return bool(self._errors.kept)
 
     def add(
         self,
@@ -77,52 +105,37 @@ class Diagnostics:
         warn: bool = False,
     ) -> None:
         """Add an error, or a warning if `warn` is set, at (line, column) of a file, by default the manifest."""
-        diagnostic = Diagnostic(file or self.file, *location, key, message, hint)
-        if warn:
-            if len(self._warnings) < MAX_KEPT:
-                self._warnings.add(diagnostic)
-        else:
-            self.extend([diagnostic])
+        kept = self._warnings if warn else self._errors
+        kept.add(Diagnostic(file or self.file, *location, key, message, hint))
 
     def extend(self, errors: list[Diagnostic]) -> None:
         """Add errors. Only count those beyond the largest number to keep, but keep the first of every kind."""
         for error in errors:
-            if len(self._errors) < MAX_KEPT or error in self._errors or not self._count_more(error):
-                self._errors.add(error)
-            else:
-                self._dropped += 1
-
-    def _count_more(self, error: Diagnostic) -> bool:
-        """Count an error that is not kept. Return False if it is the first of its kind, and so is to be kept."""
-        if self._more is None:
-            self._more = dict.fromkeys(map(kind_of, self._errors), 0)
-        kind = kind_of(error)
-        if kind in self._more:
-            self._more[kind] += 1
-        elif len(self._more) < MAX_KINDS:
-            self._more[kind] = 0
-            return False
-        return True
+            self._errors.add(error)
 
     def error(self) -> ManifestError:
-        """Return the exception that holds the first errors and the number of the others."""
-        ordered = self._ordered(self._errors)
+        """Return the exception that holds the first errors, the number of the others, and the warnings."""
+        ordered = self._ordered(self._errors.kept)
         first, others = ordered[:MAX_SHOWN], ordered[MAX_SHOWN:]
-        more = {kind: count for kind, count in (self._more or {}).items() if count}
-        return ManifestError(first, omitted=len(others) + self._dropped, others=others, more=more)
+        omitted = len(others) + self._errors.dropped
+        more = self._warnings.more() | self._errors.more()
+        # of a value that is wrong, the error says enough
+        wrong = {(error.file, error.line, error.key) for error in ordered}
+        warnings = [each for each in self.warnings if (each.file, each.line, each.key) not in wrong]
+        return ManifestError(first, omitted=omitted, others=others, more=more, warnings=warnings)
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """Return the first warnings in the order of the files."""
-        return tuple(self._ordered(self._warnings)[:MAX_SHOWN])
+        """Return the warnings that were kept, in the order of the files."""
+        return tuple(self._ordered(self._warnings.kept))
 
     def has_errors_in(self, file: str) -> bool:
         """Return whether there is an error in `file`."""
-        return any(error.file == file for error in self._errors)
+        return any(error.file == file for error in self._errors.kept)
 
     def raise_any(self) -> None:
         """Raise ManifestError if there are errors."""
-        if self._errors:
+        if self:
             raise self.error()
 
     def _ordered(self, diagnostics: set[Diagnostic]) -> list[Diagnostic]:

@@ -211,7 +211,7 @@ class ManifestExpander:
         yield from self._expand_rows(builder, empty_values, row_lint, chain(ahead, rows))
         self.by_provider, self.key_sum = builder.by_provider, f"{builder.key_sum % 2**128:032x}"
         if not self._limit.exceeded:
-            unused.report(first, complete=templates.is_complete)
+            unused.report(first, complete=templates.is_complete, uses_known=not self._templates.is_wrong)
             self._report_unmatched(conditions, columns if self._diagnostics.has_errors_in(first.file) else ())
         if self.draft_count > MAX_FILES and not self._manifest.output_shards:
             message = f"{self.draft_count:,} outputs in one directory, which many tools bear badly"
@@ -341,12 +341,12 @@ class DraftBuilder:
             self._provenance.report_template_error(error, combination)
             return None
         if task is not None:
-            goods, key = task.goods, task.key
+            goods, key, is_right = task.goods, task.key, True
         else:
-            request, key, goods = self._request_and_hashes(template, combination, params, repeat)
+            request, key, goods, is_right = self._request_and_hashes(template, combination, params, repeat)
             if not key:
                 return None
-        if self._duplicates.merge_if_known(goods, key, combination):
+        if self._duplicates.merge_if_known(goods, key, combination, is_right=is_right):
             if self._on_merged and (first := self._duplicates.first_index(goods, combination)):
                 params = params if task is None else task.params()
                 name = self._namer.name_from_template(first, key.hex(), template, variables, params)
@@ -401,8 +401,8 @@ class DraftBuilder:
 
     def _request_and_hashes(
         self, template: RequestTemplate, combination: Combination, params: Mapping[str, Any], repeat: int
-    ) -> tuple[dict[str, Any], bytes, bytes]:
-        """Return the request, the key and the goods of a task.
+    ) -> tuple[dict[str, Any], bytes, bytes, bool]:
+        """Return the request, the key and the goods of a task, and whether every parameter is right.
 
         Report content that cannot be sent as JSON, and return empty hashes for it.
         """
@@ -417,8 +417,8 @@ class DraftBuilder:
             goods = identity.task_goods(provider, template.endpoint, code, request, repeat, template.implied)
         except TypeError as error:
             self._provenance.report_at(("params",), f"cannot be sent as JSON: {error}", "write long numbers in quotes")
-            return request, b"", b""
-        return request, bytes.fromhex(key), bytes.fromhex(goods)
+            return request, b"", b"", False
+        return request, bytes.fromhex(key), bytes.fromhex(goods), not diagnostics
 
     def _output_name(
         self,

@@ -110,8 +110,11 @@ class UnusedInputs:
                 else:
                     self._ineffective_sets[number, name] = template
 
-    def report(self, first: SourceRow, *, complete: bool) -> None:
-        """Report ignored and unused values. `first` is the first row. `complete` is true if every model was found."""
+    def report(self, first: SourceRow, *, complete: bool, uses_known: bool) -> None:
+        """Report ignored and unused values. `first` is the first row.
+
+        `complete` is true if every model was found, `uses_known` if no template is wrong.
+        """
         for template, name, combination in self._ignored_values:
             self._report_ignored(template, name, combination, complete=complete)
         for (number, name), template in self._ineffective_sets.items():
@@ -121,8 +124,8 @@ class UnusedInputs:
                     ("matrix", "set", number, "then", name), message, _model_hint(template, name), key=True
                 )
         if complete and self._templates:
-            self._report_axes()
-            self._report_columns(first)
+            self._report_axes(uses_known=uses_known)
+            self._report_columns(first, uses_known=uses_known)
 
     def _report_ignored(
         self, template: RequestTemplate, name: str, combination: Combination, *, complete: bool
@@ -136,16 +139,18 @@ class UnusedInputs:
             message = f"no text uses `{name}`, and {_model_label(template)} has no such parameter"
             self._provenance.report_matrix_value(name, combination, message, _model_hint(template, name))
 
-    def _report_axes(self) -> None:
+    def _report_axes(self, *, uses_known: bool) -> None:
         for name, axis in self._axes.items():
             if name in self._unused_names and not any(template.matrix_params[name] for template in self._templates):
                 intended = self._intended_param(name)
+                if not (intended or uses_known):
+                    continue
                 models = _model_label(self._templates[0]) if len(self._templates) == 1 else "no model"
                 message = f"no text uses this axis, and {models} has no such parameter"
                 hint = f"call it `{intended}`" if intended else _model_hint(self._templates[0], name)
                 self._provenance.report_at(axis.path, message, hint, key=True, warn=not intended)
 
-    def _report_columns(self, first: SourceRow) -> None:
+    def _report_columns(self, first: SourceRow, *, uses_known: bool) -> None:
         unused = [name for name in self._columns if not self.is_used(name)]
         misspelled = {name: intended for name in unused if (intended := self._intended_param(name))}
         for name, intended in misspelled.items():
@@ -153,6 +158,8 @@ class UnusedInputs:
             self._provenance.report_columns(
                 first, message, f"call it `{intended}`, or something else if it is not meant for the model"
             )
+        if not uses_known:
+            return
         others = [name for name in unused[:_MAX_COLUMNS_COMPARED] if name not in misspelled]
         if likely := {name: reason for name in others if (reason := self._reason(name))}:
             self._provenance.report_columns(first, f"nothing uses {_list_columns(likely)}", _COLUMNS_HINT, warn=True)
@@ -270,11 +277,14 @@ class Duplicates:
         self._counts = {True: 0, False: 0}
         self._shown: dict[bool, list[str]] = {True: [], False: []}
 
-    def merge_if_known(self, goods: bytes, key: bytes, combination: Combination) -> bool:
-        """Return whether an earlier task asks for the same, and count it if so."""
+    def merge_if_known(self, goods: bytes, key: bytes, combination: Combination, *, is_right: bool = True) -> bool:
+        """Return whether an earlier task asks for the same, and count it if so.
+
+        A task that is not right lacks the parameters that are wrong: what it has in common with another says nothing.
+        """
         stored, at = self._find(goods)
-        if at < 0:
-            return False
+        if at < 0 or not is_right:
+            return at >= 0
         first = int.from_bytes(stored[at + _SUFFIX_BYTES : at + _SUFFIX_BYTES + _NUMBER_BYTES], "big")
         identical = stored[at + _RECORD_BYTES - _KEY_BYTES : at + _RECORD_BYTES] == key[:_KEY_BYTES]
         self.merged += 1

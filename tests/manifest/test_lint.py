@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.errors import escape_control
+from runner.errors import ManifestError, escape_control
 
 UNUSED = "what is here stands in results.jsonl only"
 ROWS_HINT = (
@@ -306,3 +306,53 @@ def test_texts_that_comments_cut_short_are_one_warning(bench):
 @pytest.mark.parametrize("rest", ["  # 3 cups", " # a note", "  #! ruff", " ## part", "", "#1", " # "], ids=repr)
 def test_comment_that_is_one_gives_no_warning(bench, rest):
     assert bench.warnings(f"items:\n  - prompt: a cup{rest}\n  - prompt: 'a cup #1'\n") == []
+
+
+# warnings beside errors
+
+
+def warnings_beside(bench, text):
+    with pytest.raises(ManifestError) as caught:
+        bench.examine(text)
+    return [str(each).replace(f"{bench.home}/", "") for each in caught.value.warnings]
+
+
+def test_warnings_of_rows_stand_beside_errors(bench):
+    bench.write("r.csv", "s,clarity,sed\nfox,1024,1\n#REF!,1024,2\n“hen”,5,3\n")
+    spreadsheet, quotes, column = sorted(
+        warnings_beside(bench, "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\n"), key=lambda each: each[8:]
+    )[::-1]
+    assert "s: stands in quotes" in spreadsheet
+    assert "`#REF!` is an error of a spreadsheet" in quotes
+    assert "nothing uses the column `sed` (is `seed` meant?)" in column
+
+
+def test_warnings_of_a_manifest_stand_beside_errors(bench):
+    text = "items:\n  - prompt: poster #1 of 3\n    clarity: 5\nmatrix: {style: [a]}\n"
+    comment, axis = warnings_beside(bench, text)
+    assert "ends before `#1 of 3`" in comment
+    assert "matrix.style: no text uses this axis" in axis
+    (parse_only,) = warnings_beside(bench, "items:\n  - prompt: poster #1 of 3\nretry: {patience: soon}\nzip: 1\n")
+    assert "ends before `#1 of 3`" in parse_only
+
+
+def test_warning_that_an_error_explains_is_left_out(bench):
+    bench.write("r.csv", "s,style\n,x\n")
+    text = "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\n"
+    assert warnings_beside(bench, text.replace("{{ s }}", "{{ stile }}")) == []
+    assert warnings_beside(bench, text.replace("{{ s }}", "{{ s ")) == []
+    assert warnings_beside(bench, text + "matrix: {clarity: [5]}") != []
+
+
+def test_more_warnings_than_are_kept_keep_every_kind(bench):
+    rows = "".join(f"- {{prompt: '{{{{ x }}}}', seed: {number}}}\n" for number in range(2_100))
+    warnings = bench.warnings(f"items:\n{rows}- {{prompt: a, other: '{{{{ x }}}}'}}\nmatrix: {{z: [1]}}")
+    assert len(warnings) == 2_002
+    assert any("matrix.z" in each for each in warnings)
+    assert any("other: is sent as it stands" in each for each in warnings)
+
+
+def test_wrong_tasks_are_not_called_identical(bench):
+    bench.write("r.csv", "prompt,clarity\na,5\na,6\nb,1024\nb,1024\n")
+    (merged,) = warnings_beside(bench, "items: {file: r.csv}")
+    assert "1 task is identical to an earlier one and merges with it: r.csv:5 as line 4" in merged

@@ -62,3 +62,18 @@ def test_all_shows_every_line_of_a_kind(desk, verb):
     assert "(60 of this kind, also at 3:1 and 4:1, …)" in done.stderr
     full = desk.run(verb, "job.yaml", "--all")
     assert (full.returncode, full.stderr.count("rows.csv:")) == (2, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["validate", "plan", "run"])
+def test_errors_come_first_and_warnings_after(desk, verb):
+    desk.write("rows.csv", "subject,number_of_images,aspect_ration\n#N/A,x,1\nowl,1,2\n#N/A,y,3\n")
+    desk.write("job.yaml", WARNED.partition("items:")[0] + "items: {file: rows.csv}\n")
+    done = desk.run(verb, "job.yaml", env={"CHANJING_APP_ID": "app-1234567", "CHANJING_SECRET_KEY": "key-1234567"})
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = [line for line in done.stderr.splitlines() if "rows.csv:" in line]
+    assert ["warning: " in line for line in lines] == [False, False, True, True]
+    assert "nothing uses the column `aspect_ration`" in lines[2]
+    assert "`#N/A` is an error of a spreadsheet (and 1 more in this column)" in lines[3]
+    entry = json.loads(desk.run("validate", "job.yaml", "--json").stdout)
+    assert [len(entry[name]) for name in ("problems", "warnings")] == [2, 2]
