@@ -27,11 +27,12 @@ _LINE_ENDS = re.compile(rb"[^\r\n]*(?:\r\n|\r(?=[^\n])|\n)")
 
 
 class BadDataError(Exception):
-    """The rest of a file cannot be read, from `line` on."""
+    """The rest of a file cannot be read, from `line` and `column` on."""
 
-    def __init__(self, line: int, message: str, hint: str) -> None:
+    def __init__(self, line: int, message: str, hint: str, *, column: int = 1) -> None:
         super().__init__(message)
         self.line = line
+        self.column = column
         self.message = message
         self.hint = hint
 

@@ -10,6 +10,7 @@ import orjson
 
 from runner.manifest.decoding import BadDataError, Lines, decode_whole, read_whole
 from runner.manifest.diagnostics import describe_value
+from runner.manifest.field_positions import JsonSyntax
 from runner.manifest.model import SourceRow
 from runner.manifest.yaml_reader import INTEGERS
 from runner.text import number_as_written, plain_numbers
@@ -25,6 +26,8 @@ _NESTED = frozenset((dict, list))
 #: numbers of JSON that Python may write in another way: `1.10`, `1E3`, and those of many digits
 _UNUSUAL_FLOAT = re.compile(r"\.[0-9]+0(?![0-9])|[0-9][eE][-+0-9]|[0-9.]{17}")
 _WHITESPACE = re.compile(r"[ \t\r\n]*")
+#: syntax of a line that is an object
+_LINE = JsonSyntax()
 _OBJECTS_HINT = 'write [{"name": "value"}, …]'
 
 
@@ -46,7 +49,7 @@ def read_jsonl(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterato
             diagnostics.add((line, 1), "", "not JSON: nested too deeply", "write one object a line", file=label)
             continue
         if isinstance(value, dict):
-            yield SourceRow(value, label, line, 1)
+            yield SourceRow(value, label, line, 1, (text,), _LINE)
         else:
             message = f"expected an object, found {describe_value(value)}"
             diagnostics.add((line, 1), "", message, 'write {"name": "value"}', file=label)
@@ -75,7 +78,7 @@ def _exact_integer(written: str) -> float:
 def read_json(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
     """Yield a row for each object of a list, or of an object, whose keys become the column `key`."""
     text = decode_whole(read_whole(file))
-    line, counted = 1, 0
+    line, counted, texts = 1, 0, (text,)
     for key, value, at in _elements(text):
         line, counted = line + text.count("\n", counted, at), at
         if not isinstance(value, dict):
@@ -87,7 +90,8 @@ def read_json(file: IO[bytes], label: str, diagnostics: Diagnostics) -> Iterator
             message = f"has a `{KEY}` of its own, and its key `{key[:40]}` would be called so as well"
             diagnostics.add((line, 1), KEY, message, "rename it, or write the objects as a list", file=label)
         else:
-            yield SourceRow(value if key is None else {KEY: key, **value}, label, line, 1)
+            values = value if key is None else {KEY: key, **value}
+            yield SourceRow(values, label, line, 1, texts, JsonSyntax(at))
 
 
 def _unstorable_reason(value: dict[str, Any]) -> str:

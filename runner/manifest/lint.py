@@ -155,14 +155,15 @@ class UnusedInputs:
         misspelled = {name: intended for name in unused if (intended := self._intended_param(name))}
         for name, intended in misspelled.items():
             message = f"no text uses the column `{name}`, and the parameter is called `{intended}`"
-            self._provenance.report_columns(
-                first, message, f"call it `{intended}`, or something else if it is not meant for the model"
+            self._provenance.report_column(
+                first, name, message, f"call it `{intended}`, or something else if it is not meant for the model"
             )
         if not uses_known:
             return
         others = [name for name in unused[:_MAX_COLUMNS_COMPARED] if name not in misspelled]
         if likely := {name: reason for name in others if (reason := self._reason(name))}:
-            self._provenance.report_columns(first, f"nothing uses {_list_columns(likely)}", _COLUMNS_HINT, warn=True)
+            message = f"nothing uses {_list_columns(likely)}"
+            self._provenance.report_column(first, next(iter(likely)), message, _COLUMNS_HINT, warn=True)
 
     def is_used(self, name: str) -> bool:
         """Return whether a text uses a column or an axis, or a model met so far takes it as a parameter."""

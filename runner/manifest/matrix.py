@@ -13,6 +13,7 @@ from runner.manifest import rows
 from runner.manifest.content_checks import BUILTIN_VARIABLES, value_error
 from runner.manifest.diagnostics import closest_hint, describe_value
 from runner.manifest.model import Axis, Matrix, SetRule
+from runner.manifest.positions import pack_position
 from runner.text import plain_numbers
 
 if TYPE_CHECKING:
@@ -214,27 +215,28 @@ class AxisReader:
         if error := rows.data_file_error(file):
             self._inspector.add(file_path, *error)
             return Axis(name, (), path)
-        values, lines = self._read_column(file, written, split[2] if split else "", file_path)
-        return Axis(name, values, path, file, lines)
+        values, positions = self._read_column(file, written, split[2] if split else "", file_path)
+        return Axis(name, values, path, file, positions)
 
     def _read_column(self, file: Path, written: str, column: str, path: KeyPath) -> tuple[list[Any], list[int]]:
         values: list[Any] = []
-        lines: list[int] = []
+        positions: list[int] = []
         is_text, known_errors = file.suffix.lower() == ".txt", len(self._inspector.diagnostics)
         label = rows.file_label(file, self._manifest)
         for number, row in enumerate(rows.read_rows(file, label, self._inspector.diagnostics)):
             if not number and (error := _column_error(row.values, written, column, is_text=is_text)):
                 self._inspector.add(path, *error)
                 return [], []
-            value = row.values.get("prompt" if is_text else column)
+            name = "prompt" if is_text else column
+            value = row.values.get(name)
             if value is not None and value != "":
                 values.append(value)
-                lines.append(row.line)
+                positions.append(pack_position(*row.locate(name)))
             if self._report_if_too_long(len(values), path):
                 return [], []
         if not values and len(self._inspector.diagnostics) == known_errors:
             self._inspector.add(path, f"the column `{column}` is empty", "fill it, or name another one")
-        return values, lines
+        return values, positions
 
 
 def _column_error(row: dict[str, Any], written: str, column: str, *, is_text: bool) -> tuple[str, str] | None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - part of a public value
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runner.manifest.positions import YamlMapping, unpack_position
+
 if TYPE_CHECKING:
+    from runner.manifest.field_positions import RowSyntax
     from runner.manifest.positions import KeyPath
     from runner.units import Rate, TimeOfDay
 
@@ -60,12 +63,21 @@ class Notify:
 
 
 class SourceRow(NamedTuple):
-    """Variables of one row, and the position at which the row begins."""
+    """Variables of one row, the position at which the row begins, and the lines it was read from, if they are kept."""
 
     values: dict[str, Any]
     file: str
     line: int
     column: int
+    lines: Sequence[str] = ()
+    syntax: RowSyntax | None = None
+
+    def locate(self, name: str) -> tuple[int, int]:
+        """Return line and column of a value, or those of the row if it has no such value or does not know."""
+        if isinstance(self.values, YamlMapping) and name in self.values:
+            return unpack_position(self.values.value_position(name))
+        found = self.syntax.locate(self.lines, name) if self.syntax is not None else None
+        return (self.line + found[0], found[1]) if found else (self.line, self.column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +96,9 @@ class Axis:
     values: Sequence[Any]
     #: its path in the manifest
     path: KeyPath = ()
-    #: data file of its values, and the line of each value
+    #: data file of its values, and the packed position of each value
     file: Path | None = None
-    lines: Sequence[int] = ()
+    positions: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

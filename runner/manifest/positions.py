@@ -13,6 +13,11 @@ COLUMN_BITS = 24
 _COLUMN_MASK = (1 << COLUMN_BITS) - 1
 
 
+def pack_position(line: int, column: int) -> int:
+    """Return a line and a column in one number; a column beyond its bits is the last that fits."""
+    return line << COLUMN_BITS | min(column, _COLUMN_MASK)
+
+
 def unpack_position(at: int) -> tuple[int, int]:
     """Return (line, column) of a packed position."""
     return at >> COLUMN_BITS, at & _COLUMN_MASK

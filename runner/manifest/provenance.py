@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.manifest.model import MODEL_KEYS
-from runner.manifest.positions import YamlMapping, dotted_path, unpack_position, value_text
+from runner.manifest.positions import dotted_path, unpack_position, value_text
 from runner.manifest.rows import file_label
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class Provenance:
         axis = self._axes.get(name)
         path = self.matrix_path(name, combination)
         if axis and axis.file and path == axis.path:
-            line = axis.lines[self._axis_index(name, combination)]
-            self._diagnostics.add((line, 1), name, message, hint, file=self.file_label(axis.file))
+            location = unpack_position(axis.positions[self._axis_index(name, combination)])
+            self._diagnostics.add(location, name, message, hint, file=self.file_label(axis.file))
         else:
             self.report_at(path, message, hint)
 
@@ -112,19 +112,17 @@ class Provenance:
 
     def report_row(self, row: SourceRow, name: str, message: str, hint: str, *, warn: bool = False) -> None:
         """Report an error in a value of a row, or a warning if `warn` is set."""
-        location = row.line, row.column
-        if isinstance(row.values, YamlMapping) and name in row.values:
-            location = unpack_position(row.values.value_position(name))
-        self._diagnostics.add(location, name, message, hint, file=row.file, warn=warn)
+        self._diagnostics.add(row.locate(name), name, message, hint, file=row.file, warn=warn)
 
     def report_cell(self, name: str, combination: Combination, message: str, hint: str) -> None:
         """Report an error in a value of a task's row."""
         self.report_row(combination.row, name, message, hint)
 
-    def report_columns(self, first: SourceRow, message: str, hint: str, *, warn: bool = False) -> None:
-        """Report an error or a warning on the names of columns, at the first line of their file or at `items`."""
+    def report_column(self, first: SourceRow, name: str, message: str, hint: str, *, warn: bool = False) -> None:
+        """Report an error or a warning on the name of a column, in the header of its file or at `items`."""
         if self._manifest.items and self._manifest.items.file:
-            self._diagnostics.add((1, 1), "", message, hint, file=first.file, warn=warn)
+            location = first.syntax.locate_name(name) if first.syntax is not None else None
+            self._diagnostics.add(location or (1, 1), "", message, hint, file=first.file, warn=warn)
         else:
             self.report_at(("items",), message, hint, warn=warn)
 

@@ -25,6 +25,7 @@ from runner.manifest.content_checks import data_error
 from runner.manifest.decoding import MAX_CELL, BadDataError, BadTextError, Lines, NulError, read_whole
 from runner.manifest.diagnostics import describe_value
 from runner.manifest.encoding_advice import encoding_advice, nul_hint
+from runner.manifest.field_positions import TableSyntax
 from runner.manifest.json_rows import read_json, read_jsonl
 from runner.manifest.model import SourceRow
 from runner.manifest.positions import YamlMapping, unpack_position
@@ -88,7 +89,7 @@ def read_rows(path: Path, label: str, diagnostics: Diagnostics) -> Iterator[Sour
     except NulError as error:
         diagnostics.add((error.line, 1), "", error.message, nul_hint(label), file=label)
     except BadDataError as error:
-        diagnostics.add((error.line, 1), "", error.message, error.hint, file=label)
+        diagnostics.add((error.line, error.column), "", error.message, error.hint, file=label)
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
         diagnostics.add((0, 0), "", message, "check the file and its permissions", file=label)
@@ -120,11 +121,11 @@ def _has_fit_values(row: SourceRow, diagnostics: Diagnostics) -> bool:
     for name, value in row.values.items():
         if type(value) is str:
             if len(value) > MAX_CELL:
-                diagnostics.add((row.line, row.column), name, _CELL_MESSAGE, _CELL_HINT, file=row.file)
+                diagnostics.add(row.locate(name), name, _CELL_MESSAGE, _CELL_HINT, file=row.file)
                 is_fit = False
         elif message := data_error(value):
             hint = "write long numbers in quotes" if "number" in message else _CELL_HINT
-            diagnostics.add((row.line, row.column), name, message, hint, file=row.file)
+            diagnostics.add(row.locate(name), name, message, hint, file=row.file)
             is_fit = False
     return is_fit
 
@@ -147,13 +148,18 @@ class _Records:
         first = next(texts, "")
         named = _DELIMITER_LINE.fullmatch(first)
         self.delimiter = named[1] if named else delimiter
+        self.syntax = TableSyntax(self.delimiter, is_quoted=form.get("quoting") != csv.QUOTE_NONE)
+        #: lines of the record that was read last
+        self.texts: list[str] = []
         self._lines, self._skipped = lines, int(named is not None)
-        self._reader = csv.reader(texts if named else chain([first], texts), delimiter=self.delimiter, **form)
+        kept = self._keep(texts if named else chain([first], texts))
+        self._reader = csv.reader(kept, delimiter=self.delimiter, **form)
 
     def next(self) -> tuple[int, list[str] | None]:
         """Return the line at which the next record begins, and the record, None at the end."""
         line = self._reader.line_num + self._skipped + 1
         self._lines.size = 0
+        self.texts = []
         try:
             return line, next(self._reader, None)
         except csv.Error as error:
@@ -164,10 +170,19 @@ class _Records:
             message = f"not readable from here on: {error}"
             raise BadDataError(line, message, "is a quote opened and never closed?") from None
 
+    def _keep(self, texts: Iterator[str]) -> Iterator[str]:
+        """Yield the lines, and keep those of one record."""
+        for text in texts:
+            self.texts.append(text)
+            yield text
+
 
 def _read_table(records: _Records, label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
     at, header = records.next()
-    names, width = _parse_header(header or [], records.delimiter, at), len(header or [])
+    syntax = records.syntax
+    syntax.header = at, records.texts
+    syntax.names = names = _parse_header(header or [], records.delimiter, at, syntax)
+    width = len(header or [])
     empty = first_empty = 0
     while True:
         line, fields = records.next()
@@ -176,10 +191,11 @@ def _read_table(records: _Records, label: str, diagnostics: Diagnostics) -> Iter
         if not any(fields):
             empty, first_empty = empty + bool(fields), first_empty or (line if fields else 0)
         elif len(fields) == width and not any(fields[len(names) :]):
-            yield SourceRow(dict(zip(names, fields, strict=False)), label, line, 1)
+            yield SourceRow(dict(zip(names, fields, strict=False)), label, line, 1, records.texts, syntax)
         elif len(fields) == width:
             number = next(at for at, value in enumerate(fields, 1) if value and at > len(names))
-            diagnostics.add((line, 1), "", f"there is a value in column {number}, which has no name",
+            below, column = syntax.locate_field(records.texts, number - 1) or (0, 1)
+            diagnostics.add((line + below, column), "", f"there is a value in column {number}, which has no name",
                        "name the column in the first line, or empty it", file=label)  # fmt: skip
         else:
             count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
@@ -193,7 +209,7 @@ def _read_table(records: _Records, label: str, diagnostics: Diagnostics) -> Iter
                    "take out what is not meant as a row", file=label, warn=True)  # fmt: skip
 
 
-def _parse_header(written: list[str], delimiter: str, line: int) -> list[str]:
+def _parse_header(written: list[str], delimiter: str, line: int, syntax: TableSyntax) -> list[str]:
     names = [name.strip() for name in written]
     others = (each for each in _DELIMITER_NAMES if each in names[0] and each != delimiter) if len(names) == 1 else ()
     if other := next(iter(others), None):
@@ -205,11 +221,12 @@ def _parse_header(written: list[str], delimiter: str, line: int) -> list[str]:
         raise BadDataError(line, "no header", "name the columns in the first line")
     while not names[-1]:  # spreadsheets save empty columns to the right of a table
         names.pop()
-    if "" in names:
-        raise BadDataError(line, f"column {names.index('') + 1} has no name", "name every column in the first line")
     for number, name in enumerate(names):
-        if name in names[:number]:
-            raise BadDataError(line, f"two columns are called `{name}`", "rename one of them")
+        if not name or name in names[:number]:
+            below, column = syntax.locate_field(syntax.header[1], number) or (0, 1)
+            message = f"two columns are called `{name}`" if name else f"column {number + 1} has no name"
+            hint = "rename one of them" if name else "name every column in the first line"
+            raise BadDataError(line + below, message, hint, column=column)
     return names
 
 

@@ -138,9 +138,9 @@ def test_errors_of_data_files_have_their_line(bench):
         for each in bench.errors("params: {prompt: '{{ s }}'}\nitems: {file: r.csv}")
     ]
     assert found == [
-        "r.csv:3:1: clarity: 9 is not 1024 or 2048; choose one",
+        "r.csv:3:3: clarity: 9 is not 1024 or 2048; choose one",
         "r.csv:5:1: 1 field where the header has 2; a value with a comma, a quote or a line break needs quotes in CSV",
-        "r.csv:6:1: clarity: 7 is not 1024 or 2048; choose one",
+        "r.csv:6:3: clarity: 7 is not 1024 or 2048; choose one",
     ]
 
 
@@ -236,7 +236,7 @@ def test_kind_that_comes_after_thousands_of_another_is_shown(bench):
     with pytest.raises(ManifestError) as caught:
         bench.examine("items: {file: r.csv}")
     first, second, rest, _ = str(caught.value).split("\n")
-    assert "(5,000 of this kind, also at 3:1 and 4:1, …)" in first
+    assert "(5,000 of this kind, also at 3:3 and 4:3, …)" in first
     assert "r.csv:5002:1: prompt: is empty in this row" in second
     assert "4,999 more" in rest
     assert len(caught.value.diagnostics) == 50

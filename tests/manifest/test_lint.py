@@ -43,7 +43,7 @@ def test_columns_for_results_alone_give_no_warning(bench):
 def test_column_that_nearly_fits_gives_a_warning(written, intended, bench):
     bench.write("r.csv", f"prompt,{written},sku\na,1,k\n")
     assert bench.warnings("items: {file: r.csv}") == [
-        f"r.csv:1:1: nothing uses the column `{written}` (is `{intended}` meant?); {UNUSED}"
+        f"r.csv:1:8: nothing uses the column `{written}` (is `{intended}` meant?); {UNUSED}"
     ]
 
 
@@ -66,14 +66,14 @@ def test_column_that_nearly_is_a_used_one(bench):
 def test_column_that_other_models_take_gives_a_warning(bench):
     bench.write("r.csv", "prompt,negative_prompt\na,blur\n")
     assert bench.warnings("items: {file: r.csv}") == [
-        f"r.csv:1:1: nothing uses the column `negative_prompt` (other models of fake take it); {UNUSED}"
+        f"r.csv:1:8: nothing uses the column `negative_prompt` (other models of fake take it); {UNUSED}"
     ]
 
 
 def test_overridden_columns_give_the_reason(bench):
     bench.write("r.csv", "prompt,seed,model\na,1,oil\n")
     assert bench.warnings("params: {seed: 5}\nitems: {file: r.csv}") == [
-        "r.csv:1:1: nothing uses the columns `seed` (`params` sets it), `model` (the manifest names it); " + UNUSED
+        "r.csv:1:8: nothing uses the columns `seed` (`params` sets it), `model` (the manifest names it); " + UNUSED
     ]
 
 
@@ -81,7 +81,7 @@ def test_many_columns_that_nearly_fit_are_counted(bench):
     names = [f"clar{letter}ty" for letter in "abcdefghjklmnopqrstuvwxyz"] + [f"c{number}" for number in range(2_000)]
     bench.write("r.csv", "prompt," + ",".join(names) + "\na" + ",1" * len(names) + "\n")
     (warning,) = bench.warnings("items: {file: r.csv}")
-    assert warning.startswith("r.csv:1:1: nothing uses the columns `claraty` (is `clarity` meant?), `clarbty`")
+    assert warning.startswith("r.csv:1:8: nothing uses the columns `claraty` (is `clarity` meant?), `clarbty`")
     assert warning.endswith(f"(is `clarity` meant?) and 5 more; {UNUSED}")
 
 
@@ -94,7 +94,7 @@ def test_column_is_used_if_one_model_takes_it(bench):
     shapes["oil"].names |= {"mask": "mask"}
     bench.write("r.csv", "prompt,model,seed,masks\na,ink,1,7\nb,oil,,8\n")
     assert bench.warnings("items: {file: r.csv}", head="version: 1\nprovider: fake\n") == [
-        f"r.csv:1:1: nothing uses the column `masks` (is `mask` meant?); {UNUSED}"
+        f"r.csv:1:19: nothing uses the column `masks` (is `mask` meant?); {UNUSED}"
     ]
 
 
@@ -120,7 +120,7 @@ def test_misspelled_column_is_allowed_if_used_or_set(bench):
     text = "params: {prompt: '{{ Prompt }}'%s}\nitems: {file: r.csv}\n"
     assert "the parameter is called `clarity`" in bench.error(text % "")
     assert bench.warnings(text % ", clarity: 2048") == [
-        f"r.csv:1:1: nothing uses the column `Clarity` (is `clarity` meant?); {UNUSED}"
+        f"r.csv:1:8: nothing uses the column `Clarity` (is `clarity` meant?); {UNUSED}"
     ]
     assert bench.warnings(text % ", clarity: '{{ Clarity }}'") == []
 
@@ -240,7 +240,7 @@ def test_empty_cell_in_a_template_gives_a_warning(bench):
         "r.csv:3:1: s: is empty in this row and in 1 more, but `params.prompt` puts it in as it is; "
         "fill it in, or write {% if s %}…{% endif %} around it"
     )
-    assert second.startswith("r.csv:4:1: mood: is empty in this row, but `params.prompt` puts it in as it is; ")
+    assert second.startswith("r.csv:4:3: mood: is empty in this row, but `params.prompt` puts it in as it is; ")
 
 
 @pytest.mark.parametrize("written", ["{% if s %}{{ s }}{% endif %}", "{{ s or 'x' }}", "{{ s | trim }}"])

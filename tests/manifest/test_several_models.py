@@ -118,7 +118,7 @@ def test_axis_in_a_template_need_not_be_a_parameter(two):
 def test_cell_unknown_to_one_model_is_reported(two):
     two.write("r.csv", "model,clarity\nink,1024\noil,\noil,2048\noil,1024\n")
     assert two.error("params: {prompt: x}\nitems: {file: r.csv}", head=HEAD) == (
-        "r.csv:4:1: clarity: is no parameter of fake image/oil-2, but of fake image/ink; "
+        "r.csv:4:5: clarity: is no parameter of fake image/oil-2, but of fake image/ink; "
         "take it out, or give it with `matrix.set` to the models that have it"
     )
     rows = "params: {prompt: x}\nitems:\n- {model: oil, clarity: 1024}\n- {model: ink, clarity: 1024}"

@@ -59,7 +59,7 @@ def test_all_shows_every_line_of_a_kind(desk, verb):
     done = desk.run(verb, "job.yaml", env={"CHANJING_APP_ID": "app-1234567", "CHANJING_SECRET_KEY": "key-1234567"})
     assert done.returncode == 2
     assert done.stderr.count("rows.csv:") == 1
-    assert "(60 of this kind, also at 3:1 and 4:1, …)" in done.stderr
+    assert "(60 of this kind, also at 3:7 and 4:7, …)" in done.stderr
     full = desk.run(verb, "job.yaml", "--all")
     assert (full.returncode, full.stderr.count("rows.csv:")) == (2, 60)
 

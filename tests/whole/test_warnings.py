@@ -30,7 +30,7 @@ def test_warnings_go_to_stderr_and_change_no_exit_code(desk):
     desk.write("job.yaml", TEXT)
     merged = "job.yaml:4:1: items: 4 tasks are identical to earlier ones and merge with them: rows.csv:4 "
     unused = (
-        "rows.csv:1:1: nothing uses the column `aspect\\x1b_ratio` (is `aspect_ratio` meant?); "
+        "rows.csv:1:9: nothing uses the column `aspect\\x1b_ratio` (is `aspect_ratio` meant?); "
         "what is here stands in results.jsonl only"
     )
     for verb in ("validate", "plan"):
