@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from json import JSONDecoder
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: characters of a line of JSON of which the column is counted
 _LONGEST_LINE = 1 << 16
@@ -29,6 +29,9 @@ class RowSyntax(Protocol):
 
     def locate_name(self, name: str) -> tuple[int, int] | None:
         """Return line and column of a name in the header, or None if there is no header or no such name."""
+
+    def is_header(self, values: Mapping[str, Any]) -> bool:
+        """Return whether the values of a row are the names of their columns."""
 
 
 class TableSyntax:
@@ -65,6 +68,11 @@ class TableSyntax:
             at -= len(line)
         return None
 
+    def is_header(self, values: Mapping[str, Any]) -> bool:
+        """Return whether the values of a row are the names of their columns, but for empty ones."""
+        given = [(name.casefold(), value.strip().casefold()) for name, value in values.items() if value]
+        return bool(given) and all(name == value for name, value in given)
+
 
 class JsonSyntax:
     """Syntax of an object of JSON that begins at offset `begin` of a text, perhaps after its key."""
@@ -99,6 +107,10 @@ class JsonSyntax:
 
     def locate_name(self, name: str) -> tuple[int, int] | None:
         """Return None: there is no header."""
+
+    def is_header(self, values: Mapping[str, Any]) -> bool:  # noqa: ARG002 - see RowSyntax
+        """Return False: there is no header."""
+        return False
 
 
 def _skip(text: str, at: int) -> int:

@@ -79,6 +79,10 @@ class SourceRow(NamedTuple):
         found = self.syntax.locate(self.lines, name) if self.syntax is not None else None
         return (self.line + found[0], found[1]) if found else (self.line, self.column)
 
+    def repeats_header(self) -> bool:
+        """Return whether the row is the header of its table once more, as tables that were joined have it."""
+        return self.syntax is not None and self.syntax.is_header(self.values)
+
 
 @dataclass(frozen=True, slots=True)
 class Items:

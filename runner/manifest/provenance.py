@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: characters of the values that describe a combination
 _MAX_DESCRIPTION = 60
+REPEATED_HEADER_HINT = "take it out; it comes from tables that were joined"
 
 
 class Provenance:
@@ -38,6 +39,8 @@ class Provenance:
         }
         self._variables = {param.name: param.variables for param in params}
         self._reported: set[tuple[str, str]] = set()
+        #: whether a row was reported as wrong since it repeats the header
+        self.has_header_errors = False
 
     def file_label(self, file: Path) -> str:
         """Return the path of a data file as messages show it."""
@@ -48,6 +51,11 @@ class Provenance:
     ) -> None:
         """Report a diagnostic of the model about one of its parameters."""
         name, message, hint = diagnostic.name, diagnostic.message, diagnostic.hint
+        is_from_row = name in combination.row.values or bool(
+            self._variables.get(name, frozenset()) - combination.given.keys()
+        )
+        if (not name or is_from_row) and name not in combination.given and self._report_header(combination.row):
+            return
         if empty := next((need for need in diagnostic.needs if combination.row.values.get(need, 0) in (None, "")), ""):
             message = f"is empty in this row, and {message}"
             self.report_row(combination.row, empty, message, "fill it in, or take the row out")
@@ -65,6 +73,8 @@ class Provenance:
     def report_template_error(self, error: TemplateError, combination: Combination) -> None:
         """Report a template that could not be rendered, most often for a variable that a row does not have."""
         path, name = error.path, error.missing
+        if self._report_header(combination.row):
+            return
         if not name:
             self.report_at(path, error.message + self._row_source(combination), error.hint)
         elif name in combination.given:
@@ -112,6 +122,8 @@ class Provenance:
 
     def report_row(self, row: SourceRow, name: str, message: str, hint: str, *, warn: bool = False) -> None:
         """Report an error in a value of a row, or a warning if `warn` is set."""
+        if not warn and self._report_header(row):
+            return
         self._diagnostics.add(row.locate(name), name, message, hint, file=row.file, warn=warn)
 
     def report_cell(self, name: str, combination: Combination, message: str, hint: str) -> None:
@@ -142,6 +154,15 @@ class Provenance:
         short = given if len(given) <= _MAX_DESCRIPTION else f"{given[: _MAX_DESCRIPTION - 1]}…"
         row = f"{combination.row.file}:{combination.row.line}" if self._manifest.items else ""
         return f"{row} ({short})" if row and short else row or short or "a task"
+
+    def _report_header(self, row: SourceRow) -> bool:
+        """Report a wrong row once if it repeats the header, and return whether it does."""
+        if not row.repeats_header():
+            return False
+        self.has_header_errors = True
+        message = "this row repeats the header, and its values are wrong"
+        self._diagnostics.add((row.line, row.column), "", message, REPEATED_HEADER_HINT, file=row.file)
+        return True
 
     def _rename_hint(self, name: str, model: ModelDescription, hint: str) -> str:
         """Return the hint, extended if a column or axis that templates use has the name of a parameter."""

@@ -11,6 +11,7 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from runner.manifest.identity import canonical_text
+from runner.manifest.provenance import REPEATED_HEADER_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,7 +112,9 @@ class RowLint:
             match kind:
                 case "header":
                     message = f"this row repeats the header{also}, and is bought like any other"
-                    hint = "take it out; it comes from tables that were joined"
+                    if self._provenance.has_header_errors:
+                        continue
+                    hint = REPEATED_HEADER_HINT
                 case "invisible":
                     message = f"holds {shown}, which nobody sees{also}, and it is sent"
                     hint = "delete it, for example by writing the value anew"

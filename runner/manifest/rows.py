@@ -200,7 +200,10 @@ def _read_table(records: _Records, label: str, diagnostics: Diagnostics) -> Iter
         else:
             count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
             hint = "a value with a comma, a quote or a line break needs quotes in CSV"
-            if any(field[:1] in _WORD_PROCESSOR_QUOTES for field in fields if field):
+            if {field.strip().casefold() for field in fields} <= {name.casefold() for name in (*names, "")}:
+                count = f"the header of another table, {count}"
+                hint = "join tables by the names of their columns, or give each a manifest of its own"
+            elif any(field[:1] in _WORD_PROCESSOR_QUOTES for field in fields if field):
                 hint = 'quotes of a word processor (“ ”) hold nothing together in CSV: write straight ones, "…"'
             diagnostics.add((line, 1), "", f"{count} where the header has {width}", hint, file=label)
     if empty:

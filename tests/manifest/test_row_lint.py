@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from runner.errors import ManifestError
 from runner.manifest.row_lint import RowLint
 
 TEXT = "params: {prompt: 'photo of {{ s }}'}\nitems: {file: %s}\n"
@@ -89,3 +90,58 @@ def test_numbers_of_findings_and_memory_are_bounded(bench, monkeypatch):
 def test_a_plain_row_costs_no_search(bench, monkeypatch):
     monkeypatch.setattr(RowLint, "_count_unusual", lambda *_: pytest.fail("searched"))
     assert found(bench, "s\nfox\nhen\n") == []
+
+
+# a header among the rows whose values are wrong
+
+REPEATED = "this row repeats the header, and its values are wrong; take it out; it comes from tables that were joined"
+
+
+@pytest.mark.parametrize(("header", "text"), [
+    ("s,clarity", TEXT),
+    ("s, Clarity ", "params: {prompt: '{{ s }}', clarity: '{{ Clarity }}'}\nitems: {file: %s}\n"),
+    ("model,s", "params: {prompt: '{{ s }}'}\nitems: {file: %s}\n"),
+    ("x,model,clarity,s", TEXT),
+])  # fmt: skip
+def test_header_that_meets_choices_is_named(bench, header, text):
+    row = "".join(
+        {"s": "fox", "clarity": "1024", "model": "ink", "x": ""}[name.strip().lower()] + ","
+        for name in header.split(",")
+    )[:-1]
+    bench.write("r.csv", f"{header}\n{row}\n{header}\n{row}2\n{header.upper()}\n")
+    head = "version: 1\nprovider: fake\n" + ("" if "model" in header else "model: ink\n")
+    found = [each for each in bench.errors(text % "r.csv", head=head) if "repeats" in str(each)]
+    assert [(each.line, each.column, each.key) for each in found] == [(3, 1, ""), (5, 1, "")]
+    assert str(found[0]).endswith(REPEATED)
+    assert not [each for each in bench.errors(text % "r.csv", head=head) if each.line in {3, 5} and each not in found]
+
+
+def test_header_that_is_an_error_is_no_warning_too(bench):
+    bench.write("r.tsv", "s\tclarity\nfox\t1024\ns\tclarity\n")
+    with pytest.raises(ManifestError) as caught:
+        bench.examine(TEXT % "r.tsv")
+    assert [str(each).endswith(REPEATED) for each in caught.value.diagnostics] == [True]
+    assert caught.value.warnings == ()
+
+
+def test_error_that_is_not_of_the_row_leaves_the_header_a_warning(bench):
+    bench.write("r.csv", "s\nfox\ns\n")
+    text = "params: {prompt: '{{ s }}', clarity: 5}\nitems: {file: r.csv}\n"
+    assert "job.yaml:4:38: params.clarity: 5 is not 1024 or 2048" in bench.error(text)
+    text = "params: {prompt: '{{ s }}'}\nitems: {file: r.csv}\nmatrix: {clarity: [1024, 7]}\n"
+    assert "matrix.clarity[1]: 7 is not" in bench.error(text)
+
+
+@pytest.mark.parametrize("rows", ['{"s": "s", "clarity": "clarity"}\n', '[{"s": "s", "clarity": "clarity"}]'])
+def test_json_has_no_header_to_repeat(bench, rows):
+    name = "r.json" if rows.startswith("[") else "r.jsonl"
+    bench.write(name, rows)
+    assert "clarity: clarity is not 1024 or 2048" in bench.error(TEXT % name)
+
+
+@pytest.mark.parametrize("line", ["s", "Clarity,s,x,s", "x,s"])
+def test_header_of_another_width_is_named(bench, line):
+    bench.write("r.csv", f"s,clarity,x\nfox,1024,\n{line}\n")
+    (found,) = bench.errors(TEXT % "r.csv")
+    assert found.message.startswith("the header of another table, ")
+    assert "join tables by the names of their columns" in found.hint
