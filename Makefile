@@ -93,7 +93,7 @@ bench: $(READY) ## the figures of the documentation and of both READMEs, as rati
 	$(BIN)/python -m benchmarks
 
 lock: ## resolve the development set again, with newer versions (needs uv)
-	uv pip compile pyproject.toml --group dev --extra sandbox --extra notify --extra gallery --extra web --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --group dev --extra sandbox --extra notify --extra gallery --extra web --extra tables --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --upgrade -o .ci/requirements.lock
 
 clean: ## remove what can be made again; never outputs

@@ -294,6 +294,7 @@ _EXTRAS = {
     "web": ("starlette", "uvicorn"),
     "parquet": ("pyarrow",),
     "notify": ("apprise",),
+    "tables": ("python_calamine",),
 }
 #: seconds since the epoch: 2025-01-01; a clock before that was never set
 _EARLIEST_CLOCK = 1_735_689_600.0

@@ -46,7 +46,7 @@ _MAX_MANIFEST_BYTES = 64 * 2**20
 #: bytes of a data file that are hashed at a time
 _CHUNK = 1 << 20
 #: suffixes of data files, which users name in the place of a manifest
-_TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".xls"})
+_TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods"})
 #: files that are compared with the name of a missing manifest
 _MAX_NEIGHBOURS = 1000
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 #: rows of a file that are read before the first task is created, since a row of JSON need not have every column
 _LOOKAHEAD_ROWS = 1_000
 #: data files whose values are all text
-_TEXT_SUFFIXES = frozenset((".csv", ".tsv", ".txt"))
+_TEXT_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".xlsx", ".ods"))
 #: drafts between two reports of progress
 _PROGRESS_DRAFTS = 1_000
 #: callback that gets each draft of a manifest while the manifest is checked
@@ -245,7 +245,8 @@ class ManifestExpander:
         if source is None:
             return iter([SourceRow({}, file, 1, 1)])
         if source.file is not None:
-            return read_rows(source.file, self._provenance.file_label(source.file), self._diagnostics)
+            label = self._provenance.file_label(source.file)
+            return read_rows(source.file, label, self._diagnostics, sheet=source.sheet)
         return (SourceRow(values, file, *unpack_position(getattr(values, "position", 0))) for values in source.rows)
 
     def _varying_names(self, columns: Collection[str]) -> list[str]:

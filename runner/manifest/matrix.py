@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runner.manifest import rows
 from runner.manifest.content_checks import BUILTIN_VARIABLES, value_error
 from runner.manifest.diagnostics import closest_hint, describe_value
-from runner.manifest.model import Axis, Matrix, SetRule
+from runner.manifest.model import Axis, ErrorText, Matrix, SetRule
 from runner.manifest.positions import pack_position
 from runner.text import plain_numbers
 
@@ -229,6 +229,10 @@ class AxisReader:
                 return [], []
             name = "prompt" if is_text else column
             value = row.values.get(name)
+            if type(value) is ErrorText:
+                message = f"`{value}` is an error of a formula, and is no value"
+                hint = "mend the formula, or empty the cell"
+                self._inspector.diagnostics.add(row.locate(name), name, message, hint, file=row.file)
             if value is not None and value != "":
                 values.append(value)
                 positions.append(pack_position(*row.locate(name)))

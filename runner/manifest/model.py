@@ -84,12 +84,20 @@ class SourceRow(NamedTuple):
         return self.syntax is not None and self.syntax.is_header(self.values)
 
 
+class ErrorText(str):
+    """Text of an error of a formula in a workbook, such as `#REF!`: it stands where a value should."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Items:
     """Source of the variables: rows of the manifest itself, or a data file."""
 
     rows: tuple[dict[str, Any], ...] = ()
     file: Path | None = None
+    #: name of the sheet of a workbook, empty for the first visible one with cells
+    sheet: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from runner.manifest.model import MODEL_KEYS, Items, JobLimits, Manifest, Matrix
 from runner.manifest.naming import slug
 from runner.manifest.notify_urls import NOTIFY_EVENTS
 from runner.manifest.positions import SourceMap, YamlMapping
-from runner.manifest.rows import data_file_error
+from runner.manifest.rows import data_file_error, is_workbook
 from runner.manifest.schema import Document, NotifyPart, add_schema_errors, is_name
 
 if TYPE_CHECKING:
@@ -157,9 +157,9 @@ class _ManifestBuilder:
             return None
         if not isinstance(written, YamlMapping):
             return Items(rows=inspector.check_rows(written))
-        for key in written.keys() - {"file"}:
+        for key in written.keys() - {"file", "sheet"}:
             location = self.source_map.key_location("items", key)
-            self.diagnostics.add(location, f"items.{key}", "no such key", closest_hint(key, ["file"]))
+            self.diagnostics.add(location, f"items.{key}", "no such key", closest_hint(key, ["file", "sheet"]))
         file = written.get("file")
         if not isinstance(file, str) or not file:
             self._add_error(("items", "file"), f"expected the path of a data file, found {describe_value(file)}",
@@ -168,7 +168,13 @@ class _ManifestBuilder:
         path = self.base / file
         if error := data_file_error(path):
             self._add_error(("items", "file"), *error)
-        return Items() if error else Items(file=path)
+        sheet = written.get("sheet", "")
+        if "sheet" in written and (not isinstance(sheet, str) or not sheet or not is_workbook(path)):
+            message = f"expected the name of a sheet of a workbook (.xlsx, .ods), found {describe_value(sheet)}"
+            hint = 'write `sheet: "NAME"`' if is_workbook(path) else f"take it out: {path.suffix} has no sheets"
+            self._add_error(("items", "sheet"), message, hint)
+            return Items()
+        return Items() if error else Items(file=path, sheet=sheet)
 
     def _add_error(self, path: tuple[str, ...], message: str, hint: str) -> None:
         self.diagnostics.add(self.source_map.location(*path), ".".join(path), message, hint)

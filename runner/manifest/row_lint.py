@@ -1,7 +1,9 @@
 """Warn of rows that are probably not meant as they stand: what is sent has marks of the program that wrote the table.
 
-These are a header among the rows, quotes around whole values, characters that nobody sees, and rows that differ in such
-characters alone, which are bought as two. Only values that a text uses or that set a parameter count.
+An error of a formula in a workbook is an error here too: it stands where a value should.
+
+The marks are a header among the rows, quotes around whole values, characters that nobody sees, and rows that differ in
+such characters alone, which are bought as two. Only values that a text uses or that set a parameter count.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from runner.manifest.identity import canonical_text
+from runner.manifest.model import ErrorText
 from runner.manifest.provenance import REPEATED_HEADER_HINT
 
 if TYPE_CHECKING:
@@ -62,6 +65,8 @@ class RowLint:
             self._used = [name for name in self._columns if self._is_used(name)]
         values, names = row.values, self._used
         texts = [text for name in names if type(text := values.get(name)) is str]
+        if len(texts) < len(names):
+            self._report_errors(row)
         if not texts:
             return
         joined = "\n".join(texts)
@@ -73,6 +78,12 @@ class RowLint:
             self._count_unusual(row, joined)
         if '"' in joined and row.file.lower().endswith(_QUOTES_ARE_TEXT):
             self._count_quotes(row, frozenset(('""',)), "straight")
+
+    def _report_errors(self, row: SourceRow) -> None:
+        for name in self._used or ():
+            if type(value := row.values.get(name)) is ErrorText:
+                message = f"`{value}` is an error of a formula, and is no value"
+                self._provenance.report_row(row, name, message, "mend the formula, or empty the cell")
 
     def _count_unusual(self, row: SourceRow, joined: str) -> None:
         self._count_quotes(row, _QUOTES, "typographic")

@@ -7,6 +7,7 @@ that converts it. The formats:
 - `tsv`: a line is a row, a tab ends a value. Quotes are text, as in the media type text/tab-separated-values.
 - `jsonl`, `ndjson`: an object a line. `json`: a list of objects, or an object of objects, whose keys become the column
   `key`. `yaml`, `yml`: a list of mappings. Values of these may be nested.
+- `xlsx`, `ods`: a sheet of a workbook, whose values are text as in CSV; it needs the extra `tables`.
 - `txt`: a line is the variable `prompt`. Blank lines are skipped, `#` is text.
 """
 
@@ -16,6 +17,7 @@ import csv
 import os
 import re
 import stat
+from functools import partial
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.manifest.diagnostics import Diagnostics
+    from runner.manifest.workbooks import SheetRecords, SheetSyntax
 
 _EXCERPT_LENGTH = 60
 #: opening quotes that a word processor puts in the place of straight ones
@@ -46,6 +49,7 @@ _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
 #: names of the delimiters that tables use, to recognise a file with another one
 _DELIMITER_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", "，": "full-width commas",
           "；": "full-width semicolons", "、": "enumeration commas"}  # fmt: skip
+_WORKBOOKS = frozenset((".xlsx", ".ods"))
 _DELIMITER_SUFFIXES = {"\t": ".tsv", ",": ".csv"}
 _CELL_MESSAGE = f"a cell of more than {MAX_CELL >> 20} MiB"
 _CELL_HINT = "put what is in it into a file, and write the path of that into the cell"
@@ -74,9 +78,12 @@ def data_file_error(path: Path) -> tuple[str, str] | None:
     return None if regular else ("not a regular file", "give the path of a data file")
 
 
-def read_rows(path: Path, label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
-    """Yield the valid rows of `path` in order. Errors go to `diagnostics`, with `file_label` as the file's name."""
-    read = READERS[path.suffix.lower()]
+def read_rows(path: Path, label: str, diagnostics: Diagnostics, *, sheet: str = "") -> Iterator[SourceRow]:
+    """Yield the valid rows of `path` in order. Errors go to `diagnostics`, with `file_label` as the file's name.
+
+    `sheet` names one of a workbook; without it the first visible one with cells is read.
+    """
+    read = partial(_read_workbook, sheet=sheet) if is_workbook(path) else READERS[path.suffix.lower()]
     empty = True
     try:
         with _open_regular(path) as file:
@@ -96,6 +103,11 @@ def read_rows(path: Path, label: str, diagnostics: Diagnostics) -> Iterator[Sour
     else:
         if empty and not diagnostics:
             diagnostics.add((1, 1), "", "no rows", "add one, or take `items` out of the manifest", file=label)
+
+
+def is_workbook(path: Path) -> bool:
+    """Return whether a data file has sheets."""
+    return path.suffix.lower() in _WORKBOOKS
 
 
 def look_ahead(rows: Iterator[SourceRow], most: int) -> list[SourceRow]:
@@ -177,8 +189,20 @@ class _Records:
             yield text
 
 
-def _read_table(records: _Records, label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
+def _read_workbook(file: IO[bytes], label: str, diagnostics: Diagnostics, sheet: str = "") -> Iterator[SourceRow]:
+    from runner.manifest.workbooks import SheetRecords  # noqa: PLC0415 - only those who use workbooks pay for it
+
+    records = SheetRecords(file, label, sheet, diagnostics)
+    try:
+        yield from _read_table(records, records.label, diagnostics)
+    except BadDataError as error:
+        diagnostics.add((error.line, error.column), "", error.message, error.hint, file=records.label)
+
+
+def _read_table(records: _Records | SheetRecords, label: str, diagnostics: Diagnostics) -> Iterator[SourceRow]:
     at, header = records.next()
+    while header is not None and not records.delimiter and not any(header):  # a sheet may begin further down
+        at, header = records.next()
     syntax = records.syntax
     syntax.header = at, records.texts
     syntax.names = names = _parse_header(header or [], records.delimiter, at, syntax)
@@ -212,9 +236,13 @@ def _read_table(records: _Records, label: str, diagnostics: Diagnostics) -> Iter
                    "take out what is not meant as a row", file=label, warn=True)  # fmt: skip
 
 
-def _parse_header(written: list[str], delimiter: str, line: int, syntax: TableSyntax) -> list[str]:
+def _parse_header(written: list[str], delimiter: str, line: int, syntax: TableSyntax | SheetSyntax) -> list[str]:
     names = [name.strip() for name in written]
-    others = (each for each in _DELIMITER_NAMES if each in names[0] and each != delimiter) if len(names) == 1 else ()
+    others = (
+        (each for each in _DELIMITER_NAMES if each in names[0] and each != delimiter)
+        if len(names) == 1 and delimiter
+        else ()
+    )
     if other := next(iter(others), None):
         rename = f"call the file {_DELIMITER_SUFFIXES[other]}, or " if other in _DELIMITER_SUFFIXES else ""
         found, expected = _DELIMITER_NAMES[other], _DELIMITER_NAMES.get(delimiter, repr(delimiter))
@@ -267,6 +295,8 @@ READERS: dict[str, Callable[[IO[bytes], str, Diagnostics], Iterator[SourceRow]]]
     ".yaml": _read_yaml,
     ".yml": _read_yaml,
     ".txt": _read_txt,
+    ".xlsx": _read_workbook,
+    ".ods": _read_workbook,
 }
 #: suffixes that the name of a data file may have
 SUFFIXES = tuple(READERS)

@@ -147,7 +147,10 @@ _ROWS = {"type": "array", "minItems": 1, "items": {"type": "object"}}
 _FILE = {
     "type": "object",
     "required": ["file"],
-    "properties": {"file": {"type": "string"}},
+    "properties": {
+        "file": {"type": "string"},
+        "sheet": {"type": "string", "description": "a sheet of a workbook; by default the first with cells"},
+    },
     "additionalProperties": False,
 }
 

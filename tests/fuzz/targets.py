@@ -16,7 +16,9 @@ import yaml
 
 from runner.errors import ManifestError, StateError
 from runner.manifest import expand
+from runner.manifest.diagnostics import Diagnostics
 from runner.manifest.naming import MAX_BYTES, slug
+from runner.manifest.rows import read_rows
 from runner.net import media
 from runner.net.body import parse_body
 from runner.providers import responses
@@ -28,6 +30,7 @@ from runner.store import journal
 from runner.store.rebuild import rebuild
 from runner.tasks.events import Accepted
 from runner.tasks.models import State, Task
+from tests.workbook_files import DATE, DURATION, ods, ods_parts, ods_rows, pack, xlsx, xlsx_parts, xlsx_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +111,27 @@ def _line(text: bytes) -> bytes:
     return journal.encode(line) if isinstance(line, dict) else b""
 
 
+def workbook(data: bytes) -> None:
+    """Check that a file, or bytes that stand where a sheet should in one, give rows or diagnostics with a hint."""
+    with tempfile.TemporaryDirectory() as folder:
+        if data.startswith(b"PK"):
+            book = Path(folder, "r.ods" if b"mimetype" in data else "r.xlsx")
+            book.write_bytes(data)
+        elif b"office" in data:
+            book = Path(folder, "r.ods")
+            book.write_bytes(pack({**ods_parts({}), "content.xml": data}))
+        else:
+            book = Path(folder, "r.xlsx")
+            part = "xl/sharedStrings.xml" if b"<sst" in data else "xl/worksheets/sheet1.xml"
+            strings = xlsx_rows([["s"]]) + '<row r="2"><c r="A2" t="s"><v>0</v></c></row>'
+            book.write_bytes(pack({**xlsx_parts({"R": strings}), part: data}))
+        diagnostics = Diagnostics("job.yaml")
+        for row in read_rows(book, book.name, diagnostics):
+            assert all(isinstance(value, str) for value in row.values.values()), row
+        if diagnostics:
+            assert all(each.hint and "\n" not in str(each) for each in diagnostics.error().diagnostics)
+
+
 def name(data: bytes) -> None:
     """Check that a text gives one path component that fits, and the same one again."""
     made = slug(data.decode("utf-8", "surrogateescape"))
@@ -164,9 +188,21 @@ def targets() -> dict[str, Target]:
         Target("reply", tuple(_recorded()), reply),
         Target("media", _media(), file),
         Target("journal", (_journal(),), lines),
+        Target("workbook", _workbooks(), workbook),
         Target("name", tuple(text.encode() for text in texts), name),
     )
     return {target.name: target for target in made}
+
+
+def _workbooks() -> tuple[bytes, ...]:
+    rows = [["s", "b"], ["a", 1.0], ["#REF!", "=A1"], [(45355, DATE), (1.5, DURATION)]]
+    cells = [["s", "b"], ["a", 1.0], ["#REF!", "=A1"], [("date", "2024-03-04"), ("time", "PT16H09M00S")]]
+    sheets = (
+        xlsx_parts({"R": xlsx_rows(rows, (2,))})["xl/worksheets/sheet1.xml"],
+        ods_parts({"R": ods_rows(cells, (2,)), "S": ods_rows(cells)}, ("S",))["content.xml"],
+        '<sst count="1" uniqueCount="1"><si><t>x</t></si></sst>',
+    )
+    return (xlsx(rows), ods(cells), *(text.encode() for text in sheets))
 
 
 def _media() -> tuple[bytes, ...]:

@@ -9,7 +9,7 @@ from tests.fuzz.__main__ import failure, fuzz
 from tests.fuzz.coverage import Coverage
 from tests.fuzz.targets import Target, targets
 
-CASES = {"manifest": 60, "reply": 250, "media": 1500, "journal": 40, "name": 1500}
+CASES = {"manifest": 60, "reply": 250, "media": 1500, "journal": 40, "name": 1500, "workbook": 150}
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ WRONG = [
     ("items: {file: gone.csv}", 4, 15, "items.file", "there is no such file"),
     ("items: {file: 5}", 4, 15, "items.file", "expected the path of a data file"),
     ("items: {}", 4, 8, "items.file", "expected the path of a data file"),
-    ("items: {file: rows.xlsx}", 4, 15, "items.file", "a data file ends in .csv"),
+    ("items: {file: rows.xls}", 4, 15, "items.file", "a data file ends in .csv"),
     ("items: {file: rows.csv.gz}", 4, 15, "items.file", "a data file ends in .csv"),
     ('items: {file: "a\\0.csv"}', 4, 15, "items.file", "cannot be read"),
     ("matrix: [a]", 4, 9, "matrix", "expected axes"),
