@@ -23,6 +23,7 @@ from runner.app.earlier_purchases import (
     use_earlier_purchases,
 )
 from runner.app.embedded_sandbox import ledger_path, sandbox_process
+from runner.app.event_loop import LOOP_OPTIONS
 from runner.app.issues import job_issues
 from runner.app.job_lease import Fence, open_lease
 from runner.app.job_registry import ADOPT_HINT, mark_finished, record_while_running, register_run
@@ -99,7 +100,9 @@ def execute(
         with sandbox_process(job.settings, sandbox_ledger) if job.in_sandbox else nullcontext(job.settings) as settings:
             stats, clock = RunStats(), Clock()
             began = clock.now()
-            outcome, why_old = anyio.run(_run, job, settings, options, stats, clock, observer, stop)
+            outcome, why_old = anyio.run(
+                _run, job, settings, options, stats, clock, observer, stop, backend_options=LOOP_OPTIONS
+            )
             outcome = run_outcome([*outcome.endings, *observer.endings()])
         guarantees = job_guarantees(job, settings, clock.now())
         as_of = clock.now() if not why_old else _changed_at(job.directory / "results.jsonl")
