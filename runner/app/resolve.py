@@ -141,7 +141,7 @@ async def _resolve(
 def _refuse_repeated(chosen: Sequence[tuple[Task, Resolved]]) -> None:
     """Raise UsageError if two decisions are about one task, or two tasks get one id."""
     for what, names in (
-        ("is named twice", Counter(task.key[:8] for task, _ in chosen)),
+        ("is named twice", Counter(task.key for task, _ in chosen)),
         ("is given to two tasks", Counter(event.remote_id for _, event in chosen if event.remote_id is not None)),
     ):
         if repeated := [name for name, count in names.items() if count > 1]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 import runner
+from runner.app import resolve
 from runner.app.decision_file import read_decisions
 from runner.cli.main import _run as command
 from runner.errors import UsageError
 from runner.tasks.events import Resolved
+from runner.tasks.models import State, Task
 from tests.odd_gateway import Gateway, job
 
 MANIFEST = """\
@@ -112,6 +114,15 @@ def test_queued_task_takes_an_id_and_nothing_else(held, call):
     code, said = call(key, "--absent")
     assert (code, "is queued, neither held nor in doubt" in said) == (2, True)
     assert call(key, "--adopt", "u-9")[0] == 0, "as audit found it"
+
+
+def test_keys_that_begin_alike_are_two_tasks():
+    """Of 100,000 keys two begin with the same eight digits more often than not: `--all` must still decide."""
+    tasks = [Task(n, f"0bfde814{n:024}", "kling-gateway", "image", "m", State.HELD, None) for n in (1, 2)]
+    absent = Resolved("absent", "ann")
+    resolve._refuse_repeated([(task, absent) for task in tasks])
+    with pytest.raises(UsageError, match="is named twice"):
+        resolve._refuse_repeated([(tasks[0], absent), (tasks[0], absent)])
 
 
 # the file
