@@ -70,8 +70,7 @@ class TableSyntax:
 
     def is_header(self, values: Mapping[str, Any]) -> bool:
         """Return whether the values of a row are the names of their columns, but for empty ones."""
-        given = [(name.casefold(), value.strip().casefold()) for name, value in values.items() if value]
-        return bool(given) and all(name == value for name, value in given)
+        return are_names(values)
 
 
 class JsonSyntax:
@@ -111,6 +110,12 @@ class JsonSyntax:
     def is_header(self, values: Mapping[str, Any]) -> bool:  # noqa: ARG002 - see RowSyntax
         """Return False: there is no header."""
         return False
+
+
+def are_names(values: Mapping[str, Any]) -> bool:
+    """Return whether each value of a row of texts is the name of its column, but for empty ones."""
+    given = [(name.casefold(), value.strip().casefold()) for name, value in values.items() if value]
+    return bool(given) and all(name == value for name, value in given)
 
 
 def _skip(text: str, at: int) -> int:

@@ -13,12 +13,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from runner.manifest.decoding import BadDataError
 from runner.manifest.diagnostics import closest_hint
+from runner.manifest.field_positions import are_names
 from runner.manifest.model import ErrorText
 from runner.manifest.workbook_parts import SAVE_HINT, measure
 from runner.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from runner.manifest.diagnostics import Diagnostics
     from runner.manifest.workbook_parts import SheetParts
@@ -49,6 +50,10 @@ class SheetSyntax:
     def locate_field(self, _lines: Sequence[str], index: int) -> tuple[int, int] | None:
         """Return 0 and the number of the column that has `index` others before it in the table."""
         return 0, self.left + index
+
+    def is_header(self, values: Mapping[str, Any]) -> bool:
+        """Return whether the values of a row are the names of their columns, but for empty ones."""
+        return are_names(values)
 
 
 class SheetRecords:

@@ -37,18 +37,18 @@ class Finding:
 
 def failure(target: Target, case: bytes) -> str:
     """Return why the case fails, or an empty text."""
-    began, held = time.process_time(), _peak()
+    began, held = time.process_time(), peak_memory()
     try:
         target.check(case)
     except Exception as error:  # noqa: BLE001 - any exception that escapes is a finding
         return f"{type(error).__name__}: {error}"[:300]
-    took, grew = time.process_time() - began, _peak() - held
+    took, grew = time.process_time() - began, peak_memory() - held
     if grew > LARGEST:
         return f"memory: {grew / 1e6:.0f} MB more than ever before"
     return f"took {took:.1f} s" if took > SLOWEST else ""
 
 
-def _peak() -> int:
+def peak_memory() -> int:
     """Return the peak memory of this process in bytes. Linux reports KiB (getrusage(2))."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

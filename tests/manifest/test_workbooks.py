@@ -225,6 +225,15 @@ def test_header_and_places_are_checked(bench, name):
     assert read(bench, name, write([["a, b"], ["1"]])) == [(2, {"a, b": "1"})]
 
 
+@KINDS
+def test_header_among_the_rows_is_named(bench, name):
+    bench.write(name, WRITERS[name]([["s", "clarity"], ["fox", 1024], ["s", "Clarity "]]))
+    (error,) = bench.errors(MANIFEST.replace("r.xlsx", name))
+    assert error.file.endswith(f"{name}#Rows")
+    assert error.line == 3
+    assert "this row repeats the header" in str(error)
+
+
 @pytest.mark.parametrize(
     ("sheet", "words"),
     [
