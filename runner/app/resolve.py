@@ -19,7 +19,7 @@ from runner.store.lock import job_lock
 from runner.store.read_only import open_read_only
 from runner.store.store import Store
 from runner.tasks.models import State
-from runner.tasks.remote_ids import MAX_BYTES, read_remote_id, show_remote_id
+from runner.tasks.remote_ids import MAX_BYTES, read_remote_id, says_accepted, show_remote_id
 from runner.tasks.retry_policy import RetryPolicy
 from runner.tasks.transitions import ADOPTED_BY_USER, advance
 from runner.text import pluralize, sanitize
@@ -67,6 +67,8 @@ class Decided:
     resolved: list[dict[str, Any]] = field(default_factory=list)
     #: tasks in doubt that were left out, since their requests may still arrive
     too_early: int = 0
+    #: tasks that were not called absent with all others, since an answer said that they were made
+    accepted: int = 0
 
 
 def resolve_tasks(
@@ -118,6 +120,9 @@ async def _resolve(
             early = {task.id for task in tasks if task.state is State.IN_DOUBT and _is_early(task, clock, settings)}
             chosen = [(task, choice.every) for task in tasks if task.id not in early]
             decided.too_early = len(early)
+            if choice.every.resolution == "absent":
+                chosen, held_all = [each for each in chosen if not says_accepted(each[0].reason)], len(chosen)
+                decided.accepted = held_all - len(chosen)
         _refuse_repeated(chosen)
         confirm([task for task, _ in chosen])
         for task, event in chosen:

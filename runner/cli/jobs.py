@@ -128,13 +128,20 @@ def resolve(
     if decided.too_early:
         left = f"{pluralize(decided.too_early, 'task')} in doubt left out, sent so lately that it may still be accepted"
         click.echo(f"warning: {left}: the next run looks it up", err=True)
+    if decided.accepted:
+        left = f"{pluralize(decided.accepted, 'task')} left out, since an answer said that it was made"
+        click.echo(
+            f"warning: {left}: `runner status` shows it; decide by KEY, with --adopt ID if it is there", err=True
+        )
     if len(keys) == 1:
         result = decided.resolved[0]
         text = f"{result['key'][:8]} is now {result['state']}: {result['next']}"
         click.echo(orjson.dumps(result) if as_json else text)
         return 0
     if as_json:
-        click.echo(orjson.dumps({"resolved": decided.resolved, "too_early": decided.too_early}))
+        click.echo(
+            orjson.dumps({"resolved": decided.resolved, "too_early": decided.too_early, "accepted": decided.accepted})
+        )
         return 0
     for (state, then), count in Counter((each["state"], each["next"]) for each in decided.resolved).items():
         click.echo(f"{pluralize(count, 'task')} now {state}: {then if count == 1 else then.replace(' it', ' them')}")

@@ -29,7 +29,7 @@ from runner.tasks.events import (
     RetryableFailure,
 )
 from runner.tasks.models import Output, TaskError
-from runner.tasks.remote_ids import NAMES_TASK, parse_remote_id, show_remote_id
+from runner.tasks.remote_ids import NAMES_TASK, UNREADABLE_ID, parse_remote_id, show_remote_id
 from runner.text import sanitize
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def read_submit(spec: Spec, outcome: Outcome) -> Event:
         value = compile_expression(spec.submit.id).search(scope(outcome))
         id_ = parse_remote_id(value)
         if id_ is None:
-            return Interrupted(f"accepted with an id that is none: {_raw_text(value)}", hopeless=True)
+            return Interrupted(f"{UNREADABLE_ID}{_raw_text(value)}", hopeless=True)
         return Accepted(id_, f"http {outcome.status}")
     classification = classify_response(spec, outcome, "submit")
     value = compile_expression(spec.submit.id).search(scope(outcome)) if isinstance(outcome, Reply) else None

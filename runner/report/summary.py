@@ -16,7 +16,7 @@ from runner.files import atomic_write
 from runner.report.guarantee_text import safety_lines
 from runner.report.results import iso_timestamp
 from runner.tasks.models import State
-from runner.tasks.remote_ids import named_id, show_remote_id
+from runner.tasks.remote_ids import named_id, says_accepted, show_remote_id
 from runner.text import format_duration, format_size, pluralize, sanitize, shell_join
 
 if TYPE_CHECKING:
@@ -277,8 +277,14 @@ def _held_lines(issues: JobIssues) -> Iterator[str]:
         yield f"        {issues.resolve_command(task)}"
     if len(issues.held) > _MAX_HELD:
         yield f"      and {len(issues.held) - _MAX_HELD} more: {issues.command('status')}"
-    if len(issues.held) > 1:
-        yield f"    all of them at once: {issues.command('resolve', '--all', '--absent')}"
+    unclear = sum(not says_accepted(task["evidence"] or "") for task in issues.held)
+    if unclear > 1:
+        which = (
+            "all of them"
+            if unclear == len(issues.held)
+            else f"the {unclear} of which no answer says that they were made,"
+        )
+        yield f"    {which} at once: {issues.command('resolve', '--all', '--absent')}"
 
 
 def _payment_note(issues: JobIssues, group: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ MAX_BYTES = 1024
 _MAX_DIGITS = 128
 #: between why a submit has no clear answer and the id that the answer names all the same
 NAMES_TASK = "and yet it names a task: "
+#: stands before what was given for an id in an answer that accepted a task
+UNREADABLE_ID = "accepted with an id that is none: "
 #: before the beginning of an answer that was cut
 CUT_ANSWER = "body so far: "
 #: an id in such a beginning, in the places where providers put it, the usual one first
@@ -60,6 +62,11 @@ def read_remote_id(text: str) -> str | None:
         except ValueError:
             return parse_remote_id(text)
     return parse_remote_id(text)
+
+
+def says_accepted(evidence: str) -> bool:
+    """Return whether an answer said, by what is on record of it, that a task was made: with an id, or what is none."""
+    return UNREADABLE_ID in evidence or named_id(evidence) is not None
 
 
 def named_id(evidence: str) -> str | None:
