@@ -66,7 +66,7 @@ def test_does_not_guess_other_encodings(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "word"),
     [
-        ("rows.xlsx", "x", "a data file ends in"),
+        ("rows.xls", "x", "a data file ends in"),
         ("rows.csv", "", "no header"),
         ("rows.csv", "a,b\n1\n", "1 field where the header has 2"),
         ("rows.csv", 'a\n"open\n', "quote"),

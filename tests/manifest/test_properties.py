@@ -53,7 +53,7 @@ def storable(_parsed, draft):
 
 def check_location(error, home, text):
     """Assert that an error has a valid location. An error of a whole file has no line."""
-    if error.message == "the file is empty":
+    if error.message == "the file is empty" or error.message.startswith("not a workbook that can be read"):
         assert error.line == 0
         return
     if error.file != str(home / "job.yaml"):
